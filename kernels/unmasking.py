@@ -1,0 +1,111 @@
+"""One step of filling in masked tokens, and how many to fill in at each step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from kernels.records import UnmaskStep
+from kernels.reference import entropy_of, wide
+from kernels.sampling import Sampler, draw, uniform
+
+NEG_INF = float("-inf")
+ORDERS = ("confidence", "entropy", "random", "margin")
+
+
+def unmask_step(
+    logits: Tensor,
+    ids: Tensor,
+    mask_id: int,
+    *,
+    n_reveal: int | Tensor,
+    order: str = "confidence",
+    gumbel_temperature: float = 0.0,
+    sampler: Sampler | None = None,
+    allowed: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> UnmaskStep:
+    """Proposes a token for every masked position and reveals the n_reveal[b] that come first in `order`.
+
+    logits [B, N, V]; ids [B, N] holding `mask_id` where unknown; n_reveal an int or [B]; allowed bool [N] or [B, N]
+    says which positions may be revealed now (all by default). The mask token itself is never proposed. The proposal is
+    the most probable token, or a draw when a sampler is given; its confidence is its probability at temperature 1.
+    Order: "confidence" highest log-probability first, "entropy" lowest first, "margin" largest gap between the two best
+    first, "random" any. `gumbel_temperature` times Gumbel noise is added to the first three, as MaskGIT does
+    (arXiv 2202.04200). Exactly min(n_reveal, allowed masked positions) are revealed; ties go to the earlier position.
+    Known tokens never change. Nothing here waits for the device. ValueError: unknown order, shapes that do not fit.
+    """
+    if order not in ORDERS:
+        raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}.")
+    if logits.ndim != 3 or logits.shape[:2] != ids.shape:
+        raise ValueError(f"logits must be [B, N, V] for ids {list(ids.shape)}; got {list(logits.shape)}.")
+    logp = without_token(logits, mask_id).log_softmax(-1)  # [B, N, V]
+    masked = ids == mask_id
+    proposal = logp.argmax(-1) if sampler is None else draw(logp, sampler, generator)
+    proposal_logp = logp.gather(-1, proposal[..., None])[..., 0]
+    entropy = entropy_of(logp.exp())
+    rank = priority(order, logp, proposal_logp, entropy, gumbel_temperature, generator)
+    open_now = masked if allowed is None else masked & allowed
+    revealed = first_in_order(rank, open_now, n_reveal)
+    sampled = torch.where(masked, proposal.to(ids.dtype), ids)
+    confidence = torch.where(masked, proposal_logp.exp(), torch.ones_like(proposal_logp))
+    return UnmaskStep(torch.where(revealed, sampled, ids), revealed, confidence, sampled, entropy, "eager")
+
+
+def without_token(logits: Tensor, token: int) -> Tensor:
+    """Logits in fp32 with -inf at `token`, if the vocabulary holds it."""
+    scores = logits.to(wide(logits.dtype), copy=True)
+    if 0 <= token < scores.shape[-1]:
+        scores[..., token] = NEG_INF
+    return scores
+
+
+def priority(
+    order: str, logp: Tensor, proposal_logp: Tensor, entropy: Tensor, temperature: float, generator: torch.Generator | None
+) -> Tensor:
+    """Score [B, N] by which positions are revealed, largest first."""
+    noise = uniform(proposal_logp.shape, logp.device, generator) if order == "random" or temperature else None
+    if order == "random":
+        return noise
+    if order == "margin":
+        best = logp.topk(2, dim=-1).values.exp()
+        score = best[..., 0] - best[..., 1]
+    else:
+        score = proposal_logp if order == "confidence" else -entropy
+    if noise is None:
+        return score
+    tiny = torch.finfo(noise.dtype).tiny
+    return score - temperature * torch.log(-torch.log(noise.clamp_min(tiny)))
+
+
+def first_in_order(score: Tensor, open_now: Tensor, n_reveal: int | Tensor) -> Tensor:
+    """Bool [B, N]: the n_reveal[b] open positions with the largest score."""
+    places = score.masked_fill(~open_now, NEG_INF).argsort(dim=-1, descending=True, stable=True)
+    # An open position may itself score -inf; closed ones must still come last.
+    places = places.gather(-1, (~open_now).gather(-1, places).to(torch.uint8).argsort(dim=-1, stable=True))
+    counts = torch.as_tensor(n_reveal, device=score.device).reshape(-1, 1)
+    first = (torch.arange(score.shape[-1], device=score.device) < counts).expand_as(open_now)
+    return torch.zeros_like(open_now).scatter(-1, places, first) & open_now
+
+
+def schedule(n: int, steps: int, kind: str = "cosine") -> list[int]:
+    """How many of n tokens to reveal at each step: at most `steps` counts, each >= 1, that sum to n.
+
+    "linear" reveals evenly. "cosine" starts slowly: after a fraction r of the steps cos(pi r / 2) of the tokens are
+    still masked (MaskGIT, arXiv 2202.04200). With more steps than tokens there are n steps of one token.
+    """
+    if n < 0 or steps < 1:
+        raise ValueError("schedule needs n >= 0 tokens and steps >= 1.")
+    if kind not in ("cosine", "linear"):
+        raise ValueError(f"kind must be cosine or linear; got {kind!r}.")
+    steps = min(steps, n)
+    left, counts = n, []
+    for step in range(1, steps + 1):
+        share = math.cos(math.pi / 2 * step / steps) if kind == "cosine" else 1 - step / steps
+        target = 0 if step == steps else round(n * share)
+        reveal = min(max(1, left - target), left - (steps - step))
+        counts.append(reveal)
+        left -= reveal
+    return counts

@@ -1,0 +1,305 @@
+"""A method: its card, its parameters, the checkpoints it needs and `run`, a generator of events.
+
+    Open(tab, canvas, ...)   starts the record of a tab
+    Emit(tab, step)          adds one step to it
+    Close(tab, ...)          adds what is known at the end: charts, facts, the sentence, head statistics
+
+`follow` folds the events into traces while the run goes on; `run` returns the finished ones. A run yields one record
+per tab of its card. The atlas is found by scanning the five folders: a file with a METHOD is a method.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, cached_property
+from typing import Any
+
+from models import params as parameters
+from models.checkpoints import Bundle, load, resolve
+from models.subject import Example, Subject, SubjectError, from_example
+from models.trace import TABS, TRACES, Canvas, Chart, Fact, Field, Heads, Provenance, Rows, Step, Trace, TraceError
+
+GRADES = ("official weights", "paper's rule on public weights", "trained here at teaching scale", "recorded trace")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a visitor reads about a method. seed: "A", "B", "both", or None for a baseline that is no paper of the 89.
+
+    summary: one or two plain sentences. look_at: what to watch in the picture. tabs: first one owns the file.
+    not_covered: what of the paper is left out here. unverified: what the spec marks as our reading.
+    """
+
+    id: str
+    title: str
+    tabs: tuple[str, ...]
+    summary: str
+    look_at: str
+    arxiv: str = ""
+    year: int | None = None
+    seed: str | None = None
+    grade: str = "trained here at teaching scale"
+    not_covered: str = ""
+    unverified: str = ""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The visitor does the method's job. `unit`: what is picked ("cells" or "groups"), fact: the score in trace.facts.
+
+    count(job) -> how many tokens one choice holds (Mask), or tokens per group (Unmask).
+    """
+
+    prompt: str
+    fact: str
+    count: Callable[[Job], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One paper or baseline.
+
+    params: frozen dataclass of Annotated fields. accepts: kind of subject. checkpoints: the first is the default;
+    companions: further checkpoints a run loads by name. run(job) yields events. baseline: id of the method beside it;
+    baseline_params(params) -> that method's parameters at the same budget. Its claim is
+    measured by models/claims/<id>.py.
+    """
+
+    card: Card
+    params: type
+    accepts: str
+    checkpoints: tuple[str, ...]
+    run: Callable[[Job], Iterator[Event]]
+    examples: tuple[Example, ...]
+    companions: tuple[str, ...] = ()
+    baseline: str | None = None
+    baseline_params: Callable[[Any], Mapping[str, Any]] = lambda params: {}
+    turn: Turn | None = None
+
+    @property
+    def id(self) -> str:
+        return self.card.id
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a run may look at. choice: tokens picked by the visitor (Your turn), one tuple per step, or None."""
+
+    method: Method
+    subject: Subject
+    params: Any
+    bundle: Bundle
+    seed: int = 0
+    choice: tuple[tuple[int, ...], ...] | None = None
+
+    @property
+    def model(self):
+        return self.bundle.model
+
+    @property
+    def tokenizer(self):
+        return self.bundle.tokenizer
+
+    @property
+    def device(self):
+        return self.bundle.device
+
+    def generator(self, stream: int = 0):
+        """A torch generator for this seed; `stream` separates independent uses. Draws happen on the CPU."""
+        import torch
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + stream)
+
+    def companion(self, name: str) -> Bundle:
+        """Another checkpoint on the same device and dtype; it must be declared in method.companions."""
+        if name not in self.method.companions:
+            raise KeyError(f"'{self.method.id}' does not declare the companion '{name}'")
+        return load(name, device=self.bundle.device, dtype=self.bundle.dtype)
+
+
+@dataclass(frozen=True)
+class Open:
+    """Starts a tab's record. total: how many steps will come (for progress), 0 if unknown."""
+
+    tab: str
+    canvas: Canvas
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Emit:
+    """One step of a tab's record; `vocabulary` explains ids that appear in it for the first time."""
+
+    tab: str
+    step: Step
+    vocabulary: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Close:
+    """Ends a tab's record. path: the kernel path(s) taken. kept: q and k of the layers, for exact rows on demand."""
+
+    tab: str
+    sentence: str = ""
+    charts: tuple[Chart, ...] = ()
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    heads: Heads | None = None
+    rows: Rows | None = None
+    path: str = ""
+    kept: Any = None
+
+
+Event = Open | Emit | Close
+
+
+@dataclass(frozen=True)
+class Result:
+    """Traces so far by tab, how far the run is (0..1), whether it is done, and what is kept for later questions."""
+
+    traces: Mapping[str, Trace]
+    progress: float = 0.0
+    done: bool = False
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+
+def prepare(method: Method | str, subject: Subject | None = None, params: Mapping[str, Any] | None = None, *,
+            checkpoint: str | None = None, seed: int = 0, device: str | None = None, dtype: str | None = None,
+            choice: tuple[tuple[int, ...], ...] | None = None) -> Job:
+    """A checked job: subject of the right kind, parameters inside their ranges, checkpoint loaded.
+
+    Raises ParamError, SubjectError or CheckpointError, each with one sentence.
+    """
+    method = find(method) if isinstance(method, str) else method
+    subject = subject or from_example(method.examples[0], method.accepts)
+    if subject.kind != method.accepts:
+        raise SubjectError(f"{method.card.title} needs a {method.accepts}, not a {subject.kind}.")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
+        raise parameters.ParamError("seed must be a whole number from 0 to 2147483647")
+    values = parameters.parse(method.params, params)
+    name = resolve(checkpoint, method.checkpoints)
+    return Job(method, subject, values, load(name, device=device, dtype=dtype), seed, choice)
+
+
+def follow(job: Job) -> Iterator[Result]:
+    """Results while the run goes on, the last one `done`; closing the iterator cancels the run."""
+    began, books = time.perf_counter(), {tab: _Book() for tab in job.method.card.tabs}
+    for event in job.method.run(job):
+        books[event.tab].take(event)
+        if isinstance(event, Emit):
+            yield Result(_traces(job, books, began), _progress(books))
+    finished = _traces(job, books, began, final=True)
+    missing = [tab for tab in job.method.card.tabs if tab not in finished]
+    if missing:
+        raise RuntimeError(f"'{job.method.id}' promised a record for {missing} and left none")
+    yield Result(finished, 1.0, True, {tab: book.close.kept for tab, book in books.items() if book.close})
+
+
+def run(method: Method | str, subject: Subject | None = None, params: Mapping[str, Any] | None = None,
+        **options) -> Result:
+    """The finished result of one run; arguments as `prepare`."""
+    *_, last = follow(prepare(method, subject, params, **options))
+    return last
+
+
+def twin(job: Job) -> Job | None:
+    """The baseline's job on the same subject, seed and budget, or None if the method has no baseline."""
+    if job.method.baseline is None:
+        return None
+    other = find(job.method.baseline)
+    checkpoint = job.bundle.name if job.bundle.name in other.checkpoints else None
+    return prepare(other, job.subject, job.method.baseline_params(job.params), checkpoint=checkpoint, seed=job.seed,
+                   device=job.bundle.device, dtype=job.bundle.dtype)
+
+
+@cache
+def atlas() -> dict[str, Method]:
+    """id -> Method for every file with a METHOD in the five folders, in tab order."""
+    found = {}
+    for tab in TABS:
+        package = importlib.import_module(f"models.{tab}")
+        for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
+            method = getattr(importlib.import_module(f"models.{tab}.{module.name}"), "METHOD", None)
+            if method is not None:
+                found[_checked(method, tab, module.name)] = method
+    return found
+
+
+def find(id: str) -> Method:
+    """The method with this id; ParamError names the ones there are."""
+    methods = atlas()
+    if id not in methods:
+        raise parameters.ParamError(f"there is no method '{str(id)[:40]}'; choose one of {', '.join(methods)}")
+    return methods[id]
+
+
+def _checked(method: Method, tab: str, module: str) -> str:
+    expected = method.id.replace("-", "_")
+    if module != expected or method.card.tabs[0] != tab or method.card.grade not in GRADES:
+        raise RuntimeError(f"models/{tab}/{module}.py: id, first tab or grade of its card do not fit its place")
+    return method.id
+
+
+class _Book:
+    """Collects the events of one tab."""
+
+    def __init__(self):
+        self.open: Open | None = None
+        self.steps: list[Step] = []
+        self.vocabulary: dict[int, str] = {}
+        self.close: Close | None = None
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, Open):
+            self.open = event
+        elif isinstance(event, Emit):
+            self.steps.append(event.step)
+            self.vocabulary.update(event.vocabulary)
+        else:
+            self.close = event
+
+    @cached_property
+    def _empty(self) -> Close:
+        return Close(self.open.tab)
+
+    def trace(self, provenance: Provenance, method: str) -> Trace:
+        end = self.close or self._empty
+        extra = {"heads": end.heads, "rows": end.rows} if self.open.tab == "attend" else {}
+        known = {f.name for f in fields(Trace)}
+        shared = {"method": method, "canvas": self.open.canvas, "steps": tuple(self.steps), "fields": self.open.fields,
+                  "vocabulary": dict(self.vocabulary), "charts": end.charts, "facts": end.facts,
+                  "sentence": end.sentence, "provenance": replace(provenance, path=end.path)}
+        assert set(shared) == known
+        return TRACES[self.open.tab](**shared, **extra)
+
+
+def _traces(job: Job, books: Mapping[str, _Book], began: float, final: bool = False) -> dict[str, Trace]:
+    """Records by tab; while the run goes on, a record that cannot stand yet is left out."""
+    stamp, found = _provenance(job, time.perf_counter() - began), {}
+    for tab, book in books.items():
+        try:
+            if book.steps:
+                found[tab] = book.trace(stamp, job.method.id)
+        except TraceError:
+            if final:
+                raise
+    return found
+
+
+def _progress(books: Mapping[str, _Book]) -> float:
+    total = sum(book.open.total for book in books.values() if book.open)
+    return min(1.0, sum(len(book.steps) for book in books.values()) / total) if total else 0.0
+
+
+def _provenance(job: Job, seconds: float) -> Provenance:
+    import platform
+
+    import torch
+    values = {f.name: getattr(job.params, f.name) for f in fields(job.params)}
+    return Provenance(checkpoint=job.bundle.name, revision=job.bundle.revision, grade=job.method.card.grade,
+                      device=job.bundle.device, dtype=job.bundle.dtype, seed=job.seed, params=values,
+                      subject=job.subject.name, seconds=round(seconds, 4),
+                      versions={"torch": torch.__version__.split("+")[0], "python": platform.python_version()})

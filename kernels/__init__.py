@@ -13,6 +13,6 @@ from kernels.sampling import Sampler, draw, warp
 from kernels.unmasking import schedule, unmask_step
 
 __all__ = [
-    "AttentionStats", "Compacted", "Sampler", "UnmaskStep", "VocabStats", "attention_rows", "attention_stats", "compact",
-    "draw", "head_stats", "keep_top", "override", "schedule", "unmask_step", "vocab_stats", "warp",
+    "AttentionStats", "Compacted", "Sampler", "UnmaskStep", "VocabStats", "attention_rows", "attention_stats",
+    "compact", "draw", "head_stats", "keep_top", "override", "schedule", "unmask_step", "vocab_stats", "warp",
 ]

@@ -123,6 +123,6 @@ def append_recycled(done: Compacted, states: Tensor, positions: Tensor, sizes: T
 
     at = positions.gather(1, heaviest[:, None])[:, 0]
     return done._replace(
-        states=grown(done.states, mean), positions=grown(done.positions, at), ids_keep=grown(done.ids_keep, heaviest, -1),
-        sizes=grown(done.sizes, total), count=done.count + lost.any(1),
+        states=grown(done.states, mean), positions=grown(done.positions, at), sizes=grown(done.sizes, total),
+        ids_keep=grown(done.ids_keep, heaviest, -1), count=done.count + lost.any(1),
     )

@@ -63,7 +63,12 @@ def without_token(logits: Tensor, token: int) -> Tensor:
 
 
 def priority(
-    order: str, logp: Tensor, proposal_logp: Tensor, entropy: Tensor, temperature: float, generator: torch.Generator | None
+    order: str,
+    logp: Tensor,
+    proposal_logp: Tensor,
+    entropy: Tensor,
+    temperature: float,
+    generator: torch.Generator | None,
 ) -> Tensor:
     """Score [B, N] by which positions are revealed, largest first."""
     noise = uniform(proposal_logp.shape, logp.device, generator) if order == "random" or temperature else None

@@ -1,0 +1,32 @@
+"""Shared fixtures. Environment first: no network, no telemetry, the Triton interpreter before any kernel is imported."""
+
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRITON_INTERPRET", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+
+@pytest.fixture
+def tiny():
+    """Every checkpoint is a tiny random stand-in for the length of a test."""
+    from tests import tiny as stand_ins
+    stand_ins.use()
+    yield stand_ins
+    stand_ins.forget()
+
+
+@pytest.fixture
+def shipped():
+    """The shipped checkpoints, or a skip that says which one is missing."""
+    from models import checkpoints
+    checkpoints._makers.clear()
+
+    def need(*names: str):
+        missing = [name for name in names if not (checkpoints.SHIPPED / name / "config.json").is_file()]
+        if missing:
+            pytest.skip(f"checkpoint {', '.join(missing)} is not shipped yet")
+    return need

@@ -1,0 +1,127 @@
+"""Tiny random-weight stand-ins for every shipped checkpoint, in exactly their layouts, for tests without weights.
+
+`use()` makes models.checkpoints.load(name) return them; `forget()` undoes it. Two layers, width 32: a run takes
+milliseconds and its numbers mean nothing.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from models import checkpoints
+from models.checkpoints import Bundle
+
+CORPUS = ("Once upon a time there was a little red hen. The hen lived near a mill, and the cat slept by the fire. "
+          "3 plus 4 is 7, 7 times 2 is 14. answer 14. Question: What is the secret number? Answer: 7412.\n\n") * 20
+
+
+@cache
+def text_tokenizer(vocab: int = 400):
+    """A byte-level BPE with the specials of the shipped ones (<|endoftext|> <|mask|> <|pad|>)."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=vocab, special_tokens=["<|endoftext|>", "<|mask|>", "<|pad|>"],
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    tokenizer.train_from_iterator([CORPUS], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", mask_token="<|mask|>",
+                                   pad_token="<|pad|>")
+
+
+@cache
+def words_tokenizer():
+    """A word-level tokenizer like algo-arithmetic's: words, single digits' numbers and punctuation."""
+    folder = checkpoints.SHIPPED / "algo-arithmetic-1"
+    if (folder / "tokenizer.json").is_file():
+        return checkpoints._tokenizer(folder)
+    return text_tokenizer()
+
+
+def llama(tokenizer, layers: int = 3):
+    from transformers import LlamaConfig, LlamaForCausalLM
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=layers,
+                         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048,
+                         tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, pad_token_id=2,
+                         initializer_range=0.2)
+    return LlamaForCausalLM(config)
+
+
+def masked_text():
+    from models.backbones.masked import MaskedTransformer
+    torch.manual_seed(0)
+    tokenizer = text_tokenizer()
+    return MaskedTransformer(len(tokenizer), 32, 2, 4, 4, 64, positions="1d", mask_token_id=tokenizer.mask_token_id)
+
+
+def masked_scene():
+    from models.backbones.masked import MaskedTransformer
+    from models.worlds import scenes
+    torch.manual_seed(0)
+    codes = scene_tokenizer().codebook_size
+    return MaskedTransformer(codes, 32, 2, 4, 4, 64, positions="2d", grid=(16, 16),
+                             cond_vocab_size=len(scenes.WORDS), cond_length=len(scenes.condition("red circle")))
+
+
+@cache
+def scene_tokenizer():
+    from models.backbones.fsq import FsqTokenizer
+    torch.manual_seed(0)
+    return FsqTokenizer(patch_size=4, hidden_size=32, levels=(4, 3, 3), image_size=64)
+
+
+def mae_config():
+    from transformers import ViTMAEConfig
+    return ViTMAEConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=64,
+                        patch_size=8, decoder_hidden_size=32, decoder_num_hidden_layers=1, decoder_num_attention_heads=2,
+                        decoder_intermediate_size=64, mask_ratio=0.75, norm_pix_loss=False)
+
+
+def mae():
+    from transformers import ViTMAEForPreTraining
+    torch.manual_seed(0)
+    return ViTMAEForPreTraining(mae_config())
+
+
+def hpm():
+    from models.mask.hpm_net import HpmForPreTraining
+    torch.manual_seed(0)
+    return HpmForPreTraining(mae_config())
+
+
+MAKERS = {
+    "text-ar-1": lambda: (llama(text_tokenizer()), text_tokenizer()),
+    "text-ar-retrieval-1": lambda: (llama(text_tokenizer(), 6), text_tokenizer()),
+    "text-ar-1k-1": lambda: (llama(text_tokenizer(330)), text_tokenizer(330)),
+    "algo-arithmetic-1": lambda: (llama(words_tokenizer()), words_tokenizer()),
+    "text-mdm-1": lambda: (masked_text(), text_tokenizer()),
+    "scene-mgm-1": lambda: (masked_scene(), None),
+    "scene-vq-1": lambda: (scene_tokenizer(), None),
+    "photo-mae-1": lambda: (mae(), None),
+    "photo-hpm-1": lambda: (hpm(), None),
+}
+
+
+@cache
+def bundle(name: str) -> Bundle:
+    """The stand-in for a checkpoint; its card has no metrics."""
+    model, tokenizer = MAKERS[name]()
+    model = model.eval().requires_grad_(False)
+    return Bundle(name, model, tokenizer, {"name": name}, revision="tiny", device="cpu", dtype="float32")
+
+
+def use() -> None:
+    """From now on every shipped name loads its stand-in."""
+    checkpoints._loaded.clear()
+    for name in MAKERS:
+        checkpoints.register(name, lambda name=name: bundle(name))
+
+
+def forget() -> None:
+    """Back to the shipped weights."""
+    checkpoints._loaded.clear()
+    checkpoints._makers.clear()

@@ -35,7 +35,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Example:
-    """A ready subject. For photos `source` is a file in assets/photos; otherwise the text itself or a file in assets/texts."""
+    """A ready subject. source: a file in assets/photos or assets/texts, or the text itself."""
 
     id: str
     title: str
@@ -59,7 +59,7 @@ def from_image(data: bytes | np.ndarray, name: str = "") -> Subject:
     if isinstance(data, np.ndarray):
         return _checked_pixels(data, name)
     if len(data) > MAX_FILE_BYTES:
-        raise SubjectError(f"This file has {len(data) / 1e6:.1f} MB; please keep it under {MAX_FILE_BYTES / 1e6:.0f} MB.")
+        raise SubjectError(f"This file has {len(data) / 1e6:.1f} MB; the limit is {MAX_FILE_BYTES / 1e6:.0f} MB.")
     return _checked_pixels(_decode(data), name)
 
 
@@ -82,7 +82,7 @@ def from_anything(given: str, kind: str, examples: tuple[Example, ...] = ()) -> 
         data = path.read_bytes()
         return from_image(data) if kind == "photo" else from_text(_utf8(data), kind)
     if kind == "photo":
-        raise SubjectError(f"There is no picture file '{given[:80]}'; give a PNG, JPEG or WebP file or an example's id.")
+        raise SubjectError(f"There is no picture file '{given[:80]}'; give a PNG, JPEG or WebP file.")
     return from_text(given, kind)
 
 
@@ -91,7 +91,7 @@ def _decode(data: bytes) -> np.ndarray:
     try:
         picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP"))
         if picture.width * picture.height > MAX_PIXELS:  # known before anything is decoded
-            raise SubjectError(f"This picture has {picture.width} x {picture.height} pixels; please keep it under "
+            raise SubjectError(f"This picture has {picture.width} x {picture.height} pixels; the limit is "
                                f"{MAX_PIXELS / 1e6:.0f} megapixels.")
         return np.asarray(picture.convert("RGB"))
     except SubjectError:
@@ -109,7 +109,7 @@ def _checked_pixels(pixels: np.ndarray, name: str) -> Subject:
     if min(height, width) < 8:
         raise SubjectError(f"This picture has {width} x {height} pixels; please use at least 8 x 8.")
     if height * width > MAX_PIXELS:
-        raise SubjectError(f"This picture has {width} x {height} pixels; please keep it under {MAX_PIXELS / 1e6:.0f} megapixels.")
+        raise SubjectError(f"This picture has {width} x {height} pixels; the limit is {MAX_PIXELS / 1e6:.0f} megapixels.")
     return Subject("photo", image=np.ascontiguousarray(pixels[..., :3]), name=name)
 
 

@@ -1,7 +1,8 @@
 """What one run leaves behind: a canvas of tokens, steps over it, and five frozen records, one per tab.
 
 Numpy only: no torch, no model, no drawing. A trace is checked when it is built and immutable; models/trace_json.py
-saves and loads it as one JSON file, so a download replays without the model. Letters: N tokens, L layers, H heads, V vocabulary, P positions, R queries, M keys.
+saves and loads it as one JSON file, so a download replays without the model.
+Letters: N tokens, L layers, H heads, V vocabulary, P positions, R queries, M keys.
 
 Not covered: how a trace is drawn (visualizers/) and how it is made (the loops in models/<tab>/loop.py).
 """
@@ -76,7 +77,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Field:
-    """How to read one per-token number: its title, unit and range (None: from the data); `diverging` if 0 is a middle."""
+    """How to read one per-token number: its title, unit and range (None: from the data)."""
 
     title: str
     unit: str
@@ -115,7 +116,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Edges:
-    """Weighted links from query tokens to key tokens: int [E], int [E], float [E]. Index spaces are token identities."""
+    """Weighted links from query tokens to key tokens: int [E], int [E], float [E]. All are identities."""
 
     query: np.ndarray
     key: np.ndarray

@@ -1,4 +1,4 @@
-"""Shared fixtures. Environment first: no network, no telemetry, the Triton interpreter before any kernel is imported."""
+"""Shared fixtures. Environment first: no network, no telemetry, Triton's interpreter before any kernel is imported."""
 
 import os
 

@@ -76,9 +76,10 @@ def scene_tokenizer():
 
 def mae_config():
     from transformers import ViTMAEConfig
-    return ViTMAEConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=64,
-                        patch_size=8, decoder_hidden_size=32, decoder_num_hidden_layers=1, decoder_num_attention_heads=2,
-                        decoder_intermediate_size=64, mask_ratio=0.75, norm_pix_loss=False)
+    return ViTMAEConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+                        image_size=64, patch_size=8, decoder_hidden_size=32, decoder_num_hidden_layers=1,
+                        decoder_num_attention_heads=2, decoder_intermediate_size=64, mask_ratio=0.75,
+                        norm_pix_loss=False)
 
 
 def mae():

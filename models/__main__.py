@@ -1,0 +1,171 @@
+"""The command line: list, run, claims and traces, for scripts and classrooms without a browser.
+
+    python -m models list [--json]
+    python -m models run METHOD [--tab T] [--subject FILE_OR_TEXT] [--checkpoint NAME_OR_FOLDER] [--set key=value]...
+                         [--seed N] [--baseline] [--out FILE.json] [--figure FILE.png|svg|pdf|html|gif]
+    python -m models claims [METHOD...] [--data FOLDER] [--quick]
+    python -m models traces [METHOD...]
+
+Bad input ends with one line on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from models import checkpoints, claims, recorded
+from models.method import Method, Result, atlas, find, follow, prepare, twin
+from models.subject import from_anything
+from models.trace import Trace
+from models.trace_json import save
+
+
+def describe(method: Method) -> dict:
+    """One method as plain data, for `list --json` and the API."""
+    card, cards = method.card, checkpoints.shipped()
+    claim = claims.read(method.id)
+    paper = {"arxiv": card.arxiv, "year": card.year} if card.arxiv else None
+    return {"id": card.id, "title": card.title, "paper": paper, "seed": card.seed, "tabs": list(card.tabs),
+            "baseline": method.baseline, "grade": card.grade,
+            "checkpoints": [_checkpoint(name, cards) for name in (*method.checkpoints, *method.companions)],
+            "claim": claim["verdict"] if claim else None}
+
+
+def _checkpoint(name: str, cards: dict) -> dict:
+    card = cards.get(name, {})
+    return {"name": name, "shipped": name in cards, "bytes": card.get("bytes"), "licence": card.get("weights_licence")}
+
+
+def list_methods(args) -> None:
+    rows = [describe(method) for method in atlas().values()]
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return
+    for r in rows:
+        paper = f"arXiv {r['paper']['arxiv']}" if r["paper"] else "baseline"
+        print(f"{r['id']:14} {'/'.join(r['tabs']):22} {paper:18} {r['claim'] or 'claim not measured':20} {r['title']}")
+
+
+def run_method(args) -> None:
+    method = find(args.method)
+    subject = from_anything(args.subject, method.accepts, method.examples) if args.subject else None
+    job = prepare(method, subject, _settings(args.set), checkpoint=args.checkpoint, seed=args.seed)
+    result = _watch(job)
+    trace = _of_tab(result, args.tab or method.card.tabs[0])
+    beside = _baseline_trace(job, trace.tab) if args.baseline else None
+    if args.out:
+        Path(args.out).write_text(save(trace), "utf-8")
+    if args.figure:
+        _draw(trace, beside, Path(args.figure))
+    for one in filter(None, (trace, beside)):
+        _report(one)
+
+
+def _baseline_trace(job, tab: str) -> Trace:
+    other = twin(job)
+    if other is None:
+        raise ValueError(f"'{job.method.id}' has no baseline; leave out --baseline")
+    return _of_tab(_watch(other), tab)
+
+
+def _watch(job) -> Result:
+    """Runs a job with a progress line on a terminal."""
+    for result in follow(job):
+        if sys.stderr.isatty():
+            print(f"\r{job.method.id}: {result.progress:4.0%}", end="\n" if result.done else "", file=sys.stderr)
+    return result
+
+
+def _of_tab(result: Result, tab: str) -> Trace:
+    if tab not in result.traces:
+        raise ValueError(f"there is no record for the tab '{tab}'; this method has {', '.join(result.traces)}")
+    return result.traces[tab]
+
+
+def _draw(trace: Trace, beside: Trace | None, path: Path) -> None:
+    from visualizers.export import export
+    kinds = ("png", "svg", "pdf", "html", "gif")
+    if path.suffix[1:] not in kinds:
+        raise ValueError(f"--figure must end in one of {', '.join('.' + kind for kind in kinds)}, not '{path.suffix}'")
+    path.write_bytes(export(trace, path.suffix[1:], twin=beside))
+
+
+def _report(trace: Trace) -> None:
+    p = trace.provenance
+    print(f"{trace.method} [{trace.tab}] {len(trace.steps)} steps, {trace.cost.ms:.0f} ms in the model, {p.checkpoint} "
+          f"{p.revision}, {p.device} {p.dtype}, {p.path}, seed {p.seed}")
+    for fact in trace.facts.values():
+        print(f"  {fact.title}: {fact.value:.4g} {fact.unit}".rstrip())
+    if trace.sentence:
+        print(f"  {trace.sentence}")
+
+
+def _settings(pairs: list[str]) -> dict[str, str]:
+    bad = [pair for pair in pairs if "=" not in pair]
+    if bad:
+        raise ValueError(f"--set takes key=value, not '{bad[0][:60]}'")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def measure_claims(args) -> None:
+    lab = claims.Lab(quick=args.quick, data=Path(args.data) if args.data else None)
+    for id in args.methods or list(atlas()):
+        claim = claims.stamped(find(id), lab)
+        print(f"{id}: {claim.verdict} ({claim.seconds:.0f} s) {claim.reason}")
+        for r in claim.rows:
+            interval = f" [{r.low:.4g}, {r.high:.4g}]" if r.low is not None else ""
+            print(f"  {r.name}: {r.value:.4g}{interval} {r.unit} (n={r.n})")
+        if not args.quick:
+            claims.save(claim)
+
+
+def record_traces(args) -> None:
+    """Writes the instant first example of every method, its baseline's beside it."""
+    for id in args.methods or list(atlas()):
+        for path in recorded.record(find(id)):
+            print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m models", description="Tokenscope without a browser.")
+    commands = top.add_subparsers(required=True)
+    listing = commands.add_parser("list", help="what there is")
+    listing.add_argument("--json", action="store_true")
+    listing.set_defaults(do=list_methods)
+    running = commands.add_parser("run", help="run one method and write its trace or figure")
+    running.add_argument("method")
+    for flag in ("--tab", "--subject", "--checkpoint", "--out", "--figure"):
+        running.add_argument(flag)
+    running.add_argument("--set", action="append", default=[], metavar="key=value")
+    running.add_argument("--seed", type=int, default=0)
+    running.add_argument("--baseline", action="store_true", help="also run the same-budget baseline")
+    running.set_defaults(do=run_method)
+    measuring = commands.add_parser("claims", help="measure claims into assets/claims/")
+    measuring.add_argument("methods", nargs="*")
+    measuring.add_argument("--data", default=os.environ.get("DATA"))
+    measuring.add_argument("--quick", action="store_true", help="a small sample, printed and not saved")
+    measuring.set_defaults(do=measure_claims)
+    recording = commands.add_parser("traces", help="record the instant examples into assets/traces/")
+    recording.add_argument("methods", nargs="*")
+    recording.set_defaults(do=record_traces)
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    try:
+        args.do(args)
+    except (ValueError, OSError) as error:  # ParamError, SubjectError, CheckpointError, TraceError, MissingData, files
+        print(f"tokenscope: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

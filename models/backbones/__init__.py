@@ -1,0 +1,1 @@
+"""Networks that several methods share; nothing in here belongs to one paper."""

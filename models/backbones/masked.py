@@ -1,0 +1,134 @@
+"""A bidirectional transformer over discrete tokens, some of which are masked, with an optional condition prefix.
+
+The blocks are transformers' Llama decoder layers with the causal mask off, so the library's attention hook sees every
+attention call here as it sees any model's. Used for masked pictures (codes of a tokenizer) and masked text.
+"""
+import math
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import nn
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
+
+NULL = 0  # the condition word that says nothing; a condition of NULLs alone is the unconditional model
+
+
+class MaskedTransformer(nn.Module, PyTorchModelHubMixin):
+    """Predicts every token of a sequence from the ones that are not masked.
+
+    vocab_size V: tokens that can be predicted. mask_token_id: id of [MASK]; V itself by default (one more embedding row,
+    never predicted). positions: "1d" (text) or "2d" (row-major grid). grid: (rows, columns) of the full picture.
+    cond_vocab_size: condition words including NULL = 0; cond_length C: number of prefix slots (0 = no condition).
+
+    Sequence: C prefix tokens, then N tokens. Rotary positions: prefix tokens stand at the origin (no rotation) and are
+    told apart by a learned slot embedding, so scores among them do not depend on a grid; token i stands at i + 1 in
+    "1d"; in "2d" the first half of every head's frequencies turns with row + 1, the other half with column + 1.
+    `absolute` adds a learned row and column embedding (2-D) for what depends on the place in the picture.
+    """
+
+    def __init__(self, vocab_size: int, hidden_size: int = 256, num_hidden_layers: int = 8,
+                 num_attention_heads: int = 4, num_key_value_heads: int | None = None,
+                 intermediate_size: int | None = None, positions: str = "2d", grid: tuple[int, int] = (16, 16),
+                 absolute: bool = False, mask_token_id: int | None = None, cond_vocab_size: int = 0,
+                 cond_length: int = 0, tie_word_embeddings: bool = True, rope_theta: float = 10000.0,
+                 rms_norm_eps: float = 1e-5):
+        super().__init__()
+        if positions not in ("1d", "2d"):
+            raise ValueError(f'positions is "{positions}": choose "1d" or "2d"')
+        head = hidden_size // num_attention_heads
+        if hidden_size % num_attention_heads or head % (4 if positions == "2d" else 2):
+            raise ValueError("hidden_size / num_attention_heads must be a multiple of 4 (2-D) or 2 (1-D)")
+        self.vocab_size, self.positions, self.grid = vocab_size, positions, tuple(grid)
+        self.mask_token_id = vocab_size if mask_token_id is None else mask_token_id
+        self.cond_length, self.rope_theta, self.head_dim = cond_length, rope_theta, head
+        self.config = LlamaConfig(
+            vocab_size=vocab_size, hidden_size=hidden_size, num_hidden_layers=num_hidden_layers,
+            num_attention_heads=num_attention_heads, num_key_value_heads=num_key_value_heads or num_attention_heads,
+            intermediate_size=intermediate_size or 64 * round(hidden_size * 8 / 3 / 64), rms_norm_eps=rms_norm_eps,
+            attn_implementation="sdpa")
+        self.embed_tokens = nn.Embedding(max(vocab_size, self.mask_token_id + 1), hidden_size)
+        if cond_length:
+            self.embed_cond = nn.Embedding(cond_vocab_size, hidden_size)
+            self.embed_slots = nn.Embedding(cond_length, hidden_size)
+        if absolute:
+            self.embed_rows = nn.Embedding(self.grid[0], hidden_size)
+            self.embed_columns = nn.Embedding(self.grid[1], hidden_size)
+        self.layers = nn.ModuleList(LlamaDecoderLayer(self.config, i) for i in range(num_hidden_layers))
+        self.norm = LlamaRMSNorm(hidden_size, eps=rms_norm_eps)
+        self.lm_head = None if tie_word_embeddings else nn.Linear(hidden_size, vocab_size, bias=False)
+        for layer in self.layers:
+            layer.self_attn.is_causal = False
+        self.apply(_initialise)
+
+    def embed(self, ids, cond=None, grid=None):
+        """Input of the first layer and the rotary tables.
+
+        ids [B, N]; cond [B, C] condition words, None = the null condition; grid (rows, columns) of these N tokens,
+        by default the full picture's, or a square. Returns hidden [B, C + N, D] and (cos, sin), each [1, C + N, D/H].
+        """
+        hidden = self.embed_tokens(ids)  # [B, N, D]
+        rows, columns = self._places(ids.shape[1], grid, ids.device)
+        if hasattr(self, "embed_rows"):
+            hidden = hidden + self.embed_rows(rows) + self.embed_columns(columns)
+        if self.cond_length:
+            cond = self._condition(ids, cond)
+            slots = torch.arange(self.cond_length, device=ids.device)
+            hidden = torch.cat([self.embed_cond(cond) + self.embed_slots(slots), hidden], 1)
+        elif cond is not None:
+            raise ValueError("this network was built without a condition: pass cond=None")
+        return hidden, self._rotary(rows, columns)
+
+    def forward(self, ids, cond=None, grid=None):
+        """Logits of all N tokens, masked or not: [B, N, V]. Arguments as in `embed`."""
+        hidden, position_embeddings = self.embed(ids, cond, grid)
+        for layer in self.layers:
+            hidden = layer(hidden, position_embeddings=position_embeddings)
+        return self.head(hidden[:, self.cond_length :])
+
+    def head(self, hidden):
+        """Final norm and output projection: [B, M, D] -> [B, M, V]."""
+        hidden = self.norm(hidden)
+        if self.lm_head is not None:
+            return self.lm_head(hidden)
+        return nn.functional.linear(hidden, self.embed_tokens.weight[: self.vocab_size])
+
+    def _condition(self, ids, cond):
+        if cond is None:
+            return torch.full((len(ids), self.cond_length), NULL, device=ids.device)
+        if cond.shape != (len(ids), self.cond_length):
+            raise ValueError(f"cond has shape {tuple(cond.shape)}: it must be {(len(ids), self.cond_length)}")
+        return cond
+
+    def _places(self, n, grid, device):
+        """Row and column of each of n tokens; in 1-D the row is the index and the column is 0."""
+        index = torch.arange(n, device=device)
+        if self.positions == "1d":
+            return index, torch.zeros_like(index)
+        side = math.isqrt(n)
+        grid = grid or (self.grid if self.grid[0] * self.grid[1] == n else (side, side))
+        if grid[0] * grid[1] != n:
+            raise ValueError(f"{n} tokens do not fill a grid of {grid[0]} x {grid[1]}")
+        return index // grid[1], index % grid[1]
+
+    def _rotary(self, rows, columns):
+        """cos and sin [1, C + N, head_dim] in the layout of transformers' apply_rotary_pos_emb (two equal halves)."""
+        pairs = self.head_dim // 2
+        if self.positions == "1d":
+            angles = (rows + 1)[:, None] * _frequencies(pairs, self.rope_theta, rows.device)
+        else:
+            f = _frequencies(pairs // 2, self.rope_theta, rows.device)
+            angles = torch.cat([(rows + 1)[:, None] * f, (columns + 1)[:, None] * f], 1)  # [N, pairs]
+        angles = torch.cat([angles.new_zeros(self.cond_length, pairs), angles])
+        angles = torch.cat([angles, angles], 1)[None]
+        dtype = self.embed_tokens.weight.dtype
+        return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def _frequencies(count: int, theta: float, device):
+    return theta ** (-torch.arange(count, device=device, dtype=torch.float32) / count)
+
+
+def _initialise(module):
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)

@@ -1,0 +1,116 @@
+"""HPM's network, losses and mask (arXiv 2312.13714): an MAE that also predicts which patches it will rebuild badly.
+
+The second decoder has the first one's shape and its own weights, and reads the same latents. Its head is a plain
+scalar per patch; the reference averages a patch-sized vector to one number, which says the same.
+"""
+import torch
+from torch import nn
+from transformers import ViTMAEConfig, ViTMAEForPreTraining
+from transformers.models.vit_mae.modeling_vit_mae import ViTMAEDecoder, build_2d_sinusoidal_position_embedding
+
+
+class HpmForPreTraining(ViTMAEForPreTraining):
+    """ViTMAEForPreTraining plus `loss_predictor`, a second decoder with one score per patch."""
+
+    def __init__(self, config: ViTMAEConfig):
+        super().__init__(config)
+        patches = self.vit.embeddings.patch_embeddings.num_patches
+        self.loss_predictor = ViTMAEDecoder(config, num_patches=patches)
+        self.loss_predictor.decoder_pred = nn.Linear(config.decoder_hidden_size, 1)
+        self.post_init()
+
+    def both(self, pixel_values, noise):
+        """Student: the patches of lowest `noise` [B, L] stay visible.
+
+        Returns reconstruction [B, L, P], scores [B, L] and mask [B, L] (1 = hidden). Latents are not detached: both
+        losses reach the encoder.
+        """
+        seen = self.vit(pixel_values, noise=noise)
+        pixels = self.decoder(seen.last_hidden_state, seen.ids_restore).logits
+        scores = self.loss_predictor(seen.last_hidden_state, seen.ids_restore).logits[..., 0]
+        return pixels, scores, seen.mask
+
+    @torch.no_grad()
+    def difficulty(self, pixel_values):
+        """Teacher: predicted difficulty [B, L] of every patch of the FULL picture, nothing masked."""
+        hidden = self.encode_all(pixel_values)
+        count = hidden.shape[1] - 1
+        order = torch.arange(count, device=hidden.device).expand(len(hidden), count)
+        return self.loss_predictor(hidden, order).logits[..., 0]
+
+    def encode_all(self, pixel_values):
+        """Latents [B, 1 + L, D] of all patches in their own order (the config's mask ratio is not touched)."""
+        embeddings = self.vit.embeddings
+        hidden = embeddings.patch_embeddings(pixel_values) + embeddings.position_embeddings[:, 1:]
+        first = (embeddings.cls_token + embeddings.position_embeddings[:, :1]).expand(len(hidden), -1, -1)
+        hidden = torch.cat([first, hidden], 1)
+        for layer in self.vit.layers:
+            hidden = layer(hidden, None)
+        return self.vit.layernorm(hidden)
+
+
+def set_positions(model: ViTMAEForPreTraining) -> None:
+    """Writes the fixed sine-cosine positions of encoder and decoders in place.
+
+    A ViTMAE built from a config in transformers 5.23 ends up with all of them zero (they are parameters, so a saved
+    checkpoint has them right); without this a network trained from scratch cannot tell patches apart.
+    """
+    tables = [model.vit.embeddings.position_embeddings, model.decoder.decoder_pos_embed]
+    if isinstance(model, HpmForPreTraining):
+        tables.append(model.loss_predictor.decoder_pos_embed)
+    for table in tables:
+        side = int((table.shape[1] - 1) ** 0.5)
+        fixed = build_2d_sinusoidal_position_embedding(side, side, table.shape[2], cls_token=True)
+        half = table.shape[2] // 2  # the published weights have columns before rows
+        table.data.copy_(torch.cat([fixed[:, half:], fixed[:, :half]], 1)[None])
+        table.requires_grad_(False)
+
+
+def patch_loss(pixels, target):
+    """Per-patch loss ell [B, L]: mean over the patch vector of the squared error. pixels, target [B, L, P]."""
+    return (pixels - target).pow(2).mean(-1)
+
+
+def relative_loss(scores, losses):
+    """Pairwise loss on the order of difficulty, within each picture only.
+
+    scores s [B, M] and losses ell [B, M] of the M masked patches; ell is a target and gets no gradient. Over all ordered
+    pairs with ell_i != ell_j: -log(sigmoid(s_i - s_j) + 1e-6) where i is harder, -log(1 - sigmoid(s_i - s_j) + 1e-6)
+    where j is, divided by the number of those pairs.
+    """
+    losses = losses.detach()
+    difference = losses[:, :, None] - losses[:, None, :]  # [B, M, M]
+    p = torch.sigmoid((scores[:, :, None] - scores[:, None, :]).float())
+    terms = torch.where(difference > 0, torch.log(p + 1e-6), torch.log(1 - p + 1e-6))
+    valid = difference != 0
+    return -(terms * valid).sum() / valid.sum().clamp(min=1)
+
+
+def absolute_loss(scores, losses):
+    """Ablation: squared error between s and ell, z-scored over the masked patches of each picture. Both [B, M]."""
+    losses = losses.detach()
+    target = (losses - losses.mean(1, keepdim=True)) / (losses.std(1, keepdim=True) + 1e-6)
+    return (scores - target).pow(2).mean()
+
+
+def hard_ratio(progress: float) -> float:
+    """alpha_t: share of the mask that is hard, 0 -> 0.5 linearly over training (progress 0..1)."""
+    return 0.5 * progress
+
+
+def hard_mask(scores, alpha: float, mask_ratio: float = 0.75, generator=None):
+    """Which patches to hide: the hardest first, the rest at random.
+
+    scores [B, L] of the teacher. n_mask = L - int(L (1 - mask_ratio)), n_hard = int(n_mask alpha): the n_hard highest
+    scores, plus n_mask - n_hard drawn uniformly without replacement from all other patches, per picture.
+    Returns noise [B, L] (the n_mask largest are hidden: pass it to the network) and hard [B, L] (bool).
+    """
+    if not 0 <= alpha <= 1 or not 0 < mask_ratio < 1:
+        raise ValueError("alpha must be in 0..1 and mask_ratio strictly between 0 and 1")
+    count = scores.shape[1]
+    n_mask = count - int(count * (1 - mask_ratio))
+    n_hard = int(n_mask * alpha)
+    noise = torch.rand(scores.shape, generator=generator, device=generator.device if generator else scores.device)
+    hard = torch.zeros_like(scores, dtype=torch.bool)
+    hard.scatter_(1, scores.topk(n_hard, dim=1).indices, True)
+    return noise.to(scores.device) + hard, hard  # hard patches exceed every random draw

@@ -1,0 +1,1 @@
+"""Procedural worlds: subjects made by program, with the truth known."""

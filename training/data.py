@@ -1,0 +1,50 @@
+"""Readers for the files that the recipes train on. Data is found by TOKENSCOPE_DATA (default ../shared/data)."""
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+def data_dir() -> Path:
+    """Folder with the data files; raises ValueError when it does not exist."""
+    default = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("TOKENSCOPE_DATA", default))
+    if not folder.is_dir():
+        raise ValueError(f"no data folder at {folder}: set TOKENSCOPE_DATA to the folder with the data files")
+    return folder
+
+
+def stories(split: str) -> list[str]:
+    """Whole public-domain children's books of one split: train, val, alice or looking_glass."""
+    import pandas as pd
+
+    table = pd.read_parquet(data_dir() / "stories.parquet", columns=["split", "text"])
+    return table[table.split == split].text.tolist()
+
+
+def photos(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """64x64 photos of one split (train or val) as uint8 [N, 64, 64, 3], and their labels [N]."""
+    import pandas as pd
+    from PIL import Image
+
+    table = pd.read_parquet(data_dir() / f"photos64_{split}.parquet")
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(b)).convert("RGB")) for b in table.image])
+    return pixels, table.label.to_numpy()
+
+
+def blocks(tokens: np.ndarray, length: int, batch: int, step: int, seed: int) -> np.ndarray:
+    """One batch of windows [batch, length + 1], without replacement within an epoch.
+
+    The result depends only on (seed, step), so a resumed run sees exactly the batches it would have seen.
+    Every epoch cuts the stream at a new offset.
+    """
+    per_epoch = (len(tokens) - 2 * length - 1) // length
+    drawn = np.arange(step * batch, (step + 1) * batch)
+    rows = []
+    for epoch in np.unique(drawn // per_epoch):
+        rng = np.random.default_rng((seed, int(epoch), length))
+        order, offset = rng.permutation(per_epoch), int(rng.integers(length))
+        starts = order[drawn[drawn // per_epoch == epoch] % per_epoch] * length + offset
+        rows += [tokens[s : s + length + 1] for s in starts]
+    return np.stack(rows).astype(np.int64)

@@ -1,0 +1,1 @@
+"""One small recipe per shipped checkpoint."""

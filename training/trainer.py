@@ -1,0 +1,196 @@
+"""The one trainer: loop, optimisers, schedule, moving average, resume and log lines. It knows no paper."""
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.polite import Polite
+
+
+class Recipe:
+    """What one checkpoint adds to the trainer: a network, batches, a loss and figures.
+
+    `batch` must depend on (seed, step, progress) alone, so that a resumed run continues bit for bit.
+    `progress` runs from 0 to 1 over the budget, whether the budget is minutes or steps.
+    """
+
+    name = ""
+    minutes = 10.0
+    lr = 0.02  # Muon, for the 2-D matrices inside the blocks
+    lr_adam = 3e-3  # AdamW, for embeddings, norms and heads
+    weight_decay = 0.05
+    warmup = 0.02  # fractions of the budget
+    decay = 0.6
+    ema = 0.0  # 0 = off
+    clip = 1.0
+    compile = True
+
+    def __init__(self, seed: int = 0):
+        self.seed = seed
+
+    def build(self) -> torch.nn.Module:
+        raise NotImplementedError
+
+    def batch(self, step: int, progress: float) -> dict:
+        raise NotImplementedError
+
+    def loss(self, model, batch: dict, progress: float):
+        """Scalar loss and a dict of scalars worth logging."""
+        raise NotImplementedError
+
+    def after_step(self, model, step: int, progress: float) -> None:
+        """Called after each update (teachers, snapshots)."""
+
+    def state(self) -> dict:
+        """Extra tensors to store when the run is saved."""
+        return {}
+
+    def load_state(self, state: dict) -> None:
+        pass
+
+    def quick(self, model) -> dict:
+        """Cheap validation figures for the log, about every two minutes."""
+        return {}
+
+
+def schedule(progress: float, warmup: float, decay: float) -> float:
+    """Learning-rate factor: linear warm-up, flat, linear to exactly zero over the last `decay` of the budget."""
+    return max(0.0, min(1.0, progress / warmup if warmup else 1.0, (1 - progress) / decay))
+
+
+def optimisers(model, recipe: Recipe) -> list:
+    """Muon for matrices inside blocks, AdamW for all else (embeddings, heads, norms, biases, tokens)."""
+    outside = ("embed", "head", "projection", "_pred", "to_codes", "from_codes", "latent")
+    hidden, rest = [], []
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            (hidden if p.ndim == 2 and not any(word in name for word in outside) else rest).append(p)
+    made = [torch.optim.AdamW(rest, lr=recipe.lr_adam, betas=(0.9, 0.98), weight_decay=0.0)]
+    if hidden:
+        made.append(torch.optim.Muon(hidden, lr=recipe.lr, momentum=0.95, weight_decay=recipe.weight_decay))
+    for opt in made:
+        for group in opt.param_groups:
+            group["peak"] = group["lr"]
+    return made
+
+
+class Trainer:
+    """Trains one recipe within a budget of minutes or steps, and can be stopped and resumed at any time."""
+
+    def __init__(self, recipe: Recipe, minutes=None, steps=None, device="cpu", folder="runs", say=print):
+        self.recipe, self.steps, self.device, self.say = recipe, steps, torch.device(device), say
+        self.minutes = minutes or recipe.minutes
+        self.path = Path(folder) / f"{recipe.name}-seed{recipe.seed}.pt"
+        torch.manual_seed(recipe.seed)
+        self.model = recipe.build().to(self.device)
+        self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()} if recipe.ema else None
+        self.optimisers = optimisers(self.model, recipe)
+        self.step, self.elapsed, self.examples = 0, 0.0, 0
+        if self.path.exists():
+            self.load()
+
+    def progress(self) -> float:
+        done = self.step / self.steps if self.steps else self.elapsed / (60 * self.minutes)
+        return min(1.0, done)
+
+    def save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        state = {"model": self.model.state_dict(), "ema": self.ema, "extra": self.recipe.state(),
+                 "optimisers": [o.state_dict() for o in self.optimisers],
+                 "step": self.step, "elapsed": self.elapsed, "examples": self.examples}
+        torch.save(state, self.path.with_suffix(".tmp"))
+        os.replace(self.path.with_suffix(".tmp"), self.path)  # a kill never leaves half a file
+
+    def load(self) -> None:
+        state = torch.load(self.path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for opt, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            opt.load_state_dict(saved)
+        self.ema = state["ema"]
+        self.recipe.load_state(state["extra"])
+        self.step, self.elapsed, self.examples = state["step"], state["elapsed"], state["examples"]
+
+    def update(self, loss_fn) -> dict:
+        """One optimiser step; returns the scalars of the loss."""
+        recipe, progress = self.recipe, self.progress()
+        torch.manual_seed(recipe.seed * 1_000_003 + self.step)  # masks drawn in the loss resume bit for bit too
+        batch = {k: v.to(self.device) for k, v in recipe.batch(self.step, progress).items()}
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            loss, logs = loss_fn(self.model, batch, progress)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+        factor = schedule(progress, recipe.warmup, recipe.decay)
+        for opt in self.optimisers:
+            for group in opt.param_groups:
+                group["lr"] = group["peak"] * factor
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        self.average()
+        self.examples += len(next(iter(batch.values())))
+        recipe.after_step(self.model, self.step, progress)
+        return {"loss": float(loss.detach()), "norm": float(norm), **{k: float(v) for k, v in logs.items()}}
+
+    @torch.no_grad()
+    def average(self) -> None:
+        if self.ema is None:
+            return
+        rate = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        for key, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                self.ema[key].lerp_(value, 1 - rate)
+            else:
+                self.ema[key].copy_(value)
+
+    def final(self) -> torch.nn.Module:
+        """The network to ship: averaged weights if the recipe keeps an average."""
+        if self.ema is not None:
+            self.model.load_state_dict(self.ema)
+        return self.model.eval()
+
+    def run(self) -> torch.nn.Module:
+        polite = Polite()
+        loss_fn = torch.compile(self.recipe.loss, dynamic=False) if self.recipe.compile else self.recipe.loss
+        self.model.train()
+        said = saved = time.time()
+        since, sums = self.step, {}
+        while self.progress() < 1:
+            begin = time.time()
+            polite.adjust()
+            logs = self.update(loss_fn)
+            # the first steps contain compilation: they do not count against the budget
+            self.elapsed += min(time.time() - begin, 20.0)
+            self.step += 1
+            if not math.isfinite(logs["loss"]):
+                raise ValueError(f"loss is {logs['loss']} at step {self.step}: lower the learning rate")
+            sums = {k: sums.get(k, 0.0) + v for k, v in logs.items()}
+            if time.time() - said > 20:
+                self.report(sums, self.step - since, time.time() - said)
+                said, since, sums = time.time(), self.step, {}
+            if time.time() - saved > 120:
+                self.save()
+                self.say(json.dumps({"step": self.step, "quick": self.quick()}))
+                said = saved = time.time()
+        self.save()
+        return self.final()
+
+    def quick(self) -> dict:
+        self.model.eval()
+        with torch.no_grad(), torch.autocast(self.device.type, dtype=torch.bfloat16):
+            figures = self.recipe.quick(self.model)
+        self.model.train()
+        return figures
+
+    def report(self, sums: dict, count: int, seconds: float) -> None:
+        mean = {k: round(v / count, 4) for k, v in sums.items()}
+        line = {"step": self.step, "progress": round(self.progress(), 3), "min": round(self.elapsed / 60, 1),
+                "ms": round(1000 * seconds / count), **mean}
+        self.say(json.dumps(line))
+
+
+def rng_of(seed: int, step: int) -> np.random.Generator:
+    """The generator of one step's batch."""
+    return np.random.default_rng((seed, step))

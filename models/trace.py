@@ -276,13 +276,18 @@ class MaskTrace(Trace):
 
 @dataclass(frozen=True)
 class Heads:
-    """Per layer, head and query: entropy (nats), peak probability, span (token or cell units), received; [L, H, N]."""
+    """Per layer, head and query: entropy (nats), peak probability, span (token or cell units), received; [L, H, N].
+
+    layers: the model's numbers of these layers, from 0. names: what to call them where a number is not enough (several
+    models side by side), else empty. NaN: this query was not measured.
+    """
 
     entropy: np.ndarray
     peak: np.ndarray
     span: np.ndarray
     received: np.ndarray
     layers: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
 
     def __post_init__(self):
         shapes = {getattr(self, name).shape for name in ("entropy", "peak", "span", "received")}

@@ -1,0 +1,269 @@
+"""Attend: the one way to turn a model call into a record of who looks at whom.
+
+    layout = text_layout(pieces)                       # or grid_layout((8, 8), picture, first=1)
+    with observe(model, want={"stats", "qk"}) as seen:
+        model(ids)
+    looked = look(seen, layout, ask=query)             # head statistics, stored rows, and q, k for later questions
+    yield from record(layout, looked)                  # Open, one Emit per layer, Close
+
+Methods that already hold attention rows (a pruned prefill, a cached step) use `row_heads` and `edges` instead. Letters:
+N canvas tokens, S tokens of the model's sequence, L layers, H heads, R queries, D head width. Nothing N x N is made for
+N > BLOCK: distances and stored rows are read from blocks of exact rows.
+
+Not covered: several pictures in one call (pass `sample` to read one of a batch), cross-attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.method import Close, Emit, Event, Open
+from models.trace import Canvas, Chart, Cost, Edges, Fact, Field, Heads, Rows, Step, states
+
+BLOCK = 256  # queries per block of exact rows
+ROW_BYTES = 1_000_000  # all rows are stored when L * H * N * N bytes fit
+SOME_BYTES = 300_000  # else so many bytes of chosen ones
+SOME_ROWS = 24
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A canvas and where its tokens stand.
+
+    index int [N]: place of each canvas token in the model's sequence. coords float [N, d]: token number, or row and
+    column, so that distances have a unit. outside: what the rest of the sequence is ("[CLS]", "the caption"), or "".
+    """
+
+    canvas: Canvas
+    index: np.ndarray
+    coords: np.ndarray
+    unit: str
+    outside: str = ""
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        found = {"entropy": Field("Attention entropy, mean over heads", "nats", 0.0),
+                 "peak": Field("Largest attention weight, mean over heads", "probability", 0.0, 1.0),
+                 "span": Field("Reach: RMS distance to what it looks at, mean over heads", self.unit, 0.0),
+                 "received": Field("Attention received from all tokens, mean over heads", "queries' worth", 0.0)}
+        if self.outside:
+            found["outside"] = Field(f"Attention that goes to {self.outside}", "probability", 0.0, 1.0)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Queries and keys of a run, from which any exact row follows: q [L][H, N, D], k [L][Hkv, S, D], all fp16.
+
+    allowed: bool [1 or N, S] per layer where a mask was applied, else None. Lives in the visitor's session, not in the
+    trace.
+    """
+
+    q: tuple[np.ndarray, ...]
+    k: tuple[np.ndarray, ...]
+    scale: float
+    causal: bool
+    index: np.ndarray
+    allowed: tuple[np.ndarray | None, ...]
+
+    def row(self, layer: int, head: int, query: int) -> np.ndarray:
+        """Attention [N] float32 of one canvas token over the canvas; what is missing to 1 went outside."""
+        q, k = self.q[layer], self.k[layer]
+        if not (0 <= layer < len(self.q) and 0 <= head < q.shape[0] and 0 <= query < q.shape[1]):
+            raise ValueError(f"There is no query {query} in layer {layer}, head {head}.")
+        keys = k[head * k.shape[0] // q.shape[0]].astype(np.float32)  # [S, D]
+        scores = keys @ q[head, query].astype(np.float32) * self.scale  # [S]
+        may = self._may(layer, query, len(scores))
+        weights = np.where(may, np.exp(scores - scores[may].max()), 0.0)
+        return (weights / weights.sum())[self.index].astype(np.float32)
+
+    def _may(self, layer: int, query: int, count: int) -> np.ndarray:
+        may = np.arange(count) <= self.index[query] if self.causal else np.ones(count, bool)
+        mask = self.allowed[layer]
+        return may if mask is None else may & mask[query if len(mask) > 1 else 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """What `look` found: statistics of all queries, rows of some, q and k of all, and the kernel path."""
+
+    heads: Heads
+    rows: Rows
+    kept: Kept
+    path: str
+    outside: np.ndarray = field(default_factory=lambda: np.zeros(0))  # [L, H, N], mass that left the canvas
+
+
+def text_layout(labels: Sequence[str], roles: Sequence[str] = ()) -> Layout:
+    """Text tokens in a line: distances in tokens."""
+    count = len(labels)
+    canvas = Canvas("text", tuple(labels), roles=tuple(roles))
+    return Layout(canvas, np.arange(count), np.arange(count, dtype=np.float32)[:, None], "tokens")
+
+
+def grid_layout(shape: tuple[int, int], picture: np.ndarray | None = None, first: int = 0, outside: str = "",
+                labels: Sequence[str] = ()) -> Layout:
+    """A picture's tokens, row by row, starting at place `first` of the sequence: distances in cells."""
+    count = shape[0] * shape[1]
+    canvas = Canvas("grid", tuple(labels) or ("",) * count, shape=shape, picture=picture)
+    return Layout(canvas, np.arange(count) + first, np.argwhere(np.ones(shape)).astype(np.float32), "cells", outside)
+
+
+def look(seen, layout: Layout, ask: int | None = None, sample: int = 0) -> Looked:
+    """Reads a finished `observe(model, want={"stats", "qk"})` block of one or more layers.
+
+    Entropy (nats) and peak are those of the whole row, received counts every query of the sequence; span is the RMS
+    distance over the canvas: sqrt(sum_j p_ij |x_i - x_j|^2 / sum_j p_ij). ask: a canvas token whose rows must be kept.
+    """
+    import torch
+    calls = list(seen)
+    index = torch.as_tensor(layout.index, device=calls[0].q.device)
+    stats = {name: np.stack([_numpy(getattr(call, name)[sample][:, index]) for call in calls])
+             for name in ("entropy", "peak", "received")}  # each [L, H, N]
+    wanted = stored_queries(stats["received"], ask)
+    read = [_read_layer(call, layout, index, wanted, sample) for call in calls]
+    heads = Heads(**{name: value.astype(np.float16) for name, value in stats.items()},
+                  span=np.stack([span for span, _, _ in read]).astype(np.float16),
+                  layers=tuple(call.layer for call in calls))
+    rows = Rows.pack(wanted, np.stack([chosen for _, chosen, _ in read]))
+    return Looked(heads, rows, keep(calls, layout, sample), seen.path, np.stack([rest for _, _, rest in read]))
+
+
+def stored_queries(received: np.ndarray, ask: int | None = None) -> np.ndarray:
+    """Which queries' rows a trace stores: all if they fit, else the asked one, the ends, the most looked-at and a few
+    evenly spaced ones. received [L, H, N] -> int [R], ascending."""
+    layers, heads, count = received.shape
+    if layers * heads * count * count <= ROW_BYTES:
+        return np.arange(count)
+    room = int(np.clip(SOME_BYTES // (layers * heads * count), 4, SOME_ROWS))
+    busiest = int(received.sum((0, 1)).argmax())
+    first = [count - 1 if ask is None else ask, count - 1, 0, busiest]
+    return np.unique([*first, *np.linspace(0, count - 1, room - 2).astype(int)[1:-1]])
+
+
+def keep(calls: Sequence, layout: Layout, sample: int = 0) -> Kept:
+    """Half-precision queries and keys of observed layers, on the CPU."""
+    options = calls[0].options
+    scale = options.get("scale") or calls[0].q.shape[-1] ** -0.5
+    return Kept(tuple(_half(call.q[sample][:, layout.index]) for call in calls),
+                tuple(_half(call.k[sample]) for call in calls), float(scale), bool(options.get("causal")), layout.index,
+                tuple(_allowed(call.options.get("mask"), layout, sample) for call in calls))
+
+
+def record(layout: Layout, looked: Looked, *, sentence: str = "", facts: Mapping[str, Fact] | None = None,
+           charts: Sequence[Chart] = (), costs: Sequence[Cost] = (), extra: Mapping[str, Field] | None = None,
+           steps: Sequence[Step] = ()) -> Iterator[Event]:
+    """The events of an Attend record: one step per layer, then the caller's `steps`, whose fields `extra` explains."""
+    made = [*layer_steps(layout, looked, costs), *steps]
+    yield Open("attend", layout.canvas, {**layout.fields, **(extra or {})}, len(made))
+    for step in made:
+        yield Emit("attend", step)
+    yield Close("attend", sentence, (*charts, *head_charts(looked.heads, layout.unit)),
+                {**(facts or {}), **head_facts(looked.heads, layout.unit)}, looked.heads, looked.rows, looked.path,
+                looked.kept)
+
+
+def layer_steps(layout: Layout, looked: Looked, costs: Sequence[Cost] = ()) -> Iterator[Step]:
+    """One step per observed layer, with every statistic averaged over its heads."""
+    heads = looked.heads
+    for place, layer in enumerate(heads.layers):
+        fields = {name: getattr(heads, name)[place].astype(np.float32).mean(0)
+                  for name in ("entropy", "peak", "span", "received")}  # each [N]
+        if layout.outside:
+            fields["outside"] = looked.outside[place].mean(0)
+        name = heads.names[place] if heads.names else f"layer {layer + 1}"
+        yield Step(name, states(*["visible"] * layout.canvas.size), "layer", fields=fields,
+                   cost=costs[place] if costs else Cost())
+
+
+def head_charts(heads: Heads, unit: str) -> tuple[Chart, Chart]:
+    """Two matrices, layers x heads: mean entropy and mean reach; NaN queries are left out."""
+    rows = heads.names or tuple(f"layer {layer + 1}" for layer in heads.layers)
+    columns = tuple(f"head {head + 1}" for head in range(heads.entropy.shape[1]))
+    return (Chart("matrix", "Attention entropy by layer and head", "head", "layer",
+                  {"entropy (nats)": _mean(heads.entropy)}, columns, rows,
+                  caption="Low: one key takes nearly everything. High: the head averages over many tokens."),
+            Chart("matrix", "Reach by layer and head", "head", "layer", {f"reach ({unit})": _mean(heads.span)}, columns,
+                  rows, caption=f"Root mean square distance in {unit} between a token and what it looks at."))
+
+
+def head_facts(heads: Heads, unit: str) -> dict[str, Fact]:
+    return {"entropy": Fact("Mean attention entropy", float(_mean(heads.entropy).mean()), "nats"),
+            "span": Fact("Mean reach", float(_mean(heads.span).mean()), unit)}
+
+
+def row_heads(rows: np.ndarray, queries: Sequence[int], coords: np.ndarray, layers: Sequence[int] = ()) -> Heads:
+    """Head statistics [L, H, N] from rows that a method computed itself, NaN for queries without a row.
+
+    rows [L, H, R, N]: probabilities over the canvas, 0 for tokens that were not there; queries int [R]; coords [N, d].
+    received sums the given rows only.
+    """
+    squared = squared_distances(coords[list(queries)], coords)  # [R, N]
+    measured = dict(zip(("entropy", "peak", "span"), measure(rows, squared)))
+    full = {name: np.full((*rows.shape[:2], rows.shape[3]), np.nan, np.float16) for name in measured}
+    for name, value in measured.items():
+        full[name][:, :, list(queries)] = value
+    return Heads(**full, received=rows.sum(2).astype(np.float16), layers=tuple(layers) or tuple(range(len(rows))))
+
+
+def measure(rows: np.ndarray, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Entropy (nats), peak and span of rows [..., R, N] with squared distances [R, N]; each [..., R]."""
+    rows = rows.astype(np.float64)
+    entropy = -(rows * np.log(np.where(rows > 0, rows, 1.0))).sum(-1)
+    mass = rows.sum(-1)
+    span = np.sqrt((rows * squared).sum(-1) / np.where(mass > 0, mass, 1.0))
+    return entropy, rows.max(-1), span
+
+
+def squared_distances(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """|x_i - x_j|^2 [R, N] of coordinates [R, d] and [N, d]."""
+    return ((queries[:, None] - keys[None]) ** 2).sum(-1)
+
+
+def edges(query: int, row: np.ndarray, top: int = 12) -> Edges:
+    """The strongest links of one query: row [N] of attention, NaN or 0 for tokens it cannot see."""
+    row = np.nan_to_num(np.asarray(row, np.float32))
+    keys = np.argsort(-row, kind="stable")[:top]
+    keys = keys[row[keys] > 0]
+    return Edges(np.full(len(keys), query, np.int32), keys.astype(np.int32), row[keys])
+
+
+def _read_layer(call, layout: Layout, index, wanted: np.ndarray, sample: int):
+    """Span [H, N], the rows [H, R, N] of the wanted queries and the mass outside the canvas [H, N], block by block."""
+    import torch
+    coords = torch.as_tensor(layout.coords, device=index.device)
+    spans, rests, chosen = [], [], []
+    for first in range(0, len(index), BLOCK):
+        block = slice(first, first + BLOCK)
+        rows = call.rows_for(index[block])[sample][:, :, index]  # [H, r, N]
+        squared = (coords[block, None] - coords[None]).pow(2).sum(-1)  # [r, N]
+        mass = rows.sum(-1)
+        spans.append(((rows * squared).sum(-1) / mass.clamp_min(1e-12)).sqrt())
+        rests.append(1 - mass)
+        inside = wanted[(wanted >= first) & (wanted < first + BLOCK)] - first
+        chosen.append(_numpy(rows[:, torch.as_tensor(inside, device=index.device)]))
+    return _numpy(torch.cat(spans, -1)), np.concatenate(chosen, 1), _numpy(torch.cat(rests, -1).clamp_min(0))
+
+
+def _allowed(mask, layout: Layout, sample: int) -> np.ndarray | None:
+    """Bool [1 or N, S] of a mask that broadcasts to [B, H, S, S]; heads share it."""
+    if mask is None:
+        return None
+    mask = mask[min(sample, len(mask) - 1), 0]  # [1 or S, S]
+    allowed = _numpy(mask > -1e4 if mask.is_floating_point() else mask).astype(bool)
+    return allowed[layout.index] if len(allowed) > 1 else allowed
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    return np.nanmean(values.astype(np.float32), axis=2)  # [L, H]
+
+
+def _numpy(tensor) -> np.ndarray:
+    return tensor.detach().float().cpu().numpy()
+
+
+def _half(tensor) -> np.ndarray:
+    return tensor.detach().half().cpu().numpy()

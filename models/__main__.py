@@ -54,7 +54,8 @@ def list_methods(args) -> None:
 
 def run_method(args) -> None:
     method = find(args.method)
-    subject = from_anything(args.subject, method.accepts, method.examples) if args.subject else None
+    kind = method.kind(args.checkpoint)
+    subject = from_anything(args.subject, kind, method.examples_for(kind)) if args.subject else None
     job = prepare(method, subject, _settings(args.set), checkpoint=args.checkpoint, seed=args.seed)
     result = _watch(job)
     trace = _of_tab(result, args.tab or method.card.tabs[0])

@@ -64,6 +64,15 @@ def resolve(asked: str | None, declared: tuple[str, ...]) -> str:
                           " or, on your own machine, a folder with config.json and safetensors.")
 
 
+def architecture(name: str) -> str:
+    """The class that a checkpoint's config.json names, without loading it; "" if there is none to read."""
+    path = (SHIPPED / name if (SHIPPED / name / "config.json").is_file() else Path(name)) / "config.json"
+    try:
+        return (json.loads(path.read_text("utf-8")).get("architectures") or [""])[0]
+    except (OSError, ValueError):
+        return ""
+
+
 def load(name: str, *, device: str | None = None, dtype: str | None = None) -> Bundle:
     """The bundle of a checkpoint, from memory if it is there. dtype: "float32" (default), "bfloat16" or "float16"."""
     device, dtype = device or default_device(), dtype or os.environ.get("TOKENSCOPE_DTYPE", "float32")

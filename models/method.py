@@ -19,7 +19,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from models import params as parameters
-from models.checkpoints import Bundle, load, resolve
+from models.checkpoints import Bundle, architecture, load, resolve
 from models.subject import Example, Subject, SubjectError, from_example
 from models.trace import TABS, TRACES, Canvas, Chart, Fact, Field, Heads, Provenance, Rows, Step, Trace, TraceError
 
@@ -63,7 +63,8 @@ class Turn:
 class Method:
     """One paper or baseline.
 
-    params: frozen dataclass of Annotated fields. accepts: kind of subject. checkpoints: the first is the default;
+    params: frozen dataclass of Annotated fields. accepts: kind of subject; `kinds` names the checkpoints (or, for local
+    folders, architectures) that take another kind, so ask `kind(checkpoint)`. checkpoints: the first is the default;
     companions: further checkpoints a run loads by name. run(job) yields events. baseline: id of the method beside it;
     baseline_params(params) -> that method's parameters at the same budget. Its claim is
     measured by models/claims/<id>.py.
@@ -79,10 +80,20 @@ class Method:
     baseline: str | None = None
     baseline_params: Callable[[Any], Mapping[str, Any]] = lambda params: {}
     turn: Turn | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         return self.card.id
+
+    def kind(self, checkpoint: str | None = None) -> str:
+        """The kind of subject that a run on this checkpoint takes (None: the default checkpoint)."""
+        name = checkpoint or self.checkpoints[0]
+        return self.kinds.get(name) or self.kinds.get(architecture(name)) or self.accepts
+
+    def examples_for(self, kind: str) -> tuple[Example, ...]:
+        """Its examples of one kind of subject, in order."""
+        return tuple(example for example in self.examples if (example.kind or self.accepts) == kind)
 
 
 @dataclass(frozen=True)
@@ -174,13 +185,13 @@ def prepare(method: Method | str, subject: Subject | None = None, params: Mappin
     Raises ParamError, SubjectError or CheckpointError, each with one sentence.
     """
     method = find(method) if isinstance(method, str) else method
-    subject = subject or from_example(method.examples[0], method.accepts)
-    if subject.kind != method.accepts:
-        raise SubjectError(f"{method.card.title} needs a {method.accepts}, not a {subject.kind}.")
+    kind = method.kind(name := resolve(checkpoint, method.checkpoints))
+    subject = subject or from_example(method.examples_for(kind)[0], kind)
+    if subject.kind != kind:
+        raise SubjectError(f"{method.card.title} on {name[:60]} needs a {kind}, not a {subject.kind}.")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise parameters.ParamError("seed must be a whole number from 0 to 2147483647")
     values = parameters.parse(method.params, params)
-    name = resolve(checkpoint, method.checkpoints)
     return Job(method, subject, values, load(name, device=device, dtype=dtype), seed, choice)
 
 

@@ -35,11 +35,15 @@ class Subject:
 
 @dataclass(frozen=True)
 class Example:
-    """A ready subject. source: a file in assets/photos or assets/texts, or the text itself."""
+    """A ready subject. source: a file in assets/photos or assets/texts, or the text itself.
+
+    kind: "" means the kind that its method accepts.
+    """
 
     id: str
     title: str
     source: str
+    kind: str = ""
 
 
 def from_text(text: str, kind: str = "text", name: str = "") -> Subject:
@@ -109,7 +113,7 @@ def _checked_pixels(pixels: np.ndarray, name: str) -> Subject:
     if min(height, width) < 8:
         raise SubjectError(f"This picture has {width} x {height} pixels; please use at least 8 x 8.")
     if height * width > MAX_PIXELS:
-        raise SubjectError(f"This picture has {width} x {height} pixels; the limit is {MAX_PIXELS / 1e6:.0f} megapixels.")
+        raise SubjectError(f"This picture has {width} x {height} pixels; the limit is {MAX_PIXELS / 1e6:.0f} MP.")
     return Subject("photo", image=np.ascontiguousarray(pixels[..., :3]), name=name)
 
 

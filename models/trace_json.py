@@ -37,7 +37,7 @@ def load(text: str) -> Trace:
         document = json.loads(text)
         record = _RECORDS[document["record"]]
         known = document["schema"] == SCHEMA and issubclass(record, Trace)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TraceError("this is not a Tokenscope trace: no record name found in the JSON") from error
     records._need(known, "this trace was written by another version; run `make traces`")
     try:

@@ -1,0 +1,61 @@
+# make run · test · lint · bench · claims · traces · train CHECKPOINT=text-ar-1 · install · clean
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 7860
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+CI ?=
+export PYTHONDONTWRITEBYTECODE = 1
+
+.PHONY: run install install-dev test lint bench claims traces train browser clean help
+
+run: install
+	$(BIN)/python app.py --host $(HOST) --port $(PORT)
+
+install: $(VENV)/.runtime
+
+# Torch alone first, so that the CPU build an index offers is kept and nothing larger is pulled in by the others.
+$(VENV)/.runtime: requirements.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f"Tokenscope needs Python 3.11 or 3.12, this is {v[0]}.{v[1]}; try: make run PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+install-dev: $(VENV)/.dev
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+# Tests that need Chromium are skipped with a reason where it cannot be installed; in CI nothing is skipped silently.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
+	|| echo "No Chromium found and it cannot be installed here: the browser tests will be skipped (install the package 'chromium')."
+
+test: install-dev browser
+	CI=$(CI) $(BIN)/python -m pytest
+
+lint: install-dev
+	$(BIN)/ruff check .
+
+bench: install
+	for name in attention vocabulary unmask-step model prune start click; do $(BIN)/python -m benchmarks $$name; done
+
+claims: install-dev
+	$(BIN)/python -m models claims $(METHODS)
+
+traces: install
+	$(BIN)/python -m models traces $(METHODS)
+
+train: install-dev
+	@test -n "$(CHECKPOINT)" || { echo "Say which: make train CHECKPOINT=photo-mae-1 (see training/README.md)"; exit 2; }
+	$(BIN)/python -m training $(CHECKPOINT)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+
+help:
+	@sed -n 1p Makefile

@@ -1,0 +1,195 @@
+"""Every method found, whichever paper it is: the contract of models/method.py on tiny random weights, then shipped ones."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+
+from models import claims, params, recorded
+from models.method import atlas, find, follow, prepare, run, twin
+from models.subject import SubjectError, from_example, from_text
+from models.trace import TRACES
+from models.trace_json import load, save
+
+IDS = list(atlas())
+
+
+def results(job):
+    return list(follow(job))
+
+
+@pytest.fixture(scope="module")
+def tiny_runs():
+    """One run per method on tiny weights, shared by the tests below."""
+    from tests import tiny
+    tiny.use()
+    cache = {}
+
+    def get(id):
+        if id not in cache:
+            cache[id] = results(prepare(id, seed=3))
+        return cache[id]
+    yield get
+    tiny.forget()
+
+
+def test_the_atlas_holds_the_first_methods():
+    assert {"mae", "hpm", "attention", "random-keep", "top-attention", "lazyllm", "maskgit", "mdm", "recap", "sampling",
+            "cntp", "byte-level"} <= set(IDS)
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_card_says_what_a_visitor_needs(id):
+    method = find(id)
+    card = method.card
+    assert card.title and card.summary and card.look_at and method.examples
+    assert set(card.tabs) <= set(TRACES)
+    assert card.seed in ("A", "B", "both", None) and (card.seed is None or re.fullmatch(r"\d{4}\.\d{4,5}", card.arxiv))
+    assert len(card.summary) <= 320, "a summary is one or two sentences"
+    assert method.baseline is None or method.baseline in IDS
+    if card.seed is not None:
+        assert method.baseline, "a paper stands beside a baseline"
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_controls_are_declared_once_and_few(id):
+    declared = params.declaration(find(id).params)
+    unfolded = [name for name, (spec, _, _) in declared.items() if not spec.fold]
+    assert len(unfolded) <= 5
+    for name, (spec, kind, default) in declared.items():
+        assert spec.title and spec.parse(name, default, kind) == default, f"default of {name} is outside its range"
+    json.dumps(params.schema(find(id).params))
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_runs_leave_valid_traces_that_survive_the_round_trip(id, tiny_runs):
+    last = tiny_runs(id)[-1]
+    assert last.done and set(last.traces) == set(find(id).card.tabs)
+    for tab, trace in last.traces.items():
+        assert type(trace) is TRACES[tab] and trace.method == id and trace.sentence and trace.facts
+        assert trace.cost.calls > 0 and trace.cost.ms > 0
+        assert trace.provenance.path, "the kernel path taken is recorded"
+        text = save(trace)
+        assert save(load(text)) == text
+        assert len(text) < 3_000_000
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_figures_grow_while_a_run_works(id, tiny_runs):
+    progress = [r.progress for r in tiny_runs(id)]
+    assert progress == sorted(progress) and len(progress) > 1
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_same_seed_same_trace(id, tiny_runs):
+    again = results(prepare(id, seed=3))[-1]
+    for tab, trace in tiny_runs(id)[-1].traces.items():
+        assert timeless(again.traces[tab]) == timeless(trace)
+
+
+def timeless(trace) -> str:
+    """The trace as JSON without measured times."""
+    steps = tuple(dataclasses.replace(s, cost=dataclasses.replace(s.cost, ms=0.0), note="") for s in trace.steps)
+    stamp = dataclasses.replace(trace.provenance, seconds=0.0)
+    facts = {n: f for n, f in trace.facts.items() if f.unit not in ("ms", "s", "x")}
+    return save(dataclasses.replace(trace, steps=steps, provenance=stamp, facts=facts, sentence="", charts=()))
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_a_cancelled_run_stops_at_once(id, tiny):
+    running = follow(prepare(id))
+    next(running)
+    running.close()
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_out_of_range_parameters_are_refused(id, tiny):
+    for name, (spec, _, _) in params.declaration(find(id).params).items():
+        bad = {"Span": 1e9, "Choice": "no such", "Flag": "maybe", "Words": "x" * 10_000}[type(spec).__name__]
+        with pytest.raises(params.ParamError):
+            prepare(id, params={name: bad})
+    for seed in (-1, 2**31, True, "7", 1.5):
+        with pytest.raises(params.ParamError):
+            prepare(id, seed=seed)
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_the_wrong_kind_of_subject_is_refused(id, tiny):
+    kind = "caption" if find(id).accepts != "caption" else "problem"
+    with pytest.raises(SubjectError):
+        prepare(id, from_text("red circle", kind))
+
+
+@pytest.mark.parametrize("id", [i for i in IDS if find(i).accepts == "text"])
+@pytest.mark.parametrize("text", ["a", "emoji 🎈🎈", "漢字かな交じり文", "שלום עולם", "<script>alert(1)</script> ${x} {{y}} \\"])
+def test_any_text_ends_in_a_trace_or_one_sentence(id, text, tiny):
+    try:
+        last = run(id, from_text(text))
+    except SubjectError as refusal:
+        assert len(str(refusal)) < 250
+    else:
+        assert last.done
+
+
+@pytest.mark.parametrize("id", [i for i in IDS if find(i).baseline])
+def test_the_baseline_runs_on_the_same_subject_and_seed(id, tiny):
+    job = prepare(id, seed=5)
+    other = twin(job)
+    assert other.subject is job.subject and other.seed == job.seed
+    assert set(results(other)[-1].traces) & set(job.method.card.tabs)
+
+
+@pytest.mark.parametrize("id", [i for i in IDS if find(i).turn])
+def test_your_turn_is_scored_like_the_method(id, tiny):
+    job = prepare(id)
+    sizes = find(id).turn.count(job)
+    order = iter(np.random.default_rng(0).permutation(run(id).traces[job.method.card.tabs[0]].canvas.size).tolist())
+    choice = tuple(tuple(next(order) for _ in range(size)) for size in sizes)
+    trace = results(dataclasses.replace(job, choice=choice))[-1].traces[job.method.card.tabs[0]]
+    assert np.isfinite(trace.facts[find(id).turn.fact].value)
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_every_figure_renders(id, tiny_runs):
+    from visualizers import draw
+    from visualizers.export import export
+    for trace in tiny_runs(id)[-1].traces.values():
+        payload = json.dumps(draw(trace).payload())
+        assert len(payload) < 3_000_000
+        assert export(trace, "png")[:4] == b"\x89PNG" and b"<svg" in export(trace, "svg")[:2000]
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_examples_are_ready(id):
+    for example in find(id).examples:
+        assert from_example(example, find(id).accepts).name == example.id
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("id", IDS)
+def test_shipped_weights_run(id, shipped):
+    method = find(id)
+    shipped(method.checkpoints[0], *method.companions)
+    job = prepare(id)
+    last = results(job)[-1]
+    assert last.done
+    for trace in last.traces.values():
+        assert len(save(trace)) < 1_500_000, "a shipped example stays small"
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("id", IDS)
+def test_the_recorded_example_and_the_claim_are_of_the_shipped_weights(id, shipped):
+    from models import checkpoints
+    method = find(id)
+    shipped(method.checkpoints[0])
+    card = checkpoints.shipped()[method.checkpoints[0]]
+    for tab in method.card.tabs:
+        trace = recorded.read(id, tab)
+        assert trace is not None, "run `make traces`"
+        assert card["sha256"].startswith(trace.provenance.revision) and trace.provenance.recorded
+    claim = claims.read(id)
+    assert claim is not None, f"run `python -m models claims {id}`"
+    assert card["sha256"].startswith(claim["checkpoint"][method.checkpoints[0]]), "the claim is stale: measure it again"

@@ -233,6 +233,8 @@ def atlas() -> dict[str, Method]:
     for tab in TABS:
         package = importlib.import_module(f"models.{tab}")
         for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
+            if module.name.endswith("_net"):
+                continue  # networks import model libraries; they are loaded with their weights
             method = getattr(importlib.import_module(f"models.{tab}.{module.name}"), "METHOD", None)
             if method is not None:
                 found[_checked(method, tab, module.name)] = method

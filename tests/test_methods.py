@@ -1,4 +1,4 @@
-"""Every method found, whichever paper it is: the contract of models/method.py on tiny random weights, then shipped ones."""
+"""Every method found, whichever paper: the contract of models/method.py on tiny random weights, then shipped ones."""
 
 import dataclasses
 import json
@@ -123,7 +123,7 @@ def test_the_wrong_kind_of_subject_is_refused(id, tiny):
 
 
 @pytest.mark.parametrize("id", [i for i in IDS if find(i).accepts == "text"])
-@pytest.mark.parametrize("text", ["a", "emoji 🎈🎈", "漢字かな交じり文", "שלום עולם", "<script>alert(1)</script> ${x} {{y}} \\"])
+@pytest.mark.parametrize("text", ["a", "emoji 🎈🎈", "漢字かな", "שלום", "<script>alert(1)</script> ${x} {{y}} \\"])
 def test_any_text_ends_in_a_trace_or_one_sentence(id, text, tiny):
     try:
         last = run(id, from_text(text))
@@ -164,7 +164,7 @@ def test_every_figure_renders(id, tiny_runs):
 @pytest.mark.parametrize("id", IDS)
 def test_examples_are_ready(id):
     for example in find(id).examples:
-        assert from_example(example, find(id).accepts).name == example.id
+        assert from_example(example, example.kind or find(id).accepts).name == example.id
 
 
 @pytest.mark.weights

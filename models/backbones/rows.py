@@ -9,7 +9,7 @@ width. All index tensors are int64 on the CPU, sorted ascending, the same for th
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -43,7 +43,8 @@ class RowStore:
     known: Tensor  # bool [L, N]
     computed: Tensor  # int32 [L, N]
     macs: int = 0
-    linear: list[int] = field(default_factory=list)  # multiply-adds of one row's projections and MLP, per layer
+    linear: tuple[int, ...] = ()  # multiply-adds of one row's projections and MLP, per layer
+    query_width: int = 0  # H W
 
     @classmethod
     def empty(cls, layers: nn.ModuleList, capacity: int, batch: int = 1) -> RowStore:
@@ -53,8 +54,8 @@ class RowStore:
         shape = (batch, weight.shape[0] // width, capacity, width)
         keys, values = ([weight.new_zeros(shape) for _ in layers] for _ in range(2))
         flags = torch.zeros(len(layers), capacity)
-        linear = [sum(m.weight.numel() for m in layer.modules() if isinstance(m, nn.Linear)) for layer in layers]
-        return cls(keys, values, flags.bool(), flags.int(), 0, linear)
+        linear = tuple(sum(m.weight.numel() for m in layer.modules() if isinstance(m, nn.Linear)) for layer in layers)
+        return cls(keys, values, flags.bool(), flags.int(), 0, linear, layers[0].self_attn.q_proj.weight.shape[0])
 
     def write(self, layer: int, rows: Tensor, k: Tensor, v: Tensor) -> None:
         """Puts k, v [B, G, R, W] over the rows of a layer."""
@@ -75,6 +76,10 @@ class RowStore:
         where = ids.to(keys.device)
         return keys.index_select(2, where), values.index_select(2, where)
 
+    def cost(self, layer: int, rows: int, pairs: int) -> int:
+        """Multiply-adds of computing so many rows of a layer with so many query-key pairs, for the whole batch."""
+        return self.keys[layer].shape[0] * (rows * self.linear[layer] + 2 * pairs * self.query_width)
+
     @property
     def rows(self) -> int:
         """(layer, token) computations so far."""
@@ -89,7 +94,7 @@ class RowStore:
     def copy(self) -> RowStore:
         """A second store with the same contents; writing to one leaves the other."""
         return RowStore([k.clone() for k in self.keys], [v.clone() for v in self.values], self.known.clone(),
-                        self.computed.clone(), self.macs, self.linear)
+                        self.computed.clone(), self.macs, self.linear, self.query_width)
 
 
 def layer_rows(layer: nn.Module, hidden: Tensor, rows: Tensor, cos_sin: tuple[Tensor, Tensor], store: RowStore,
@@ -115,7 +120,7 @@ def layer_rows(layer: nn.Module, hidden: Tensor, rows: Tensor, cos_sin: tuple[Te
     hidden = hidden + layer.self_attn.o_proj(mixed.transpose(1, 2).flatten(2))  # [B, R, D]
     hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
     pairs = visible(rows, attend_to) if causal else len(rows) * len(attend_to)
-    store.macs += hidden.shape[0] * (len(rows) * store.linear[index] + 2 * pairs * q.shape[1] * q.shape[3])
+    store.macs += store.cost(index, len(rows), pairs)
     return RowsOut(hidden, q, last, stats)
 
 

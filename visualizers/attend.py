@@ -1,0 +1,73 @@
+"""The Attend tab's viewer: one query's attention over its canvas, and statistics of every layer and head.
+
+View options: layer, head (-1: mean over heads), query (a token), quantity ("row", "entropy", "peak", "span" or
+"received"). All of them are answered from the trace; rows that were not stored are asked for by the player.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from models.trace import AttendTrace
+from visualizers.canvas import Wording, assemble, scale_from, steps_text, where
+from visualizers.marks import Attention, Drawing, Scale
+
+WORDS = {"known": "token", "visible": "token", "new": "the query", "context": "given", "accepted": "chosen"}
+TITLES = {"entropy": ("Attention entropy", "nats"), "peak": ("Largest weight", "probability"),
+          "span": ("Span", ""), "received": ("Attention received", "sum over queries")}
+
+
+def describe(trace: AttendTrace) -> str:
+    """The picture in words: layers and heads, and the mean entropy of the first and the last layer."""
+    text = f"{where(trace.canvas).capitalize()} in {steps_text(trace)}."
+    if trace.heads is None:
+        return text
+    entropy = np.nanmean(trace.heads.entropy.astype(np.float64), axis=(1, 2))  # [L]
+    layers, heads, _ = trace.heads.entropy.shape
+    return (f"{text} {layers} layers with {heads} heads; mean attention entropy {entropy[0]:.2f} nats in the first "
+            f"and {entropy[-1]:.2f} nats in the last.")
+
+
+def attention(trace: AttendTrace) -> Attention | None:
+    """Head statistics and stored rows in the form both painters read, or None if there are neither."""
+    heads, rows = trace.heads, trace.rows
+    if heads is None and rows is None:
+        return None
+    layers, number = (heads.entropy if heads is not None else rows.weights).shape[:2]
+    names = tuple(heads.layers) if heads is not None and heads.layers else tuple(range(layers))
+    unit = "cells" if trace.canvas.kind == "grid" else "tokens"
+    stats = {} if heads is None else {name: _statistic(getattr(heads, name), name, unit) for name in TITLES}
+    if rows is None:
+        return Attention(names, number, stats)
+    return Attention(names, number, stats, np.asarray(rows.queries), *packed(rows.weights, rows.scale))
+
+
+def packed(weights: np.ndarray, scale: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows as uint8 with the value of code 255 in `peaks`, both [L, H, R, ...]."""
+    if scale is not None:
+        return weights, np.asarray(scale, np.float32)
+    peaks = weights.max(-1).astype(np.float32)
+    return np.round(weights / np.maximum(peaks, 1e-12)[..., None] * 255).astype(np.uint8), peaks
+
+
+def _statistic(values: np.ndarray, name: str, unit: str) -> tuple[Scale, np.ndarray]:
+    title, own = TITLES[name]
+    scale = scale_from(values.astype(np.float64), title, own or unit, low=0.0)
+    return scale, scale.code(values)
+
+
+def draw(trace: AttendTrace, *, layer: int | None = None, head: int = -1, query: int | None = None,
+         quantity: str | None = None, by: str | None = None, **view) -> Drawing:
+    found = attention(trace)
+    drawing = assemble(trace, Wording(describe, WORDS), by=by, **view)
+    if found is None:
+        return drawing
+    stored = [] if found.queries is None else [int(q) for q in found.queries]
+    quantity = quantity or ("row" if stored else "entropy")
+    chosen = {"layer": len(found.layers) - 1 if layer is None else min(max(layer, 0), len(found.layers) - 1),
+              "head": max(-1, min(head, found.heads - 1)),
+              "query": (stored[-1] if stored else 0) if query is None else int(query)}
+    by = by if by in ("state", *drawing.fields) else f"attention:{quantity}"
+    return replace(drawing, attention=found, view={**drawing.view, **chosen, "by": by})

@@ -1,0 +1,147 @@
+"""From a trace to a Drawing: what all five viewers share. A viewer adds only its words and its own extras.
+
+The facts become finished text, numbers get one range over all steps, the legend keeps only states that occur.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.trace import STATES, Canvas, Cost, Distribution, Fact, Field, Step, Trace
+from visualizers import theme
+from visualizers.marks import Candidates, Curve, Drawing, Frame, Layout, Scale
+
+WRAP = 32  # columns of a list that has no shape of its own
+
+
+@dataclass(frozen=True)
+class Wording:
+    """A tab's own words. states: legend words that differ from the theme's; describe(trace) -> the text alternative.
+
+    unseen: how hidden text shows ("box" or "gone"); by(trace) -> what colours the picture at first.
+    """
+
+    describe: Callable[[Trace], str]
+    states: Mapping[str, str] = field(default_factory=dict)
+    unseen: str = "box"
+    by: Callable[[Trace], str] = lambda trace: "state"
+
+
+def assemble(trace: Trace, wording: Wording, *, title: str = "", by: str | None = None, **view) -> Drawing:
+    """The Drawing of a trace; `title` is the method's readable name, further `view` options travel to the player."""
+    scales = {name: scale_of(trace, name, spec) for name, spec in trace.fields.items()
+              if any(name in step.fields for step in trace.steps)}
+    chosen = by if by in ("state", *scales) or (by or "").startswith("attention") else wording.by(trace)
+    return Drawing(
+        tab=trace.tab, method=trace.method, title=title or trace.method,
+        layout=layout(trace.canvas, wording.unseen), frames=tuple(_frame(step, scales) for step in trace.steps),
+        fields=scales, legend=legend(trace, wording.states),
+        facts=tuple((fact.title, fact_text(fact)) for fact in trace.facts.values()),
+        curves=tuple(Curve(c.title, c.y, {name: np.asarray(line, float) for name, line in c.series.items()},
+                           c.reference, c.caption) for c in trace.charts if c.kind == "line" and c.by_step),
+        vocabulary=dict(trace.vocabulary), sentence=trace.sentence, alt=wording.describe(trace),
+        view={"by": chosen, **view})
+
+
+def layout(canvas: Canvas, unseen: str = "box") -> Layout:
+    """Grid, flowing text or free places, whichever this canvas is."""
+    extras = {"picture": canvas.picture, "roles": canvas.roles, "truth": canvas.truth, "unseen": unseen}
+    if canvas.kind == "text" or (canvas.kind == "list" and any(canvas.labels)):
+        return Layout("text", canvas.labels, **extras)
+    if canvas.shape is not None:
+        return Layout("grid", canvas.labels, *canvas.shape, **extras)
+    if canvas.positions is not None:
+        return Layout("places", canvas.labels, xy=_placed(canvas.positions), **extras)
+    columns = min(canvas.size, WRAP)
+    return Layout("grid", canvas.labels, -(-canvas.size // max(columns, 1)), columns, **extras)
+
+
+def _placed(positions: np.ndarray) -> np.ndarray:
+    """[N, 2] in 0..1, aspect kept, with room at the border for the dots; a third coordinate is left out."""
+    xy = np.asarray(positions, np.float64)[:, :2]
+    low, span = xy.min(0), max(float(np.ptp(xy, axis=0).max()), 1e-9)
+    middle = (1 - np.ptp(xy, axis=0) / span) / 2
+    return 0.06 + 0.88 * ((xy - low) / span + middle)
+
+
+def scale_of(trace: Trace, name: str, spec: Field) -> Scale:
+    """The field's own range, or that of the data over all steps; symmetric about 0 if it diverges."""
+    values = np.concatenate([step.fields[name] for step in trace.steps if name in step.fields]).astype(np.float64)
+    return scale_from(values, spec.title, spec.unit, spec.low, spec.high, spec.diverging)
+
+
+def scale_from(values: np.ndarray, title: str, unit: str, low=None, high=None, diverging: bool = False) -> Scale:
+    finite = values[np.isfinite(values)]
+    first, last = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    low, high = first if low is None else float(low), last if high is None else float(high)
+    if diverging:
+        reach = max(abs(low), abs(high), 1e-12)
+        low, high = -reach, reach
+    return Scale(title, unit, low, high if high > low else low + 1.0, diverging)
+
+
+def _frame(step: Step, scales: Mapping[str, Scale]) -> Frame:
+    return Frame(
+        label=step.label, state=step.state, level=step.level, parent=step.parent, note=step.note, ids=step.ids,
+        values={name: values for name, values in step.fields.items() if name in scales}, picture=step.picture,
+        candidates={name: candidates(d) for name, d in step.distributions.items() if len(d.positions)},
+        edges={name: (e.query, e.key, e.weight) for name, e in step.edges.items()}, cost=cost_of(step.cost))
+
+
+def candidates(found: Distribution) -> Candidates:
+    return Candidates(found.positions, found.top_ids, found.top_probs, found.entropy, found.chosen)
+
+
+def cost_of(cost: Cost) -> dict[str, float]:
+    """Only what was counted."""
+    every = {"calls": cost.calls, "rows": cost.rows, "macs": cost.macs, "cache_bytes": cost.cache_bytes,
+             "ms": round(cost.ms, 3)}
+    return {name: value for name, value in every.items() if value}
+
+
+def legend(trace: Trace, words: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """(state, words) of the states that occur, in the order of STATES."""
+    seen = np.zeros(len(STATES), bool)
+    for step in trace.steps:
+        seen[step.state] = True
+    return tuple((name, words.get(name, theme.LOOKS[name].title)) for code, name in enumerate(STATES) if seen[code])
+
+
+def tidy(value: float) -> str:
+    """A number as a reader wants it: three significant digits, thousands separated, millions and up shortened."""
+    if not np.isfinite(value):
+        return "not defined"
+    for size, letter in ((1e12, " T"), (1e9, " G"), (1e6, " M")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    if float(value).is_integer() or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def fact_text(fact: Fact) -> str:
+    """`61 % of the multiply-adds`: value and unit."""
+    return f"{tidy(fact.value)} {fact.unit}".strip()
+
+
+def counts(step: Step, words: Mapping[str, str]) -> str:
+    """`40 known, 12 new in this step`: how many tokens are in each state."""
+    number = np.bincount(step.state, minlength=len(STATES))
+    parts = [f"{number[code]:,} {words.get(name, theme.LOOKS[name].title)}"
+             for code, name in enumerate(STATES) if number[code]]
+    return ", ".join(parts)
+
+
+def where(canvas: Canvas) -> str:
+    """`a grid of 16 by 16 cells`: the canvas in words."""
+    if canvas.shape is not None:
+        return f"a {canvas.kind} of {canvas.shape[0]} by {canvas.shape[1]} cells"
+    return f"a {canvas.kind} of {canvas.size:,} tokens"
+
+
+def steps_text(trace: Trace) -> str:
+    number = len(trace.steps)
+    return "one step" if number == 1 else f"{number} steps"

@@ -1,0 +1,211 @@
+"""One drawing, two painters: the declarative records that the browser player and the Matplotlib exporter both paint.
+
+A Drawing is what a viewer (visualizers/<tab>.py) makes of a trace. `cells` turns one of its frames into marks, the
+list a painter paints; player.js holds the same function, and a parity test compares the two. Letters: N tokens,
+L layers, H heads, R stored queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.trace import STATES
+from visualizers import theme
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where tokens sit. kind "grid" (rows x columns), "text" (flowing) or "places" (xy [N, 2] in 0..1)."""
+
+    kind: str
+    labels: tuple[str, ...]
+    rows: int = 0
+    columns: int = 0
+    xy: np.ndarray | None = None
+    picture: np.ndarray | None = None
+    roles: tuple[str, ...] = ()
+    truth: tuple[str, ...] = ()
+    unseen: str = "box"  # hidden text is an empty "box", or "gone" where text grows
+
+    @property
+    def size(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A per-token number: its words and range; `codes` 0..254 run from low to high."""
+
+    title: str
+    unit: str
+    low: float
+    high: float
+    diverging: bool = False
+
+    def code(self, values: np.ndarray) -> np.ndarray:
+        """uint8 [N]: 0..254 by linear position, 255 where the number is not defined."""
+        span = max(self.high - self.low, 1e-12)
+        unit = np.clip((np.asarray(values, np.float64) - self.low) / span, 0, 1)
+        return np.where(np.isfinite(values), np.floor(np.nan_to_num(unit) * 254 + 0.5), theme.NOTHING).astype(np.uint8)
+
+    def widened(self, other: Scale | None) -> Scale:
+        """One range for two pictures that stand side by side."""
+        if other is None:
+            return self
+        return Scale(self.title, self.unit, min(self.low, other.low), max(self.high, other.high), self.diverging)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Top candidates at P positions: ids and probabilities [P, k], entropy [P] in nats, chosen id [P] or None."""
+
+    positions: np.ndarray
+    ids: np.ndarray
+    probs: np.ndarray
+    entropy: np.ndarray
+    chosen: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One step: codes of states [N], numbers by field [N], ids [N] or None, and what hangs on the tokens."""
+
+    label: str
+    state: np.ndarray
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
+    ids: np.ndarray | None = None
+    level: str = "step"
+    parent: int | None = None
+    note: str = ""
+    picture: np.ndarray | None = None
+    candidates: Mapping[str, Candidates] = field(default_factory=dict)
+    edges: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line over the steps, drawn by the player itself."""
+
+    title: str
+    unit: str
+    series: Mapping[str, np.ndarray]
+    reference: float | None = None
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Head statistics by quantity, uint8 [L, H, N] with a Scale each, and exact rows uint8 [L, H, R, M]."""
+
+    layers: tuple[int, ...]
+    heads: int
+    quantities: Mapping[str, tuple[Scale, np.ndarray]] = field(default_factory=dict)
+    queries: np.ndarray | None = None
+    rows: np.ndarray | None = None
+    peaks: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Everything a painter needs; `legend` is (state, words) for the states that occur, `facts` are finished text."""
+
+    tab: str
+    method: str
+    title: str
+    layout: Layout
+    frames: tuple[Frame, ...]
+    fields: Mapping[str, Scale]
+    legend: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, str], ...]
+    curves: tuple[Curve, ...]
+    vocabulary: Mapping[int, str]
+    sentence: str
+    alt: str
+    view: Mapping[str, object] = field(default_factory=dict)
+    attention: Attention | None = None
+
+    def payload(self) -> dict:
+        """Plain, compact JSON data for the player (visualizers/payload.py)."""
+        from visualizers.payload import pack
+        return pack(self)
+
+    def text(self, step: int, token: int) -> str:
+        """What a token reads at a step: the piece held now, else its own label."""
+        ids = self.frames[step].ids
+        held = -1 if ids is None else int(ids[token])
+        return self.vocabulary.get(held, self.layout.labels[token]) if held >= 0 else self.layout.labels[token]
+
+    def picture(self, step: int) -> np.ndarray | None:
+        shown = self.frames[step].picture
+        return self.layout.picture if shown is None else shown
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One token as painted: fill (None: nothing over its own picture or text), share of the fill, cue and opacity."""
+
+    token: int
+    fill: str | None
+    share: float
+    cue: str
+    edge: str
+    fade: float
+    text: str
+
+
+def cells(drawing: Drawing, step: int, by: str = "state", dark: bool = False,
+          scale: Scale | None = None) -> list[Mark]:
+    """The marks of one frame, token by token; `by` is "state" or a field, `scale` overrides the field's range."""
+    frame = drawing.frames[step]
+    has_picture = drawing.layout.kind != "text" and drawing.picture(step) is not None
+    codes = None if by == "state" else number_codes(drawing, frame, by, scale)
+    return [_mark(drawing, step, token, STATES[code], has_picture, dark,
+                  None if codes is None else (int(codes[token]), drawing.fields[by].diverging))
+            for token, code in enumerate(frame.state)]
+
+
+def number_codes(drawing: Drawing, frame: Frame, by: str, scale: Scale | None = None) -> np.ndarray:
+    """uint8 [N] positions on the scale; a field that a frame does not carry is undefined everywhere."""
+    values = frame.values.get(by)
+    if values is None:
+        return np.full(drawing.layout.size, theme.NOTHING, np.uint8)
+    own = drawing.fields[by]
+    if scale is None or (scale.low, scale.high) == (own.low, own.high):
+        return own.code(values)
+    stored = own.low + own.code(values).astype(np.float64) / 254 * (own.high - own.low)  # what the browser holds
+    return scale.code(np.where(own.code(values) == theme.NOTHING, np.nan, stored))
+
+
+def _mark(drawing: Drawing, step: int, token: int, state: str, has_picture: bool, dark: bool, number) -> Mark:
+    look, own = theme.LOOKS[state], theme.colour(state, dark)
+    is_text = drawing.layout.kind == "text"
+    text = "" if look.hides and is_text else drawing.text(step, token)
+    if number is not None:
+        fill, share = _number_fill(number, is_text)
+    elif is_text:
+        fill, share = _text_fill(state, look, own)
+    elif look.hides or not has_picture:
+        fill, share = own, look.fade
+    else:
+        fill, share = (own, look.tint) if look.tint else (None, 0.0)
+    return Mark(token, fill, share, look.cue, own, look.fade, text)
+
+
+def _number_fill(number: tuple[int, bool], is_text: bool) -> tuple[str | None, float]:
+    code, diverging = number
+    if code == theme.NOTHING:
+        return None, 0.0
+    return theme.hexed(_RAMPS[diverging][code]), theme.SOFT if is_text else 1.0
+
+
+def _text_fill(state: str, look: theme.Look, own: str) -> tuple[str | None, float]:
+    if state in ("visible", "known", "context", "dropped"):
+        return None, 0.0
+    return own, 1.0 if look.hides else 0.3
+
+
+_RAMPS = {flag: theme.ramp(flag) for flag in (False, True)}

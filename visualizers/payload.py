@@ -1,0 +1,141 @@
+"""A Drawing as plain JSON data, small enough to send once: arrays become base64, equal arrays are stored once.
+
+    arrays   list of base64 strings, little-endian; frames point into it by index
+    pictures list of data: URLs (PNG, or JPEG beyond 128 pixels)
+    words    list of texts; ids in frames and candidates are indices into it (65535 or -1: none)
+
+No text leaves this file for a template: the player puts every string into the page with textContent.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+
+from models.trace import STATES
+from visualizers import theme
+from visualizers.marks import Attention, Candidates, Drawing, Frame, Scale
+
+TOP = 8  # candidates sent per position
+EDGES = 6_000  # links sent per step and name, the strongest ones
+NONE = 65_535
+
+
+class Store:
+    """Arrays, pictures and words that frames share, each kept once."""
+
+    def __init__(self, vocabulary: Mapping[int, str]):
+        self.arrays, self.pictures, self.words = [], [], []
+        self._seen: dict[tuple, int] = {}
+        self._word = {}
+        for number, text in vocabulary.items():
+            self._word[int(number)] = len(self.words)
+            self.words.append(text)
+
+    def array(self, values: np.ndarray, dtype: str) -> int:
+        raw = np.ascontiguousarray(values).astype(dtype).tobytes()
+        return self._once(("array", raw), self.arrays, lambda: base64.b64encode(raw).decode("ascii"))
+
+    def picture(self, pixels: np.ndarray | None) -> int | None:
+        if pixels is None:
+            return None
+        key = ("picture", pixels.shape, pixels.tobytes())
+        return self._once(key, self.pictures, lambda: data_url(pixels))
+
+    def ids(self, ids: np.ndarray) -> np.ndarray:
+        """Indices into `words` of token ids, any shape."""
+        flat = [self._word.get(int(i), NONE) for i in np.asarray(ids).ravel()]
+        return np.array(flat, np.uint16).reshape(np.shape(ids))
+
+    def _once(self, key: tuple, shelf: list, make) -> int:
+        if key not in self._seen:
+            self._seen[key] = len(shelf)
+            shelf.append(make())
+        return self._seen[key]
+
+
+def pack(drawing: Drawing) -> dict:
+    """The payload of a drawing."""
+    store = Store(drawing.vocabulary)
+    frames = [_frame(store, drawing, frame) for frame in drawing.frames]
+    layout = drawing.layout
+    return {
+        "tab": drawing.tab, "method": drawing.method, "title": drawing.title, "sentence": drawing.sentence,
+        "alt": drawing.alt, "view": dict(drawing.view), "frames": frames,
+        "layout": {"kind": layout.kind, "rows": layout.rows, "columns": layout.columns, "size": layout.size,
+                   "labels": list(layout.labels) if any(layout.labels) else [], "roles": list(layout.roles),
+                   "truth": list(layout.truth), "unseen": layout.unseen, "picture": store.picture(layout.picture),
+                   "xy": None if layout.xy is None else np.round(layout.xy, 4).tolist()},
+        "fields": {name: _scale(scale) for name, scale in drawing.fields.items()},
+        "legend": [{"state": STATES.index(name), "title": words} for name, words in drawing.legend],
+        "facts": [{"title": title, "text": text} for title, text in drawing.facts],
+        "curves": [{"title": c.title, "unit": c.unit, "reference": c.reference, "caption": c.caption,
+                    "series": [{"name": name, "points": _points(line)} for name, line in c.series.items()]}
+                   for c in drawing.curves],
+        "attention": None if drawing.attention is None else _attention(store, drawing.attention),
+        "arrays": store.arrays, "pictures": store.pictures, "words": store.words,
+    }
+
+
+def _frame(store: Store, drawing: Drawing, frame: Frame) -> dict:
+    found = {"label": frame.label, "state": store.array(frame.state, "u1")}
+    extras = {
+        "level": frame.level if frame.level != "step" else None, "parent": frame.parent, "note": frame.note or None,
+        "picture": store.picture(frame.picture), "cost": dict(frame.cost) or None,
+        "ids": None if frame.ids is None else store.array(store.ids(frame.ids), "<u2"),
+        "values": {name: store.array(drawing.fields[name].code(v), "u1") for name, v in frame.values.items()} or None,
+        "candidates": {name: _candidates(store, c) for name, c in frame.candidates.items()} or None,
+        "edges": {name: _edges(store, *e) for name, e in frame.edges.items() if len(e[0])} or None,
+    }
+    return found | {key: value for key, value in extras.items() if value is not None}
+
+
+def _candidates(store: Store, found: Candidates) -> dict:
+    ids, probs = found.ids[:, :TOP], found.probs[:, :TOP]
+    return {"at": store.array(found.positions, "<u2"), "k": int(ids.shape[1]),
+            "ids": store.array(store.ids(ids), "<u2"),
+            "probs": store.array(np.round(np.clip(probs, 0, 1) * 65535), "<u2"),
+            "entropy": store.array(np.nan_to_num(found.entropy), "<f4"),
+            "chosen": None if found.chosen is None else store.array(store.ids(found.chosen), "<u2")}
+
+
+def _edges(store: Store, query: np.ndarray, key: np.ndarray, weight: np.ndarray) -> dict:
+    best = np.sort(np.argsort(-weight, kind="stable")[:EDGES])
+    peak = float(np.max(weight[best])) or 1.0
+    return {"query": store.array(query[best], "<u2"), "key": store.array(key[best], "<u2"), "peak": peak,
+            "weight": store.array(np.round(np.clip(weight[best] / peak, 0, 1) * 255), "u1"), "cut": len(query) > EDGES}
+
+
+def _attention(store: Store, attention: Attention) -> dict:
+    quantities = {name: {**_scale(scale), "codes": store.array(codes, "u1")}
+                  for name, (scale, codes) in attention.quantities.items()}
+    rows = None
+    if attention.rows is not None:
+        rows = {"queries": attention.queries.tolist(), "keys": int(attention.rows.shape[-1]),
+                "codes": store.array(attention.rows, "u1"), "peaks": store.array(attention.peaks, "<f4")}
+    return {"layers": list(attention.layers), "heads": attention.heads, "quantities": quantities, "rows": rows}
+
+
+def _scale(scale: Scale) -> dict:
+    return asdict(scale)
+
+
+def _points(line: np.ndarray) -> list:
+    """[K, 2] as numbers with five digits; what is not finite becomes null."""
+    return [[float(f"{x:.5g}"), float(f"{y:.5g}") if np.isfinite(y) else None] for x, y in np.asarray(line, float)]
+
+
+def data_url(pixels: np.ndarray) -> str:
+    """uint8 [h, w, 3] as a data: URL."""
+    from PIL import Image
+    small, buffer = max(pixels.shape[:2]) <= 128, io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG" if small else "JPEG", **({} if small else {"quality": 88}))
+    kind = "png" if small else "jpeg"
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+assert theme.NOTHING == 255

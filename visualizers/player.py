@@ -1,0 +1,73 @@
+"""The browser-side step player as a Gradio component: the whole drawing is sent once, stepping needs no server.
+
+The templates are static text; every string of a trace reaches the page through textContent in the scripts beside
+this file (a template would execute it: Gradio compiles templates as code).
+
+    view = player()                                    # in the page
+    view.pick(handler)                                 # Your turn: evt.groups, a list of lists of token identities
+    view.row(handler)                                  # an attention row not stored: evt.side, layer, head, query
+    return scene(draw(trace), draw(baseline))          # a handler's answer: everything
+    return row("left", layer, head, query, weights)    # a handler's answer: one attention row
+
+The value of the component is one JSON text, so that the page's framework does not walk through every number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from visualizers import theme
+from visualizers.marks import Drawing
+
+FOLDER = Path(__file__).parent
+SCRIPTS = ("marks.js", "paint.js", "player.js")
+TEMPLATE = "<div class='ts'></div>"
+
+
+@cache
+def script() -> str:
+    """The player's code: the colour tables as constants, then the three files."""
+    files = "\n".join((FOLDER / name).read_text("utf-8") for name in SCRIPTS)
+    return f"const THEME = {json.dumps(theme.constants())};\n{files}"
+
+
+@cache
+def style() -> str:
+    return theme.css_variables() + (FOLDER / "player.css").read_text("utf-8")
+
+
+def turn(prompt: str, groups: Sequence[int], unit: str = "cells", locked: Sequence[int] = ()) -> dict:
+    """Your turn: what to do, how many tokens each group holds, and tokens that cannot be chosen."""
+    return {"prompt": prompt, "groups": [int(n) for n in groups], "unit": unit, "locked": [int(i) for i in locked]}
+
+
+def scene(left: Drawing | None, right: Drawing | None = None, third: Drawing | None = None, *,
+          turn: dict | None = None, loading: str | bool = False, step: int | None = None) -> str:
+    """Everything the player shows. loading: a run is still going on (its words, or True); step: where to start."""
+    sides = {"left": left, "right": right, "third": third}
+    return _text({**{name: None if d is None else d.payload() for name, d in sides.items()},
+                  "turn": turn, "loading": loading, "step": step})
+
+
+def row(side: str, layer: int, head: int, query: int, weights: np.ndarray) -> str:
+    """One attention row [M] that the player asked for; it is kept until the next scene."""
+    return _text({"row": {"side": side, "layer": int(layer), "head": int(head), "query": int(query),
+                          "weights": [float(f"{w:.5g}") for w in np.asarray(weights, np.float64)]}})
+
+
+def player(value: str | None = None, **options: Any) -> gr.HTML:
+    """A new player; `options` are those of gr.HTML (elem_id, visible, ...)."""
+    return gr.HTML(value, html_template=TEMPLATE, css_template=style(), apply_default_css=False,
+                   js_on_load=script() + "\nmountInGradio(element, props, trigger, watch);", **options)
+
+
+def _text(value: dict) -> str:
+    """ASCII JSON without angle brackets: safe inside any page, and free of lone surrogates."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

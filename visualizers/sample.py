@@ -1,0 +1,93 @@
+"""The Sample tab's viewer: next-token distributions along the text, with the sampler's settings as view options.
+
+temperature, top_k, top_p and min_p reshape the stored logits in the order that transformers applies them; the text
+that was sampled never changes. Where a trace keeps no full logits, `answers` says that these settings cannot be asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from models.trace import Distribution, SampleTrace
+from visualizers.canvas import Wording, assemble, counts, steps_text, where
+from visualizers.marks import Drawing
+
+WORDS = {"unknown": "not yet sampled", "new": "sampled now", "known": "sampled before", "context": "given text",
+         "accepted": "accepted", "refused": "refused"}
+SETTINGS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+KEEP = 12  # candidates kept of a reshaped distribution
+
+
+def describe(trace: SampleTrace) -> str:
+    """The picture in words: length and the mean entropy of the distributions."""
+    entropy = np.concatenate([d.entropy for step in trace.steps for d in step.distributions.values()])
+    mean = f" Mean entropy {float(np.mean(entropy)):.2f} nats." if len(entropy) else ""
+    return (f"{where(trace.canvas).capitalize()} in {steps_text(trace)}. At the end: "
+            f"{counts(trace.steps[-1], WORDS)}.{mean}")
+
+
+def answers(trace: SampleTrace) -> frozenset[str]:
+    """The settings that the trace alone can answer: all of them if some distribution keeps its logits, else none."""
+    kept = any(d.logits is not None for step in trace.steps for d in step.distributions.values())
+    return frozenset(SETTINGS) if kept else frozenset()
+
+
+def warped(logits: np.ndarray, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+           min_p: float = 0.0) -> np.ndarray:
+    """Probabilities [P, V] after temperature, top-k, top-p and min-p; temperature 0 is the most probable token."""
+    scores = logits.astype(np.float32)
+    if temperature == 0:
+        return (np.arange(scores.shape[1]) == scores.argmax(1)[:, None]).astype(np.float32)
+    scores = scores / np.float32(temperature)
+    if top_k:
+        last = -np.sort(-scores, axis=1)[:, min(int(top_k), scores.shape[1]) - 1, None]
+        scores = np.where(scores < last, -np.inf, scores)
+    if top_p < 1:
+        scores = np.where(_outside_nucleus(scores, top_p), -np.inf, scores)
+    probs = softmax(scores)
+    if min_p > 0:
+        probs = softmax(np.where(probs < min_p * probs.max(1, keepdims=True), -np.inf, scores))
+    return probs
+
+
+def _outside_nucleus(scores: np.ndarray, top_p: float) -> np.ndarray:
+    """True where the more probable tokens already hold top_p of the mass; the best token always stays."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    probs = np.take_along_axis(softmax(scores), order, 1)
+    cut = np.cumsum(probs, 1) - probs >= top_p
+    cut[:, 0] = False
+    outside = np.zeros_like(cut)
+    np.put_along_axis(outside, order, cut, 1)
+    return outside
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    shifted = np.exp(scores - scores.max(1, keepdims=True))
+    return shifted / shifted.sum(1, keepdims=True)
+
+
+def reshaped(found: Distribution, settings: dict) -> Distribution:
+    """The distribution under other sampler settings, from its own logits."""
+    probs = warped(found.logits, **settings)
+    top = np.argsort(-probs, axis=1, kind="stable")[:, :KEEP]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        entropy = -np.sum(np.where(probs > 0, probs * np.log(probs), 0.0), 1)
+    return Distribution(found.positions, top, np.take_along_axis(probs, top, 1), entropy, chosen=found.chosen)
+
+
+def draw(trace: SampleTrace, **view) -> Drawing:
+    settings = {name: type(default)(view.pop(name)) for name, default in SETTINGS.items()
+                if view.get(name) is not None}
+    view = {name: value for name, value in view.items() if name not in SETTINGS}
+    if settings:
+        trace = replace(trace, steps=tuple(_as_set(step, settings) for step in trace.steps))
+    return assemble(trace, Wording(describe, WORDS, unseen="gone"), **view)
+
+
+def _as_set(step, settings: dict):
+    """The step with every distribution that keeps its logits shown under these settings as well."""
+    extra = {f"{name}, as set now": reshaped(d, settings) for name, d in step.distributions.items()
+             if d.logits is not None}
+    return replace(step, distributions={**step.distributions, **extra})

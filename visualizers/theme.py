@@ -1,0 +1,115 @@
+"""One state, one colour, one second cue; the scales for numbers; everything that has a colour takes it from here.
+
+The browser player and the Matplotlib exporter read the same tables, so that a printed figure and the page agree.
+Colours are those of the project's look (Okabe-Ito for states, cividis for magnitude, blue-orange where zero means
+something). Nothing here knows a tab or a method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.trace import STATES
+
+FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", Arial, sans-serif'
+CUES = ("", "outline", "dotted", "dashed", "check", "strike", "hatch", "dot", "corner")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a state is painted. hides: the token's own picture or text is covered; tint: share of the colour over it.
+
+    fade: opacity of the token's own picture or text; cue: the second sign beside colour, one of CUES.
+    """
+
+    title: str
+    light: str
+    dark: str
+    cue: str = ""
+    hides: bool = False
+    tint: float = 0.0
+    fade: float = 1.0
+
+
+_GREY, _PLAIN = ("#d9d6cd", "#3a3a41"), ("#8f9aa3", "#66737d")
+_GREEN, _RED, _SKY = ("#009e73", "#009e73"), ("#d55e00", "#d55e00"), ("#56b4e9", "#56b4e9")
+LOOKS: dict[str, Look] = {
+    "unknown": Look("not yet known", *_GREY, hides=True),
+    "masked": Look("masked", *_GREY, hides=True),
+    "masked-hard": Look("masked, predicted hard", *_GREEN, cue="check", hides=True),
+    "masked-random": Look("masked at random", *_GREY, cue="dot", hides=True),
+    "visible": Look("visible", *_PLAIN),
+    "known": Look("known", *_PLAIN),
+    "new": Look("new in this step", "#e69f00", "#e69f00", cue="outline", tint=0.5),
+    "recomputed": Look("recomputed", "#cc79a7", "#cc79a7", cue="dotted", tint=0.45),
+    "reused": Look("served from cache", *_SKY, cue="dashed", tint=0.35),
+    "recycled": Look("recycled", *_SKY, cue="dashed", tint=0.45),
+    "merged": Look("merged", *_SKY, cue="dashed", tint=0.45),
+    "revived": Look("brought back", "#0072b2", "#5aa9dd", cue="corner", tint=0.45),
+    "accepted": Look("accepted", *_GREEN, cue="check", tint=0.4),
+    "refused": Look("refused", *_RED, cue="strike", tint=0.4),
+    "discarded": Look("discarded", *_RED, cue="strike", tint=0.4),
+    "dropped": Look("dropped", *_GREY, cue="hatch", fade=0.25),
+    "context": Look("given", "#ebe8df", "#2c2c33"),
+}
+assert set(LOOKS) == set(STATES)
+
+# Page colours: paper, panel, hairline, ink, soft ink, accent, and the marker of the current step.
+PAGE = {
+    "light": {"paper": "#fbfaf7", "panel": "#ffffff", "line": "#e4e1d8", "ink": "#1d1d21", "soft": "#5d5b56",
+              "accent": "#3a4fd0", "mark": "#e69f00", "chip": "#f0eee6", "twin": "#5d5b56"},
+    "dark": {"paper": "#141417", "panel": "#1d1d22", "line": "#33333a", "ink": "#f1f0ec", "soft": "#a9a8a3",
+             "accent": "#93a3ff", "mark": "#e69f00", "chip": "#2a2a31", "twin": "#a9a8a3"},
+}
+# Several lines in one chart, after the accent; told apart by dash as well.
+SERIES = ("#d55e00", "#009e73", "#cc79a7", "#0072b2", "#e69f00")
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4")
+
+_CIVIDIS = ("00224e", "002e6a", "1a386f", "32436d", "434e6c", "535a6d", "61656f", "6f7073", "7d7c78", "8c8878",
+            "9b9476", "aba072", "bcae6c", "cdbb63", "dec958", "f0d846", "fee838")
+_BLUE_ORANGE = ("1f5fa8", "4f8cc9", "8fb8df", "cfdfee", "f2efe8", "f6d6b4", "f0a868", "dd7423", "b34a00")
+NOTHING = 255  # code of "not defined here" among quantised numbers; 0..254 are values
+SOFT = 0.5  # share of the scale's colour behind text, so that ink stays readable
+
+
+def ramp(diverging: bool = False) -> np.ndarray:
+    """The 255 colours [255, 3] uint8 of a scale, from its anchors by straight lines."""
+    anchors = np.array([rgb("#" + text) for text in (_BLUE_ORANGE if diverging else _CIVIDIS)], np.float64)
+    at, stops = np.linspace(0, 1, 255), np.linspace(0, 1, len(anchors))
+    return np.stack([np.round(np.interp(at, stops, anchors[:, c])) for c in range(3)], 1).astype(np.uint8)
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    return tuple(int(colour[i:i + 2], 16) for i in (1, 3, 5))
+
+
+def hexed(colour) -> str:
+    return "#" + "".join(f"{int(c):02x}" for c in colour)
+
+
+def mix(over: str, under: str, share: float) -> str:
+    """`over` laid on `under` with this opacity; halves round up, as in JavaScript."""
+    return hexed(int(a * share + b * (1 - share) + 0.5) for a, b in zip(rgb(over), rgb(under)))
+
+
+def colour(state: str, dark: bool = False) -> str:
+    look = LOOKS[state]
+    return look.dark if dark else look.light
+
+
+def constants() -> dict:
+    """Everything the player needs to know about colour, as plain data."""
+    looks = [{"name": name, "light": v.light, "dark": v.dark, "cue": v.cue, "hides": v.hides, "tint": v.tint,
+              "fade": v.fade} for name, v in LOOKS.items()]
+    pack = {name: "".join(hexed(c)[1:] for c in ramp(name == "diverging")) for name in ("magnitude", "diverging")}
+    return {"looks": looks, "page": PAGE, "ramps": pack, "series": SERIES, "dashes": DASHES, "nothing": NOTHING,
+            "soft": SOFT}
+
+
+def css_variables() -> str:
+    """The page colours as CSS custom properties for both themes."""
+    def block(name: str) -> str:
+        return " ".join(f"--ts-{key}: {value};" for key, value in PAGE[name].items())
+    return (f".ts {{ {block('light')} --ts-font: {FONT}; }}\n.ts[data-theme=dark] {{ {block('dark')} }}\n")

@@ -1,0 +1,22 @@
+"""The Unmask tab's viewer: the canvas filling up step by step, with the candidates behind every cell."""
+
+from __future__ import annotations
+
+from models.trace import UnmaskTrace
+from visualizers.canvas import Wording, assemble, counts, steps_text, where
+from visualizers.marks import Drawing
+
+WORDS = {"unknown": "still masked", "masked": "still masked", "new": "revealed now", "known": "known",
+         "discarded": "taken back", "context": "given by the visitor"}
+
+
+def describe(trace: UnmaskTrace) -> str:
+    """The picture in words: how many tokens each step reveals, first to last."""
+    revealed = [str(len(step.where("new"))) for step in trace.steps]
+    shown = ", ".join(revealed[:24]) + (", ..." if len(revealed) > 24 else "")
+    return (f"{where(trace.canvas).capitalize()} filled in {steps_text(trace)}. Tokens revealed per step: {shown}. "
+            f"At the end: {counts(trace.steps[-1], WORDS)}.")
+
+
+def draw(trace: UnmaskTrace, **view) -> Drawing:
+    return assemble(trace, Wording(describe, WORDS), **view)

@@ -1,0 +1,151 @@
+"""Photos as an MAE sees them: normalised pixels, patches, the forward pass under any mask, and two trivial fills.
+
+Letters: B pictures, L patches, P numbers per patch (3 * patch_size^2), D width, S picture side in pixels. Errors are
+mean squared differences over a patch, in units of the ImageNet-normalised pixels that the network was trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """One picture cut for one network: shown uint8 [S, S, 3], pixels float [1, 3, S, S], target [1, L, P]."""
+
+    shown: np.ndarray
+    pixels: Tensor
+    target: Tensor
+    grid: tuple[int, int]
+
+    @property
+    def count(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @cached_property
+    def variance(self) -> Tensor:
+        """Pixel variance of each patch, mean over its numbers' squared distance to their mean: [1, L]."""
+        return self.target.var(-1)
+
+
+def photo(image: np.ndarray, model) -> Photo:
+    """The centre square of a picture at the network's size (Lanczos)."""
+    from PIL import Image
+    size, patch = model.config.image_size, model.config.patch_size
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = Image.fromarray(image[top:top + side, left:left + side])
+    shown = np.asarray(square if side == size else square.resize((size, size), Image.Resampling.LANCZOS))
+    like = next(model.parameters())
+    pixels = normalise(shown[None]).to(like.device, like.dtype)
+    return Photo(shown, pixels, model.patchify(pixels), (size // patch, size // patch))
+
+
+def normalise(shown: np.ndarray) -> Tensor:
+    """uint8 [B, S, S, 3] -> float [B, 3, S, S] with ImageNet's mean and deviation."""
+    return torch.from_numpy((shown.astype(np.float32) / 255 - MEAN) / STD).permute(0, 3, 1, 2).contiguous()
+
+
+def picture(model, patches: Tensor) -> np.ndarray:
+    """The first picture of patches [B, L, P] as uint8 [S, S, 3]; values outside 0..255 are clipped."""
+    pixels = model.unpatchify(patches[:1].float())[0].permute(1, 2, 0).cpu().numpy()
+    return np.clip(np.round((pixels * STD + MEAN) * 255), 0, 255).astype(np.uint8)
+
+
+def masked_count(count: int, mask_ratio: float) -> int:
+    """n_mask = L - int(L (1 - ratio)), at least 1 and at most L - 1."""
+    return min(max(count - int(count * (1 - mask_ratio)), 1), count - 1)
+
+
+def noise_of(hidden: np.ndarray, count: int) -> Tensor:
+    """ViTMAE's `noise` [1, L] that hides exactly these patches: it keeps the lowest."""
+    noise = torch.zeros(1, count)
+    noise[0, torch.as_tensor(np.asarray(hidden, np.int64))] = 1.0
+    return noise
+
+
+@torch.no_grad()
+def encode(model, pixels: Tensor, noise: Tensor, n_mask: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The encoder on the patches with the L - n_mask lowest noise, as ViTMAE's `noise` argument orders them.
+
+    Written out because the library reads the number of kept patches from the shared config, which no visitor may
+    change. Returns latents [B, 1 + L - n_mask, D], ids_restore [B, L] and mask [B, L] (1 = hidden).
+    """
+    embeddings = model.vit.embeddings
+    tokens = embeddings.patch_embeddings(pixels) + embeddings.position_embeddings[:, 1:]  # [B, L, D]
+    ids_shuffle = torch.argsort(noise.to(tokens.device), dim=1, stable=True)
+    ids_restore = torch.argsort(ids_shuffle, dim=1)
+    ids_keep = ids_shuffle[:, : tokens.shape[1] - n_mask]
+    kept = tokens.gather(1, ids_keep[..., None].expand(-1, -1, tokens.shape[2]))
+    first = (embeddings.cls_token + embeddings.position_embeddings[:, :1]).expand(len(kept), -1, -1)
+    hidden = torch.cat([first, kept], 1)
+    for layer in model.vit.layers:
+        hidden = layer(hidden, None)
+    mask = torch.ones_like(ids_restore, dtype=tokens.dtype).scatter_(1, ids_keep, 0.0)
+    return model.vit.layernorm(hidden), ids_restore, mask
+
+
+@torch.no_grad()
+def rebuild(model, pixels: Tensor, noise: Tensor, n_mask: int) -> tuple[Tensor, Tensor]:
+    """Predicted patches [B, L, P] (visible ones too) and mask [B, L]."""
+    latents, ids_restore, mask = encode(model, pixels, noise, n_mask)
+    return model.decoder(latents, ids_restore).logits, mask
+
+
+def patch_error(pixels: Tensor, target: Tensor, normalised: bool = False) -> Tensor:
+    """ell [B, L]: mean over the patch of the squared error. pixels, target [B, L, P].
+
+    normalised: in units of each true patch's own variance (MAE's per-patch normalised target), which makes flat
+    patches hard: their noise is amplified.
+    """
+    error = (pixels - target).pow(2).mean(-1)
+    return error / (target.var(-1) + 1e-6) if normalised else error
+
+
+def mean_fill(target: Tensor, mask: Tensor) -> Tensor:
+    """Every patch filled with the mean colour of the picture's visible pixels: [B, L, P]. mask [B, L], 1 = hidden."""
+    seen = (1 - mask)[..., None]
+    colours = target.unflatten(-1, (-1, 3))  # [B, L, pixels, 3]
+    colour = (colours.mean(2) * seen).sum(1) / seen.sum(1)  # [B, 3]
+    return colour[:, None, None].expand_as(colours).flatten(2)
+
+
+def inpaint(model, target: Tensor, mask: Tensor) -> Tensor:
+    """Linear inpainting [B, L, P]: each hidden pixel between its nearest visible ones in its row and in its column.
+
+    The two are weighted by one over the distance to the nearest visible pixel; a pixel with neither takes the mean
+    visible colour.
+    """
+    image = model.unpatchify(target.float())  # [B, 3, S, S]
+    seen = model.unpatchify((1 - mask)[..., None].float().expand_as(target))[:, :1] > 0  # [B, 1, S, S]
+    across, near_across = _between(image, seen)
+    down, near_down = (x.transpose(2, 3) for x in _between(image.transpose(2, 3), seen.transpose(2, 3)))
+    total = near_across + near_down
+    filled = (across * near_across + down * near_down) / total.clamp_min(1e-9)
+    fallback = model.unpatchify(mean_fill(target, mask).float())
+    filled = torch.where(total > 0, filled, fallback)
+    return model.patchify(torch.where(seen, image, filled)).to(target.dtype)
+
+
+def _between(image: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Linear interpolation along rows from the nearest seen pixels, and one over the distance to the nearest."""
+    size = image.shape[3]
+    place = torch.arange(size, device=image.device).expand(seen.shape)
+    left = torch.where(seen, place, -1).cummax(3).values  # [B, 1, S, S], -1: none
+    right = torch.where(seen, place, size).flip(3).cummin(3).values.flip(3)  # size: none
+    no_left, no_right = left < 0, right >= size
+    begin = torch.where(no_left, right, left).clamp(0, size - 1)
+    end = torch.where(no_right, left, right).clamp(0, size - 1)
+    share = (place - begin) / (end - begin).clamp_min(1)  # 0 at begin; begin == end at the border
+    at_begin, at_end = (image.gather(3, at.expand_as(image)) for at in (begin, end))
+    far_left, far_right = torch.where(no_left, size, place - left), torch.where(no_right, size, right - place)
+    near = 1 / torch.minimum(far_left, far_right).clamp_min(1)
+    return at_begin * (1 - share) + at_end * share, torch.where(no_left & no_right, 0.0, near)

@@ -6,6 +6,7 @@ Three kinds, all ending in "Question: ... Answer:" and answered by one word or n
   passages  several short passages, one holds the answer, the others answer the same question about others
 Names are combined from two lists; the pairs used for testing never occur in training (`split`).
 """
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,9 @@ PASSAGES = (
     "In the evening the {name} went to the {place}. Under a stone lay a {thing}, and it was glad.",
     "One day the {name} was sent to the {place}. It came back with a {thing} and told nobody.",
 )
+
+QUESTION = re.compile(r"Question: (?:What is the number of the (?P<note>[\w ]+)|What is the secret number of the "
+                      r"(?P<needle>[\w ]+)|What did the (?P<passage>[\w ]+) find)\? Answer:\s*$")
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,19 @@ def exact(task: Task, continuation: str) -> bool:
     """Whether a continuation of the prompt begins with the answer and stops there."""
     said = continuation.strip().split("\n")[0].rstrip(".").split()
     return said[:1] == [task.answer.strip().rstrip(".")]
+
+
+def truth(prompt: str) -> tuple[str, tuple[int, int]] | None:
+    """What the question at the end of a prompt asks for, and the (first, last + 1) characters of the line or sentence
+    that says so; None when the prompt is not one of these tasks or does not hold the answer."""
+    asked = QUESTION.search(prompt)
+    if asked is None:
+        return None
+    creature = re.escape(asked["note"] or asked["needle"] or asked["passage"])
+    form = (rf"^{creature}: (\d+)" if asked["note"] else rf"The secret number of the {creature} is (\d+)\."
+            if asked["needle"] else rf"^.*\bthe {creature}\b.*(?:found|lay|with) a (\w+).*$")
+    found = re.search(form, prompt[: asked.start()], re.IGNORECASE | re.MULTILINE)
+    return (found[1], found.span()) if found else None
 
 
 def _names(rng, count: int, split: str) -> list[str]:

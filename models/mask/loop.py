@@ -1,0 +1,170 @@
+"""Mask: the one loop of the tab. A method says what to hide; the network rebuilds it; every patch gets its error.
+
+    exam = sit(job, photo, hidden)                     # hide, rebuild, compare with two trivial fills
+    yield from record(job, photo, exam, sentence=...)  # Open, the steps, Close
+
+`job.choice`, the visitor's own mask, replaces the method's (`hidden_by`). Letters: L patches, P numbers per patch.
+
+Not covered: words and other canvases; they bring their own `Photo` twin when the first method needs one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from models.mask.photos import (
+    Photo,
+    inpaint,
+    masked_count,
+    mean_fill,
+    noise_of,
+    patch_error,
+    picture,
+    rebuild,
+)
+from models.method import Close, Emit, Event, Job, Open
+from models.params import ParamError
+from models.trace import Canvas, Chart, Cost, Fact, Field, Step, states
+
+UNIT = "squared normalised pixels"
+FIELDS = {
+    "variance": Field("Pixel variance of the patch", UNIT, 0.0),
+    "loss": Field("Error of the rebuilt patch", UNIT, 0.0),
+    "loss_normalised": Field("Error in units of the patch's own variance", "patch variances", 0.0),
+    "loss_mean": Field("Error of the mean visible colour", UNIT, 0.0),
+    "loss_inpaint": Field("Error of linear inpainting", UNIT, 0.0),
+}
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What a method hides: patch identities int [M], and for each the name of the state that says why."""
+
+    ids: np.ndarray
+    why: tuple[str, ...]
+
+    def states(self, count: int, other: str = "visible", hidden: str | None = None) -> np.ndarray:
+        """State codes [L]; `hidden` overrides every reason."""
+        names = [other] * count
+        for patch, why in zip(self.ids, self.why, strict=True):
+            names[patch] = hidden or why
+        return states(*names)
+
+
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """One mask, rebuilt: patches float [L, P], mask [1, L], and the errors [L] of the network and of the two fills."""
+
+    hidden: Hidden
+    patches: torch.Tensor
+    mask: torch.Tensor
+    errors: Mapping[str, np.ndarray]
+    cost: Cost
+
+    def mean(self, name: str = "loss") -> float:
+        """Mean over the hidden patches."""
+        return float(self.errors[name][self.hidden.ids].mean())
+
+    def on_hidden(self, name: str) -> np.ndarray:
+        """[L] with NaN where the patch was visible."""
+        values = np.full(len(self.errors[name]), np.nan, np.float32)
+        values[self.hidden.ids] = self.errors[name][self.hidden.ids]
+        return values
+
+
+def hidden_by(job: Job, photo: Photo, rule: Callable[[], Hidden]) -> Hidden:
+    """The visitor's mask if there is one, else the rule's; ParamError when the visitor's does not fit the budget."""
+    if job.choice is None:
+        return rule()
+    chosen = [patch for group in job.choice for patch in group]
+    count = masked_count(photo.count, job.params.mask_ratio)
+    if len(set(chosen)) != len(chosen) or not all(0 <= patch < photo.count for patch in chosen):
+        raise ParamError(f"Choose different patches numbered 0 to {photo.count - 1}.")
+    if len(chosen) != count:
+        raise ParamError(f"Choose exactly {count} patches to hide; you chose {len(chosen)}.")
+    return Hidden(np.sort(np.int64(chosen)), ("masked",) * count)
+
+
+def sit(job: Job, photo: Photo, hidden: Hidden) -> Exam:
+    """Hides the patches, lets the job's network rebuild them and measures every patch against three answers."""
+    began = time.perf_counter()
+    patches, mask = rebuild(job.model, photo.pixels, noise_of(hidden.ids, photo.count), len(hidden.ids))
+    ms = (time.perf_counter() - began) * 1000
+    answers = {"loss": patches, "loss_mean": mean_fill(photo.target, mask),
+               "loss_inpaint": inpaint(job.model, photo.target, mask)}
+    errors = {name: _numbers(patch_error(answer, photo.target)) for name, answer in answers.items()}
+    errors["loss_normalised"] = _numbers(patch_error(patches, photo.target, normalised=True))
+    errors["variance"] = _numbers(photo.variance)
+    rows, macs = work(job.model, photo.count - len(hidden.ids), photo.count)
+    return Exam(hidden, patches, mask, errors, Cost(1, rows, macs, 0, ms))
+
+
+def record(job: Job, photo: Photo, exam: Exam, *, sentence: str, facts: Mapping[str, Fact], before: Sequence[Step] = (),
+           after: Sequence[Step] = (), charts: Sequence[Chart] = (), fields: Mapping[str, Field] | None = None,
+           path: str = "") -> Iterator[Event]:
+    """The events of a Mask record: the caller's steps `before`, the exam, and the caller's steps `after`."""
+    made = [*before, *exam_steps(job.model, photo, exam), *after]
+    canvas = Canvas("grid", ("",) * photo.count, shape=photo.grid, picture=photo.shown)
+    yield Open("mask", canvas, {**FIELDS, **(fields or {})}, len(made))
+    for step in made:
+        yield Emit("mask", step)
+    yield Close("mask", sentence, (fills_chart(exam), *charts), facts, path=path)
+
+
+def exam_steps(model, photo: Photo, exam: Exam) -> Iterator[Step]:
+    """The mask, the rebuilt patches pasted into the picture, the network's raw output, and the error map."""
+    hidden, count = exam.hidden, photo.count
+    pasted = torch.where(exam.mask[..., None] > 0, exam.patches, photo.target)
+    before = {"variance": exam.errors["variance"]}
+    found = {name: exam.on_hidden(name) for name in ("loss", "loss_normalised", "loss_mean", "loss_inpaint")} | before
+    yield Step("what is hidden", hidden.states(count), fields=before, picture=photo.shown)
+    yield Step("rebuilt and pasted in", hidden.states(count, hidden="new"), fields=found,
+               picture=picture(model, pasted), cost=exam.cost,
+               note="Visible patches are the original; hidden ones are the network's.")
+    yield Step("the network's whole output", hidden.states(count, hidden="new"), fields=found,
+               picture=picture(model, exam.patches),
+               note="Visible patches too are the network's: it was never trained to paint those, so they look worse.")
+    yield Step("how wrong each patch is", hidden.states(count), fields=found, picture=picture(model, pasted))
+
+
+def fills_chart(exam: Exam) -> Chart:
+    """The mean error of the hidden patches: the network beside the two answers that need none."""
+    values = np.array([exam.mean("loss"), exam.mean("loss_inpaint"), exam.mean("loss_mean")])
+    return Chart("bar", "Mean error of the hidden patches", "answer", f"error ({UNIT})", {"error": values},
+                 ("network", "inpainting", "mean colour"), caption="Lower is better; the last two need no network.")
+
+
+def exam_facts(exam: Exam, count: int, normalised: bool = False) -> dict[str, Fact]:
+    """The score and what it is measured against. A harder exam has the higher error."""
+    name, unit = ("loss_normalised", "patch variances") if normalised else ("loss", UNIT)
+    below = 100 * (1 - exam.mean("loss") / exam.mean("loss_inpaint"))
+    return {"error": Fact("Exam difficulty: mean error of the hidden patches", exam.mean(name), unit, "higher"),
+            "hidden": Fact("Hidden", 100 * len(exam.hidden.ids) / count, "% of patches"),
+            "inpaint": Fact("Linear inpainting errs", exam.mean("loss_inpaint"), UNIT),
+            "mean_colour": Fact("Mean visible colour errs", exam.mean("loss_mean"), UNIT),
+            "below": Fact("Network below inpainting by", below, "%", "higher")}
+
+
+def work(model, visible: int, count: int) -> tuple[int, int]:
+    """Token rows and multiply-adds of one pass: encoder on `visible` patches and [CLS], decoder on all."""
+    c = model.config
+    wide = block_macs(visible + 1, c.hidden_size, c.intermediate_size) * c.num_hidden_layers
+    thin = block_macs(count + 1, c.decoder_hidden_size, c.decoder_intermediate_size) * c.decoder_num_hidden_layers
+    patch = c.num_channels * c.patch_size**2
+    ends = count * patch * c.hidden_size + (visible + 1) * c.hidden_size * c.decoder_hidden_size
+    rows = (visible + 1) * c.num_hidden_layers + (count + 1) * c.decoder_num_hidden_layers
+    return rows, wide + thin + ends + (count + 1) * c.decoder_hidden_size * patch
+
+
+def block_macs(tokens: int, width: int, inner: int) -> int:
+    """Multiply-adds of one transformer block: projections, scores and mixing, MLP."""
+    return tokens * (4 * width * width + 2 * width * inner) + 2 * tokens * tokens * width
+
+
+def _numbers(values: torch.Tensor) -> np.ndarray:
+    return values[0].float().cpu().numpy()

@@ -1,0 +1,110 @@
+"""What is filled in: a scene's codes under a caption, or a text with masked tokens, as tensors and as a canvas.
+
+Letters: N canvas tokens, V vocabulary, C condition words.
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.subject import SubjectError
+from models.trace import Canvas
+from models.worlds import scenes
+
+BLANK = re.compile(r" ?_{3,}")  # the space before a word belongs to its first token
+MOST_TOKENS = 512
+EMPTY = 217  # grey of a cell that is not filled in yet
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """ids int64 [1, N] with mask_id where unknown; forbidden: ids that are never proposed; names(id): how a token
+    reads; paint(ids [1, N]) -> uint8 [h, w, 3] for pictures."""
+
+    canvas: Canvas
+    ids: Tensor
+    mask_id: int
+    names: Callable[[int], str]
+    forbidden: tuple[int, ...] = ()
+    cond: Tensor | None = None
+    paint: Callable[[Tensor], np.ndarray] | None = None
+
+    @property
+    def unknown(self) -> int:
+        """How many tokens are to be filled in."""
+        return int((self.ids == self.mask_id).sum())
+
+
+def scene_board(model, tokenizer, caption: str) -> Board:
+    """An empty picture under a caption such as "red circle, blue square".
+
+    model: MaskedTransformer over codes; tokenizer: its FsqTokenizer. Raises SubjectError that lists the words.
+    """
+    rows, columns = model.grid
+    device = model.embed_tokens.weight.device
+    try:
+        cond = torch.from_numpy(scenes.condition(caption))[None].to(device)  # [1, C]
+    except ValueError as error:
+        raise SubjectError(f"This model knows only its own small world: {error}.") from error
+    ids = torch.full((1, rows * columns), model.mask_token_id, device=device)
+    canvas = Canvas("grid", ("",) * (rows * columns), shape=(rows, columns))
+    words = code_names(tokenizer)
+    return Board(canvas, ids, model.mask_token_id, words.__getitem__, cond=cond,
+                 paint=lambda ids: picture(tokenizer, ids, model.mask_token_id, (rows, columns)))
+
+
+def picture(tokenizer, ids: Tensor, mask_id: int, shape: tuple[int, int]) -> np.ndarray:
+    """uint8 [h, w, 3] of codes [1, N]; cells that are still masked stay grey."""
+    grid = ids.reshape(1, *shape)
+    hidden = grid == mask_id
+    pixels = tokenizer.decode(grid.masked_fill(hidden, 0))[0].permute(1, 2, 0)  # [h, w, 3], 0..1
+    pixels = (pixels.float() * 255).round().to(torch.uint8)
+    side = pixels.shape[0] // shape[0]
+    pixels[hidden[0].repeat_interleave(side, 0).repeat_interleave(side, 1)] = EMPTY
+    return pixels.cpu().numpy()
+
+
+@lru_cache(maxsize=4)
+def code_names(tokenizer) -> tuple[str, ...]:
+    """A short name for each of the V codes: its number and what its patch shows, "code 417: red and empty"."""
+    codes = torch.arange(tokenizer.codebook_size, device=tokenizer.basis.device)[:, None, None]
+    pixels = tokenizer.decode(codes).float().flatten(2).transpose(1, 2) * 255  # [V, pixels, 3]
+    palette = torch.tensor([scenes.BACKGROUND, *scenes.COLOURS.values()], device=pixels.device).float()
+    distance = torch.cdist(pixels, palette.expand(len(pixels), -1, -1))  # [V, pixels, colours]
+    nearest = torch.where(distance.amin(-1) <= scenes.NEAR, distance.argmin(-1), len(palette))
+    share = torch.nn.functional.one_hot(nearest, len(palette) + 1).float().mean(1).tolist()  # [V][colours + 1]
+    names = ("empty", *scenes.COLOURS, "blur")
+    return tuple(f"code {i}: {' and '.join(n for n, s in zip(names, row) if s >= 0.12)}" for i, row in enumerate(share))
+
+
+def text_board(model, tokenizer, text: str, length: int) -> Board:
+    """A text whose blanks (three or more underscores, one token each) are unknown, or `length` tokens after it.
+
+    Raises SubjectError when the whole is longer than MOST_TOKENS.
+    """
+    mask, pieces, blanks = model.mask_token_id, BLANK.split(text), BLANK.findall(text)
+    ids = list(tokenizer(pieces[0], add_special_tokens=False)["input_ids"])
+    for blank, piece in zip(blanks, pieces[1:]):
+        ids += [mask] * blank.count("_") + list(tokenizer(piece, add_special_tokens=False)["input_ids"])
+    if not blanks:
+        ids += [mask] * length
+    if len(ids) > MOST_TOKENS:
+        raise SubjectError(f"Text and blanks make {len(ids)} tokens; please keep them under {MOST_TOKENS}.")
+    return Board(_text_canvas(tokenizer, ids, mask), torch.tensor([ids], device=model.embed_tokens.weight.device), mask,
+                 lambda id: piece_of(tokenizer, id), forbidden=tuple(sorted({*tokenizer.all_special_ids, mask})))
+
+
+def _text_canvas(tokenizer, ids: list[int], mask: int) -> Canvas:
+    labels = tuple("" if id == mask else piece_of(tokenizer, id) for id in ids)
+    return Canvas("text", labels, roles=tuple("fill" if id == mask else "prompt" for id in ids))
+
+
+def piece_of(tokenizer, id: int) -> str:
+    """The exact characters of one token, spaces included."""
+    return tokenizer.decode([id], clean_up_tokenization_spaces=False)

@@ -1,0 +1,322 @@
+"""Unmask: the one loop that fills in masked tokens. Evaluate, propose, choose which and how many, reveal, repeat.
+
+    plan = Plan(moves(256, 16), Full(model, board.cond, guidance=1.0), order="confidence", noise=1.0)
+    yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
+    for shot in shots(job, board, plan):
+        yield Emit("unmask", shot.step, shot.names)
+
+A method is its Plan: how many tokens each move reveals, how the network is evaluated (every row, or its own choice of
+rows), by which order tokens are taken, and which may be taken now. `fill` is the bare loop over a batch, for claims;
+`shots` runs it on one board and keeps what a visitor sees. A visitor's own choice (Your turn) replaces the order for
+the first moves, the method goes on by itself after them.
+
+Letters: B samples, N tokens, P evaluated masked positions, R rows computed, V vocabulary, C condition words.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import kernels
+from models.trace import CODE, Chart, Cost, Distribution, Field, Step
+from models.unmask.boards import Board
+
+TOP = 6  # candidates kept per position
+FIELDS = {
+    "confidence": Field("Confidence: probability of the proposed token", "probability", 0.0, 1.0),
+    "entropy": Field("Entropy of the model's guess, where it guessed in this step", "nats", 0.0),
+    "revealed": Field("Step in which the token was filled in", "step", 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Move:
+    """One evaluation and the `count` tokens it reveals. ahead: how many more are picked out now, by the same ranking,
+    for the moves that follow; those moves take from them only."""
+
+    count: int
+    label: str = "full"
+    ahead: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """What an evaluation may look at. ids [B, N]; masked, fresh (revealed by the last move) and aside (picked out for
+    moves to come) bool [B, N], with the same number of tokens in every sample."""
+
+    index: int
+    move: Move
+    ids: Tensor
+    masked: Tensor
+    fresh: Tensor
+    aside: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """logits [B, P, V] at the masked positions [B, P]; rows bool [B, N] tokens recomputed; cost with its own ms."""
+
+    positions: Tensor
+    logits: Tensor
+    rows: Tensor
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a method decides. noise: Gumbel temperature of the order, annealed linearly to 0 over the moves (MaskGIT,
+    arXiv 2202.04200); allowed(moment) -> bool [B, N] of tokens that may be revealed now, None for all."""
+
+    moves: tuple[Move, ...]
+    evaluate: Callable[[Moment], Evaluation]
+    order: str = "confidence"
+    noise: float = 0.0
+    sampler: kernels.Sampler | None = kernels.Sampler()
+    allowed: Callable[[Moment], Tensor | None] = lambda moment: None
+
+
+@dataclass(frozen=True, eq=False)
+class Reveal:
+    """What one move did: ids [B, N] after it, revealed bool [B, N], and confidence and entropy [B, P] per position."""
+
+    moment: Moment
+    found: Evaluation
+    ids: Tensor
+    revealed: Tensor
+    confidence: Tensor
+    entropy: Tensor
+    ms: float
+    path: str
+
+
+def moves(unknown: int, steps: int, schedule: str = "cosine") -> tuple[Move, ...]:
+    """Full evaluations that reveal `unknown` tokens in `steps` steps."""
+    return tuple(Move(count) for count in kernels.schedule(unknown, steps, schedule))
+
+
+@torch.inference_mode()
+def fill(ids: Tensor, mask_id: int, plan: Plan, generator: torch.Generator,
+         choice: tuple[tuple[int, ...], ...] | None = None) -> Iterator[Reveal]:
+    """Fills every masked token of ids [B, N]; all samples must have equally many.
+
+    Known tokens never change and every move reveals exactly its count. Raises ValueError when the counts do not add up,
+    or when a visitor's choice does not fit the moves.
+    """
+    masked = ids == mask_id
+    _need(bool((masked.sum(1) == sum(move.count for move in plan.moves)).all()),
+          "the moves must reveal exactly as many tokens as are masked in every sample")
+    _check_choice(choice or (), plan, masked)
+    nothing = torch.zeros_like(masked)
+    moment = Moment(0, plan.moves[0], ids, masked, nothing, nothing)
+    for index, move in enumerate(plan.moves):
+        moment = replace(moment, index=index, move=move)
+        turn, aside = _play(moment, plan, mask_id, generator, choice[index] if choice and index < len(choice) else None)
+        yield turn
+        moment = replace(moment, ids=turn.ids, masked=turn.ids == mask_id, fresh=turn.revealed, aside=aside)
+
+
+def _play(moment: Moment, plan: Plan, mask_id: int, generator, chosen) -> tuple[Reveal, Tensor]:
+    """One move, and the tokens that stay picked out for the next ones."""
+    began = time.perf_counter()
+    found = plan.evaluate(moment)
+    evaluated, move = time.perf_counter(), moment.move
+    allowed = _allowed(moment, plan, chosen)
+    here = torch.full_like(found.positions, mask_id)
+    settings = dict(order=plan.order, sampler=plan.sampler, gumbel_temperature=_annealed(plan, moment.index),
+                    allowed=None if allowed is None else allowed.gather(1, found.positions), generator=generator)
+    aside = moment.aside & ~moment.aside
+    if move.ahead:
+        state = generator.get_state()  # the same draws again below: the picked-out tokens extend one ranking
+        wide = kernels.unmask_step(found.logits, here, mask_id, n_reveal=move.count + move.ahead, **settings)
+        generator.set_state(state)
+        aside = moment.masked & torch.zeros_like(moment.masked).scatter(1, found.positions, wide.revealed)
+    pick = kernels.unmask_step(found.logits, here, mask_id, n_reveal=move.count, **settings)
+    _need(bool((pick.revealed.sum(1) == move.count).all()), f"move {moment.index + 1} has too few tokens to reveal")
+    revealed = torch.zeros_like(moment.masked).scatter(1, found.positions, pick.revealed)
+    ids = torch.where(revealed, moment.ids.scatter(1, found.positions, pick.ids), moment.ids)
+    aside = (aside if move.ahead else moment.aside) & ~revealed
+    ms = found.cost.ms or (evaluated - began) * 1e3
+    ms += (time.perf_counter() - evaluated) * 1e3
+    return Reveal(moment, found, ids, revealed, pick.confidence, pick.entropy, ms, pick.path), aside
+
+
+def _allowed(moment: Moment, plan: Plan, chosen: tuple[int, ...] | None) -> Tensor | None:
+    """Where this move may reveal: the visitor's choice, what was picked out before, or what the method allows."""
+    if chosen is not None:
+        return torch.zeros_like(moment.masked).index_fill(1, torch.tensor(chosen, device=moment.ids.device), True)
+    if bool(moment.aside.any()):
+        return moment.aside
+    return plan.allowed(moment)
+
+
+def _annealed(plan: Plan, index: int) -> float:
+    return plan.noise * (1 - (index + 1) / len(plan.moves))
+
+
+def _check_choice(choice: tuple[tuple[int, ...], ...], plan: Plan, masked: Tensor) -> None:
+    counts = tuple(move.count for move in plan.moves)[: len(choice)]
+    flat = [token for group in choice for token in group]
+    _need(len(choice) <= len(plan.moves), f"this run has {len(plan.moves)} steps; please choose no more groups")
+    _need(tuple(map(len, choice)) == counts, f"please choose {', '.join(map(str, counts))} tokens, group after group")
+    _need(len(set(flat)) == len(flat), "a token was chosen twice; please choose each once")
+    inside = all(isinstance(t, int) and 0 <= t < masked.shape[1] and bool(masked[:, t].all()) for t in flat)
+    _need(inside, "only tokens that are still masked can be chosen")
+    _need(all(move.label == "full" and not move.ahead for move in plan.moves[: len(choice)]),
+          "with these settings the first steps are not free to choose; start the local passes later")
+
+
+def _need(sound: bool, sentence: str) -> None:
+    if not sound:
+        raise ValueError(sentence)
+
+
+@dataclass
+class Full:
+    """Every row at every move: the base model, with classifier-free guidance g: (1 + g) conditional - g unconditional.
+
+    cond int64 [B, C] or None; forbidden ids are never proposed. Both branches run as one batch.
+    """
+
+    model: nn.Module
+    cond: Tensor | None = None
+    guidance: float = 0.0
+    forbidden: tuple[int, ...] = ()
+
+    def __call__(self, moment: Moment) -> Evaluation:
+        ids, cond = branches(moment.ids, self.cond, self.guidance)
+        hidden, angles = self.model.embed(ids, cond)
+        for layer in self.model.layers:
+            hidden = layer(hidden, position_embeddings=angles)
+        positions = indices(moment.masked)
+        logits = read(self.model, hidden, positions, self.guidance, self.forbidden)
+        everything = hidden.shape[1]
+        cost = full_cost(self.model, len(ids), everything, positions.shape[1])
+        return Evaluation(positions, logits, torch.ones_like(moment.masked), cost)
+
+
+def branches(ids: Tensor, cond: Tensor | None, guidance: float) -> tuple[Tensor, Tensor | None]:
+    """ids and condition of the passes that guidance needs: conditional first, then, if any, unconditional."""
+    if cond is None or not guidance:
+        return ids, cond
+    return torch.cat([ids, ids]), torch.cat([cond, torch.zeros_like(cond)])
+
+
+def read(model, hidden: Tensor, positions: Tensor, guidance: float, forbidden: tuple[int, ...] = ()) -> Tensor:
+    """Guided logits [B, P, V] at canvas positions [B, P] of last-layer states [B or 2B, C + N, D]."""
+    places = positions.repeat(len(hidden) // len(positions), 1) + model.cond_length
+    picked = hidden.gather(1, places[..., None].expand(-1, -1, hidden.shape[2]))  # [B or 2B, P, D]
+    logits = guided(model.head(picked).float(), len(positions), guidance)
+    if forbidden:
+        logits[..., list(forbidden)] = float("-inf")
+    return logits
+
+
+def guided(logits: Tensor, samples: int, guidance: float) -> Tensor:
+    """(1 + g) conditional - g unconditional of logits [2B, P, V]; unchanged where there is one branch."""
+    if len(logits) == samples:
+        return logits
+    return (1 + guidance) * logits[:samples] - guidance * logits[samples:]
+
+
+def indices(chosen: Tensor) -> Tensor:
+    """Ascending positions [B, P] of bool [B, N] with P true entries in every sample."""
+    return chosen.nonzero()[:, 1].reshape(len(chosen), -1)
+
+
+def full_cost(model, batch: int, tokens: int, read_out: int) -> Cost:
+    """Rows and multiply-adds of one pass over all tokens: projections and MLP, attention, head at `read_out` tokens."""
+    attention = model.layers[0].self_attn
+    width = attention.q_proj.out_features
+    linear = sum(m.weight.numel() for m in model.layers[0].modules() if isinstance(m, nn.Linear))
+    per_layer = tokens * linear + 2 * tokens * tokens * width
+    head = read_out * model.vocab_size * model.config.hidden_size
+    layers = len(model.layers)
+    return Cost(1, batch * layers * tokens, batch * (layers * per_layer + head))
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One step as a visitor sees it, names for ids that appear for the first time, and the turn behind it."""
+
+    step: Step
+    names: Mapping[int, str]
+    turn: Reveal
+
+
+@dataclass
+class Record:
+    """What a run leaves for its charts: per move the mean entropy of masked tokens, and the latest ids [1, N]."""
+
+    entropy: list[float] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    cost: Cost = Cost()
+    ids: Tensor | None = None
+    path: str = ""
+
+    def charts(self) -> tuple[Chart, Chart]:
+        """Mean entropy of what is still unknown, and tokens revealed, both over the steps."""
+        steps = np.arange(len(self.entropy), dtype=np.float32)
+        return (Chart("line", "Mean entropy of masked tokens", "step", "nats",
+                      {"entropy": np.stack([steps, np.array(self.entropy, np.float32)], 1)}, by_step=True,
+                      caption="How unsure the model is about what is still masked; a token that a step did not "
+                              "recompute counts with its last value."),
+                Chart("line", "Tokens filled in", "step", "tokens",
+                      {"tokens": np.stack([steps, np.array(self.counts, np.float32)], 1)}, by_step=True))
+
+
+def shots(job, board: Board, plan: Plan, record: Record | None = None) -> Iterator[Shot]:
+    """The steps of one run on one board; `record` collects what its charts need."""
+    record = Record() if record is None else record
+    entropy = np.full(board.canvas.size, np.nan, np.float32)
+    when = np.full(board.canvas.size, np.nan, np.float32)
+    given, seen = (board.ids != board.mask_id)[0].cpu().numpy(), set()
+    for turn in fill(board.ids, board.mask_id, plan, job.generator(), job.choice):
+        places, masked = turn.found.positions[0].cpu().numpy(), turn.moment.masked[0].cpu().numpy()
+        entropy[places] = turn.entropy[0].float().cpu().numpy()
+        when[turn.revealed[0].cpu().numpy()] = turn.moment.index + 1
+        record.entropy.append(float(np.nanmean(entropy[masked])))
+        record.counts.append(turn.moment.move.count)
+        record.ids, record.path = turn.ids, f"sdpa + unmask {turn.path}"
+        record.cost += replace(turn.found.cost, ms=turn.ms)
+        step = _step(board, turn, given, when.copy(), len(plan.moves))
+        fresh = (set(step.ids.tolist()) | set(step.distributions["model"].top_ids.ravel().tolist())) - seen - {-1}
+        seen |= fresh
+        yield Shot(step, {id: board.names(id) for id in sorted(fresh)}, turn)
+
+
+def _step(board: Board, turn: Reveal, given: np.ndarray, when: np.ndarray, total: int) -> Step:
+    places, move = turn.found.positions[0].cpu().numpy(), turn.moment.move
+    ids = turn.ids[0].cpu().numpy().astype(np.int32)
+    found = {name: np.full(len(ids), np.nan, np.float32) for name in ("confidence", "entropy")}
+    found["confidence"][places] = turn.confidence[0].float().cpu().numpy()
+    found["entropy"][places] = turn.entropy[0].float().cpu().numpy()
+    return Step(f"step {turn.moment.index + 1} of {total}: {move.label} pass, {move.count} filled in",
+                token_states(turn, given), ids=np.where(ids == board.mask_id, -1, ids),
+                fields={**found, "revealed": when}, distributions={"model": _candidates(turn, ids)},
+                picture=board.paint(turn.ids) if board.paint else None, cost=replace(turn.found.cost, ms=turn.ms))
+
+
+def token_states(turn: Reveal, given: np.ndarray) -> np.ndarray:
+    """Codes [N]: new, known, unknown or context; in a pass over some rows also recomputed and reused."""
+    def one(flags: Tensor) -> np.ndarray:
+        return flags[0].cpu().numpy()
+
+    new, rows, masked = one(turn.revealed), one(turn.found.rows), one(turn.moment.masked)
+    state = np.where(masked, CODE["unknown"], np.where(given, CODE["context"], CODE["known"]))
+    if not rows.all():
+        state = np.where(~masked & ~given & ~rows, CODE["reused"], np.where(rows, CODE["recomputed"], state))
+    return np.where(new, CODE["new"], state).astype(np.uint8)
+
+
+def _candidates(turn: Reveal, ids: np.ndarray) -> Distribution:
+    stats = kernels.vocab_stats(turn.found.logits[0], top_k=TOP)
+    places, new = turn.found.positions[0].cpu().numpy(), turn.revealed[0].cpu().numpy()
+    return Distribution(places.astype(np.int32), stats.top_ids.cpu().numpy().astype(np.int32),
+                        stats.top_logp.exp().cpu().numpy().astype(np.float16),
+                        stats.entropy.cpu().numpy().astype(np.float16), stats.lse.cpu().numpy().astype(np.float32),
+                        np.where(new[places], ids[places], -1).astype(np.int32))

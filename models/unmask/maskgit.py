@@ -1,0 +1,105 @@
+"""MaskGIT: every step looks at the whole picture, keeps the most confident guesses and masks the rest again.
+
+arXiv 2202.04200: predict all masked tokens at once, sample each, rank by the log-probability of the sample plus Gumbel
+noise that is annealed to zero, keep as many as a cosine schedule says. Guidance on captions is
+(1 + g) conditional - g unconditional logits (classifier-free). It is the baseline of the Unmask tab.
+
+Not covered: class-conditional ImageNet weights, editing, in- and outpainting.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from kernels import Sampler
+from models import claims
+from models.method import Card, Close, Emit, Method, Open, Turn
+from models.params import Choice, Span
+from models.subject import Example
+from models.trace import Chart, Fact
+from models.unmask.boards import Board, scene_board
+from models.unmask.loop import FIELDS, Full, Plan, Record, moves, shots
+from models.worlds import scenes
+
+ORDERS = ("confidence", "entropy", "margin", "random")
+TURN_STEPS = 4  # so many groups are asked of a visitor; the schedule makes them small
+EXAMPLES = (
+    Example("two", "red circle, blue square", "red circle, blue square"),
+    Example("three", "yellow ring, green cross, white diamond", "yellow ring, green cross, white diamond"),
+    Example("four", "red triangle, yellow square, blue ring, pink circle",
+            "red triangle, yellow square, blue ring, pink circle"),
+    Example("one", "green diamond", "green diamond"),
+)
+
+
+@dataclass(frozen=True)
+class Params:
+    steps: Annotated[int, Span(1, 128, 1, "Steps", "Looks at the picture; fewer fill in more at once.")] = 16
+    guidance: Annotated[float, Span(0, 6, 0.25, "Guidance", "How hard the caption pulls.")] = 1.0
+    order: Annotated[str, Choice(ORDERS, "Order", "Which guesses are kept first.")] = "confidence"
+    noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise on the order, less with every step.")] = 1.0
+    temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 1.0
+    schedule: Annotated[str, Choice(("cosine", "linear"), "Schedule", "How many per step.", fold=True)] = "cosine"
+
+
+def run(job):
+    board = scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text)
+    p, record = job.params, Record()
+    plan = Plan(moves(board.unknown, p.steps, p.schedule), Full(job.model, board.cond, p.guidance), p.order, p.noise,
+                Sampler(p.temperature))
+    yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
+    for shot in shots(job, board, plan, record):
+        yield Emit("unmask", shot.step, shot.names)
+    facts = scene_facts(board, record, job.subject.text)
+    yield Close("unmask", scene_sentence(facts, len(plan.moves)), (*record.charts(), *score_chart(facts, plan)), facts,
+                path=record.path)
+
+
+def scene_facts(board: Board, record: Record, caption: str) -> Mapping[str, Fact]:
+    """The parser's reading of the finished picture and what the run cost."""
+    asked, found = scenes.read_caption(caption), scenes.parse(board.paint(record.ids))
+    broken = sum(thing.kind != "object" for thing in found)
+    return {"score": Fact("As asked", scenes.score(asked, found), "of 1", "higher"),
+            "objects": Fact("Whole objects", float(len(found) - broken), f"of {len(asked)} asked"),
+            "broken": Fact("Chimeras and fragments", float(broken), "cells", "lower"),
+            "macs": Fact("Work", record.cost.macs / 1e9, "G multiply-adds", "lower")}
+
+
+def scene_sentence(facts: Mapping[str, Fact], steps: int) -> str:
+    score, whole, broken = (facts[name].value for name in ("score", "objects", "broken"))
+    return (f"In {steps} steps the model painted {whole:.0f} whole objects {facts['objects'].unit} and {broken:.0f} "
+            f"broken ones: score {score:.2f}. With fewer steps neighbouring cells guess without knowing of each other.")
+
+
+def score_chart(facts: Mapping[str, Fact], plan: Plan) -> tuple[Chart, ...]:
+    """The measured curve, score against steps, with this run on it; nothing where the claim was not measured yet."""
+    claim = claims.read("maskgit")
+    curve = [(int(r["name"].split()[0]), r["value"]) for r in claim["rows"] if r["name"].endswith(" steps: score")] \
+        if claim else []
+    if not curve:
+        return ()
+    here = np.array([[len(plan.moves), facts["score"].value]], np.float32)
+    series = {"mean of many captions": np.array(curve, np.float32), "this run": here}
+    return (Chart("line", "Score against steps", "steps", "score", series,
+                  caption="1: exactly the objects asked for, all whole (`python -m models claims maskgit`)."),)
+
+
+def turn_count(job) -> tuple[int, ...]:
+    """Cells per group of a visitor's turn: what the schedule reveals in its first steps."""
+    rows, columns = job.model.grid
+    return tuple(move.count for move in moves(rows * columns, job.params.steps, job.params.schedule)[:TURN_STEPS])
+
+
+METHOD = Method(
+    card=Card(
+        id="maskgit", title="MaskGIT: every step in full", tabs=("unmask",), arxiv="2202.04200", year=2022,
+        summary="All masked cells are guessed at once, the most confident guesses stay, the rest is masked again.",
+        look_at="The first cells decide where objects stand; watch what happens with 4 steps instead of 16.",
+        not_covered="ImageNet weights, editing, in- and outpainting."),
+    params=Params, accepts="caption", checkpoints=("scene-mgm-1",), companions=("scene-vq-1",), run=run,
+    examples=EXAMPLES,
+    turn=Turn("Choose the cells that are filled in first, group after group; the model goes on from there.", "score",
+              turn_count))

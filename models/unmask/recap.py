@@ -1,0 +1,195 @@
+"""ReCAP: after a full pass keep every layer's keys and values, then reveal part of the group by short, local passes.
+
+arXiv 2505.19089. One group of the schedule: (1) a full pass fills the cache and gives logits; (2) the group's targets
+are picked and split into A_0 .. A_u; (3) A_0 is revealed from the full logits; (4) local pass j recomputes only the
+rows Q_j = A_{j-1} + the targets still masked, writes their keys and values over the cache, attends to all rows, and
+reveals A_j; (5) the next group starts with a full pass. The set bookkeeping and the names T' and u are our reading, and
+so is placing the local passes late: features of known tokens change little once the context is large.
+
+Reveal counts are those of the base model with as many moves, so ReCAP and its baseline differ only in which rows are
+recomputed. Each guidance branch owns its half of the cache. Not covered: MAR's encoder-decoder, MAGE.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+import kernels
+from models.backbones.rows import RowStore, layer_rows
+from models.method import Card, Close, Emit, Event, Method, Open
+from models.params import Choice, Flag, Span
+from models.trace import Cost, Fact
+from models.unmask import loop, maskgit
+from models.unmask.boards import scene_board
+from models.unmask.loop import Evaluation, Moment, Move, Plan, Record
+from models.unmask.recap_records import DRIFT, LOOKED, Seen
+
+
+@dataclass(frozen=True)
+class Params:
+    full: Annotated[int, Span(4, 32, 1, "Full passes", "T': passes that recompute every cell.")] = 12
+    local: Annotated[int, Span(0, 3, 1, "Local passes after each", "u: passes that recompute only cells in play.")] = 1
+    start: Annotated[float, Span(0, 1, 0.05, "Start of local passes", "0: from the first group on; 1: never.",
+                                 unit="of the full passes")] = 0.5
+    order: Annotated[str, Choice(("confidence", "random"), "Order")] = "confidence"
+    guidance: Annotated[float, Span(0, 6, 0.25, "Guidance", "How hard the caption pulls.")] = 1.0
+    noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise, less with every step.", fold=True)] = 1.0
+    temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 1.0
+    drift: Annotated[bool, Flag("Measure drift", "One more full pass per local pass, not counted as work.",
+                                fold=True)] = False
+
+
+def grouped(unknown: int, full: int, local: int, start: float) -> tuple[Move, ...]:
+    """The long cosine schedule in which only `full` moves are full: from group round(start * full) on, `local` local
+    passes follow each full one and reveal from the same targets. local = 0 is the base model."""
+    late = [local if group >= round(start * full) else 0 for group in range(full)]
+    counts = kernels.schedule(unknown, full + sum(late))
+    planned, at = [], 0
+    for extra in late:
+        group = counts[at : at + 1 + extra]
+        at += 1 + extra
+        if group:  # a long schedule may have fewer moves than groups: one token each
+            planned += [Move(group[0], "full", sum(group[1:])), *(Move(count, "local") for count in group[1:])]
+    return tuple(planned)
+
+
+@dataclass
+class Reused:
+    """Evaluates all rows, or only the rows in play against cached keys and values.
+
+    store: keys and values of C + N rows per layer, batch 2 with guidance: one half per branch. drift [L, N] is measured
+    against the cache before it is overwritten (analysis only); queries [L] [B, H, R, W] of the last local pass.
+    """
+
+    model: nn.Module
+    cond: Tensor | None
+    guidance: float = 0.0
+    measure_drift: bool = False
+    store: RowStore | None = None
+    rows: Tensor | None = None  # [R], rows of the last pass in the sequence of C + N
+    drift: Tensor | None = None  # [L, N]
+    queries: tuple[Tensor, ...] = ()
+
+    def __call__(self, moment: Moment) -> Evaluation:
+        if len(moment.ids) > 1:
+            raise ValueError("cached rows differ from sample to sample; please fill in one picture at a time")
+        ids, cond = loop.branches(moment.ids, self.cond, self.guidance)
+        embedded, angles = self.model.embed(ids, cond)  # [B, C + N, D]
+        inside = torch.ones_like(moment.masked) if moment.move.label == "full" else moment.fresh | moment.aside
+        self.rows = self._rows(inside, embedded.shape[1])
+        if self.store is None:
+            self.store = RowStore.empty(self.model.layers, embedded.shape[1], len(ids))
+        self.drift = self._drift(embedded, angles) if self.measure_drift and not inside.all() else None
+        began = time.perf_counter()
+        hidden = self._pass(embedded, angles, self.rows, self.store)
+        positions = loop.indices(moment.masked & inside)
+        logits = loop.read(self.model, embedded.index_copy(1, self.rows, hidden), positions, self.guidance)
+        cost = self._cost(len(ids), positions.shape[1], (time.perf_counter() - began) * 1e3)
+        return Evaluation(positions, logits, inside, cost)
+
+    def _rows(self, inside: Tensor, length: int) -> Tensor:
+        """Rows of the sequence to compute: the canvas tokens `inside`, and the condition only when all are."""
+        if bool(inside.all()):
+            return torch.arange(length)
+        return inside[0].nonzero()[:, 0].cpu() + self.model.cond_length
+
+    def _pass(self, embedded: Tensor, angles, rows: Tensor, store: RowStore) -> Tensor:
+        """Last-layer states [B, R, D] of the rows; their keys and values go over the cache's, then attend to all."""
+        everyone = torch.arange(embedded.shape[1])
+        hidden, cos_sin = embedded[:, rows], tuple(table[:, rows] for table in angles)
+        kept = []
+        for index, layer in enumerate(self.model.layers):
+            out = layer_rows(layer, hidden, rows, cos_sin, store, index, attend_to=everyone, causal=False)
+            hidden, _ = out.hidden, kept.append(out.query)
+        self.queries = tuple(kept)
+        return hidden
+
+    def _drift(self, embedded: Tensor, angles) -> Tensor:
+        """1 - cosine [L, N] between the cache as it stands and a full pass on the tokens as they are now."""
+        true = RowStore.empty(self.model.layers, embedded.shape[1], len(embedded))
+        self._pass(embedded, angles, torch.arange(embedded.shape[1]), true)
+        return torch.stack([drifted(self.store, true, layer) for layer in range(len(self.model.layers))]
+                           )[:, self.model.cond_length :]
+
+    def _cost(self, batch: int, read_out: int, ms: float) -> Cost:
+        layers, width = len(self.model.layers), self.model.layers[0].self_attn.q_proj.out_features
+        per_row = self.store.linear[0] + 2 * len(self.store.known[0]) * width
+        head = read_out * self.model.vocab_size * self.model.config.hidden_size
+        rows = batch * layers * len(self.rows)
+        return Cost(1, rows, rows * per_row + batch * head, self.store.bytes, ms)
+
+
+def drifted(cached: RowStore, true: RowStore, layer: int) -> Tensor:
+    """1 - cosine [C + N] of one layer's cached and true keys and values, all heads of both as one vector per token;
+    mean over the branches."""
+    def vectors(store: RowStore) -> Tensor:
+        both = torch.cat([store.keys[layer], store.values[layer]], -1)  # [B, G, C + N, 2 W]
+        return both.transpose(1, 2).flatten(2).float()
+
+    return 1 - torch.cosine_similarity(vectors(cached), vectors(true), dim=-1).mean(0)
+
+
+def run(job) -> Iterator[Event]:
+    board = scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text)
+    p, record = job.params, Record()
+    reused = Reused(job.model, board.cond, p.guidance, p.drift)
+    moves = grouped(board.unknown, p.full, p.local, p.start)
+    plan = Plan(moves, reused, p.order, p.noise, kernels.Sampler(p.temperature))
+    seen = Seen(board, reused)
+    yield Open("unmask", board.canvas, loop.FIELDS, len(plan.moves))
+    yield Open("prune", board.canvas, {"drift": DRIFT}, len(plan.moves))
+    yield Open("attend", board.canvas, {"looked": LOOKED}, seen.count(plan))
+    for shot in loop.shots(job, board, plan, record):
+        yield Emit("unmask", shot.step, shot.names)
+        yield Emit("prune", seen.pruned(shot))
+        if seen.looks(shot, plan):
+            yield Emit("attend", seen.attended(shot))
+    facts = {**maskgit.scene_facts(board, record, job.subject.text), **work_facts(job, record, plan)}
+    del facts["macs"]
+    yield Close("unmask", sentence(facts, plan), record.charts(), facts, path=record.path)
+    yield from seen.close(facts, plan, record)
+
+
+def work_facts(job, record: Record, plan: Plan) -> dict[str, Fact]:
+    """Multiply-adds against the same moves, every one in full; the head reads the same masked rows in both."""
+    model, masked = job.model, job.model.grid[0] * job.model.grid[1]
+    batch, everyone, full = 1 + bool(job.params.guidance), masked + model.cond_length, 0
+    for move in plan.moves:
+        full += loop.full_cost(model, batch, everyone, masked).macs
+        masked -= move.count
+    return {"work": Fact("Work", 100 * record.cost.macs / full, "% of the multiply-adds", "lower"),
+            "cache": Fact("Cache", record.cost.cache_bytes / 1e6, "MB", "lower")}
+
+
+def sentence(facts: dict[str, Fact], plan: Plan) -> str:
+    local = sum(move.label == "local" for move in plan.moves)
+    if not local:
+        return "Every pass is full: this is the base model. Allow local passes to reuse what it computed."
+    return (f"{local} of {len(plan.moves)} passes recompute only the orange and pink cells and read the blue ones from "
+            f"the cache: {facts['work'].value:.0f} % of the work of every step in full, score "
+            f"{facts['score'].value:.2f}.")
+
+
+def beside(p: Params) -> dict:
+    """The same number of moves, every one in full."""
+    late = p.full - round(p.start * p.full)
+    return {"steps": p.full + late * p.local, "order": p.order, "guidance": p.guidance, "noise": p.noise,
+            "temperature": p.temperature}
+
+
+METHOD = Method(
+    card=Card(
+        id="recap", title="ReCAP: reuse context features", tabs=("unmask", "prune", "attend"), arxiv="2505.19089",
+        year=2025, seed="A",
+        summary="After one full pass, keep every layer's keys and values and run cheap local passes that recompute "
+                "only the tokens in play.",
+        look_at="Blue cells are served from the cache; pink ones were just revealed and must be recomputed.",
+        not_covered="MAR and MAGE backbones, ImageNet.",
+        unverified="Which tokens a local pass recomputes, how targets are split, and where local passes are placed."),
+    params=Params, accepts="caption", checkpoints=("scene-mgm-1",), companions=("scene-vq-1",), run=run,
+    examples=maskgit.EXAMPLES, baseline="maskgit", baseline_params=beside)

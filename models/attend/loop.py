@@ -132,6 +132,20 @@ def look(seen, layout: Layout, ask: int | None = None, sample: int = 0) -> Looke
     return Looked(heads, rows, keep(calls, layout, sample), seen.path, np.stack([rest for _, _, rest in read]))
 
 
+def side_by_side(found: Sequence[Looked], names: Sequence[str]) -> Looked:
+    """Several looks at one canvas as the "layers" of one record, in order: the same layer of two models, say."""
+    heads = {name: np.concatenate([getattr(one.heads, name) for one in found])
+             for name in ("entropy", "peak", "span", "received")}
+    rows = Rows(found[0].rows.queries, np.concatenate([one.rows.weights for one in found]),
+                np.concatenate([one.rows.scale for one in found]))
+    kept = Kept(*(sum((getattr(one.kept, part) for one in found), ()) for part in ("q", "k")), found[0].kept.scale,
+                found[0].kept.causal, found[0].kept.index, sum((one.kept.allowed for one in found), ()))
+    layers = sum((one.heads.layers for one in found), ())
+    path = "+".join(sorted({one.path for one in found}))
+    return Looked(Heads(**heads, layers=layers, names=tuple(names)), rows, kept, path,
+                  np.concatenate([one.outside for one in found]))
+
+
 def stored_queries(received: np.ndarray, ask: int | None = None) -> np.ndarray:
     """Which queries' rows a trace stores: all if they fit, else the asked one, the ends, the most looked-at and a few
     evenly spaced ones. received [L, H, N] -> int [R], ascending."""

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+import torch
 
+from models.mask import loop
+from models.mask.photos import masked_count, photo
 from models.method import Card, Job, Method, Turn
 from models.params import Choice, Span
 from models.subject import Example
@@ -34,7 +37,6 @@ class Params:
 
 def rank(rule: str, grid: tuple[int, int], n_mask: int, generator) -> np.ndarray:
     """Patch identities [L] in the order in which this rule hides them."""
-    import torch
     count = grid[0] * grid[1]
     shuffled = torch.randperm(count, generator=generator).numpy()
     if rule == "random":
@@ -57,7 +59,6 @@ def ordered_dither(grid: tuple[int, int]) -> np.ndarray:
 
 def blocks(grid: tuple[int, int], n_mask: int, shuffled: np.ndarray, generator) -> np.ndarray:
     """BEiT's rule: rectangles of 4 or more patches, aspect 0.3 to 1/0.3, until n_mask are hidden; then the rest."""
-    import torch
     hidden: list[int] = []
     for _ in range(100 * n_mask):
         if len(hidden) >= n_mask:
@@ -76,8 +77,6 @@ def blocks(grid: tuple[int, int], n_mask: int, shuffled: np.ndarray, generator) 
 
 def run(job: Job):
     """Hide by the rule (or the visitor), rebuild, compare with two fills that need no network."""
-    from models.mask import loop
-    from models.mask.photos import masked_count, photo
     view = photo(job.subject.image, job.model)
     n_mask = masked_count(view.count, job.params.mask_ratio)
 
@@ -99,6 +98,12 @@ def say(job: Job, exam, count: int) -> str:
             f"squared error of {error:.2f}, {against} ({fill:.2f}); the mean visible colour errs by {mean:.2f}.")
 
 
+def budget(job: Job) -> tuple[int]:
+    """How many patches one mask hides."""
+    patches = job.model.vit.embeddings.patch_embeddings.num_patches
+    return (masked_count(patches, job.params.mask_ratio),)
+
+
 METHOD = Method(
     card=Card(
         id="mae", title="Masked autoencoder", tabs=("mask",), arxiv="2111.06377", year=2021, seed=None,
@@ -107,11 +112,5 @@ METHOD = Method(
         not_covered="Training and fine-tuning; the network was trained on 64 x 64 photos with random masks of 75 %.",
         unverified="Block and grid are drawn by the rules named in the file, with an exact number of hidden patches."),
     params=Params, accepts="photo", checkpoints=("photo-mae-1", "photo-hpm-1"), run=run, examples=EXAMPLES,
-    turn=Turn("Hide the patches that you think are hardest to rebuild.", "error",
-              lambda job: (_budget(job),)))
+    turn=Turn("Hide the patches that you think are hardest to rebuild.", "error", budget))
 
-
-def _budget(job: Job) -> int:
-    from models.mask.photos import masked_count
-    patches = job.model.vit.embeddings.patch_embeddings.num_patches
-    return masked_count(patches, job.params.mask_ratio)

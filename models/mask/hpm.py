@@ -1,0 +1,182 @@
+"""Hard Patches Mining: an EMA teacher predicts which patches will be rebuilt badly, and those are hidden first.
+
+Paper: Bootstrap Masked Visual Modeling via Hard Patches Mining (arXiv 2312.13714; CVPR 2023 as "Hard Patches Mining for
+Masked Image Modeling"), read with its reference code. At inference, as in training: the teacher sees the FULL picture,
+its second decoder scores every patch, the n_hard highest are hidden and the rest of the mask is random. The true error
+of a patch never decides what is hidden; it is only drawn beside the prediction.
+
+Not covered: the video version, feature targets, the absolute loss of the ablation (the training losses stand in
+hpm_net.py).
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+
+from models.attend import loop as attention
+from models.instrument import observe
+from models.mask import loop
+from models.mask.mae import EXAMPLES, budget
+from models.mask.photos import encode, masked_count, patch_error, photo, rebuild
+from models.method import Card, Job, Method, Turn
+from models.params import Choice, Span
+from models.ranks import spearman
+from models.trace import Chart, Cost, Fact, Field, Step, states
+
+MASKS = 16  # random masks behind the true difficulty
+FIELDS = {"score": Field("Predicted difficulty (teacher's score, no unit)", "score"),
+          "difficulty": Field(f"True difficulty: mean error over {MASKS} random masks", "", 0.0)}
+
+
+@dataclass(frozen=True)
+class Params:
+    mask_ratio: Annotated[float, Span(0.25, 0.9, 0.05, "Mask ratio", "How much of the picture is hidden.",
+                                      unit="of patches")] = 0.75
+    progress: Annotated[int, Span(0, 100, 5, "Training progress", "Which snapshot of the teacher scores the picture, "
+                                  "and how far the schedule is.", unit="%")] = 100
+    share: Annotated[str, Choice(("schedule", "own"), "Hard share of the mask", "The paper's schedule grows from 0 to "
+                                 "one half over training.", titles=("by the schedule", "my own"))] = "schedule"
+    alpha: Annotated[float, Span(0.0, 1.0, 0.05, "My hard share", "Used when the share is your own; 1 hides only the "
+                                 "patches predicted hardest.", unit="of the mask")] = 0.5
+    target: Annotated[str, Choice(("raw", "normalised"), "Difficulty counted in", "The network was trained on raw "
+                                  "pixels. Divided by each patch's own variance, flat patches look hard.",
+                                  titles=("pixels", "patch variances"))] = "raw"
+
+
+def hard_share(params) -> float:
+    """alpha_t: 0 -> 0.5 linearly over training, or the visitor's own."""
+    from models.mask.hpm_net import hard_ratio
+    return params.alpha if params.share == "own" else hard_ratio(params.progress / 100)
+
+
+def choose(scores, alpha: float, mask_ratio: float, generator):
+    """The mask of one picture from the teacher's scores [1, L]: masked-hard and masked-random patches."""
+    from models.mask.hpm_net import hard_mask
+    noise, hard = hard_mask(scores.cpu(), alpha, mask_ratio, generator)
+    ids = np.sort(noise[0].topk(masked_count(scores.shape[1], mask_ratio)).indices.numpy())
+    return loop.Hidden(ids, tuple("masked-hard" if hard[0, patch] else "masked-random" for patch in ids))
+
+
+def true_difficulty(model, view, params, generator) -> tuple[np.ndarray, float]:
+    """Mean error [L] of each patch over the random masks that hide it (NaN: none did), and the mean of those masks'
+    errors. Only drawn beside the prediction."""
+    noise = torch.rand(MASKS, view.count, generator=generator)
+    n_mask = masked_count(view.count, params.mask_ratio)
+    patches, mask = rebuild(model, view.pixels.expand(MASKS, -1, -1, -1), noise, n_mask)
+    error = patch_error(patches, view.target.expand_as(patches), params.target == "normalised").float()  # [R, L]
+    times = mask.float().sum(0)
+    per_patch = torch.where(times > 0, (error * mask).sum(0) / times, torch.nan)
+    return per_patch.cpu().numpy(), float((error * mask).sum() / mask.sum())
+
+
+def snapshot(job: Job):
+    """The teacher at this training progress: the nearest of the shipped snapshots (subfolders with a card) and the
+    final one. Returns its bundle and its own progress in percent."""
+    from models.checkpoints import load
+    final, wanted = job.bundle, job.params.progress / 100
+    saved = [(float(part.name.removeprefix("progress-")) / 100, part) for part in _snapshots(final.folder)]
+    progress, folder = min([*saved, (1.0, None)], key=lambda one: abs(one[0] - wanted))
+    bundle = final if folder is None else load(str(folder), device=final.device, dtype=final.dtype)
+    return bundle, round(100 * progress)
+
+
+def _snapshots(folder: Path | None) -> list[Path]:
+    return sorted(folder.glob("progress-*")) if folder else []
+
+
+def run(job: Job):
+    """Score the full picture, hide hard patches first, rebuild; then the true difficulty; then both arms' attention."""
+    bundle, progress = snapshot(job)
+    view = photo(job.subject.image, bundle.model)
+    scores, alpha = bundle.model.difficulty(view.pixels), hard_share(job.params)
+    hidden = loop.hidden_by(job, view, lambda: choose(scores, alpha, job.params.mask_ratio, job.generator()))
+    exam = loop.sit(replace(job, bundle=bundle), view, hidden)
+    true, random = true_difficulty(bundle.model, view, job.params, job.generator(1))
+    score = scores[0].float().cpu().numpy()
+    unit = "patch variances" if job.params.target == "normalised" else loop.UNIT
+    facts = measure(exam, score, true, random, unit)
+    before = [Step("predicted difficulty of every patch", states(*["visible"] * view.count), fields={"score": score},
+                   picture=view.shown, cost=scoring_cost(bundle.model, view))]
+    after = [Step(f"true difficulty, mean of {MASKS} random masks", hidden.states(view.count),
+                  fields={"score": score, "difficulty": true}, picture=view.shown)]
+    yield from loop.record(job, view, exam, sentence=say(job, exam, facts, progress), facts=facts, before=before,
+                           after=after, charts=charts(exam, score, true, facts),
+                           fields={**FIELDS, "difficulty": replace(FIELDS["difficulty"], unit=unit)})
+    yield from attend(job, bundle, view)
+
+
+def measure(exam, score, true, random: float, unit: str) -> dict[str, Fact]:
+    """How hard this exam is beside random ones, and how well difficulty was predicted beside the trivial baseline."""
+    error = exam.mean("loss_normalised" if unit != loop.UNIT else "loss")
+    return {"error": Fact("Exam difficulty: mean error of the hidden patches", error, unit, "higher"),
+            "random": Fact(f"Same network, {MASKS} random masks", random, unit),
+            "harder": Fact("Harder than random by", 100 * (error / random - 1), "%", "higher"),
+            "rho": Fact("Predicted against true difficulty", spearman(score, true), "rank correlation", "higher"),
+            "rho_variance": Fact("Patch variance against true difficulty", spearman(exam.errors["variance"], true),
+                                 "rank correlation")}
+
+
+def charts(exam, score, true, facts) -> tuple[Chart, ...]:
+    hard = np.array(exam.hidden.why) == "masked-hard"
+    groups = {"hidden as hard": exam.hidden.ids[hard], "hidden otherwise": exam.hidden.ids[~hard],
+              "visible": np.setdiff1d(np.arange(len(score)), exam.hidden.ids)}
+    dots = {name: np.stack([score[ids], true[ids]], 1) for name, ids in groups.items() if len(ids)}
+    bars, unit = np.array([facts["error"].value, facts["random"].value]), facts["error"].unit
+    return (Chart("scatter", "Predicted and true difficulty", "predicted (score)", f"true ({unit})", dots,
+                  caption="One dot per patch. Only the order matters: the loss trains pairs."),
+            Chart("bar", "The same network under this mask and under random masks", "mask", f"mean error ({unit})",
+                  {"error": bars}, ("this mask", f"{MASKS} random masks"), reference=float(bars[1])))
+
+
+def say(job: Job, exam, facts, progress: int) -> str:
+    hard, harder = sum(why == "masked-hard" for why in exam.hidden.why), facts["harder"].value
+    who = "Your mask" if job.choice is not None else (f"With {hard} of {len(exam.hidden.ids)} hidden patches predicted "
+                                                      f"hard (teacher at {progress} % of training), this mask")
+    return (f"{who} is {abs(harder):.0f} % {'harder' if harder >= 0 else 'easier'} than random masks for the same "
+            f"network; predicted and true difficulty agree with rank correlation {facts['rho'].value:.2f}, patch "
+            f"variance alone {facts['rho_variance'].value:.2f}.")
+
+
+def attend(job: Job, bundle, view):
+    """Last-layer attention on the full picture: trained with random masks, and with hard patches."""
+    layout = attention.grid_layout(view.grid, view.shown, first=1, outside="[CLS]")
+    found, costs = [], []
+    for model in (job.companion("photo-mae-1").model, bundle.model):
+        with observe(model.vit, layers=[-1], want={"stats", "qk"}) as seen:
+            encode(model, view.pixels, torch.zeros(1, view.count), 0)
+        found.append(attention.look(seen, layout))
+        costs.append(scoring_cost(model, view))
+    both = attention.side_by_side(found, ("random masks (MAE), last layer", "hard patches (HPM), last layer"))
+    (entropy, span), (entropy_hard, span_hard) = ([float(getattr(one.heads, name).astype(np.float32).mean())
+                                                   for name in ("entropy", "span")] for one in found)
+    sentence = (f"In its last layer the network trained with random masks looks {span:.1f} cells far on average "
+                f"(entropy {entropy:.2f} nats), the one trained with hard patches {span_hard:.1f} "
+                f"({entropy_hard:.2f} nats).")
+    facts = {"entropy_random": Fact("Entropy, random masks", entropy, "nats"),
+             "entropy_hard": Fact("Entropy, hard patches", entropy_hard, "nats")}
+    yield from attention.record(layout, both, sentence=sentence, facts=facts, costs=costs)
+
+
+def scoring_cost(model, view) -> Cost:
+    """One pass over the full picture."""
+    rows, macs = loop.work(model, view.count, view.count)
+    return Cost(1, rows, macs)
+
+
+METHOD = Method(
+    card=Card(
+        id="hpm", title="Hard patches mining", tabs=("mask", "attend"), arxiv="2312.13714", year=2023, seed="A",
+        summary="The model predicts which patches it will rebuild badly; a slowly moving copy of it hides those first.",
+        look_at="The green patches were hidden because they were predicted hard. Is their error really higher?",
+        not_covered="The video version and targets other than pixels. Only the teacher is shipped: it scores and it "
+                    "rebuilds.",
+        unverified="The arXiv number is from memory. The loss predictor has a plain scalar head; the reference "
+                   "averages a patch-sized vector."),
+    params=Params, accepts="photo", checkpoints=("photo-hpm-1",), companions=("photo-mae-1",), run=run,
+    examples=EXAMPLES, baseline="mae",
+    baseline_params=lambda p: {"mask_ratio": p.mask_ratio, "rule": "random", "target": p.target},
+    turn=Turn("Hide the patches that you think are hardest to rebuild.", "error", budget))
+

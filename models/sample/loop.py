@@ -1,0 +1,278 @@
+"""The one decoding loop of the Sample tab: look at the next-unit distribution, ask the policy, draw or try, append.
+
+A policy says how often to try from here (1: just draw), where a trial ends, which distributions to show and what to say
+at the end. The loop owns the page, the dice, the fork of the source for trials, the steps and their cost. It knows no
+method and no vocabulary: a source may sample tokens (models/sample/stream.py) or bytes (models/sample/byte_level.py).
+
+A source has: prompt, end, start() -> (name -> logits [P, V] at the last P prompt units, name -> number [P]), meter,
+texts(ids), logits [B, V] of the next unit, push(ids), fork(n), select(rows).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+import kernels
+from kernels import Sampler
+from models.method import Close, Emit, Event, Job
+from models.params import ParamError
+from models.sample.page import FIELDS, Page, describe
+from models.trace import Cost, Field
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """What a decision sees: logits [P, V] before and after the warpers, at the P units from `position` on."""
+
+    position: int
+    logits: Tensor
+    warped: Tensor
+
+    @cached_property
+    def entropy(self) -> float:
+        """Nats at the first unit, before the warpers."""
+        return float(kernels.vocab_stats(self.logits[0], top_k=1).entropy)
+
+    @cached_property
+    def warped_entropy(self) -> float:
+        """Nats at the first unit, after the warpers."""
+        return float(kernels.vocab_stats(self.warped[0], top_k=1).entropy)
+
+    @cached_property
+    def cut(self) -> list[float]:
+        """Probability [P] of the units that the warpers exclude."""
+        outside = self.warped.isneginf()
+        return (self.logits.softmax(-1) * outside).sum(-1).tolist()
+
+
+@dataclass(eq=False)
+class Trial:
+    """One continuation: its units, their log-probabilities after the warpers, why it stopped, and what it saw [V]."""
+
+    ids: list[int] = field(default_factory=list)
+    logp: list[float] = field(default_factory=list)
+    stop: str = ""
+    logits: list[Tensor] = field(default_factory=list)
+    warped: list[Tensor] = field(default_factory=list)
+
+    @property
+    def perplexity(self) -> float:
+        """exp(- mean log p) over all its units, the first and the last included."""
+        return math.exp(-sum(self.logp) / len(self.logp))
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """One turn of the loop: what it saw, all trials, which was kept, and what the step cost."""
+
+    moment: Moment
+    trials: tuple[Trial, ...]
+    kept: int
+    step: int
+    cost: Cost
+
+    @property
+    def trial(self) -> Trial:
+        return self.trials[self.kept]
+
+
+@dataclass(eq=False)
+class Journal:
+    """What happened so far, for facts, charts and the sentence."""
+
+    job: Job
+    page: Page
+    decisions: list[Decision] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[int]:
+        """The units kept, in order."""
+        return [unit for decision in self.decisions for unit in decision.trial.ids]
+
+    @property
+    def text(self) -> str:
+        """What was written, without the prompt."""
+        return "".join(self.page.labels[self.page.start: self.page.count])
+
+    @property
+    def spent(self) -> int:
+        """Units generated in all, kept or not."""
+        return sum(len(trial.ids) for decision in self.decisions for trial in decision.trials)
+
+    @property
+    def path(self) -> str:
+        """The kernel path that measured the distributions."""
+        return kernels.vocab_stats(self.decisions[0].moment.logits, top_k=1).path
+
+    @property
+    def perplexity(self) -> float:
+        """Of the text that was kept, under the warped distributions it was drawn from."""
+        logp = [p for decision in self.decisions for p in decision.trial.logp]
+        return math.exp(-sum(logp) / len(logp))
+
+
+def once(moment: Moment) -> int:
+    """The plain rule: one draw."""
+    return 1
+
+
+def raw_and_warped(moment: Moment) -> dict[str, Tensor]:
+    """The two distributions that a sampler of tokens shows."""
+    return {"raw": moment.logits, "warped": moment.warped}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a method decides; everything else is the loop's.
+
+    sampler: the warpers. length: units to write at most. trials(moment): how many continuations to try from here;
+    stops: units that end a trial, longest: its largest length. shown(moment): name -> logits [P, V] to draw, the first
+    is kept in full if keep_logits. fields, measure(moment): more numbers per unit. close(journal): the last event.
+    """
+
+    sampler: Sampler
+    length: int
+    close: Callable[[Journal], Close]
+    trials: Callable[[Moment], int] = once
+    stops: frozenset[int] = frozenset()
+    longest: int = 10_000
+    shown: Callable[[Moment], Mapping[str, Tensor]] = raw_and_warped
+    keep_logits: bool = False
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    measure: Callable[[Moment], Mapping[str, list[float]]] = lambda moment: {"cut": moment.cut}
+
+
+def decode(job: Job, source, policy: Policy) -> Iterator[Event]:
+    """The run as events: the prompt, then one step per unit drawn, or one per branch point and one per trial."""
+    shown, values = source.start()
+    total = policy.length + 1 if policy.trials is once else 0
+    page = Page(source.texts(source.prompt), source.prompt, policy.length, {**FIELDS, **policy.fields}, total)
+    journal, dice, at = Journal(job, page), job.generator(), 1
+    yield page.open()
+    yield read(source, page, shown, values)
+    while page.room and not (journal.decisions and journal.ids[-1] == source.end):
+        decision, source = decide(source, policy, journal, dice, at)
+        journal.decisions.append(decision)
+        for event in written(source, policy, page, decision):
+            yield page.open()
+            yield event
+            at += 1
+    yield page.open()
+    yield policy.close(journal)
+
+
+def read(source, page: Page, shown: Mapping[str, Tensor], values: Mapping[str, list[float]]) -> Emit:
+    """The step that has read the prompt: what the model would have said to each of its last P units."""
+    rows = next(iter(shown.values()))  # [P, V]
+    where, actual = range(page.start - len(rows), page.start), source.prompt[page.start - len(rows):]
+    found = {name: describe(logits, where, actual, top_k=5) for name, logits in shown.items()} if len(rows) else {}
+    logp = rows.log_softmax(-1)[torch.arange(len(rows)), torch.as_tensor(actual, device=rows.device)]
+    entropy = next(iter(found.values())).entropy if found else []
+    page.note(where, {"entropy": entropy, "probability": logp.exp().tolist(), **values})
+    return page.step("prompt", found, source.texts, cost=source.meter.lap(), note=f"{page.start} units of prompt")
+
+
+def decide(source, policy: Policy, journal: Journal, dice: torch.Generator, step: int) -> tuple[Decision, object]:
+    """One decision, and the source where the kept continuation left it."""
+    moment = Moment(journal.page.count, source.logits, kernels.warp(source.logits, policy.sampler))
+    forced = chosen_by_hand(journal, moment)
+    count = 1 if forced is not None else policy.trials(moment)
+    longest = min(policy.longest, journal.page.room) if count > 1 else 1
+    trials, kept, source = roll_out(source.fork(count) if count > 1 else source, policy, dice, longest, forced)
+    last = trials[kept].ids[-1]
+    if len(trials[kept].ids) < journal.page.room and last != source.end:
+        source.push([last])
+    return Decision(moment, tuple(trials), kept, step, source.meter.lap()), source
+
+
+def roll_out(live, policy: Policy, dice: torch.Generator, longest: int, forced: int | None = None):
+    """Continues every text of `live` until it stops: trials, the least perplexing one, its source before its last unit.
+
+    All running trials share one model call per unit; a finished one leaves the batch.
+    """
+    trials = [Trial() for _ in live.logits]
+    running, kept = list(range(len(trials))), None
+    while True:
+        extend([trials[k] for k in running], live.logits, policy.sampler, dice, forced)
+        for k in running:
+            trials[k].stop = reason(trials[k], policy.stops, live.end, longest)
+        for row, k in enumerate(running):
+            if trials[k].stop and (kept is None or trials[k].perplexity < trials[kept[0]].perplexity):
+                kept = k, live.select([row]) if len(running) > 1 else live
+        rows = [row for row, k in enumerate(running) if not trials[k].stop]
+        if not rows:
+            return trials, *kept
+        live = live if len(rows) == len(running) else live.select(rows)
+        running = [running[row] for row in rows]
+        live.push([trials[k].ids[-1] for k in running])
+
+
+def extend(trials: list[Trial], logits: Tensor, sampler: Sampler, dice, forced: int | None) -> None:
+    """One more unit for each trial, drawn from the warped logits [B, V]; the first one too, it is never the argmax."""
+    warped = kernels.warp(logits, sampler)
+    logp = warped.log_softmax(-1)
+    units = kernels.draw(warped, Sampler(), dice) if forced is None else torch.full(logits.shape[:1], forced)
+    for row, unit in enumerate(units.tolist()):
+        trials[row].ids.append(unit)
+        trials[row].logp.append(float(logp[row, unit]) if forced is None else float(logits[row].log_softmax(-1)[unit]))
+        trials[row].logits.append(logits[row])
+        trials[row].warped.append(warped[row])
+
+
+def reason(trial: Trial, stops: frozenset[int], end: int | None, longest: int) -> str:
+    """Why a trial is over, or "" while it runs."""
+    if trial.ids[-1] == end:
+        return "the end of the text"
+    if trial.ids[-1] in stops:
+        return "punctuation"
+    return "the length limit" if len(trial.ids) >= longest else ""
+
+
+def written(source, policy: Policy, page: Page, decision: Decision) -> Iterator[Emit]:
+    """The steps of a decision, while its kept units are written on the page."""
+    page.settle()
+    if len(decision.trials) == 1:
+        shown, values = views(policy, page, decision.trial)
+        page.write(decision.trial.ids, source.texts(decision.trial.ids), values)
+        yield page.step(f"{page.count - page.start}", shown, source.texts, cost=decision.cost)
+        return
+    shown = {name: describe(rows, [page.count]) for name, rows in policy.shown(decision.moment).items()}
+    note = f"entropy {decision.moment.warped_entropy:.2f} nats after the warpers: {len(decision.trials)} trials"
+    yield page.step("branch", shown, source.texts, level="branch", cost=decision.cost, note=note)
+    others = [k for k in range(len(decision.trials)) if k != decision.kept]
+    for k in (*others, decision.kept):  # the kept one last, so that the page goes on from it
+        trial, state = decision.trials[k], "accepted" if k == decision.kept else "refused"
+        shown, values = views(policy, page, trial)
+        on = page.tried(trial.ids, values, state)
+        if k == decision.kept:
+            page.write(trial.ids, source.texts(trial.ids), values)
+        yield on.step(f"trial {k + 1} of {len(decision.trials)}, {state}", shown, source.texts, level="trial",
+                      parent=decision.step, note=f"perplexity {trial.perplexity:.2f}, {len(trial.ids)} long, "
+                                                 f"stopped by {trial.stop}")
+
+
+def views(policy: Policy, page: Page, trial: Trial):
+    """Distributions and numbers at the units of a trial, to be drawn where the page ends."""
+    moment = Moment(page.count, torch.stack(trial.logits), torch.stack(trial.warped))
+    where = range(page.count, page.count + len(trial.ids))
+    shown = {name: describe(rows, where, trial.ids, keep=policy.keep_logits and i == 0)
+             for i, (name, rows) in enumerate(policy.shown(moment).items())}
+    entropy = next(iter(shown.values())).entropy
+    return shown, {"entropy": entropy, "probability": [math.exp(p) for p in trial.logp], **policy.measure(moment)}
+
+
+def chosen_by_hand(journal: Journal, moment: Moment) -> int | None:
+    """Your turn: the visitor's next unit at this decision, or None where the policy goes on."""
+    choice, at = journal.job.choice or (), len(journal.decisions)
+    if at >= len(choice):
+        return None
+    unit = choice[at][0] if len(choice[at]) == 1 else -1
+    if not 0 <= unit < moment.logits.shape[-1]:
+        raise ParamError(f"choice {at + 1} must be one unit of the vocabulary, 0 to {moment.logits.shape[-1] - 1}")
+    return unit

@@ -1,0 +1,75 @@
+"""Sampling, the tab's baseline: temperature, top-k, top-p and min-p, one token after the other.
+
+Full logits are stored while steps x vocabulary stay small, so the four warpers re-render every distribution without
+the model; the text that was sampled stays as it is. `tries` draws several whole texts and keeps the one the model finds
+least perplexing: the same-budget baseline of methods that spend more tokens than they keep (best of n).
+Sources: top-p arXiv 1904.09751; min-p arXiv 2407.01082.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from kernels import Sampler
+from models.method import Card, Close, Event, Job, Method
+from models.params import Span
+from models.sample.loop import Journal, Policy, decode, once
+from models.sample.report import along, entropy_curve, facts, shown
+from models.subject import Example
+
+STORED = 500_000  # steps x vocabulary up to which full logits are kept
+
+
+@dataclass(frozen=True)
+class Params:
+    temperature: Annotated[float, Span(0.0, 2.0, 0.05, "Temperature", "Divides the logits: below 1 sharpens, above 1 "
+                                       "flattens; 0 takes the most probable token.", view=True)] = 0.8
+    top_k: Annotated[int, Span(0, 200, 1, "Top-k", "Keep the k most probable tokens; 0 keeps all.", view=True)] = 0
+    top_p: Annotated[float, Span(0.05, 1.0, 0.05, "Top-p", "Keep the smallest set of tokens that holds this much "
+                                 "probability; 1 keeps all.", view=True)] = 0.95
+    min_p: Annotated[float, Span(0.0, 1.0, 0.01, "Min-p", "Keep tokens at least this fraction as probable as the best "
+                                 "one; 0 keeps all.", view=True)] = 0.0
+    length: Annotated[int, Span(1, 200, 1, "Length", "The text may end earlier by itself.", unit="tokens")] = 40
+    tries: Annotated[int, Span(1, 20, 1, "Texts tried", "Draws this many whole texts and keeps the one the model finds "
+                               "least perplexing.", fold=True)] = 1
+
+
+def run(job: Job) -> Iterator[Event]:
+    """Draws `length` tokens, or `tries` texts of that length from one branch point."""
+    from models.sample.stream import Reader
+    p = job.params
+    source = Reader(job.bundle, job.subject.text, p.length)
+    several = p.tries > 1
+    return decode(job, source, Policy(
+        sampler=Sampler(p.temperature, p.top_k, p.top_p, p.min_p), length=p.length, close=close,
+        trials=(lambda moment: p.tries) if several else once,
+        keep_logits=not several and p.length * source.size <= STORED))
+
+
+def close(journal: Journal) -> Close:
+    """What the header, the curve and the sentence say about a plainly sampled text."""
+    entropy = along(journal, "entropy")
+    at = int(entropy.argmax())
+    piece = shown(journal.page.labels[journal.page.start + at])
+    sentence = (f"The model was least sure before {piece} ({entropy[at]:.1f} nats), where the warpers cut away "
+                f"{along(journal, 'cut')[at]:.0%} of the probability; point at a token to see its rivals.")
+    return Close("sample", sentence, (entropy_curve(journal),), facts(journal), path=journal.path)
+
+
+METHOD = Method(
+    card=Card(
+        id="sampling", title="Sampling", tabs=("sample",),
+        summary="Draws one token after the other from the model's next-token distribution, reshaped by temperature, "
+                "top-k, top-p and min-p.",
+        look_at="How sure the model is at each token, and how much of its distribution the settings cut away.",
+        not_covered="Repetition penalties, typical and eta sampling, beam search."),
+    params=Params, accepts="text", kinds={"algo-arithmetic-1": "problem"},
+    checkpoints=("text-ar-1", "text-ar-retrieval-1", "text-ar-1k-1", "algo-arithmetic-1"), run=run,
+    examples=(
+        Example("garden", "The key to the garden", "sample-garden.txt"),
+        Example("mill", "The miller's cat", "sample-mill.txt"),
+        Example("rabbit-hole", "Alice, 1,100 tokens in", "sample-rabbit-hole.txt"),
+        Example("four-steps", "A sum in four steps", "start 6, plus 7, times 3, minus 5, plus 12.", "problem"),
+    ))

@@ -1,0 +1,135 @@
+"""A causal LM at the end of a text: its KV cache, the logits of what comes next, and an honest count of what it cost.
+
+Streams are forked for trials: every copy has its own cache, so nothing one trial does can reach another. Works on any
+transformers causal LM whose cache is a DynamicCache. Letters: B texts of equal length, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from models.backbones.text import encode, pieces
+from models.subject import SubjectError
+from models.trace import Cost
+
+
+class Meter:
+    """Adds up model calls, token rows (summed over layers), multiply-adds, cache bytes (peak) and milliseconds."""
+
+    def __init__(self, model):
+        self.layers, self.width = model.config.num_hidden_layers, model.config.hidden_size
+        self.head, self.body, self.cost = model.get_output_embeddings(), 0, Cost()
+        for module in model.modules():  # every matrix a token is multiplied with; GPT-2 calls its linear layers Conv1D
+            matrix = getattr(getattr(module, "weight", None), "ndim", 0) == 2
+            if matrix and not isinstance(module, torch.nn.Embedding) and module is not self.head:
+                self.body += module.weight.numel()
+
+    def add(self, rows: int, past: int, each: int, heads: int, cache_bytes: int, ms: float) -> None:
+        """`rows` texts read `each` tokens after `past` ones; `heads` positions went through the output projection."""
+        attended = each * past + each * (each + 1) // 2
+        macs = rows * (each * self.body + 2 * self.layers * self.width * attended) + heads * self.head.weight.numel()
+        self.cost = self.cost + Cost(1, rows * each * self.layers, macs, cache_bytes, ms)
+
+    def lap(self) -> Cost:
+        """The cost since the last lap."""
+        cost, self.cost = self.cost, Cost()
+        return cost
+
+
+class Stream:
+    """Where a model stands: the cache of `length` tokens, and the logits [B, V] of the next one."""
+
+    def __init__(self, model, meter: Meter | None = None):
+        self.model, self.meter = model, meter or Meter(model)
+        self.cache, self.logits, self.length = None, None, 0
+
+    @torch.inference_mode()
+    def read(self, ids: Tensor | Sequence[Sequence[int]], every: bool = False) -> Tensor:
+        """Reads ids [B, T] behind what was read so far; logits [B, T, V] of all of them, or [B, 1, V] of the last."""
+        from transformers import DynamicCache
+        began = time.perf_counter()
+        ids = torch.as_tensor(ids, device=self.model.device)
+        if self.cache is None:
+            self.cache = DynamicCache(config=self.model.config)
+        logits = self.model(ids, past_key_values=self.cache, use_cache=True, logits_to_keep=0 if every else 1).logits
+        rows, each = ids.shape
+        ms = (time.perf_counter() - began) * 1e3
+        self.meter.add(rows, self.length, each, rows * (each if every else 1), self.cache_bytes, ms)
+        self.logits, self.length = logits[:, -1].float(), self.length + each
+        return logits
+
+    def push(self, ids: Tensor | Sequence[int]) -> None:
+        """One more token [B] for each text."""
+        self.read(torch.as_tensor(ids)[:, None])
+
+    def fork(self, count: int) -> Stream:
+        """`count` independent copies of each text, as one batch; this stream stays as it is."""
+        return self._copy(lambda layer: layer.batch_repeat_interleave(count), self.logits.repeat_interleave(count, 0))
+
+    def select(self, rows: Sequence[int]) -> Stream:
+        """An independent stream of some of the texts."""
+        index = torch.as_tensor(rows, device=self.logits.device)
+        return self._copy(lambda layer: layer.batch_select_indices(index), self.logits[index])
+
+    def crop(self, length: int) -> None:
+        """Forgets what was read after `length` tokens; the logits are then unknown."""
+        self.cache.crop(length - self.length)  # a negative number removes from the end
+        self.length, self.logits = length, None
+
+    @property
+    def cache_bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for layer in self.cache.layers for t in (layer.keys, layer.values))
+
+    def _copy(self, change, logits: Tensor) -> Stream:
+        """A stream on new tensors: layers are copied before they are changed, so the original never moves."""
+        twin = Stream(self.model, self.meter)
+        twin.cache, twin.length, twin.logits = copy.copy(self.cache), self.length, logits
+        twin.cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        for layer in twin.cache.layers:
+            change(layer)
+        return twin
+
+
+class Reader(Stream):
+    """A stream over a visitor's text: what the loop needs to draw it (pieces, ids, where it ends)."""
+
+    def __init__(self, bundle, text: str, room: int):
+        super().__init__(bundle.model)
+        self.tokenizer = bundle.tokenizer
+        self.prompt = encode(self.tokenizer, text, context(bundle.model) - room)
+        if self.tokenizer.unk_token_id in self.prompt:
+            raise SubjectError(f"The checkpoint {bundle.name[:60]} does not know some of these words; "
+                               "please use one of its examples as a pattern.")
+
+    @cached_property
+    def end(self) -> int | None:
+        """The token that ends a text."""
+        return self.tokenizer.eos_token_id
+
+    @property
+    def size(self) -> int:
+        return self.model.config.vocab_size
+
+    def start(self) -> tuple[dict[str, Tensor], dict]:
+        """Reads the prompt; logits [T - 1, V] that the model had for each prompt token after the first."""
+        return {"raw": self.read([self.prompt], every=True)[0, :-1].float()}, {}
+
+    def texts(self, ids: Sequence[int]) -> list[str]:
+        """The piece of each token; a word-level vocabulary gets the space that its decoder would write."""
+        found = pieces(self.tokenizer, ids)
+        return [piece if self._spaced or piece in ".,:;?!\n" else " " + piece for piece in found]
+
+    @cached_property
+    def _spaced(self) -> bool:
+        return type(self.tokenizer.backend_tokenizer.decoder).__name__ == "ByteLevel"
+
+
+def context(model) -> int:
+    """How many tokens the model was made for."""
+    return getattr(model.config, "max_position_embeddings", None) or 2048

@@ -1,0 +1,179 @@
+"""A causal language model that lets tokens leave between layers and, if asked, come back for a later token.
+
+Source: LazyLLM, arXiv 2407.14057, as methods/lazyllm.md restates it; the machine serves every policy of the tab.
+KV^l holds keys and values of the tokens layer l has processed; Aux^l holds the layer-l output of tokens that left after
+layer l. Positions are the original ones throughout. Each (layer, token) is computed at most once per generation.
+
+Letters: N tokens so far, L layers (numbered from 0 here), S tokens alive at a layer, R rows computed, H heads, D width.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import kernels
+from models.backbones.rows import RowStore, layer_rows
+
+
+class Moment(NamedTuple):
+    """What a policy may look at when it scores the tokens alive at a layer.
+
+    seen: layer -> float [N], the newest token's attention at that layer in this step, mean over heads, NaN for tokens
+    that were not alive there; only the layers the policy `looks` at.
+    """
+
+    step: int
+    layer: int
+    alive: Tensor  # int [S]
+    seen: Mapping[int, Tensor]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Who leaves. rates [L]: fraction of the alive tokens cut after each layer (the last is never used).
+
+    score(moment) -> float [S]: the lowest leave; the newest token always stays. looks: layers whose importance `score`
+    reads. revive: whether a token that left may be alive again for a later token.
+    """
+
+    rates: tuple[float, ...]
+    score: Callable[[Moment], Tensor]
+    looks: frozenset[int] = frozenset()
+    revive: bool = True
+
+
+class Sheet(NamedTuple):
+    """What happened at one layer in one step. alive, rows, left: identities, ascending."""
+
+    layer: int
+    alive: Tensor  # [S], attended to by the newest token
+    rows: Tensor  # [R], computed here and now
+    revived: Tensor  # those of rows that came out of Aux, or follow such a token upwards
+    left: Tensor  # alive here, not at the next layer
+    attention: Tensor | None  # [H, S], the newest token's row, where it was watched
+    score: Tensor | None  # [S], where something was cut
+    macs: int
+
+
+class Pass(NamedTuple):
+    """One step: the newest token's output [1, 1, D] after the last layer, one sheet per layer, milliseconds."""
+
+    hidden: Tensor
+    sheets: list[Sheet]
+    ms: float
+
+
+@dataclass
+class Pruner:
+    """One generation. Call `advance` with the prompt's ids, then with one new id after another."""
+
+    model: torch.nn.Module
+    policy: Policy
+    capacity: int
+    watch: bool = False  # keep the newest token's attention of every layer
+    store: RowStore = field(init=False)
+    count: int = 0
+    steps: int = 0
+
+    def __post_init__(self):
+        layers = self.model.model.layers
+        weight = self.model.model.embed_tokens.weight
+        self.store = RowStore.empty(layers, self.capacity)
+        self.aux = weight.new_zeros(len(layers), self.capacity, weight.shape[1])  # rows in use: in_aux
+        self.in_aux = torch.zeros(len(layers), self.capacity, dtype=torch.bool)
+        self.gone = torch.zeros(len(layers), self.capacity, dtype=torch.bool)  # left, and may not return
+        positions = torch.arange(self.capacity, device=weight.device)[None]
+        self.cos, self.sin = self.model.model.rotary_emb(weight[None, :1], positions)  # [1, N, W]
+
+    @torch.inference_mode()
+    def advance(self, ids: list[int]) -> Pass:
+        """Reads new tokens; every earlier token is alive again at the first layer."""
+        began = time.perf_counter()
+        first, self.count = self.count, self.count + len(ids)
+        alive, seen, sheets = torch.arange(self.count), {}, []
+        carried = self.model.model.embed_tokens(torch.tensor([ids], device=self.aux.device))  # [1, R, D]
+        for index in range(len(self.model.model.layers)):
+            sheet, alive, carried = self._layer(index, alive, carried, seen, first)
+            sheets.append(sheet)
+        self.steps += 1
+        return Pass(carried[:, -1:], sheets, (time.perf_counter() - began) * 1e3)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Next-token logits [..., V] of outputs [..., D]."""
+        with torch.inference_mode():
+            return self.model.lm_head(self.model.model.norm(hidden))
+
+    def _layer(self, index: int, alive: Tensor, carried: Tensor, seen: dict[int, Tensor], first: int):
+        """One layer of a step: the sheet, who is alive at the next layer, and the outputs that go on there."""
+        rows = alive[~self.store.known[index, alive]]
+        came_back = self.in_aux[index - 1, rows] if index else torch.zeros(len(rows), dtype=torch.bool)
+        hidden = self._states(index, rows, came_back, carried)
+        turned, before = (self.cos[:, rows], self.sin[:, rows]), self.store.macs
+        looks = self.watch or index in self.policy.looks
+        out = layer_rows(self.model.model.layers[index], hidden, rows, turned, self.store, index, attend_to=alive,
+                         want_last=looks)
+        if index in self.policy.looks:
+            seen[index] = spread(out.last[0].float().mean(0).cpu(), alive, self.count)
+        kept, score = self._cut(index, alive, seen)
+        self._put_aside(index, alive[~kept], rows, out.hidden)
+        goes_on = torch.isin(rows, alive[kept], assume_unique=True)
+        sheet = Sheet(index, alive, rows, rows[rows < first], alive[~kept], out.last[0] if looks else None, score,
+                      self.store.macs - before)
+        return sheet, alive[kept], out.hidden[:, goes_on]
+
+    def _states(self, index: int, rows: Tensor, came_back: Tensor, carried: Tensor) -> Tensor:
+        """Inputs [1, R, D] of the rows: carried from the layer below in this step, or else read from Aux."""
+        if not bool(came_back.any()):
+            return carried
+        hidden = carried.new_empty(1, len(rows), carried.shape[2])
+        hidden[:, ~came_back] = carried
+        hidden[:, came_back] = self.aux[index - 1, rows[came_back]]
+        self.in_aux[index - 1, rows] = False  # never in both KV^(l+1) and Aux^l
+        return hidden
+
+    def _cut(self, index: int, alive: Tensor, seen: Mapping[int, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Bool [S], who goes on to the next layer, and the scores that decided."""
+        free = torch.ones(len(alive), dtype=torch.bool) if self.policy.revive else ~self.gone[index, alive]
+        leaving = int(self.policy.rates[index] * len(alive) + 1e-9)
+        if index == len(self.store.keys) - 1 or leaving == 0:
+            return free, None
+        score = self.policy.score(Moment(self.steps, index, alive, seen)).float().clone()
+        ranked = score.masked_fill(~free, float("-inf"))
+        ranked[-1] = float("inf")  # the newest token stays
+        return kernels.keep_top(ranked[None], len(alive) - leaving)[0] & free, score
+
+    def _put_aside(self, index: int, left: Tensor, rows: Tensor, hidden: Tensor) -> None:
+        """Stores the outputs of tokens that leave after this layer, for the day they are wanted again."""
+        if not self.policy.revive:
+            self.gone[index, left] = True
+            return
+        fresh = torch.isin(rows, left, assume_unique=True)  # the others are in KV^(l+1) or Aux^l already
+        self.aux[index, rows[fresh]] = hidden[0, fresh]
+        self.in_aux[index, rows[fresh]] = True
+
+    @property
+    def aux_bytes(self) -> int:
+        """Bytes of the outputs that wait in Aux."""
+        return int(self.in_aux.sum()) * self.aux.shape[2] * self.aux.element_size()
+
+
+def spread(values: Tensor, alive: Tensor, count: int) -> Tensor:
+    """Values [S] of the alive tokens as float [N], NaN elsewhere."""
+    full = torch.full((count,), float("nan"))
+    full[alive] = values
+    return full
+
+
+def unpruned(layers: int) -> Policy:
+    """Nobody leaves."""
+    return Policy((0.0,) * layers, lambda moment: torch.zeros(len(moment.alive)))
+
+
+def full_macs(store: RowStore, count: int) -> int:
+    """Multiply-adds of the unpruned model on this many tokens, counted as the store counts its own."""
+    return sum(store.cost(layer, count, count * (count + 1) // 2) for layer in range(len(store.keys)))

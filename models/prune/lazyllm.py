@@ -1,0 +1,141 @@
+"""LazyLLM (arXiv 2407.14057): deeper layers keep only the tokens the newest token attends to; the others wait.
+
+The difference from the loop: a token's score is the newest token's attention to it, at this layer and in this step,
+mean over heads; it decides who is alive at the NEXT layer; and what left waits in the auxiliary cache, half processed,
+so that it can be alive again for any later token at the price of the missing layers only.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import numpy as np
+from torch import Tensor
+
+from models.attend.loop import edges, row_heads
+from models.backbones.text import encode
+from models.method import Card, Close, Emit, Event, Job, Method, Open, Turn
+from models.params import Flag
+from models.prune import texts
+from models.prune.forward import Moment, Pass, Policy, Sheet
+from models.prune.loop import FIELDS, Cuts, generate, importance, rates, survivors
+from models.trace import CODE, Canvas, Chart, Fact, Rows, Step
+
+STORED_TOKENS = 12  # written tokens whose attention rows the Attend record stores
+SHOWN_CUTS = 3  # importance charts
+
+
+@dataclass(frozen=True)
+class Params(Cuts):
+    revive: Annotated[bool, Flag("Tokens may come back", "Off: what left before the first token is gone for good.",
+                                 fold=True)] = True
+
+
+def score(moment: Moment) -> Tensor:
+    """s_i = mean over heads of A_h[newest, i] at this layer, for every token alive here: float [S]."""
+    return moment.seen[moment.layer][moment.alive]
+
+
+def policy(job: Job, layers: int) -> Policy:
+    cuts = rates(job.params, layers)
+    return Policy(cuts, score, frozenset(i for i, rate in enumerate(cuts) if rate > 0), job.params.revive)
+
+
+def run(job: Job) -> Iterator[Event]:
+    return generate(job, lambda layers: policy(job, layers), [Importance()])
+
+
+@dataclass
+class Importance:
+    """The Attend record: per cut the row that decided, the cut-off, and who fell below it."""
+
+    canvas: Canvas | None = None
+    layers: int = 0
+    queries: list[int] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)  # per written token [L, H, N]
+    charts: list[Chart] = field(default_factory=list)
+    held: list[float] = field(default_factory=list)  # attention that the kept tokens had, per cut
+
+    def start(self, canvas: Canvas, layers: int) -> Iterator[Event]:
+        self.canvas, self.layers = canvas, layers
+        yield Open("attend", canvas, {"importance": FIELDS["importance"]})
+
+    def step(self, now: Pass, policy: Policy) -> Iterator[Event]:
+        newest = int(now.sheets[0].alive[-1])
+        if len(self.queries) < STORED_TOKENS:
+            self.queries.append(newest)
+            self.rows.append(np.stack([full_row(sheet, self.canvas.size) for sheet in now.sheets]))
+        number = newest - self.canvas.roles.index("answer") + 2
+        for sheet in now.sheets:
+            if sheet.score is not None:
+                yield Emit("attend", self.look(sheet, newest, number))
+
+    def look(self, sheet: Sheet, newest: int, number: int) -> Step:
+        """One cut: the newest token's row, kept tokens above the cut-off and dropped ones below."""
+        kept = ~np.isin(sheet.alive.numpy(), sheet.left.numpy())
+        weights = sheet.attention.float().mean(0).cpu().numpy()  # [S]
+        cut_off = 100 * float(weights[:-1][kept[:-1]].min(initial=1.0))  # the newest stays whatever its own weight
+        self.held.append(float(weights[kept].sum()))
+        if number == 1 and len(self.charts) < SHOWN_CUTS:
+            self.charts.append(ranked_chart(sheet.layer, 100 * weights, kept, cut_off))
+        code = np.full(self.canvas.size, CODE["unknown"], np.uint8)
+        code[:newest + 1] = CODE["dropped"]
+        code[sheet.alive[kept]] = CODE["known"]
+        code[newest] = CODE["new"]
+        row = np.zeros(self.canvas.size, np.float32)
+        row[sheet.alive] = weights
+        return Step(f"token {number}, cut after layer {sheet.layer + 1}", code, "layer",
+                    fields=importance(sheet, self.canvas.size), edges={"attention": edges(newest, row, 24)},
+                    note=f"{len(sheet.left)} of {len(kept)} tokens are below the cut-off of {cut_off:.2g} %; the "
+                         f"others have {100 * self.held[-1]:.0f} % of the attention")
+
+    def end(self) -> Iterator[Event]:
+        rows = np.stack(self.rows, 2)  # [L, H, R, N]
+        coords = np.arange(self.canvas.size, dtype=np.float32)[:, None]
+        held = 100 * float(np.mean(self.held)) if self.held else 100.0
+        text = (f"At each cut the tokens that stay have {held:.0f} % of the newest token's attention on average; the "
+                "long tail below the dashed line leaves." if self.held else "No cut was made, so every token stays.")
+        yield Close("attend", text, tuple(self.charts), {"held": Fact("Attention on the tokens that stay", held, "%")},
+                    row_heads(rows, self.queries, coords), Rows.pack(np.array(self.queries), rows), "rows-of-newest")
+
+
+def full_row(sheet: Sheet, size: int) -> np.ndarray:
+    """The newest token's attention [H, N], 0 for tokens that were not alive."""
+    row = np.zeros((len(sheet.attention), size), np.float32)
+    row[:, sheet.alive] = sheet.attention.float().cpu().numpy()
+    return row
+
+
+def ranked_chart(layer: int, weights: np.ndarray, kept: np.ndarray, cut_off: float) -> Chart:
+    """Importance of the alive tokens in falling order, with the cut-off; the kept ones all stand above it."""
+    order = np.argsort(-weights, kind="stable")
+    line = np.stack([np.arange(1, len(order) + 1), weights[order]], 1).astype(np.float32)
+    return Chart("line", f"Importance at layer {layer + 1}, first token", "rank", "% of attention", {"tokens": line},
+                 reference=float(cut_off), caption=f"{int(kept.sum())} of {len(kept)} tokens stand above the dashed "
+                 "cut-off and go on; the newest token always stays.")
+
+
+def same_cuts(params) -> dict:
+    return {name: getattr(params, name) for name in ("first", "second", "third", "length", "where", "revive")}
+
+
+def last_layer_places(job: Job) -> tuple[int, ...]:
+    """How many tokens of the prompt are alive at the last layer."""
+    config = job.model.config
+    ids = encode(job.tokenizer, job.subject.text, config.max_position_embeddings - job.params.length)
+    return (survivors(job.params, config.num_hidden_layers, len(ids))[-1],)
+
+
+METHOD = Method(
+    card=Card(
+        id="lazyllm", title="LazyLLM", tabs=("prune", "attend"), arxiv="2407.14057", year=2024, seed="B",
+        summary="While reading a long prompt, deeper layers only keep the tokens that the newest token attends to. "
+                "Tokens that leave are not lost: their half-processed states wait and can come back for a later token.",
+        look_at="Which words reach the deepest layer, and which come back (outlined) when the answer needs them. Then "
+                "switch 'Tokens may come back' off.",
+        not_covered="The paper's own layers and rates could not be verified; its models are Llama-2 7B and XGen-7B.",
+        unverified="Cuts after 1/2, 2/3 and 5/6 of the layers (or 1/3, 1/2, 2/3) are our reading of 'progressive'."),
+    params=Params, accepts="text", checkpoints=texts.CHECKPOINTS, run=run, examples=texts.EXAMPLES,
+    baseline="random-keep", baseline_params=same_cuts,
+    turn=Turn("Choose the words that must reach the last layer", "agreement", last_layer_places))

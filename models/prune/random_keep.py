@@ -1,0 +1,40 @@
+"""Random dropping: the baseline of the Prune tab. Same cuts, same machine, but a die decides who leaves."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+
+from models.method import Card, Event, Job, Method
+from models.params import Flag
+from models.prune import texts
+from models.prune.forward import Policy
+from models.prune.loop import Cuts, generate, rates
+
+
+@dataclass(frozen=True)
+class Params(Cuts):
+    revive: Annotated[bool, Flag("Draw again for every token", "What left may come back for a later token.")] = False
+
+
+def policy(job: Job, layers: int) -> Policy:
+    """A fresh uniform number for every token alive, at every cut of every step."""
+    dice = job.generator()
+    return Policy(rates(job.params, layers), lambda moment: torch.rand(len(moment.alive), generator=dice),
+                  revive=job.params.revive)
+
+
+def run(job: Job) -> Iterator[Event]:
+    return generate(job, lambda layers: policy(job, layers))
+
+
+METHOD = Method(
+    card=Card(
+        id="random-keep", title="Random dropping", tabs=("prune",),
+        summary="While reading a prompt, deeper layers keep a random part of the tokens. It saves exactly as much as a "
+                "clever rule with the same cuts, so it shows what cleverness is worth.",
+        look_at="Whether the words that the answer needs survive by luck.",
+        not_covered="The newest token never leaves; all others have the same chance."),
+    params=Params, accepts="text", checkpoints=texts.CHECKPOINTS, run=run, examples=texts.EXAMPLES)

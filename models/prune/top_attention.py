@@ -1,0 +1,55 @@
+"""Static pruning by attention: rank the prompt once, cut by that ranking, never bring a token back.
+
+The ranking is the attention that the prompt's last token pays at one chosen layer, mean over heads. It is the
+simple neighbour of LazyLLM (arXiv 2407.14057): what is missing is a new ranking at every cut and word, and the revival.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+
+from models.method import Card, Event, Job, Method
+from models.params import Span
+from models.prune import texts
+from models.prune.forward import Policy
+from models.prune.loop import Cuts, generate, rates
+
+
+@dataclass(frozen=True)
+class Params(Cuts):
+    rank_layer: Annotated[int, Span(1, 48, 1, "Layer that ranks", "Never later than the first cut: a layer that is "
+                                    "beyond it is replaced by the layer before the first cut.", fold=True)] = 48
+
+
+def policy(job: Job, layers: int) -> Policy:
+    """The prompt's ranking from one layer of the first step; tokens written later stay."""
+    cuts = rates(job.params, layers)
+    first = next((i for i, rate in enumerate(cuts) if rate > 0), 0)
+    layer, rank = min(job.params.rank_layer - 1, first), {}
+
+    def score(moment):
+        ranked = rank.setdefault("prompt", moment.seen.get(layer))  # [prompt], kept from the first step
+        later = moment.alive >= len(ranked)
+        return torch.where(later, float("inf"), ranked[moment.alive.clamp_max(len(ranked) - 1)])
+
+    return Policy(cuts, score, frozenset({layer}), revive=False)
+
+
+def run(job: Job) -> Iterator[Event]:
+    return generate(job, lambda layers: policy(job, layers))
+
+
+METHOD = Method(
+    card=Card(
+        id="top-attention", title="Static pruning by attention", tabs=("prune",),
+        summary="Before the first word, the prompt's tokens are ranked once by the attention of the last token at one "
+                "layer. The lowest leave at every cut and never return.",
+        look_at="A word that only the second half of the answer needs is gone for good.",
+        not_covered="Only this one-shot ranking; published static methods differ in which layer and queries rank."),
+    params=Params, accepts="text", checkpoints=texts.CHECKPOINTS, run=run, examples=texts.EXAMPLES,
+    baseline="random-keep",
+    baseline_params=lambda p: {"first": p.first, "second": p.second, "third": p.third, "where": p.where,
+                               "length": p.length, "revive": False})

@@ -1,1 +1,170 @@
+// The pure part of the player: payload -> decoded drawing -> marks. visualizers/marks.py holds the same function in
+// Python for the exporter; a parity test compares both. Nothing here touches the page.
 
+const NONE = 65535;
+const STATES = THEME.looks.map((look) => look.name);
+const RAMPS = Object.fromEntries(Object.entries(THEME.ramps).map(([name, text]) =>
+  [name, Array.from({ length: text.length / 6 }, (_, i) => "#" + text.slice(i * 6, i * 6 + 6))]));
+
+function bytesOf(text) {
+  const raw = atob(text), out = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) out[i] = raw.charCodeAt(i);
+  return out;
+}
+
+function tidy(value) {
+  if (!Number.isFinite(value)) return "not defined";
+  for (const [size, letter] of [[1e12, " T"], [1e9, " G"], [1e6, " M"]])
+    if (Math.abs(value) >= size) return Number((value / size).toPrecision(3)) + letter;
+  if (Number.isInteger(value) || Math.abs(value) >= 1000) return Math.round(value).toLocaleString("en-US");
+  const text = Number(value.toPrecision(3));
+  return Math.abs(text) < 1e-4 && text !== 0 ? text.toExponential(1) : String(text);
+}
+
+class Drawing {
+  constructor(payload) {
+    Object.assign(this, payload);
+    this.cache = new Map();
+    this.extraRows = new Map(); // "layer head query" -> Float32Array, asked from the server
+    this.images = payload.pictures.map(() => null);
+    this.size = payload.layout.size;
+  }
+
+  array(index, Type = Uint8Array) {
+    if (!this.cache.has(index)) {
+      const raw = bytesOf(this.arrays[index]);
+      this.cache.set(index, Type === Uint8Array ? raw : new Type(raw.buffer));
+    }
+    return this.cache.get(index);
+  }
+
+  at(step) { return Math.max(0, Math.min(step, this.frames.length - 1)); }
+  frame(step) { return this.frames[this.at(step)]; }
+  state(step) { return this.array(this.frame(step).state); }
+  picture(step) { return this.frame(step).picture ?? this.layout.picture; }
+
+  text(step, token) {
+    const ids = this.frame(step).ids;
+    const word = ids === undefined ? NONE : this.array(ids, Uint16Array)[token];
+    return word === NONE ? (this.layout.labels[token] ?? "") : this.words[word];
+  }
+
+  hides(step, token) { return THEME.looks[this.state(step)[token]].hides; }
+
+  number(step, name, token) {
+    const index = (this.frame(step).values || {})[name];
+    const code = index === undefined ? THEME.nothing : this.array(index)[token];
+    return code === THEME.nothing ? null : unscale(this.fields[name], code);
+  }
+
+  // Candidates of a token: [{name, entropy, chosen, items: [{text, p}]}]
+  candidates(step, token) {
+    const found = [];
+    for (const [name, c] of Object.entries(this.frame(step).candidates || {})) {
+      const row = this.array(c.at, Uint16Array).indexOf(token);
+      if (row < 0) continue;
+      const ids = this.array(c.ids, Uint16Array), probs = this.array(c.probs, Uint16Array);
+      const chosen = c.chosen === null ? NONE : this.array(c.chosen, Uint16Array)[row];
+      const items = Array.from({ length: c.k }, (_, j) => row * c.k + j).filter((j) => probs[j] > 0)
+        .map((j) => ({ text: this.words[ids[j]] ?? "unnamed", p: probs[j] / 65535, chosen: ids[j] === chosen && chosen !== NONE }));
+      found.push({ name, entropy: this.array(c.entropy, Float32Array)[row], items });
+    }
+    return found;
+  }
+
+  // Links that start or end at a token: [{name, other, weight, out}], strongest first
+  links(step, token) {
+    const found = [];
+    for (const [name, e] of Object.entries(this.frame(step).edges || {})) {
+      const query = this.array(e.query, Uint16Array), key = this.array(e.key, Uint16Array), weight = this.array(e.weight);
+      for (let i = 0; i < query.length; i++)
+        if (query[i] === token || key[i] === token)
+          found.push({ name, query: query[i], key: key[i], weight: weight[i] / 255 * e.peak, share: weight[i] / 255 });
+    }
+    return found.sort((a, b) => b.weight - a.weight);
+  }
+}
+
+function unscale(scale, code) { return scale.low + code / 254 * (scale.high - scale.low); }
+
+function codeOf(scale, value) {
+  const unit = Math.min(1, Math.max(0, (value - scale.low) / Math.max(scale.high - scale.low, 1e-12)));
+  return Math.floor(unit * 254 + 0.5);
+}
+
+// One range for a field over all pictures that stand side by side.
+function sharedScale(drawings, name) {
+  const all = drawings.map((d) => d && d.fields[name]).filter(Boolean);
+  if (!all.length) return null;
+  return { ...all[0], low: Math.min(...all.map((s) => s.low)), high: Math.max(...all.map((s) => s.high)) };
+}
+
+// Attention of the chosen layer, head (-1: mean) and query: {codes, scale, missing}.
+function attentionCodes(drawing, quantity, view) {
+  const a = drawing.attention, n = drawing.size;
+  const heads = view.head < 0 ? Array.from({ length: a.heads }, (_, h) => h) : [view.head];
+  if (quantity !== "row") {
+    const q = a.quantities[quantity], codes = drawing.array(q.codes), sums = new Float64Array(n);
+    for (const h of heads) for (let i = 0; i < n; i++) sums[i] += unscale(q, codes[(view.layer * a.heads + h) * n + i]);
+    return { scale: q, codes: Uint8Array.from(sums, (s) => codeOf(q, s / heads.length)), missing: false };
+  }
+  const weights = attentionRow(drawing, view, heads);
+  const scale = { title: "Attention of the query", unit: "probability", low: 0, high: 1, diverging: false };
+  if (!weights) return { scale, codes: new Uint8Array(n).fill(THEME.nothing), missing: true };
+  scale.high = Math.max(...weights) || 1;
+  return { scale, codes: Uint8Array.from(weights, (w) => codeOf(scale, w)), weights, missing: false };
+}
+
+function attentionRow(drawing, view, heads) {
+  const extra = drawing.extraRows.get(`${view.layer} ${view.head} ${view.query}`);
+  if (extra) return extra;
+  const a = drawing.attention, r = a.rows ? a.rows.queries.indexOf(view.query) : -1;
+  if (r < 0) return null;
+  const codes = drawing.array(a.rows.codes), peaks = drawing.array(a.rows.peaks, Float32Array);
+  const rows = a.rows.queries.length, keys = a.rows.keys, out = new Float64Array(drawing.size);
+  for (const h of heads) {
+    const at = (view.layer * a.heads + h) * rows + r;
+    for (let i = 0; i < Math.min(keys, out.length); i++) out[i] += codes[at * keys + i] / 255 * peaks[at] / heads.length;
+  }
+  return out;
+}
+
+// What colours the tokens: null for states, else {codes, scale}.
+function numberCodes(drawing, step, by, shared, view) {
+  if (by === "state") return null;
+  if (by.startsWith("attention:"))
+    return drawing.attention ? attentionCodes(drawing, by.slice(10), view) : null;
+  const own = drawing.fields[by], index = (drawing.frame(step).values || {})[by];
+  if (!own || index === undefined) return { codes: new Uint8Array(drawing.size).fill(THEME.nothing), scale: shared || own };
+  const codes = drawing.array(index);
+  if (!shared || (shared.low === own.low && shared.high === own.high)) return { codes, scale: own };
+  const moved = codes.map((c) => c === THEME.nothing ? c : codeOf(shared, unscale(own, c)));
+  return { codes: moved, scale: shared };
+}
+
+// The marks of one frame; the twin of `cells` in marks.py.
+function marksOf(drawing, step, { by = "state", dark = false, shared = null, view = {} } = {}) {
+  const state = drawing.state(step), isText = drawing.layout.kind === "text";
+  const hasPicture = !isText && (drawing.picture(step) ?? null) !== null;
+  const numbers = numberCodes(drawing, step, by, shared, { ...drawing.view, ...view }), marks = new Array(drawing.size);
+  for (let token = 0; token < drawing.size; token++) {
+    const look = THEME.looks[state[token]], own = dark ? look.dark : look.light;
+    const text = look.hides && isText ? "" : drawing.text(step, token);
+    let fill = null, share = 0;
+    if (numbers) {
+      const code = numbers.codes[token];
+      if (code !== THEME.nothing) {
+        fill = RAMPS[numbers.scale && numbers.scale.diverging ? "diverging" : "magnitude"][code];
+        share = isText ? THEME.soft : 1;
+      }
+    } else if (isText) {
+      if (!["visible", "known", "context", "dropped"].includes(look.name)) { fill = own; share = look.hides ? 1 : 0.3; }
+    } else if (look.hides || !hasPicture) {
+      fill = own; share = look.fade;
+    } else if (look.tint) {
+      fill = own; share = look.tint;
+    }
+    marks[token] = { token, fill, share, cue: look.cue, edge: own, fade: look.fade, text };
+  }
+  return marks;
+}

@@ -1,1 +1,385 @@
+// Painters: a picture grid or free places on <canvas>, text as page elements, curves as SVG. All text is set with
+// textContent; no string of a drawing is ever parsed as markup.
 
+function el(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "text") made.textContent = value;
+    else if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== false) made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+function svg(tag, attributes = {}, text = null) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) if (value !== null) made.setAttribute(name, value);
+  if (text !== null) made.textContent = text;
+  return made;
+}
+
+function rgba(colour, share) {
+  const n = parseInt(colour.slice(1), 16);
+  return `rgba(${n >> 16}, ${(n >> 8) & 255}, ${n & 255}, ${share})`;
+}
+
+// ---------------------------------------------------------------------------------------------------- second cues
+
+function cuePath(context, cue, x, y, s, mark, page) {
+  const line = Math.max(1, Math.min(3.5, s * 0.11));
+  context.save();
+  context.lineWidth = line;
+  context.strokeStyle = mark.edge;
+  context.fillStyle = mark.edge;
+  if (cue === "outline") context.strokeRect(x + line / 2, y + line / 2, s - line, s - line);
+  if (cue === "dashed" || cue === "dotted") {
+    const unit = cue === "dashed" ? Math.max(2, s * 0.2) : line;
+    context.lineWidth = line * 0.8;
+    context.setLineDash(cue === "dashed" ? [unit, unit * 0.7] : [unit, unit * 1.4]);
+    context.strokeRect(x + line / 2, y + line / 2, s - line, s - line);
+  }
+  if (cue === "strike") { context.beginPath(); context.moveTo(x + s * 0.1, y + s * 0.9); context.lineTo(x + s * 0.9, y + s * 0.1); context.stroke(); }
+  if (cue === "dot") { context.fillStyle = page.soft; context.beginPath(); context.arc(x + s / 2, y + s / 2, Math.max(1, s * 0.1), 0, 7); context.fill(); }
+  if (cue === "corner") { context.beginPath(); context.moveTo(x, y); context.lineTo(x + s * 0.45, y); context.lineTo(x, y + s * 0.45); context.fill(); }
+  if (cue === "check") checkMark(context, x + s * 0.5, y + s * 0.08, s * 0.42, line);
+  if (cue === "hatch") hatch(context, x, y, s, page.soft, line * 0.55);
+  context.restore();
+}
+
+function checkMark(context, x, y, s, line) {
+  context.lineCap = "round";
+  for (const [colour, width] of [["#00000088", line * 1.5], ["#ffffff", line * 0.8]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = width;
+    context.beginPath();
+    context.moveTo(x + s * 0.1, y + s * 0.5);
+    context.lineTo(x + s * 0.4, y + s * 0.85);
+    context.lineTo(x + s * 0.9, y + s * 0.15);
+    context.stroke();
+  }
+}
+
+function hatch(context, x, y, s, colour, line) {
+  context.strokeStyle = colour;
+  context.lineWidth = line;
+  context.beginPath();
+  const gap = Math.max(3.5, s / 4);
+  for (let d = gap / 2; d < 2 * s; d += gap) {
+    context.moveTo(x + Math.max(0, d - s), y + Math.min(s, d));
+    context.lineTo(x + Math.min(s, d), y + Math.max(0, d - s));
+  }
+  context.stroke();
+}
+
+// ---------------------------------------------------------------------------------------------------- the canvases
+
+// A canvas of cells: pieces of the step's picture, state tints and cues; above it, one focusable element per cell.
+class CellView {
+  constructor(drawing, act) {
+    this.drawing = drawing;
+    this.canvas = el("canvas", { class: "ts-canvas", "aria-hidden": "true" });
+    this.layer = el("div", { class: "ts-cells", role: "grid" });
+    this.links = svg("svg", { class: "ts-links", "aria-hidden": "true" });
+    this.box = el("div", { class: "ts-box" }, this.canvas, this.links, this.layer);
+    this.grid = drawing.layout.kind === "grid";
+    this.columns = this.grid ? drawing.layout.columns : 1;
+    this.rows = this.grid ? drawing.layout.rows : drawing.size;
+    this.targets = this.grid ? this.gridTargets() : this.placeTargets();
+    wireTargets(this, act);
+  }
+
+  gridTargets() {
+    const cells = [];
+    this.layer.style.gridTemplateColumns = `repeat(${this.columns}, 1fr)`;
+    this.layer.style.gridTemplateRows = `repeat(${this.rows}, 1fr)`;
+    this.box.style.aspectRatio = `${this.columns} / ${this.rows}`;
+    for (let row = 0; row < this.rows; row++) {
+      const line = el("div", { role: "row", class: "ts-row" });
+      for (let column = 0; column < this.columns && cells.length < this.drawing.size; column++) {
+        const cell = el("div", { role: "gridcell", class: "ts-cell", tabindex: "-1" });
+        cell.dataset.token = cells.length;
+        cells.push(cell);
+        line.append(cell);
+      }
+      this.layer.append(line);
+    }
+    return cells;
+  }
+
+  placeTargets() {
+    this.layer.classList.add("ts-places");
+    this.layer.setAttribute("role", "listbox");
+    this.box.style.aspectRatio = "1 / 1";
+    return this.drawing.layout.xy.map(([x, y], token) => {
+      const place = el("div", { role: "option", class: "ts-place", tabindex: "-1" });
+      place.dataset.token = token;
+      place.style.left = `${x * 100}%`;
+      place.style.top = `${y * 100}%`;
+      this.layer.append(place);
+      return place;
+    });
+  }
+
+  rectangle(token) {
+    if (this.grid) {
+      const w = this.width / this.columns, h = this.height / this.rows;
+      return [(token % this.columns) * w, Math.floor(token / this.columns) * h, w, h];
+    }
+    const [x, y] = this.drawing.layout.xy[token], s = Math.max(10, Math.min(40, this.width / Math.sqrt(this.drawing.size) * 0.5));
+    return [x * this.width - s / 2, y * this.height - s / 2, s, s];
+  }
+
+  fit() {
+    const width = Math.round(this.box.clientWidth), ratio = window.devicePixelRatio || 1;
+    if (!width) return false;
+    this.width = width;
+    this.height = this.grid ? width * this.rows / this.columns : width;
+    const pixels = [Math.round(this.width * ratio), Math.round(this.height * ratio)];
+    if (this.canvas.width !== pixels[0] || this.canvas.height !== pixels[1]) [this.canvas.width, this.canvas.height] = pixels;
+    this.ratio = ratio;
+    return true;
+  }
+
+  paint(marks, step, page, redraw) {
+    if (!this.fit()) return;
+    const context = this.canvas.getContext("2d");
+    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    context.clearRect(0, 0, this.width, this.height);
+    const image = this.picture(step, redraw), gap = Math.min(2, Math.max(0.6, this.width / this.columns * 0.08));
+    const boxes = marks.map((mark) => {
+      const [x, y, w, h] = this.rectangle(mark.token);
+      return this.grid ? [x + gap / 2, y + gap / 2, w - gap, h - gap] : [x, y, w, h];
+    });
+    context.save();
+    context.clip(this.outline(boxes));
+    if (image) {
+      context.imageSmoothingEnabled = false;
+      context.drawImage(image, 0, 0, this.width, this.height);
+    }
+    marks.forEach((mark, i) => this.cell(context, mark, boxes[i], Boolean(image), page));
+    context.restore();
+    if (!this.grid) this.captions(context, marks, boxes, page);
+  }
+
+  outline(boxes) {
+    const path = new Path2D();
+    for (const [x, y, w, h] of boxes) path.roundRect(x, y, w, h, this.grid ? Math.min(2.5, w * 0.12) : w / 2);
+    return path;
+  }
+
+  cell(context, mark, [x, y, w, h], pictured, page) {
+    if (pictured && mark.fade < 1) {
+      context.fillStyle = rgba(page.panel, 1 - mark.fade);
+      context.fillRect(x, y, w, h);
+    }
+    if (mark.fill) {
+      context.fillStyle = rgba(mark.fill, mark.share);
+      context.fillRect(x, y, w, h);
+    } else if (!pictured) {
+      context.fillStyle = page.chip;
+      context.fillRect(x, y, w, h);
+    }
+    if (mark.cue) cuePath(context, mark.cue, x, y, Math.min(w, h), mark, page);
+    if (this.grid && mark.text && this.drawing.layout.labels.length && w > 15) this.label(context, mark.text, x, y, w, h, page, mark);
+  }
+
+  label(context, text, x, y, w, h, page, mark) {
+    context.font = `${Math.round(Math.min(h * 0.5, 14))}px system-ui, sans-serif`;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.fillStyle = mark.fill && mark.share > 0.6 ? inkOn(mark.fill) : page.ink;
+    context.fillText(text, x + w / 2, y + h / 2, w - 2);
+  }
+
+  captions(context, marks, boxes, page) {
+    context.font = "12px system-ui, sans-serif";
+    context.textAlign = "center";
+    context.fillStyle = page.ink;
+    if (marks.length <= 40) marks.forEach((mark, i) => context.fillText(mark.text, boxes[i][0] + boxes[i][2] / 2, boxes[i][1] - 4));
+  }
+
+  picture(step, redraw) {
+    const index = this.drawing.picture(step);
+    if (index === null || index === undefined) return null;
+    if (!this.drawing.images[index]) {
+      const url = this.drawing.pictures[index], image = new Image();
+      if (url.startsWith("data:image/")) image.src = url;
+      image.onload = redraw;
+      this.drawing.images[index] = image;
+    }
+    const image = this.drawing.images[index];
+    return image.complete && image.naturalWidth ? image : null;
+  }
+
+  focusable(token) { return this.targets[token]; }
+  step(key, token) { return this.grid ? gridMove(key, token, this.columns, this.drawing.size) : lineMove(key, token, this.drawing.size); }
+}
+
+function inkOn(colour) {
+  const n = parseInt(colour.slice(1), 16);
+  return 0.299 * (n >> 16) + 0.587 * ((n >> 8) & 255) + 0.114 * (n & 255) > 140 ? "#1d1d21" : "#ffffff";
+}
+
+// Flowing text: one element per token, real spaces and line breaks, changed only where a mark changed.
+class TextView {
+  constructor(drawing, act) {
+    this.drawing = drawing;
+    this.layer = el("div", { class: "ts-text", role: "listbox", dir: "auto" });
+    this.links = svg("svg", { class: "ts-links", "aria-hidden": "true" });
+    this.box = el("div", { class: "ts-box ts-textbox" }, this.layer, this.links);
+    this.targets = Array.from({ length: drawing.size }, (_, token) => {
+      const made = el("span", { class: "ts-token", role: "option", tabindex: "-1" });
+      made.dataset.token = token;
+      return made;
+    });
+    this.seen = new Array(drawing.size).fill("");
+    this.layer.append(...this.targets);
+    wireTargets(this, act);
+  }
+
+  paint(marks, step, page) {
+    const gone = this.drawing.layout.unseen === "gone";
+    for (const mark of marks) {
+      const hidden = this.drawing.hides(step, mark.token);
+      const key = `${mark.fill}|${mark.share}|${mark.cue}|${hidden}|${mark.text}|${page.panel}`;
+      if (this.seen[mark.token] === key) continue;
+      this.seen[mark.token] = key;
+      this.token(this.targets[mark.token], mark, hidden, gone, page);
+    }
+  }
+
+  token(made, mark, hidden, gone, page) {
+    const special = isSpecial(mark.text, this.drawing.layout.roles[mark.token]);
+    made.className = ["ts-token", mark.cue && `ts-cue-${mark.cue}`, hidden && "ts-hidden", hidden && gone && "ts-gone",
+      special && "ts-special"].filter(Boolean).join(" ");
+    made.textContent = hidden ? "\u2007\u2007\u2007" : readable(mark.text, special);
+    made.style.backgroundColor = mark.fill ? rgba(mark.fill, mark.share) : "";
+    made.style.setProperty("--edge", mark.edge);
+  }
+
+  rectangle(token) {
+    const outer = this.box.getBoundingClientRect(), own = this.targets[token].getClientRects();
+    const r = own[own.length - 1] || outer;
+    return [r.left - outer.left, r.top - outer.top, r.width, r.height];
+  }
+
+  fit() { return true; }
+  focusable(token) { return this.targets[token]; }
+  step(key, token) { return lineMove(key, token, this.drawing.size); }
+}
+
+function isSpecial(text, role) { return ["cls", "sep", "pad", "bos", "eos", "special"].includes(role) || /^<[|\/]?[\w|]+>$/.test(text) || text === "[MASK]"; }
+// Control characters would vanish or break lines silently; they show as their Unicode pictures.
+function readable(text, special) {
+  const shown = text.replace(/[\u0000-\u0008\u000b-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0))).replace(/\u007f/g, "\u2421");
+  return special ? shown.replace(/[<>|[\]]/g, "") : shown;
+}
+
+function gridMove(key, token, columns, size) {
+  const move = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -token, End: size - 1 - token }[key];
+  return move === undefined || token + move < 0 || token + move >= size ? token : token + move;
+}
+
+function lineMove(key, token, size) {
+  const move = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1, Home: -token, End: size - 1 - token }[key];
+  return move === undefined ? token : Math.max(0, Math.min(size - 1, token + move));
+}
+
+// Pointer, focus and keys on tokens: act.point(token|null), act.press(token, dragging)
+function wireTargets(view, act) {
+  const tokenOf = (event) => { const t = event.target.closest("[data-token]"); return t ? Number(t.dataset.token) : null; };
+  view.active = 0;
+  view.targets[0] && view.targets[0].setAttribute("tabindex", "0");
+  view.box.addEventListener("pointerover", (event) => act.point(tokenOf(event)));
+  view.box.addEventListener("pointerleave", () => act.point(null));
+  view.box.addEventListener("pointerdown", (event) => { const t = tokenOf(event); if (t !== null) act.press(t, event); });
+  view.layer.addEventListener("focusin", (event) => { const t = tokenOf(event); if (t !== null) { activate(view, t); act.point(t); } });
+  view.layer.addEventListener("focusout", (event) => { if (!view.layer.contains(event.relatedTarget)) act.point(null); });
+  view.layer.addEventListener("keydown", (event) => {
+    const token = tokenOf(event);
+    if (token === null) return;
+    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); act.press(token, null); return; }
+    if (!/^(Arrow|Home$|End$)/.test(event.key)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    view.focusable(view.step(event.key, token)).focus();
+  });
+}
+
+function activate(view, token) {
+  if (view.targets[view.active]) view.targets[view.active].setAttribute("tabindex", "-1");
+  view.active = token;
+  view.targets[token].setAttribute("tabindex", "0");
+}
+
+// Links of the pointed token, as curves above the canvas.
+function paintLinks(view, links, page) {
+  const centre = (token) => { const [x, y, w, h] = view.rectangle(token); return [x + w / 2, y + h / 2]; };
+  view.links.replaceChildren(...links.slice(0, 24).map((link) => {
+    const [x1, y1] = centre(link.query), [x2, y2] = centre(link.key), bend = Math.min(40, Math.hypot(x2 - x1, y2 - y1) / 3);
+    return svg("path", { d: `M${x1} ${y1} Q${(x1 + x2) / 2} ${Math.min(y1, y2) - bend} ${x2} ${y2}`, fill: "none",
+      stroke: page.accent, "stroke-width": 1 + 3 * link.share, "stroke-opacity": 0.25 + 0.7 * link.share, "stroke-linecap": "round" });
+  }));
+}
+
+// ---------------------------------------------------------------------------------------------------- curves
+
+// A line over the steps for up to three runs; the current step is marked. runs: [{curve, name, dash}]
+function curvePlot(runs, step, width, page, jump) {
+  const height = 118, left = 44, right = 8, top = 8, bottom = 20;
+  const every = runs.flatMap((run) => run.curve.series.flatMap((s) => s.points)).filter((p) => p[1] !== null);
+  const plot = svg("svg", { class: "ts-plot", width, height, viewBox: `0 0 ${width} ${height}`, role: "img" });
+  if (!every.length) return plot;
+  const ys = every.map((p) => p[1]).concat(runs[0].curve.reference ?? []), xs = every.map((p) => p[0]);
+  const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  const px = (x) => left + (x - x0) / Math.max(x1 - x0, 1e-9) * (width - left - right);
+  const py = (y) => top + (1 - (y - y0) / Math.max(y1 - y0, 1e-9)) * (height - top - bottom);
+  for (const y of [y0, (y0 + y1) / 2, y1]) {
+    plot.append(svg("line", { x1: left, x2: width - right, y1: py(y), y2: py(y), stroke: page.line }),
+      svg("text", { x: left - 6, y: py(y) + 3.5, "text-anchor": "end", class: "ts-tick" }, tidy(y)));
+  }
+  for (const x of [x0, x1]) plot.append(svg("text", { x: px(x), y: height - 5, "text-anchor": x === x0 ? "start" : "end", class: "ts-tick" }, `step ${x + 1}`));
+  if (runs[0].curve.reference !== null) plot.append(svg("line", { x1: left, x2: width - right, y1: py(runs[0].curve.reference), y2: py(runs[0].curve.reference), stroke: page.soft, "stroke-dasharray": "2 4" }));
+  runs.forEach((run, r) => run.curve.series.forEach((series, s) => plot.append(linePath(series.points, px, py, lineLook(r, s, page)))));
+  if (step >= x0 && step <= x1) plot.append(svg("line", { x1: px(step), x2: px(step), y1: top, y2: height - bottom, stroke: page.mark, "stroke-width": 2.5 }));
+  plot.addEventListener("click", (event) => {
+    const at = (event.clientX - plot.getBoundingClientRect().left - left) / (width - left - right);
+    jump(Math.round(x0 + Math.max(0, Math.min(1, at)) * (x1 - x0)));
+  });
+  return plot;
+}
+
+function linePath(points, px, py, look) {
+  let pen = "M", d = "";
+  for (const [x, y] of points) { if (y === null) { pen = "M"; continue; } d += `${pen}${px(x).toFixed(1)} ${py(y).toFixed(1)}`; pen = "L"; }
+  return svg("path", { d, fill: "none", "stroke-linejoin": "round", ...look });
+}
+
+function lineLook(run, series, page) {
+  const first = run === 0 ? page.accent : page.twin;
+  return { stroke: series === 0 ? first : THEME.series[(series - 1) % THEME.series.length], "stroke-width": run === 0 ? 2 : 1.6,
+    "stroke-dasharray": run === 0 ? THEME.dashes[series % THEME.dashes.length] : ["5 3", "2 3"][(run - 1) % 2] };
+}
+
+function colourBar(scale) {
+  const ramp = RAMPS[scale.diverging ? "diverging" : "magnitude"], stops = [0, 32, 64, 96, 127, 159, 191, 223, 254].map((i) => ramp[i]);
+  const bar = el("span", { class: "ts-bar", "aria-hidden": "true" });
+  bar.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
+  const unit = scale.unit ? ` ${scale.unit}` : "";
+  return el("span", { class: "ts-scale" }, el("span", { text: scale.title }), el("span", { class: "ts-num", text: tidy(scale.low) }),
+    bar, el("span", { class: "ts-num", text: `${tidy(scale.high)}${unit}` }));
+}
+
+function swatch(look, dark, page) {
+  const made = el("canvas", { class: "ts-swatch", width: 28, height: 28, "aria-hidden": "true" }), context = made.getContext("2d");
+  const own = dark ? look.dark : look.light;
+  context.fillStyle = rgba(own, look.fade < 1 ? 0.5 : 1);
+  context.beginPath();
+  context.roundRect(0, 0, 28, 28, 5);
+  context.fill();
+  context.clip();
+  const edge = ["outline", "dotted", "dashed", "strike", "corner"].includes(look.cue) ? page.ink : own;
+  if (look.cue) cuePath(context, look.cue, 0, 0, 28, { edge }, page);
+  return made;
+}

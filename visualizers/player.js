@@ -1,5 +1,425 @@
+// The player: up to three canvases side by side, one timeline under all of them, and everything that hangs on a step.
+// Nothing here calls the server while stepping; "pick" and "row" are the only events that can reach Python.
+
+const SIDES = ["left", "right", "third"];
+const SPEEDS = [["0.5", "half speed"], ["1", "normal"], ["2", "double"], ["4", "fourfold"]];
+
+class Player {
+  constructor(root, trigger) {
+    Object.assign(this, { root, trigger, step: 0, by: "state", speed: 1, timer: null, views: [], drawings: [], view: {}, pinned: null });
+    this.pointed = null;
+    this.build();
+    this.watchTheme();
+    new ResizeObserver(() => this.resized()).observe(root);
+    document.addEventListener("pointerup", () => { this.dragging = null; });
+  }
+
+  build() {
+    const button = (text, label, act) => el("button", { type: "button", class: "ts-round", text, "aria-label": label, title: label, onclick: act });
+    this.sides = el("div", { class: "ts-sides" });
+    this.play = button("▶", "Play", () => this.toggle());
+    this.slider = el("input", { type: "range", min: "0", max: "0", value: "0", "aria-label": "Step", oninput: () => this.go(this.order[Number(this.slider.value)]) });
+    this.where = el("output", { class: "ts-where ts-num" });
+    this.strip = svg("svg", { class: "ts-strip", "aria-hidden": "true", height: 22 });
+    this.speeds = this.menu("Speed", SPEEDS, (value) => { this.speed = Number(value); });
+    this.speeds.select.value = "1";
+    this.levels = this.menu("Stop at", [], (value) => { this.level = value; this.go(this.step); this.timeline(); });
+    this.colours = this.menu("Colour by", [], (value) => { this.by = value; this.show(); });
+    this.layers = this.menu("Layer", [], (value) => { this.view.layer = Number(value); this.show(); });
+    this.heads = this.menu("Head", [], (value) => { this.view.head = Number(value); this.show(); });
+    this.map = el("div", { class: "ts-map", role: "group", "aria-label": "Layers and heads" });
+    this.legend = el("div", { class: "ts-legend" });
+    this.moment = el("div", { class: "ts-moment" });
+    this.curves = el("div", { class: "ts-curves" });
+    this.live = el("div", { class: "ts-sr", "aria-live": "polite" });
+    this.stage = el("div", { class: "ts-stage" }, el("div", { class: "ts-time" }, this.play, el("div", { class: "ts-track-box" }, this.slider, this.strip), this.where),
+      el("div", { class: "ts-controls" }, this.colours.box, this.layers.box, this.heads.box, this.levels.box, this.speeds.box), this.map, this.legend, this.moment);
+    this.turnBox = el("div");
+    this.root.replaceChildren(this.turnBox, this.sides, this.stage, this.curves, this.live);
+    this.root.setAttribute("role", "region");
+    this.root.setAttribute("aria-label", "Picture and player");
+    this.root.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  menu(title, options, act) {
+    const select = el("select", { onchange: () => act(select.value) }), box = el("label", { class: "ts-menu" }, el("span", { text: title }), select);
+    const fill = (entries) => { select.replaceChildren(...entries.map(([value, text]) => el("option", { value, text }))); box.hidden = entries.length < 2; };
+    fill(options);
+    return { box, select, fill };
+  }
+
+  watchTheme() {
+    const dark = () => document.body.classList.contains("dark") || document.documentElement.classList.contains("dark") ||
+      (this.root.dataset.follow === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
+    const apply = () => { this.dark = dark(); this.page = THEME.page[this.dark ? "dark" : "light"]; this.root.dataset.theme = this.dark ? "dark" : "light"; if (this.drawings.length) this.show(); };
+    for (const target of [document.body, document.documentElement]) new MutationObserver(apply).observe(target, { attributes: true, attributeFilter: ["class"] });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", apply);
+    apply();
+  }
+
+  // ------------------------------------------------------------------------------------------------ a new value
+  load(value) {
+    if (!value) return;
+    if (value.row) return this.addRow(value.row);
+    const before = this.drawings[0], atEnd = !before || this.step >= this.total - 1, wasLoading = this.loading;
+    this.drawings = SIDES.map((side) => value[side] && new Drawing(value[side])).filter(Boolean);
+    this.names = SIDES.filter((side) => value[side]);
+    this.loading = value.loading;
+    if (!this.drawings.length) return this.empty();
+    this.total = Math.max(...this.drawings.map((d) => d.frames.length));
+    const left = this.drawings[0], same = before && before.method === left.method && before.tab === left.tab;
+    if (!same || !this.allowed().some(([name]) => name === this.by)) this.by = left.view.by || "state";
+    if (!same) this.view = {};
+    this.turn = value.turn ? new Turn(value.turn, left.size, () => this.turn && this.show(), (groups) => this.trigger("pick", { groups })) : null;
+    this.rebuild();
+    const start = left.view.start ?? this.total - 1;
+    if (Number.isInteger(value.step)) this.step = value.step;
+    else if (this.loading || (wasLoading && atEnd)) this.step = this.total - 1;
+    else if (!same) this.step = start;
+    this.go(this.step);
+  }
+
+  empty() {
+    this.stop();
+    this.sides.replaceChildren(el("div", { class: "ts-empty", text: this.loading ? "Working on the first step …" : "Nothing drawn yet." }));
+    this.stage.hidden = true;
+    this.curves.replaceChildren();
+  }
+
+  rebuild() {
+    this.stage.hidden = false;
+    const shown = this.turn ? [this.drawings[0]] : this.drawings;
+    const pinned = this.views.length === shown.length ? this.pinned : null;
+    this.pinned = pinned !== null && pinned < this.drawings[0].size ? pinned : null;
+    this.sides.dataset.count = shown.length;
+    this.views = shown.map((drawing, side) => this.panel(drawing, side));
+    this.sides.replaceChildren(...this.views.map((view) => view.panel));
+    this.turnBox.replaceChildren(...(this.turn ? [this.turn.bar] : []));
+    this.stage.classList.toggle("ts-choosing", Boolean(this.turn));
+    this.curves.hidden = Boolean(this.turn);
+    this.colours.fill(this.allowed());
+    this.colours.select.value = this.by;
+    this.attentionMenus();
+    const nested = this.drawings.some((d) => d.frames.some((f) => f.parent !== undefined));
+    const outer = this.drawings[0].frames[0].level || "step";
+    this.levels.fill(nested ? [["", "every step"], ["outer", `each ${outer}`]] : []);
+    this.level = nested && this.level === "outer" ? "outer" : "";
+    this.levels.select.value = this.level;
+    this.timeline();
+    this.legends();
+  }
+
+  panel(drawing, side) {
+    const act = { point: (token) => this.point(side, token), press: (token, event) => this.press(side, token, event) };
+    const view = drawing.layout.kind === "text" ? new TextView(drawing, act) : new CellView(drawing, act);
+    const [main, ...rest] = drawing.facts, text = (fact) => el("span", {}, el("span", { text: `${fact.title} ` }), el("b", { class: "ts-num", text: fact.text }));
+    view.drawing = drawing;
+    view.label = el("div", { class: "ts-label ts-soft" });
+    view.panel = el("section", { class: "ts-panel", "aria-label": drawing.title },
+      el("header", { class: "ts-head" }, el("h3", { text: drawing.title }), main ? el("span", { class: "ts-main ts-num", text: main.text, title: main.title }) : null),
+      view.box, view.label, rest.length && !this.turn ? el("div", { class: "ts-facts" }, ...rest.map(text)) : null);
+    view.layer.setAttribute("aria-label", drawing.alt);
+    return view;
+  }
+
+  // ------------------------------------------------------------------------------------------------ menus
+  allowed() {
+    const left = this.drawings[0], names = [["state", "state"]];
+    for (const drawing of this.drawings) for (const [name, scale] of Object.entries(drawing.fields)) if (!names.some(([n]) => n === name)) names.push([name, scale.title.toLowerCase()]);
+    if (left.attention) {
+      names.push(["attention:row", "attention of one token"]);
+      for (const [name, q] of Object.entries(left.attention.quantities)) names.push([`attention:${name}`, q.title.toLowerCase()]);
+    }
+    return names;
+  }
+
+  chosen() { return { ...this.drawings[0].view, ...this.view, ...(this.pinned === null ? {} : { query: this.pinned }) }; }
+
+  attentionMenus() {
+    const a = this.drawings[0].attention;
+    this.layers.fill(a ? a.layers.map((name, i) => [String(i), `${name + 1}`]) : []);
+    this.heads.fill(a ? [["-1", "mean of all"], ...Array.from({ length: a.heads }, (_, h) => [String(h), `${h + 1}`])] : []);
+    this.map.hidden = !a || !Object.keys(a.quantities).length;
+    if (this.map.hidden) return;
+    this.map.style.gridTemplateColumns = `repeat(${a.heads}, 18px)`;
+    this.map.replaceChildren(...a.layers.flatMap((name, layer) => Array.from({ length: a.heads }, (_, head) =>
+      el("button", { type: "button", "data-layer": layer, "data-head": head, onclick: () => { this.view.layer = layer; this.view.head = head; this.show(); } }))));
+  }
+
+  paintMap() {
+    if (this.map.hidden) return;
+    const drawing = this.drawings[0], a = drawing.attention, view = this.chosen();
+    const name = this.by.startsWith("attention:") && a.quantities[this.by.slice(10)] ? this.by.slice(10) : Object.keys(a.quantities)[0];
+    const quantity = a.quantities[name], codes = drawing.array(quantity.codes), n = drawing.size;
+    const means = Array.from({ length: a.layers.length * a.heads }, (_, i) => unscale(quantity, codes.subarray(i * n, i * n + n).reduce((s, c) => s + c, 0) / n));
+    const low = Math.min(...means), high = Math.max(...means), scale = { low, high: high > low ? high : low + 1 };
+    [...this.map.children].forEach((button, i) => {
+      const layer = Math.floor(i / a.heads), head = i % a.heads;
+      button.style.background = RAMPS.magnitude[codeOf(scale, means[i])];
+      button.setAttribute("aria-pressed", String(layer === view.layer && (head === view.head || view.head < 0)));
+      button.title = `layer ${a.layers[layer] + 1}, head ${head + 1}: mean ${quantity.title.toLowerCase()} ${tidy(means[i])} ${quantity.unit}`;
+      button.setAttribute("aria-label", button.title);
+    });
+    this.layers.select.value = String(view.layer);
+    this.heads.select.value = String(view.head);
+  }
+
+  legends() {
+    const seen = new Map();
+    for (const drawing of this.drawings) for (const entry of drawing.legend) if (!seen.has(entry.state)) seen.set(entry.state, entry.title);
+    this.entries = [...seen].sort((a, b) => a[0] - b[0]);
+  }
+
+  // ------------------------------------------------------------------------------------------------ stepping
+  get order() {
+    const every = Array.from({ length: this.total }, (_, i) => i);
+    if (this.level !== "outer") return every;
+    const longest = this.drawings.find((d) => d.frames.length === this.total);
+    return every.filter((i) => longest.frames[i].parent === undefined);
+  }
+
+  go(step) {
+    const order = this.order, wanted = Math.max(0, Math.min(step, this.total - 1));
+    const place = Math.max(0, order.findLastIndex((i) => i <= wanted));
+    this.step = order[place];
+    this.slider.max = String(order.length - 1);
+    this.slider.value = String(place);
+    this.slider.setAttribute("aria-valuetext", `step ${place + 1} of ${order.length}`);
+    this.where.textContent = this.loading ? (typeof this.loading === "string" ? this.loading : "running …") : `step ${place + 1} of ${order.length}`;
+    this.root.dataset.step = String(this.step);
+    this.show();
+    this.root.dispatchEvent(new CustomEvent("tokenscope-step", { bubbles: true, detail: { step: this.step } }));
+  }
+
+  move(by) { const order = this.order; this.go(order[Math.max(0, Math.min(order.length - 1, order.indexOf(this.step) + by))]); }
+
+  toggle() { this.timer ? this.stop() : this.start(); }
+
+  start() {
+    if (this.step >= this.order.at(-1)) this.go(0);
+    this.play.textContent = "❚❚";
+    this.play.setAttribute("aria-label", "Pause");
+    const tick = () => { this.timer = setTimeout(() => { this.move(1); this.step >= this.order.at(-1) ? this.stop() : tick(); }, 700 / this.speed); };
+    tick();
+  }
+
+  stop() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    this.play.textContent = "▶";
+    this.play.setAttribute("aria-label", "Play");
+  }
+
+  key(event) {
+    if (["SELECT", "TEXTAREA"].includes(event.target.tagName) || event.altKey || event.ctrlKey || event.metaKey || this.turn) return;
+    const isSlider = event.target === this.slider;
+    const act = { PageDown: () => this.move(1), PageUp: () => this.move(-1), ArrowRight: () => this.move(1), ArrowLeft: () => this.move(-1),
+      Home: () => this.go(0), End: () => this.go(this.total - 1) }[event.key];
+    if (event.key === " " && isSlider) { event.preventDefault(); this.toggle(); return; }
+    if (!act || (event.target.tagName === "INPUT" && !isSlider)) return;
+    event.preventDefault();
+    act();
+  }
+
+  // ------------------------------------------------------------------------------------------------ painting
+  show() {
+    if (!this.drawings.length || !this.views.length) return;
+    const began = performance.now(), shared = this.drawings[0].fields[this.by] || this.drawings.some((d) => d.fields[this.by]) ? sharedScale(this.drawings, this.by) : null;
+    this.views.forEach((view) => {
+      const d = view.drawing, step = d.at(this.step), frame = d.frames[step];
+      const marks = this.turn ? this.turn.marks(d, this.page) : marksOf(d, step, { by: this.by, dark: this.dark, shared, view: this.query(d) });
+      view.paint(marks, step, this.page, () => this.show());
+      view.label.textContent = this.turn ? "" : [frame.label, frame.note, costWords(frame.cost)].filter(Boolean).join(" · ");
+      this.mark(view, marks);
+    });
+    this.paintLegend(shared);
+    this.paintMap();
+    this.paintMoment();
+    this.paintCurves();
+    this.cursor();
+    this.announce();
+    this.root.dataset.paint = (performance.now() - began).toFixed(1);
+  }
+
+  query(drawing) {
+    const view = this.chosen(), hovered = this.pointed && this.by === "attention:row" ? { ...view, query: this.pointed.token } : view;
+    return drawing.attention && attentionRow(drawing, hovered, headsOf(drawing, hovered)) ? hovered : view;
+  }
+
+  mark(view, marks) {
+    const chosen = this.turn ? new Set(this.turn.picked) : null, query = this.by === "attention:row" ? this.query(view.drawing).query : -1;
+    view.targets.forEach((target, token) => {
+      if (chosen) target.setAttribute("aria-selected", String(chosen.has(token)));
+      target.classList.toggle("ts-query", token === query);
+      if (chosen && marks[token].number !== undefined) target.dataset.group = marks[token].number;
+    });
+    clearTimeout(view.naming); // names for screen readers follow when the visitor rests
+    view.naming = setTimeout(() => view.targets.forEach((target, token) => target.setAttribute("aria-label", spoken(view.drawing, view.drawing.at(this.step), token))), 250);
+  }
+
+  paintLegend(shared) {
+    const attention = this.by.startsWith("attention:") ? numberCodes(this.drawings[0], 0, this.by, null, this.query(this.drawings[0])) : null;
+    const scale = attention ? attention.scale : shared, key = `${this.by}|${this.dark}|${scale ? [scale.low, scale.high, scale.title] : ""}|${this.entries.map((e) => e.join())}|${attention && attention.missing}`;
+    if (this.legendKey === key) return;
+    this.legendKey = key;
+    const bits = this.by === "state" ? this.entries : this.entries.filter(([state]) => THEME.looks[state].cue);
+    this.legend.replaceChildren(...(this.by !== "state" && scale ? [colourBar(scale)] : []),
+      ...(attention && attention.missing ? [el("span", { class: "ts-soft", text: "This row was not stored; press the token to compute it." })] : []),
+      ...bits.map(([state, title]) => el("span", { class: "ts-key" }, swatch(THEME.looks[state], this.dark, this.page), el("span", { text: title }))));
+  }
+
+  // What belongs to the step itself: the distributions of the newest tokens, and the trials beside this one.
+  paintMoment() {
+    const blocks = this.turn ? [] : this.views.map((view) => momentBlock(view.drawing, view.drawing.at(this.step), (step) => this.go(step)));
+    this.moment.dataset.count = this.views.length;
+    this.moment.replaceChildren(...(blocks.some(Boolean) ? blocks.map((b) => b || el("div")) : []));
+  }
+
+  paintCurves() {
+    const width = this.root.clientWidth;
+    if (this.turn || !width) return;
+    const titles = [...new Set(this.drawings.flatMap((d) => d.curves.map((c) => c.title)))].slice(0, 3);
+    this.curves.replaceChildren(...titles.map((title) => {
+      const runs = this.drawings.map((d) => ({ name: d.title, curve: d.curves.find((c) => c.title === title) })).filter((run) => run.curve);
+      const { unit, caption } = runs[0].curve, plot = curvePlot(runs, this.step, Math.min(width, 1600) - 34, this.page, (x) => this.go(x));
+      plot.setAttribute("aria-label", `${title}, ${unit}, over the steps`);
+      return el("figure", { class: "ts-panel ts-curve" }, el("header", { class: "ts-head" }, el("h3", { text: title }), el("span", { class: "ts-main", text: unit })),
+        plot, runNames(runs, this.page), caption ? el("figcaption", { class: "ts-soft", text: caption }) : null);
+    }));
+  }
+
+  timeline() {
+    const drawing = this.drawings.find((d) => d.frames.length === this.total), width = this.slider.clientWidth || 300, order = this.order;
+    const rows = order.map((i) => (drawing.frames[i].cost || {}).rows || 0), peak = Math.max(...rows), uneven = peak > 0 && Math.min(...rows) < peak * 0.95;
+    const heads = order.map((i) => drawing.frames[i].parent === undefined), nested = heads.some((h) => !h);
+    this.strip.style.display = uneven || nested ? "" : "none";
+    this.strip.setAttribute("viewBox", `0 0 ${width} 22`);
+    this.strip.setAttribute("width", width);
+    const pad = 8, unit = (width - 2 * pad) / Math.max(1, order.length - 1);
+    this.strip.replaceChildren(...order.flatMap((_, i) => {
+      const x = pad + i * unit, h = uneven ? 2 + 14 * rows[i] / peak : 0, made = [];
+      if (h) made.push(svg("rect", { x: x - Math.max(1, Math.min(7, unit * 0.3)), y: 18 - h, width: Math.max(1.5, Math.min(14, unit * 0.6)), height: h, class: "ts-cost" }));
+      if (nested && heads[i]) made.push(svg("line", { x1: x, x2: x, y1: 17, y2: 22, class: "ts-group" }));
+      return made;
+    }));
+  }
+
+  announce() {
+    clearTimeout(this.saying);
+    this.saying = setTimeout(() => {
+      const d = this.drawings[0], step = d.at(this.step), counts = new Map();
+      for (const code of d.state(step)) counts.set(code, (counts.get(code) || 0) + 1);
+      this.live.textContent = `Step ${step + 1} of ${d.frames.length}, ${d.frames[step].label}: ` + [...counts].map(([code, n]) => `${n} ${stateWords(d, code)}`).join(", ");
+    }, 500);
+  }
+
+  resized() {
+    const width = this.root.clientWidth;
+    if (width === this.width || !this.drawings.length) return;
+    this.width = width;
+    requestAnimationFrame(() => { this.timeline(); this.show(); });
+  }
+
+  // ------------------------------------------------------------------------------------------------ pointing
+  point(side, token) {
+    if (this.dragging !== null && this.dragging !== undefined && token !== null && this.turn) this.turn.press(token, this.dragging);
+    if (this.pointed && this.pointed.side === side && this.pointed.token === token) return;
+    this.pointed = token === null ? null : { side, token };
+    if (this.by === "attention:row" && !this.turn) this.show(); else this.cursor();
+  }
+
+  // The card and the ring follow the pointed token; the same token is ringed in the other pictures.
+  cursor() {
+    const at = this.pointed;
+    this.views.forEach((view) => {
+      const target = at && view.targets[at.token];
+      if (view.ringed && view.ringed !== target) view.ringed.classList.remove("ts-ring");
+      if (target) target.classList.add("ts-ring");
+      view.ringed = target || null;
+      const step = view.drawing.at(this.step);
+      paintLinks(view, at && !this.turn && at.token < view.drawing.size ? view.drawing.links(step, at.token) : [], this.page);
+    });
+    if (this.card) this.card.remove();
+    this.card = null;
+    const view = at && this.views[at.side];
+    if (!view || this.turn || !view.targets[at.token] || (view.drawing.hides(view.drawing.at(this.step), at.token) && view.drawing.layout.unseen === "gone")) return;
+    this.card = tokenCard(view.drawing, view.drawing.at(this.step), at.token, this.attentionNumbers(view.drawing, at.token));
+    this.root.append(this.card);
+    placeCard(this.card, this.root, view.targets[at.token].getBoundingClientRect());
+  }
+
+  attentionNumbers(drawing, token) {
+    if (!drawing.attention) return [];
+    const view = this.query(drawing), found = [];
+    for (const [name, q] of Object.entries(drawing.attention.quantities)) {
+      const { codes } = attentionCodes(drawing, name, view);
+      found.push([q.title, `${tidy(unscale(q, codes[token]))} ${q.unit}`]);
+    }
+    return found;
+  }
+
+  press(side, token, event) {
+    if (event && event.button) return;
+    if (this.turn) { if (event) event.preventDefault(); this.dragging = this.turn.press(token); if (!event) this.dragging = null; return; }
+    const drawing = this.views[side].drawing;
+    if (!drawing.attention) return;
+    this.pinned = token;
+    if (!this.by.startsWith("attention:")) { this.by = "attention:row"; this.colours.select.value = this.by; }
+    const view = this.chosen();
+    if (!attentionRow(drawing, view, headsOf(drawing, view))) this.trigger("row", { side: this.names[side], layer: view.layer, head: view.head, query: token });
+    this.show();
+  }
+
+  addRow(row) {
+    const drawing = this.drawings[this.names.indexOf(row.side)];
+    if (!drawing || row.weights.length === 0) return;
+    const weights = Float64Array.from({ length: drawing.size }, (_, i) => row.weights[i] ?? 0);
+    drawing.extraRows.set(`${row.layer} ${row.head} ${row.query}`, weights);
+    this.show();
+  }
+}
+
+function headsOf(drawing, view) { return view.head < 0 ? Array.from({ length: drawing.attention.heads }, (_, h) => h) : [view.head]; }
+
+function costWords(cost) {
+  if (!cost) return "";
+  const words = { calls: "model call", rows: "token rows", macs: "multiply-adds", ms: "ms" };
+  return ["rows", "macs", "ms"].filter((name) => cost[name]).map((name) => `${tidy(cost[name])} ${words[name]}`).join(" · ");
+}
+
+function runNames(runs, page) {
+  const names = el("div", { class: "ts-runs" });
+  runs.forEach((run, r) => run.curve.series.forEach((series, s) => {
+    const line = svg("svg", { width: 26, height: 8, "aria-hidden": "true" });
+    line.append(svg("line", { x1: 0, x2: 26, y1: 4, y2: 4, ...lineLook(r, s, page) }));
+    names.append(el("span", {}, line, el("span", { text: run.curve.series.length > 1 ? `${run.name}: ${series.name}` : run.name })));
+  }));
+  return runs.length > 1 || runs[0].curve.series.length > 1 ? names : null;
+}
+
+// Distributions of the step's newest token, if there are few new tokens, and a row of sibling steps (trials, branches).
+function momentBlock(drawing, step, go) {
+  const frame = drawing.frames[step], fresh = [], state = drawing.state(step), code = STATES.indexOf("new");
+  for (let i = 0; i < state.length && fresh.length < 2; i++) if (state[i] === code) fresh.push(i);
+  const lists = drawing.tab === "sample" ? drawing.candidates(step, fresh.length ? fresh[0] : firstPosition(drawing, step)) : [];
+  const around = drawing.frames.map((f, i) => [f, i]).filter(([f, i]) => ["trial", "branch", "sample"].includes(f.level) && (f.parent ?? -1) === (frame.parent ?? step) && (f.parent !== undefined));
+  if (!lists.length && !around.length) return null;
+  const box = el("div", { class: "ts-panel ts-now" });
+  if (lists.length) box.append(el("h4", { text: "What could come here" }), ...candidateLists(lists, 8));
+  if (around.length) box.append(el("h4", { text: "Trials of this step" }), el("div", { class: "ts-trials" }, ...around.map(([f, i]) =>
+    el("button", { type: "button", "aria-pressed": String(i === step), onclick: () => go(i), text: [f.label, f.note].filter(Boolean).join(": ") }))));
+  return box;
+}
+
+function firstPosition(drawing, step) {
+  const lists = Object.values(drawing.frames[step].candidates || {});
+  return lists.length ? drawing.array(lists[0].at, Uint16Array)[0] : -1;
+}
+
 function mountInGradio(element, props, trigger, watch) {
-  const root = element.querySelector('.ts');
-  const show = () => { const v = props.value ? JSON.parse(props.value) : null; root.textContent = v && v.left ? v.left.sentence : ''; };
-  show(); watch('value', show);
+  const player = new Player(element.querySelector(".ts"), (name, data) => name === "pick" ? trigger("pick", data) : trigger("row", data));
+  const show = () => { if (props.value) player.load(JSON.parse(props.value)); };
+  watch("value", show);
+  element.querySelector(".ts").player = player;
+  show();
 }

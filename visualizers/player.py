@@ -27,7 +27,7 @@ from visualizers import theme
 from visualizers.marks import Drawing
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("marks.js", "paint.js", "player.js")
+SCRIPTS = ("marks.js", "paint.js", "card.js", "turn.js", "player.js")
 TEMPLATE = "<div class='ts'></div>"
 
 

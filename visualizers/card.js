@@ -1,0 +1,76 @@
+// The card beside the pointer or the focused token: who it is, its state, its numbers, and the candidates with bars.
+
+function tokenName(drawing, step, token) {
+  const { kind, columns } = drawing.layout;
+  if (kind === "grid") return `row ${Math.floor(token / columns) + 1}, column ${token % columns + 1}`;
+  return `token ${token + 1}`;
+}
+
+function stateWords(drawing, code) {
+  const found = drawing.legend.find((entry) => entry.state === code);
+  return found ? found.title : STATES[code];
+}
+
+// One sentence for screen readers: `row 3, column 5: known, confidence 0.91`.
+function spoken(drawing, step, token) {
+  const text = drawing.layout.kind === "text" && !drawing.hides(step, token) ? `“${drawing.text(step, token)}”, ` : "";
+  const numbers = Object.entries(drawing.fields).map(([name, scale]) => [scale, drawing.number(step, name, token)])
+    .filter(([, value]) => value !== null).map(([scale, value]) => `${scale.title} ${tidy(value)} ${scale.unit}`.trim());
+  return `${text}${tokenName(drawing, step, token)}: ${[stateWords(drawing, drawing.state(step)[token]), ...numbers].join(", ")}`;
+}
+
+function tokenCard(drawing, step, token, extra) {
+  const hidden = drawing.hides(step, token), text = drawing.text(step, token), truth = drawing.layout.truth[token];
+  const card = el("div", { class: "ts-card", role: "tooltip" });
+  const head = el("div", { class: "ts-card-head" });
+  if (text && !hidden) head.append(el("b", { class: "ts-piece", text: shortText(text) }));
+  head.append(el("span", { text: tokenName(drawing, step, token) }));
+  card.append(head, el("div", { class: "ts-card-state", text: stateWords(drawing, drawing.state(step)[token]) }));
+  const rows = Object.entries(drawing.fields).map(([name, scale]) => [scale, drawing.number(step, name, token)]).filter(([, v]) => v !== null)
+    .map(([scale, value]) => [scale.title, `${tidy(value)} ${scale.unit}`]);
+  if (truth) rows.push(["Truth", shortText(truth)]);
+  const list = el("dl", { class: "ts-numbers" });
+  for (const [title, value] of [...rows, ...extra]) list.append(el("dt", { text: title }), el("dd", { text: value }));
+  if (list.children.length) card.append(list);
+  card.append(...candidateLists(drawing.candidates(step, token).slice(0, 3), 5));
+  const links = drawing.links(step, token).slice(0, 3);
+  for (const link of links) card.append(el("div", { class: "ts-soft", text: linkWords(drawing, step, token, link) }));
+  return card;
+}
+
+function linkWords(drawing, step, token, link) {
+  const other = link.query === token ? link.key : link.query, piece = drawing.layout.kind === "text" ? ` “${shortText(drawing.text(step, other))}”` : "";
+  return `${link.name} ${link.query === token ? "to" : "from"} ${tokenName(drawing, step, other)}${piece}: ${tidy(link.weight)}`;
+}
+
+function shortText(text) {
+  const shown = readable(text, false).replace(/\n/g, "↵").replace(/ /g, "\u00a0");
+  return shown.length > 40 ? shown.slice(0, 39) + "…" : shown;
+}
+
+// Named lists of candidates with bars; a bar's full width is probability 1.
+function candidateLists(lists, limit) {
+  return lists.map((found) => {
+    const table = el("div", { class: "ts-candidates" });
+    table.append(el("div", { class: "ts-soft" }, el("span", { text: found.name }), el("span", { class: "ts-num", text: `entropy ${tidy(found.entropy)} nats` })));
+    for (const item of found.items.slice(0, limit)) {
+      const bar = el("i");
+      bar.style.width = `${Math.max(0.5, item.p * 100)}%`;
+      table.append(el("div", { class: item.chosen ? "ts-cand ts-chosen" : "ts-cand" },
+        el("span", { class: "ts-piece", text: shortText(item.text) + (item.chosen ? " ✓" : "") }), el("span", { class: "ts-track" }, bar),
+        el("span", { class: "ts-num", text: `${tidy(item.p * 100)} %` })));
+    }
+    return table;
+  });
+}
+
+// Keeps the card inside the player and out of the way of the token it explains.
+function placeCard(card, root, box) {
+  const outer = root.getBoundingClientRect(), width = card.offsetWidth, height = card.offsetHeight;
+  const left = Math.max(4, Math.min(box.left - outer.left + box.width + 10, outer.width - width - 4));
+  const covers = left < box.left - outer.left + box.width && box.left - outer.left < left + width;
+  const below = box.bottom - outer.top + 8, above = box.top - outer.top - height - 8;
+  const fits = box.bottom + height + 12 < window.innerHeight;
+  card.style.left = `${left}px`;
+  card.style.top = `${covers ? (fits || above < 0 ? below : above) : Math.max(0, Math.min(box.top - outer.top, outer.height - height))}px`;
+}

@@ -1,0 +1,56 @@
+// Your turn: the visitor does the method's job by hand, on the left canvas, within the method's own budget.
+
+class Turn {
+  constructor(spec, size, changed, done) {
+    Object.assign(this, { spec, size, changed, done });
+    this.picked = []; // token identities in the order of choosing
+    this.locked = new Set(spec.locked || []);
+    this.budget = Math.min(spec.groups.reduce((a, b) => a + b, 0), size - this.locked.size);
+    this.ends = spec.groups.map((sum => (n) => sum += n)(0));
+    this.counter = el("b", { class: "ts-num", role: "status" });
+    this.undo = el("button", { type: "button", text: "Undo", onclick: () => { this.picked.pop(); this.update(); } });
+    this.clear = el("button", { type: "button", text: "Clear", onclick: () => { this.picked = []; this.update(); } });
+    this.send = el("button", { type: "button", class: "ts-primary", text: "Score my choice", onclick: () => this.done(this.groups()) });
+    this.bar = el("div", { class: "ts-turn" }, el("p", { text: spec.prompt }),
+      el("div", { class: "ts-turn-row" }, this.counter, this.undo, this.clear, this.send));
+    this.update();
+  }
+
+  // press: the first token of a drag decides whether the drag adds or takes away
+  press(token, adding = null) {
+    if (this.locked.has(token)) return null;
+    const at = this.picked.indexOf(token), add = adding === null ? at < 0 : adding;
+    if (add && at < 0 && this.picked.length < this.budget) this.picked.push(token);
+    if (!add && at >= 0) this.picked.splice(at, 1);
+    this.update();
+    return add;
+  }
+
+  group(index) { return this.ends.findIndex((end) => index < end); }
+
+  complete() { return this.ends.filter((end) => end <= this.picked.length || (this.picked.length === this.budget && this.budget > 0)).length; }
+
+  groups() {
+    const starts = [0, ...this.ends];
+    return this.ends.map((end, g) => this.picked.slice(starts[g], end)).slice(0, Math.max(1, this.complete())).filter((g) => g.length);
+  }
+
+  update() {
+    const count = this.picked.length, many = this.ends.length > 1;
+    const group = Math.min(this.group(Math.min(count, this.budget - 1)), this.ends.length - 1);
+    this.counter.textContent = `${count} of ${this.budget} ${this.spec.unit} chosen` + (many ? `, group ${group + 1} of ${this.ends.length}` : "");
+    this.undo.disabled = this.clear.disabled = count === 0;
+    this.send.disabled = this.complete() === 0;
+    this.changed();
+  }
+
+  // The marks of the left canvas while choosing: nothing but the subject, and what was chosen.
+  marks(drawing, page) {
+    const at = new Map(this.picked.map((token, index) => [token, index]));
+    return Array.from({ length: drawing.size }, (_, token) => {
+      const chosen = at.has(token);
+      return { token, fill: chosen ? page.accent : null, share: chosen ? 0.75 : 0, cue: chosen ? "outline" : "", edge: page.accent, fade: 1,
+        text: drawing.layout.labels[token] ?? "", number: chosen && this.ends.length > 1 ? String(this.group(at.get(token)) + 1) : "" };
+    });
+  }
+}

@@ -1,0 +1,148 @@
+"""Tokenscope's front door: builds the page, says which event calls what, and launches.
+
+    python app.py [--host H] [--port P] [--device cpu|cuda] [--dtype float32|bfloat16|float16] [--preload]
+
+The layout is in visualizers/panel.py, what a click does in visualizers/desk.py, the runs in models/session.py.
+Nothing a visitor types or uploads is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported; also silences the Hub's telemetry
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import gradio as gr
+from PIL import Image
+
+from models import checkpoints, session
+from models.__main__ import describe
+from models.method import Method, atlas, find, run
+from models.params import ParamError, schema
+from models.subject import MAX_FILE_BYTES, MAX_PIXELS, Subject, SubjectError, from_example, from_text
+from models.trace import TABS
+from models.trace_json import save
+from visualizers import look, papers
+from visualizers.desk import CLEAR, MODEL, Desk
+from visualizers.panel import QUESTIONS
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # a small file can hide a huge picture
+TITLE = "Tokenscope"
+MOTTO = "see what a model masks, attends to, prunes, unmasks and samples"
+
+
+def build() -> gr.Blocks:
+    """The whole page: five tabs and the list of all papers. Methods are imported, models are not loaded."""
+    with gr.Blocks(title=TITLE, delete_cache=(3600, 3600), fill_width=True) as page:
+        gr.HTML(html_template=f"<header><h1>{TITLE}</h1><p>{MOTTO}</p></header>", apply_default_css=False)
+        desks = {}
+        with gr.Tabs(overflow_behavior="wrap", elem_id="tabs") as tabs:
+            for tab in TABS:
+                methods = [m for m in atlas().values() if tab in m.card.tabs]
+                with gr.Tab(QUESTIONS[tab][0], id=tab):
+                    if methods:
+                        desks[tab] = Desk(tab, sorted(methods, key=papers_first))
+            with gr.Tab("All papers", id="papers"):
+                papers.page()
+        wanted = [desk.panel.wanted for desk in desks.values()]
+        page.load(arrive(list(desks)), None, [tabs, *wanted], api_visibility="private", show_progress="hidden")
+        endpoints()
+    return page.queue(max_size=32, default_concurrency_limit=1, api_open=False)
+
+
+def papers_first(method: Method) -> bool:
+    """Papers before baselines in a menu; the first one opens."""
+    return method.card.seed is None
+
+
+def arrive(tabs: list[str]):
+    """Reads a copied link: which tab opens and what each tab is asked to show (None: its own example)."""
+    def read(request: gr.Request):
+        query = dict(request.query_params)
+        asks = dict.fromkeys(tabs)
+        if "method" not in query:
+            return [gr.Tabs(selected=query["tab"]) if query.get("tab") in (*tabs, "papers") else gr.skip(),
+                    *(gr.skip() for _ in tabs)]
+        try:
+            ask = session.from_query(query)
+            asks[ask.tab] = ask
+            if query.get("own"):
+                gr.Info("This link was made with somebody's own subject, which never leaves their page; "
+                        "here is the example nearest to it.")
+            return [gr.Tabs(selected=ask.tab), *asks.values()]
+        except CLEAR as error:
+            gr.Warning(f"This link cannot be followed: {error}")
+            return [gr.skip() for _ in range(len(tabs) + 1)]
+    return read
+
+
+def endpoints() -> None:
+    """Two documented endpoints for programs; everything else on the page is private."""
+    gr.api(list_methods, api_name="list_methods", queue=False)
+    gr.api(run_method, api_name="run_method", **MODEL)
+
+
+def list_methods() -> list[dict]:
+    """Every method: id, title, paper, tabs, baseline, grade, checkpoints, the verdict on its claim, its parameters."""
+    return [describe(method) | {"parameters": schema(method.params)} for method in atlas().values()]
+
+
+def run_method(method: str, subject: str = "", params: dict | None = None, seed: int = 0, tab: str = "") -> dict:
+    """Runs one method on an example's id (or, for text methods, on a text) and returns its trace as JSON data.
+
+    params: values by name inside the ranges that list_methods states. tab: one of the method's tabs, or its first.
+    """
+    try:
+        chosen = find(method)
+        given = from_api(chosen, subject) if subject else None
+        traces = run(chosen, given, params, seed=seed).traces
+        if tab and tab not in traces:
+            raise ParamError(f"there is no record for the tab '{tab[:20]}'; this method has {', '.join(traces)}")
+        return json.loads(save(traces[tab or chosen.card.tabs[0]]))
+    except CLEAR as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+def from_api(method: Method, subject: str) -> Subject:
+    """An example by id or a text; never a path on this machine."""
+    kind = method.kind()
+    named = [e for e in method.examples_for(kind) if e.id == subject]
+    if not named and kind == "photo":
+        raise SubjectError("there is no example photo of this name; see list_methods")
+    return from_example(named[0], kind) if named else from_text(subject, kind)
+
+
+def launch(page: gr.Blocks, host: str, port: int, **more):
+    """Serves the page: no other host is contacted, no history, no monitoring, no file outside the page's own."""
+    return page.launch(
+        server_name=host, server_port=port, run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False,
+        show_error=False, strict_cors=True, max_file_size=MAX_FILE_BYTES, allowed_paths=[], footer_links=["api"],
+        state_session_capacity=200, theme=look.theme(), css=look.css(), **more)
+
+
+def flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python app.py", description=f"{TITLE}: {MOTTO}.")
+    parser.add_argument("--host", default=os.environ.get("HOST", "127.0.0.1"))
+    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", 7860)))
+    parser.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32")
+    parser.add_argument("--preload", action="store_true", help="load every shipped checkpoint before serving")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = flags()
+    for name, value in (("TOKENSCOPE_DEVICE", options.device), ("TOKENSCOPE_DTYPE", options.dtype)):
+        if value:
+            os.environ[name] = value
+    if options.preload:
+        for name in checkpoints.shipped():
+            checkpoints.load(name)
+    launch(build(), options.host, options.port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""What one visitor asks for and sees: a method, what stands beside it, the visitor's own turn, and the link to it.
+
+An `Ask` is everything set on the page; `play` runs it and yields scenes while it goes on; `to_query` and `from_query`
+turn it into URL parameters and back, checked by the same declarations. No Gradio here: page and API share this file.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+
+from models import params as parameters
+from models.method import Job, Method, atlas, find, follow, prepare, twin
+from models.params import ParamError, Words, declaration
+from models.subject import Example, Subject, from_example
+from models.trace import Trace
+
+MOST_BESIDE = 2  # three pictures side by side are what a screen can show
+UPDATE_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Ask:
+    """own: the visitor's own subject, or None for the example. beside: ids of up to two further methods.
+
+    choice: tokens picked by hand, one tuple per step (Your turn), or None. step: where the player stands (-1: last).
+    """
+
+    method: str
+    tab: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    example: str = ""
+    own: Subject | None = None
+    checkpoint: str | None = None
+    beside: tuple[str, ...] = ()
+    choice: tuple[tuple[int, ...], ...] | None = None
+    step: int = -1
+
+    def __post_init__(self):
+        if self.tab not in find(self.method).card.tabs:
+            raise ParamError(f"'{self.method}' has no picture in the tab '{str(self.tab)[:20]}'")
+        if len(self.beside) > MOST_BESIDE:
+            raise ParamError(f"please compare with at most {MOST_BESIDE} further methods")
+        for id in self.beside:
+            if id not in comparable(find(self.method), self.tab, self.kind):
+                raise ParamError(f"'{str(id)[:40]}' cannot stand beside '{self.method}' here")
+
+
+    @property
+    def kind(self) -> str:
+        """Kind of subject that the method takes on the asked checkpoint."""
+        return find(self.method).kind(self.checkpoint)
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        return find(self.method).examples_for(self.kind)
+
+
+@dataclass(frozen=True)
+class Take:
+    """One run of a scene: whose it is ("method", "beside", "visitor", "random"), its trace and what it kept."""
+
+    role: str
+    trace: Trace
+    kept: Any = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The takes so far, how far all of it is (0..1), seconds left (None: too early to say), and whether it ended."""
+
+    takes: tuple[Take, ...]
+    progress: float = 0.0
+    left: float | None = None
+    done: bool = False
+
+
+def comparable(method: Method, tab: str, kind: str) -> list[str]:
+    """Ids of the methods that can stand beside this one: same tab, same kind of subject; its baseline first."""
+    fit = [m.id for m in atlas().values() if tab in m.card.tabs and m.accepts == kind and m is not method]
+    return sorted(fit, key=lambda id: id != method.baseline)
+
+
+def subject(ask: Ask) -> Subject:
+    """The visitor's own subject, or the example of that id (the first if none is named)."""
+    if ask.own is not None:
+        return ask.own
+    named = [e for e in ask.examples if e.id == ask.example] if ask.example else ask.examples[:1]
+    if not named:
+        known = ", ".join(e.id for e in ask.examples)
+        raise ParamError(f"there is no example '{str(ask.example)[:40]}' for this method; choose one of {known}")
+    return from_example(named[0], ask.kind)
+
+
+def job(ask: Ask) -> Job:
+    """The method's checked job; raises ParamError, SubjectError or CheckpointError."""
+    return prepare(ask.method, subject(ask), ask.params, checkpoint=ask.checkpoint, seed=ask.seed, choice=ask.choice)
+
+
+def beside(first: Job, id: str) -> Job:
+    """Another method on the same subject and seed: the baseline at the same budget, others with what they share."""
+    if id == first.method.baseline:
+        return twin(first)
+    other = find(id)
+    checkpoint = first.bundle.name if first.bundle.name in other.checkpoints else None
+    return prepare(other, first.subject, _shared(first.params, other.params), checkpoint=checkpoint, seed=first.seed)
+
+
+def play(ask: Ask) -> Iterator[Scene]:
+    """Scenes while the runs go on, at most four a second; the last one is done. Closing the iterator cancels."""
+    first = job(ask)
+    yield from _stream(ask.tab, [("method", lambda: first), *(("beside", lambda id=id: beside(first, id))
+                                                              for id in ask.beside)])
+
+
+def take_turn(ask: Ask, own: Take, given: Any) -> Iterator[Scene]:
+    """Your turn: the visitor's choice, the method's own run (`own`, already there) and a random one, same budget.
+
+    given: what came from the page, checked here. Takes come in the order visitor, method, random.
+    """
+    asked, allowed = job(ask), playable(own.trace)
+    choices = checked_choice(asked, allowed, given), random_choice(asked, allowed)
+    runs = [(role, lambda c=c: replace(asked, choice=c)) for role, c in zip(("visitor", "random"), choices)]
+    for scene in _stream(ask.tab, runs):
+        first, *rest = scene.takes
+        yield replace(scene, takes=(first, own, *rest))
+
+
+def pumped(scenes: Iterator[Scene]) -> Iterator[Scene]:
+    """The same scenes from one thread of their own, so that a run sees one context from its first step to its last.
+
+    The run never waits for the page: scenes that nobody fetched yet are replaced by newer ones. Closing this iterator
+    stops the run at its next step and waits for it.
+    """
+    box, stop = queue.SimpleQueue(), threading.Event()
+    worker = threading.Thread(target=_work, args=(scenes, box, stop), daemon=True)
+    worker.start()
+    try:
+        while True:
+            item = box.get()
+            while not box.empty() and not isinstance(item, BaseException | None):
+                item = box.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+            if item.done:
+                return
+    finally:
+        stop.set()
+        worker.join()
+
+
+def _work(scenes: Iterator[Scene], box: queue.SimpleQueue, stop: threading.Event) -> None:
+    try:
+        for scene in scenes:
+            if stop.is_set():
+                break
+            box.put(scene)
+        box.put(None)
+    except BaseException as error:  # handed to whoever waits; nothing is lost in a thread
+        box.put(error)
+    finally:
+        scenes.close()
+
+
+def groups(asked: Job) -> tuple[int, ...]:
+    """How many tokens the visitor picks, one number per group."""
+    return tuple(int(n) for n in asked.method.turn.count(asked))
+
+
+def checked_choice(asked: Job, allowed: np.ndarray, given: Any) -> tuple[tuple[int, ...], ...]:
+    """A choice from the page as tuples, if it has the right sizes and names allowed tokens once each."""
+    wanted = groups(asked)
+    lists = given if isinstance(given, (list, tuple)) else []
+    sound = len(lists) == len(wanted) and all(isinstance(g, (list, tuple)) for g in lists)
+    flat = [token for group in lists for token in group] if sound else []
+    whole = all(isinstance(t, int) and not isinstance(t, bool) for t in flat)
+    if not sound or not whole or [len(g) for g in lists] != list(wanted) or len(set(flat)) != len(flat):
+        raise ParamError(f"please choose exactly {' + '.join(map(str, wanted))} different tokens")
+    if not set(flat) <= set(allowed.tolist()):
+        raise ParamError("one of the chosen tokens is not part of the game")
+    return tuple(tuple(group) for group in lists)
+
+
+def random_choice(asked: Job, allowed: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    """As many tokens per group as the visitor picks, drawn from the seed."""
+    order = np.random.default_rng([asked.seed, 7919]).permutation(allowed)
+    ends = np.cumsum(groups(asked))
+    return tuple(tuple(int(t) for t in part) for part in np.split(order[:ends[-1]], ends[:-1]))
+
+
+def playable(trace: Trace) -> np.ndarray:
+    """Tokens that a visitor may pick: neither context nor prompt, and for Unmask not known before."""
+    fixed = ("context", "visible") if trace.tab == "unmask" else ("context",)
+    aside = set(trace.steps[0].where(*fixed).tolist())
+    roles = trace.canvas.roles or ("",) * trace.canvas.size
+    outside = ("cls", "prompt", "question", "condition", "pad")
+    return np.array([i for i in range(trace.canvas.size) if i not in aside and roles[i] not in outside])
+
+
+def to_query(ask: Ask) -> str:
+    """URL parameters that reproduce the view; own subjects and free texts never enter them."""
+    method = find(ask.method)
+    declared = declaration(method.params)
+    values = parameters.parse(method.params, ask.params)
+    pairs = {"tab": ask.tab, "method": ask.method, "seed": ask.seed}
+    if ask.own is None:
+        pairs["example"] = ask.example or ask.examples[0].id
+    else:
+        pairs |= {"example": nearest(ask).id, "own": 1}
+    if ask.checkpoint in method.checkpoints[1:]:
+        pairs["checkpoint"] = ask.checkpoint
+    if ask.beside != default_beside(method, ask.tab, ask.kind):
+        pairs["beside"] = ".".join(ask.beside)
+    changed = {name: getattr(values, name) for name, (spec, _, default) in declared.items()
+               if not isinstance(spec, Words) and getattr(values, name) != default}
+    return urlencode(pairs | {f"p.{name}": value for name, value in changed.items()})
+
+
+def from_query(query: Mapping[str, str]) -> Ask:
+    """The Ask in URL parameters; raises ParamError with one sentence for anything outside the declarations."""
+    method = find(query.get("method", ""))
+    given = {key[2:]: value for key, value in query.items() if key.startswith("p.")}
+    checkpoint = query.get("checkpoint")
+    if checkpoint is not None and checkpoint not in method.checkpoints:
+        raise ParamError(f"there is no checkpoint '{checkpoint[:40]}' for this method")
+    tab = query.get("tab", method.card.tabs[0])
+    usual = default_beside(method, tab, method.kind(checkpoint))
+    beside = tuple(filter(None, query["beside"].split("."))) if "beside" in query else usual
+    declared = declaration(method.params)
+    free = [name for name in given if name in declared and isinstance(declared[name][0], Words)]
+    if free:
+        raise ParamError(f"a link cannot carry the text '{free[0]}'")
+    values = parameters.parse(method.params, given)
+    ask = Ask(method.id, tab, {name: getattr(values, name) for name in given},
+              _whole(query.get("seed", "0"), "seed"), query.get("example", ""), None, checkpoint, beside,
+              step=_whole(query.get("step", "-1"), "step", low=-1))
+    subject(ask)  # an unknown example is refused here
+    return ask
+
+
+def default_beside(method: Method, tab: str, kind: str) -> tuple[str, ...]:
+    """Its baseline, where that has a picture of this tab."""
+    return tuple(id for id in comparable(method, tab, kind) if id == method.baseline)
+
+
+def nearest(ask: Ask) -> Example:
+    """The example most like the visitor's own subject: mean colours on an 8x8 grid, or shared letter triples."""
+    own = ask.own
+
+    def distance(example: Example) -> float:
+        other = from_example(example, ask.kind)
+        if own.image is not None:
+            return float(np.abs(_thumb(own.image) - _thumb(other.image)).mean())
+        a, b = _triples(own.text), _triples(other.text)
+        return -len(a & b) / max(1, len(a | b))
+    return min(ask.examples, key=distance)
+
+
+def _stream(tab: str, makers) -> Iterator[Scene]:
+    began, sent, finished = time.perf_counter(), -1.0, ()
+    for index, (role, make) in enumerate(makers):
+        for result in follow(make()):
+            now = time.perf_counter() - began
+            trace = result.traces.get(tab)
+            if trace is None or not (result.done or not finished and sent < 0 or now - sent >= UPDATE_SECONDS):
+                continue
+            sent, share = now, (index + result.progress) / len(makers)
+            takes = (*finished, Take(role, trace, result.kept.get(tab)))
+            left = now * (1 - share) / share if now > 1 and share > 0.02 else None
+            yield Scene(takes, share, left, result.done and index == len(makers) - 1)
+        finished = takes
+
+
+def _shared(values: Any, other: type) -> dict:
+    """What two methods have in common: parameters of the same name that the other one's declaration accepts."""
+    shared = {}
+    for name, (spec, kind, _) in declaration(other).items():
+        try:
+            shared[name] = spec.parse(name, getattr(values, name), kind)
+        except (AttributeError, ParamError):
+            continue
+    return shared
+
+
+def _whole(text: str, name: str, low: int = 0) -> int:
+    if not str(text).lstrip("-").isdigit() or not low <= int(text) < 2**31 or len(str(text)) > 11:
+        raise ParamError(f"{name} must be a whole number from {low} to 2147483647")
+    return int(text)
+
+
+def _thumb(image: np.ndarray) -> np.ndarray:
+    rows, columns = (np.linspace(0, n, 9).astype(int) for n in image.shape[:2])
+    return np.array([[image[a:max(b, a + 1), c:max(d, c + 1)].mean((0, 1)) for c, d in zip(columns, columns[1:])]
+                     for a, b in zip(rows, rows[1:])])
+
+
+def _triples(text: str) -> set[str]:
+    text = text.lower()
+    return {text[i:i + 3] for i in range(len(text) - 2)}

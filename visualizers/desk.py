@@ -1,0 +1,310 @@
+"""What a click does: the event handlers of one tab, and which component calls which.
+
+Handlers are thin: they read the page into an `Ask`, let models/session.py work, and show what comes back. Every error
+that a visitor can cause becomes one sentence on the page, and the picture stays as it was.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from models import checkpoints, recorded, session
+from models.method import Method, find
+from models.session import Ask, Scene, Take
+from models.checkpoints import CheckpointError
+from models.params import ParamError
+from models.subject import SubjectError, from_image, from_text
+from models.trace import TraceError
+from models.trace_json import save
+from visualizers import player, words
+from visualizers.controls import OWN, cards
+from visualizers.panel import Panel, Shown, controls, views
+
+log = logging.getLogger("tokenscope")
+MODEL = {"concurrency_id": "model", "concurrency_limit": 1}  # one run shares the cores
+QUIET = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once"}
+GENERIC = "Something went wrong on our side; please try again or choose another example."
+CLEAR = (ParamError, SubjectError, CheckpointError, TraceError)  # each says in one sentence what to change
+MIMES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf", "gif": "image/gif",
+         "json": "application/json", "html": "text/html", "py": "text/x-python"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a visitor's session remembers: what was asked and what it led to. turn: the hand-made choice is awaited."""
+
+    ask: Ask
+    takes: tuple[Take, ...]
+    turn: bool = False
+
+    @property
+    def shown(self) -> Shown:
+        return Shown(tuple(t.trace for t in self.takes), tuple(t.role for t in self.takes))
+
+
+def opening(id: str, tab: str) -> Seen:
+    """The recorded example of a method and its baseline's, or nothing recorded."""
+    method = find(id)
+    found = [("method", recorded.read(id, tab)), ("beside", recorded.read(id, tab, beside=True))]
+    takes = tuple(Take(role, trace) for role, trace in found if trace is not None)
+    return Seen(Ask(id, tab, beside=session.default_beside(method, tab, method.kind())), takes)
+
+
+class Desk:
+    """The events of one tab."""
+
+    def __init__(self, tab: str, methods: list[Method]):
+        """Builds the tab's panel in the Blocks that is being built, and wires it."""
+        first = opening(methods[0].id, tab)
+        beside = {m.id: session.comparable(m, tab, m.accepts) for m in methods}
+        self.panel = Panel(tab, methods, first.shown, checkpoints.shipped(), beside, session.to_query(first.ask),
+                           self.controls)
+        self.wire()
+
+    # ---- wiring --------------------------------------------------------------------------------------------------
+
+    def wire(self) -> None:
+        """Connects everything that does not depend on the selected method."""
+        p = self.panel
+        p.method.input(self.choose, [p.method], p.choice, **QUIET)
+        p.checkpoint.input(p.show_subjects, [p.method, p.checkpoint], [p.picker, p.text, p.photo], **QUIET)
+        p.picker.pick(None, None, p.text, js="() => ''")
+        p.text.input(None, [p.text, p.picker], p.picker, js=f"(text, value) => ({{...value, selected: '{OWN}'}})")
+        p.photo.upload(self.take_photo, [p.photo, p.method, p.checkpoint], [p.own, p.picker], **QUIET)
+        p.view.row(self.row, [p.session, p.method], [p.view, p.session], **QUIET, **MODEL)
+        p.view.pick(self.picked, [p.session], p.outcome, **QUIET, **MODEL)
+        p.wanted.change(self.open_link, [p.wanted], p.choice, **QUIET, **MODEL)
+        p.copy.click(None, [p.query], [p.link], js=COPY % p.tab)
+        for kind, button in p.downloads.items():
+            got = button.click(self.export(kind), [p.session, p.method, p.step], [p.file], js=STEP % p.tab,
+                               api_visibility="private", show_progress="minimal")
+            got.then(None, [p.file], None, js=SAVE)
+
+    def controls(self, id: str, wanted: Ask | None) -> None:
+        """Inside gr.render: the method's controls, and the events that read them."""
+        p, method = self.panel, find(id)
+        given = wanted.params if wanted is not None and wanted.method == id else {}
+        built = controls(method, given, folded=False)
+        if rest := [name for name in controls_folded(method)]:
+            with gr.Accordion("More settings", open=False):
+                built |= controls(method, given, folded=True)
+            assert set(rest) <= set(built)
+        inputs = [p.method, p.picker, p.text, p.own, p.seed, p.checkpoint, p.beside, *built.values()]
+        names = list(built)
+        started = p.run.click(self.runner(names), inputs, p.outcome, **QUIET, **MODEL)
+        turned = p.turn.click(self.turner(names), inputs, p.outcome, **QUIET, **MODEL)
+        p.cancel.click(self.cancelled, None, [p.run, p.cancel, p.turn, p.status], cancels=[started, turned], **QUIET)
+        seen_as = views(method)
+        for name in seen_as:
+            change = built[name].release if isinstance(built[name], gr.Slider) else built[name].change
+            change(self.viewer(seen_as), [p.session, p.method, *(built[n] for n in seen_as)], [p.view], **QUIET)
+
+    # ---- choosing ------------------------------------------------------------------------------------------------
+
+    def choose(self, id: str) -> dict:
+        """Another method: its words, its examples, and its recorded picture."""
+        p, seen = self.panel, opening(id, self.panel.tab)
+        found = p.show_method(id) | {p.session: seen, p.query: session.to_query(seen.ask)}
+        return found | (p.show(seen.shown) if seen.takes else {p.status: [words.node("p", "Press Run to start.")]})
+
+    def take_photo(self, path: str, id: str, checkpoint: str) -> dict:
+        """A visitor's own photo: read once, then deleted from the disk."""
+        p, method = self.panel, find(id)
+        kind = method.kind(checkpoint)
+        try:
+            data = Path(path).read_bytes()
+            own = from_image(data)
+        except SubjectError as error:
+            gr.Warning(str(error))
+            return {p.own: gr.skip()}
+        finally:
+            Path(path).unlink(missing_ok=True)
+        return {p.own: own, p.picker: cards(method.examples_for(kind), kind, own=own)}
+
+    def ask(self, names: list[str], id, picked, text, own, seed, checkpoint, beside, *values) -> Ask:
+        """The page as an Ask; raises one of the errors that `guarded` knows."""
+        method = find(id)
+        checkpoint = checkpoint if checkpoint in method.checkpoints else None
+        chosen = picked.get("selected") if isinstance(picked, Mapping) else ""
+        mine, example = None, str(chosen or "")
+        if chosen == OWN:
+            kind, example = method.kind(checkpoint), ""
+            mine = own if kind == "photo" else from_text(text, kind)
+        fit = session.comparable(method, self.panel.tab, method.kind(checkpoint))
+        return Ask(id, self.panel.tab, dict(zip(names, values)), seed if isinstance(seed, int) else 0, example, mine,
+                   checkpoint, tuple(b for b in beside or () if b in fit))
+
+    # ---- runs ----------------------------------------------------------------------------------------------------
+
+    def runner(self, names: list[str]):
+        def run(*page):
+            yield from self.guarded(lambda: self.scenes(self.ask(names, *page)))
+        return run
+
+    def guarded(self, work) -> Iterator[dict]:
+        """Busy, then whatever `work` yields, then idle again; errors become a sentence and leave the picture."""
+        p = self.panel
+        yield {p.run: gr.update(value="Running", interactive=False), p.cancel: gr.update(visible=True),
+               p.turn: gr.update(interactive=False), p.status: words.progress(0, "starting")}
+        try:
+            yield from work()
+        except CLEAR as error:
+            gr.Warning(str(error))
+        except Exception:
+            log.exception("a run failed")
+            gr.Warning(GENERIC)
+        yield self.cancelled()
+
+    def cancelled(self) -> dict:
+        p = self.panel
+        return {p.run: gr.update(value="Run", interactive=True), p.cancel: gr.update(visible=False),
+                p.turn: gr.update(interactive=True), p.status: []}
+
+    def scenes(self, ask: Ask) -> Iterator[dict]:
+        """A run as updates of the page: the picture while it grows, everything at the end."""
+        p = self.panel
+        for scene in session.pumped(session.play(ask)):
+            yield self.update(ask, scene)
+        yield {p.query: session.to_query(ask), p.score: []}
+
+    def update(self, ask: Ask, scene: Scene) -> dict:
+        p, seen = self.panel, Seen(ask, scene.takes)
+        if scene.done:
+            return p.show(seen.shown, step=None if ask.step < 0 else ask.step) | {p.session: seen}
+        return {p.view: p.value(seen.shown, loading=True), p.session: seen, p.status: self.words(scene)}
+
+    def words(self, scene: Scene) -> list:
+        left = "" if scene.left is None else f", about {max(1, round(scene.left))} s left"
+        return words.progress(scene.progress, f"{scene.progress:.0%}{left}")
+
+    def open_link(self, ask: Ask | None) -> Iterator[dict]:
+        """A copied link: the recorded picture if it is that one, else the run itself."""
+        p = self.panel
+        if ask is None:
+            return
+        seen = opening(ask.method, p.tab)
+        query = session.to_query(ask)
+        yield p.show_method(ask.method, ask.checkpoint, ask.example, ask.beside) | {
+            p.method: ask.method, p.seed: ask.seed, p.query: query}
+        if seen.takes and session.to_query(seen.ask) == query:
+            yield p.show(seen.shown, step=ask.step) | {p.session: seen}
+        else:
+            yield from self.guarded(lambda: self.scenes(ask))
+
+    # ---- your turn -----------------------------------------------------------------------------------------------
+
+    def turner(self, names: list[str]):
+        def start(*page):
+            yield from self.guarded(lambda: self.deal(replace(self.ask(names, *page), beside=())))
+        return start
+
+    def deal(self, ask: Ask) -> Iterator[dict]:
+        """Runs the method once (its score is needed anyway) and hands the empty canvas to the visitor."""
+        p, turn = self.panel, find(ask.method).turn
+        *_, scene = session.pumped(session.play(ask))
+        trace, sizes = scene.takes[0].trace, session.groups(session.job(ask))
+        free = set(session.playable(trace).tolist())
+        locked = [i for i in range(trace.canvas.size) if i not in free]
+        card = player.turn(turn.prompt, sizes, "cells" if trace.canvas.kind == "grid" else "words", locked)
+        yield {p.view: p.value(Shown((trace,)), turn=card), p.session: Seen(ask, scene.takes, turn=True), p.score: [],
+               p.sentence: [words.node("p", turn.prompt, kind="sentence")]}
+
+    def picked(self, seen: Seen | None, event: gr.EventData) -> Iterator[dict]:
+        """The visitor's choice: three runs read the same way, and a score card."""
+        if not isinstance(seen, Seen) or not seen.turn:
+            return
+        groups = getattr(event, "groups", None)
+        yield from self.guarded(lambda: self.judge(seen, groups))
+
+    def judge(self, seen: Seen, groups: Any) -> Iterator[dict]:
+        p, turn = self.panel, find(seen.ask.method).turn
+        for scene in session.pumped(session.take_turn(seen.ask, seen.takes[0], groups)):
+            now = Seen(seen.ask, scene.takes)
+            if not scene.done:
+                yield {p.view: p.value(now.shown, loading=True), p.status: self.words(scene)}
+        order = sorted(scene.takes, key=lambda t: ("visitor", "method", "random").index(t.role))
+        title = find(seen.ask.method).card.title
+        names = {"visitor": "Your choice", "method": title, "random": "At random"}
+        rows = [(names[t.role], t.trace.facts[turn.fact]) for t in order]
+        yield p.show(now.shown) | {p.session: now, p.score: words.score(rows)}
+
+    # ---- questions to a picture ----------------------------------------------------------------------------------
+
+    def viewer(self, names: list[str]):
+        """Parameters that the trace alone answers: drawn again, no model."""
+        def look(seen: Seen | None, id: str, *values):
+            seen = seen or opening(id, self.panel.tab)
+            return self.panel.value(seen.shown, view=dict(zip(names, values))) if seen.takes else gr.skip()
+        return look
+
+    def row(self, seen: Seen | None, id: str, event: gr.EventData) -> dict:
+        """One exact attention row that was not stored; a recorded picture is run once to be able to answer."""
+        p = self.panel
+        try:
+            seen = self.with_kept(seen or opening(id, p.tab))
+            side = ("left", "right", "third").index(event.side)
+            layer, head, query = (int(event._data[key]) for key in ("layer", "head", "query"))
+            weights = seen.takes[side].kept.row(layer, head, query)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError, NotImplementedError):
+            return {p.session: gr.skip()}
+        return {p.view: player.row(event.side, layer, head, query, weights), p.session: seen}
+
+    def with_kept(self, seen: Seen) -> Seen:
+        if any(take.kept is not None for take in seen.takes):
+            return seen
+        *_, scene = session.pumped(session.play(seen.ask))
+        return Seen(seen.ask, scene.takes)
+
+    # ---- taking it away ------------------------------------------------------------------------------------------
+
+    def export(self, kind: str):
+        """A download as base64 data; the page makes the file, nothing is written on this machine."""
+        def make(seen: Seen | None, id: str, step: Any) -> dict | None:
+            seen = seen or opening(id, self.panel.tab)
+            if not seen.takes:
+                gr.Warning("There is no picture yet; please run the method first.")
+                return None
+            end = {"python": "py"}.get(kind.lower(), kind.lower())
+            data = rendered(seen.shown, end, step if isinstance(step, int) else -1)
+            name = f"tokenscope-{seen.ask.method}-{self.panel.tab}.{end}"
+            return {"name": name, "mime": MIMES[end], "data": base64.b64encode(data).decode("ascii")}
+        return make
+
+
+def rendered(shown: Shown, end: str, step: int) -> bytes:
+    """The picture as a file of this kind."""
+    from visualizers.export import export, snippet
+    trace, twin = shown.traces[0], shown.traces[1] if len(shown.traces) > 1 else None
+    if end == "json":
+        return save(trace).encode("utf-8")
+    if end == "py":
+        return snippet(trace).encode("utf-8")
+    return export(trace, end, twin=twin, step=step if -1 <= step < len(trace.steps) else -1)
+
+
+def controls_folded(method: Method) -> list[str]:
+    from models.params import declaration
+    return [name for name, (spec, *_) in declaration(method.params).items() if spec.fold]
+
+
+NOW = "Number(document.querySelector('#%s-player input[type=range]')?.value ?? -1)"
+STEP = f"(seen, method) => [seen, method, {NOW}]"
+COPY = f"""async (query) => {{
+  const link = `${{location.origin}}${{location.pathname}}?${{query}}&step=${{{NOW}}}`;
+  try {{ await navigator.clipboard.writeText(link); }} catch (refused) {{ /* shown for copying by hand */ }}
+  return link; }}"""
+SAVE = """(file) => {
+  if (!file) return;
+  const bytes = Uint8Array.from(atob(file.data), (c) => c.charCodeAt(0));
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([bytes], {type: file.mime}));
+  link.download = file.name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000); }"""

@@ -1,0 +1,211 @@
+"""One tab's layout and what is shown in it: the left column of choices, the right one with the picture.
+
+`Panel` holds the components; its `show_*` functions return updates by component, so that app.py only says which event
+calls what. The selected method's controls are built by gr.render in app.py from `controls`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import gradio as gr
+
+from models.claims import read as read_claim
+from models.method import Method
+from models.params import declaration
+from models.trace import Trace
+from visualizers import draw, words
+from visualizers.controls import OWN, Picker, cards, control
+from visualizers.player import player, scene
+from visualizers.words import Words
+
+QUESTIONS = {
+    "mask": ("Mask", "What is hidden, and how hard is it?"),
+    "attend": ("Attend", "Who looks at whom?"),
+    "prune": ("Prune", "Who can leave?"),
+    "unmask": ("Unmask", "Who is filled in next?"),
+    "sample": ("Sample", "How sure is it?"),
+}
+CHARTS = 3
+KINDS = ("PNG", "SVG", "PDF", "GIF", "JSON", "HTML", "Python")
+ROLES = {"visitor": "Your choice", "random": "At random"}
+OWN_WORDS = {"text": "Or your own text", "caption": "Or your own words", "problem": "Or your own problem"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the picture shows: traces left to right with their roles, as plain data for the session."""
+
+    traces: tuple[Trace, ...]
+    roles: tuple[str, ...] = ("method",)
+
+
+class Panel:
+    """The components of one tab.
+
+    methods: those that have a picture in this tab, the first one opens; opening: its recorded traces; checkpoints:
+    cards by name; beside: id -> ids that can stand beside it; query: the link to the opening picture;
+    controls(method id, wanted): builds the method's controls whenever one of the two changes.
+    """
+
+    def __init__(self, tab: str, methods: Sequence[Method], opening: Shown, checkpoints: Mapping[str, dict],
+                 beside: Mapping[str, Sequence[str]], query: str, controls: Callable):
+        self.tab, self.cards, self.beside_ids, self.build_controls = tab, checkpoints, beside, controls
+        self.methods = {m.id: m for m in methods}
+        first = methods[0]
+        self.wanted = gr.State(None, time_to_live=3600)
+        self.session = gr.State(None, time_to_live=3600)
+        self.own = gr.State(None, time_to_live=3600)
+        with gr.Row(elem_classes="tab-body"):
+            with gr.Column(scale=1, min_width=260, elem_classes="left"):
+                self._choices(first)
+            with gr.Column(scale=3, min_width=320, elem_classes="right"):
+                self._picture(first, opening, query)
+
+    def _choices(self, first: Method) -> None:
+        gr.HTML(html_template=f"<p class='question'>{QUESTIONS[self.tab][1]}</p>", apply_default_css=False)
+        self.method = gr.Dropdown([(m.card.title, m.id) for m in self.methods.values()], value=first.id, label="Method",
+                                  filterable=False, elem_id=f"{self.tab}-method")
+        self.about = Words(words.about(first.card), elem_classes="about")
+        kind = first.kind()
+        gr.HTML(html_template="<p class='label'>Subject</p>", apply_default_css=False)
+        self.picker = Picker(cards(first.examples_for(kind), kind), elem_id=f"{self.tab}-picker")
+        self.text = gr.Textbox(label=OWN_WORDS.get(kind, "Or your own text"), lines=1, max_lines=6,
+                               visible=kind != "photo", elem_id=f"{self.tab}-text")
+        self.photo = gr.UploadButton("Your own photo", file_types=[".png", ".jpg", ".jpeg", ".webp"], type="filepath",
+                                     visible=kind == "photo", size="sm", elem_id=f"{self.tab}-photo")
+        self.checkpoint = gr.Dropdown(list(first.checkpoints), value=first.checkpoints[0], label="Checkpoint",
+                                      filterable=False, visible=len(first.checkpoints) > 1)
+        with gr.Column(elem_classes="controls"):
+            gr.render(inputs=[self.method, self.wanted], show_progress="hidden")(self.build_controls)
+        self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, elem_id=f"{self.tab}-seed",
+                              elem_classes="seed")
+        self.beside = gr.Dropdown(self._besides(first), value=self._standing(first),
+                                  multiselect=True, max_choices=2, label="Beside it", elem_id=f"{self.tab}-beside")
+        self.run = gr.Button("Run", variant="primary", elem_id=f"{self.tab}-run", elem_classes="run")
+        self.cancel = gr.Button("Cancel", visible=False, elem_id=f"{self.tab}-cancel")
+        self.status = Words([], elem_id=f"{self.tab}-status")
+        self.turn = gr.Button("Your turn", visible=self._playable(first), elem_id=f"{self.tab}-turn",
+                              elem_classes="turn", size="sm")
+
+    def _picture(self, first: Method, opening: Shown, query: str) -> None:
+        value = self.value(opening) if opening.traces else None
+        self.view = player(value, elem_id=f"{self.tab}-player")
+        self.score = Words([], elem_id=f"{self.tab}-score")
+        self.sentence = Words(self._sentence(opening), elem_id=f"{self.tab}-sentence")
+        figures = self.figures(opening)
+        with gr.Row(elem_classes="charts"):
+            self.charts = [gr.Plot(figure, visible=figure is not None, show_label=False, elem_classes="chart")
+                           for figure in figures]
+        self.strip = Words(self._strip(opening), elem_id=f"{self.tab}-strip")
+        self.claim = Words(self._claim(first), elem_id=f"{self.tab}-claim")
+        with gr.Row(elem_classes="take-away"):
+            self.downloads = {kind: gr.Button(kind, size="sm", min_width=56, elem_id=f"{self.tab}-get-{kind.lower()}",
+                                              elem_classes="get") for kind in KINDS}
+            self.copy = gr.Button("Copy link", size="sm", min_width=90, elem_id=f"{self.tab}-copy")
+        self.link = gr.Textbox("", placeholder=" ", label="Link to this view (copied)", interactive=False,
+                               elem_id=f"{self.tab}-link", elem_classes="link")
+        self.query = gr.Textbox(query, visible="hidden", elem_id=f"{self.tab}-query")
+        self.step = gr.Number(-1, precision=0, visible="hidden")
+        self.file = gr.JSON(visible="hidden")
+        Words(words.terms(self.tab))
+
+    # ---- what is shown -------------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> list:
+        """What a run changes while it goes on."""
+        return [self.view, self.session, self.run, self.cancel, self.turn, self.status]
+
+    @property
+    def outcome(self) -> list:
+        """What a finished run changes."""
+        return [*self.busy, self.score, self.sentence, *self.charts, self.strip, self.query]
+
+    @property
+    def choice(self) -> list:
+        """What another method changes."""
+        return [*self.outcome, self.method, self.about, self.picker, self.text, self.photo, self.own, self.seed,
+                self.checkpoint, self.beside, self.claim]
+
+    def show_method(self, id: str, checkpoint: str | None = None, example: str = "",
+                    beside: Sequence[str] | None = None) -> dict:
+        """Everything on the left that depends on the method."""
+        method = self.methods[id]
+        standing = self._standing(method) if beside is None else list(beside)
+        return self.show_subjects(id, checkpoint, example) | {
+            self.about: words.about(method.card), self.own: None, self.score: [], self.claim: self._claim(method),
+            self.checkpoint: gr.update(choices=list(method.checkpoints), value=checkpoint or method.checkpoints[0],
+                                       visible=len(method.checkpoints) > 1),
+            self.beside: gr.update(choices=self._besides(method), value=standing),
+            self.turn: gr.update(visible=self._playable(method)),
+        }
+
+    def show_subjects(self, id: str, checkpoint: str | None = None, example: str = "") -> dict:
+        """The examples and the place for an own subject, of the kind that the checkpoint takes."""
+        method = self.methods[id]
+        kind = method.kind(checkpoint)
+        return {self.picker: cards(method.examples_for(kind), kind, example),
+                self.text: gr.update(value="", visible=kind != "photo", label=OWN_WORDS.get(kind, OWN_WORDS["text"])),
+                self.photo: gr.update(visible=kind == "photo")}
+
+    def show(self, shown: Shown, **extra) -> dict:
+        """The picture and everything under it; extra as in `value`."""
+        figures = self.figures(shown)
+        charts = {slot: gr.update(value=f, visible=f is not None) for slot, f in zip(self.charts, figures)}
+        return {self.view: self.value(shown, **extra), self.sentence: self._sentence(shown),
+                self.strip: self._strip(shown), **charts}
+
+    def value(self, shown: Shown, view: Mapping | None = None, **extra) -> dict:
+        """The player's value: up to three drawings. view: view parameters by name; extra: turn, loading, step."""
+        drawings = [draw(trace, title=ROLES.get(role) or self._title(trace.method), **(view or {}))
+                    for trace, role in zip(shown.traces, shown.roles)]
+        return scene(*(*drawings, None, None, None)[:3], **extra)
+
+    def figures(self, shown: Shown) -> list:
+        """As many Plotly figures as there are slots; None where there is nothing to draw."""
+        if not any(chart for trace in shown.traces[:1] for chart in trace.charts if not chart.by_step):
+            return [None] * CHARTS
+        from visualizers import curves  # Plotly is read from disk only where there is a chart
+        found = curves.figures(shown.traces[0], shown.traces[1] if len(shown.traces) > 1 else None)
+        return [*found[:CHARTS], *[None] * (CHARTS - len(found))]
+
+    def _sentence(self, shown: Shown) -> list:
+        return words.watching(self._method(shown.traces[0]).card, shown.traces[0]) if shown.traces else []
+
+    def _strip(self, shown: Shown) -> list:
+        return words.strip(shown.traces[0], shown.traces[1:], self.cards) if shown.traces else []
+
+    def _claim(self, method: Method) -> list:
+        return words.claim(read_claim(method.id), method.card.seed is not None)
+
+    def _method(self, trace: Trace) -> Method:
+        return self.methods[trace.method]
+
+    def _title(self, id: str) -> str:
+        return self.methods[id].card.title if id in self.methods else id
+
+    def _besides(self, method: Method) -> list[tuple[str, str]]:
+        mark = {method.baseline: " (baseline)"}
+        return [(self._title(id) + mark.get(id, ""), id) for id in self.beside_ids.get(method.id, ())]
+
+    def _standing(self, method: Method) -> list[str]:
+        return [id for id in self.beside_ids.get(method.id, ()) if id == method.baseline]
+
+    def _playable(self, method: Method) -> bool:
+        return method.turn is not None and self.tab == method.card.tabs[0]
+
+
+def controls(method: Method, given: Mapping, folded: bool) -> dict[str, gr.components.Component]:
+    """name -> control of the method's parameters that are (not) folded, showing the given values or the defaults."""
+    return {name: control(spec, kind, given.get(name, default))
+            for name, (spec, kind, default) in declaration(method.params).items() if spec.fold == folded}
+
+
+def views(method: Method) -> list[str]:
+    """Names of the parameters that the trace alone can answer."""
+    return [name for name, (spec, *_) in declaration(method.params).items() if spec.view]
+
+
+__all__ = ["CHARTS", "KINDS", "OWN", "QUESTIONS", "Panel", "Shown", "controls", "views"]

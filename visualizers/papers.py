@@ -1,0 +1,44 @@
+"""The list of all papers: what each one is about, in which tabs it is drawn, and whether it is live yet.
+
+The facts come from assets/papers.json; the state is computed from the methods found, never written by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import gradio as gr
+
+from models.method import atlas
+from models.subject import ASSETS
+
+HERE = Path(__file__).parent
+
+
+@cache
+def facts() -> tuple[dict, ...]:
+    """{"slug", "title", "paper", "arxiv", "year", "tabs", "idea"} of every paper."""
+    return tuple(json.loads((ASSETS / "papers.json").read_text("utf-8")))
+
+
+def rows() -> list[dict]:
+    """The facts with their state: live where the atlas has a method of that id."""
+    live = atlas()
+    return [{**fact, "live": fact["slug"] in live} for fact in facts()]
+
+
+class Papers(gr.HTML):
+    """A searchable list; searching happens in the browser."""
+
+    def __init__(self, value: list[dict], **kwargs):
+        super().__init__(value, html_template="<div class='papers'></div>", apply_default_css=False,
+                         js_on_load=(HERE / "papers.js").read_text("utf-8"), **kwargs)
+
+    def get_block_name(self) -> str:
+        return "html"
+
+
+def page() -> Papers:
+    return Papers(rows(), elem_id="papers")

@@ -1,0 +1,33 @@
+// Builds page words from data: ["tag", {attributes}, ...children]. Text enters the page as text nodes only.
+const TAGS = new Set(["div", "p", "span", "b", "i", "a", "ul", "li", "dl", "dt", "dd", "table", "tbody", "thead", "tr",
+  "th", "td", "details", "summary", "h2", "h3", "small", "abbr", "meter", "output", "code", "section"]);
+const ATTRIBUTES = new Set(["class", "title", "scope", "open", "role", "aria-label", "aria-live", "colspan", "lang"]);
+const LINK = /^(https:\/\/arxiv\.org\/abs\/[\w.\/-]+$|\?tab=)/;
+const root = element.querySelector(".words");
+
+function make(node) {
+  if (!Array.isArray(node)) return document.createTextNode(String(node));
+  const [tag, attributes, ...children] = node;
+  if (!TAGS.has(tag)) return document.createTextNode("");
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (ATTRIBUTES.has(name)) made.setAttribute(name, value);
+    if (name === "href" && LINK.test(value)) {
+      made.href = value;
+      if (value.startsWith("https:")) { made.target = "_blank"; made.rel = "noopener noreferrer"; }
+    }
+    if (name === "share") made.style.setProperty("--share", `${Math.max(0, Math.min(1, Number(value) || 0)) * 100}%`);
+  }
+  made.append(...children.map(make));
+  return made;
+}
+
+function draw() {
+  // A fold that the visitor opened stays open when the words around it change.
+  const open = [...root.querySelectorAll("details")].map((fold) => fold.open);
+  root.replaceChildren(...(Array.isArray(props.value) ? props.value : []).map(make));
+  root.querySelectorAll("details").forEach((fold, i) => { if (open[i]) fold.open = true; });
+}
+
+watch("value", draw);
+draw();

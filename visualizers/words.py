@@ -1,0 +1,180 @@
+"""The words around a picture: what the method is, the honesty strip, the claim, the score, the glossary.
+
+Everything is a small tree `[tag, {attributes}, *children]`; words.js builds it with text nodes only, so no text from
+a model, a vocabulary or a visitor ever reaches a template.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import gradio as gr
+
+from models.method import Card
+from models.subject import ASSETS
+from models.trace import Fact, Trace
+
+HERE = Path(__file__).parent
+Node = list | str
+
+
+class Words(gr.HTML):
+    """A block of words; its value is a list of nodes."""
+
+    def __init__(self, value: list[Node] | None = None, **kwargs):
+        super().__init__(value or [], html_template="<div class='words'></div>", apply_default_css=False,
+                         js_on_load=(HERE / "words.js").read_text("utf-8"), **kwargs)
+
+    def get_block_name(self) -> str:
+        return "html"
+
+
+def node(tag: str, *children: Node, **attributes: object) -> Node:
+    """One element; `kind` is its class, None attributes are left out."""
+    named = {"class" if key == "kind" else key: str(v) for key, v in attributes.items() if v is not None}
+    return [tag, named, *(child for child in children if child not in (None, ""))]
+
+
+def number(value: float) -> str:
+    """Two or three significant digits, thousands separated: 0.0412, 61.2, 1,024."""
+    if value == 0 or not abs(value) < 1e15:
+        return f"{value:g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if value == int(value):
+        return str(int(value))
+    return f"{value:.3g}" if abs(value) >= 1e-3 else f"{value:.1e}"
+
+
+def amount(value: float, unit: str) -> str:
+    return f"{number(value)} {unit}".strip()
+
+
+def about(card: Card) -> list[Node]:
+    """What the method does, its paper, and folded what is left out or our own reading."""
+    link = node("a", f"Paper ({card.year})" if card.year else "Paper", href=f"https://arxiv.org/abs/{card.arxiv}")
+    found = [node("p", card.summary, " ", link if card.arxiv else None)]
+    beyond = [("Not covered here", card.not_covered), ("Our reading, not stated by the paper", card.unverified)]
+    lines = [line for title, text in beyond if text for line in (node("dt", title), node("dd", text))]
+    return found + ([node("details", node("summary", "What is left out"), node("dl", *lines))] if lines else [])
+
+
+def watching(card: Card, trace: Trace) -> list[Node]:
+    """One plain sentence on this very run, and what to watch."""
+    return [node("p", trace.sentence or card.look_at, kind="sentence"),
+            node("p", card.look_at, kind="hint") if trace.sentence and card.look_at != trace.sentence else ""]
+
+
+def strip(trace: Trace, beside: Sequence[Trace], cards: Mapping[str, dict]) -> list[Node]:
+    """The honesty strip: where this picture comes from."""
+    p, card = trace.provenance, cards.get(trace.provenance.checkpoint, {})
+    against = ", ".join(f"{_ms(t):,.0f}" for t in beside)
+    facts = [
+        (p.checkpoint, _size(card)), (p.grade, ""), (" · ".join(filter(None, (p.device, p.dtype, p.path))), ""),
+        (f"{_ms(trace):,.0f} ms", f"against {against} ms" if against else "in the model"),
+        ("", f"seed {p.seed}"), ("", f"weights {p.revision}" if p.revision else ""),
+        ("recorded" if p.recorded else "live", f"{p.recorded} on {p.device}" if p.recorded else ""),
+    ]
+    return [node("ul", *(_chip(bold, rest) for bold, rest in facts if bold or rest), kind="strip",
+                 **{"aria-label": "Where this picture comes from"})]
+
+
+def _chip(bold: str, rest: str) -> Node:
+    return node("li", node("b", bold) if bold else None, f" {rest}" if bold and rest else rest)
+
+
+def _ms(trace: Trace) -> float:
+    return trace.cost.ms or trace.provenance.seconds * 1000
+
+
+def _size(card: Mapping) -> str:
+    for key in ("parameters", "params", "n_parameters"):
+        if isinstance(card.get(key), (int, float)):
+            return f"{card[key] / 1e6:.1f} M"
+    return f"{card['bytes'] / 1e6:.1f} MB" if card.get("bytes") else ""
+
+
+ANSWERS = {"holds": "Yes, at this scale.", "mixed": "In part.", "does not hold": "Not at this scale."}
+
+
+def claim(found: Mapping | None, is_paper: bool) -> list[Node]:
+    """Does the paper's claim hold here? Verdict, what was measured with intervals, and how."""
+    if found is None:
+        text = "No measurement of its claim is stored here." if is_paper else ""
+        return [node("section", node("p", text), kind="claim")] if text else []
+    rows = [node("tr", node("td", r["name"]), node("td", _value(r), kind="figure"), node("td", _sample(r)))
+            for r in found["rows"]]
+    asks = "Does the paper's claim hold here? " if is_paper else "Was it checked? "
+    return [node("section", node("h3", asks, node("span", ANSWERS[found["verdict"]])), node("p", found["reason"]),
+                 node("p", node("b", "Paper: "), found["paper"]),
+                 node("table", node("tbody", *rows), **{"aria-label": "What was measured"}),
+                 node("details", node("summary", "How this was measured"), node("dl", *_how(found))),
+                 kind=f"claim {found['verdict'].replace(' ', '-')}")]
+
+
+def _value(row: Mapping) -> str:
+    if row.get("low") is None:
+        return amount(row["value"], row["unit"])
+    return f"{number(row['value'])} [{number(row['low'])}, {number(row['high'])}] {row['unit']}".strip()
+
+
+def _sample(row: Mapping) -> str:
+    return ", ".join(filter(None, (f"n = {row['n']:,}", row.get("expected"))))
+
+
+def _how(found: Mapping) -> list[Node]:
+    weights = ", ".join(f"{name} {hash}" for name, hash in found.get("checkpoint", {}).items())
+    stated = [("Here", "here"), ("Metric", "metric"), ("Against", "baseline"), ("Budget", "budget"),
+              ("Control", "control"), ("Command", "command")]
+    pairs = [(title, found.get(key, "")) for title, key in stated]
+    pairs += [("Brackets", "95 % bootstrap interval"), ("Weights", weights),
+              ("Measured", ", ".join(filter(None, (found.get("device"), found.get("dtype"), found.get("date"),
+                                                   f"{found.get('seconds', 0):.0f} s"))))]
+    return [part for title, text in pairs if text for part in (node("dt", title), node("dd", text))]
+
+
+def score(rows: Sequence[tuple[str, Fact]]) -> list[Node]:
+    """Your turn: the same quantity for the visitor, the method and a random choice, and who came first."""
+    values = [fact.value for _, fact in rows]
+    span = max(map(abs, values)) or 1.0
+    fact = rows[0][1]
+    best = (min if fact.better == "lower" else max)(range(len(rows)), key=lambda i: values[i])
+    lines = [node("tr", node("th", who, scope="row"),
+                  node("td", node("span", kind="bar", share=abs(f.value) / span)),
+                  node("td", amount(f.value, f.unit), kind="figure")) for who, f in rows]
+    goal = f", {fact.better} is better" if fact.better else ""
+    return [node("section", node("h3", f"{fact.title}{goal}"), node("table", node("tbody", *lines)),
+                 node("p", _verdict(rows, best, bool(fact.better))), kind="score", **{"aria-live": "polite"})]
+
+
+def _verdict(rows: Sequence[tuple[str, Fact]], best: int, ranked: bool) -> str:
+    mine, method, chance = (fact.value for _, fact in rows)
+    if not ranked:
+        return f"You reached {number(mine)}, the method {number(method)}, a random choice {number(chance)}."
+    if mine == method:
+        return "You and the method reached the same score."
+    where = ("You did better than the method and than chance.", "The method did best this time.",
+             "A random choice did best this time: try another one.")
+    return where[best]
+
+
+def progress(share: float, text: str) -> list[Node]:
+    """A bar that tells the truth, with words."""
+    return [node("div", node("span", kind="bar", share=share), node("span", text), kind="progress", role="status")]
+
+
+@cache
+def glossary() -> tuple[dict, ...]:
+    """Terms of art: {"term", "says", "tabs"}."""
+    return tuple(json.loads((ASSETS / "glossary.json").read_text("utf-8")))
+
+
+def terms(tab: str) -> list[Node]:
+    """The glossary of one tab."""
+    pairs = [(entry["term"], entry["says"]) for entry in glossary() if tab in entry["tabs"]]
+    lines = [part for term, says in sorted(pairs, key=lambda p: p[0].lower())
+             for part in (node("dt", term), node("dd", says))]
+    return [node("details", node("summary", "Words used here"), node("dl", *lines, kind="terms"), kind="glossary")]

@@ -66,8 +66,8 @@ class Method:
     params: frozen dataclass of Annotated fields. accepts: kind of subject; `kinds` names the checkpoints (or, for local
     folders, architectures) that take another kind, so ask `kind(checkpoint)`. checkpoints: the first is the default;
     companions: further checkpoints a run loads by name. run(job) yields events. baseline: id of the method beside it;
-    baseline_params(params) -> that method's parameters at the same budget. Its claim is
-    measured by models/claims/<id>.py.
+    baseline_params(params) -> that method's parameters at the same budget; baseline_budget(job) -> more of them, where
+    the budget is what this very run spends. Its claim is measured by models/claims/<id>.py.
     """
 
     card: Card
@@ -79,6 +79,7 @@ class Method:
     companions: tuple[str, ...] = ()
     baseline: str | None = None
     baseline_params: Callable[[Any], Mapping[str, Any]] = lambda params: {}
+    baseline_budget: Callable[[Job], Mapping[str, Any]] = lambda job: {}
     turn: Turn | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
 
@@ -198,10 +199,12 @@ def prepare(method: Method | str, subject: Subject | None = None, params: Mappin
 def follow(job: Job) -> Iterator[Result]:
     """Results while the run goes on, the last one `done`; closing the iterator cancels the run."""
     began, books = time.perf_counter(), {tab: _Book() for tab in job.method.card.tabs}
+    reached = 0.0
     for event in job.method.run(job):
         books[event.tab].take(event)
         if isinstance(event, Emit):
-            yield Result(_traces(job, books, began), _progress(books))
+            reached = max(reached, _progress(books))  # a record that opens late must not turn progress back
+            yield Result(_traces(job, books, began), reached)
     finished = _traces(job, books, began, final=True)
     missing = [tab for tab in job.method.card.tabs if tab not in finished]
     if missing:
@@ -222,8 +225,9 @@ def twin(job: Job) -> Job | None:
         return None
     other = find(job.method.baseline)
     checkpoint = job.bundle.name if job.bundle.name in other.checkpoints else None
-    return prepare(other, job.subject, job.method.baseline_params(job.params), checkpoint=checkpoint, seed=job.seed,
-                   device=job.bundle.device, dtype=job.bundle.dtype)
+    asked = {**job.method.baseline_params(job.params), **job.method.baseline_budget(job)}
+    return prepare(other, job.subject, asked, checkpoint=checkpoint, seed=job.seed, device=job.bundle.device,
+                   dtype=job.bundle.dtype)
 
 
 @cache

@@ -168,29 +168,40 @@ def keep(calls: Sequence, layout: Layout, sample: int = 0) -> Kept:
 
 
 def record(layout: Layout, looked: Looked, *, sentence: str = "", facts: Mapping[str, Fact] | None = None,
-           charts: Sequence[Chart] = (), costs: Sequence[Cost] = (), extra: Mapping[str, Field] | None = None,
-           steps: Sequence[Step] = ()) -> Iterator[Event]:
-    """The events of an Attend record: one step per layer, then the caller's `steps`, whose fields `extra` explains."""
-    made = [*layer_steps(layout, looked, costs), *steps]
-    yield Open("attend", layout.canvas, {**layout.fields, **(extra or {})}, len(made))
-    for step in made:
+           charts: Sequence[Chart] = (), costs: Sequence[Cost] = ()) -> Iterator[Event]:
+    """The events of an Attend record with one step per layer; `opening`, `layer_steps` and `closing` are its parts, for
+    methods that add steps of their own."""
+    yield opening(layout, len(looked.heads.layers))
+    for step in layer_steps(layout, looked, costs):
         yield Emit("attend", step)
-    yield Close("attend", sentence, (*charts, *head_charts(looked.heads, layout.unit)),
-                {**(facts or {}), **head_facts(looked.heads, layout.unit)}, looked.heads, looked.rows, looked.path,
-                looked.kept)
+    yield closing(layout, looked, sentence, facts, charts)
 
 
-def layer_steps(layout: Layout, looked: Looked, costs: Sequence[Cost] = ()) -> Iterator[Step]:
-    """One step per observed layer, with every statistic averaged over its heads."""
+def opening(layout: Layout, total: int, extra: Mapping[str, Field] | None = None) -> Open:
+    """`extra` explains the fields of the caller's own steps."""
+    return Open("attend", layout.canvas, {**layout.fields, **(extra or {})}, total)
+
+
+def closing(layout: Layout, looked: Looked, sentence: str, facts: Mapping[str, Fact] | None = None,
+            charts: Sequence[Chart] = ()) -> Close:
+    """The caller's facts and charts come first, the heads' own follow."""
+    return Close("attend", sentence, (*charts, *head_charts(looked.heads, layout.unit)),
+                 {**(facts or {}), **head_facts(looked.heads, layout.unit)}, looked.heads, looked.rows, looked.path,
+                 looked.kept)
+
+
+def layer_steps(layout: Layout, looked: Looked, costs: Sequence[Cost] = (),
+                state: np.ndarray | None = None) -> Iterator[Step]:
+    """One step per observed layer, with every statistic averaged over its heads. state [N]: visible by default."""
     heads = looked.heads
+    state = states(*["visible"] * layout.canvas.size) if state is None else state
     for place, layer in enumerate(heads.layers):
         fields = {name: getattr(heads, name)[place].astype(np.float32).mean(0)
                   for name in ("entropy", "peak", "span", "received")}  # each [N]
         if layout.outside:
             fields["outside"] = looked.outside[place].mean(0)
         name = heads.names[place] if heads.names else f"layer {layer + 1}"
-        yield Step(name, states(*["visible"] * layout.canvas.size), "layer", fields=fields,
-                   cost=costs[place] if costs else Cost())
+        yield Step(name, state, "layer", fields=fields, cost=costs[place] if costs else Cost())
 
 
 def head_charts(heads: Heads, unit: str) -> tuple[Chart, Chart]:

@@ -1,0 +1,160 @@
+"""The attention lens: who looks at whom in any shipped transformer, with attribution beside it. The tab's baseline.
+
+Entropy, peak, reach and received attention of every query, layer and head; exact rows of any query on demand, without
+ever making the N x N map of a long text. For a short text, Captum says what the prediction at the query depends on.
+Attention is not attribution (arXiv 1902.10186 and its reply 1908.04626): the record gives their rank correlation.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+
+import kernels
+from models.attend import loop
+from models.attend.attribution import MOST, Attribution, attribute
+from models.attend.sights import Sight, sight
+from models.instrument import observe
+from models.mask.mae import EXAMPLES as PHOTOS
+from models.method import Card, Emit, Job, Method
+from models.params import Flag, Span
+from models.ranks import spearman
+from models.subject import Example
+from models.trace import Chart, Cost, Distribution, Fact, Field, Step
+
+FIELDS = {"attention": Field("Attention of the query, mean over layers and heads", "probability", 0.0),
+          "gradients": Field("Integrated gradients of the prediction", "nats", diverging=True),
+          "ablation": Field("Log-probability lost when this token is blanked", "nats", diverging=True)}
+
+
+@dataclass(frozen=True)
+class Params:
+    query: Annotated[int, Span(-1, 2047, 1, "Query token", "Whose attention is shown and explained, counted from 0; "
+                               "-1 is the last token of a text, the middle of a picture.")] = -1
+    attribution: Annotated[bool, Flag("Attribution beside attention", f"For up to {MOST} tokens behind the query: "
+                                      "integrated gradients and ablation (Captum).")] = True
+    steps: Annotated[int, Span(8, 64, 8, "Points of the integral", "More points make the convergence delta smaller.",
+                               fold=True)] = 16
+
+
+def run(job: Job):
+    """Observe one pass; read every head; for a short text, attribute the prediction at the query."""
+    seen = sight(job)
+    began = time.perf_counter()
+    with torch.no_grad(), observe(seen.observed, want={"stats", "qk"}) as calls:
+        seen.forward()
+    looked = loop.look(calls, seen.layout, seen.query)
+    ms = (time.perf_counter() - began) * 1000
+    wanted = job.params.attribution and seen.ids is not None and seen.ids.shape[1] <= MOST
+    yield loop.opening(seen.layout, len(looked.heads.layers) + wanted, FIELDS)
+    for step in loop.layer_steps(seen.layout, looked, costs(seen, calls, ms), seen.state):
+        yield Emit("attend", step)
+    found = attribute(seen, job.params.steps) if wanted else None
+    if found is None:
+        yield loop.closing(seen.layout, looked, without(seen, looked))
+        return
+    rows = query_rows(seen, looked)  # [L, H, S]
+    yield from explain(seen, found, rows)
+    facts = agreement(found, rows)
+    yield loop.closing(seen.layout, looked, say(seen, found, facts), facts, (heads_chart(found, rows),))
+
+
+def query_rows(seen: Sight, looked: loop.Looked) -> np.ndarray:
+    """The query's exact attention [L, H, S] to the tokens that can be attributed."""
+    layers, heads, _ = looked.heads.entropy.shape
+    return np.array([[looked.kept.row(layer, head, seen.query)[: seen.ids.shape[1]] for head in range(heads)]
+                     for layer in range(layers)])
+
+
+def explain(seen: Sight, found: Attribution, rows: np.ndarray):
+    """One more step: the prediction at the query, and three answers to what it came from."""
+    with torch.no_grad():
+        stats = kernels.vocab_stats(seen.predict(seen.ids), top_k=8)
+    top = stats.top_ids[0].tolist()
+    guess = Distribution(np.array([seen.query]), stats.top_ids.cpu().numpy(), stats.top_logp.exp().cpu().numpy(),
+                         stats.entropy.cpu().numpy(), chosen=np.array([found.target]))
+    fields = {name: padded(values, seen.layout.canvas.size) for name, values in
+              (("attention", rows.mean((0, 1))), ("gradients", found.gradients), ("ablation", found.ablation))}
+    count = seen.ids.shape[1]
+    yield Emit("attend", Step("attribution beside attention", seen.state, fields=fields, distributions={"next": guess},
+                              cost=Cost(calls=2 + count), note="Three answers to one question; compare their maps."),
+               {token: seen.name(token) for token in top})
+
+
+def agreement(found: Attribution, rows: np.ndarray) -> dict[str, Fact]:
+    """Rank correlations of the mean attention row with both attributions (their sizes, not their signs)."""
+    mean = rows.mean((0, 1))
+    pairs = {"rho_gradients": ("Attention and integrated gradients", mean, np.abs(found.gradients)),
+             "rho_ablation": ("Attention and ablation", mean, np.abs(found.ablation)),
+             "rho_between": ("Integrated gradients and ablation", np.abs(found.gradients), np.abs(found.ablation))}
+    facts = {name: Fact(title, spearman(a, b), "rank correlation") for name, (title, a, b) in pairs.items()}
+    return facts | {"delta": Fact("Convergence delta of the integral", found.delta, "nats")}
+
+
+def heads_chart(found: Attribution, rows: np.ndarray) -> Chart:
+    values = np.array([[spearman(row, np.abs(found.ablation)) for row in layer] for layer in rows])
+    return Chart("matrix", "Which heads agree with ablation at this query", "head", "layer",
+                 {"rank correlation": values}, tuple(f"head {head + 1}" for head in range(rows.shape[1])),
+                 tuple(f"layer {layer + 1}" for layer in range(rows.shape[0])),
+                 caption="1: the head looks most at the tokens that the prediction needs most. 0: no relation.")
+
+
+def say(seen: Sight, found: Attribution, facts: dict[str, Fact]) -> str:
+    return (f"Attention is not attribution: over the {seen.ids.shape[1]} tokens behind this prediction, mean attention "
+            f"and integrated gradients agree with rank correlation {facts['rho_gradients'].value:.2f}, attention and "
+            f"ablation with {facts['rho_ablation'].value:.2f}, the two attributions with "
+            f"{facts['rho_between'].value:.2f}.")
+
+
+def without(seen: Sight, looked: loop.Looked) -> str:
+    """The sentence for pictures and long texts."""
+    entropy = looked.heads.entropy.astype(np.float32).mean((1, 2))
+    span = looked.heads.span.astype(np.float32).mean((1, 2))
+    most, least = int(entropy.argmax()), int(entropy.argmin())
+    return (f"Of {seen.layout.canvas.size:,} tokens, layer {least + 1} looks most sharply (entropy "
+            f"{entropy[least]:.2f} nats, reach {span[least]:.1f} {seen.layout.unit}) and layer {most + 1} most broadly "
+            f"({entropy[most]:.2f} nats, {span[most]:.1f}); attention says where a token looks, "
+            "not what the prediction needs.")
+
+
+def costs(seen: Sight, calls, ms: float) -> list[Cost]:
+    """Rows and multiply-adds per layer: every weight matrix of its block, and scores and mixing over all keys."""
+    found = []
+    for call in calls:
+        block = seen.observed.get_submodule(call.name.rpartition(".")[0])
+        matrices = sum(weight.numel() for weight in block.parameters() if weight.dim() == 2)
+        queries, keys = call.q.shape[2], call.k.shape[2]
+        mixing = 2 * queries * keys * call.q.shape[1] * call.q.shape[3]
+        found.append(Cost(1 if not found else 0, queries, queries * matrices + mixing, 0, ms / len(calls)))
+    return found
+
+
+def padded(values: np.ndarray, count: int) -> np.ndarray:
+    """Numbers [S] as a field [N], NaN where nothing was attributed."""
+    field = np.full(count, np.nan, np.float32)
+    field[: len(values)] = values
+    return field
+
+
+METHOD = Method(
+    card=Card(
+        id="attention", title="Attention lens", tabs=("attend",), seed=None,
+        summary="Every layer and head of a transformer: how sharply, how far and at whom each token looks, with the "
+                "tokens that the prediction really depends on beside it.",
+        look_at="Point at a token: the picture shows its attention. Then compare the last step's three maps.",
+        not_covered="Cross-attention; attribution for pictures, and for queries with more than 64 tokens behind."),
+    params=Params, accepts="text",
+    checkpoints=("text-ar-1", "text-mdm-1", "text-ar-retrieval-1", "text-ar-1k-1", "algo-arithmetic-1", "photo-mae-1",
+                 "photo-hpm-1", "scene-mgm-1"),
+    companions=("scene-vq-1",), run=run,
+    kinds={"photo-mae-1": "photo", "photo-hpm-1": "photo", "scene-mgm-1": "caption", "algo-arithmetic-1": "problem",
+           "ViTMAEForPreTraining": "photo", "HpmForPreTraining": "photo"},
+    examples=(
+        Example("tea", "A table under a tree", "attend-tea.txt"),
+        Example("party", "A mad tea party", "attend-party.txt"),
+        Example("garden", "A garden of live flowers (over 1,024 tokens)", "attend-garden.txt"),
+        *(Example(e.id, e.title, e.source, "photo") for e in PHOTOS),
+        Example("scene", "Three objects", "red circle, blue square, green ring", "caption"),
+        Example("sum", "A sum in words", "start 6, plus 7, times 3. 6 plus 7 is 13, 13 times 3 is", "problem")))

@@ -1,0 +1,159 @@
+"""How each kind of checkpoint is looked at: its tokens on a canvas, the call to observe, and what it predicts.
+
+A Sight is made by `sight(job)` from the class of the model: a causal text model, a masked text model, a photo encoder
+or a masked scene model. Letters: N canvas tokens, S tokens of the sequence, V vocabulary.
+
+Not covered: encoder-decoder models, and networks that do not ask transformers for their attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.attend.loop import Layout, grid_layout, text_layout
+from models.backbones.text import encode, pieces
+from models.method import Job
+from models.subject import SubjectError
+from models.trace import states
+
+MOST = 2048  # tokens of a text
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """layout: the canvas; query: the asked token; observed: the module to observe; forward(): one pass over the
+    subject; state [N] codes.
+
+    Texts can also be asked what they predict at the query, and why: ids [1, S]; predict(ids [B, S]) -> log-probability
+    [B, V]; embedding: the input layer; blank: the id that stands for "no token"; name(id): how a token reads.
+    """
+
+    layout: Layout
+    query: int
+    observed: nn.Module
+    forward: Callable[[], object]
+    state: np.ndarray
+    ids: Tensor | None = None
+    predict: Callable[[Tensor], Tensor] | None = None
+    embedding: nn.Module | None = None
+    blank: int = 0
+    name: Callable[[int], str] = str
+
+
+def sight(job: Job) -> Sight:
+    """The way to look at this job's model; SubjectError when the lens does not know its kind."""
+    makers = {"LlamaForCausalLM": causal_text, "GPT2LMHeadModel": causal_text, "BertForMaskedLM": masked_text,
+              "ViTMAEForPreTraining": photo_patches, "HpmForPreTraining": photo_patches}
+    kind = type(job.model).__name__
+    if kind == "MaskedTransformer":
+        return (masked_text if job.model.positions == "1d" else scene_codes)(job)
+    if kind not in makers:
+        raise SubjectError(f"The attention lens does not know a {kind} yet; choose one of {', '.join(sorted(makers))}.")
+    return makers[kind](job)
+
+
+def asked(query: int, count: int) -> int:
+    """The asked token: -1 is the last one; SubjectError when there is no such token."""
+    if not -count <= query < count:
+        raise SubjectError(f"There is no token {query}; this subject has tokens 0 to {count - 1}.")
+    return query % count
+
+
+def causal_text(job: Job) -> Sight:
+    """A text read from left to right: the query predicts the token after it, from itself and what stands before it."""
+    model, ids = job.model, _ids(job)
+    query = asked(job.params.query, ids.shape[1])
+
+    def predict(tokens: Tensor) -> Tensor:
+        states = model.base_model(tokens[:, : query + 1], use_cache=False).last_hidden_state
+        return model.get_output_embeddings()(states[:, query]).log_softmax(-1)
+
+    return Sight(_text(job, ids), query, model, lambda: model.base_model(ids, use_cache=False),
+                 _marked(ids.shape[1], query), ids[:, : query + 1], predict, model.get_input_embeddings(),
+                 _token(job.tokenizer, "pad_token_id", "eos_token_id"), _name(job))
+
+
+def masked_text(job: Job) -> Sight:
+    """A text read from both sides: the query is masked, so that the model has to predict it from all others."""
+    model, ids = job.model, _ids(job)
+    query, mask = asked(job.params.query, ids.shape[1]), _token(job.tokenizer, "mask_token_id")
+    layout = _text(job, ids)  # the canvas keeps the word that the model does not see
+    ids[0, query] = mask
+
+    def predict(tokens: Tensor) -> Tensor:
+        out = model(tokens)
+        return getattr(out, "logits", out)[:, query].log_softmax(-1)
+
+    embedding = getattr(model, "embed_tokens", None) or model.get_input_embeddings()
+    return Sight(layout, query, model, lambda: model(ids), _marked(ids.shape[1], query, "masked"), ids, predict,
+                 embedding, mask, _name(job))
+
+
+def photo_patches(job: Job) -> Sight:
+    """A whole photo, nothing hidden; -1 asks the patch in the middle."""
+    from models.mask.photos import encode as encode_photo
+    from models.mask.photos import photo
+    view = photo(job.subject.image, job.model)
+    layout = grid_layout(view.grid, view.shown, first=1, outside="[CLS]")
+    query = _middle(view.grid) if job.params.query == -1 else asked(job.params.query, view.count)
+    everything = torch.zeros(1, view.count)
+    return Sight(layout, query, job.model.vit, lambda: encode_photo(job.model, view.pixels, everything, 0),
+                 _marked(view.count, query))
+
+
+def scene_codes(job: Job) -> Sight:
+    """A drawn scene under its caption, half of its codes masked; places and mask come from the seed."""
+    from models.unmask.boards import picture, scene_board
+    model, painter = job.model, job.companion("scene-vq-1").model
+    board = scene_board(model, painter, job.subject.text)
+    ids = _drawn(job, painter).to(board.ids.device)
+    count, shape = ids.shape[1], model.grid
+    hidden = torch.rand(1, count, generator=job.generator()).to(ids.device) < 0.5
+    ids = ids.masked_fill(hidden, model.mask_token_id)
+    layout = grid_layout(shape, picture(painter, ids, model.mask_token_id, shape), model.cond_length, "the caption")
+    query = _middle(shape) if job.params.query == -1 else asked(job.params.query, count)
+    state = states(*["masked" if one else "visible" for one in hidden[0].tolist()])
+    return Sight(layout, query, model, lambda: model(ids, board.cond), _marked(count, query, state=state))
+
+
+def _drawn(job: Job, painter) -> Tensor:
+    """Codes [1, N] of a scene as the caption asks for it, at places drawn from the seed."""
+    from models.worlds import scenes
+    things = scenes.read_caption(job.subject.text)
+    cells = torch.randperm(scenes.SIDE**2, generator=job.generator(1))[: len(things)].tolist()
+    drawing = scenes.draw([scenes.Thing(thing.colour, thing.shape, cell) for thing, cell in zip(things, cells)])
+    pixels = torch.from_numpy(drawing).permute(2, 0, 1)[None].float() / 255
+    return painter.encode(pixels.to(painter.basis.device)).flatten(1)
+
+
+def _ids(job: Job) -> Tensor:
+    room = min(MOST, getattr(job.model.config, "max_position_embeddings", MOST))
+    return torch.tensor([encode(job.tokenizer, job.subject.text, room)], device=job.device)
+
+
+def _text(job: Job, ids: Tensor) -> Layout:
+    return text_layout(pieces(job.tokenizer, ids[0].tolist()))
+
+
+def _name(job: Job) -> Callable[[int], str]:
+    return lambda token: pieces(job.tokenizer, [token])[0]
+
+
+def _token(tokenizer, *names: str) -> int:
+    """The first of these special ids that the tokenizer has, else 0."""
+    return next((found for name in names if (found := getattr(tokenizer, name, None)) is not None), 0)
+
+
+def _middle(grid: tuple[int, int]) -> int:
+    return grid[0] // 2 * grid[1] + grid[1] // 2
+
+
+def _marked(count: int, query: int, name: str = "new", state: np.ndarray | None = None) -> np.ndarray:
+    state = states(*["visible"] * count) if state is None else state
+    state[query] = states(name)[0]
+    return state

@@ -5,7 +5,7 @@ at the end. The loop owns the page, the dice, the fork of the source for trials,
 method and no vocabulary: a source may sample tokens (models/sample/stream.py) or bytes (models/sample/byte_level.py).
 
 A source has: prompt, end, start() -> (name -> logits [P, V] at the last P prompt units, name -> number [P]), meter,
-texts(ids), logits [B, V] of the next unit, push(ids), fork(n), select(rows).
+texts(ids). It, and every fork of it, has: logits [B, V] of the next unit, push(ids), fork(n), select(rows).
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from models.trace import Cost, Field
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """What a decision sees: logits [P, V] before and after the warpers, at the P units from `position` on."""
+    """Logits [P, V] before and after the warpers at P units: one where a decision is made, more along a trial."""
 
-    position: int
     logits: Tensor
     warped: Tensor
 
@@ -67,15 +66,36 @@ class Trial:
         return math.exp(-sum(self.logp) / len(self.logp))
 
 
+@dataclass(frozen=True)
+class Ends:
+    """What ends a trial: the unit that ends a text, the stop units, or its length."""
+
+    end: int | None
+    stops: frozenset[int]
+    longest: int
+
+    def reason(self, ids: list[int]) -> str:
+        """Why a trial is over, or "" while it runs."""
+        if ids[-1] == self.end:
+            return "the end of the text"
+        if ids[-1] in self.stops:
+            return "punctuation"
+        return "the length limit" if len(ids) >= self.longest else ""
+
+
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """One turn of the loop: what it saw, all trials, which was kept, and what the step cost."""
+    """One turn of the loop: the index of its step, all trials, which was kept, and what it cost."""
 
-    moment: Moment
+    step: int
     trials: tuple[Trial, ...]
     kept: int
-    step: int
     cost: Cost
+
+    @cached_property
+    def moment(self) -> Moment:
+        """What was seen before anything was drawn: every trial saw it first."""
+        return Moment(self.trial.logits[0][None], self.trial.warped[0][None])
 
     @property
     def trial(self) -> Trial:
@@ -153,13 +173,14 @@ def decode(job: Job, source, policy: Policy) -> Iterator[Event]:
     shown, values = source.start()
     total = policy.length + 1 if policy.trials is once else 0
     page = Page(source.texts(source.prompt), source.prompt, policy.length, {**FIELDS, **policy.fields}, total)
-    journal, dice, at = Journal(job, page), job.generator(), 1
+    journal, dice, live = Journal(job, page), job.generator(), source
     yield page.open()
     yield read(source, page, shown, values)
+    at = 1
     while page.room and not (journal.decisions and journal.ids[-1] == source.end):
-        decision, source = decide(source, policy, journal, dice, at)
-        journal.decisions.append(decision)
-        for event in written(source, policy, page, decision):
+        trials, kept, live = decide(live, source.end, policy, journal, dice)
+        journal.decisions.append(Decision(at, trials, kept, source.meter.lap()))
+        for event in written(source.texts, policy, page, journal.decisions[-1]):
             yield page.open()
             yield event
             at += 1
@@ -178,30 +199,32 @@ def read(source, page: Page, shown: Mapping[str, Tensor], values: Mapping[str, l
     return page.step("prompt", found, source.texts, cost=source.meter.lap(), note=f"{page.start} units of prompt")
 
 
-def decide(source, policy: Policy, journal: Journal, dice: torch.Generator, step: int) -> tuple[Decision, object]:
-    """One decision, and the source where the kept continuation left it."""
-    moment = Moment(journal.page.count, source.logits, kernels.warp(source.logits, policy.sampler))
-    forced = chosen_by_hand(journal, moment)
+def decide(live, end: int | None, policy: Policy, journal: Journal, dice: torch.Generator):
+    """One decision: the trials, which of them is kept, and the source where that one left it."""
+    page = journal.page
+    moment = Moment(live.logits, kernels.warp(live.logits, policy.sampler))
+    forced = chosen_by_hand(journal, live.logits.shape[-1])
     count = 1 if forced is not None else policy.trials(moment)
-    longest = min(policy.longest, journal.page.room) if count > 1 else 1
-    trials, kept, source = roll_out(source.fork(count) if count > 1 else source, policy, dice, longest, forced)
+    over = Ends(end, policy.stops, min(policy.longest, page.room) if count > 1 else 1)
+    trials, kept, live = roll_out(live.fork(count) if count > 1 else live, policy.sampler, over, dice, forced)
     last = trials[kept].ids[-1]
-    if len(trials[kept].ids) < journal.page.room and last != source.end:
-        source.push([last])
-    return Decision(moment, tuple(trials), kept, step, source.meter.lap()), source
+    if len(trials[kept].ids) < page.room and last != end:
+        live.push([last])
+    return tuple(trials), kept, live
 
 
-def roll_out(live, policy: Policy, dice: torch.Generator, longest: int, forced: int | None = None):
+def roll_out(live, sampler: Sampler, over: Ends, dice: torch.Generator, forced: int | None = None):
     """Continues every text of `live` until it stops: trials, the least perplexing one, its source before its last unit.
 
-    All running trials share one model call per unit; a finished one leaves the batch.
+    All running trials share one model call per unit; a finished one leaves the batch. `live` must be the caller's to
+    give away: pass a fork.
     """
     trials = [Trial() for _ in live.logits]
     running, kept = list(range(len(trials))), None
     while True:
-        extend([trials[k] for k in running], live.logits, policy.sampler, dice, forced)
+        extend([trials[k] for k in running], live.logits, sampler, dice, forced)
         for k in running:
-            trials[k].stop = reason(trials[k], policy.stops, live.end, longest)
+            trials[k].stop = over.reason(trials[k].ids)
         for row, k in enumerate(running):
             if trials[k].stop and (kept is None or trials[k].perplexity < trials[kept[0]].perplexity):
                 kept = k, live.select([row]) if len(running) > 1 else live
@@ -225,41 +248,32 @@ def extend(trials: list[Trial], logits: Tensor, sampler: Sampler, dice, forced: 
         trials[row].warped.append(warped[row])
 
 
-def reason(trial: Trial, stops: frozenset[int], end: int | None, longest: int) -> str:
-    """Why a trial is over, or "" while it runs."""
-    if trial.ids[-1] == end:
-        return "the end of the text"
-    if trial.ids[-1] in stops:
-        return "punctuation"
-    return "the length limit" if len(trial.ids) >= longest else ""
-
-
-def written(source, policy: Policy, page: Page, decision: Decision) -> Iterator[Emit]:
+def written(texts, policy: Policy, page: Page, decision: Decision) -> Iterator[Emit]:
     """The steps of a decision, while its kept units are written on the page."""
     page.settle()
     if len(decision.trials) == 1:
         shown, values = views(policy, page, decision.trial)
-        page.write(decision.trial.ids, source.texts(decision.trial.ids), values)
-        yield page.step(f"{page.count - page.start}", shown, source.texts, cost=decision.cost)
+        page.write(decision.trial.ids, texts(decision.trial.ids), values)
+        yield page.step(f"{page.count - page.start}", shown, texts, cost=decision.cost)
         return
     shown = {name: describe(rows, [page.count]) for name, rows in policy.shown(decision.moment).items()}
     note = f"entropy {decision.moment.warped_entropy:.2f} nats after the warpers: {len(decision.trials)} trials"
-    yield page.step("branch", shown, source.texts, level="branch", cost=decision.cost, note=note)
+    yield page.step("branch", shown, texts, level="branch", cost=decision.cost, note=note)
     others = [k for k in range(len(decision.trials)) if k != decision.kept]
     for k in (*others, decision.kept):  # the kept one last, so that the page goes on from it
         trial, state = decision.trials[k], "accepted" if k == decision.kept else "refused"
         shown, values = views(policy, page, trial)
         on = page.tried(trial.ids, values, state)
         if k == decision.kept:
-            page.write(trial.ids, source.texts(trial.ids), values)
-        yield on.step(f"trial {k + 1} of {len(decision.trials)}, {state}", shown, source.texts, level="trial",
+            page.write(trial.ids, texts(trial.ids), values)
+        yield on.step(f"trial {k + 1} of {len(decision.trials)}, {state}", shown, texts, level="trial",
                       parent=decision.step, note=f"perplexity {trial.perplexity:.2f}, {len(trial.ids)} long, "
                                                  f"stopped by {trial.stop}")
 
 
 def views(policy: Policy, page: Page, trial: Trial):
     """Distributions and numbers at the units of a trial, to be drawn where the page ends."""
-    moment = Moment(page.count, torch.stack(trial.logits), torch.stack(trial.warped))
+    moment = Moment(torch.stack(trial.logits), torch.stack(trial.warped))
     where = range(page.count, page.count + len(trial.ids))
     shown = {name: describe(rows, where, trial.ids, keep=policy.keep_logits and i == 0)
              for i, (name, rows) in enumerate(policy.shown(moment).items())}
@@ -267,12 +281,12 @@ def views(policy: Policy, page: Page, trial: Trial):
     return shown, {"entropy": entropy, "probability": [math.exp(p) for p in trial.logp], **policy.measure(moment)}
 
 
-def chosen_by_hand(journal: Journal, moment: Moment) -> int | None:
+def chosen_by_hand(journal: Journal, size: int) -> int | None:
     """Your turn: the visitor's next unit at this decision, or None where the policy goes on."""
     choice, at = journal.job.choice or (), len(journal.decisions)
     if at >= len(choice):
         return None
     unit = choice[at][0] if len(choice[at]) == 1 else -1
-    if not 0 <= unit < moment.logits.shape[-1]:
-        raise ParamError(f"choice {at + 1} must be one unit of the vocabulary, 0 to {moment.logits.shape[-1] - 1}")
+    if not 0 <= unit < size:
+        raise ParamError(f"choice {at + 1} must be one unit of the vocabulary, 0 to {size - 1}")
     return unit

@@ -40,7 +40,7 @@ def run(job: Job) -> Iterator[Event]:
     """Draws `length` tokens, or `tries` texts of that length from one branch point."""
     from models.sample.stream import Reader
     p = job.params
-    source = Reader(job.bundle, job.subject.text, p.length)
+    source = Reader(job.bundle, job.subject, p.length)
     several = p.tries > 1
     return decode(job, source, Policy(
         sampler=Sampler(p.temperature, p.top_k, p.top_p, p.min_p), length=p.length, close=close,
@@ -71,5 +71,5 @@ METHOD = Method(
         Example("garden", "The key to the garden", "sample-garden.txt"),
         Example("mill", "The miller's cat", "sample-mill.txt"),
         Example("rabbit-hole", "Alice, 1,100 tokens in", "sample-rabbit-hole.txt"),
-        Example("four-steps", "A sum in four steps", "start 6, plus 7, times 3, minus 5, plus 12.", "problem"),
+        Example("four-steps", "A sum in four steps", "start 9, times 8, minus 50, minus 7, plus 5.", "problem"),
     ))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from models.backbones.text import encode, pieces
-from models.subject import SubjectError
+from models.subject import Subject, SubjectError
 from models.trace import Cost
 
 
@@ -97,13 +97,18 @@ class Stream:
 
 
 class Reader(Stream):
-    """A stream over a visitor's text: what the loop needs to draw it (pieces, ids, where it ends)."""
+    """A stream over a visitor's text: what the loop needs to draw it (pieces, ids, where it ends).
 
-    def __init__(self, bundle, text: str, room: int):
+    A problem is a whole text, so it starts with the token that the training texts start with; other texts may be torn
+    out of a book and do not. room: how many tokens will be written behind it.
+    """
+
+    def __init__(self, bundle, subject: Subject, room: int):
         super().__init__(bundle.model)
         self.tokenizer = bundle.tokenizer
-        self.prompt = encode(self.tokenizer, text, context(bundle.model) - room)
-        if self.tokenizer.unk_token_id in self.prompt:
+        first = [self.tokenizer.bos_token_id] if subject.kind == "problem" and self.tokenizer.bos_token else []
+        self.prompt = first + encode(self.tokenizer, subject.text, context(bundle.model) - room - len(first))
+        if self.tokenizer.unk_token and self.tokenizer.unk_token_id in self.prompt:
             raise SubjectError(f"The checkpoint {bundle.name[:60]} does not know some of these words; "
                                "please use one of its examples as a pattern.")
 
@@ -123,7 +128,7 @@ class Reader(Stream):
     def texts(self, ids: Sequence[int]) -> list[str]:
         """The piece of each token; a word-level vocabulary gets the space that its decoder would write."""
         found = pieces(self.tokenizer, ids)
-        return [piece if self._spaced or piece in ".,:;?!\n" else " " + piece for piece in found]
+        return [piece if self._spaced or piece.startswith((*".,:;?!\n", "<|")) else " " + piece for piece in found]
 
     @cached_property
     def _spaced(self) -> bool:

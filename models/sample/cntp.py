@@ -1,0 +1,159 @@
+"""Cautious next token prediction: draw while the model is sure, try several continuations where it is not (2507.03038).
+
+At a token, N trials are rolled out to the next punctuation mark, N growing with the entropy of the next-token
+distribution; the trial that the model itself finds least perplexing is kept, with its cache. Everything is measured
+after the warpers, as the reference does (the paper's text does not insist: the entropy can be taken before them).
+Perplexity is a mean, so short trials are favoured: that is the method, and the second chart shows it.
+Our own: trials are batched, and one that finds no punctuation mark ends after `longest` tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from kernels import Sampler
+from models.method import Card, Close, Event, Job, Method, follow
+from models.params import Choice, Flag, ParamError, Span, Words
+from models.sample.loop import Journal, Moment, Policy, decode
+from models.sample.report import entropy_curve, facts
+from models.sample.stream import Reader
+from models.subject import Example
+from models.trace import Chart, Fact
+
+N_MIN = 1
+MOST_TRIES = 20  # what the baseline may draw
+
+
+@dataclass(frozen=True)
+class Params:
+    policy: Annotated[str, Choice(
+        ("cntp", "constant", "reversed", "plain", "greedy"), "Trials", "How the number of trials follows from the "
+        "entropy; the last four are what the paper's rule is compared with.",
+        titles=("more when unsure (the method)", "always the most", "fewer when unsure", "one", "one, most probable"))
+    ] = "cntp"
+    trials: Annotated[int, Span(1, 20, 1, "Most trials", "N_max of the paper.")] = 10
+    h_max: Annotated[float, Span(0.2, 8.0, 0.05, "Unsure from", "Entropy at which the most trials are made.",
+                                 unit="nats")] = 1.5
+    temperature: Annotated[float, Span(0.1, 2.0, 0.05, "Temperature")] = 0.8
+    length: Annotated[int, Span(4, 120, 1, "Length", "The text may end earlier by itself.", unit="tokens")] = 48
+    top_p: Annotated[float, Span(0.1, 1.0, 0.05, "Top-p", fold=True)] = 0.95
+    h_min: Annotated[float, Span(0.0, 6.0, 0.01, "Sure up to", "Entropy below which one token is drawn.", unit="nats",
+                                 fold=True)] = 0.01
+    warped: Annotated[bool, Flag("Entropy after the warpers", "Off: entropy of the model's own distribution. Trials "
+                                 "are always judged after the warpers.", fold=True)] = True
+    stops: Annotated[str, Words("Trials end at", 40, "Punctuation marks; \\n is a line break.", fold=True)
+                     ] = ".,?!:;)]}\\n"
+    longest: Annotated[int, Span(2, 64, 1, "Longest trial", "A trial without punctuation ends here.", unit="tokens",
+                                 fold=True)] = 24
+
+
+def count_of(p: Params) -> Callable[[Moment], int]:
+    """The rule N(entropy) of a policy; N_max - N + N_min reverses it (the reference's second ablation)."""
+    if p.policy in ("plain", "greedy"):
+        return lambda moment: 1
+    if p.policy == "constant":
+        return lambda moment: p.trials
+
+    def count(moment: Moment) -> int:
+        entropy = moment.warped_entropy if p.warped else moment.entropy
+        n = trials_for(entropy, p.h_min, p.h_max, p.trials)
+        return p.trials - n + N_MIN if p.policy == "reversed" else n
+    return count
+
+
+def trials_for(entropy: float, h_min: float, h_max: float, n_max: int) -> int:
+    """N = int(N_min + (N_max - N_min) r), r = clip((H - H_min) / (H_max - H_min), 0, 1); int truncates."""
+    ratio = min(1.0, max(0.0, (entropy - h_min) / (h_max - h_min)))
+    return int(N_MIN + (n_max - N_MIN) * ratio)
+
+
+def stop_tokens(tokenizer, marks: str) -> frozenset[int]:
+    """The first token of each punctuation mark, as the reference takes it; marks the vocabulary lacks are left out."""
+    found = (tokenizer(mark, add_special_tokens=False)["input_ids"][:1] for mark in marks.replace("\\n", "\n"))
+    return frozenset(ids[0] for ids in found if ids and ids[0] != tokenizer.unk_token_id)
+
+
+def run(job: Job) -> Iterator[Event]:
+    """The loop of the tab with this paper's number of trials, its stops and its choice of the least perplexing."""
+    p = job.params
+    if p.h_max <= p.h_min:
+        raise ParamError(f"h_max must be above h_min ({p.h_min:g} nats), not {p.h_max:g}")
+    source = Reader(job.bundle, job.subject, p.length)
+    warpers = Sampler(temperature=0.0) if p.policy == "greedy" else Sampler(p.temperature, top_p=p.top_p)
+    return decode(job, source, Policy(
+        sampler=warpers, length=p.length, close=close, trials=count_of(p), longest=p.longest,
+        stops=stop_tokens(source.tokenizer, p.stops)))
+
+
+def close(journal: Journal) -> Close:
+    """Facts, the two charts and the sentence of a run."""
+    found, branches = facts(journal), [d for d in journal.decisions if len(d.trials) > 1]
+    del found["entropy"]
+    unsure = Fact("Unsure", len(branches), f"of {len(journal.decisions)} times")
+    found = {**judged(journal), **found, "branches": unsure}
+    said = f"At {len(branches)} of {len(journal.decisions)} decisions the model was unsure enough to try several " \
+           f"continuations: it generated {journal.spent} tokens to write {len(journal.ids)}"
+    charts = (entropy_curve(journal), *(trial_chart(branches) for _ in branches[:1]))
+    return Close("sample", said + verdict(found) + "; step through a branch to read what was refused.", charts, found,
+                 path=journal.path)
+
+
+def trial_chart(branches) -> Chart:
+    """Every trial by its length and perplexity; the kept ones are the lowest of their branch."""
+    points = {"kept": [], "refused": []}
+    for decision in branches:
+        for k, trial in enumerate(decision.trials):
+            points["kept" if k == decision.kept else "refused"].append((len(trial.ids), trial.perplexity))
+    series = {name: np.array(found, np.float32) for name, found in points.items() if found}
+    return Chart("scatter", "Trials by length and perplexity", "length (tokens)", "perplexity", series,
+                 caption="Perplexity is a mean over the trial, so a short trial can win a contest it says little in.")
+
+
+def judged(journal: Journal) -> dict[str, Fact]:
+    """Whether the answer is right, where the subject is a problem that can be checked."""
+    from models.worlds import arithmetic
+    subject = journal.job.subject
+    try:
+        arithmetic.truth(subject.text)
+    except ValueError:
+        return {}
+    right = arithmetic.check(f"{subject.text} {journal.text}")
+    return {"right": Fact("Right answers", float(right), "of 1", "higher")} if subject.kind == "problem" else {}
+
+
+def verdict(found: dict[str, Fact]) -> str:
+    if "right" not in found:
+        return ""
+    return ", and its answer is right" if found["right"].value else ", and its answer is wrong"
+
+
+def matched(job: Job) -> dict[str, int]:
+    """The baseline's budget: as many whole texts as this run generated tokens per token it kept, rounded."""
+    *_, last = follow(job)
+    found = last.traces["sample"].facts
+    return {"tries": min(MOST_TRIES, max(1, round(found["spent"].value / found["kept"].value)))}
+
+
+METHOD = Method(
+    card=Card(
+        id="cntp", title="Cautious next token prediction", tabs=("sample",), arxiv="2507.03038", year=2025, seed="B",
+        summary="Draws a token while the model is sure; where it is not, rolls out several continuations to the next "
+                "punctuation mark and keeps the one the model finds least perplexing.",
+        look_at="Branch points: the continuations that were refused, their length and perplexity, and the tokens they "
+                "cost.",
+        not_covered="Vision-language models; the vote over several runs (self-consistency).",
+        unverified="Whether the paper means the entropy before or after the warpers; the reference takes it after."),
+    params=Params, accepts="problem", kinds={"text-ar-1": "text"}, checkpoints=("algo-arithmetic-1", "text-ar-1"),
+    run=run, baseline="sampling", baseline_budget=matched,
+    baseline_params=lambda p: {"temperature": p.temperature, "top_p": p.top_p, "length": p.length},
+    examples=(
+        Example("five-steps", "A sum in five steps", "start 6, times 7, plus 40, minus 47, plus 31, minus 37."),
+        Example("four-steps", "A sum in four steps", "start 9, times 8, minus 50, minus 7, plus 5."),
+        Example("three-steps", "A sum in three steps", "start 20, minus 11, plus 36, plus 49."),
+        Example("garden", "The key to the garden", "sample-garden.txt", "text"),
+        Example("mill", "The miller's cat", "sample-mill.txt", "text"),
+    ))

@@ -147,11 +147,13 @@ def _play(moment: Moment, plan: Plan, mask_id: int, generator, chosen) -> tuple[
 
 def _allowed(moment: Moment, plan: Plan, chosen: tuple[int, ...] | None) -> Tensor | None:
     """Where this move may reveal: the visitor's choice, what was picked out before, or what the method allows."""
-    if chosen is not None:
-        return torch.zeros_like(moment.masked).index_fill(1, torch.tensor(chosen, device=moment.ids.device), True)
     if bool(moment.aside.any()):
         return moment.aside
-    return plan.allowed(moment)
+    allowed = plan.allowed(moment)
+    if chosen is None:
+        return allowed
+    _need(allowed is None or bool(allowed[:, list(chosen)].all()), "please choose from the block that is filled in now")
+    return torch.zeros_like(moment.masked).index_fill(1, torch.tensor(chosen, device=moment.ids.device), True)
 
 
 def _annealed(plan: Plan, index: int) -> float:

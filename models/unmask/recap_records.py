@@ -63,14 +63,15 @@ class Seen:
         mean = self.weights.mean((0, 1))  # [R, N]
         self.mass[turn.moment.index] = shares(mean, turn)
         return Step(shot.step.label, shot.step.state, ids=shot.step.ids, fields={"looked": mean.mean(0)},
-                    edges={"attention": strongest(self.asked.numpy(), mean)}, picture=shot.step.picture)
+                    edges={"attention": strongest(self.asked.numpy(), mean)}, picture=shot.step.picture,
+                    cost=shot.step.cost)
 
     def close(self, facts: Mapping[str, Fact], plan: Plan, record: Record) -> Iterator[Event]:
         """The ends of both records."""
         work, kept, rows = facts["work"], facts["cache"], float(np.mean(self.rows))
-        sentence = (f"{len(plan.moves)} passes recompute {rows:.0f} of {self.board.canvas.size} cells on average; keys and "
-                    f"values of the others wait in a cache of {kept.value:.1f} {kept.unit}, and {work.value:.0f} % of the "
-                    "multiply-adds remain.")
+        sentence = (f"{len(plan.moves)} passes recompute {rows:.0f} of {self.board.canvas.size} cells on average; keys "
+                    f"and values of the others wait in a cache of {kept.value:.1f} {kept.unit}, and {work.value:.0f} % "
+                    "of the multiply-adds remain.")
         yield Close("prune", sentence, self.prune_charts(), {
             "work": work, "cache": kept, "rows": Fact("Cells recomputed per pass", rows, "cells", "lower")},
             path=record.path)
@@ -101,8 +102,9 @@ def attend_sentence(plan: Plan, mass: np.ndarray) -> str:
     percent = [f"{100 * share:.0f} %" for share in mass]
     if all(move.label == "full" for move in plan.moves):
         return f"No pass was local, so nothing came from the cache; the last cells give {percent[3]} to the caption."
-    return (f"In local passes the recomputed cells give {percent[0]} of their attention to known cells and {percent[1]} "
-            f"to masked ones, both from the cache, {percent[2]} to each other and {percent[3]} to the caption.")
+    return (f"In local passes the recomputed cells give {percent[0]} of their attention to known cells and "
+            f"{percent[1]} to masked ones, both from the cache, {percent[2]} to each other and {percent[3]} to the "
+            "caption.")
 
 
 def mass_chart(mass: np.ndarray) -> Chart:

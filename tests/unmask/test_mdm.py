@@ -1,0 +1,74 @@
+"""Masked diffusion text: blocks, orders and the judge."""
+
+import math
+
+import pytest
+import torch
+
+from models.method import find, prepare, run
+from models.subject import SubjectError, from_text
+from models.unmask import mdm
+from models.unmask.boards import text_board
+
+
+def test_blocks_are_filled_from_the_left(tiny):
+    trace = run("mdm", params={"block": 8, "length": 32, "steps": 8}).traces["unmask"]
+    blanks = [i for i, role in enumerate(trace.canvas.roles) if role == "fill"]
+    block = {token: place // 8 for place, token in enumerate(blanks)}
+
+    def ordered(trace) -> bool:
+        when = [(block[t], i) for i, step in enumerate(trace.steps) for t in step.where("new").tolist()]
+        return all(b <= c for (b, i), (c, j) in zip(when, when[1:]))
+
+    assert ordered(trace) and len(trace.steps) == 8
+    whole = run("mdm", params={"block": 128, "length": 32, "steps": 8}).traces["unmask"]
+    assert not ordered(whole), "without blocks the order must not be left to right"
+
+
+def test_steps_are_shared_among_blocks_and_add_up(tiny):
+    model, tokenizer = tiny.bundle("text-mdm-1").model, tiny.text_tokenizer()
+    board = text_board(model, tokenizer, "Once upon a time", 44)
+    for length, steps, expected in ((16, 9, 9), (16, 2, 3), (128, 5, 5), (4, 11, 11)):
+        planned = mdm.Blocks.of(board, length).moves(steps)
+        assert sum(move.count for move in planned) == 44 and len(planned) == expected
+
+
+def test_bits_are_the_judges_and_count_only_from_the_first_blank(tiny):
+    """A uniform judge needs log2(V) bits per token; the prompt is not charged."""
+    tokenizer = tiny.text_tokenizer()
+    model = tiny.bundle("text-mdm-1").model
+    board = text_board(model, tokenizer, "The hen lived ___", 8)
+
+    class Uniform:
+        device, tokenizer = "cpu", tiny.text_tokenizer()
+
+        @staticmethod
+        def model(ids):
+            return type("Out", (), {"logits": torch.zeros(*ids.shape, len(tokenizer))})
+
+    ids = board.ids.clone()
+    ids[board.ids == board.mask_id] = torch.tensor(tokenizer(" near a mill")["input_ids"][:3])
+    filled = tokenizer.decode(ids[0][-3:])
+    tokens = len(tokenizer(filled)["input_ids"])
+    wanted = tokens * math.log2(len(tokenizer)) / len(filled)
+    assert mdm.bits(Uniform, tokenizer, board, ids) == pytest.approx(wanted, rel=1e-4)
+    assert len(tokenizer("The hen lived")["input_ids"]) > 1, "charging the prompt would change the number"
+
+
+def test_a_choice_outside_the_block_is_refused(tiny):
+    job = prepare("mdm", from_text("Once"), {"block": 4, "length": 16, "steps": 8})
+    size = find("mdm").turn.count(job)[0]
+    last = text_board(job.model, job.tokenizer, "Once", 16).canvas.size - 1
+    with pytest.raises(ValueError, match="block"):
+        run("mdm", from_text("Once"), {"block": 4, "length": 16, "steps": 8},
+            choice=(tuple(range(last - size + 1, last + 1)),))
+
+
+def test_a_text_that_is_too_long_is_refused(tiny):
+    with pytest.raises(SubjectError, match="512"):
+        run("mdm", from_text("Once upon a time there was a hen. " * 200))
+
+
+def test_blanks_alone_are_enough(tiny):
+    trace = run("mdm", from_text("_" * 12), {"steps": 3}).traces["unmask"]
+    assert trace.canvas.size == 12 and math.isfinite(trace.facts["bits"].value)

@@ -81,7 +81,8 @@ def unmask(steps: int = 12, side: int = 16, method: str = "recap", reuse: bool =
             state[order[max(0, ends[number] - 14):ends[number]]] = CODE["recomputed"]
         fresh = order[ends[number]:ends[number + 1]]
         state[fresh] = CODE["new"]
-        blend = (full * (number + 1) / steps + blank * (1 - (number + 1) / steps)).astype(np.uint8)
+        share = (number + 1) / steps
+        blend = (full * share + blank * (1.0 - share)).astype(np.uint8)
         confidence = np.where(state == CODE["unknown"], np.nan, rng.beta(5, 2, count))
         local = reuse and number % 2 == 1
         rows = 40 if local else count

@@ -21,13 +21,16 @@ WRAP = 32  # columns of a list that has no shape of its own
 class Wording:
     """A tab's own words. states: legend words that differ from the theme's; describe(trace) -> the text alternative.
 
-    unseen: how hidden text shows ("box" or "gone"); by(trace) -> what colours the picture at first.
+    unseen: how hidden text shows ("box" or "gone"); tint: how strongly states colour a picture; by(trace) -> what
+    colours the picture at first; start(trace) -> the step shown at first.
     """
 
     describe: Callable[[Trace], str]
     states: Mapping[str, str] = field(default_factory=dict)
     unseen: str = "box"
+    tint: float = 1.0
     by: Callable[[Trace], str] = lambda trace: "state"
+    start: Callable[[Trace], int] = lambda trace: len(trace.steps) - 1
 
 
 def assemble(trace: Trace, wording: Wording, *, title: str = "", by: str | None = None, **view) -> Drawing:
@@ -37,18 +40,20 @@ def assemble(trace: Trace, wording: Wording, *, title: str = "", by: str | None 
     chosen = by if by in ("state", *scales) or (by or "").startswith("attention") else wording.by(trace)
     return Drawing(
         tab=trace.tab, method=trace.method, title=title or trace.method,
-        layout=layout(trace.canvas, wording.unseen), frames=tuple(_frame(step, scales) for step in trace.steps),
-        fields=scales, legend=legend(trace, wording.states),
+        layout=layout(trace.canvas, wording.unseen, wording.tint),
+        frames=tuple(_frame(step, scales) for step in trace.steps),
+        fields=scales, legend=legend(trace, wording),
         facts=tuple((fact.title, fact_text(fact)) for fact in trace.facts.values()),
         curves=tuple(Curve(c.title, c.y, {name: np.asarray(line, float) for name, line in c.series.items()},
                            c.reference, c.caption) for c in trace.charts if c.kind == "line" and c.by_step),
         vocabulary=dict(trace.vocabulary), sentence=trace.sentence, alt=wording.describe(trace),
-        view={"by": chosen, **view})
+        view={"by": chosen, "start": wording.start(trace), **view})
 
 
-def layout(canvas: Canvas, unseen: str = "box") -> Layout:
+def layout(canvas: Canvas, unseen: str = "box", tint: float = 1.0) -> Layout:
     """Grid, flowing text or free places, whichever this canvas is."""
-    extras = {"picture": canvas.picture, "roles": canvas.roles, "truth": canvas.truth, "unseen": unseen}
+    extras = {"picture": canvas.picture, "roles": canvas.roles, "truth": canvas.truth, "unseen": unseen,
+              "tint": tint}
     if canvas.kind == "text" or (canvas.kind == "list" and any(canvas.labels)):
         return Layout("text", canvas.labels, **extras)
     if canvas.shape is not None:
@@ -102,12 +107,14 @@ def cost_of(cost: Cost) -> dict[str, float]:
     return {name: value for name, value in every.items() if value}
 
 
-def legend(trace: Trace, words: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """(state, words) of the states that occur, in the order of STATES."""
+def legend(trace: Trace, wording: Wording) -> tuple[tuple[str, str], ...]:
+    """(state, words) of the states that occur and can be seen, in the order of STATES."""
+    words, gone = wording.states, wording.unseen == "gone" and trace.canvas.kind == "text"
     seen = np.zeros(len(STATES), bool)
     for step in trace.steps:
         seen[step.state] = True
-    return tuple((name, words.get(name, theme.LOOKS[name].title)) for code, name in enumerate(STATES) if seen[code])
+    return tuple((name, words.get(name, theme.LOOKS[name].title)) for code, name in enumerate(STATES)
+                 if seen[code] and not (gone and theme.LOOKS[name].hides))
 
 
 def tidy(value: float) -> str:

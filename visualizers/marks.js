@@ -142,6 +142,19 @@ function numberCodes(drawing, step, by, shared, view) {
   return { codes: moved, scale: shared };
 }
 
+// A number tints the text before it: more for more, least in the middle of a diverging scale.
+function softShare(code, diverging) {
+  const strength = diverging ? Math.abs(code / 127 - 1) : code / 254;
+  return Math.round((THEME.soft[0] + THEME.soft[1] * strength) * 1e4) / 1e4;
+}
+
+// The text colour that reads on `fill` laid over the panel.
+function inkOn(fill, share, panel) {
+  const [a, b] = [fill || panel, panel].map((c) => parseInt(c.slice(1), 16)), s = fill ? share : 1;
+  const mixed = [16, 8, 0].map((bits) => ((a >> bits) & 255) * s + ((b >> bits) & 255) * (1 - s));
+  return 0.299 * mixed[0] + 0.587 * mixed[1] + 0.114 * mixed[2] > 125 ? "#1d1d21" : "#f7f6f3";
+}
+
 // The marks of one frame; the twin of `cells` in marks.py.
 function marksOf(drawing, step, { by = "state", dark = false, shared = null, view = {} } = {}) {
   const state = drawing.state(step), isText = drawing.layout.kind === "text";
@@ -155,14 +168,14 @@ function marksOf(drawing, step, { by = "state", dark = false, shared = null, vie
       const code = numbers.codes[token];
       if (code !== THEME.nothing) {
         fill = RAMPS[numbers.scale && numbers.scale.diverging ? "diverging" : "magnitude"][code];
-        share = isText ? THEME.soft : 1;
+        share = isText ? softShare(code, numbers.scale && numbers.scale.diverging) : 1;
       }
     } else if (isText) {
       if (!["visible", "known", "context", "dropped"].includes(look.name)) { fill = own; share = look.hides ? 1 : 0.3; }
     } else if (look.hides || !hasPicture) {
       fill = own; share = look.fade;
     } else if (look.tint) {
-      fill = own; share = look.tint;
+      fill = own; share = Math.round(look.tint * drawing.layout.tint * 1e4) / 1e4;
     }
     marks[token] = { token, fill, share, cue: look.cue, edge: own, fade: look.fade, text };
   }

@@ -29,6 +29,7 @@ class Layout:
     roles: tuple[str, ...] = ()
     truth: tuple[str, ...] = ()
     unseen: str = "box"  # hidden text is an empty "box", or "gone" where text grows
+    tint: float = 1.0  # how strongly states colour the picture: less where the picture itself is the point
 
     @property
     def size(self) -> int:
@@ -191,7 +192,7 @@ def _mark(drawing: Drawing, step: int, token: int, state: str, has_picture: bool
     elif look.hides or not has_picture:
         fill, share = own, look.fade
     else:
-        fill, share = (own, look.tint) if look.tint else (None, 0.0)
+        fill, share = (own, round(look.tint * drawing.layout.tint, 4)) if look.tint else (None, 0.0)
     return Mark(token, fill, share, look.cue, own, look.fade, text)
 
 
@@ -199,7 +200,7 @@ def _number_fill(number: tuple[int, bool], is_text: bool) -> tuple[str | None, f
     code, diverging = number
     if code == theme.NOTHING:
         return None, 0.0
-    return theme.hexed(_RAMPS[diverging][code]), theme.SOFT if is_text else 1.0
+    return theme.hexed(_RAMPS[diverging][code]), theme.soft_share(code, diverging) if is_text else 1.0
 
 
 def _text_fill(state: str, look: theme.Look, own: str) -> tuple[str | None, float]:

@@ -19,4 +19,4 @@ def describe(trace: MaskTrace) -> str:
 
 
 def draw(trace: MaskTrace, **view) -> Drawing:
-    return assemble(trace, Wording(describe, WORDS), **view)
+    return assemble(trace, Wording(describe, WORDS, tint=0.2), **view)

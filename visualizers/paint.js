@@ -141,24 +141,24 @@ class CellView {
     return true;
   }
 
-  paint(marks, step, page, redraw) {
+  paint(marks, step, page, redraw, choosing) {
     if (!this.fit()) return;
     const context = this.canvas.getContext("2d");
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
-    const image = this.picture(step, redraw), gap = Math.min(2, Math.max(0.6, this.width / this.columns * 0.08));
+    const image = this.picture(choosing ? this.drawing.layout.picture : this.drawing.picture(step), redraw), gap = Math.min(2, Math.max(0.6, this.width / this.columns * 0.08));
     const boxes = marks.map((mark) => {
       const [x, y, w, h] = this.rectangle(mark.token);
       return this.grid ? [x + gap / 2, y + gap / 2, w - gap, h - gap] : [x, y, w, h];
     });
-    context.save();
-    context.clip(this.outline(boxes));
     if (image) {
+      context.save();
+      context.clip(this.outline(boxes.filter((_, i) => !marks[i].fill || marks[i].share < 1))); // nothing shows through what is hidden
       context.imageSmoothingEnabled = false;
       context.drawImage(image, 0, 0, this.width, this.height);
+      context.restore();
     }
     marks.forEach((mark, i) => this.cell(context, mark, boxes[i], Boolean(image), page));
-    context.restore();
     if (!this.grid) this.captions(context, marks, boxes, page);
   }
 
@@ -169,17 +169,10 @@ class CellView {
   }
 
   cell(context, mark, [x, y, w, h], pictured, page) {
-    if (pictured && mark.fade < 1) {
-      context.fillStyle = rgba(page.panel, 1 - mark.fade);
-      context.fillRect(x, y, w, h);
-    }
-    if (mark.fill) {
-      context.fillStyle = rgba(mark.fill, mark.share);
-      context.fillRect(x, y, w, h);
-    } else if (!pictured) {
-      context.fillStyle = page.chip;
-      context.fillRect(x, y, w, h);
-    }
+    const shape = this.outline([[x, y, w, h]]), cover = (colour, share) => { context.fillStyle = rgba(colour, share); context.fill(shape); };
+    if (pictured && mark.fade < 1) cover(page.panel, 1 - mark.fade);
+    if (mark.fill) cover(mark.fill, mark.share);
+    else if (!pictured) cover(page.chip, 1);
     if (mark.cue) cuePath(context, mark.cue, x, y, Math.min(w, h), mark, page);
     if (this.grid && mark.text && this.drawing.layout.labels.length && w > 15) this.label(context, mark.text, x, y, w, h, page, mark);
   }
@@ -188,7 +181,7 @@ class CellView {
     context.font = `${Math.round(Math.min(h * 0.5, 14))}px system-ui, sans-serif`;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    context.fillStyle = mark.fill && mark.share > 0.6 ? inkOn(mark.fill) : page.ink;
+    context.fillStyle = inkOn(mark.fill, mark.share, page.panel);
     context.fillText(text, x + w / 2, y + h / 2, w - 2);
   }
 
@@ -199,8 +192,7 @@ class CellView {
     if (marks.length <= 40) marks.forEach((mark, i) => context.fillText(mark.text, boxes[i][0] + boxes[i][2] / 2, boxes[i][1] - 4));
   }
 
-  picture(step, redraw) {
-    const index = this.drawing.picture(step);
+  picture(index, redraw) {
     if (index === null || index === undefined) return null;
     if (!this.drawing.images[index]) {
       const url = this.drawing.pictures[index], image = new Image();
@@ -214,11 +206,6 @@ class CellView {
 
   focusable(token) { return this.targets[token]; }
   step(key, token) { return this.grid ? gridMove(key, token, this.columns, this.drawing.size) : lineMove(key, token, this.drawing.size); }
-}
-
-function inkOn(colour) {
-  const n = parseInt(colour.slice(1), 16);
-  return 0.299 * (n >> 16) + 0.587 * ((n >> 8) & 255) + 0.114 * (n & 255) > 140 ? "#1d1d21" : "#ffffff";
 }
 
 // Flowing text: one element per token, real spaces and line breaks, changed only where a mark changed.
@@ -255,6 +242,7 @@ class TextView {
       special && "ts-special"].filter(Boolean).join(" ");
     made.textContent = hidden ? "\u2007\u2007\u2007" : readable(mark.text, special);
     made.style.backgroundColor = mark.fill ? rgba(mark.fill, mark.share) : "";
+    made.style.color = mark.fill && !hidden ? inkOn(mark.fill, mark.share, page.panel) : "";
     made.style.setProperty("--edge", mark.edge);
   }
 
@@ -270,9 +258,10 @@ class TextView {
 }
 
 function isSpecial(text, role) { return ["cls", "sep", "pad", "bos", "eos", "special"].includes(role) || /^<[|\/]?[\w|]+>$/.test(text) || text === "[MASK]"; }
-// Control characters would vanish or break lines silently; they show as their Unicode pictures.
+// Control characters would vanish, break lines or turn the reading direction; they show as pictures or code points.
 function readable(text, special) {
-  const shown = text.replace(/[\u0000-\u0008\u000b-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0))).replace(/\u007f/g, "\u2421");
+  const shown = text.replace(/[\u0000-\u0008\u000b-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
+    .replace(/[\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g, (c) => `\u2039U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}\u203a`);
   return special ? shown.replace(/[<>|[\]]/g, "") : shown;
 }
 
@@ -362,24 +351,31 @@ function lineLook(run, series, page) {
     "stroke-dasharray": run === 0 ? THEME.dashes[series % THEME.dashes.length] : ["5 3", "2 3"][(run - 1) % 2] };
 }
 
-function colourBar(scale) {
-  const ramp = RAMPS[scale.diverging ? "diverging" : "magnitude"], stops = [0, 32, 64, 96, 127, 159, 191, 223, 254].map((i) => ramp[i]);
-  const bar = el("span", { class: "ts-bar", "aria-hidden": "true" });
-  bar.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
-  const unit = scale.unit ? ` ${scale.unit}` : "";
+function colourBar(scale, isText, page) {
+  const ramp = RAMPS[scale.diverging ? "diverging" : "magnitude"];
+  const stops = Array.from({ length: 13 }, (_, i) => Math.round(i * 254 / 12)).map((code) => rgba(ramp[code], isText ? softShare(code, scale.diverging) : 1));
+  const bar = el("span", { class: "ts-bar", "aria-hidden": "true" }), unit = scale.unit ? ` ${scale.unit}` : "";
+  bar.style.background = `linear-gradient(to right, ${stops.join(", ")}), ${page.panel}`;
   return el("span", { class: "ts-scale" }, el("span", { text: scale.title }), el("span", { class: "ts-num", text: tidy(scale.low) }),
     bar, el("span", { class: "ts-num", text: `${tidy(scale.high)}${unit}` }));
 }
 
-function swatch(look, dark, page) {
+// A legend key: the state as a small cell, or as a letter where tokens are text.
+function swatch(look, dark, page, isText) {
   const made = el("canvas", { class: "ts-swatch", width: 28, height: 28, "aria-hidden": "true" }), context = made.getContext("2d");
-  const own = dark ? look.dark : look.light;
-  context.fillStyle = rgba(own, look.fade < 1 ? 0.5 : 1);
+  const own = dark ? look.dark : look.light, plain = isText && ["visible", "known", "context", "dropped"].includes(look.name);
   context.beginPath();
-  context.roundRect(0, 0, 28, 28, 5);
-  context.fill();
+  context.roundRect(0.5, 0.5, 27, 27, 5);
   context.clip();
-  const edge = ["outline", "dotted", "dashed", "strike", "corner"].includes(look.cue) ? page.ink : own;
-  if (look.cue) cuePath(context, look.cue, 0, 0, 28, { edge }, page);
+  context.fillStyle = plain ? page.panel : look.hides ? own : rgba(own, look.fade < 1 ? 0.4 : isText ? 0.3 : Math.max(look.tint, 0.55));
+  context.fillRect(0, 0, 28, 28);
+  if (isText && !look.hides) {
+    context.fillStyle = look.cue === "hatch" ? page.soft : page.ink;
+    context.font = "20px system-ui, sans-serif";
+    context.textAlign = "center";
+    context.fillText("a", 14, 20);
+  }
+  if (look.cue) cuePath(context, look.cue, 0, 0, 28, { edge: own }, page);
+  if (plain || look.name === "context") { context.strokeStyle = page.line; context.lineWidth = 3; context.strokeRect(0, 0, 28, 28); }
   return made;
 }

@@ -28,12 +28,14 @@ class Player {
     this.layers = this.menu("Layer", [], (value) => { this.view.layer = Number(value); this.show(); });
     this.heads = this.menu("Head", [], (value) => { this.view.head = Number(value); this.show(); });
     this.map = el("div", { class: "ts-map", role: "group", "aria-label": "Layers and heads" });
+    this.mapTitle = el("div", { class: "ts-soft ts-map-title" });
     this.legend = el("div", { class: "ts-legend" });
     this.moment = el("div", { class: "ts-moment" });
     this.curves = el("div", { class: "ts-curves" });
     this.live = el("div", { class: "ts-sr", "aria-live": "polite" });
-    this.stage = el("div", { class: "ts-stage" }, el("div", { class: "ts-time" }, this.play, el("div", { class: "ts-track-box" }, this.slider, this.strip), this.where),
-      el("div", { class: "ts-controls" }, this.colours.box, this.layers.box, this.heads.box, this.levels.box, this.speeds.box), this.map, this.legend, this.moment);
+    this.time = el("div", { class: "ts-time" }, this.play, el("div", { class: "ts-track-box" }, this.slider, this.strip), this.where);
+    this.stage = el("div", { class: "ts-stage" }, this.time,
+      el("div", { class: "ts-controls" }, this.colours.box, this.layers.box, this.heads.box, this.levels.box, this.speeds.box), this.mapTitle, this.map, this.legend, this.moment);
     this.turnBox = el("div");
     this.root.replaceChildren(this.turnBox, this.sides, this.stage, this.curves, this.live);
     this.root.setAttribute("role", "region");
@@ -105,6 +107,8 @@ class Player {
     this.levels.fill(nested ? [["", "every step"], ["outer", `each ${outer}`]] : []);
     this.level = nested && this.level === "outer" ? "outer" : "";
     this.levels.select.value = this.level;
+    this.time.hidden = this.total < 2;
+    this.speeds.box.hidden = this.total < 3;
     this.timeline();
     this.legends();
   }
@@ -116,7 +120,7 @@ class Player {
     view.drawing = drawing;
     view.label = el("div", { class: "ts-label ts-soft" });
     view.panel = el("section", { class: "ts-panel", "aria-label": drawing.title },
-      el("header", { class: "ts-head" }, el("h3", { text: drawing.title }), main ? el("span", { class: "ts-main ts-num", text: main.text, title: main.title }) : null),
+      el("header", { class: "ts-head" }, el("h3", { text: drawing.title }), main && !this.turn ? el("span", { class: "ts-main ts-num", text: main.text, title: main.title }) : null),
       view.box, view.label, rest.length && !this.turn ? el("div", { class: "ts-facts" }, ...rest.map(text)) : null);
     view.layer.setAttribute("aria-label", drawing.alt);
     return view;
@@ -139,7 +143,7 @@ class Player {
     const a = this.drawings[0].attention;
     this.layers.fill(a ? a.layers.map((name, i) => [String(i), `${name + 1}`]) : []);
     this.heads.fill(a ? [["-1", "mean of all"], ...Array.from({ length: a.heads }, (_, h) => [String(h), `${h + 1}`])] : []);
-    this.map.hidden = !a || !Object.keys(a.quantities).length;
+    this.map.hidden = this.mapTitle.hidden = !a || !Object.keys(a.quantities).length;
     if (this.map.hidden) return;
     this.map.style.gridTemplateColumns = `repeat(${a.heads}, 18px)`;
     this.map.replaceChildren(...a.layers.flatMap((name, layer) => Array.from({ length: a.heads }, (_, head) =>
@@ -160,6 +164,7 @@ class Player {
       button.title = `layer ${a.layers[layer] + 1}, head ${head + 1}: mean ${quantity.title.toLowerCase()} ${tidy(means[i])} ${quantity.unit}`;
       button.setAttribute("aria-label", button.title);
     });
+    this.mapTitle.textContent = `layers down, heads across: mean ${quantity.title.toLowerCase()}, ${tidy(low)} to ${tidy(high)} ${quantity.unit}`;
     this.layers.select.value = String(view.layer);
     this.heads.select.value = String(view.head);
   }
@@ -228,8 +233,8 @@ class Player {
     this.views.forEach((view) => {
       const d = view.drawing, step = d.at(this.step), frame = d.frames[step];
       const marks = this.turn ? this.turn.marks(d, this.page) : marksOf(d, step, { by: this.by, dark: this.dark, shared, view: this.query(d) });
-      view.paint(marks, step, this.page, () => this.show());
-      view.label.textContent = this.turn ? "" : [frame.label, frame.note, costWords(frame.cost)].filter(Boolean).join(" · ");
+      view.paint(marks, step, this.page, () => this.show(), Boolean(this.turn));
+      view.label.replaceChildren(...(this.turn ? [] : [el("span", { text: [frame.label, frame.note].filter(Boolean).join(" · ") }), el("span", { class: "ts-cost-words", text: costWords(frame.cost) })]));
       this.mark(view, marks);
     });
     this.paintLegend(shared);
@@ -262,10 +267,11 @@ class Player {
     const scale = attention ? attention.scale : shared, key = `${this.by}|${this.dark}|${scale ? [scale.low, scale.high, scale.title] : ""}|${this.entries.map((e) => e.join())}|${attention && attention.missing}`;
     if (this.legendKey === key) return;
     this.legendKey = key;
+    const isText = this.drawings[0].layout.kind === "text";
     const bits = this.by === "state" ? this.entries : this.entries.filter(([state]) => THEME.looks[state].cue);
-    this.legend.replaceChildren(...(this.by !== "state" && scale ? [colourBar(scale)] : []),
+    this.legend.replaceChildren(...(this.by !== "state" && scale ? [colourBar(scale, isText, this.page)] : []),
       ...(attention && attention.missing ? [el("span", { class: "ts-soft", text: "This row was not stored; press the token to compute it." })] : []),
-      ...bits.map(([state, title]) => el("span", { class: "ts-key" }, swatch(THEME.looks[state], this.dark, this.page), el("span", { text: title }))));
+      ...bits.map(([state, title]) => el("span", { class: "ts-key" }, swatch(THEME.looks[state], this.dark, this.page, isText), el("span", { text: title }))));
   }
 
   // What belongs to the step itself: the distributions of the newest tokens, and the trials beside this one.
@@ -290,7 +296,7 @@ class Player {
 
   timeline() {
     const drawing = this.drawings.find((d) => d.frames.length === this.total), width = this.slider.clientWidth || 300, order = this.order;
-    const rows = order.map((i) => (drawing.frames[i].cost || {}).rows || 0), peak = Math.max(...rows), uneven = peak > 0 && Math.min(...rows) < peak * 0.95;
+    const rows = order.map((i) => (drawing.frames[i].cost || {}).rows || 0), peak = Math.max(...rows), least = Math.min(...rows), uneven = least > 0 && least < peak * 0.95;
     const heads = order.map((i) => drawing.frames[i].parent === undefined), nested = heads.some((h) => !h);
     this.strip.style.display = uneven || nested ? "" : "none";
     this.strip.setAttribute("viewBox", `0 0 ${width} 22`);
@@ -383,8 +389,8 @@ function headsOf(drawing, view) { return view.head < 0 ? Array.from({ length: dr
 
 function costWords(cost) {
   if (!cost) return "";
-  const words = { calls: "model call", rows: "token rows", macs: "multiply-adds", ms: "ms" };
-  return ["rows", "macs", "ms"].filter((name) => cost[name]).map((name) => `${tidy(cost[name])} ${words[name]}`).join(" · ");
+  const words = { rows: "token rows", macs: "multiply-adds", ms: "ms" };
+  return ["rows", "macs", "ms"].filter((name) => cost[name]).map((name) => `${tidy(cost[name])} ${cost[name] === 1 ? words[name].replace(/s$/, "") : words[name]}`).join(" · ");
 }
 
 function runNames(runs, page) {
@@ -405,7 +411,7 @@ function momentBlock(drawing, step, go) {
   const around = drawing.frames.map((f, i) => [f, i]).filter(([f, i]) => ["trial", "branch", "sample"].includes(f.level) && (f.parent ?? -1) === (frame.parent ?? step) && (f.parent !== undefined));
   if (!lists.length && !around.length) return null;
   const box = el("div", { class: "ts-panel ts-now" });
-  if (lists.length) box.append(el("h4", { text: "What could come here" }), ...candidateLists(lists, 8));
+  if (lists.length) box.append(el("h4", { text: "What could come here" }), el("div", { class: "ts-lists" }, ...candidateLists(lists, 8)));
   if (around.length) box.append(el("h4", { text: "Trials of this step" }), el("div", { class: "ts-trials" }, ...around.map(([f, i]) =>
     el("button", { type: "button", "aria-pressed": String(i === step), onclick: () => go(i), text: [f.label, f.note].filter(Boolean).join(": ") }))));
   return box;

@@ -77,13 +77,19 @@ def reshaped(found: Distribution, settings: dict) -> Distribution:
     return Distribution(found.positions, top, np.take_along_axis(probs, top, 1), entropy, chosen=found.chosen)
 
 
+def first_number(trace: SampleTrace) -> str:
+    """Colours the text by its entropy, or by whatever number comes first."""
+    names = [name for name in trace.fields if any(name in step.fields for step in trace.steps)]
+    return "entropy" if "entropy" in names else (names[0] if names else "state")
+
+
 def draw(trace: SampleTrace, **view) -> Drawing:
     settings = {name: type(default)(view.pop(name)) for name, default in SETTINGS.items()
                 if view.get(name) is not None}
     view = {name: value for name, value in view.items() if name not in SETTINGS}
     if settings:
         trace = replace(trace, steps=tuple(_as_set(step, settings) for step in trace.steps))
-    return assemble(trace, Wording(describe, WORDS, unseen="gone"), **view)
+    return assemble(trace, Wording(describe, WORDS, unseen="gone", by=first_number), **view)
 
 
 def _as_set(step, settings: dict):

@@ -42,9 +42,9 @@ LOOKS: dict[str, Look] = {
     "masked-random": Look("masked at random", *_GREY, cue="dot", hides=True),
     "visible": Look("visible", *_PLAIN),
     "known": Look("known", *_PLAIN),
-    "new": Look("new in this step", "#e69f00", "#e69f00", cue="outline", tint=0.5),
-    "recomputed": Look("recomputed", "#cc79a7", "#cc79a7", cue="dotted", tint=0.45),
-    "reused": Look("served from cache", *_SKY, cue="dashed", tint=0.35),
+    "new": Look("new in this step", "#e69f00", "#e69f00", cue="outline", tint=0.6),
+    "recomputed": Look("recomputed", "#cc79a7", "#cc79a7", cue="dotted", tint=0.55),
+    "reused": Look("served from cache", *_SKY, cue="dashed", tint=0.4),
     "recycled": Look("recycled", *_SKY, cue="dashed", tint=0.45),
     "merged": Look("merged", *_SKY, cue="dashed", tint=0.45),
     "revived": Look("brought back", "#0072b2", "#5aa9dd", cue="corner", tint=0.45),
@@ -71,7 +71,7 @@ _CIVIDIS = ("00224e", "002e6a", "1a386f", "32436d", "434e6c", "535a6d", "61656f"
             "9b9476", "aba072", "bcae6c", "cdbb63", "dec958", "f0d846", "fee838")
 _BLUE_ORANGE = ("1f5fa8", "4f8cc9", "8fb8df", "cfdfee", "f2efe8", "f6d6b4", "f0a868", "dd7423", "b34a00")
 NOTHING = 255  # code of "not defined here" among quantised numbers; 0..254 are values
-SOFT = 0.5  # share of the scale's colour behind text, so that ink stays readable
+SOFT = (0.1, 0.65)  # share of the scale's colour behind text: least, and what the strongest value adds
 
 
 def ramp(diverging: bool = False) -> np.ndarray:
@@ -97,6 +97,20 @@ def mix(over: str, under: str, share: float) -> str:
 def colour(state: str, dark: bool = False) -> str:
     look = LOOKS[state]
     return look.dark if dark else look.light
+
+
+def soft_share(code: int, diverging: bool = False) -> float:
+    """How strongly a number tints the text before it: more for more, least in the middle of a diverging scale."""
+    strength = abs(code / 127 - 1) if diverging else code / 254
+    return round(SOFT[0] + SOFT[1] * strength, 4)
+
+
+def ink_on(fill: str | None, share: float, dark: bool = False) -> str:
+    """The text colour that reads on `fill` laid over the panel: the theme's own ink, or its opposite."""
+    page = PAGE["dark" if dark else "light"]
+    under = page["panel"] if fill is None else mix(fill, page["panel"], share)
+    red, green, blue = rgb(under)
+    return "#1d1d21" if 0.299 * red + 0.587 * green + 0.114 * blue > 125 else "#f7f6f3"
 
 
 def constants() -> dict:

@@ -18,5 +18,11 @@ def describe(trace: UnmaskTrace) -> str:
             f"At the end: {counts(trace.steps[-1], WORDS)}.")
 
 
+def half_way(trace: UnmaskTrace) -> int:
+    """The step to open on: where about half of the canvas is known, so that all states are to be seen."""
+    known = [len(step.where("known", "visible", "reused", "recomputed", "accepted")) for step in trace.steps]
+    return next((i for i, number in enumerate(known) if number >= trace.canvas.size * 0.45), len(known) - 1)
+
+
 def draw(trace: UnmaskTrace, **view) -> Drawing:
-    return assemble(trace, Wording(describe, WORDS), **view)
+    return assemble(trace, Wording(describe, WORDS, start=half_way), **view)

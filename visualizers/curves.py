@@ -1,0 +1,149 @@
+"""Plotly figures for the charts of a trace that are not lines over its steps (those the player draws itself).
+
+Bars, scatters, matrices and plain lines, with the baseline's series beside the method's. Plotly reads some markup in
+labels, so every text is escaped here. Large matrices are sent as 8-bit codes. Colours come from theme.py.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+
+import numpy as np
+import plotly.graph_objects as go
+
+from models.trace import Chart, Trace
+from visualizers import theme
+
+LARGE = 4096  # cells from which a matrix is sent as uint8
+MARKERS = ("circle", "diamond-open", "square", "x", "triangle-up", "cross")
+
+
+def figures(trace: Trace, twin: Trace | None = None, *, dark: bool = False) -> list[go.Figure]:
+    """One figure per chart that the player does not draw; a twin's chart of the same title joins its figure."""
+    beside = {} if twin is None else {(chart.kind, chart.title): chart for chart in twin.charts}
+    names = (trace.method, twin.method if twin else "")
+    return [figure(chart, beside.get((chart.kind, chart.title)), names, dark) for chart in trace.charts
+            if not (chart.kind == "line" and chart.by_step)]
+
+
+def figure(chart: Chart, other: Chart | None = None, names: tuple[str, str] = ("", ""), dark: bool = False) -> go.Figure:
+    """The figure of one chart; `other` is the baseline's chart of the same title, `names` the two methods."""
+    make = {"bar": _bars, "scatter": _points, "line": _lines, "matrix": _matrix}[chart.kind]
+    drawn = go.Figure(list(make(chart, dark)))
+    if other is not None and chart.kind != "matrix":
+        drawn.add_traces([_as_twin(one, names[1], dark) for one in make(other, dark)])
+    _dress(drawn, chart, dark, len(drawn.data) > 1)
+    return drawn
+
+
+def _series(chart: Chart, dark: bool) -> Iterator[tuple[int, str, np.ndarray, str]]:
+    accent = theme.PAGE["dark" if dark else "light"]["accent"]
+    for number, (name, values) in enumerate(chart.series.items()):
+        colour = accent if number == 0 else theme.SERIES[(number - 1) % len(theme.SERIES)]
+        yield number, html.escape(name), np.asarray(values, np.float64), colour
+
+
+def _bars(chart: Chart, dark: bool) -> Iterator[go.Bar]:
+    for _, name, values, colour in _series(chart, dark):
+        ticks = [html.escape(tick) for tick in chart.ticks] or list(range(1, len(values) + 1))
+        yield go.Bar(x=ticks, y=_plain(values), name=name, marker_color=colour,
+                     hovertemplate=f"%{{x}}: %{{y:.3g}} {_safe(chart.y)}<extra>{_safe(name)}</extra>")
+
+
+def _points(chart: Chart, dark: bool) -> Iterator[go.Scatter]:
+    for number, name, values, colour in _series(chart, dark):
+        yield go.Scatter(x=_plain(values[:, 0]), y=_plain(values[:, 1]), name=name, mode="markers",
+                         marker={"color": colour, "size": 7, "opacity": 0.75, "symbol": MARKERS[number % len(MARKERS)]},
+                         hovertemplate=f"{_safe(chart.x)} %{{x:.3g}}<br>{_safe(chart.y)} %{{y:.3g}}<extra></extra>")
+
+
+def _lines(chart: Chart, dark: bool) -> Iterator[go.Scatter]:
+    dashes = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+    for number, name, values, colour in _series(chart, dark):
+        mode = "lines+markers" if len(values) < 25 else "lines"
+        yield go.Scatter(x=_plain(values[:, 0]), y=_plain(values[:, 1]), name=name, mode=mode,
+                         line={"color": colour, "width": 2.2, "dash": dashes[number % len(dashes)]},
+                         hovertemplate=f"{_safe(chart.x)} %{{x:.3g}}: %{{y:.3g}} {_safe(chart.y)}<extra></extra>")
+
+
+def _matrix(chart: Chart, dark: bool) -> Iterator[go.Heatmap]:
+    values = np.asarray(next(iter(chart.series.values())), np.float64)
+    name = _safe(next(iter(chart.series)))
+    low, high = _range(values)
+    shown = values if values.size < LARGE else low + np.round((values - low) / (high - low) * 255) / 255 * (high - low)
+    scale = [[i / 254, theme.hexed(c)] for i, c in enumerate(theme.ramp(low < 0 < high)) if i % 2 == 0]
+    z = {"z": _plain(np.round(shown, 5))} if values.size < LARGE else {"z": _coded(values, low, high)}
+    ticks = {} if values.size < LARGE else {"tickvals": [0, 127, 254], "ticktext": [f"{low + t * (high - low):.3g}"
+                                                                                  for t in (0, 0.5, 1)]}
+    limits = {"zmin": low, "zmax": high} if values.size < LARGE else {"zmin": 0, "zmax": 254}
+    yield go.Heatmap(**z, **limits, x=_labels(chart.ticks, values.shape[1]), y=_labels(chart.rows, values.shape[0]),
+                     colorscale=scale, xgap=1 if values.size < 900 else 0, ygap=1 if values.size < 900 else 0,
+                     colorbar={"title": {"text": name, "side": "right"}, "thickness": 10, "outlinewidth": 0, **ticks},
+                     hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>" if values.size < LARGE
+                     else "%{y}, %{x}<extra></extra>")
+
+
+def _coded(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """uint8 codes 0..254, an eighth of the size of numbers in the page."""
+    return np.round(np.nan_to_num((values - low) / (high - low)) * 254).astype(np.uint8)
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if low < 0 < high:
+        reach = max(-low, high)
+        return -reach, reach
+    return low, high if high > low else low + 1.0
+
+
+def _labels(names: tuple[str, ...], number: int) -> list:
+    """Distinct labels: Plotly would merge columns of the same name."""
+    if len(names) != number:
+        return list(range(1, number + 1))
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(html.escape(name) + "\u200b" * (seen[name] - 1))
+    return found
+
+
+def _as_twin(one, name: str, dark: bool):
+    """The baseline's series: the quiet colour, told apart by pattern or dash as well."""
+    quiet = theme.PAGE["dark" if dark else "light"]["twin"]
+    one.name = f"{html.escape(name)}" + (f": {one.name}" if one.name else "")
+    if isinstance(one, go.Bar):
+        one.marker = {"color": quiet, "pattern": {"shape": "/", "fgcolor": quiet, "fillmode": "overlay"}}
+    else:
+        one.marker = {**one.marker.to_plotly_json(), "color": quiet, "symbol": "x"}
+        one.line = {"color": quiet, "dash": "dash", "width": 1.8} if "lines" in one.mode else None
+    return one
+
+
+def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
+    page = theme.PAGE["dark" if dark else "light"]
+    axis = {"gridcolor": page["line"], "linecolor": page["line"], "zeroline": False, "automargin": True,
+            "tickfont": {"color": page["soft"], "size": 11}}
+    title = html.escape(chart.title) + (f"<br><sub>{html.escape(chart.caption)}</sub>" if chart.caption else "")
+    matrix = chart.kind == "matrix"
+    drawn.update_layout(
+        template="none", height=360 if matrix and len(chart.rows) > 14 else 290, paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)", font={"family": theme.FONT, "size": 12, "color": page["soft"]},
+        title={"text": title, "font": {"size": 14, "color": page["ink"]}, "x": 0, "xref": "container", "xanchor": "left",
+               "pad": {"l": 14, "t": 10}}, margin={"l": 54, "r": 18, "t": 58 if chart.caption else 46, "b": 44},
+        xaxis={**axis, "title": {"text": html.escape(chart.x)}}, barmode="group", bargap=0.25, showlegend=legend,
+        yaxis={**axis, "title": {"text": html.escape(chart.y)}, **({"autorange": "reversed"} if matrix else {})},
+        legend={"orientation": "h", "y": -0.25}, modebar={"remove": ["zoom", "pan", "select", "lasso", "autoscale"]})
+    if chart.reference is not None and not matrix:
+        drawn.add_hline(y=chart.reference, line={"color": page["soft"], "dash": "dot", "width": 1.5})
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, np.float32)
+
+
+def _safe(text: str) -> str:
+    """Escaped, and without the braces that a hover template would read."""
+    return html.escape(text).replace("%{", "% {")

@@ -142,9 +142,9 @@ class Pruner:
         leaving = int(self.policy.rates[index] * len(alive) + 1e-9)
         if index == len(self.store.keys) - 1 or leaving == 0:
             return free, None
-        score = self.policy.score(Moment(self.steps, index, alive, seen)).float().clone()
-        ranked = score.masked_fill(~free, float("-inf"))
-        ranked[-1] = float("inf")  # the newest token stays
+        score = self.policy.score(Moment(self.steps, index, alive, seen)).float()
+        ranked = score.clamp(max=torch.finfo(torch.float32).max).masked_fill(~free, float("-inf"))
+        ranked[-1] = float("inf")  # the newest token stays, whatever else ties
         return kernels.keep_top(ranked[None], len(alive) - leaving)[0] & free, score
 
     def _put_aside(self, index: int, left: Tensor, rows: Tensor, hidden: Tensor) -> None:

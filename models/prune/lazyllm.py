@@ -20,7 +20,7 @@ from models.params import Flag
 from models.prune import texts
 from models.prune.forward import Moment, Pass, Policy, Sheet
 from models.prune.loop import FIELDS, Cuts, generate, importance, rates, survivors
-from models.trace import CODE, Canvas, Chart, Fact, Rows, Step
+from models.trace import CODE, Canvas, Chart, Cost, Fact, Rows, Step
 
 STORED_TOKENS = 12  # written tokens whose attention rows the Attend record stores
 SHOWN_CUTS = 3  # importance charts
@@ -69,9 +69,9 @@ class Importance:
         number = newest - self.canvas.roles.index("answer") + 2
         for sheet in now.sheets:
             if sheet.score is not None:
-                yield Emit("attend", self.look(sheet, newest, number))
+                yield Emit("attend", self.look(sheet, newest, number, now.ms / len(now.sheets)))
 
-    def look(self, sheet: Sheet, newest: int, number: int) -> Step:
+    def look(self, sheet: Sheet, newest: int, number: int, ms: float) -> Step:
         """One cut: the newest token's row, kept tokens above the cut-off and dropped ones below."""
         kept = ~np.isin(sheet.alive.numpy(), sheet.left.numpy())
         weights = sheet.attention.float().mean(0).cpu().numpy()  # [S]
@@ -81,12 +81,13 @@ class Importance:
             self.charts.append(ranked_chart(sheet.layer, 100 * weights, kept, cut_off))
         code = np.full(self.canvas.size, CODE["unknown"], np.uint8)
         code[:newest + 1] = CODE["dropped"]
-        code[sheet.alive[kept]] = CODE["known"]
+        code[sheet.alive.numpy()[kept]] = CODE["known"]
         code[newest] = CODE["new"]
         row = np.zeros(self.canvas.size, np.float32)
-        row[sheet.alive] = weights
+        row[sheet.alive.numpy()] = weights
         return Step(f"token {number}, cut after layer {sheet.layer + 1}", code, "layer",
                     fields=importance(sheet, self.canvas.size), edges={"attention": edges(newest, row, 24)},
+                    cost=Cost(1, len(sheet.rows), sheet.macs, ms=ms),
                     note=f"{len(sheet.left)} of {len(kept)} tokens are below the cut-off of {cut_off:.2g} %; the "
                          f"others have {100 * self.held[-1]:.0f} % of the attention")
 
@@ -103,7 +104,7 @@ class Importance:
 def full_row(sheet: Sheet, size: int) -> np.ndarray:
     """The newest token's attention [H, N], 0 for tokens that were not alive."""
     row = np.zeros((len(sheet.attention), size), np.float32)
-    row[:, sheet.alive] = sheet.attention.float().cpu().numpy()
+    row[:, sheet.alive.numpy()] = sheet.attention.float().cpu().numpy()
     return row
 
 

@@ -101,20 +101,20 @@ FIELDS = {
 
 
 def lay_out(job: Job, ids: list[int], length: int) -> Canvas:
-    """The prompt's tokens, then room for the answer. roles: prompt, needed (says the answer), question, answer."""
+    """The prompt's tokens, then room for the answer. roles: "" (text), needed (says the answer), asked, answer."""
     labels = pieces(job.tokenizer, ids) + ("",) * length
     return Canvas("text", labels, roles=tuple(roles(job, len(ids))) + ("answer",) * length)
 
 
 def roles(job: Job, count: int) -> list[str]:
-    """prompt, needed or question for each prompt token, by the characters it covers."""
+    """Role of each prompt token, by the characters it covers."""
     found, text = truth(job.subject.text), job.subject.text
     if found is None:
-        return ["prompt"] * count
+        return [""] * count
     first, last = found[1]
     spans = job.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     asked = text.rindex("Question:")
-    return ["needed" if a < last and b > first else "question" if b > asked else "prompt" for a, b in spans]
+    return ["needed" if a < last and b > first else "asked" if b > asked else "" for a, b in spans]
 
 
 def sheets(job: Job, pruner: Pruner, notes: Notes, now: Pass, stats, written: list[int]) -> Iterator[Emit]:
@@ -146,9 +146,9 @@ def state(sheet: Sheet, size: int, count: int) -> np.ndarray:
     """State codes [N] at one layer; the place after the newest token holds what was just written."""
     codes = np.full(size, CODE["unknown"], np.uint8)
     codes[:count] = CODE["dropped"]
-    codes[sheet.alive] = CODE["reused"]
-    codes[sheet.rows] = CODE["known"]
-    codes[sheet.revived] = CODE["revived"]
+    codes[sheet.alive.numpy()] = CODE["reused"]
+    codes[sheet.rows.numpy()] = CODE["known"]
+    codes[sheet.revived.numpy()] = CODE["revived"]
     codes[count:count + 1] = CODE["new"]
     return codes
 
@@ -157,7 +157,7 @@ def depth(found: list[Sheet], size: int) -> np.ndarray:
     """Float [N]: the last layer (from 1) at which each token was alive in this step, NaN for places not written yet."""
     reached = np.full(size, np.nan, np.float32)
     for sheet in found:
-        reached[sheet.alive] = sheet.layer + 1
+        reached[sheet.alive.numpy()] = sheet.layer + 1
     return reached
 
 
@@ -166,7 +166,7 @@ def importance(sheet: Sheet, size: int) -> dict[str, np.ndarray]:
     if sheet.attention is None:
         return {}
     values = np.full(size, np.nan, np.float16)
-    values[sheet.alive] = sheet.attention.float().mean(0).cpu().numpy() * 100
+    values[sheet.alive.numpy()] = sheet.attention.float().mean(0).cpu().numpy() * 100
     return {"importance": values}
 
 

@@ -9,14 +9,15 @@ Not covered: the video version, feature targets, the absolute loss of the ablati
 hpm_net.py).
 """
 
+import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 
 from models.attend import loop as attention
+from models.checkpoints import load
 from models.instrument import observe
 from models.mask import loop
 from models.mask.mae import EXAMPLES, budget
@@ -73,18 +74,14 @@ def true_difficulty(model, view, params, generator) -> tuple[np.ndarray, float]:
 
 
 def snapshot(job: Job):
-    """The teacher at this training progress: the nearest of the shipped snapshots (subfolders with a card) and the
-    final one. Returns its bundle and its own progress in percent."""
-    from models.checkpoints import load
+    """The teacher nearest to this training progress, of the final one and the shipped snapshots (subfolders that say
+    their progress). Returns its bundle and its own progress in percent."""
     final, wanted = job.bundle, job.params.progress / 100
-    saved = [(float(part.name.removeprefix("progress-")) / 100, part) for part in _snapshots(final.folder)]
-    progress, folder = min([*saved, (1.0, None)], key=lambda one: abs(one[0] - wanted))
+    notes = sorted(final.folder.glob("*/snapshot.json")) if final.folder else []
+    saved = [(float(json.loads(note.read_text("utf-8"))["progress"]), note.parent) for note in notes]
+    progress, folder = min([(1.0, None), *saved], key=lambda one: abs(one[0] - wanted))
     bundle = final if folder is None else load(str(folder), device=final.device, dtype=final.dtype)
     return bundle, round(100 * progress)
-
-
-def _snapshots(folder: Path | None) -> list[Path]:
-    return sorted(folder.glob("progress-*")) if folder else []
 
 
 def run(job: Job):

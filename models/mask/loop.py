@@ -37,7 +37,7 @@ FIELDS = {
     "loss": Field("Error of the rebuilt patch", UNIT, 0.0),
     "loss_normalised": Field("Error in units of the patch's own variance", "patch variances", 0.0),
     "loss_mean": Field("Error of the mean visible colour", UNIT, 0.0),
-    "loss_inpaint": Field("Error of linear inpainting", UNIT, 0.0),
+    "loss_inpaint": Field("Error of bilinear inpainting", UNIT, 0.0),
 }
 
 
@@ -104,16 +104,17 @@ def sit(job: Job, photo: Photo, hidden: Hidden) -> Exam:
     return Exam(hidden, patches, mask, errors, Cost(1, rows, macs, 0, ms))
 
 
-def record(job: Job, photo: Photo, exam: Exam, *, sentence: str, facts: Mapping[str, Fact], before: Sequence[Step] = (),
-           after: Sequence[Step] = (), charts: Sequence[Chart] = (), fields: Mapping[str, Field] | None = None,
-           path: str = "") -> Iterator[Event]:
+def record(job: Job, photo: Photo, exam: Exam, *, sentence: str, facts: Mapping[str, Fact],
+           before: Sequence[Step] = (), after: Sequence[Step] = (), charts: Sequence[Chart] = (),
+           fields: Mapping[str, Field] | None = None) -> Iterator[Event]:
     """The events of a Mask record: the caller's steps `before`, the exam, and the caller's steps `after`."""
     made = [*before, *exam_steps(job.model, photo, exam), *after]
     canvas = Canvas("grid", ("",) * photo.count, shape=photo.grid, picture=photo.shown)
     yield Open("mask", canvas, {**FIELDS, **(fields or {})}, len(made))
     for step in made:
         yield Emit("mask", step)
-    yield Close("mask", sentence, (fills_chart(exam), *charts), facts, path=path)
+    yield Close("mask", sentence, (fills_chart(exam), *charts), facts,
+                path=f"{job.model.config._attn_implementation} (no statistics)")
 
 
 def exam_steps(model, photo: Photo, exam: Exam) -> Iterator[Step]:
@@ -145,7 +146,7 @@ def exam_facts(exam: Exam, count: int, normalised: bool = False) -> dict[str, Fa
     below = 100 * (1 - exam.mean("loss") / exam.mean("loss_inpaint"))
     return {"error": Fact("Exam difficulty: mean error of the hidden patches", exam.mean(name), unit, "higher"),
             "hidden": Fact("Hidden", 100 * len(exam.hidden.ids) / count, "% of patches"),
-            "inpaint": Fact("Linear inpainting errs", exam.mean("loss_inpaint"), UNIT),
+            "inpaint": Fact("Bilinear inpainting errs", exam.mean("loss_inpaint"), UNIT),
             "mean_colour": Fact("Mean visible colour errs", exam.mean("loss_mean"), UNIT),
             "below": Fact("Network below inpainting by", below, "%", "higher")}
 

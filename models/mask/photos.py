@@ -119,33 +119,26 @@ def mean_fill(target: Tensor, mask: Tensor) -> Tensor:
 
 
 def inpaint(model, target: Tensor, mask: Tensor) -> Tensor:
-    """Linear inpainting [B, L, P]: each hidden pixel between its nearest visible ones in its row and in its column.
+    """Bilinear inpainting [B, L, P] from the mean colours of the visible patches.
 
-    The two are weighted by one over the distance to the nearest visible pixel; a pixel with neither takes the mean
-    visible colour.
+    Each hidden patch's colour is the mean of its neighbours' (the harmonic fill, solved exactly); the patch colours are
+    then interpolated bilinearly over the picture. Visible patches keep their pixels.
     """
-    image = model.unpatchify(target.float())  # [B, 3, S, S]
-    seen = model.unpatchify((1 - mask)[..., None].float().expand_as(target))[:, :1] > 0  # [B, 1, S, S]
-    across, near_across = _between(image, seen)
-    down, near_down = (x.transpose(2, 3) for x in _between(image.transpose(2, 3), seen.transpose(2, 3)))
-    total = near_across + near_down
-    filled = (across * near_across + down * near_down) / total.clamp_min(1e-9)
-    fallback = model.unpatchify(mean_fill(target, mask).float())
-    filled = torch.where(total > 0, filled, fallback)
-    return model.patchify(torch.where(seen, image, filled)).to(target.dtype)
+    count = target.shape[1]
+    side = int(count**0.5)
+    means = target.unflatten(-1, (-1, 3)).mean(2).double()  # [B, L, 3]
+    hidden = mask.bool()
+    eye, near = torch.eye(count, dtype=torch.float64, device=target.device), _neighbours(side).to(target.device)
+    system = torch.where(hidden[..., None], eye - near, eye)  # [B, L, L]
+    filled = torch.linalg.solve(system, torch.where(hidden[..., None], 0.0, means))  # [B, L, 3]
+    colours = filled.transpose(1, 2).unflatten(2, (side, side)).float()  # [B, 3, side, side]
+    size = side * model.config.patch_size
+    smooth = torch.nn.functional.interpolate(colours, size=(size, size), mode="bilinear", align_corners=False)
+    return torch.where(hidden[..., None], model.patchify(smooth).to(target.dtype), target)
 
 
-def _between(image: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Linear interpolation along rows from the nearest seen pixels, and one over the distance to the nearest."""
-    size = image.shape[3]
-    place = torch.arange(size, device=image.device).expand(seen.shape)
-    left = torch.where(seen, place, -1).cummax(3).values  # [B, 1, S, S], -1: none
-    right = torch.where(seen, place, size).flip(3).cummin(3).values.flip(3)  # size: none
-    no_left, no_right = left < 0, right >= size
-    begin = torch.where(no_left, right, left).clamp(0, size - 1)
-    end = torch.where(no_right, left, right).clamp(0, size - 1)
-    share = (place - begin) / (end - begin).clamp_min(1)  # 0 at begin; begin == end at the border
-    at_begin, at_end = (image.gather(3, at.expand_as(image)) for at in (begin, end))
-    far_left, far_right = torch.where(no_left, size, place - left), torch.where(no_right, size, right - place)
-    near = 1 / torch.minimum(far_left, far_right).clamp_min(1)
-    return at_begin * (1 - share) + at_end * share, torch.where(no_left & no_right, 0.0, near)
+def _neighbours(side: int) -> Tensor:
+    """Row-stochastic [L, L]: each patch's share in the mean of its up to four neighbours."""
+    y, x = torch.arange(side * side) // side, torch.arange(side * side) % side
+    near = ((y[:, None] - y).abs() + (x[:, None] - x).abs() == 1).double()
+    return near / near.sum(1, keepdim=True)

@@ -5,10 +5,11 @@ Six functions that know no methods: `attention_stats`, `attention_rows`, `vocab_
 `schedule` and `override` (force a path, for tests). reference.py holds the plain truth of each.
 """
 
+from kernels.attention import attention_rows, attention_stats
 from kernels.compaction import compact, keep_top
 from kernels.dispatch import override
 from kernels.records import AttentionStats, Compacted, UnmaskStep, VocabStats
-from kernels.reference import attention_rows, attention_stats, head_stats, vocab_stats
+from kernels.reference import head_stats, vocab_stats
 from kernels.sampling import Sampler, draw, warp
 from kernels.unmasking import schedule, unmask_step
 

@@ -1,4 +1,7 @@
-"""Which path runs is decided at every call, from the tensors; tests may force one."""
+"""Which path runs is decided at every call, from the tensors; tests may force one.
+
+Never at import: on hosted GPUs the device exists only inside the task that uses it.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
+from torch import Tensor
+
 FORCED: ContextVar[str | None] = ContextVar("forced_kernel_path", default=None)
-PATHS = ("cpu-eager",)
+PATHS = ("reference", "cpu-eager", "cpu-blocked", "cpu-tiled", "identities")
+EAGER_QUERIES = 256  # up to here one table at once is as fast as blocks
+EAGER_SCORES = 1 << 23  # and it may hold this many scores: two tables of 32 MB
 
 
 @contextmanager
 def override(path: str) -> Iterator[None]:
-    """Runs every kernel inside the block on the named path; ValueError lists the paths that exist."""
+    """Runs every kernel of this context on the named path where it has one; ValueError lists the paths."""
     if path not in PATHS:
         raise ValueError(f"Unknown kernel path {path!r}; there are {', '.join(PATHS)}.")
     token = FORCED.set(path)
@@ -20,3 +28,21 @@ def override(path: str) -> Iterator[None]:
         yield
     finally:
         FORCED.reset(token)
+
+
+def differentiable(*tensors: Tensor | None) -> bool:
+    """True when gradients are wanted: only the reference has them."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def attention_path(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> str:
+    """Path for attention of queries [B, H, N, D] over keys [B, Hkv, M, D]."""
+    if FORCED.get() is not None:
+        return FORCED.get()
+    if differentiable(q, k, v, mask):
+        return "reference"
+    if q.device.type != "cpu":
+        return "identities"
+    batch, heads, queries, _ = q.shape
+    small = queries <= EAGER_QUERIES and batch * heads * queries * k.shape[2] <= EAGER_SCORES
+    return "cpu-eager" if small else "cpu-blocked"

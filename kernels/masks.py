@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -37,10 +39,12 @@ def clean(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return mask.to(dtype).masked_fill(mask <= low, float("-inf"))
 
 
-def causal_block(first: int, rows: int, keys: int, shift: int, device: torch.device) -> Tensor:
-    """Bool [rows, keys]: query `first + i` sees keys up to its own place; `shift` = keys - queries aligns the ends."""
-    query = torch.arange(first, first + rows, device=device)[:, None]
-    return torch.arange(keys, device=device) <= query + shift
+def row_indices(rows: Sequence[int] | Tensor, queries: int, device: torch.device) -> Tensor:
+    """Query indices [R], negative ones counted from the end; ValueError beyond the sequence."""
+    rows = torch.as_tensor(rows, device=device).long().reshape(-1)
+    if rows.numel() and not bool(((rows >= -queries) & (rows < queries)).all()):
+        raise ValueError(f"Query indices must lie in 0 .. {queries - 1}; got {rows.tolist()[:8]}.")
+    return rows % max(1, queries)
 
 
 def apply(scores: Tensor, mask: Tensor | None) -> Tensor:
@@ -52,7 +56,9 @@ def apply(scores: Tensor, mask: Tensor | None) -> Tensor:
     return scores + mask
 
 
-def chosen_queries(received_from: Tensor | None, batch: int, queries: int, device: torch.device) -> Tensor | None:
+def chosen_queries(
+    received_from: Sequence[int] | Tensor | None, batch: int, queries: int, device: torch.device
+) -> Tensor | None:
     """Query weights [B, N] (0 or 1) from indices [R] or a bool [N] or [B, N]; None means every query."""
     if received_from is None:
         return None
@@ -62,5 +68,5 @@ def chosen_queries(received_from: Tensor | None, batch: int, queries: int, devic
             raise ValueError(f"received_from as bool must be [N] or [B, N] with N = {queries}.")
         return received_from.expand(batch, queries).float()
     weights = torch.zeros(queries, device=device)
-    weights[received_from.long()] = 1.0
+    weights[row_indices(received_from, queries, device)] = 1.0
     return weights.expand(batch, queries)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from kernels import masks
 from kernels.records import AttentionStats, VocabStats
 from kernels.sampling import Sampler, draw
 
-CPU_EAGER = "cpu-eager"
+PATH = "reference"
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -29,16 +31,18 @@ def entropy_of(probs: Tensor) -> Tensor:
     return torch.special.entr(probs).sum(-1)
 
 
-def score(q: Tensor, k: Tensor, scale: float | None, causal: bool, mask: Tensor | None) -> Tensor:
-    """Scaled and masked scores [B, H, N, M] in the statistics' precision; grouped keys are shared by their heads."""
-    dtype = wide(q.dtype)
-    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+def score(q: Tensor, k: Tensor, scale: float | None, causal: bool, mask: Tensor | None, rows: Tensor | None = None):
+    """Scaled and masked scores [B, H, R, M] of queries `rows` (all by default), in the statistics' precision."""
+    queries, keys, dtype = q.shape[2], k.shape[2], wide(q.dtype)
+    rows = torch.arange(queries, device=q.device) if rows is None else rows
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1).to(dtype)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    scores = (q.to(dtype) * scale) @ k.to(dtype).transpose(-1, -2)
+    scores = (q[:, :, rows].to(dtype) * scale) @ k.transpose(-1, -2)
     if causal:
-        queries, keys = scores.shape[-2:]
-        scores = masks.apply(scores, masks.causal_block(0, queries, keys, keys - queries, q.device))
-    return masks.apply(scores, masks.clean(mask, dtype))
+        seen = torch.arange(keys, device=q.device) <= rows[:, None] + keys - queries  # the ends are aligned
+        scores = masks.apply(scores, seen)
+    mask = masks.clean(mask, dtype)
+    return masks.apply(scores, mask if mask is None or mask.shape[2] == 1 else mask[:, :, rows])
 
 
 def attention_stats(
@@ -59,21 +63,21 @@ def attention_stats(
     received = probs.sum(2) if chosen is None else (chosen[:, None, None].to(probs.dtype) @ probs)[:, :, 0]
     peak = probs.amax(-1) if probs.shape[-1] else torch.zeros_like(lse)
     out = (probs @ values).to(q.dtype)
-    return AttentionStats(out, lse, entropy_of(probs), peak, received, CPU_EAGER)
+    return AttentionStats(out, lse, entropy_of(probs), peak, received, PATH)
 
 
 def attention_rows(
     q: Tensor,
     k: Tensor,
-    rows: Tensor,
+    rows: Sequence[int] | Tensor,
     *,
     scale: float | None = None,
     causal: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Twin of `kernels.attention_rows` that makes the whole table and then picks from it."""
+    """Twin of `kernels.attention_rows`; it makes R x M scores, so it serves every device and length."""
     masks.check(q, k, None, mask)
-    return probabilities(score(q, k, scale, causal, mask))[0][:, :, rows]
+    return probabilities(score(q, k, scale, causal, mask, masks.row_indices(rows, q.shape[2], q.device)))[0]
 
 
 def vocab_stats(
@@ -92,7 +96,7 @@ def vocab_stats(
     entropy = entropy_of(logp.exp())
     chosen_logp = None if chosen is None else logp.gather(-1, chosen[..., None])[..., 0]
     sample = None if sampler is None else draw(scores, sampler, generator)
-    return VocabStats(lse, entropy, top_ids, top_logp, chosen_logp, sample, CPU_EAGER)
+    return VocabStats(lse, entropy, top_ids, top_logp, chosen_logp, sample, PATH)
 
 
 def head_stats(hidden: Tensor, weight: Tensor, *, bias: Tensor | None = None, **options) -> VocabStats:

@@ -1,0 +1,240 @@
+"""Attention with statistics on the CPU, block by block: one pass over scores that never leave the cache.
+
+For one key head and a block of queries: scores into scratch, row maximum, exponentials, and from those two tables the
+output, log-sum-exp, entropy, peak and column sum, before the scratch is used again. No N x M table exists. Heads run on
+threads of one core each, so that no operation waits for the other core; torch's own threads meet twice per operation.
+
+Scores are in units of log 2, because torch's exp falls back to a slow path for arguments below -87, where masked scores
+are; exp2 does not. Heads that share keys (grouped-query) are stacked as rows of one product.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kernels import masks
+from kernels.records import AttentionStats
+from kernels.reference import wide
+
+CPU_EAGER, CPU_BLOCKED = "cpu-eager", "cpu-blocked"
+BLOCK = 96 * 2048  # scores per block: two fp32 tables of this size, keys and values fit the second-level cache
+ROWS, CAUSAL_ROWS = 256, 128  # most queries per block; causal blocks waste half of one at the diagonal
+FORBIDDEN = -1e30  # finite, so that forbidden scores times zero probability are zero
+NOTHING = -1e29  # a row whose maximum is below this may attend to nothing
+
+_pool: ThreadPoolExecutor | None = None
+_pool_lock = threading.Lock()
+
+
+class Problem(NamedTuple):
+    """One call, with the heads that share keys in their own dimension: G = H / Hkv."""
+
+    q: Tensor  # [B, Hkv, G, N, D]
+    k: Tensor  # [B, Hkv, M, D]
+    v: Tensor  # [B, Hkv, M, Dv]
+    bias: Tensor | None  # [B|1, Hkv|1, G|1, N|1, M]: additive, or bool and converted block by block
+    weights: Tensor | None  # [B, N], which queries count in `received`
+    scale: float  # includes log2(e)
+    causal: bool
+    sums: Tensor  # [3, B, Hkv, G, N]: row maximum, sum of exponentials, sum of exponential times score
+    out: Tensor  # [B, Hkv, G, N, Dv]
+
+
+class Job(NamedTuple):
+    """Key heads `heads` of sample `batch`, for the queries from `start` to `stop`."""
+
+    batch: int
+    heads: slice
+    start: int
+    stop: int
+
+
+def attention_stats(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+    mask: Tensor | None = None,
+    received_from: Tensor | None = None,
+    whole: bool = False,
+) -> AttentionStats:
+    """CPU twin of `kernels.attention_stats`; `whole` makes the table at once, on torch's own threads (small inputs)."""
+    masks.check(q, k, v, mask)
+    problem = prepare(q, k, v, scale, causal, mask, received_from)
+    rows = max(1, q.shape[2]) if whole else block_rows(problem)
+    received = problem.sums.new_zeros(*problem.q.shape[:3], k.shape[2])  # [B, Hkv, G, M]
+    work = partial(run, problem, rows)
+    jobs = list(divide(problem, rows, whole))
+    parts = map(work, jobs) if whole else on_threads(work, jobs)
+    for job, part in zip(jobs, parts, strict=True):
+        received[job.batch, job.heads] += part
+    return AttentionStats(
+        problem.out.flatten(1, 2), *finish(problem.sums), received.flatten(1, 2), CPU_EAGER if whole else CPU_BLOCKED
+    )
+
+
+def prepare(q, k, v, scale, causal, mask, received_from) -> Problem:
+    batch, heads, queries, width = q.shape
+    key_heads, dtype = k.shape[1], wide(q.dtype)
+    grouped = (key_heads, heads // key_heads)
+    # Stored as [B, N, H, D], the layout that models want next.
+    out = q.new_empty(batch, queries, heads, v.shape[3]).transpose(1, 2).unflatten(1, grouped)
+    scale = width**-0.5 if scale is None else scale
+    return Problem(
+        q.unflatten(1, grouped), k, v, as_bias(mask, grouped, dtype),
+        masks.chosen_queries(received_from, batch, queries, q.device), scale * math.log2(math.e), causal,
+        torch.empty(3, batch, *grouped, queries, dtype=dtype), out,
+    )
+
+
+def as_bias(mask: Tensor | None, grouped: tuple[int, int], dtype: torch.dtype) -> Tensor | None:
+    """The mask with grouped heads; additive and in units of log 2, unless it is a large bool table."""
+    if mask is None:
+        return None
+    mask = masks.clean(mask, dtype)
+    if mask.stride(2) == 0:
+        mask = mask[:, :, :1]  # expanded over queries: only keys are masked
+    mask = mask.unflatten(1, grouped) if mask.shape[1] > 1 else mask[:, :, None]
+    if mask.dtype == torch.bool:
+        return mask if mask.shape[3] > 1 and mask.numel() > 1 << 22 else forbid(mask, dtype)
+    return (mask * math.log2(math.e)).clamp_min_(FORBIDDEN)
+
+
+def forbid(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Additive mask: 0 where true, FORBIDDEN where false (several times faster than masked_fill)."""
+    return mask.to(dtype).sub_(1).mul_(-FORBIDDEN)
+
+
+def block_rows(problem: Problem) -> int:
+    """Queries per block."""
+    group, queries = problem.q.shape[2:4]
+    most = CAUSAL_ROWS if problem.causal else ROWS
+    return max(1, min(queries, most, BLOCK // (group * max(1, problem.k.shape[2]))))
+
+
+def divide(problem: Problem, rows: int, whole: bool) -> Iterable[Job]:
+    """Jobs of several heads while their tables are small, of one head, or of some of its queries if heads are few."""
+    batch, heads, group, queries, _ = problem.q.shape
+    table = max(1, group * rows * problem.k.shape[2])
+    together = heads if whole else max(1, BLOCK // table) if rows == queries else 1
+    together = min(together, max(1, -(-batch * heads // torch.get_num_threads()))) if not whole else together
+    tasks = batch * -(-heads // together)
+    parts = 1 if whole or tasks >= torch.get_num_threads() else 4
+    stride = max(rows, -(-queries // parts))
+    for b in range(batch):
+        for head in range(0, heads, together):
+            for start in range(0, queries, stride):
+                yield Job(b, slice(head, head + together), start, min(start + stride, queries))
+
+
+def run(problem: Problem, rows: int, job: Job) -> Tensor:
+    """All blocks of a job; returns the attention its keys receive [h, G, M]."""
+    dtype, at = problem.sums.dtype, (job.batch, job.heads)
+    keys = problem.k[at].transpose(1, 2).to(dtype).contiguous()  # [h, D, M]
+    values = problem.v[at].to(dtype).contiguous()  # [h, M, Dv]
+    heads, _, total = keys.shape
+    group, queries, width = problem.q.shape[2:]
+    q, out, sums = problem.q[at], problem.out[at], problem.sums[:, job.batch, job.heads]
+    weights = None if problem.weights is None else problem.weights[job.batch]
+    guarded = problem.causal or problem.bias is not None
+    scratch = torch.empty(2, heads * group * min(rows, job.stop - job.start) * total, dtype=dtype)
+    received = torch.zeros(heads * group, 1, total, dtype=dtype)
+    for start in range(job.start, job.stop, rows):
+        stop = min(start + rows, job.stop)
+        seen = min(total, max(0, stop + total - queries)) if problem.causal else total
+        block = (q[:, :, start:stop].to(dtype) * problem.scale).reshape(heads, -1, width)  # [h, G n, D]
+        table = (heads, group, stop - start, seen)
+        scores, probs = scratch[:, : math.prod(table)].view(2, *table).unbind()  # [h, G, n, m]
+        flat = (heads, block.shape[1], seen)
+        torch.bmm(block, keys[:, :, :seen], out=scores.view(flat))
+        if guarded:
+            shade(problem, job, start, stop, scores)
+        share = measure(scores, probs, sums[..., start:stop], guarded)  # [h, G, n]
+        found = torch.bmm(probs.view(flat), values[:, :seen]).view(heads, group, stop - start, -1)
+        torch.mul(found, share[..., None], out=out[:, :, start:stop])
+        counted = share if weights is None else share * weights[start:stop]
+        received[:, :, :seen].baddbmm_(counted.view(-1, 1, stop - start), probs.view(-1, stop - start, seen))
+    return received.view(heads, group, total)
+
+
+def measure(scores: Tensor, probs: Tensor, sums: Tensor, guarded: bool) -> Tensor:
+    """Turns scores [h, G, n, m] into unnormalised `probs`, fills `sums` [3, h, G, n], and returns 1 / mass [h, G, n].
+
+    `guarded`: rows that may attend to nothing get 0 instead.
+    """
+    top, mass, energy = sums.unbind()
+    torch.amax(scores, -1, out=top) if scores.shape[-1] else top.fill_(FORBIDDEN)
+    torch.exp2(scores.sub_(top[..., None]), out=probs)
+    torch.sum(probs, -1, out=mass)
+    torch.sum(scores.mul_(probs), -1, out=energy)
+    share = mass.reciprocal()
+    return share.mul_(top > NOTHING) if guarded else share
+
+
+def shade(problem: Problem, job: Job, start: int, stop: int, scores: Tensor) -> None:
+    """Adds the mask to a block of scores [h, G, n, m]; causal blocks already end at the last key they may see."""
+    seen = scores.shape[3]
+    if problem.causal:
+        first = max(0, start + problem.k.shape[2] - problem.q.shape[3])  # keys before it are seen by every row
+        rows, corner = stop - start, seen - first
+        scores[..., first:] += scores.new_full((rows, corner), FORBIDDEN).triu_(1 + corner - rows)
+    if problem.bias is not None:
+        b, h, _, n, _ = problem.bias.shape
+        part = problem.bias[job.batch if b > 1 else 0, job.heads if h > 1 else slice(None)]
+        part = (part[:, :, start:stop] if n > 1 else part)[..., :seen]
+        scores += forbid(part, scores.dtype) if part.dtype == torch.bool else part
+
+
+def finish(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-sum-exp, entropy and peak [B, H, N] from the row maximum, mass and energy, which are in units of log 2."""
+    top, mass, energy = sums.flatten(2, 3)
+    some = top > NOTHING
+    log_mass = mass.log()
+    lse = (top * math.log(2) + log_mass).masked_fill_(~some, float("-inf"))
+    entropy = (log_mass - energy / mass * math.log(2)).clamp_min_(0)
+    return lse, entropy.masked_fill_(~some, 0), mass.reciprocal().masked_fill_(~some, 0)
+
+
+def on_threads(work: Callable[[Job], Tensor], jobs: list[Job]) -> Iterable[Tensor]:
+    """Results in order; jobs run on threads of one core each."""
+    if torch.get_num_threads() == 1 or len(jobs) == 1:
+        return map(work, jobs)
+
+    def quiet(job: Job) -> Tensor:
+        # A thread starts with gradients on; inference mode may also write to the caller's inference tensors.
+        with torch.inference_mode():
+            return work(job)
+
+    return pool().map(quiet, jobs)
+
+
+def pool() -> ThreadPoolExecutor:
+    """One pool for the process, a thread per core that torch uses; made at the first call."""
+    global _pool
+    with _pool_lock:
+        if _pool is None:
+            threads = torch.get_num_threads()
+            started = threading.Barrier(threads + 1)
+
+            def alone() -> None:
+                torch.get_num_threads()  # makes torch initialise this thread now, and not undo the next line later
+                torch.set_num_threads(1)
+                torch.set_flush_denormal(True)  # subnormal probabilities would slow the products a hundredfold
+                started.wait()
+
+            _pool = ThreadPoolExecutor(threads, thread_name_prefix="kernels", initializer=alone)
+            for _ in range(threads):
+                _pool.submit(int)
+            started.wait()
+            torch.set_num_threads(threads)  # the workers' call also set the default of threads to come
+        return _pool

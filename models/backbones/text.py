@@ -26,12 +26,12 @@ def _piece(tokenizer, decoder, token: int) -> str:
     text = decoder.decode([token], skip_special_tokens=False)
     if "\ufffd" not in text:
         return text
-    raw = [_bytes().get(letter) for letter in tokenizer.convert_ids_to_tokens(token)]
+    raw = [letters().get(letter) for letter in tokenizer.convert_ids_to_tokens(token)]
     return text if None in raw else "<" + " ".join(f"{byte:02X}" for byte in raw) + ">"
 
 
 @cache
-def _bytes() -> dict[str, int]:
+def letters() -> dict[str, int]:
     """Byte-level BPE's letter for each byte, read backwards: printable bytes stand for themselves, the rest follow."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [byte for byte in range(256) if byte not in printable]

@@ -153,7 +153,8 @@ class Policy:
 
     sampler: the warpers. length: units to write at most. trials(moment): how many continuations to try from here;
     stops: units that end a trial, longest: its largest length. shown(moment): name -> logits [P, V] to draw, the first
-    is kept in full if keep_logits. fields, measure(moment): more numbers per unit. close(journal): the last event.
+    is kept in full if keep_logits. fields, measure(moment): more numbers per unit. note(moment): words for a step.
+    close(journal): the last event. They are asked while the source still stands before the unit.
     """
 
     sampler: Sampler
@@ -166,6 +167,7 @@ class Policy:
     keep_logits: bool = False
     fields: Mapping[str, Field] = field(default_factory=dict)
     measure: Callable[[Moment], Mapping[str, list[float]]] = lambda moment: {"cut": moment.cut}
+    note: Callable[[Moment], str] = lambda moment: ""
 
 
 def decode(job: Job, source, policy: Policy) -> Iterator[Event]:
@@ -177,13 +179,15 @@ def decode(job: Job, source, policy: Policy) -> Iterator[Event]:
     yield page.open()
     yield read(source, page, shown, values)
     at = 1
-    while page.room and not (journal.decisions and journal.ids[-1] == source.end):
+    while page.room and journal.ids[-1:] != [source.end]:
         trials, kept, live = decide(live, source.end, policy, journal, dice)
         journal.decisions.append(Decision(at, trials, kept, source.meter.lap()))
         for event in written(source.texts, policy, page, journal.decisions[-1]):
             yield page.open()
             yield event
             at += 1
+        if page.room and journal.ids[-1] != source.end:
+            live.push(journal.ids[-1:])
     yield page.open()
     yield policy.close(journal)
 
@@ -200,16 +204,13 @@ def read(source, page: Page, shown: Mapping[str, Tensor], values: Mapping[str, l
 
 
 def decide(live, end: int | None, policy: Policy, journal: Journal, dice: torch.Generator):
-    """One decision: the trials, which of them is kept, and the source where that one left it."""
+    """One decision: the trials, which of them is kept, and its source before its last unit."""
     page = journal.page
     moment = Moment(live.logits, kernels.warp(live.logits, policy.sampler))
     forced = chosen_by_hand(journal, live.logits.shape[-1])
     count = 1 if forced is not None else policy.trials(moment)
     over = Ends(end, policy.stops, min(policy.longest, page.room) if count > 1 else 1)
     trials, kept, live = roll_out(live.fork(count) if count > 1 else live, policy.sampler, over, dice, forced)
-    last = trials[kept].ids[-1]
-    if len(trials[kept].ids) < page.room and last != end:
-        live.push([last])
     return tuple(trials), kept, live
 
 
@@ -254,7 +255,8 @@ def written(texts, policy: Policy, page: Page, decision: Decision) -> Iterator[E
     if len(decision.trials) == 1:
         shown, values = views(policy, page, decision.trial)
         page.write(decision.trial.ids, texts(decision.trial.ids), values)
-        yield page.step(f"{page.count - page.start}", shown, texts, cost=decision.cost)
+        note = policy.note(decision.moment)
+        yield page.step(f"{page.count - page.start}", shown, texts, cost=decision.cost, note=note)
         return
     shown = {name: describe(rows, [page.count]) for name, rows in policy.shown(decision.moment).items()}
     note = f"entropy {decision.moment.warped_entropy:.2f} nats after the warpers: {len(decision.trials)} trials"

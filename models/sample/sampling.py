@@ -34,13 +34,15 @@ class Params:
     length: Annotated[int, Span(1, 200, 1, "Length", "The text may end earlier by itself.", unit="tokens")] = 40
     tries: Annotated[int, Span(1, 20, 1, "Texts tried", "Draws this many whole texts and keeps the one the model finds "
                                "least perplexing.", fold=True)] = 1
+    cut: Annotated[int, Span(0, 60, 1, "Cut off at the end", "Where the prompt stops, character by character.",
+                             unit="characters", fold=True)] = 0
 
 
 def run(job: Job) -> Iterator[Event]:
     """Draws `length` tokens, or `tries` texts of that length from one branch point."""
     from models.sample.stream import Reader
     p = job.params
-    source = Reader(job.bundle, job.subject, p.length)
+    source = Reader(job.bundle, job.subject, p.length, p.cut)
     several = p.tries > 1
     return decode(job, source, Policy(
         sampler=Sampler(p.temperature, p.top_k, p.top_p, p.min_p), length=p.length, close=close,

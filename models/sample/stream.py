@@ -79,8 +79,9 @@ class Stream:
 
     def crop(self, length: int) -> None:
         """Forgets what was read after `length` tokens; the logits are then unknown."""
-        self.cache.crop(length - self.length)  # a negative number removes from the end
-        self.length, self.logits = length, None
+        if length < self.length:
+            self.cache.crop(length - self.length)  # a negative number removes from the end
+            self.length, self.logits = length, None
 
     @property
     def cache_bytes(self) -> int:
@@ -100,14 +101,15 @@ class Reader(Stream):
     """A stream over a visitor's text: what the loop needs to draw it (pieces, ids, where it ends).
 
     A problem is a whole text, so it starts with the token that the training texts start with; other texts may be torn
-    out of a book and do not. room: how many tokens will be written behind it.
+    out of a book and do not. room: how many tokens will be written behind it; cut: characters left out at the end.
     """
 
-    def __init__(self, bundle, subject: Subject, room: int):
+    def __init__(self, bundle, subject: Subject, room: int, cut: int = 0):
         super().__init__(bundle.model)
         self.tokenizer = bundle.tokenizer
         first = [self.tokenizer.bos_token_id] if subject.kind == "problem" and self.tokenizer.bos_token else []
-        self.prompt = first + encode(self.tokenizer, subject.text, context(bundle.model) - room - len(first))
+        limit = context(bundle.model) - room - len(first)
+        self.prompt = first + encode(self.tokenizer, cut_off(subject.text, cut), limit)
         if self.tokenizer.unk_token and self.tokenizer.unk_token_id in self.prompt:
             raise SubjectError(f"The checkpoint {bundle.name[:60]} does not know some of these words; "
                                "please use one of its examples as a pattern.")
@@ -133,6 +135,13 @@ class Reader(Stream):
     @cached_property
     def _spaced(self) -> bool:
         return type(self.tokenizer.backend_tokenizer.decoder).__name__ == "ByteLevel"
+
+
+def cut_off(text: str, count: int) -> str:
+    """The text without its last `count` characters; SubjectError when nothing is left."""
+    if count >= len(text):
+        raise SubjectError(f"This text has {len(text)} characters; please cut off fewer than that.")
+    return text[: len(text) - count]
 
 
 def context(model) -> int:

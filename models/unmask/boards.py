@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.backbones.text import pieces as pieces_of
 from models.subject import SubjectError
 from models.trace import Canvas
 from models.worlds import scenes
@@ -96,15 +97,7 @@ def text_board(model, tokenizer, text: str, length: int) -> Board:
         ids += [mask] * length
     if len(ids) > MOST_TOKENS:
         raise SubjectError(f"Text and blanks make {len(ids)} tokens; please keep them under {MOST_TOKENS}.")
-    return Board(_text_canvas(tokenizer, ids, mask), torch.tensor([ids], device=model.embed_tokens.weight.device), mask,
-                 lambda id: piece_of(tokenizer, id), forbidden=tuple(sorted({*tokenizer.all_special_ids, mask})))
-
-
-def _text_canvas(tokenizer, ids: list[int], mask: int) -> Canvas:
-    labels = tuple("" if id == mask else piece_of(tokenizer, id) for id in ids)
-    return Canvas("text", labels, roles=tuple("fill" if id == mask else "prompt" for id in ids))
-
-
-def piece_of(tokenizer, id: int) -> str:
-    """The exact characters of one token, spaces included."""
-    return tokenizer.decode([id], clean_up_tokenization_spaces=False)
+    labels = tuple("" if id == mask else piece for id, piece in zip(ids, pieces_of(tokenizer, ids)))
+    canvas = Canvas("text", labels, roles=tuple("fill" if id == mask else "prompt" for id in ids))
+    return Board(canvas, torch.tensor([ids], device=model.embed_tokens.weight.device), mask,
+                 lambda id: pieces_of(tokenizer, [id])[0], forbidden=tuple(sorted({*tokenizer.all_special_ids, mask})))

@@ -45,15 +45,20 @@ class Params:
 
 
 def grouped(unknown: int, full: int, local: int, start: float) -> tuple[Move, ...]:
-    """The long cosine schedule in which only `full` moves are full: from group round(start * full) on, `local` local
-    passes follow each full one and reveal from the same targets. local = 0 is the base model."""
-    late = [local if group >= round(start * full) else 0 for group in range(full)]
-    counts = kernels.schedule(unknown, full + sum(late))
+    """`full` groups; from group round(start * full) on, `local` local passes follow each full one. local = 0: the base
+    model."""
+    return placed(unknown, [local if group >= round(start * full) else 0 for group in range(full)])
+
+
+def placed(unknown: int, locals_after: list[int]) -> tuple[Move, ...]:
+    """The base model's long cosine schedule in which only one move per group is full; the local moves of a group reveal
+    from the targets that its full move picks out."""
+    counts = kernels.schedule(unknown, len(locals_after) + sum(locals_after))
     planned, at = [], 0
-    for extra in late:
+    for extra in locals_after:
         group = counts[at : at + 1 + extra]
         at += 1 + extra
-        if group:  # a long schedule may have fewer moves than groups: one token each
+        if group:  # a long schedule may run out of tokens: one per move
             planned += [Move(group[0], "full", sum(group[1:])), *(Move(count, "local") for count in group[1:])]
     return tuple(planned)
 

@@ -144,7 +144,7 @@ def test_reusing_logits_is_only_split_sampling(scene):
     assert torch.equal(control[-1].ids, wanted)
     assert torch.equal(ours[0].ids, control[0].ids) and torch.equal(ours[1].found.positions, control[1].found.positions)
     changed = (ours[1].found.logits - control[1].found.logits).abs().max()
-    assert changed > 1e-2, "recomputed features must tell the targets what was revealed"
+    assert changed > 50 * ATOL, "recomputed features must tell the targets what was revealed"
 
 
 # --- one cache per guidance branch --------------------------------------------------------------------------------

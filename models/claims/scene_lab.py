@@ -1,0 +1,56 @@
+"""Shared by the claims on scenes: captions with known truth, pictures by the batch, and the parser's scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from models.checkpoints import Bundle, load
+from models.unmask.boards import Board, scene_board
+from models.unmask.loop import Full, Plan, fill, moves
+from models.worlds import scenes
+
+GUIDANCE, NOISE = 1.0, 1.0  # the defaults of the Unmask tab
+BATCH = 32
+
+
+def bundles(dtype: str = "bfloat16") -> tuple[Bundle, Bundle]:
+    """The picture model and its tokenizer; bf16 because claims run many passes."""
+    return load("scene-mgm-1", dtype=dtype), load("scene-vq-1")
+
+
+def requests(count: int, seed: int) -> list[list[scenes.Thing]]:
+    """Scenes as they are drawn; their captions are what is asked."""
+    rng = np.random.default_rng(seed)
+    return [scenes.sample(rng) for _ in range(count)]
+
+
+def boards(model, tokenizer, asked: list[list[scenes.Thing]]) -> list[Board]:
+    return [scene_board(model, tokenizer, scenes.caption(things)) for things in asked]
+
+
+def base(model, tokenizer, asked, steps: int, seed: int, order: str = "confidence", guidance: float = GUIDANCE,
+         noise: float = NOISE) -> np.ndarray:
+    """Scores [K] of the base model at `steps` full passes."""
+    found = []
+    for at in range(0, len(asked), BATCH):
+        group = boards(model, tokenizer, asked[at : at + BATCH])
+        cond = torch.cat([board.cond for board in group])
+        ids = torch.cat([board.ids for board in group])
+        plan = Plan(moves(ids.shape[1], steps), Full(model, cond, guidance), order, noise)
+        *_, last = fill(ids, group[0].mask_id, plan, torch.Generator().manual_seed(seed * 1000 + at))
+        found += [group[0].paint(row[None]) for row in last.ids]
+    return scores(asked, found)
+
+
+def scores(asked: list[list[scenes.Thing]], pictures: list[np.ndarray]) -> np.ndarray:
+    return np.array([scenes.score(things, scenes.parse(picture)) for things, picture in zip(asked, pictures)])
+
+
+def ceiling(tokenizer, asked) -> np.ndarray:
+    """Scores [K] of drawn scenes after encoding and decoding: no model on these codes can do better."""
+    drawn = np.stack([scenes.draw(things) for things in asked])
+    pixels = torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        again = tokenizer.decode(tokenizer.encode(pixels)).permute(0, 2, 3, 1)
+    return scores(asked, list((again * 255).round().to(torch.uint8).numpy()))

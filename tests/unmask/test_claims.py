@@ -1,0 +1,51 @@
+"""The claims of the Unmask tab run end to end on a small sample, and their arithmetic is right."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from models.claims import Lab
+from models.claims import mdm as text_claim
+from models.claims import recap as claim
+
+
+@pytest.mark.parametrize("id", ["maskgit", "mdm", "recap"])
+def test_a_claim_measures_and_states_a_verdict(id, tiny):
+    found = importlib.import_module(f"models.claims.{id}").measure(Lab(quick=True))
+    assert found.method == id and len(found.rows) > 4 and found.reason
+    assert any(r.holds is not None for r in found.rows) and all(np.isfinite(r.value) for r in found.rows)
+
+
+def test_equal_budget_is_read_off_the_bases_curve():
+    full = {4: np.array([0.0, 0.2]), 8: np.array([1.0, 0.6])}
+    cost = {4: 40.0, 8: 80.0}
+    assert claim.versus("", np.array([0.5, 0.5]), full, cost, 60.0).value == pytest.approx(0.5 - 0.45)
+    assert claim.versus("", np.array([1.0, 1.0]), full, cost, 200.0).value == pytest.approx(1 - 0.8), "no extrapolation"
+
+
+def test_half_of_a_gap_is_half():
+    few, many = np.zeros(50), np.ones(50)
+    found = claim.gap("4+4", np.full(50, 0.5), {4: few, 8: many})
+    assert found.value == pytest.approx(0.5) and found.holds
+    assert claim.gap("4+4", np.full(50, 0.5), {4: many, 8: many}).holds is None, "no gap, no verdict"
+
+
+def test_spearman_is_of_ranks():
+    x = np.arange(20.0)
+    assert claim.spearman(x, np.exp(x)) == pytest.approx(1) and claim.spearman(x, -x**3) == pytest.approx(-1)
+    assert claim.spearman(x, np.ones(20)) == 0
+
+
+def test_random_order_and_nelbo_agree_on_a_uniform_model(tiny):
+    """Both must give log2 of the vocabulary per token, whatever is masked."""
+    bundle = tiny.bundle("text-mdm-1")
+    import torch
+    uniform = type("B", (), {"device": "cpu", "tokenizer": bundle.tokenizer, "model": type("M", (), {
+        "mask_token_id": bundle.model.mask_token_id,
+        "__call__": lambda self, ids: torch.zeros(*ids.shape, len(bundle.tokenizer))})()})()
+    texts = text_claim.passages(bundle.tokenizer, 2)
+    wanted = text_claim.HOLE * np.log2(len(bundle.tokenizer) - len(text_claim.specials(uniform)))
+    for order in text_claim.ORDERS:
+        assert text_claim.chain_bits(uniform, texts, order) == pytest.approx(wanted, rel=1e-4)
+    assert text_claim.nelbo_bits(uniform, texts, 4) == pytest.approx(wanted, rel=1e-4)

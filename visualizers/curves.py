@@ -27,7 +27,8 @@ def figures(trace: Trace, twin: Trace | None = None, *, dark: bool = False) -> l
             if not (chart.kind == "line" and chart.by_step)]
 
 
-def figure(chart: Chart, other: Chart | None = None, names: tuple[str, str] = ("", ""), dark: bool = False) -> go.Figure:
+def figure(chart: Chart, other: Chart | None = None, names: tuple[str, str] = ("", ""),
+           dark: bool = False) -> go.Figure:
     """The figure of one chart; `other` is the baseline's chart of the same title, `names` the two methods."""
     make = {"bar": _bars, "scatter": _points, "line": _lines, "matrix": _matrix}[chart.kind]
     drawn = go.Figure(list(make(chart, dark)))
@@ -131,8 +132,9 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
     drawn.update_layout(
         template="none", height=360 if matrix and len(chart.rows) > 14 else 290, paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)", font={"family": theme.FONT, "size": 12, "color": page["soft"]},
-        title={"text": title, "font": {"size": 14, "color": page["ink"]}, "x": 0, "xref": "container", "xanchor": "left",
-               "pad": {"l": 14, "t": 10}}, margin={"l": 54, "r": 18, "t": 58 if chart.caption else 46, "b": 44},
+        title={"text": title, "font": {"size": 14, "color": page["ink"]}, "x": 0, "xref": "container",
+               "xanchor": "left", "pad": {"l": 14, "t": 10}},
+        margin={"l": 54, "r": 18, "t": 58 if chart.caption else 46, "b": 44},
         xaxis={**axis, "title": {"text": html.escape(chart.x)}}, barmode="group", bargap=0.25, showlegend=legend,
         yaxis={**axis, "title": {"text": html.escape(chart.y)}, **({"autorange": "reversed"} if matrix else {})},
         legend={"orientation": "h", "y": -0.25}, modebar={"remove": ["zoom", "pan", "select", "lasso", "autoscale"]})

@@ -160,17 +160,47 @@ class Mark:
 
 def cells(drawing: Drawing, step: int, by: str = "state", dark: bool = False,
           scale: Scale | None = None) -> list[Mark]:
-    """The marks of one frame, token by token; `by` is "state" or a field, `scale` overrides the field's range."""
-    frame = drawing.frames[step]
+    """The marks of one frame, token by token. `by`: "state", a field, or "attention:row" and its statistics;
+    `scale` overrides the field's range."""
+    frame, own = drawing.frames[step], number_scale(drawing, by)
     has_picture = drawing.layout.kind != "text" and drawing.picture(step) is not None
-    codes = None if by == "state" else number_codes(drawing, frame, by, scale)
+    codes = None if own is None else number_codes(drawing, frame, by, scale)
     return [_mark(drawing, step, token, STATES[code], has_picture, dark,
-                  None if codes is None else (int(codes[token]), drawing.fields[by].diverging))
+                  None if codes is None else (int(codes[token]), own.diverging))
             for token, code in enumerate(frame.state)]
+
+
+def number_scale(drawing: Drawing, by: str) -> Scale | None:
+    """The scale of what colours the tokens; None when that is their state."""
+    if by.startswith("attention:") and drawing.attention is not None:
+        return attention_codes(drawing, by[10:])[0]
+    return drawing.fields.get(by)
+
+
+def attention_codes(drawing: Drawing, quantity: str) -> tuple[Scale, np.ndarray]:
+    """Scale and codes [N] of a head statistic or of the query's row, at the view's layer and head (-1: mean)."""
+    found, view, size = drawing.attention, drawing.view, drawing.layout.size
+    layer = int(view["layer"])
+    heads = range(found.heads) if int(view["head"]) < 0 else [int(view["head"])]
+    if quantity in found.quantities:
+        scale, codes = found.quantities[quantity]
+        mean = sum(scale.low + codes[layer, h] / 254 * (scale.high - scale.low) for h in heads) / len(heads)
+        return scale, scale.code(mean)
+    stored = [] if found.queries is None else np.flatnonzero(found.queries == int(view["query"]))
+    if len(stored) == 0:
+        return Scale(ROW, "probability", 0.0, 1.0), np.full(size, theme.NOTHING, np.uint8)
+    at, row = stored[0], np.zeros(size)
+    keys = min(size, found.rows.shape[-1])
+    for h in heads:
+        row[:keys] += found.rows[layer, h, at, :keys] / 255 * float(found.peaks[layer, h, at]) / len(heads)
+    scale = Scale(ROW, "probability", 0.0, float(row.max()) or 1.0)
+    return scale, scale.code(row)
 
 
 def number_codes(drawing: Drawing, frame: Frame, by: str, scale: Scale | None = None) -> np.ndarray:
     """uint8 [N] positions on the scale; a field that a frame does not carry is undefined everywhere."""
+    if by.startswith("attention:"):
+        return attention_codes(drawing, by[10:])[1]
     values = frame.values.get(by)
     if values is None:
         return np.full(drawing.layout.size, theme.NOTHING, np.uint8)
@@ -209,4 +239,5 @@ def _text_fill(state: str, look: theme.Look, own: str) -> tuple[str | None, floa
     return own, 1.0 if look.hides else 0.3
 
 
+ROW = "Attention of the query"
 _RAMPS = {flag: theme.ramp(flag) for flag in (False, True)}

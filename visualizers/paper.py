@@ -1,0 +1,319 @@
+"""The second painter: the same marks as in the browser, on paper, for PNG, SVG, PDF and GIF.
+
+Colours, order and cues come from marks.cells and theme.py; what is here is only where things go. Sizes are inches.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from visualizers import theme
+from visualizers.canvas import tidy
+from visualizers.ink import Ruler, Sheet, circle, readable, short
+from visualizers.marks import Drawing, Mark, Scale, cells, number_scale
+
+MARGIN, GUTTER = 0.3, 0.3
+TEXT, LINE = 9.5, 0.235  # running text: size in points, height of a line
+_ruler = cache(lambda: Ruler(TEXT))
+
+
+def page(drawings: Sequence[Drawing], step: int, *, by: str | None = None, dark: bool = False, strip: str = "",
+         sentence: str = "") -> Figure:
+    """One step as a printable page: panels side by side, legend, sentence, the first curve and the honesty strip."""
+    return Page(drawings, step, by or str(drawings[0].view.get("by", "state")), dark).draw(strip, sentence)
+
+
+class Page:
+    """The state of one page: colours, the width of a panel, and how far down the page is filled (`y`)."""
+
+    def __init__(self, drawings: Sequence[Drawing], step: int, by: str, dark: bool):
+        self.drawings, self.by, self.dark = drawings, by, dark
+        self.steps = [at_step(drawing, step) for drawing in drawings]
+        self.colours = theme.PAGE["dark" if dark else "light"]
+        self.scale = shared_scale(drawings, by)
+        self.panel = 4.2 if len(drawings) > 1 else 5.6
+        self.width = 2 * MARGIN + len(drawings) * self.panel + (len(drawings) - 1) * GUTTER
+        self.is_text = drawings[0].layout.kind == "text"
+
+    def draw(self, strip: str, sentence: str) -> Figure:
+        lines = textwrap.wrap(short(sentence, 400), int((self.width - 2 * MARGIN) * 12.5))
+        small = textwrap.wrap(strip, int((self.width - 2 * MARGIN) * 17.5))
+        tall, keys = max(self.tall(i) for i in range(len(self.drawings))), self.key_rows()
+        curve = 1.75 if any(d.curves for d in self.drawings) else 0.0
+        bar = 0.28 if self.by != "state" and self.scale else 0.0
+        height = 0.62 + tall + 0.45 + bar + 0.24 * len(keys) + 0.2 * len(lines) + curve + 0.15 * len(small) + 0.3
+        self.sheet = Sheet(self.width, height, self.colours["paper"])
+        for side in range(len(self.drawings)):
+            self.panel_of(side, MARGIN + side * (self.panel + GUTTER), tall)
+        self.y = 0.62 + tall + 0.5
+        self.legend(keys)
+        for line in lines:
+            self.write(line, "ink", 10, 0.2)
+        if curve:
+            self.curve(curve)
+        self.y = height - 0.15 * len(small) - 0.1
+        for line in small:
+            self.write(line, "soft", 7.5, 0.15)
+        return self.sheet.figure()
+
+    def write(self, words: str, colour: str, size: float, down: float) -> None:
+        self.sheet.text(MARGIN, self.y, words, self.colours[colour], size)
+        self.y += down
+
+    # -------------------------------------------------------------------------------------------------- canvases
+    def tall(self, side: int) -> float:
+        layout = self.drawings[side].layout
+        if layout.kind == "grid":
+            return self.panel * layout.rows / max(layout.columns, 1)
+        if layout.kind == "places":
+            return self.panel
+        return max(1, len(self.text_lines(side))) * LINE + 0.1
+
+    def panel_of(self, side: int, left: float, tall: float) -> None:
+        drawing, step = self.drawings[side], self.steps[side]
+        self.sheet.text(left, 0.36, short(drawing.title, int(self.panel * 8)), self.colours["ink"], 11, weight="bold")
+        if drawing.facts:
+            fact = short(drawing.facts[0][1], int(self.panel * 8))
+            self.sheet.text(left + self.panel, 0.36, fact, self.colours["soft"], 9.5, ha="right")
+        marks = cells(drawing, step, self.by, self.dark, self.scale)
+        {"text": self.text, "grid": self.grid, "places": self.places}[drawing.layout.kind](side, marks, left, 0.58)
+        label = " · ".join(part for part in (drawing.frames[step].label, drawing.frames[step].note) if part)
+        below = 0.58 + self.tall(side) + 0.16
+        self.sheet.text(left, below, short(label, int(self.panel * 15)), self.colours["soft"], 8.5)
+
+    def boxes(self, drawing: Drawing, left: float, top: float) -> np.ndarray:
+        """[N, 4] x, y, width, height of a grid's cells, the hairline between them left out."""
+        columns = max(drawing.layout.columns, 1)
+        size, token = self.panel / columns, np.arange(drawing.layout.size)
+        gap = min(0.022, size * 0.08)
+        side = np.full(len(token), size - gap)
+        x, y = left + token % columns * size + gap / 2, top + token // columns * size + gap / 2
+        return np.stack([x, y, side, side], 1)
+
+    def grid(self, side: int, marks: list[Mark], left: float, top: float) -> None:
+        drawing, step = self.drawings[side], self.steps[side]
+        picture, at = drawing.picture(step), self.boxes(drawing, left, top)
+        if picture is not None:
+            self.sheet.picture(picture, left, top, self.panel, self.tall(side))
+        self.fills(marks, [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for x, y, w, h in at], picture is not None)
+        self.gaps(drawing, left, top, self.tall(side))
+        for mark, box in zip(marks, at):
+            self.cue(mark, *box)
+        if any(drawing.layout.labels) and at[0][2] > 0.2:
+            for mark, (x, y, w, h) in zip(marks, at):
+                ink = theme.ink_on(mark.fill, mark.share, self.dark)
+                self.sheet.text(x + w / 2, y + h / 2, short(mark.text, 8), ink, min(8, w * 24), ha="center")
+
+    def gaps(self, drawing: Drawing, left: float, top: float, tall: float) -> None:
+        """The hairlines between cells, over the picture."""
+        columns, rows = drawing.layout.columns, drawing.layout.rows
+        size = self.panel / columns
+        width = (min(0.022, size * 0.08) + 0.004) * 72
+        for row in range(rows + 1):
+            self.sheet.line([(left, top + row * size), (left + self.panel, top + row * size)], self.colours["paper"],
+                            width, layer=6)
+        for column in range(columns + 1):
+            x = left + column * size
+            self.sheet.line([(x, top), (x, top + tall)], self.colours["paper"], width, layer=6)
+
+    def fills(self, marks: list[Mark], shapes: list, pictured: bool) -> None:
+        """Faded tokens get a veil of paper first; then each mark's own fill, in token order."""
+        for mark, shape in zip(marks, shapes):
+            if pictured and mark.fade < 1:
+                self.sheet.fill(shape, self.colours["panel"], 1 - mark.fade, 3)
+            if mark.fill:
+                self.sheet.fill(shape, mark.fill, mark.share, 5)
+            elif not pictured:
+                self.sheet.fill(shape, self.colours["chip"], 1.0, 4)
+
+    def places(self, side: int, marks: list[Mark], left: float, top: float) -> None:
+        radius = min(0.2, max(0.05, self.panel / np.sqrt(len(marks)) * 0.25))
+        at = self.drawings[side].layout.xy * self.panel + (left, top)
+        self.fills(marks, [circle(x, y, radius) for x, y in at], False)
+        for mark, (x, y) in zip(marks, at):
+            self.cue(mark, x - radius, y - radius, 2 * radius, 2 * radius)
+            if len(marks) <= 40:
+                self.sheet.text(x, y - radius - 0.09, short(mark.text, 12), self.colours["ink"], 8, ha="center")
+
+    def cue(self, mark: Mark, x: float, y: float, w: float, h: float) -> None:
+        """The second sign of a state, shaped as in the player."""
+        s = min(w, h)
+        line = max(0.5, min(2.2, s * 72 * 0.11))
+        if mark.cue in ("outline", "dotted", "dashed"):
+            self.sheet.ring(x, y, w, h, mark.edge, line, mark.cue if mark.cue != "outline" else "solid")
+        if mark.cue == "strike":
+            self.sheet.line([(x + s * 0.1, y + s * 0.9), (x + s * 0.9, y + s * 0.1)], mark.edge, line)
+        if mark.cue == "hatch":
+            gap = max(0.04, s / 4)
+            for d in np.arange(gap / 2, 2 * s, gap):
+                self.sheet.line([(x + max(0, d - s), y + min(s, d)), (x + min(s, d), y + max(0, d - s))],
+                                self.colours["soft"], line * 0.5)
+        if mark.cue == "dot":
+            self.sheet.fill(circle(x + w / 2, y + h / 2, s * 0.1), self.colours["soft"], 1.0, 7)
+        if mark.cue == "corner":
+            self.sheet.fill([(x, y), (x + s * 0.45, y), (x, y + s * 0.45)], mark.edge, 1.0, 7)
+        if mark.cue == "check":
+            tick = [(x + s * 0.54, y + s * 0.29), (x + s * 0.67, y + s * 0.44), (x + s * 0.88, y + s * 0.14)]
+            self.sheet.line(tick, "#555555", line * 1.5)
+            self.sheet.line(tick, "#ffffff", line * 0.8, layer=8)
+
+    # -------------------------------------------------------------------------------------------------- text
+    def shown(self, side: int) -> list[str | None]:
+        """What each token shows: its text, three spaces for an empty box, or None when it is not there yet."""
+        drawing, looks = self.drawings[side], list(theme.LOOKS.values())
+        hidden = None if drawing.layout.unseen == "gone" else "   "
+        return [hidden if looks[code].hides else readable(drawing.text(self.steps[side], token))
+                for token, code in enumerate(drawing.frames[self.steps[side]].state)]
+
+    def text_lines(self, side: int) -> list[list[tuple[int, str]]]:
+        """Lines of (token, piece): broken at the text's own line breaks and where the panel ends."""
+        lines, used, ruler = [[]], 0.0, _ruler()
+        for token, piece in enumerate(self.shown(side)):
+            for number, part in enumerate([] if piece is None else piece.split("\n")):
+                if number:
+                    lines.append([])
+                    used = 0.0
+                if used + ruler(part) > self.panel and lines[-1]:
+                    lines.append([])
+                    used, part = 0.0, part.lstrip(" ") or part
+                lines[-1].append((token, part))
+                used += ruler(part)
+        return lines
+
+    def text(self, side: int, marks: list[Mark], left: float, top: float) -> None:
+        drawing, ruler = self.drawings[side], _ruler()
+        query = int(drawing.view.get("query", -1)) if drawing.attention and self.by == "attention:row" else -1
+        for number, line in enumerate(self.text_lines(side)):
+            y, before, runs = top + 0.05 + (number + 0.5) * LINE, "", []
+            for token, piece in line:
+                x, mark, before = ruler(before), marks[token], before + piece
+                self.token(mark, left + x, y - LINE * 0.42, ruler(before) - x, LINE * 0.84, token == query)
+                ink = self.ink(mark)
+                if runs and runs[-1][0] == ink:
+                    runs[-1][2] += piece
+                else:
+                    runs.append([ink, left + x, piece])
+            for ink, x, piece in runs:
+                self.sheet.text(x, y, piece, ink, TEXT, va="center_baseline")
+
+    def ink(self, mark: Mark) -> str:
+        if mark.cue == "hatch":
+            return theme.mix(self.colours["ink"], self.colours["paper"], 0.42)
+        return theme.ink_on(mark.fill, mark.share, self.dark) if mark.fill else self.colours["ink"]
+
+    def token(self, mark: Mark, x: float, y: float, w: float, h: float, query: bool) -> None:
+        """Background and cue of a text token; lines under and through it as in the player."""
+        if mark.fill:
+            self.sheet.box(x, y, w, h, mark.fill, mark.share, 2)
+        if query or mark.cue == "outline":
+            self.sheet.ring(x, y, w, h, self.colours["accent"] if query else mark.edge, 1.4)
+        style = {"dotted": "dotted", "dashed": "dashed", "strike": "solid", "dot": "dotted"}.get(mark.cue)
+        if style:
+            level = y + h * (0.52 if mark.cue == "strike" else 0.93)
+            self.sheet.line([(x, level), (x + w, level)], mark.edge, 1.3, style)
+        if mark.cue == "hatch":
+            for d in np.arange(-h, w, 0.06):
+                first, last = max(0.0, -d), min(h, w - d)
+                self.sheet.line([(x + d + first, y + h - first), (x + d + last, y + h - last)], "#9a9a9a", 0.3, layer=2)
+        if mark.cue in ("check", "corner"):
+            self.sheet.text(x + w, y, {"check": "✓", "corner": "▴"}[mark.cue], mark.edge, 6.5, ha="right")
+
+    # -------------------------------------------------------------------------------------------------- the rest
+    def key_rows(self) -> list[list[tuple[str, str]]]:
+        """Legend entries of all panels, in the order of states, broken into rows."""
+        found = {state: words for d in reversed(self.drawings) for state, words in d.legend
+                 if self.by == "state" or theme.LOOKS[state].cue}
+        rows, used = [[]], 0.0
+        for state in (state for state in theme.LOOKS if state in found):
+            wide = 0.42 + 0.068 * len(found[state])
+            if used + wide > self.width - 2 * MARGIN and rows[-1]:
+                rows.append([])
+                used = 0.0
+            rows[-1].append((state, found[state]))
+            used += wide
+        return rows if rows[0] else []
+
+    def legend(self, rows: list[list[tuple[str, str]]]) -> None:
+        if self.by != "state" and self.scale:
+            self.bar(self.scale)
+        for row in rows:
+            x = MARGIN
+            for state, words in row:
+                self.key(state, x, self.y - 0.075)
+                self.sheet.text(x + 0.22, self.y, words, self.colours["soft"], 8.5)
+                x += 0.42 + 0.068 * len(words)
+            self.y += 0.24
+
+    def key(self, state: str, x: float, y: float) -> None:
+        look, own = theme.LOOKS[state], theme.colour(state, self.dark)
+        plain = self.is_text and state in ("visible", "known", "context", "dropped")
+        share = 1.0 if look.hides else 0.4 if look.fade < 1 else 0.3 if self.is_text else max(look.tint, 0.55)
+        self.sheet.box(x, y, 0.15, 0.15, self.colours["panel"] if plain else own, 1.0 if plain else share)
+        if plain:
+            self.sheet.ring(x, y, 0.15, 0.15, self.colours["line"], 0.7)
+        if self.is_text and not look.hides:
+            self.sheet.text(x + 0.075, y + 0.075, "a", self.colours["ink"], 7, ha="center")
+        self.cue(Mark(0, own, share, look.cue, own, 1.0, ""), x, y, 0.15, 0.15)
+
+    def bar(self, scale: Scale) -> None:
+        """The colour bar: title, low, the scale, high and its unit."""
+        title = short(scale.title, 30)
+        self.sheet.text(MARGIN, self.y, title, self.colours["soft"], 8.5)
+        x = MARGIN + 0.5 + 0.072 * len(title)
+        self.sheet.text(x, self.y, tidy(scale.low), self.colours["soft"], 8.5, ha="right")
+        share = [theme.soft_share(code, scale.diverging) if self.is_text else 1.0 for code in range(255)]
+        mixed = [theme.rgb(theme.mix(theme.hexed(c), self.colours["panel"], s))
+                 for c, s in zip(theme.ramp(scale.diverging), share)]
+        self.sheet.picture(np.array([mixed], np.uint8), x + 0.07, self.y - 0.05, 1.4, 0.1)
+        self.sheet.text(x + 1.54, self.y, short(f"{tidy(scale.high)} {scale.unit}", 34), self.colours["soft"], 8.5)
+        self.y += 0.28
+
+    def curve(self, tall: float) -> None:
+        """The first line over the steps, all runs, with the current step marked."""
+        title = next(d.curves[0].title for d in self.drawings if d.curves)
+        runs = [(run, c) for run, d in enumerate(self.drawings) for c in d.curves if c.title == title]
+        words = short(", ".join(part for part in (title, runs[0][1].unit) if part), int(self.width * 9))
+        self.y += 0.12
+        self.sheet.text(MARGIN, self.y, words, self.colours["ink"], 9.5, weight="bold")
+        axes = self.sheet.plot(MARGIN + 0.4, self.y + 0.17, self.width - 2 * MARGIN - 0.4, tall - 0.75)
+        for run, found in runs:
+            _lines(axes, found, run, self.colours)
+        axes.axvline(self.steps[0] + 1, color=self.colours["mark"], linewidth=1.6)
+        axes.tick_params(colors=self.colours["soft"], labelsize=7.5, length=0)
+        axes.grid(axis="y", color=self.colours["line"], linewidth=0.7)
+        axes.locator_params(axis="y", nbins=4)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.margins(x=0.01)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        self.y += tall - 0.12
+
+
+def _lines(axes, curve, run: int, colours: dict) -> None:
+    for number, points in enumerate(curve.series.values()):
+        first = colours["accent"] if run == 0 else colours["twin"]
+        axes.plot(points[:, 0] + 1, points[:, 1], linewidth=1.6 if run == 0 else 1.2,
+                  color=first if number == 0 else theme.SERIES[(number - 1) % len(theme.SERIES)],
+                  linestyle="solid" if run == 0 and number == 0 else (0, (4, 2)))
+    if curve.reference is not None and run == 0:
+        axes.axhline(curve.reference, color=colours["soft"], linewidth=0.8, linestyle=(0, (1, 2)))
+
+
+def at_step(drawing: Drawing, step: int) -> int:
+    """A run that ended earlier stays at its last step; -1 is the last."""
+    last = len(drawing.frames) - 1
+    return last if step < 0 else min(step, last)
+
+
+def shared_scale(drawings: Sequence[Drawing], by: str) -> Scale | None:
+    """One range for all panels, as in the player."""
+    found = None
+    for drawing in drawings:
+        own = number_scale(drawing, by)
+        found = own if found is None else found.widened(own)
+    return found

@@ -14,7 +14,8 @@ SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
 COLOURS = {"red": (213, 94, 0), "yellow": (240, 228, 66), "green": (0, 158, 115), "blue": (0, 114, 178),
            "pink": (204, 121, 167), "white": (250, 250, 250)}  # Okabe-Ito, told apart by colour-blind readers
 BACKGROUND = (30, 32, 38)
-WORDS = ("", *COLOURS, *SHAPES)  # condition words; 0 says nothing
+# Condition words; 0 says nothing. One word per object: colour and shape need not be bound together by attention.
+WORDS = ("", *(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES))
 MAX_OBJECTS = 4
 NEAR = 60.0  # RGB distance within which a pixel takes the nearest palette colour; the closest two are 76 apart
 MISSED = 8  # of a cell's 256 pixels may differ from the sprite
@@ -100,11 +101,10 @@ def read_caption(text: str) -> list[Thing]:
 
 
 def condition(text: str) -> np.ndarray:
-    """Condition words of a caption, int64 [8]: colour, shape, colour, shape, ..., then zeros."""
-    ids = np.zeros(2 * MAX_OBJECTS, np.int64)
-    things = read_caption(caption(read_caption(text)))  # in palette order, as in training
-    for i, t in enumerate(things):
-        ids[2 * i], ids[2 * i + 1] = WORDS.index(t.colour), WORDS.index(t.shape)
+    """Condition words of a caption, int64 [4]: one per object in palette order, then zeros."""
+    ids = np.zeros(MAX_OBJECTS, np.int64)
+    for i, t in enumerate(read_caption(caption(read_caption(text)))):  # in palette order, as in training
+        ids[i] = WORDS.index(f"{t.colour} {t.shape}")
     return ids
 
 

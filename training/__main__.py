@@ -1,27 +1,34 @@
-"""Command line: python -m training NAME [--minutes M] [--seed S] [--device auto|cpu|cuda] [--steps N]."""
+"""Command line: python -m training NAME [--minutes M] [--seed S] [--device auto|cpu|cuda] [--steps N] [--export-only]."""
 import argparse
+import json
 import os
 
 import torch
 
+from training.recipes import NAMES, recipe
+from training.trainer import Trainer
+
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m training")
-    parser.add_argument("name")
-    parser.add_argument("--minutes", type=float)
-    parser.add_argument("--steps", type=int)
+    parser = argparse.ArgumentParser(prog="python -m training", description="Train one shipped checkpoint.")
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--minutes", type=float, help="wall-clock budget; the learning rate reaches zero at its end")
+    parser.add_argument("--steps", type=int, help="budget in steps instead of minutes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--export-only", action="store_true")
-    parser.add_argument("--runs", default=os.environ.get("TOKENSCOPE_RUNS", "../runs"))
+    parser.add_argument("--export-only", action="store_true", help="write the checkpoint from the saved state as it is")
+    parser.add_argument("--no-export", action="store_true")
+    parser.add_argument("--runs", default=os.environ.get("TOKENSCOPE_RUNS", "../runs"), help="folder of resumable state")
     args = parser.parse_args()
-    from training.recipes.text_ar import TextAR
-    from training.trainer import Trainer
+    device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    made = recipe(args.name)(args.seed)
+    made.prepare(args.runs)
+    trainer = Trainer(made, args.minutes, args.steps, device, args.runs, lambda line: print(line, flush=True))
+    model = trainer.final() if args.export_only else trainer.run()
+    if not args.no_export:
+        from training.export import export
 
-    torch.set_num_threads(2)
-    recipe = TextAR(args.seed)
-    recipe.prepare(args.runs)
-    Trainer(recipe, args.minutes, args.steps, "cpu", args.runs, lambda s: print(s, flush=True)).run()
+        print(json.dumps(export(trainer, model.cpu()), indent=2))
 
 
 if __name__ == "__main__":

@@ -28,9 +28,16 @@ class Recipe:
     ema = 0.0  # 0 = off
     clip = 1.0
     compile = True
+    autocast = True  # bf16
+    look = 120.0  # seconds between looks at the validation figures (each also saves the state)
+    weights_licence = "Apache-2.0"
+    architecture = trained_on = data_licence = weak_at = budget_fraction = ""  # for the card
 
     def __init__(self, seed: int = 0):
         self.seed = seed
+
+    def prepare(self, folder) -> None:
+        """Reads data; `folder` is where derived files may be kept."""
 
     def build(self) -> torch.nn.Module:
         raise NotImplementedError
@@ -56,6 +63,25 @@ class Recipe:
         """Cheap validation figures for the log, about every two minutes."""
         return {}
 
+    def stop(self) -> bool:
+        """Asked after each look: True ends the run early."""
+        return False
+
+    def place(self, device) -> None:
+        """Moves what the recipe keeps beside the network."""
+
+    def final(self, model) -> torch.nn.Module:
+        """The network to ship."""
+        return model
+
+    def evaluate(self, model) -> dict:
+        """{"metrics": {name: figure}, "trivial_baseline": {name: figure}} of the final weights."""
+        raise NotImplementedError
+
+    def save(self, model, folder) -> None:
+        """Writes config and weights (already half precision) in the standard layout of the library."""
+        raise NotImplementedError
+
 
 def schedule(progress: float, warmup: float, decay: float) -> float:
     """Learning-rate factor: linear warm-up, flat, linear to exactly zero over the last `decay` of the budget."""
@@ -68,7 +94,8 @@ def optimisers(model, recipe: Recipe) -> list:
     hidden, rest = [], []
     for name, p in model.named_parameters():
         if p.requires_grad:
-            (hidden if p.ndim == 2 and not any(word in name for word in outside) else rest).append(p)
+            muon = recipe.lr and p.ndim == 2 and not any(word in name for word in outside)
+            (hidden if muon else rest).append(p)
     made = [torch.optim.AdamW(rest, lr=recipe.lr_adam, betas=(0.9, 0.98), weight_decay=0.0)]
     if hidden:
         made.append(torch.optim.Muon(hidden, lr=recipe.lr, momentum=0.95, weight_decay=recipe.weight_decay))
@@ -87,6 +114,7 @@ class Trainer:
         self.path = Path(folder) / f"{recipe.name}-seed{recipe.seed}.pt"
         torch.manual_seed(recipe.seed)
         self.model = recipe.build().to(self.device)
+        recipe.place(self.device)
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()} if recipe.ema else None
         self.optimisers = optimisers(self.model, recipe)
         self.step, self.elapsed, self.examples = 0, 0.0, 0
@@ -96,6 +124,10 @@ class Trainer:
     def progress(self) -> float:
         done = self.step / self.steps if self.steps else self.elapsed / (60 * self.minutes)
         return min(1.0, done)
+
+    def budget(self) -> str:
+        """The budget as it was given on the command line."""
+        return f"--steps {self.steps}" if self.steps else f"--minutes {self.minutes:g}"
 
     def save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +151,7 @@ class Trainer:
         recipe, progress = self.recipe, self.progress()
         torch.manual_seed(recipe.seed * 1_000_003 + self.step)  # masks drawn in the loss resume bit for bit too
         batch = {k: v.to(self.device) for k, v in recipe.batch(self.step, progress).items()}
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=recipe.autocast):
             loss, logs = loss_fn(self.model, batch, progress)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
@@ -149,7 +181,7 @@ class Trainer:
         """The network to ship: averaged weights if the recipe keeps an average."""
         if self.ema is not None:
             self.model.load_state_dict(self.ema)
-        return self.model.eval()
+        return self.recipe.final(self.model).eval()
 
     def run(self) -> torch.nn.Module:
         polite = Polite()
@@ -170,16 +202,18 @@ class Trainer:
             if time.time() - said > 20:
                 self.report(sums, self.step - since, time.time() - said)
                 said, since, sums = time.time(), self.step, {}
-            if time.time() - saved > 120:
+            if time.time() - saved > self.recipe.look:
                 self.save()
                 self.say(json.dumps({"step": self.step, "quick": self.quick()}))
+                if self.recipe.stop():
+                    break
                 said = saved = time.time()
         self.save()
         return self.final()
 
     def quick(self) -> dict:
         self.model.eval()
-        with torch.no_grad(), torch.autocast(self.device.type, dtype=torch.bfloat16):
+        with torch.no_grad(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.autocast):
             figures = self.recipe.quick(self.model)
         self.model.train()
         return figures

@@ -1,1 +1,18 @@
 """One small recipe per shipped checkpoint."""
+import importlib
+
+_WHERE = {
+    "text-ar-1": "text_ar:TextAR", "text-ar-1k-1": "text_ar:TextAR1k", "text-mdm-1": "text_mdm:TextMDM",
+    "text-ar-retrieval-1": "text_retrieval:TextRetrieval", "algo-arithmetic-1": "arithmetic:Arithmetic",
+    "scene-vq-1": "scene_vq:SceneVQ", "scene-mgm-1": "scene_mgm:SceneMGM",
+    "photo-mae-1": "photo_mae:PhotoMAE", "photo-hpm-1": "photo_hpm:PhotoHPM",
+}
+NAMES = tuple(_WHERE)
+
+
+def recipe(name: str) -> type:
+    """The recipe class of a checkpoint's name."""
+    if name not in _WHERE:
+        raise ValueError(f'no recipe "{name}": choose one of {", ".join(NAMES)}')
+    module, kind = _WHERE[name].split(":")
+    return getattr(importlib.import_module(f"training.recipes.{module}"), kind)

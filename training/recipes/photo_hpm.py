@@ -1,0 +1,144 @@
+"""photo-hpm-1: hard patches mining on photo-mae's trunk, arm (c) of the paper (arXiv 2312.13714): alpha 0 -> 0.5."""
+import copy
+import json
+
+import numpy as np
+import torch
+
+from training.export import SHIPPED, figure
+from training.recipes.photo_mae import PhotoMAE, fixed_noise, per_image
+from training.trainer import rng_of
+
+DECAY = (0.996, 0.9995)  # of the teacher, linear over the first half of training
+SNAPSHOT = 0.34  # progress at which the early teacher is kept
+
+
+class PhotoHPM(PhotoMAE):
+    name = "photo-hpm-1"
+    ema = 0.0  # the teacher is the average
+    architecture = "HpmForPreTraining: photo-mae's trunk and a second decoder with one score per patch; the EMA teacher"
+    weak_at = "Trained for a small share of the paper's epochs on small pictures; one seed."
+
+    teacher = early = None
+
+    def build(self):
+        from models.mask.hpm_net import HpmForPreTraining, set_positions
+
+        model = HpmForPreTraining(self.config())
+        set_positions(model)
+        self.teacher = copy.deepcopy(model).eval().requires_grad_(False)
+        return model
+
+    def batch(self, step, progress):
+        from models.mask.hpm_net import hard_mask, hard_ratio
+
+        made = super().batch(step, progress)
+        device = next(self.teacher.parameters()).device
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            scores = self.score(made["pixels"].to(device))
+        generator = torch.Generator().manual_seed(int(rng_of(self.seed, step).integers(2**40)))
+        made["noise"], _ = hard_mask(scores.float().cpu(), hard_ratio(progress), generator=generator)
+        return made
+
+    def place(self, device):
+        self.teacher.to(device)
+
+    def score(self, pixels):
+        """The teacher's difficulty [B, L], compiled on first use."""
+        if not hasattr(self, "_score"):
+            self._score = torch.compile(self.teacher.difficulty, dynamic=False) if self.compile else self.teacher.difficulty
+        return self._score(pixels)
+
+    def loss(self, model, batch, progress):
+        from models.mask.hpm_net import patch_loss, relative_loss
+
+        pixels, scores, mask = model.both(batch["pixels"], batch["noise"])
+        hidden = mask.topk(48, dim=1).indices  # [B, M] masked patches
+        losses = patch_loss(pixels.float(), model.patchify(batch["pixels"])).gather(1, hidden)  # [B, M]
+        rebuilt, order = losses.mean(), relative_loss(scores.gather(1, hidden), losses)
+        return rebuilt + order, {"rebuilt": rebuilt.detach(), "order": order.detach()}
+
+    @torch.no_grad()
+    def after_step(self, model, step, progress):
+        rate = DECAY[0] + (DECAY[1] - DECAY[0]) * min(1.0, progress / 0.5)
+        for mine, theirs in zip(self.teacher.parameters(), model.parameters(), strict=True):
+            mine.lerp_(theirs, 1 - rate)
+        if self.early is None and progress >= SNAPSHOT:
+            self.early = copy.deepcopy(self.teacher.state_dict())
+            self.early_progress = progress
+
+    early_progress = SNAPSHOT
+
+    def state(self):
+        return {"teacher": self.teacher.state_dict(), "early": self.early, "early_progress": self.early_progress}
+
+    def load_state(self, state):
+        self.teacher.load_state_dict(state["teacher"])
+        self.early, self.early_progress = state["early"], state["early_progress"]
+
+    def quick(self, model):
+        noise = fixed_noise(256)
+        return {"masked mse": round(float(per_image(self.teacher, self.val[:256], noise).mean()), 4),
+                "rho": round(float(np.mean(self.correlation(self.teacher, 48, 4))), 3)}
+
+    @torch.no_grad()
+    def correlation(self, model, n: int, rounds: int = 16) -> list[float]:
+        """Spearman correlation per picture: predicted difficulty against the true loss averaged over random masks."""
+        pixels = self.val[:n]
+        truth = difficulty_by_trial(model, pixels, rounds)
+        predicted = model.difficulty(pixels).float()
+        return spearman(predicted, truth)
+
+    def evaluate(self, model):
+        from models.mask.hpm_net import hard_mask
+
+        figures = super().evaluate(model)
+        n = 500
+        rho = self.correlation(model, n)
+        truth = difficulty_by_trial(model, self.val[:n], 16)
+        variance = model.patchify(self.val[:n]).var(-1)
+        plain = spearman(variance, truth)
+        with torch.no_grad():
+            noise, _ = hard_mask(model.difficulty(self.val[:n]), 0.5, generator=torch.Generator().manual_seed(1))
+        hard = per_image(model, self.val[:n], noise).numpy()
+        random = per_image(model, self.val[:n], fixed_noise(n)).numpy()
+        figures["metrics"] |= {
+            "Spearman, predicted and true difficulty": figure(np.mean(rho), "rho", n, rho),
+            "loss of HPM's mask above random masks": figure(hard.mean() / random.mean() - 1, "share", n,
+                                                            hard / random.mean() - 1)}
+        figures["trivial_baseline"]["Spearman, patch variance and true difficulty"] = figure(np.mean(plain), "rho", n, plain)
+        return figures
+
+    def final(self, model):
+        """The teacher is shipped: it is what chooses masks."""
+        return self.teacher
+
+    def save(self, model, folder):
+        super().save(model, folder)
+        if self.early is None:
+            return
+        early = copy.deepcopy(model)
+        early.load_state_dict(self.early)
+        name = f"at-{round(100 * self.early_progress)}-percent"
+        super().save(early.half(), folder / name)
+        note = {"progress": round(self.early_progress, 3), "of": "the same run's teacher"}
+        (SHIPPED / self.name / name / "snapshot.json").write_text(json.dumps(note) + "\n")
+
+
+def spearman(a: torch.Tensor, b: torch.Tensor) -> list[float]:
+    """Rank correlation of each row of a and b [B, L] (no ties expected)."""
+    ranks = [x.argsort(1).argsort(1).double() for x in (a, b)]
+    ranks = [r - r.mean(1, keepdim=True) for r in ranks]
+    return ((ranks[0] * ranks[1]).sum(1) / (ranks[0].norm(dim=1) * ranks[1].norm(dim=1))).tolist()
+
+
+@torch.no_grad()
+def difficulty_by_trial(model, pixels, rounds: int) -> torch.Tensor:
+    """True difficulty [B, L]: a patch's loss averaged over the random masks (0.75) that hide it."""
+    total, times = torch.zeros(len(pixels), 64), torch.zeros(len(pixels), 64)
+    generator = torch.Generator().manual_seed(7)
+    for _ in range(rounds):
+        out = model(pixels, noise=torch.rand(len(pixels), 64, generator=generator))
+        error = (out.logits.float() - model.patchify(pixels)).pow(2).mean(-1)
+        total, times = total + error * out.mask, times + out.mask
+    return total / times.clamp(min=1)

@@ -9,9 +9,9 @@ from kernels.attention import attention_rows, attention_stats
 from kernels.compaction import compact, keep_top
 from kernels.dispatch import override
 from kernels.records import AttentionStats, Compacted, UnmaskStep, VocabStats
-from kernels.reference import head_stats, vocab_stats
 from kernels.sampling import Sampler, draw, warp
 from kernels.unmasking import schedule, unmask_step
+from kernels.vocabulary import head_stats, vocab_stats
 
 __all__ = [
     "AttentionStats", "Compacted", "Sampler", "UnmaskStep", "VocabStats", "attention_rows", "attention_stats",

@@ -11,9 +11,7 @@ are; exp2 does not. Heads that share keys (grouped-query) are stacked as rows of
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -23,15 +21,13 @@ from torch import Tensor
 from kernels import masks
 from kernels.records import AttentionStats
 from kernels.reference import wide
+from kernels.threads import on_threads
 
 CPU_EAGER, CPU_BLOCKED = "cpu-eager", "cpu-blocked"
 BLOCK = 96 * 2048  # scores per block: two fp32 tables of this size, keys and values fit the second-level cache
 ROWS, CAUSAL_ROWS = 256, 128  # most queries per block; causal blocks waste half of one at the diagonal
 FORBIDDEN = -1e30  # finite, so that forbidden scores times zero probability are zero
 NOTHING = -1e29  # a row whose maximum is below this may attend to nothing
-
-_pool: ThreadPoolExecutor | None = None
-_pool_lock = threading.Lock()
 
 
 class Problem(NamedTuple):
@@ -203,38 +199,3 @@ def finish(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     lse = (top * math.log(2) + log_mass).masked_fill_(~some, float("-inf"))
     entropy = (log_mass - energy / mass * math.log(2)).clamp_min_(0)
     return lse, entropy.masked_fill_(~some, 0), mass.reciprocal().masked_fill_(~some, 0)
-
-
-def on_threads(work: Callable[[Job], Tensor], jobs: list[Job]) -> Iterable[Tensor]:
-    """Results in order; jobs run on threads of one core each."""
-    if torch.get_num_threads() == 1 or len(jobs) == 1:
-        return map(work, jobs)
-
-    def quiet(job: Job) -> Tensor:
-        # A thread starts with gradients on; inference mode may also write to the caller's inference tensors.
-        with torch.inference_mode():
-            return work(job)
-
-    return pool().map(quiet, jobs)
-
-
-def pool() -> ThreadPoolExecutor:
-    """One pool for the process, a thread per core that torch uses; made at the first call."""
-    global _pool
-    with _pool_lock:
-        if _pool is None:
-            threads = torch.get_num_threads()
-            started = threading.Barrier(threads + 1)
-
-            def alone() -> None:
-                torch.get_num_threads()  # makes torch initialise this thread now, and not undo the next line later
-                torch.set_num_threads(1)
-                torch.set_flush_denormal(True)  # subnormal probabilities would slow the products a hundredfold
-                started.wait()
-
-            _pool = ThreadPoolExecutor(threads, thread_name_prefix="kernels", initializer=alone)
-            for _ in range(threads):
-                _pool.submit(int)
-            started.wait()
-            torch.set_num_threads(threads)  # the workers' call also set the default of threads to come
-        return _pool

@@ -46,3 +46,10 @@ def attention_path(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> str:
     batch, heads, queries, _ = q.shape
     small = queries <= EAGER_QUERIES and batch * heads * queries * k.shape[2] <= EAGER_SCORES
     return "cpu-eager" if small else "cpu-blocked"
+
+
+def vocabulary_path(*tensors: Tensor | None) -> str:
+    """Path for statistics of logits, or of a projection that makes them."""
+    if FORCED.get() == "reference" or differentiable(*tensors) or tensors[0].device.type != "cpu":
+        return "reference"
+    return "cpu-tiled"

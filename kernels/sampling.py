@@ -74,6 +74,24 @@ def keep_nucleus(scores: Tensor, top_p: float) -> Tensor:
     return scores.masked_fill(torch.zeros_like(cut).scatter(-1, ids, cut), NEG_INF)
 
 
+def kept_ranks(ranked: Tensor, lse: Tensor, sampler: Sampler) -> tuple[Tensor, Tensor]:
+    """What `warp` keeps of the K largest scores [T, K], largest first and already divided by the temperature.
+
+    `lse` [T] is that of all scores. Returns bool [T, K], and bool [T]: true where no score beyond the K can be kept.
+    """
+    keep = torch.ones_like(ranked, dtype=torch.bool)
+    if sampler.top_k:
+        keep = ranked >= ranked[:, min(sampler.top_k, ranked.shape[1]) - 1, None]
+        lse = ranked.masked_fill(~keep, NEG_INF).logsumexp(-1)
+    if sampler.top_p < 1:
+        probs = (ranked - lse[:, None]).exp().masked_fill(~keep, 0)
+        keep = keep & (probs.cumsum(-1) - probs < sampler.top_p)
+        keep[:, 0] = True
+    if sampler.min_p > 0:
+        keep = keep & ((ranked - ranked[:, :1]).exp() >= sampler.min_p)
+    return keep, ~keep[:, -1]
+
+
 def uniform(shape: torch.Size | tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
     """Uniform draws in [0, 1) in fp64, from a generator that may live on another device."""
     where = generator.device if generator is not None else device

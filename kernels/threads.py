@@ -1,0 +1,51 @@
+"""Independent pieces of one kernel on threads of one core each.
+
+torch's own threads meet at the end of every operation, so a stolen core delays each of them; these meet once per call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+_pool: ThreadPoolExecutor | None = None
+_pool_lock = threading.Lock()
+
+
+def on_threads(work: Callable[[Any], Any], jobs: list) -> Iterable:
+    """Results in order; jobs run on threads of one core each."""
+    if torch.get_num_threads() == 1 or len(jobs) == 1:
+        return map(work, jobs)
+
+    def quiet(job: Any) -> Any:
+        # A thread starts with gradients on; inference mode may also write to the caller's inference tensors.
+        with torch.inference_mode():
+            return work(job)
+
+    return pool().map(quiet, jobs)
+
+
+def pool() -> ThreadPoolExecutor:
+    """One pool for the process, a thread per core that torch uses; made at the first call."""
+    global _pool
+    with _pool_lock:
+        if _pool is None:
+            threads = torch.get_num_threads()
+            started = threading.Barrier(threads + 1)
+
+            def alone() -> None:
+                torch.get_num_threads()  # makes torch initialise this thread now, and not undo the next line later
+                torch.set_num_threads(1)
+                torch.set_flush_denormal(True)  # subnormal probabilities would slow the products a hundredfold
+                started.wait()
+
+            _pool = ThreadPoolExecutor(threads, thread_name_prefix="kernels", initializer=alone)
+            for _ in range(threads):
+                _pool.submit(int)
+            started.wait()
+            torch.set_num_threads(threads)  # the workers' call also set the default of threads to come
+        return _pool

@@ -1,0 +1,243 @@
+"""Statistics of next-token distributions in one pass over tiles of the vocabulary, and an exact draw in two stages.
+
+Each tile of logits is read (or made, when the output projection is fused) once and leaves its maximum, mass, energy and
+largest entries; log-sum-exp, entropy and top-k follow from those. A draw picks a tile by its mass and then a token
+inside it, so it costs two uniform numbers per row instead of noise for every logit, and only that tile is made again.
+When tokens are cut away (top-k, top-p, min-p) the draw is made among the largest entries, as long as they hold all that
+remains; rows where they do not have their logits made in full.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from kernels import reference
+from kernels.dispatch import vocabulary_path
+from kernels.records import VocabStats
+from kernels.reference import wide
+from kernels.sampling import Sampler, draw, inverse_cdf, kept_ranks, uniform
+from kernels.threads import on_threads
+
+PATH = "cpu-tiled"
+TILE, SMALL_TILE = 4096, 1024  # columns: few for many rows, so that a tile stays in the second-level cache
+TILE_SCORES = 1 << 18
+LANES = 128  # interleaved parts of a tile whose maxima say where its largest entries are
+CANDIDATES = 64  # largest entries among which a cut distribution is drawn from
+LOWEST, NOTHING = -1e30, -1e29  # stands for -inf where a difference of two must not be NaN
+UNDERFLOW = -87.0  # exp of less is no fp32 number, and torch's exp is slow there
+
+
+class Source(Protocol):
+    """Where logits come from."""
+
+    rows: int
+    columns: int
+    dtype: torch.dtype
+    device: torch.device
+
+    def tile(self, columns: slice, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Logits [R, W] in the statistics' precision."""
+
+    def at(self, ids: Tensor) -> Tensor:
+        """One logit per row [T]."""
+
+
+class Given:
+    """Logits [T, V] that exist."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits, (self.rows, self.columns) = logits, logits.shape
+        self.dtype, self.device = wide(logits.dtype), logits.device
+
+    def tile(self, columns: slice, rows: Tensor | slice = slice(None)) -> Tensor:
+        return self.logits[rows, columns].to(self.dtype)
+
+    def at(self, ids: Tensor) -> Tensor:
+        return self.logits.gather(1, ids[:, None])[:, 0].to(self.dtype)
+
+
+class Head:
+    """Logits hidden [T, D] @ weight [V, D].T + bias [V], made tile by tile in the precision of the weight."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        self.hidden, self.weight, self.bias = hidden.to(weight.dtype), weight, bias
+        self.rows, self.columns = hidden.shape[0], weight.shape[0]
+        self.dtype, self.device = wide(weight.dtype), weight.device
+
+    def tile(self, columns: slice, rows: Tensor | slice = slice(None)) -> Tensor:
+        bias = None if self.bias is None else self.bias[columns]
+        return torch.nn.functional.linear(self.hidden[rows], self.weight[columns], bias).to(self.dtype)
+
+    def at(self, ids: Tensor) -> Tensor:
+        logit = (self.hidden.to(self.dtype) * self.weight[ids].to(self.dtype)).sum(-1)
+        logit = logit if self.bias is None else logit + self.bias[ids]
+        return logit.to(self.weight.dtype).to(self.dtype)  # rounded as the tiles are
+
+
+class Sums(NamedTuple):
+    """What the tiles leave behind, one row per tile (C tiles, T rows, K candidates)."""
+
+    peak: Tensor  # [C, T]
+    mass: Tensor  # [C, T], sum of exp(logit - peak)
+    energy: Tensor  # [C, T], sum of exp(logit - peak) * (logit - peak)
+    warm: Tensor  # [C, T], the mass at the sampler's temperature
+    best: Tensor  # [C, T, K], largest logits
+    ids: Tensor  # [C, T, K]
+
+
+def vocab_stats(
+    logits: Tensor,
+    *,
+    top_k: int = 8,
+    chosen: Tensor | None = None,
+    sampler: Sampler | None = None,
+    generator: torch.Generator | None = None,
+) -> VocabStats:
+    """Log-sum-exp, entropy, top-k, log-probability of chosen tokens and a draw, from logits [..., V].
+
+    Everything but the draw is at temperature 1. `chosen` ids [...]; `sampler` asks for a draw with `generator`. Results
+    have the leading shape [...]; statistics are fp32 (fp64 for fp64 logits). ValueError: top_k below 1, `chosen` of
+    another shape. Differentiable on the reference path, which is taken when gradients are wanted.
+    """
+    check(logits.shape[:-1], top_k, chosen)
+    options = {"top_k": top_k, "chosen": chosen, "sampler": sampler, "generator": generator}
+    if vocabulary_path(logits) == "reference":
+        return reference.vocab_stats(logits, **options)
+    return tiled(Given(logits.reshape(-1, logits.shape[-1])), logits.shape[:-1], **options)
+
+
+def head_stats(
+    hidden: Tensor,
+    weight: Tensor,
+    *,
+    bias: Tensor | None = None,
+    top_k: int = 8,
+    chosen: Tensor | None = None,
+    sampler: Sampler | None = None,
+    generator: torch.Generator | None = None,
+) -> VocabStats:
+    """`vocab_stats` of hidden [..., D] @ weight [V, D].T + bias [V], without ever holding the logits."""
+    if hidden.shape[-1] != weight.shape[1]:
+        raise ValueError(f"hidden {list(hidden.shape)} and weight {list(weight.shape)} need the same last dimension.")
+    check(hidden.shape[:-1], top_k, chosen)
+    options = {"top_k": top_k, "chosen": chosen, "sampler": sampler, "generator": generator}
+    if vocabulary_path(hidden, weight, bias) == "reference":
+        return reference.head_stats(hidden, weight, bias=bias, **options)
+    return tiled(Head(hidden.reshape(-1, hidden.shape[-1]), weight, bias), hidden.shape[:-1], **options)
+
+
+def check(shape: torch.Size, top_k: int, chosen: Tensor | None) -> None:
+    if top_k < 1:
+        raise ValueError("top_k must be at least 1.")
+    if chosen is not None and chosen.shape != shape:
+        raise ValueError(f"chosen must have the shape {list(shape)}; got {list(chosen.shape)}.")
+
+
+def tiled(source: Source, shape: torch.Size, *, top_k, chosen, sampler, generator) -> VocabStats:
+    """All statistics of a source, reshaped to the leading shape."""
+    found = candidates(top_k, sampler, source.columns)
+    sums = sweep(source, found, 1.0 if sampler is None else sampler.temperature)
+    lse, entropy = combine(sums.peak, sums.mass, sums.energy)
+    best, place = sums.best.movedim(0, 1).flatten(1).topk(found, dim=-1)  # [T, K]
+    ids = sums.ids.movedim(0, 1).flatten(1).gather(1, place)
+    kept = min(top_k, source.columns)
+    chosen_logp = None if chosen is None else (source.at(chosen.reshape(-1)) - lse).view(shape)
+    sample = None if sampler is None else pick(source, sums, best, ids, sampler, generator).view(shape)
+    top_logp = (best[:, :kept] - lse[:, None]).view(*shape, kept)
+    return VocabStats(
+        lse.view(shape), entropy.view(shape), ids[:, :kept].view(*shape, kept), top_logp, chosen_logp, sample, PATH
+    )
+
+
+def candidates(top_k: int, sampler: Sampler | None, columns: int) -> int:
+    """How many of the largest entries to keep: one more than top-k filtering keeps, to see ties across its edge."""
+    wanted = 0 if sampler is None or not sampler.filters else sampler.top_k + 1 if sampler.top_k else CANDIDATES
+    return min(columns, max(top_k, wanted))
+
+
+def tile_width(source: Source) -> int:
+    width = max(SMALL_TILE, min(TILE, TILE_SCORES // max(1, source.rows)))
+    return min(width, source.columns)
+
+
+def sweep(source: Source, found: int, temperature: float) -> Sums:
+    """Reads every tile once."""
+    width = tile_width(source)
+    starts = list(range(0, source.columns, width))
+    parts = on_threads(partial(measure, source, width, found, temperature), starts)
+    return Sums(*(torch.stack(column) for column in zip(*parts, strict=True)))
+
+
+def measure(source: Source, width: int, found: int, temperature: float, start: int) -> tuple[Tensor, ...]:
+    """One row of Sums, from the tile of logits [T, W] that begins at `start`."""
+    logits = source.tile(slice(start, start + width))
+    best, ids = largest(logits, found)
+    peak = best[:, 0].clamp_min(LOWEST)
+    below = (logits - peak[:, None]).clamp_min_(UNDERFLOW)
+    weight = below.exp()
+    mass = weight.sum(-1)
+    warm = mass if temperature in (0, 1) else below.div(temperature).exp_().sum(-1)
+    energy = weight.mul_(below).sum(-1)
+    return peak, mass, energy, warm, best, ids + start
+
+
+def largest(logits: Tensor, found: int) -> tuple[Tensor, Tensor]:
+    """The `found` largest logits [T, K] and their columns, padded with -inf and column 0 where the tile has fewer.
+
+    They lie in the `found` lanes with the largest maxima, so only those lanes are searched.
+    """
+    rows, width = logits.shape
+    if width % LANES or found * 4 > LANES:
+        best, ids = logits.topk(min(found, width), dim=-1)
+        pad = (0, found - best.shape[1])
+        return torch.nn.functional.pad(best, pad, value=float("-inf")), torch.nn.functional.pad(ids, pad)
+    laned = logits.view(rows, -1, LANES)
+    lanes = laned.amax(1).topk(found, dim=-1, sorted=False).indices  # [T, K]
+    inside = laned.gather(2, lanes[:, None].expand(-1, laned.shape[1], -1)).flatten(1)
+    best, place = inside.topk(found, dim=-1)
+    return best, place // found * LANES + lanes.gather(1, place % found)
+
+
+def combine(peak: Tensor, mass: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-sum-exp and entropy [T] from the tiles [C, T]; entropy is a sum of positive terms, so nothing cancels."""
+    lses = peak + mass.log()
+    lse = lses.logsumexp(0)
+    entropy = ((lses - lse).exp() * (lse - peak - energy / mass)).sum(0)
+    nothing = lse < NOTHING
+    return lse.masked_fill(nothing, float("-inf")), entropy.masked_fill_(nothing, 0)
+
+
+def pick(source: Source, sums: Sums, best: Tensor, ids: Tensor, sampler: Sampler, generator) -> Tensor:
+    """One id [T] per row."""
+    if sampler.temperature == 0:
+        return ids[:, 0]
+    scores = sums.peak / sampler.temperature + sums.warm.log()  # [C, T], log mass of each tile
+    if not sampler.filters:
+        return two_stage(source, scores, sampler, generator)
+    scaled = best / sampler.temperature
+    keep, complete = kept_ranks(scaled, scores.logsumexp(0), sampler)
+    weight = (scaled - scaled[:, :1]).exp() * keep
+    place = inverse_cdf(weight, uniform((source.rows,), source.device, generator))
+    sample = ids.gather(1, place[:, None])[:, 0]
+    if best.shape[1] < source.columns:
+        for rows in (~complete).nonzero()[:, 0].split(16):
+            sample[rows] = draw(source.tile(slice(None), rows), sampler, generator)
+    return sample
+
+
+def two_stage(source: Source, scores: Tensor, sampler: Sampler, generator) -> Tensor:
+    """A tile by its mass, then a token in it by its probability there."""
+    width, shape = tile_width(source), (source.rows,)
+    tiles = inverse_cdf((scores - scores.amax(0)).exp().T, uniform(shape, source.device, generator))  # [T]
+    inner = uniform(shape, source.device, generator)
+    sample = torch.empty_like(tiles)
+    for tile in tiles.unique().tolist():
+        rows = (tiles == tile).nonzero()[:, 0]
+        logits = source.tile(slice(tile * width, (tile + 1) * width), rows) / sampler.temperature
+        weight = (logits - logits.amax(-1, keepdim=True).clamp_min(LOWEST)).exp()
+        sample[rows] = tile * width + inverse_cdf(weight, inner[rows])
+    return sample

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from kernels.records import UnmaskStep
-from kernels.reference import entropy_of, wide
-from kernels.sampling import Sampler, draw, uniform
+from kernels.records import UnmaskStep, VocabStats
+from kernels.sampling import Sampler, uniform
+from kernels.vocabulary import vocab_stats
 
 NEG_INF = float("-inf")
 ORDERS = ("confidence", "entropy", "random", "margin")
@@ -41,48 +41,44 @@ def unmask_step(
         raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}.")
     if logits.ndim != 3 or logits.shape[:2] != ids.shape:
         raise ValueError(f"logits must be [B, N, V] for ids {list(ids.shape)}; got {list(logits.shape)}.")
-    logp = without_token(logits, mask_id).log_softmax(-1)  # [B, N, V]
+    stats = vocab_stats(without_token(logits, mask_id), top_k=2, sampler=sampler, generator=generator)
+    proposal = stats.top_ids[..., 0] if sampler is None else stats.sample
+    proposal_logp = logits.gather(-1, proposal[..., None])[..., 0].to(stats.lse.dtype) - stats.lse
+    rank = priority(order, stats, proposal_logp, gumbel_temperature, generator)
     masked = ids == mask_id
-    proposal = logp.argmax(-1) if sampler is None else draw(logp, sampler, generator)
-    proposal_logp = logp.gather(-1, proposal[..., None])[..., 0]
-    entropy = entropy_of(logp.exp())
-    rank = priority(order, logp, proposal_logp, entropy, gumbel_temperature, generator)
     open_now = masked if allowed is None else masked & allowed
     revealed = first_in_order(rank, open_now, n_reveal)
     sampled = torch.where(masked, proposal.to(ids.dtype), ids)
     confidence = torch.where(masked, proposal_logp.exp(), torch.ones_like(proposal_logp))
-    return UnmaskStep(torch.where(revealed, sampled, ids), revealed, confidence, sampled, entropy, "eager")
+    return UnmaskStep(torch.where(revealed, sampled, ids), revealed, confidence, sampled, stats.entropy, stats.path)
 
 
 def without_token(logits: Tensor, token: int) -> Tensor:
-    """Logits in fp32 with -inf at `token`, if the vocabulary holds it."""
-    scores = logits.to(wide(logits.dtype), copy=True)
-    if 0 <= token < scores.shape[-1]:
-        scores[..., token] = NEG_INF
-    return scores
+    """Logits with no probability at `token`, if the vocabulary holds it."""
+    if not 0 <= token < logits.shape[-1]:
+        return logits
+    if token == logits.shape[-1] - 1:
+        return logits[..., :-1]  # the usual place, and nothing to copy
+    logits = logits.clone()
+    logits[..., token] = NEG_INF
+    return logits
 
 
 def priority(
-    order: str,
-    logp: Tensor,
-    proposal_logp: Tensor,
-    entropy: Tensor,
-    temperature: float,
-    generator: torch.Generator | None,
+    order: str, stats: VocabStats, proposal_logp: Tensor, temperature: float, generator: torch.Generator | None
 ) -> Tensor:
     """Score [B, N] by which positions are revealed, largest first."""
-    noise = uniform(proposal_logp.shape, logp.device, generator) if order == "random" or temperature else None
     if order == "random":
-        return noise
+        return uniform(proposal_logp.shape, proposal_logp.device, generator)
     if order == "margin":
-        best = logp.topk(2, dim=-1).values.exp()
-        score = best[..., 0] - best[..., 1]
+        best = stats.top_logp.exp()
+        score = best[..., 0] - best[..., 1] if best.shape[-1] > 1 else best[..., 0]
     else:
-        score = proposal_logp if order == "confidence" else -entropy
-    if noise is None:
+        score = proposal_logp if order == "confidence" else -stats.entropy
+    if not temperature:
         return score
-    tiny = torch.finfo(noise.dtype).tiny
-    return score - temperature * torch.log(-torch.log(noise.clamp_min(tiny)))
+    noise = uniform(score.shape, score.device, generator).clamp_min(torch.finfo(torch.float64).tiny)
+    return score - temperature * torch.log(-torch.log(noise))
 
 
 def first_in_order(score: Tensor, open_now: Tensor, n_reveal: int | Tensor) -> Tensor:

@@ -18,7 +18,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import gradio as gr
 from PIL import Image
 
-from models import checkpoints, session
+from models import checkpoints
 from models.__main__ import describe
 from models.method import Method, atlas, find, run
 from models.params import ParamError, schema
@@ -37,7 +37,8 @@ MOTTO = "see what a model masks, attends to, prunes, unmasks and samples"
 def build() -> gr.Blocks:
     """The whole page: five tabs and the list of all papers. Methods are imported, models are not loaded."""
     with gr.Blocks(title=TITLE, delete_cache=(3600, 3600), fill_width=True) as page:
-        gr.HTML(html_template=f"<header><h1>{TITLE}</h1><p>{MOTTO}</p></header>", apply_default_css=False)
+        gr.HTML(html_template=f"<header><h1>{TITLE}</h1><p>{MOTTO}</p></header>", apply_default_css=False,
+                elem_id="title")
         desks = {}
         with gr.Tabs(overflow_behavior="wrap", elem_id="tabs") as tabs:
             for tab in TABS:
@@ -48,7 +49,7 @@ def build() -> gr.Blocks:
             with gr.Tab("All papers", id="papers"):
                 papers.page()
         wanted = [desk.panel.wanted for desk in desks.values()]
-        page.load(arrive(list(desks)), None, [tabs, *wanted], api_visibility="private", show_progress="hidden")
+        page.load(None, None, [tabs, *wanted], js=ARRIVE % json.dumps(list(desks)))
         endpoints()
     return page.queue(max_size=32, default_concurrency_limit=1, api_open=False)
 
@@ -58,25 +59,13 @@ def papers_first(method: Method) -> bool:
     return method.card.seed is None
 
 
-def arrive(tabs: list[str]):
-    """Reads a copied link: which tab opens and what each tab is asked to show (None: its own example)."""
-    def read(request: gr.Request):
-        query = dict(request.query_params)
-        asks = dict.fromkeys(tabs)
-        if "method" not in query:
-            return [gr.Tabs(selected=query["tab"]) if query.get("tab") in (*tabs, "papers") else gr.skip(),
-                    *(gr.skip() for _ in tabs)]
-        try:
-            ask = session.from_query(query)
-            asks[ask.tab] = ask
-            if query.get("own"):
-                gr.Info("This link was made with somebody's own subject, which never leaves their page; "
-                        "here is the example nearest to it.")
-            return [gr.Tabs(selected=ask.tab), *asks.values()]
-        except CLEAR as error:
-            gr.Warning(f"This link cannot be followed: {error}")
-            return [gr.skip() for _ in range(len(tabs) + 1)]
-    return read
+# A copied link is read in the browser: it opens its tab and hands its parameters to that tab alone, where they are
+# checked by the same declarations as the controls. A page without a link costs no request.
+ARRIVE = """(...boxes) => {
+  const query = new URLSearchParams(location.search), tabs = %s, wanted = query.get('tab');
+  const link = query.get('method') ? query.toString() : '';
+  return [['papers', ...tabs].includes(wanted) ? {__type__: 'update', selected: wanted} : {__type__: 'update'},
+          ...tabs.map((tab) => tab === wanted ? link : '')]; }"""
 
 
 def endpoints() -> None:

@@ -24,6 +24,7 @@ from models.trace import Trace
 
 MOST_BESIDE = 2  # three pictures side by side are what a screen can show
 UPDATE_SECONDS = 0.25
+END = object()
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,13 @@ class Scene:
 
 def comparable(method: Method, tab: str, kind: str) -> list[str]:
     """Ids of the methods that can stand beside this one: same tab, same kind of subject; its baseline first."""
-    fit = [m.id for m in atlas().values() if tab in m.card.tabs and m.accepts == kind and m is not method]
+    fit = [m.id for m in atlas().values() if tab in m.card.tabs and _takes(m, kind) and m is not method]
     return sorted(fit, key=lambda id: id != method.baseline)
+
+
+def _takes(method: Method, kind: str) -> list[str]:
+    """The method's checkpoints that take this kind of subject."""
+    return [name for name in method.checkpoints if method.kind(name) == kind]
 
 
 def subject(ask: Ask) -> Subject:
@@ -110,7 +116,8 @@ def beside(first: Job, id: str) -> Job:
     if id == first.method.baseline:
         return twin(first)
     other = find(id)
-    checkpoint = first.bundle.name if first.bundle.name in other.checkpoints else None
+    fit = _takes(other, first.subject.kind)
+    checkpoint = first.bundle.name if first.bundle.name in fit else fit[0]
     return prepare(other, first.subject, _shared(first.params, other.params), checkpoint=checkpoint, seed=first.seed)
 
 
@@ -144,17 +151,15 @@ def pumped(scenes: Iterator[Scene]) -> Iterator[Scene]:
     worker = threading.Thread(target=_work, args=(scenes, box, stop), daemon=True)
     worker.start()
     try:
-        while True:
-            item = box.get()
-            while not box.empty() and not isinstance(item, BaseException | None):
-                item = box.get()
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-            if item.done:
-                return
+        item = box.get()
+        while isinstance(item, Scene):
+            newer = box.get_nowait() if not box.empty() else None
+            if not isinstance(newer, Scene):  # nothing newer, or the end comes right after it
+                yield item
+                newer = newer or box.get()
+            item = newer
+        if isinstance(item, BaseException):
+            raise item
     finally:
         stop.set()
         worker.join()
@@ -166,7 +171,7 @@ def _work(scenes: Iterator[Scene], box: queue.SimpleQueue, stop: threading.Event
             if stop.is_set():
                 break
             box.put(scene)
-        box.put(None)
+        box.put(END)
     except BaseException as error:  # handed to whoever waits; nothing is lost in a thread
         box.put(error)
     finally:

@@ -21,7 +21,7 @@ OWN = "own"
 def control(spec: Any, kind: type, value: Any) -> gr.components.Component:
     """The Gradio control of one declared parameter, showing `value`."""
     title = f"{spec.title} ({spec.unit})" if getattr(spec, "unit", "") else spec.title
-    shared = {"label": title, "info": spec.help or None}
+    shared = {"label": title, "info": spec.help or None, "interactive": True}
     if isinstance(spec, Span):
         return gr.Slider(spec.low, spec.high, value, step=spec.step, buttons=[], **shared)
     if isinstance(spec, Choice):
@@ -32,15 +32,10 @@ def control(spec: Any, kind: type, value: Any) -> gr.components.Component:
     return gr.Textbox(value, max_length=spec.limit, lines=1, **shared)
 
 
-class Picker(gr.HTML):
+def picker(value: dict | None = None, **options) -> gr.HTML:
     """Example cards; value: {"items": [...], "selected": id}. The event 'pick' fires when the visitor chooses."""
-
-    def __init__(self, value: dict | None = None, **kwargs):
-        super().__init__(value, html_template="<div class='picker' role='radiogroup' aria-label='Subject'></div>",
-                         js_on_load=(HERE / "picker.js").read_text("utf-8"), apply_default_css=False, **kwargs)
-
-    def get_block_name(self) -> str:
-        return "html"
+    return gr.HTML(value, html_template="<div class='picker' role='radiogroup' aria-label='Subject'></div>",
+                   js_on_load=(HERE / "picker.js").read_text("utf-8"), apply_default_css=False, **options)
 
 
 def cards(examples: Sequence[Example], kind: str, selected: str = "", own: Subject | None = None) -> dict:

@@ -12,14 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import gradio as gr
 
 from models import checkpoints, recorded, session
-from models.method import Method, find
-from models.session import Ask, Scene, Take
 from models.checkpoints import CheckpointError
+from models.method import Method, find
 from models.params import ParamError
+from models.session import Ask, Scene, Take
 from models.subject import SubjectError, from_image, from_text
 from models.trace import TraceError
 from models.trace_json import save
@@ -63,7 +64,7 @@ class Desk:
     def __init__(self, tab: str, methods: list[Method]):
         """Builds the tab's panel in the Blocks that is being built, and wires it."""
         first = opening(methods[0].id, tab)
-        beside = {m.id: session.comparable(m, tab, m.accepts) for m in methods}
+        beside = {m.id: session.comparable(m, tab, m.kind()) for m in methods}
         self.panel = Panel(tab, methods, first.shown, checkpoints.shipped(), beside, session.to_query(first.ask),
                            self.controls)
         self.wire()
@@ -73,6 +74,10 @@ class Desk:
     def wire(self) -> None:
         """Connects everything that does not depend on the selected method."""
         p = self.panel
+        page = [p.method, p.picker, p.text, p.own, p.seed, p.checkpoint, p.beside, p.settings]
+        started = p.run.click(self.run, page, p.outcome, **QUIET, **MODEL)
+        turned = p.turn.click(self.turn, page, p.outcome, **QUIET, **MODEL)
+        p.cancel.click(self.cancelled, None, [p.run, p.cancel, p.turn, p.status], cancels=[started, turned], **QUIET)
         p.method.input(self.choose, [p.method], p.choice, **QUIET)
         p.checkpoint.input(p.show_subjects, [p.method, p.checkpoint], [p.picker, p.text, p.photo], **QUIET)
         p.picker.pick(None, None, p.text, js="() => ''")
@@ -87,20 +92,17 @@ class Desk:
                                api_visibility="private", show_progress="minimal")
             got.then(None, [p.file], None, js=SAVE)
 
-    def controls(self, id: str, wanted: Ask | None) -> None:
+    def controls(self, id: str, wanted: str) -> None:
         """Inside gr.render: the method's controls, and the events that read them."""
         p, method = self.panel, find(id)
-        given = wanted.params if wanted is not None and wanted.method == id else {}
+        given = linked(wanted, id)
         built = controls(method, given, folded=False)
         if rest := [name for name in controls_folded(method)]:
             with gr.Accordion("More settings", open=False):
                 built |= controls(method, given, folded=True)
             assert set(rest) <= set(built)
-        inputs = [p.method, p.picker, p.text, p.own, p.seed, p.checkpoint, p.beside, *built.values()]
-        names = list(built)
-        started = p.run.click(self.runner(names), inputs, p.outcome, **QUIET, **MODEL)
-        turned = p.turn.click(self.turner(names), inputs, p.outcome, **QUIET, **MODEL)
-        p.cancel.click(self.cancelled, None, [p.run, p.cancel, p.turn, p.status], cancels=[started, turned], **QUIET)
+        for name, made in built.items():
+            made.change(None, [p.settings, made], p.settings, js=f"(all, one) => ({{...all, {name}: one}})")
         seen_as = views(method)
         for name in seen_as:
             change = built[name].release if isinstance(built[name], gr.Slider) else built[name].change
@@ -128,7 +130,7 @@ class Desk:
             Path(path).unlink(missing_ok=True)
         return {p.own: own, p.picker: cards(method.examples_for(kind), kind, own=own)}
 
-    def ask(self, names: list[str], id, picked, text, own, seed, checkpoint, beside, *values) -> Ask:
+    def ask(self, id, picked, text, own, seed, checkpoint, beside, settings) -> Ask:
         """The page as an Ask; raises one of the errors that `guarded` knows."""
         method = find(id)
         checkpoint = checkpoint if checkpoint in method.checkpoints else None
@@ -138,15 +140,14 @@ class Desk:
             kind, example = method.kind(checkpoint), ""
             mine = own if kind == "photo" else from_text(text, kind)
         fit = session.comparable(method, self.panel.tab, method.kind(checkpoint))
-        return Ask(id, self.panel.tab, dict(zip(names, values)), seed if isinstance(seed, int) else 0, example, mine,
-                   checkpoint, tuple(b for b in beside or () if b in fit))
+        values, seed = settings if isinstance(settings, dict) else {}, seed if isinstance(seed, int) else 0
+        return Ask(id, self.panel.tab, values, seed, example, mine, checkpoint,
+                   tuple(b for b in beside or () if b in fit))
 
     # ---- runs ----------------------------------------------------------------------------------------------------
 
-    def runner(self, names: list[str]):
-        def run(*page):
-            yield from self.guarded(lambda: self.scenes(self.ask(names, *page)))
-        return run
+    def run(self, *page) -> Iterator[dict]:
+        yield from self.guarded(lambda: self.scenes(self.ask(*page)))
 
     def guarded(self, work) -> Iterator[dict]:
         """Busy, then whatever `work` yields, then idle again; errors become a sentence and leave the picture."""
@@ -178,20 +179,28 @@ class Desk:
         p, seen = self.panel, Seen(ask, scene.takes)
         if scene.done:
             return p.show(seen.shown, step=None if ask.step < 0 else ask.step) | {p.session: seen}
-        return {p.view: p.value(seen.shown, loading=True), p.session: seen, p.status: self.words(scene)}
+        waiting = ask.beside[len(scene.takes) - 1:]
+        return {p.view: p.value(seen.shown, waiting=waiting, loading=True), p.session: seen,
+                p.status: self.words(scene)}
 
     def words(self, scene: Scene) -> list:
         left = "" if scene.left is None else f", about {max(1, round(scene.left))} s left"
         return words.progress(scene.progress, f"{scene.progress:.0%}{left}")
 
-    def open_link(self, ask: Ask | None) -> Iterator[dict]:
+    def open_link(self, wanted: str) -> Iterator[dict]:
         """A copied link: the recorded picture if it is that one, else the run itself."""
-        p = self.panel
-        if ask is None:
+        p, parts = self.panel, dict(parse_qsl(str(wanted)[:2000]))
+        try:
+            ask = session.from_query(parts)
+        except CLEAR as error:
+            gr.Warning(f"This link cannot be followed: {error}.")
             return
+        if parts.get("own"):
+            gr.Info("This link was made with somebody's own subject, which never leaves their page; here is the "
+                    "example nearest to it.")
         seen = opening(ask.method, p.tab)
         query = session.to_query(ask)
-        yield p.show_method(ask.method, ask.checkpoint, ask.example, ask.beside) | {
+        yield p.show_method(ask.method, ask.checkpoint, ask.example, ask.beside, ask.params) | {
             p.method: ask.method, p.seed: ask.seed, p.query: query}
         if seen.takes and session.to_query(seen.ask) == query:
             yield p.show(seen.shown, step=ask.step) | {p.session: seen}
@@ -200,10 +209,8 @@ class Desk:
 
     # ---- your turn -----------------------------------------------------------------------------------------------
 
-    def turner(self, names: list[str]):
-        def start(*page):
-            yield from self.guarded(lambda: self.deal(replace(self.ask(names, *page), beside=())))
-        return start
+    def turn(self, *page) -> Iterator[dict]:
+        yield from self.guarded(lambda: self.deal(replace(self.ask(*page), beside=())))
 
     def deal(self, ask: Ask) -> Iterator[dict]:
         """Runs the method once (its score is needed anyway) and hands the empty canvas to the visitor."""
@@ -228,7 +235,8 @@ class Desk:
         for scene in session.pumped(session.take_turn(seen.ask, seen.takes[0], groups)):
             now = Seen(seen.ask, scene.takes)
             if not scene.done:
-                yield {p.view: p.value(now.shown, loading=True), p.status: self.words(scene)}
+                yield {p.view: p.value(now.shown, waiting=("random",) * (3 - len(scene.takes)), loading=True),
+                       p.status: self.words(scene)}
         order = sorted(scene.takes, key=lambda t: ("visitor", "method", "random").index(t.role))
         title = find(seen.ask.method).card.title
         names = {"visitor": "Your choice", "method": title, "random": "At random"}
@@ -276,6 +284,15 @@ class Desk:
             name = f"tokenscope-{seen.ask.method}-{self.panel.tab}.{end}"
             return {"name": name, "mime": MIMES[end], "data": base64.b64encode(data).decode("ascii")}
         return make
+
+
+def linked(wanted: str, id: str) -> dict:
+    """The parameters in a copied link, if it is a sound link to this method."""
+    try:
+        ask = session.from_query(dict(parse_qsl(str(wanted)[:2000]))) if wanted else None
+    except CLEAR:
+        return {}
+    return dict(ask.params) if ask is not None and ask.method == id else {}
 
 
 def rendered(shown: Shown, end: str, step: int) -> bytes:

@@ -7,18 +7,19 @@ calls what. The selected method's controls are built by gr.render in app.py from
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gradio as gr
+import numpy as np
 
 from models.claims import read as read_claim
 from models.method import Method
 from models.params import declaration
 from models.trace import Trace
 from visualizers import draw, words
-from visualizers.controls import OWN, Picker, cards, control
+from visualizers.controls import OWN, cards, control, picker
+from visualizers.marks import Drawing, Frame
 from visualizers.player import player, scene
-from visualizers.words import Words
 
 QUESTIONS = {
     "mask": ("Mask", "What is hidden, and how hard is it?"),
@@ -54,7 +55,7 @@ class Panel:
         self.tab, self.cards, self.beside_ids, self.build_controls = tab, checkpoints, beside, controls
         self.methods = {m.id: m for m in methods}
         first = methods[0]
-        self.wanted = gr.State(None, time_to_live=3600)
+        self.wanted = gr.Textbox("", visible="hidden")  # a copied link's parameters, put there by the browser
         self.session = gr.State(None, time_to_live=3600)
         self.own = gr.State(None, time_to_live=3600)
         with gr.Row(elem_classes="tab-body"):
@@ -67,14 +68,15 @@ class Panel:
         gr.HTML(html_template=f"<p class='question'>{QUESTIONS[self.tab][1]}</p>", apply_default_css=False)
         self.method = gr.Dropdown([(m.card.title, m.id) for m in self.methods.values()], value=first.id, label="Method",
                                   filterable=False, elem_id=f"{self.tab}-method")
-        self.about = Words(words.about(first.card), elem_classes="about")
+        self.about = words.block(words.about(first.card), elem_classes="about")
         kind = first.kind()
         gr.HTML(html_template="<p class='label'>Subject</p>", apply_default_css=False)
-        self.picker = Picker(cards(first.examples_for(kind), kind), elem_id=f"{self.tab}-picker")
+        self.picker = picker(cards(first.examples_for(kind), kind), elem_id=f"{self.tab}-picker")
         self.text = gr.Textbox(label=OWN_WORDS.get(kind, "Or your own text"), lines=1, max_lines=6,
                                visible=kind != "photo", elem_id=f"{self.tab}-text")
         self.photo = gr.UploadButton("Your own photo", file_types=[".png", ".jpg", ".jpeg", ".webp"], type="filepath",
-                                     visible=kind == "photo", size="sm", elem_id=f"{self.tab}-photo")
+                                     visible=kind == "photo", size="sm", elem_id=f"{self.tab}-photo",
+                                     elem_classes="own")
         self.checkpoint = gr.Dropdown(list(first.checkpoints), value=first.checkpoints[0], label="Checkpoint",
                                       filterable=False, visible=len(first.checkpoints) > 1)
         with gr.Column(elem_classes="controls"):
@@ -84,32 +86,33 @@ class Panel:
         self.beside = gr.Dropdown(self._besides(first), value=self._standing(first),
                                   multiselect=True, max_choices=2, label="Beside it", elem_id=f"{self.tab}-beside")
         self.run = gr.Button("Run", variant="primary", elem_id=f"{self.tab}-run", elem_classes="run")
-        self.cancel = gr.Button("Cancel", visible=False, elem_id=f"{self.tab}-cancel")
-        self.status = Words([], elem_id=f"{self.tab}-status")
+        self.cancel = gr.Button("Cancel", visible=False, elem_id=f"{self.tab}-cancel", elem_classes="cancel")
+        self.status = words.block([], elem_id=f"{self.tab}-status")
         self.turn = gr.Button("Your turn", visible=self._playable(first), elem_id=f"{self.tab}-turn",
                               elem_classes="turn", size="sm")
 
     def _picture(self, first: Method, opening: Shown, query: str) -> None:
-        value = self.value(opening) if opening.traces else None
-        self.view = player(value, elem_id=f"{self.tab}-player")
-        self.score = Words([], elem_id=f"{self.tab}-score")
-        self.sentence = Words(self._sentence(opening), elem_id=f"{self.tab}-sentence")
+        self.view = player(self.value(opening), elem_id=f"{self.tab}-player")
+        self.score = words.block([], elem_id=f"{self.tab}-score")
+        self.sentence = words.block(self._sentence(opening), elem_id=f"{self.tab}-sentence")
         figures = self.figures(opening)
         with gr.Row(elem_classes="charts"):
             self.charts = [gr.Plot(figure, visible=figure is not None, show_label=False, elem_classes="chart")
                            for figure in figures]
-        self.strip = Words(self._strip(opening), elem_id=f"{self.tab}-strip")
-        self.claim = Words(self._claim(first), elem_id=f"{self.tab}-claim")
+        self.strip = words.block(self._strip(opening), elem_id=f"{self.tab}-strip")
+        self.claim = words.block(self._claim(first), elem_id=f"{self.tab}-claim")
         with gr.Row(elem_classes="take-away"):
             self.downloads = {kind: gr.Button(kind, size="sm", min_width=56, elem_id=f"{self.tab}-get-{kind.lower()}",
                                               elem_classes="get") for kind in KINDS}
-            self.copy = gr.Button("Copy link", size="sm", min_width=90, elem_id=f"{self.tab}-copy")
+            self.copy = gr.Button("Copy link", size="sm", min_width=90, elem_id=f"{self.tab}-copy",
+                                  elem_classes="copy")
         self.link = gr.Textbox("", placeholder=" ", label="Link to this view (copied)", interactive=False,
                                elem_id=f"{self.tab}-link", elem_classes="link")
         self.query = gr.Textbox(query, visible="hidden", elem_id=f"{self.tab}-query")
         self.step = gr.Number(-1, precision=0, visible="hidden")
         self.file = gr.JSON(visible="hidden")
-        Words(words.terms(self.tab))
+        self.settings = gr.JSON({}, visible="hidden")  # what the controls say, kept by the browser
+        words.block(words.terms(self.tab))
 
     # ---- what is shown -------------------------------------------------------------------------------------------
 
@@ -127,15 +130,16 @@ class Panel:
     def choice(self) -> list:
         """What another method changes."""
         return [*self.outcome, self.method, self.about, self.picker, self.text, self.photo, self.own, self.seed,
-                self.checkpoint, self.beside, self.claim]
+                self.checkpoint, self.beside, self.claim, self.settings]
 
     def show_method(self, id: str, checkpoint: str | None = None, example: str = "",
-                    beside: Sequence[str] | None = None) -> dict:
+                    beside: Sequence[str] | None = None, settings: Mapping | None = None) -> dict:
         """Everything on the left that depends on the method."""
         method = self.methods[id]
         standing = self._standing(method) if beside is None else list(beside)
         return self.show_subjects(id, checkpoint, example) | {
-            self.about: words.about(method.card), self.own: None, self.score: [], self.claim: self._claim(method),
+            self.about: words.about(method.card), self.claim: self._claim(method),
+            self.own: None, self.settings: dict(settings or {}), self.score: [],
             self.checkpoint: gr.update(choices=list(method.checkpoints), value=checkpoint or method.checkpoints[0],
                                        visible=len(method.checkpoints) > 1),
             self.beside: gr.update(choices=self._besides(method), value=standing),
@@ -157,10 +161,15 @@ class Panel:
         return {self.view: self.value(shown, **extra), self.sentence: self._sentence(shown),
                 self.strip: self._strip(shown), **charts}
 
-    def value(self, shown: Shown, view: Mapping | None = None, **extra) -> dict:
-        """The player's value: up to three drawings. view: view parameters by name; extra: turn, loading, step."""
+    def value(self, shown: Shown, view: Mapping | None = None, waiting: Sequence[str] = (), **extra) -> dict:
+        """The player's value: up to three drawings.
+
+        view: view parameters by name; waiting: ids or roles of the runs that have not begun, drawn as an empty canvas
+        so that nothing jumps when they do; extra: turn, loading, step.
+        """
         drawings = [draw(trace, title=ROLES.get(role) or self._title(trace.method), **(view or {}))
                     for trace, role in zip(shown.traces, shown.roles)]
+        drawings += [_blank(drawings[0], ROLES.get(id) or self._title(id)) for id in waiting]
         return scene(*(*drawings, None, None, None)[:3], **extra)
 
     def figures(self, shown: Shown) -> list:
@@ -195,6 +204,13 @@ class Panel:
 
     def _playable(self, method: Method) -> bool:
         return method.turn is not None and self.tab == method.card.tabs[0]
+
+
+def _blank(like: Drawing, title: str) -> Drawing:
+    """An empty canvas like the first one, for a run that has not begun."""
+    frame = Frame("waiting", np.zeros(like.layout.size, np.uint8))
+    return replace(like, title=title, frames=(frame,), facts=(), curves=(), attention=None, fields={}, legend=(),
+                   alt="not run yet", view={})
 
 
 def controls(method: Method, given: Mapping, folded: bool) -> dict[str, gr.components.Component]:

@@ -29,16 +29,7 @@ def rows() -> list[dict]:
     return [{**fact, "live": fact["slug"] in live} for fact in facts()]
 
 
-class Papers(gr.HTML):
-    """A searchable list; searching happens in the browser."""
-
-    def __init__(self, value: list[dict], **kwargs):
-        super().__init__(value, html_template="<div class='papers'></div>", apply_default_css=False,
-                         js_on_load=(HERE / "papers.js").read_text("utf-8"), **kwargs)
-
-    def get_block_name(self) -> str:
-        return "html"
-
-
-def page() -> Papers:
-    return Papers(rows(), elem_id="papers")
+def page() -> gr.HTML:
+    """The searchable list; searching happens in the browser."""
+    return gr.HTML(rows(), html_template="<div class='papers'></div>", apply_default_css=False, elem_id="papers",
+                   js_on_load=(HERE / "papers.js").read_text("utf-8"))

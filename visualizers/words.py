@@ -21,15 +21,10 @@ HERE = Path(__file__).parent
 Node = list | str
 
 
-class Words(gr.HTML):
-    """A block of words; its value is a list of nodes."""
-
-    def __init__(self, value: list[Node] | None = None, **kwargs):
-        super().__init__(value or [], html_template="<div class='words'></div>", apply_default_css=False,
-                         js_on_load=(HERE / "words.js").read_text("utf-8"), **kwargs)
-
-    def get_block_name(self) -> str:
-        return "html"
+def block(value: list[Node] | None = None, **options) -> gr.HTML:
+    """A component that shows words; its value is a list of nodes."""
+    return gr.HTML(value or [], html_template="<div class='words'></div>", apply_default_css=False,
+                   js_on_load=(HERE / "words.js").read_text("utf-8"), **options)
 
 
 def node(tag: str, *children: Node, **attributes: object) -> Node:

@@ -160,11 +160,11 @@ def run(job: Job) -> Iterator[Event]:
 def close(journal: Journal, source: Bytes) -> Close:
     """Facts, charts and the sentence: the end of the prompt is where it matters."""
     exact, naive = source.symbols["exact"], source.symbols["naive"]
-    at = int((exact - naive).abs().argmax())
+    at, others = int((exact - naive).argmax()), len(source.covers) - 1
     tail = (source.before + source.window.decode())[-12:].replace(" ", "\u00b7")
     sentence = (f"After \u201c{tail}\u201d the exact probability of {shown(letter(at))} is {exact[at]:.0%}, "
-                f"naive prompting says {naive[at]:.0%}: {len(source.covers)} token sequences cover the end of this "
-                "prompt, and naive prompting sees one of them.")
+                f"naive prompting says {naive[at]:.0%}: besides its own encoding, {others} token sequences also "
+                "cover the end of this prompt.")
     facts = {"kl": Fact("Naive prompting is off by", round(source.kl[-1][0], 3), "nats at the cut"),
              "healing": Fact("Token healing is off by", round(source.kl[-1][1], 3), "nats at the cut"),
              "covers": Fact("Encodings that cover the prompt", len(source.covers), "sequences"),
@@ -210,8 +210,8 @@ METHOD = Method(
     baseline_params=lambda p: {"temperature": p.temperature, "top_p": p.top_p, "cut": p.cut,
                                "length": max(1, round(p.length / 4))},
     examples=(
+        Example("beautiful", "A word cut short", "There once lived a king whose daughter was the most beau"),
         Example("castle", "A castle, cut short", "Once upon a time there was a king who lived in a great cas"),
         Example("trailing-space", "A space too many", "The little princess opened the door and "),
-        Example("beautiful", "The most beau", "She was the most beau"),
         Example("mill", "The miller's cat", "sample-mill.txt"),
     ))

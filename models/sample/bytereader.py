@@ -43,7 +43,9 @@ class Path:
         if most == 0:
             return [self.rows[0][None] for _ in rows]
         padded = [[*row, *[0] * (most - len(row))] for row in rows]  # causal: what follows a row cannot reach it
-        logp = self.stream.fork(len(rows)).read(padded, every=True).float().log_softmax(-1)
+        batch = self.stream.fork(len(rows))
+        batch.crop(batch.length - len(self.ids))
+        logp = batch.read(padded, every=True).float().log_softmax(-1)
         return [torch.cat([self.rows[0][None], logp[k, : len(row)]]) for k, row in enumerate(rows)]
 
 
@@ -61,7 +63,7 @@ class ByteReader:
 
     def push(self, byte: int) -> None:
         """One more byte: new covers, one model call."""
-        self.covers = advance(self.coder, self.covers, byte, self.path.rows[-1], self._allowed)
+        self.covers = advance(self.coder, self.covers, byte, self._after, self.fast)
         self.path.follow(self.coder.encode(self.covers.query))
         done, self.covers = settle(self.coder, self.covers)
         self.path.settle(len(done))
@@ -70,9 +72,12 @@ class ByteReader:
     def _look(self) -> None:
         """The three distributions [SYMBOLS] of the next byte, and the mass on invalid encodings that exact left out."""
         coder, path = self.coder, self.path
-        self._allowed = None if self.fast else coder.valid_after(self.covers.query)
-        exact, self.invalid = next_symbols(coder, self.covers, path.rows[-1], self._allowed)
+        exact, self.invalid = next_symbols(coder, self.covers, self._after, self.fast)
         self.symbols = {"exact": exact, "healing": healing(coder, path), "naive": naive(coder, path)}
+
+    def _after(self, tokens: tuple[int, ...]) -> Tensor:
+        """Log-probabilities [V] behind a complete cover: the path, or the rare other encoding of white space."""
+        return self.path.rows[-1] if tokens == self.path.ids else self.path.score([tokens])[0][-1]
 
 
 def naive(coder: Coder, path: Path) -> Tensor:

@@ -24,11 +24,15 @@ END, NEVER, SYMBOLS = 256, 257, 257  # symbols: 256 bytes and the end of the tex
 
 @dataclass(frozen=True, eq=False)
 class Coder:
-    """Bytes to tokens and back. pieces: the bytes of each token, b"" for special ones; encode must be deterministic."""
+    """Bytes to tokens and back. pieces: the bytes of each token, b"" for special ones; encode must be deterministic.
+
+    probes: texts that may follow white space and change how it is encoded.
+    """
 
     pieces: tuple[bytes, ...]
     encode: Callable[[bytes], tuple[int, ...]]
     end: int | None = None
+    probes: tuple[bytes, ...] = (b"",)
 
     def decode(self, ids: Sequence[int]) -> bytes:
         return b"".join(self.pieces[i] for i in ids)
@@ -68,11 +72,32 @@ class Coder:
         """Whether re-encoding gives the same tokens."""
         return self.encode(self.decode(ids)) == tuple(ids)
 
-    def valid_after(self, query: bytes) -> Tensor:
-        """Bool [V]: tokens that leave encode(query) + token valid; the end is always allowed."""
-        before = self.encode(query)
-        return torch.tensor([bool(p) and self.encode(query + p) == (*before, t) for t, p in enumerate(self.pieces)]
-                            ) | (self.first == END)
+    def followers(self, query: bytes) -> dict[tuple[int, ...], Tensor]:
+        """Every token sequence that may encode the query, with the tokens that may follow it: bool [V].
+
+        Almost always one sequence, encode(query). Behind white space there may be two, because a pre-tokenizer looks
+        ahead: "\\n\\n" may be one token before a space and must be two before a letter.
+        """
+        return self._collect(query, range(len(self.pieces)), self._empty(self.encode(query)))
+
+    def _empty(self, before: tuple[int, ...]) -> dict[tuple[int, ...], Tensor]:
+        return {before: self.first == END}  # a text may end anywhere
+
+    def _collect(self, query: bytes, tokens, found: dict) -> dict[tuple[int, ...], Tensor]:
+        """Adds the tokens that stand behind the query in the encoding of both, alone or with more text behind."""
+        for token in tokens:
+            for more in self.probes if self.pieces[token].isspace() else (b"",):
+                before = self._before(query, token, more) if self.pieces[token] else None
+                if before is not None:
+                    found.setdefault(before, torch.zeros(len(self.pieces), dtype=torch.bool))[token] = True
+        return found
+
+    def _before(self, query: bytes, token: int, more: bytes) -> tuple[int, ...] | None:
+        """What stands before the token in the encoding of query + token + more, or None if it is not in its place."""
+        ids, at, length = self.encode(query + self.pieces[token] + more), 0, 0
+        while length < len(query):
+            length, at = length + len(self.pieces[ids[at]]), at + 1
+        return ids[:at] if length == len(query) and ids[at] == token else None
 
 
 class BpeCoder(Coder):
@@ -93,33 +118,34 @@ class BpeCoder(Coder):
             for torn, part in _parts(data):
                 ids += [singles[bytes([b])] for b in part] if torn else backend.encode(part.decode()).ids
             return tuple(ids)
-        super().__init__(pieces, encode, tokenizer.eos_token_id)
-        self.__dict__["_masked"] = lru_cache(maxsize=4000)(self._mask)
+        super().__init__(pieces, encode, tokenizer.eos_token_id, (b"", b"a", "\u00e9".encode(), b"."))
+        self.__dict__["_followers"] = lru_cache(maxsize=4000)(self._find)
 
-    def valid_after(self, query: bytes) -> Tensor:
-        """As `Coder.valid_after`, by encoding all candidates as one text: white space keeps them apart.
+    def followers(self, query: bytes) -> dict[tuple[int, ...], Tensor]:
+        """As `Coder.followers`, but most tokens are tried in one encoding: white space keeps them apart.
 
-        Tokens with a part of a character cannot be re-encoded as text and count as valid (our reading).
+        Tokens with a part of a character cannot be re-encoded as text and may follow anything (our reading).
         """
-        return self._masked(query)
+        return self._followers(query)
 
     @cached_property
     def _whole(self) -> np.ndarray:
         """Tokens that may stand before a space without reaching into it: whole characters, no space at the end."""
         return np.array([t for t, p in enumerate(self.pieces) if p and _is_text(p) and not p.decode()[-1].isspace()])
 
-    def _mask(self, query: bytes) -> Tensor:
-        before, mask = self.encode(query), torch.zeros(len(self.pieces), dtype=torch.bool)
-        slow = set(range(len(self.pieces))) - set(self._whole.tolist())
+    def _find(self, query: bytes) -> dict[tuple[int, ...], Tensor]:
+        before = self.encode(query)
+        found = self._empty(before)
+        found[before] |= torch.tensor([bool(p) and not _is_text(query + p) for p in self.pieces])
+        sure = np.zeros(len(self.pieces), bool)
         if _is_text(query):
-            mask[torch.from_numpy(self._whole)] = torch.from_numpy(self._together(query, before))
-        else:
-            slow |= set(self._whole.tolist())
-        for token in slow:
-            piece = self.pieces[token]
-            torn = not _is_text(query + piece)
-            mask[token] = bool(piece) and (torn or self.encode(query + piece) == (*before, token))
-        return mask | (self.first == END)
+            sure[self._whole] = self._together(query, before)
+            found[before] |= torch.from_numpy(sure)
+        left = np.ones(len(self.pieces), bool)
+        if not query[-1:].isspace():  # then nothing but encode(query) can stand there: a token that failed has failed
+            left[self._whole] = False
+        unsure = np.flatnonzero(left & ~sure & ~found[before].numpy())
+        return self._collect(query, unsure.tolist(), found)
 
     def _together(self, query: bytes, before: tuple[int, ...]) -> np.ndarray:
         """Validity of every whole token behind the query, from one encoding of all of them in a row."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from models.sample.coder import SYMBOLS, Coder, split
 
 Score = Callable[[Sequence[tuple[int, ...]]], Sequence[Tensor]]
+After = Callable[[tuple[int, ...]], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,26 +55,25 @@ class Covers:
         """The byte [C] that each cover hangs over with next, -1 where it ends with the query."""
         return coder.table[self.last, self.inside]
 
-    def canonical(self, coder: Coder) -> int:
-        """Index of the encoding of the query itself; it must be among the covers."""
-        wanted = coder.encode(self.query)
-        for c in torch.nonzero(self.heads(coder) < 0).flatten().tolist():
-            if self.tokens(c) == wanted:
-                return c
-        raise AssertionError(f"the encoding of {self.query!r} is not among its covers")
+    def complete(self, coder: Coder) -> dict[tuple[int, ...], int]:
+        """The covers that end with the query: tokens -> index; the encoding of the query itself must be among them."""
+        ends = torch.nonzero(self.heads(coder) < 0).flatten().tolist()
+        found = {self.tokens(c): c for c in ends}
+        if coder.encode(self.query) not in found:
+            raise AssertionError(f"the encoding of {self.query!r} is not among its covers")
+        return found
 
 
 def enumerate_covers(coder: Coder, score: Score, query: bytes) -> Covers:
-    """All covers of a query (not empty): for every split, a canonical left part and one token over the rest.
+    """All covers of a query (not empty): for every split, what may encode the left part and one token over the rest.
 
     score(rows) -> for each row of K tokens the log-probabilities [K + 1, V] after 0..K of them.
     """
-    ways = []
+    ways = []  # (tokens before the last, candidates for the last [c], bytes of it inside the query)
     for at in range(max(0, len(query) - coder.longest), len(query)):
         over = torch.tensor(coder.supertokens(query[at:]), dtype=torch.long)
-        over = over[coder.valid_after(query[:at])[over]] if len(over) else over
-        if len(over):
-            ways.append((coder.encode(query[:at]), over, len(query) - at))
+        for left, allowed in coder.followers(query[:at]).items() if len(over) else ():
+            ways += [(left, over[allowed[over]], len(query) - at)] if allowed[over].any() else []
     parts = []
     for (left, over, inside), rows in zip(ways, score([left for left, _, _ in ways])):
         before = rows[range(len(left)), list(left)].double().sum()
@@ -83,41 +83,44 @@ def enumerate_covers(coder: Coder, score: Score, query: bytes) -> Covers:
     return Covers(query, tuple(left for left, _, _ in ways), group, last, inside, logp)
 
 
-def next_symbols(coder: Coder, covers: Covers, after: Tensor, allowed: Tensor | None) -> tuple[Tensor, float]:
+def next_symbols(coder: Coder, covers: Covers, after: After, fast: bool = False) -> tuple[Tensor, float]:
     """Exact probabilities [SYMBOLS] of the next byte (or the end), and the mass on invalid encodings left out.
 
-    after [V]: log-probabilities behind the encoding of the query. allowed: bool [V], its valid next tokens, or None to
-    skip that mask ("fast"). P(b | x) = (covers that hang over with b + P(enc x) * tokens that start with b) / P(x).
+    after(tokens) -> log-probabilities [V] behind a complete cover. fast: count invalid next tokens too.
+    P(b | x) = (covers that hang over with b + P(enc x) * tokens behind it that start with b) / P(x).
     """
     share, heads = covers.share, covers.heads(coder)
     found = torch.zeros(SYMBOLS + 1, dtype=torch.float64)
     found.index_add_(0, heads[heads >= 0], share[heads >= 0])
-    behind = share[covers.canonical(coder)] * after.double().exp()  # [V]
-    kept = behind if allowed is None else behind * allowed
-    found.index_add_(0, coder.first, kept)
-    found = found[:SYMBOLS]
-    return found / found.sum(), float((behind - kept).sum())
+    invalid = 0.0
+    for tokens, c in covers.complete(coder).items():
+        behind = share[c] * after(tokens).double().exp()  # [V]
+        kept = behind if fast else behind * coder.followers(covers.query)[tokens]
+        found.index_add_(0, coder.first, kept)
+        invalid += float((behind - kept).sum())
+    return found[:SYMBOLS] / found[:SYMBOLS].sum(), invalid
 
 
-def advance(coder: Coder, covers: Covers, byte: int, after: Tensor, allowed: Tensor | None) -> Covers:
+def advance(coder: Coder, covers: Covers, byte: int, after: After, fast: bool = False) -> Covers:
     """The covers of the query and one more byte: those that fit it, and new ones that start with it."""
-    own = covers.canonical(coder)
     fits = covers.heads(coder) == byte
-    fresh = coder.first == byte
-    fresh = torch.nonzero(fresh if allowed is None else fresh & allowed).flatten()
-    return _tidy(coder, Covers(
-        covers.query + bytes([byte]), (*covers.lefts, covers.tokens(own)),
-        torch.cat([covers.group[fits], torch.full_like(fresh, len(covers.lefts))]),
-        torch.cat([covers.last[fits], fresh]),
-        torch.cat([covers.inside[fits] + 1, torch.ones_like(fresh)]),
-        torch.cat([covers.logp[fits], covers.logp[own] + after[fresh].double()])))
+    lefts, columns = list(covers.lefts), [(covers.group[fits], covers.last[fits], covers.inside[fits] + 1,
+                                           covers.logp[fits])]
+    for tokens, c in covers.complete(coder).items():
+        fresh = coder.first == byte
+        fresh = torch.nonzero(fresh if fast else fresh & coder.followers(covers.query)[tokens]).flatten()
+        columns.append((torch.full_like(fresh, len(lefts)), fresh, torch.ones_like(fresh),
+                        covers.logp[c] + after(tokens)[fresh].double()))
+        lefts.append(tokens)
+    columns = (torch.cat(column) for column in zip(*columns))
+    return _tidy(coder, Covers(covers.query + bytes([byte]), tuple(lefts), *columns))
 
 
 def _tidy(coder: Coder, covers: Covers) -> Covers:
-    """Without complete sequences that are not the encoding (only the fast mode makes them) and unused left parts."""
-    own = covers.canonical(coder)
-    keep = covers.heads(coder) >= 0
-    keep[own] = True
+    """Without complete sequences that nothing may follow (only the fast mode makes them) and unused left parts."""
+    keep, may = covers.heads(coder) >= 0, coder.followers(covers.query)
+    for tokens, c in covers.complete(coder).items():
+        keep[c] = tokens in may
     used, group = covers.group[keep].unique(return_inverse=True)
     return Covers(covers.query, tuple(covers.lefts[g] for g in used.tolist()), group, covers.last[keep],
                   covers.inside[keep], covers.logp[keep])

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -197,9 +198,10 @@ def read(source, page: Page, shown: Mapping[str, Tensor], values: Mapping[str, l
     rows = next(iter(shown.values()))  # [P, V]
     where, actual = range(page.start - len(rows), page.start), source.prompt[page.start - len(rows):]
     found = {name: describe(logits, where, actual, top_k=5) for name, logits in shown.items()} if len(rows) else {}
-    logp = rows.log_softmax(-1)[torch.arange(len(rows)), torch.as_tensor(actual, device=rows.device)]
-    entropy = next(iter(found.values())).entropy if found else []
-    page.note(where, {"entropy": entropy, "probability": logp.exp().tolist(), **values})
+    if found:
+        main = next(iter(found.values()))
+        chances = np.exp(rows[range(len(rows)), actual].cpu().numpy() - main.lse)
+        page.note(where, {"entropy": main.entropy, "probability": chances, **values})
     return page.step("prompt", found, source.texts, cost=source.meter.lap(), note=f"{page.start} units of prompt")
 
 

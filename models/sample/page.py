@@ -32,7 +32,7 @@ class Page:
         self.ids = np.array([*ids, *[-1] * room], np.int32)
         self.state = np.full(len(self.labels), CODE["unknown"], np.uint8)
         self.state[: self.start] = CODE["context"]
-        self.fields, self.total = fields, total
+        self.fields, self.total, self.named = fields, total, set()
         self.values = {name: np.full(len(self.labels), np.nan, np.float16) for name in fields}
 
     @property
@@ -74,13 +74,14 @@ class Page:
 
     def step(self, label: str, distributions: Mapping[str, Distribution], texts, *, level: str = "step",
              parent: int | None = None, cost: Cost = NOTHING, note: str = "") -> Emit:
-        """The page as one step; `texts(ids)` names every id that appears."""
+        """The page as one step; `texts(ids)` names every id that appears for the first time."""
         values = {name: array.copy() for name, array in self.values.items() if not np.all(np.isnan(array))}
         step = Step(label, self.state.copy(), level, parent, self.ids.copy(), values, distributions, cost=cost,
                     note=note)
         named = [self.ids[self.ids >= 0], *(d.top_ids.ravel() for d in distributions.values())]
-        ids = np.unique(np.concatenate(named)).tolist()
-        return Emit(TAB, step, dict(zip(ids, texts(ids))))
+        fresh = sorted(set(np.concatenate(named).tolist()) - self.named)
+        self.named.update(fresh)
+        return Emit(TAB, step, dict(zip(fresh, texts(fresh))))
 
 
 def describe(logits: Tensor, positions: Sequence[int], chosen: Sequence[int] | None = None, *, top_k: int = 8,

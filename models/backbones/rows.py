@@ -52,7 +52,7 @@ class RowStore:
         weight = layers[0].self_attn.k_proj.weight
         width = layers[0].self_attn.head_dim
         shape = (batch, weight.shape[0] // width, capacity, width)
-        keys, values = ([weight.new_zeros(shape) for _ in layers] for _ in range(2))
+        keys, values = ([weight.new_empty(shape) for _ in layers] for _ in range(2))
         flags = torch.zeros(len(layers), capacity)
         linear = tuple(sum(m.weight.numel() for m in layer.modules() if isinstance(m, nn.Linear)) for layer in layers)
         return cls(keys, values, flags.bool(), flags.int(), 0, linear, layers[0].self_attn.q_proj.weight.shape[0])

@@ -52,7 +52,7 @@ class Sheet(NamedTuple):
 
     layer: int
     alive: Tensor  # [S], attended to by the newest token
-    rows: Tensor  # [R], computed here and now
+    rows: Tensor  # [R], computed here and now; the newest token is the last
     revived: Tensor  # those of rows that came out of Aux, or follow such a token upwards
     left: Tensor  # alive here, not at the next layer
     attention: Tensor | None  # [H, S], the newest token's row, where it was watched
@@ -84,7 +84,7 @@ class Pruner:
         layers = self.model.model.layers
         weight = self.model.model.embed_tokens.weight
         self.store = RowStore.empty(layers, self.capacity)
-        self.aux = weight.new_zeros(len(layers), self.capacity, weight.shape[1])  # rows in use: in_aux
+        self.aux = weight.new_empty(len(layers), self.capacity, weight.shape[1])  # rows in use: in_aux
         self.in_aux = torch.zeros(len(layers), self.capacity, dtype=torch.bool)
         self.gone = torch.zeros(len(layers), self.capacity, dtype=torch.bool)  # left, and may not return
         positions = torch.arange(self.capacity, device=weight.device)[None]
@@ -120,11 +120,11 @@ class Pruner:
         if index in self.policy.looks:
             seen[index] = spread(out.last[0].float().mean(0).cpu(), alive, self.count)
         kept, score = self._cut(index, alive, seen)
-        self._put_aside(index, alive[~kept], rows, out.hidden)
-        goes_on = torch.isin(rows, alive[kept], assume_unique=True)
-        sheet = Sheet(index, alive, rows, rows[rows < first], alive[~kept], out.last[0] if looks else None, score,
+        left = alive[~kept]
+        goes_on = out.hidden if len(left) == 0 else self._put_aside(index, left, rows, out.hidden)
+        sheet = Sheet(index, alive, rows, rows[rows < first], left, out.last[0] if looks else None, score,
                       self.store.macs - before)
-        return sheet, alive[kept], out.hidden[:, goes_on]
+        return sheet, alive[kept], goes_on
 
     def _states(self, index: int, rows: Tensor, came_back: Tensor, carried: Tensor) -> Tensor:
         """Inputs [1, R, D] of the rows: carried from the layer below in this step, or else read from Aux."""
@@ -147,14 +147,16 @@ class Pruner:
         ranked[-1] = float("inf")  # the newest token stays, whatever else ties
         return kernels.keep_top(ranked[None], len(alive) - leaving)[0] & free, score
 
-    def _put_aside(self, index: int, left: Tensor, rows: Tensor, hidden: Tensor) -> None:
-        """Stores the outputs of tokens that leave after this layer, for the day they are wanted again."""
-        if not self.policy.revive:
+    def _put_aside(self, index: int, left: Tensor, rows: Tensor, hidden: Tensor) -> Tensor:
+        """Stores the outputs of tokens that leave after this layer, for the day they are wanted again; returns the
+        outputs [1, R', D] of those that go on."""
+        fresh = torch.isin(rows, left, assume_unique=True)  # others that left are in KV^(l+1) or Aux^l already
+        if self.policy.revive:
+            self.aux[index, rows[fresh]] = hidden[0, fresh]
+            self.in_aux[index, rows[fresh]] = True
+        else:
             self.gone[index, left] = True
-            return
-        fresh = torch.isin(rows, left, assume_unique=True)  # the others are in KV^(l+1) or Aux^l already
-        self.aux[index, rows[fresh]] = hidden[0, fresh]
-        self.in_aux[index, rows[fresh]] = True
+        return hidden[:, ~fresh]
 
     @property
     def aux_bytes(self) -> int:

@@ -71,9 +71,9 @@ class Kept:
 
     def row(self, layer: int, head: int, query: int) -> np.ndarray:
         """Attention [N] float32 of one canvas token over the canvas; what is missing to 1 went outside."""
-        q, k = self.q[layer], self.k[layer]
-        if not (0 <= layer < len(self.q) and 0 <= head < q.shape[0] and 0 <= query < q.shape[1]):
+        if not (0 <= layer < len(self.q) and 0 <= head < len(self.q[layer]) and 0 <= query < len(self.index)):
             raise ValueError(f"There is no query {query} in layer {layer}, head {head}.")
+        q, k = self.q[layer], self.k[layer]
         keys = k[head * k.shape[0] // q.shape[0]].astype(np.float32)  # [S, D]
         scores = keys @ q[head, query].astype(np.float32) * self.scale  # [S]
         may = self._may(layer, query, len(scores))

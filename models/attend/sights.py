@@ -75,7 +75,7 @@ def causal_text(job: Job) -> Sight:
 
     return Sight(_text(job, ids), query, model, lambda: model.base_model(ids, use_cache=False),
                  _marked(ids.shape[1], query), ids[:, : query + 1], predict, model.get_input_embeddings(),
-                 _token(job.tokenizer, "pad_token_id", "eos_token_id"), _name(job))
+                 _token(job.tokenizer, "mask_token_id", "eos_token_id"), _name(job))
 
 
 def masked_text(job: Job) -> Sight:

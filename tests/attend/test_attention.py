@@ -1,0 +1,152 @@
+"""The attention lens on every kind of checkpoint, and Captum's answers against a loop that needs no Captum."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from models.attend import attention, attribution, sights
+from models.method import find, prepare, run
+from models.subject import SubjectError, from_text
+
+SHORT = "Once upon a time there was a little red hen."
+
+
+def job_on(checkpoint: str = "text-ar-1", text: str = SHORT, **params):
+    return prepare("attention", from_text(text), params, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize("checkpoint", find("attention").checkpoints)
+def test_every_shipped_transformer_can_be_looked_at(checkpoint, tiny):
+    trace = run("attention", checkpoint=checkpoint).traces["attend"]
+    assert trace.heads.entropy.shape[2] == trace.canvas.size and trace.steps[0].cost.macs > 0
+    assert np.isfinite(trace.heads.span.astype(np.float32)).all()
+
+
+def test_kinds_follow_the_checkpoint(tiny):
+    method = find("attention")
+    assert [method.kind(name) for name in ("text-ar-1", "photo-mae-1", "scene-mgm-1")] == ["text", "photo", "caption"]
+    with pytest.raises(SubjectError, match="photo"):
+        prepare("attention", from_text(SHORT), checkpoint="photo-mae-1")
+    for name in method.checkpoints:
+        assert method.examples_for(method.kind(name))
+
+
+def explains_the_prediction(ablated, seen):
+    """Ablation is the fall of the predicted token's log-probability when one token is blanked."""
+    with torch.no_grad():
+        whole = seen.predict(seen.ids)[0]
+        target = int(whole.argmax())
+        found = ablated(seen, target)
+        for place in range(seen.ids.shape[1]):
+            changed = seen.ids.clone()
+            changed[0, place] = seen.blank
+            assert found[place] == pytest.approx(float(whole[target] - seen.predict(changed)[0, target]), abs=1e-4)
+
+
+@pytest.mark.parametrize("checkpoint", ("text-ar-1", "text-mdm-1"))
+def test_ablation_is_what_it_says(checkpoint, tiny):
+    explains_the_prediction(attribution.ablated, sights.sight(job_on(checkpoint)))
+
+
+def test_mutants_of_ablation_are_refused(tiny):
+    seen = sights.sight(job_on())
+
+    def another_token(seen, target):
+        return attribution.ablated(seen, (target + 1) % 300)
+
+    def another_blank(seen, target):
+        return attribution.ablated(dataclasses.replace(seen, blank=50), target)
+
+    for mutant in (another_token, another_blank, lambda seen, target: -attribution.ablated(seen, target)):
+        with pytest.raises(AssertionError):
+            explains_the_prediction(mutant, seen)
+
+
+def the_delta_closes_the_sum(found):
+    assert found.gradients.sum() == pytest.approx(found.gap + found.delta, abs=1e-3)
+
+
+def test_integrated_gradients_sum_to_the_gap_up_to_the_delta(tiny):
+    found = attribution.attribute(sights.sight(job_on()), steps=16)
+    the_delta_closes_the_sum(found)
+    with pytest.raises(AssertionError):  # gradients at the text alone, not integrated
+        the_delta_closes_the_sum(dataclasses.replace(found, gradients=found.gradients * 0.5))
+    fine = attribution.attribute(sights.sight(job_on()), steps=64)
+    assert abs(fine.delta) <= abs(found.delta) + 1e-3
+
+
+def nothing_behind_the_query_is_used(predict, ids, query):
+    changed = ids.clone()
+    changed[0, query + 1:] = 7
+    torch.testing.assert_close(predict(ids), predict(changed))
+
+
+def test_causal_prediction_uses_the_past_only(tiny):
+    job = job_on(query=3)
+    seen = sights.sight(job)
+    assert seen.ids.shape[1] == 4, "only tokens up to the query can be attributed"
+    whole = torch.tensor([job.tokenizer(SHORT)["input_ids"]])
+    nothing_behind_the_query_is_used(seen.predict, whole, 3)
+    with pytest.raises(AssertionError):
+        nothing_behind_the_query_is_used(lambda ids: job.model(ids).logits[:, -1], whole, 3)
+
+
+def the_answer_is_hidden(seen, job):
+    asked = seen.query
+    for word in (5, 60):
+        changed = seen.ids.clone()
+        assert changed[0, asked] == job.tokenizer.mask_token_id
+        changed[0, asked] = word
+        with torch.no_grad():
+            assert not torch.allclose(seen.predict(changed), seen.predict(seen.ids))
+
+
+def test_a_masked_model_predicts_the_asked_token_without_seeing_it(tiny):
+    job = job_on("text-mdm-1", query=2)
+    seen = sights.sight(job)
+    the_answer_is_hidden(seen, job)
+    assert seen.layout.canvas.labels[2] != "<|mask|>", "the canvas keeps the word"
+    shown = seen.ids.clone()
+    shown[0, 2] = job.tokenizer(SHORT)["input_ids"][2]
+    with pytest.raises(AssertionError):
+        the_answer_is_hidden(dataclasses.replace(seen, ids=shown), job)
+
+
+def test_long_texts_are_not_attributed(tiny):
+    trace = run("attention", from_text(SHORT * 12)).traces["attend"]
+    assert "rho_gradients" not in trace.facts and trace.canvas.size > attribution.MOST
+    short = run("attention", from_text(SHORT * 12), {"query": 20}).traces["attend"]
+    assert "rho_gradients" in short.facts, "only the tokens behind the query count"
+
+
+def test_the_record_says_that_attention_is_not_attribution(tiny):
+    trace = run("attention", from_text(SHORT)).traces["attend"]
+    assert trace.sentence.startswith("Attention is not attribution")
+    assert f"{trace.facts['rho_gradients'].value:.2f}" in trace.sentence
+    last = trace.steps[-1]
+    assert {"attention", "gradients", "ablation"} <= set(last.fields)
+    assert int(last.distributions["next"].top_ids[0, 0]) in trace.vocabulary
+
+
+def test_agreement_compares_sizes_not_signs():
+    found = attribution.Attribution(0, np.array([-3.0, 2, -1]), np.array([3.0, 2, 1]), 0.0, 1.0)
+    rows = np.array([[[0.6, 0.3, 0.1]]])
+    facts = attention.agreement(found, rows)
+    assert [facts[n].value for n in ("rho_gradients", "rho_ablation", "rho_between")] == pytest.approx([1, 1, 1])
+
+
+@pytest.mark.parametrize("query", (500, -2 - 500))
+def test_queries_beyond_the_text_are_refused_in_one_sentence(query, tiny):
+    job = job_on()
+    job = dataclasses.replace(job, params=dataclasses.replace(job.params, query=query))
+    with pytest.raises(SubjectError, match="token"):
+        sights.sight(job)
+
+
+def test_unknown_models_are_refused_in_one_sentence(tiny):
+    job = job_on()
+    job = dataclasses.replace(job, bundle=dataclasses.replace(job.bundle, model=torch.nn.Linear(2, 2)))
+    with pytest.raises(SubjectError, match="Linear"):
+        sights.sight(job)

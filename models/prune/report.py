@@ -92,7 +92,7 @@ def first_token(job: Job, make: Callable[[int], Policy], ids: list[int], budget_
 
 def said(answer: str) -> str:
     """The first word of an answer, without the full stop."""
-    return (answer.strip().split("\n")[0].rstrip(".").split() or [""])[0]
+    return (answer.strip().split("\n")[0].split() or [""])[0].rstrip(".,")
 
 
 def facts(notes: Notes, pruner: Pruner, race: Race, right: bool | None) -> dict[str, Fact]:

@@ -1,0 +1,123 @@
+"""The tab's shared cuts, random dropping and static pruning."""
+import numpy as np
+import pytest
+import torch
+
+from models.method import prepare, run, twin
+from models.prune import random_keep, texts, top_attention
+from models.prune.forward import Moment, full_macs
+from models.prune.loop import Cuts, rates, roles, survivors
+from models.prune.report import said
+from models.subject import from_example, from_text
+from models.worlds.retrieval import truth
+
+
+def test_the_presets_do_the_work_their_spec_says():
+    mild, strong = Cuts(), Cuts(0.5, 0.5, 0.5, where="early")
+    assert rates(mild, 6) == pytest.approx((0, 0, 0.3, 0.5, 0.7, 0))
+    assert rates(strong, 6) == pytest.approx((0, 0.5, 0.5, 0.5, 0, 0)) or rates(strong, 6)[1:4] == (0.5, 0.5, 0.5)
+    assert sum(survivors(mild, 6, 10_000)) / 60_000 == pytest.approx(0.6925, abs=1e-3)
+    assert sum(survivors(strong, 6, 10_000)) / 60_000 == pytest.approx(0.5, abs=1e-3)
+
+
+def test_cuts_that_meet_on_few_layers_are_both_made():
+    assert rates(Cuts(), 3) == pytest.approx((0.3, 0.85, 0))
+    assert survivors(Cuts(), 3, 100) == [100, 70, 11]
+
+
+def test_random_dropping_is_fair_and_repeats_with_its_seed(tiny):
+    job = prepare("random-keep", seed=7)
+    alive = torch.arange(400)
+    one, two = (random_keep.policy(job, 3).score(Moment(0, 1, alive, {})) for _ in range(2))
+    assert torch.equal(one, two)
+    other = random_keep.policy(prepare("random-keep", seed=8), 3).score(Moment(0, 1, alive, {}))
+    assert not torch.equal(one, other)
+    kept = sum(np.isin(np.arange(400), one.argsort()[200:]) for one in
+               (torch.rand(400, generator=prepare("random-keep", seed=s).generator()) for s in range(60)))
+    assert abs(kept[:200].mean() - kept[200:].mean()) < 2
+
+
+def test_random_twin_makes_the_same_cuts_before_the_first_token(tiny):
+    job = prepare("lazyllm", params={"first": 0.2, "third": 0.6, "length": 3}, seed=2)
+    other = twin(job)
+    assert (other.params.first, other.params.third, other.params.revive) == (0.2, 0.6, True)
+    facts = [run(j.method, params={"first": 0.2, "third": 0.6, "length": 3}, seed=2).traces["prune"].facts["work"].value
+             for j in (job, other)]
+    assert facts[0] == facts[1]
+
+
+def static(tiny, **params):
+    job = prepare("top-attention", params=params)
+    return top_attention.policy(job, 3)
+
+
+def test_static_pruning_ranks_once(tiny):
+    policy, alive = static(tiny), torch.arange(6)
+    before = torch.tensor([0.1, 0.5, 0.2, 0.9, 0.3, 0.4])
+    first = policy.score(Moment(0, 0, alive, {0: before}))
+    later = policy.score(Moment(1, 0, torch.arange(7), {0: torch.flip(torch.rand(7), (0,))}))
+    assert torch.equal(first, before) and torch.equal(later[:6], before) and later[6] == float("inf")
+    ranked_again = torch.flip(before, (0,))  # the mutant: a new ranking at every token
+    assert not torch.equal(later[:6], ranked_again)
+    assert not policy.revive
+
+
+def test_static_pruning_ranks_no_later_than_the_first_cut(tiny):
+    assert static(tiny, rank_layer=40).looks == {0} and static(tiny, rank_layer=1, where="early").looks == {0}
+    assert top_attention.policy(prepare("top-attention", params={"rank_layer": 2}), 6).looks == {1}
+    assert top_attention.policy(prepare("top-attention"), 6).looks == {2}
+
+
+def test_static_pruning_never_brings_a_token_back(tiny):
+    trace = run("top-attention", params={"length": 5}).traces["prune"]
+    assert not any(len(step.where("revived")) for step in trace.steps)
+
+
+def test_no_cut_is_the_full_model(tiny):
+    trace = run("top-attention", params={"first": 0, "second": 0, "third": 0, "length": 2}).traces["prune"]
+    assert trace.facts["work"].value == 100 and trace.facts["agreement"].value > 0
+    count = trace.canvas.roles.index("answer")
+    model = prepare("top-attention").model
+    from models.backbones.rows import RowStore
+    store = RowStore.empty(model.model.layers, count)
+    assert trace.steps[0].cost.macs == full_macs(store, count) + model.lm_head.weight.numel()
+
+
+def test_roles_name_the_sentence_that_is_needed(tiny):
+    for example in texts.EXAMPLES:
+        job = prepare("random-keep", from_example(example, "text"))
+        ids = job.tokenizer(job.subject.text)["input_ids"]
+        named = roles(job, len(ids))
+        needed = job.tokenizer.decode([i for i, role in zip(ids, named) if role == "needed"])
+        assert len(named) == len(ids) and bool(needed) == (example.id != "story")
+        if needed:
+            answer, (first, last) = truth(job.subject.text)
+            assert job.subject.text[first:last] in needed and answer in needed
+            assert len(needed) < last - first + 12
+
+
+def test_the_answer_is_judged_where_it_is_known(tiny):
+    for name, known in (("notes", True), ("story", False)):
+        example = next(e for e in texts.EXAMPLES if e.id == name)
+        facts = run("random-keep", from_example(example, "text"), {"length": 1}).traces["prune"].facts
+        assert ("answer" in facts) == known
+
+
+def test_what_counts_as_said():
+    assert [said(" 7412. And"), said("\n"), said(" ring.\nThe")] == ["7412", "", "ring"]
+
+
+def test_too_long_a_text_is_refused_in_one_sentence(tiny):
+    from models.subject import SubjectError
+    with pytest.raises(SubjectError, match="Please shorten"):
+        run("random-keep", from_text("漢字" * 2000))
+
+
+@pytest.mark.weights
+def test_one_example_has_a_thousand_tokens(shipped):
+    shipped("text-ar-1")
+    from models.backbones.text import encode
+    from models.checkpoints import load
+    tokenizer = load("text-ar-1").tokenizer
+    counts = [len(encode(tokenizer, from_example(e, "text").text, 4000)) for e in texts.EXAMPLES]
+    assert max(counts) >= 1024

@@ -1,0 +1,151 @@
+"""LazyLLM: the fast loop agrees with the plain text of the method, and with none of the known mistakes."""
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.method import run
+from models.prune.forward import Policy, Pruner, unpruned
+from models.prune.lazyllm import METHOD, score
+from tests.prune import naive
+
+RATES = (0.0, 0.4, 0.5, 0.5, 0.0)
+STEPS = 7
+
+
+@pytest.fixture(scope="module")
+def model():
+    from transformers import LlamaConfig, LlamaForCausalLM
+    torch.manual_seed(4)
+    config = LlamaConfig(vocab_size=60, hidden_size=32, intermediate_size=48, num_hidden_layers=5,
+                         num_attention_heads=4, num_key_value_heads=2, initializer_range=0.35)
+    return LlamaForCausalLM(config).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def prompt():
+    return torch.randint(0, 60, (21,), generator=torch.Generator().manual_seed(0)).tolist()
+
+
+def lazy(rates=RATES, revive=True):
+    return Policy(rates, score, frozenset(range(len(rates))), revive)
+
+
+def pruned(model, ids, policy, steps=STEPS):
+    """A naive.Run of the real machine."""
+    runner, found, now = Pruner(model, policy, len(ids) + steps), naive.Run(), list(ids)
+    for _ in range(steps):
+        passed = runner.advance(now)
+        found.logits.append(runner.logits(passed.hidden)[0, 0])
+        found.alive.append([sheet.alive.tolist() for sheet in passed.sheets])
+        now = [int(found.logits[-1].argmax())]
+    found.computed = {(layer, i): n for layer, row in enumerate(runner.store.computed.tolist())
+                      for i, n in enumerate(row) if n}
+    return found, runner
+
+
+def agree(one, other) -> bool:
+    """The same tokens alive everywhere, the same work, the same logits."""
+    return (one.alive == other.alive and one.computed == other.computed
+            and all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one.logits, other.logits)))
+
+
+def test_the_loop_agrees_with_the_plain_text(model, prompt):
+    fast, _ = pruned(model, prompt, lazy())
+    plain = naive.lazyllm(model, prompt, RATES, STEPS)
+    assert agree(fast, plain)
+    came_back = {i for step in range(1, STEPS) for i in fast.alive[step][-1] if i < 21} - set(fast.alive[0][-1])
+    assert came_back, "the example must revive a token, or it tests nothing"
+
+
+@pytest.mark.parametrize("wrong", naive.MISTAKES)
+def test_each_known_mistake_is_noticed(model, prompt, wrong):
+    fast, _ = pruned(model, prompt, lazy())
+    assert not agree(fast, naive.lazyllm(model, prompt, RATES, STEPS, wrong))
+
+
+def test_without_cuts_it_is_the_library(model, prompt):
+    for policy in (unpruned(5), lazy((0.0,) * 5)):
+        fast, _ = pruned(model, prompt, policy)
+        ids = list(prompt)
+        for logits in fast.logits:
+            truth = model(torch.tensor([ids])).logits[0, -1]
+            torch.testing.assert_close(logits, truth, atol=1e-5, rtol=1e-4)
+            ids.append(int(truth.argmax()))
+
+
+def test_every_pair_is_computed_at_most_once_and_never_waits_twice(model, prompt):
+    runner, now = Pruner(model, lazy(), 21 + STEPS), list(prompt)
+    for _ in range(STEPS):
+        passed = runner.advance(now)
+        now = [int(runner.logits(passed.hidden).argmax())]
+        assert not (runner.store.known[1:] & runner.in_aux[:-1]).any(), "a token is both in KV and in Aux"
+        n = runner.count
+        whole = runner.store.known[:-1, :n] == (runner.store.known[1:, :n] | runner.in_aux[:-1, :n])
+        assert whole.all(), "an output was lost"
+    assert int(runner.store.computed.max()) == 1
+    assert runner.store.rows <= 5 * runner.count
+
+
+def test_without_revival_what_left_stays_away(model, prompt):
+    fast, runner = pruned(model, prompt, lazy(revive=False))
+    for layer in range(5):
+        for earlier, later in zip(fast.alive, fast.alive[1:]):
+            back = set(later[layer]) - set(earlier[layer])
+            assert all(i >= 21 for i in back), "a prompt token came back"
+    assert runner.aux_bytes == 0
+    revived, _ = pruned(model, prompt, lazy())  # the mutant: revival on
+    assert any(set(b[-1]) - set(a[-1]) - set(range(21, 40)) for a, b in zip(revived.alive, revived.alive[1:]))
+
+
+def test_the_newest_token_never_leaves(model, prompt):
+    worst = Policy(RATES, lambda moment: -moment.alive.float())  # the newest scores lowest
+    fast, _ = pruned(model, prompt, worst)
+    for step, sheets in enumerate(fast.alive):
+        assert all(sheet[-1] == 20 + step for sheet in sheets)
+    everyone_ties = Policy(RATES, lambda moment: torch.full((len(moment.alive),), float("inf")))
+    assert pruned(model, prompt, everyone_ties)[0].alive[0][-1][-1] == 20
+
+
+def test_the_record_shows_who_left_and_who_came_back(tiny):
+    last = run("lazyllm", params={"length": 6, "where": "early"}, seed=1)
+    trace, looked = last.traces["prune"], last.traces["attend"]
+    tokens = [s for s in trace.steps if s.level == "token"]
+    layers = [s for s in trace.steps if s.level == "layer"]
+    deep = len(layers) // len(tokens)
+    first, rest = layers[:deep], layers[deep:]
+    assert 1 < len(tokens) <= 6 and all(trace.steps[s.parent].level == "token" for s in layers)
+    assert any(len(s.where("revived")) for s in rest) and not any(len(s.where("revived")) for s in first)
+    assert all(len(s.where("reused")) == 0 for s in first) and len(rest[-1].where("reused"))
+    alive_last = first[-1].where("known", "reused", "revived")
+    assert len(alive_last) == len(first[-1].state) - len(first[-1].where("dropped", "new", "unknown"))
+    assert np.array_equal(np.flatnonzero(tokens[0].fields["depth"] == deep), alive_last)
+    assert looked.rows.weights.shape[2] == len(tokens)
+    for step in looked.steps:  # every kept token beats every dropped one, the newest apart
+        kept, gone = step.fields["importance"][step.where("known")], step.fields["importance"][step.where("dropped")]
+        assert np.nanmin(kept) >= np.nanmax(gone) - 1e-3
+
+
+def test_time_is_measured_and_work_is_counted(tiny, monkeypatch):
+    """Reporting multiply-adds as latency: a slow cut must show in the time and not in the work."""
+    import kernels
+    calm = run("lazyllm").traces["prune"].facts
+    plain = kernels.keep_top
+    monkeypatch.setattr(kernels, "keep_top", lambda *a: (time.sleep(0.3), plain(*a))[1])
+    slow = run("lazyllm").traces["prune"].facts
+    assert slow["work"].value == calm["work"].value
+    assert slow["speed"].value < 0.9
+    assert not 100 / slow["work"].value < 0.9, "the mutant, speed as the inverse of work, would not see it"
+
+
+def test_your_turn_keeps_the_chosen_tokens_to_the_last_layer(tiny):
+    from models.method import follow, prepare
+    job = prepare("lazyllm", params={"length": 2})
+    (places,) = METHOD.turn.count(job)
+    chosen = tuple(range(3, 3 + places - 1))  # and the newest, which always stays
+    *_, last = follow(replace(job, choice=(chosen,)))
+    sheet = last.traces["prune"].steps[job.model.config.num_hidden_layers]  # the first token's last layer
+    assert set(chosen) <= set(sheet.where("known").tolist())
+    assert len(sheet.where("known", "reused", "revived")) == places

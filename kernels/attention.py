@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from kernels import blocked, identities, reference
+from kernels import blocked, identities, masks, reference
 from kernels.dispatch import attention_path
 from kernels.records import AttentionStats
 
@@ -33,6 +33,7 @@ def attention_stats(
     fp64, fp32, bf16 and fp16 inputs; statistics in fp32 (fp64 for fp64). Entropy in nats. Only the reference path,
     taken when gradients are wanted, is differentiable. ValueError when shapes do not fit.
     """
+    masks.check(q, k, v, mask)
     path = attention_path(q, k, v, mask)
     options = {"scale": scale, "causal": causal, "mask": mask, "received_from": received_from}
     if path in ("cpu-eager", "cpu-blocked"):

@@ -26,6 +26,7 @@ from kernels.threads import on_threads
 CPU_EAGER, CPU_BLOCKED = "cpu-eager", "cpu-blocked"
 BLOCK = 96 * 2048  # scores per block: two fp32 tables of this size, keys and values fit the second-level cache
 ROWS, CAUSAL_ROWS = 256, 128  # most queries per block; causal blocks waste half of one at the diagonal
+WHOLE_BIAS = 1 << 22  # a bool mask of more entries is converted block by block
 FORBIDDEN = -1e30  # finite, so that forbidden scores times zero probability are zero
 NOTHING = -1e29  # a row whose maximum is below this may attend to nothing
 
@@ -65,7 +66,6 @@ def attention_stats(
     whole: bool = False,
 ) -> AttentionStats:
     """CPU twin of `kernels.attention_stats`; `whole` makes the table at once, on torch's own threads (small inputs)."""
-    masks.check(q, k, v, mask)
     problem = prepare(q, k, v, scale, causal, mask, received_from)
     rows = max(1, q.shape[2]) if whole else block_rows(problem)
     received = problem.sums.new_zeros(*problem.q.shape[:3], k.shape[2])  # [B, Hkv, G, M]
@@ -102,7 +102,7 @@ def as_bias(mask: Tensor | None, grouped: tuple[int, int], dtype: torch.dtype) -
         mask = mask[:, :, :1]  # expanded over queries: only keys are masked
     mask = mask.unflatten(1, grouped) if mask.shape[1] > 1 else mask[:, :, None]
     if mask.dtype == torch.bool:
-        return mask if mask.shape[3] > 1 and mask.numel() > 1 << 22 else forbid(mask, dtype)
+        return mask if mask.shape[3] > 1 and mask.numel() > WHOLE_BIAS else forbid(mask, dtype)
     return (mask * math.log2(math.e)).clamp_min_(FORBIDDEN)
 
 

@@ -72,8 +72,9 @@ def test_multiply_adds_are_those_of_the_modules_that_ran(tiny):
     model, given = board(tiny)
     with FlopCounterMode(display=False) as counter, torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
         model(given.ids, given.cond)
-    assert full_cost(model, 1, 264, 256).macs * 2 == counter.get_total_flops()
-    assert full_cost(model, 1, 264, 0).macs * 2 != counter.get_total_flops(), "forgetting the head must show"
+    tokens = 256 + model.cond_length
+    assert full_cost(model, 1, tokens, 256).macs * 2 == counter.get_total_flops()
+    assert full_cost(model, 1, tokens, 0).macs * 2 != counter.get_total_flops(), "forgetting the head must show"
 
 
 def test_the_visitors_groups_come_first_and_the_method_goes_on(tiny):

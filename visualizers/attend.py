@@ -37,11 +37,12 @@ def attention(trace: AttendTrace) -> Attention | None:
         return None
     layers, number = (heads.entropy if heads is not None else rows.weights).shape[:2]
     names = tuple(heads.layers) if heads is not None and heads.layers else tuple(range(layers))
+    linked = len(trace.steps) == layers and all(step.level == "layer" for step in trace.steps)
     unit = "cells" if trace.canvas.kind == "grid" else "tokens"
     stats = {} if heads is None else {name: _statistic(getattr(heads, name), name, unit) for name in TITLES}
     if rows is None:
-        return Attention(names, number, stats)
-    return Attention(names, number, stats, np.asarray(rows.queries), *packed(rows.weights, rows.scale))
+        return Attention(names, number, linked, stats)
+    return Attention(names, number, linked, stats, np.asarray(rows.queries), *packed(rows.weights, rows.scale))
 
 
 def packed(weights: np.ndarray, scale: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -58,16 +59,29 @@ def _statistic(values: np.ndarray, name: str, unit: str) -> tuple[Scale, np.ndar
     return scale, scale.code(values)
 
 
+def queried(trace: AttendTrace, stored: list[int]) -> int:
+    """The token whose row is shown at first: the trace's own query if it marks one, else the last stored row."""
+    marked = trace.steps[-1].where("new")
+    return int(marked[0]) if len(marked) == 1 else (stored[-1] if stored else 0)
+
+
+def words(trace: AttendTrace) -> dict[str, str]:
+    """`new` means the query only where exactly one token is marked."""
+    single = all(len(step.where("new")) <= 1 for step in trace.steps)
+    return WORDS if single else {name: text for name, text in WORDS.items() if name != "new"}
+
+
 def draw(trace: AttendTrace, *, layer: int | None = None, head: int = -1, query: int | None = None,
          quantity: str | None = None, by: str | None = None, **view) -> Drawing:
     found = attention(trace)
-    drawing = assemble(trace, Wording(describe, WORDS), by=by, **view)
+    drawing = assemble(trace, Wording(describe, words(trace)), by=by, **view)
     if found is None:
         return drawing
     stored = [] if found.queries is None else [int(q) for q in found.queries]
-    quantity = quantity or ("row" if stored else "entropy")
     chosen = {"layer": len(found.layers) - 1 if layer is None else min(max(layer, 0), len(found.layers) - 1),
-              "head": max(-1, min(head, found.heads - 1)),
-              "query": (stored[-1] if stored else 0) if query is None else int(query)}
-    by = by if by in ("state", *drawing.fields) else f"attention:{quantity}"
+              "head": max(-1, min(head, found.heads - 1)), "query": queried(trace, stored) if query is None else query}
+    by = by if by in ("state", *drawing.fields) or (by or "").startswith("attention:") else None
+    quantity = quantity or ("row" if stored else "entropy")
+    moving = len(trace.steps) > 1 and not found.linked and drawing.fields  # the steps show something else
+    by = by or (next(iter(drawing.fields)) if moving else f"attention:{quantity}")
     return replace(drawing, attention=found, view={**drawing.view, **chosen, "by": by})

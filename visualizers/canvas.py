@@ -22,7 +22,8 @@ class Wording:
     """A tab's own words. states: legend words that differ from the theme's; describe(trace) -> the text alternative.
 
     unseen: how hidden text shows ("box" or "gone"); tint: how strongly states colour a picture; by(trace) -> what
-    colours the picture at first; start(trace) -> the step shown at first.
+    colours the picture at first; start(trace) -> the step shown at first;
+    about(trace) -> per step the field it is about ("": the states).
     """
 
     describe: Callable[[Trace], str]
@@ -31,17 +32,19 @@ class Wording:
     tint: float = 1.0
     by: Callable[[Trace], str] = lambda trace: "state"
     start: Callable[[Trace], int] = lambda trace: len(trace.steps) - 1
+    about: Callable[[Trace], list[str]] = lambda trace: [""] * len(trace.steps)
 
 
 def assemble(trace: Trace, wording: Wording, *, title: str = "", by: str | None = None, **view) -> Drawing:
     """The Drawing of a trace; `title` is the method's readable name, further `view` options travel to the player."""
     scales = {name: scale_of(trace, name, spec) for name, spec in trace.fields.items()
               if any(name in step.fields for step in trace.steps)}
-    chosen = by if by in ("state", *scales) or (by or "").startswith("attention") else wording.by(trace)
+    chosen = by if by in ("state", "auto", *scales) else wording.by(trace)
+    about = wording.about(trace)
     return Drawing(
         tab=trace.tab, method=trace.method, title=title or trace.method,
         layout=layout(trace.canvas, wording.unseen, wording.tint),
-        frames=tuple(_frame(step, scales) for step in trace.steps),
+        frames=tuple(_frame(step, scales, name) for step, name in zip(trace.steps, about)),
         fields=scales, legend=legend(trace, wording),
         facts=tuple((fact.title, fact_text(fact)) for fact in trace.facts.values()),
         curves=tuple(Curve(c.title, c.y, {name: np.asarray(line, float) for name, line in c.series.items()},
@@ -88,10 +91,11 @@ def scale_from(values: np.ndarray, title: str, unit: str, low=None, high=None, d
     return Scale(title, unit, low, high if high > low else low + 1.0, diverging)
 
 
-def _frame(step: Step, scales: Mapping[str, Scale]) -> Frame:
+def _frame(step: Step, scales: Mapping[str, Scale], about: str) -> Frame:
     return Frame(
-        label=step.label, state=step.state, level=step.level, parent=step.parent, note=step.note, ids=step.ids,
-        values={name: values for name, values in step.fields.items() if name in scales}, picture=step.picture,
+        label=step.label, state=step.state, level=step.level, parent=step.parent, note=step.note, by=about,
+        ids=step.ids, values={name: values for name, values in step.fields.items() if name in scales},
+        picture=step.picture,
         candidates={name: candidates(d) for name, d in step.distributions.items() if len(d.positions)},
         edges={name: (e.query, e.key, e.weight) for name, e in step.edges.items()}, cost=cost_of(step.cost))
 

@@ -54,9 +54,11 @@ def _animation(drawings: list[Drawing], paint: Callable) -> bytes:
     total = max(len(drawing.frames) for drawing in drawings)
     stride = -(-total // MOST_FRAMES)
     steps = sorted({*range(0, total, stride), total - 1})
-    shots = [_pixels(paint(step), 80 if total * drawings[0].layout.size > 6_000 else 110) for step in steps]
+    shots = [_pixels(paint(step), 80 if total * drawings[0].layout.size > 6_000 else 100) for step in steps]
     height = max(shot.shape[0] for shot in shots)
-    images = [Image.fromarray(_padded(shot, height)).quantize(128, dither=Image.Dither.NONE) for shot in shots]
+    palette = Image.fromarray(np.concatenate([shots[0], shots[len(shots) // 2], shots[-1]])).quantize(192)
+    images = [Image.fromarray(_padded(shot, height)).quantize(palette=palette, dither=Image.Dither.NONE)
+              for shot in shots]
     buffer, times = io.BytesIO(), [600] * (len(images) - 1) + [2400]
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=times, loop=0)
     return buffer.getvalue()

@@ -100,13 +100,17 @@ function sharedScale(drawings, name) {
 }
 
 // Attention of the chosen layer, head (-1: mean) and query: {codes, scale, missing}.
-function attentionCodes(drawing, quantity, view) {
+function attentionCodes(drawing, quantity, view, step) {
   const a = drawing.attention, n = drawing.size;
+  if (a.linked) view = { ...view, layer: drawing.at(step) };
   const heads = view.head < 0 ? Array.from({ length: a.heads }, (_, h) => h) : [view.head];
   if (quantity !== "row") {
     const q = a.quantities[quantity], codes = drawing.array(q.codes), sums = new Float64Array(n);
-    for (const h of heads) for (let i = 0; i < n; i++) sums[i] += unscale(q, codes[(view.layer * a.heads + h) * n + i]);
-    return { scale: q, codes: Uint8Array.from(sums, (s) => codeOf(q, s / heads.length)), missing: false };
+    for (const h of heads) for (let i = 0; i < n; i++) {
+      const code = codes[(view.layer * a.heads + h) * n + i];
+      sums[i] += code === THEME.nothing ? NaN : unscale(q, code);
+    }
+    return { scale: q, codes: Uint8Array.from(sums, (s) => Number.isNaN(s) ? THEME.nothing : codeOf(q, s / heads.length)), missing: false };
   }
   const weights = attentionRow(drawing, view, heads);
   const scale = { title: "Attention of the query", unit: "probability", low: 0, high: 1, diverging: false };
@@ -133,7 +137,7 @@ function attentionRow(drawing, view, heads) {
 function numberCodes(drawing, step, by, shared, view) {
   if (by === "state") return null;
   if (by.startsWith("attention:"))
-    return drawing.attention ? attentionCodes(drawing, by.slice(10), view) : null;
+    return drawing.attention ? attentionCodes(drawing, by.slice(10), view, step) : null;
   const own = drawing.fields[by], index = (drawing.frame(step).values || {})[by];
   if (!own || index === undefined) return { codes: new Uint8Array(drawing.size).fill(THEME.nothing), scale: shared || own };
   const codes = drawing.array(index);
@@ -142,10 +146,13 @@ function numberCodes(drawing, step, by, shared, view) {
   return { codes: moved, scale: shared };
 }
 
-// A number tints the text before it: more for more, least in the middle of a diverging scale.
-function softShare(code, diverging) {
+// What colours a step when every step may be about something else.
+function resolved(drawing, step, by) { return by === "auto" ? drawing.frame(step).by || "state" : by; }
+
+// A number tints what lies under it: more for more, least in the middle of a diverging scale.
+function softShare(code, diverging, over = THEME.soft) {
   const strength = diverging ? Math.abs(code / 127 - 1) : code / 254;
-  return Math.round((THEME.soft[0] + THEME.soft[1] * strength) * 1e4) / 1e4;
+  return Math.round((over[0] + over[1] * strength) * 1e4) / 1e4;
 }
 
 // The text colour that reads on `fill` laid over the panel.
@@ -159,7 +166,9 @@ function inkOn(fill, share, panel) {
 function marksOf(drawing, step, { by = "state", dark = false, shared = null, view = {} } = {}) {
   const state = drawing.state(step), isText = drawing.layout.kind === "text";
   const hasPicture = !isText && (drawing.picture(step) ?? null) !== null;
+  by = resolved(drawing, step, by);
   const numbers = numberCodes(drawing, step, by, shared, { ...drawing.view, ...view }), marks = new Array(drawing.size);
+  const over = isText ? THEME.soft : hasPicture ? THEME.veil : null;
   for (let token = 0; token < drawing.size; token++) {
     const look = THEME.looks[state[token]], own = dark ? look.dark : look.light;
     const text = look.hides && isText ? "" : drawing.text(step, token);
@@ -168,7 +177,7 @@ function marksOf(drawing, step, { by = "state", dark = false, shared = null, vie
       const code = numbers.codes[token];
       if (code !== THEME.nothing) {
         fill = RAMPS[numbers.scale && numbers.scale.diverging ? "diverging" : "magnitude"][code];
-        share = isText ? softShare(code, numbers.scale && numbers.scale.diverging) : 1;
+        share = over ? softShare(code, numbers.scale && numbers.scale.diverging, over) : 1;
       }
     } else if (isText) {
       if (!["visible", "known", "context", "dropped"].includes(look.name)) { fill = own; share = look.hides ? 1 : 0.3; }

@@ -81,6 +81,7 @@ class Frame:
     level: str = "step"
     parent: int | None = None
     note: str = ""
+    by: str = ""  # the number that this step is about, where it is not the states
     picture: np.ndarray | None = None
     candidates: Mapping[str, Candidates] = field(default_factory=dict)
     edges: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
@@ -104,6 +105,7 @@ class Attention:
 
     layers: tuple[int, ...]
     heads: int
+    linked: bool = False  # step i shows layer i
     quantities: Mapping[str, tuple[Scale, np.ndarray]] = field(default_factory=dict)
     queries: np.ndarray | None = None
     rows: np.ndarray | None = None
@@ -160,32 +162,41 @@ class Mark:
 
 def cells(drawing: Drawing, step: int, by: str = "state", dark: bool = False,
           scale: Scale | None = None) -> list[Mark]:
-    """The marks of one frame, token by token. `by`: "state", a field, or "attention:row" and its statistics;
-    `scale` overrides the field's range."""
-    frame, own = drawing.frames[step], number_scale(drawing, by)
+    """The marks of one frame, token by token; `scale` overrides the range of what colours them.
+
+    by: "state", a field, "auto" (what each step is about), "attention:row" or one of its statistics.
+    """
+    by = resolved(drawing, step, by)
+    frame, own = drawing.frames[step], number_scale(drawing, by, step)
     has_picture = drawing.layout.kind != "text" and drawing.picture(step) is not None
-    codes = None if own is None else number_codes(drawing, frame, by, scale)
+    codes = None if own is None else number_codes(drawing, step, by, scale)
     return [_mark(drawing, step, token, STATES[code], has_picture, dark,
                   None if codes is None else (int(codes[token]), own.diverging))
             for token, code in enumerate(frame.state)]
 
 
-def number_scale(drawing: Drawing, by: str) -> Scale | None:
+def resolved(drawing: Drawing, step: int, by: str) -> str:
+    """What colours a step when every step may be about something else."""
+    return (drawing.frames[step].by or "state") if by == "auto" else by
+
+
+def number_scale(drawing: Drawing, by: str, step: int = 0) -> Scale | None:
     """The scale of what colours the tokens; None when that is their state."""
     if by.startswith("attention:") and drawing.attention is not None:
-        return attention_codes(drawing, by[10:])[0]
+        return attention_codes(drawing, by[10:], step)[0]
     return drawing.fields.get(by)
 
 
-def attention_codes(drawing: Drawing, quantity: str) -> tuple[Scale, np.ndarray]:
+def attention_codes(drawing: Drawing, quantity: str, step: int = 0) -> tuple[Scale, np.ndarray]:
     """Scale and codes [N] of a head statistic or of the query's row, at the view's layer and head (-1: mean)."""
     found, view, size = drawing.attention, drawing.view, drawing.layout.size
-    layer = int(view["layer"])
+    layer = step if found.linked else int(view["layer"])
     heads = range(found.heads) if int(view["head"]) < 0 else [int(view["head"])]
     if quantity in found.quantities:
         scale, codes = found.quantities[quantity]
-        mean = sum(scale.low + codes[layer, h] / 254 * (scale.high - scale.low) for h in heads) / len(heads)
-        return scale, scale.code(mean)
+        picked = codes[layer, list(heads)].astype(np.float64)  # [H, N]
+        mean = (scale.low + picked / 254 * (scale.high - scale.low)).sum(0) / len(heads)
+        return scale, scale.code(np.where((picked == theme.NOTHING).any(0), np.nan, mean))
     stored = [] if found.queries is None else np.flatnonzero(found.queries == int(view["query"]))
     if len(stored) == 0:
         return Scale(ROW, "probability", 0.0, 1.0), np.full(size, theme.NOTHING, np.uint8)
@@ -197,11 +208,11 @@ def attention_codes(drawing: Drawing, quantity: str) -> tuple[Scale, np.ndarray]
     return scale, scale.code(row)
 
 
-def number_codes(drawing: Drawing, frame: Frame, by: str, scale: Scale | None = None) -> np.ndarray:
+def number_codes(drawing: Drawing, step: int, by: str, scale: Scale | None = None) -> np.ndarray:
     """uint8 [N] positions on the scale; a field that a frame does not carry is undefined everywhere."""
     if by.startswith("attention:"):
-        return attention_codes(drawing, by[10:])[1]
-    values = frame.values.get(by)
+        return attention_codes(drawing, by[10:], step)[1]
+    values = drawing.frames[step].values.get(by)
     if values is None:
         return np.full(drawing.layout.size, theme.NOTHING, np.uint8)
     own = drawing.fields[by]
@@ -216,7 +227,7 @@ def _mark(drawing: Drawing, step: int, token: int, state: str, has_picture: bool
     is_text = drawing.layout.kind == "text"
     text = "" if look.hides and is_text else drawing.text(step, token)
     if number is not None:
-        fill, share = _number_fill(number, is_text)
+        fill, share = _number_fill(number, theme.SOFT if is_text else theme.VEIL if has_picture else None)
     elif is_text:
         fill, share = _text_fill(state, look, own)
     elif look.hides or not has_picture:
@@ -226,11 +237,11 @@ def _mark(drawing: Drawing, step: int, token: int, state: str, has_picture: bool
     return Mark(token, fill, share, look.cue, own, look.fade, text)
 
 
-def _number_fill(number: tuple[int, bool], is_text: bool) -> tuple[str | None, float]:
+def _number_fill(number: tuple[int, bool], over: tuple[float, float] | None) -> tuple[str | None, float]:
     code, diverging = number
     if code == theme.NOTHING:
         return None, 0.0
-    return theme.hexed(_RAMPS[diverging][code]), theme.soft_share(code, diverging) if is_text else 1.0
+    return theme.hexed(_RAMPS[diverging][code]), theme.soft_share(code, diverging, over) if over else 1.0
 
 
 def _text_fill(state: str, look: theme.Look, own: str) -> tuple[str | None, float]:

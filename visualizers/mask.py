@@ -11,12 +11,36 @@ WORDS = {"unknown": "hidden", "masked": "hidden", "new": "reconstructed", "maske
          "refused": "not as predicted", "known": "visible"}
 
 
+HIDDEN = ("unknown", "masked", "masked-hard", "masked-random")
+
+
 def describe(trace: MaskTrace) -> str:
     """The picture in words: how much is hidden at the step that hides most."""
-    hidden = ("unknown", "masked", "masked-hard", "masked-random")
-    most = max(trace.steps, key=lambda step: len(step.where(*hidden)))
+    most = trace.steps[most_hidden(trace)]
     return f"{where(trace.canvas).capitalize()} in {steps_text(trace)}. At '{most.label}': {counts(most, WORDS)}."
 
 
+def about(trace: MaskTrace) -> list[str]:
+    """The number each step is about: where the states only repeat an earlier step, what that step did not have."""
+    found, seen, before = [], set(), {}
+    for step in trace.steps:
+        key = (step.state.tobytes(), None if step.picture is None else step.picture.tobytes())
+        repeats = key in before or len(step.where("visible", "known", "context")) == trace.canvas.size
+        known = before.get(key, set())
+        fresh = [name for name in trace.fields if name in step.fields and name not in known]
+        unseen = [name for name in fresh if name not in seen]
+        found.append((unseen or fresh or [""])[0] if repeats else "")
+        before.setdefault(key, set(step.fields))
+        seen |= set(step.fields)
+    return found
+
+
+def most_hidden(trace: MaskTrace) -> int:
+    """The step to open on: the first that hides most."""
+    number = [len(step.where(*HIDDEN)) for step in trace.steps]
+    return number.index(max(number))
+
+
 def draw(trace: MaskTrace, **view) -> Drawing:
-    return assemble(trace, Wording(describe, WORDS, tint=0.2), **view)
+    words = Wording(describe, WORDS, tint=0.2, by=lambda trace: "auto", start=most_hidden, about=about)
+    return assemble(trace, words, **view)

@@ -351,9 +351,9 @@ function lineLook(run, series, page) {
     "stroke-dasharray": run === 0 ? THEME.dashes[series % THEME.dashes.length] : ["5 3", "2 3"][(run - 1) % 2] };
 }
 
-function colourBar(scale, isText, page) {
+function colourBar(scale, over, page) {
   const ramp = RAMPS[scale.diverging ? "diverging" : "magnitude"];
-  const stops = Array.from({ length: 13 }, (_, i) => Math.round(i * 254 / 12)).map((code) => rgba(ramp[code], isText ? softShare(code, scale.diverging) : 1));
+  const stops = Array.from({ length: 13 }, (_, i) => Math.round(i * 254 / 12)).map((code) => rgba(ramp[code], over ? softShare(code, scale.diverging, over) : 1));
   const bar = el("span", { class: "ts-bar", "aria-hidden": "true" }), unit = scale.unit ? ` ${scale.unit}` : "";
   bar.style.background = `linear-gradient(to right, ${stops.join(", ")}), ${page.panel}`;
   return el("span", { class: "ts-scale" }, el("span", { text: scale.title }), el("span", { class: "ts-num", text: tidy(scale.low) }),

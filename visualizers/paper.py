@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from visualizers import theme
 from visualizers.canvas import tidy
 from visualizers.ink import Ruler, Sheet, circle, readable, short
-from visualizers.marks import Drawing, Mark, Scale, cells, number_scale
+from visualizers.marks import Drawing, Mark, Scale, cells, number_scale, resolved
 
 MARGIN, GUTTER = 0.3, 0.3
 TEXT, LINE = 9.5, 0.235  # running text: size in points, height of a line
@@ -32,10 +32,12 @@ class Page:
     """The state of one page: colours, the width of a panel, and how far down the page is filled (`y`)."""
 
     def __init__(self, drawings: Sequence[Drawing], step: int, by: str, dark: bool):
-        self.drawings, self.by, self.dark = drawings, by, dark
+        self.drawings, self.dark = drawings, dark
         self.steps = [at_step(drawing, step) for drawing in drawings]
         self.colours = theme.PAGE["dark" if dark else "light"]
-        self.scale = shared_scale(drawings, by)
+        self.bys = [resolved(drawing, step, by) for drawing, step in zip(drawings, self.steps)]
+        self.by = by = self.bys[0]
+        self.scale = shared_scale(drawings, by, self.steps)
         self.panel = 4.2 if len(drawings) > 1 else 5.6
         self.width = 2 * MARGIN + len(drawings) * self.panel + (len(drawings) - 1) * GUTTER
         self.is_text = drawings[0].layout.kind == "text"
@@ -80,7 +82,8 @@ class Page:
         if drawing.facts:
             fact = short(drawing.facts[0][1], int(self.panel * 8))
             self.sheet.text(left + self.panel, 0.36, fact, self.colours["soft"], 9.5, ha="right")
-        marks = cells(drawing, step, self.by, self.dark, self.scale)
+        by = self.bys[side]
+        marks = cells(drawing, step, by, self.dark, self.scale if by == self.by else None)
         {"text": self.text, "grid": self.grid, "places": self.places}[drawing.layout.kind](side, marks, left, 0.58)
         label = " · ".join(part for part in (drawing.frames[step].label, drawing.frames[step].note) if part)
         below = 0.58 + self.tall(side) + 0.16
@@ -266,7 +269,9 @@ class Page:
         self.sheet.text(MARGIN, self.y, title, self.colours["soft"], 8.5)
         x = MARGIN + 0.5 + 0.072 * len(title)
         self.sheet.text(x, self.y, tidy(scale.low), self.colours["soft"], 8.5, ha="right")
-        share = [theme.soft_share(code, scale.diverging) if self.is_text else 1.0 for code in range(255)]
+        pictured = self.drawings[0].picture(self.steps[0]) is not None
+        over = theme.SOFT if self.is_text else theme.VEIL if pictured else None
+        share = [theme.soft_share(code, scale.diverging, over) if over else 1.0 for code in range(255)]
         mixed = [theme.rgb(theme.mix(theme.hexed(c), self.colours["panel"], s))
                  for c, s in zip(theme.ramp(scale.diverging), share)]
         self.sheet.picture(np.array([mixed], np.uint8), x + 0.07, self.y - 0.05, 1.4, 0.1)
@@ -310,10 +315,10 @@ def at_step(drawing: Drawing, step: int) -> int:
     return last if step < 0 else min(step, last)
 
 
-def shared_scale(drawings: Sequence[Drawing], by: str) -> Scale | None:
+def shared_scale(drawings: Sequence[Drawing], by: str, steps: Sequence[int]) -> Scale | None:
     """One range for all panels, as in the player."""
     found = None
-    for drawing in drawings:
-        own = number_scale(drawing, by)
+    for drawing, step in zip(drawings, steps):
+        own = number_scale(drawing, by, step)
         found = own if found is None else found.widened(own)
     return found

@@ -85,7 +85,8 @@ def pack(drawing: Drawing) -> dict:
 def _frame(store: Store, drawing: Drawing, frame: Frame) -> dict:
     found = {"label": frame.label, "state": store.array(frame.state, "u1")}
     extras = {
-        "level": frame.level if frame.level != "step" else None, "parent": frame.parent, "note": frame.note or None,
+        "level": frame.level if frame.level != "step" else None, "parent": frame.parent,
+        "note": frame.note or None, "by": frame.by or None,
         "picture": store.picture(frame.picture), "cost": dict(frame.cost) or None,
         "ids": None if frame.ids is None else store.array(store.ids(frame.ids), "<u2"),
         "values": {name: store.array(drawing.fields[name].code(v), "u1") for name, v in frame.values.items()} or None,
@@ -99,7 +100,7 @@ def _candidates(store: Store, found: Candidates) -> dict:
     ids, probs = found.ids[:, :TOP], found.probs[:, :TOP]
     return {"at": store.array(found.positions, "<u2"), "k": int(ids.shape[1]),
             "ids": store.array(store.ids(ids), "<u2"),
-            "probs": store.array(np.round(np.clip(probs, 0, 1) * 65535), "<u2"),
+            "probs": store.array(np.round(np.clip(probs.astype(np.float64), 0, 1) * 65535), "<u2"),
             "entropy": store.array(np.nan_to_num(found.entropy), "<f4"),
             "chosen": None if found.chosen is None else store.array(store.ids(found.chosen), "<u2")}
 
@@ -118,7 +119,8 @@ def _attention(store: Store, attention: Attention) -> dict:
     if attention.rows is not None:
         rows = {"queries": attention.queries.tolist(), "keys": int(attention.rows.shape[-1]),
                 "codes": store.array(attention.rows, "u1"), "peaks": store.array(attention.peaks, "<f4")}
-    return {"layers": list(attention.layers), "heads": attention.heads, "quantities": quantities, "rows": rows}
+    return {"layers": list(attention.layers), "linked": attention.linked, "heads": attention.heads,
+            "quantities": quantities, "rows": rows}
 
 
 def _scale(scale: Scale) -> dict:

@@ -116,11 +116,12 @@ class Player {
   panel(drawing, side) {
     const act = { point: (token) => this.point(side, token), press: (token, event) => this.press(side, token, event) };
     const view = drawing.layout.kind === "text" ? new TextView(drawing, act) : new CellView(drawing, act);
-    const [main, ...rest] = drawing.facts, text = (fact) => el("span", {}, el("span", { text: `${fact.title} ` }), el("b", { class: "ts-num", text: fact.text }));
+    const [main, ...others] = drawing.facts, brief = main && main.title.length + main.text.length < 34, rest = brief || !main ? others : drawing.facts;
+    const text = (fact) => el("span", {}, el("span", { text: `${fact.title} ` }), el("b", { class: "ts-num", text: fact.text }));
     view.drawing = drawing;
     view.label = el("div", { class: "ts-label ts-soft" });
     view.panel = el("section", { class: "ts-panel", "aria-label": drawing.title },
-      el("header", { class: "ts-head" }, el("h3", { text: drawing.title }), main && !this.turn ? el("span", { class: "ts-main ts-num", text: main.text, title: main.title }) : null),
+      el("header", { class: "ts-head" }, el("h3", { text: drawing.title }), main && !this.turn ? el("span", { class: "ts-main ts-num", title: main.title, text: brief ? `${main.title} ${main.text}` : main.text }) : null),
       view.box, view.label, rest.length && !this.turn ? el("div", { class: "ts-facts" }, ...rest.map(text)) : null);
     view.layer.setAttribute("aria-label", drawing.alt);
     return view;
@@ -128,26 +129,30 @@ class Player {
 
   // ------------------------------------------------------------------------------------------------ menus
   allowed() {
-    const left = this.drawings[0], names = [["state", "state"]];
-    for (const drawing of this.drawings) for (const [name, scale] of Object.entries(drawing.fields)) if (!names.some(([n]) => n === name)) names.push([name, scale.title.toLowerCase()]);
-    if (left.attention) {
+    const left = this.drawings[0], names = [["state", "state"]], a = left.attention;
+    if (left.frames.some((frame) => frame.by)) names.unshift(["auto", "what the step is about"]);
+    for (const drawing of this.drawings) for (const [name, scale] of Object.entries(drawing.fields)) if (!names.some(([n]) => n === name) && !(a && a.linked && a.quantities[name])) names.push([name, scale.title.toLowerCase()]);
+    if (a) {
       names.push(["attention:row", "attention of one token"]);
-      for (const [name, q] of Object.entries(left.attention.quantities)) names.push([`attention:${name}`, q.title.toLowerCase()]);
+      for (const [name, q] of Object.entries(a.quantities)) names.push([`attention:${name}`, q.title.toLowerCase()]);
     }
     return names;
   }
 
-  chosen() { return { ...this.drawings[0].view, ...this.view, ...(this.pinned === null ? {} : { query: this.pinned }) }; }
+  chosen() {
+    const a = this.drawings[0].attention, linked = a && a.linked ? { layer: this.drawings[0].at(this.step) } : {};
+    return { ...this.drawings[0].view, ...this.view, ...linked, ...(this.pinned === null ? {} : { query: this.pinned }) };
+  }
 
   attentionMenus() {
     const a = this.drawings[0].attention;
-    this.layers.fill(a ? a.layers.map((name, i) => [String(i), `${name + 1}`]) : []);
+    this.layers.fill(a && !a.linked ? a.layers.map((name, i) => [String(i), `${name + 1}`]) : []);
     this.heads.fill(a ? [["-1", "mean of all"], ...Array.from({ length: a.heads }, (_, h) => [String(h), `${h + 1}`])] : []);
     this.map.hidden = this.mapTitle.hidden = !a || !Object.keys(a.quantities).length;
     if (this.map.hidden) return;
     this.map.style.gridTemplateColumns = `repeat(${a.heads}, 18px)`;
     this.map.replaceChildren(...a.layers.flatMap((name, layer) => Array.from({ length: a.heads }, (_, head) =>
-      el("button", { type: "button", "data-layer": layer, "data-head": head, onclick: () => { this.view.layer = layer; this.view.head = head; this.show(); } }))));
+      el("button", { type: "button", "data-layer": layer, "data-head": head, onclick: () => { this.view.head = head; this.view.layer = layer; a.linked ? this.go(layer) : this.show(); } }))));
   }
 
   paintMap() {
@@ -155,7 +160,10 @@ class Player {
     const drawing = this.drawings[0], a = drawing.attention, view = this.chosen();
     const name = this.by.startsWith("attention:") && a.quantities[this.by.slice(10)] ? this.by.slice(10) : Object.keys(a.quantities)[0];
     const quantity = a.quantities[name], codes = drawing.array(quantity.codes), n = drawing.size;
-    const means = Array.from({ length: a.layers.length * a.heads }, (_, i) => unscale(quantity, codes.subarray(i * n, i * n + n).reduce((s, c) => s + c, 0) / n));
+    const means = Array.from({ length: a.layers.length * a.heads }, (_, i) => {
+      const known = codes.subarray(i * n, i * n + n).filter((c) => c !== THEME.nothing);
+      return unscale(quantity, known.reduce((s, c) => s + c, 0) / Math.max(1, known.length));
+    });
     const low = Math.min(...means), high = Math.max(...means), scale = { low, high: high > low ? high : low + 1 };
     [...this.map.children].forEach((button, i) => {
       const layer = Math.floor(i / a.heads), head = i % a.heads;
@@ -229,15 +237,16 @@ class Player {
   // ------------------------------------------------------------------------------------------------ painting
   show() {
     if (!this.drawings.length || !this.views.length) return;
-    const began = performance.now(), shared = this.drawings[0].fields[this.by] || this.drawings.some((d) => d.fields[this.by]) ? sharedScale(this.drawings, this.by) : null;
+    const began = performance.now(), bys = this.drawings.map((d) => resolved(d, this.step, this.by));
     this.views.forEach((view) => {
       const d = view.drawing, step = d.at(this.step), frame = d.frames[step];
-      const marks = this.turn ? this.turn.marks(d, this.page) : marksOf(d, step, { by: this.by, dark: this.dark, shared, view: this.query(d) });
+      const by = resolved(d, step, this.by), shared = sharedScale(this.drawings, by);
+      const marks = this.turn ? this.turn.marks(d, this.page) : marksOf(d, step, { by, dark: this.dark, shared, view: this.query(d) });
       view.paint(marks, step, this.page, () => this.show(), Boolean(this.turn));
       view.label.replaceChildren(...(this.turn ? [] : [el("span", { text: [frame.label, frame.note].filter(Boolean).join(" · ") }), el("span", { class: "ts-cost-words", text: costWords(frame.cost) })]));
       this.mark(view, marks);
     });
-    this.paintLegend(shared);
+    this.paintLegend(bys[0]);
     this.paintMap();
     this.paintMoment();
     this.paintCurves();
@@ -248,7 +257,8 @@ class Player {
 
   query(drawing) {
     const view = this.chosen(), hovered = this.pointed && this.by === "attention:row" ? { ...view, query: this.pointed.token } : view;
-    return drawing.attention && attentionRow(drawing, hovered, headsOf(drawing, hovered)) ? hovered : view;
+    if (!drawing.attention) return view;
+    return attentionRow(drawing, hovered, headsOf(drawing, hovered)) ? hovered : view;
   }
 
   mark(view, marks) {
@@ -262,14 +272,15 @@ class Player {
     view.naming = setTimeout(() => view.targets.forEach((target, token) => target.setAttribute("aria-label", spoken(view.drawing, view.drawing.at(this.step), token))), 250);
   }
 
-  paintLegend(shared) {
-    const attention = this.by.startsWith("attention:") ? numberCodes(this.drawings[0], 0, this.by, null, this.query(this.drawings[0])) : null;
-    const scale = attention ? attention.scale : shared, key = `${this.by}|${this.dark}|${scale ? [scale.low, scale.high, scale.title] : ""}|${this.entries.map((e) => e.join())}|${attention && attention.missing}`;
+  paintLegend(by) {
+    const left = this.drawings[0], attention = by.startsWith("attention:") ? numberCodes(left, this.step, by, null, this.query(left)) : null;
+    const scale = attention ? attention.scale : sharedScale(this.drawings, by), pictured = (left.picture(this.step) ?? null) !== null;
+    const key = `${by}|${this.dark}|${pictured}|${scale ? [scale.low, scale.high, scale.title] : ""}|${this.entries.map((e) => e.join())}|${attention && attention.missing}`;
     if (this.legendKey === key) return;
     this.legendKey = key;
-    const isText = this.drawings[0].layout.kind === "text";
-    const bits = this.by === "state" ? this.entries : this.entries.filter(([state]) => THEME.looks[state].cue);
-    this.legend.replaceChildren(...(this.by !== "state" && scale ? [colourBar(scale, isText, this.page)] : []),
+    const isText = left.layout.kind === "text", over = isText ? THEME.soft : pictured ? THEME.veil : null;
+    const bits = by === "state" ? this.entries : this.entries.filter(([state]) => THEME.looks[state].cue);
+    this.legend.replaceChildren(...(by !== "state" && scale ? [colourBar(scale, over, this.page)] : []),
       ...(attention && attention.missing ? [el("span", { class: "ts-soft", text: "This row was not stored; press the token to compute it." })] : []),
       ...bits.map(([state, title]) => el("span", { class: "ts-key" }, swatch(THEME.looks[state], this.dark, this.page, isText), el("span", { text: title }))));
   }
@@ -358,8 +369,8 @@ class Player {
     if (!drawing.attention) return [];
     const view = this.query(drawing), found = [];
     for (const [name, q] of Object.entries(drawing.attention.quantities)) {
-      const { codes } = attentionCodes(drawing, name, view);
-      found.push([q.title, `${tidy(unscale(q, codes[token]))} ${q.unit}`]);
+      const { codes } = attentionCodes(drawing, name, view, this.step);
+      if (codes[token] !== THEME.nothing) found.push([q.title, `${tidy(unscale(q, codes[token]))} ${q.unit}`]);
     }
     return found;
   }
@@ -371,8 +382,11 @@ class Player {
     if (!drawing.attention) return;
     this.pinned = token;
     if (!this.by.startsWith("attention:")) { this.by = "attention:row"; this.colours.select.value = this.by; }
-    const view = this.chosen();
-    if (!attentionRow(drawing, view, headsOf(drawing, view))) this.trigger("row", { side: this.names[side], layer: view.layer, head: view.head, query: token });
+    if (!attentionRow(drawing, this.chosen(), headsOf(drawing, this.chosen()))) {
+      if (this.chosen().head < 0) this.view.head = 0; // one head is asked for, not a mean of all
+      const { layer, head } = this.chosen();
+      if (!attentionRow(drawing, this.chosen(), [head])) this.trigger("row", { side: this.names[side], layer, head, query: token });
+    }
     this.show();
   }
 

@@ -17,5 +17,11 @@ def describe(trace: PruneTrace) -> str:
             f"In all {tidy(trace.cost.rows)} token rows were computed.")
 
 
+def first_group(trace: PruneTrace) -> int:
+    """The step to open on: the end of the first group of nested steps, or the last step."""
+    heads = [i for i, step in enumerate(trace.steps) if step.parent is None]
+    return heads[1] - 1 if 1 < len(heads) < len(trace.steps) else len(trace.steps) - 1
+
+
 def draw(trace: PruneTrace, **view) -> Drawing:
-    return assemble(trace, Wording(describe, WORDS), **view)
+    return assemble(trace, Wording(describe, WORDS, start=first_group), **view)

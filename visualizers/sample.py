@@ -78,7 +78,9 @@ def reshaped(found: Distribution, settings: dict) -> Distribution:
 
 
 def first_number(trace: SampleTrace) -> str:
-    """Colours the text by its entropy, or by whatever number comes first."""
+    """Colours the text by its entropy, or by whatever number comes first; by state where drafts were judged."""
+    if any(len(step.where("accepted", "refused", "discarded")) for step in trace.steps):
+        return "state"
     names = [name for name in trace.fields if any(name in step.fields for step in trace.steps)]
     return "entropy" if "entropy" in names else (names[0] if names else "state")
 
@@ -87,7 +89,8 @@ def draw(trace: SampleTrace, **view) -> Drawing:
     settings = {name: type(default)(view.pop(name)) for name, default in SETTINGS.items()
                 if view.get(name) is not None}
     view = {name: value for name, value in view.items() if name not in SETTINGS}
-    if settings:
+    own = trace.provenance.params
+    if any(own.get(name) != value for name, value in settings.items()):
         trace = replace(trace, steps=tuple(_as_set(step, settings) for step in trace.steps))
     return assemble(trace, Wording(describe, WORDS, unseen="gone", by=first_number), **view)
 

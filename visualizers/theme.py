@@ -72,6 +72,7 @@ _CIVIDIS = ("00224e", "002e6a", "1a386f", "32436d", "434e6c", "535a6d", "61656f"
 _BLUE_ORANGE = ("1f5fa8", "4f8cc9", "8fb8df", "cfdfee", "f2efe8", "f6d6b4", "f0a868", "dd7423", "b34a00")
 NOTHING = 255  # code of "not defined here" among quantised numbers; 0..254 are values
 SOFT = (0.1, 0.65)  # share of the scale's colour behind text: least, and what the strongest value adds
+VEIL = (0.4, 0.5)  # the same over a picture, which should stay to be seen
 
 
 def ramp(diverging: bool = False) -> np.ndarray:
@@ -99,10 +100,10 @@ def colour(state: str, dark: bool = False) -> str:
     return look.dark if dark else look.light
 
 
-def soft_share(code: int, diverging: bool = False) -> float:
-    """How strongly a number tints the text before it: more for more, least in the middle of a diverging scale."""
+def soft_share(code: int, diverging: bool = False, over: tuple[float, float] = SOFT) -> float:
+    """How strongly a number tints what lies under it: more for more, least in the middle of a diverging scale."""
     strength = abs(code / 127 - 1) if diverging else code / 254
-    return round(SOFT[0] + SOFT[1] * strength, 4)
+    return round(over[0] + over[1] * strength, 4)
 
 
 def ink_on(fill: str | None, share: float, dark: bool = False) -> str:
@@ -119,7 +120,7 @@ def constants() -> dict:
               "fade": v.fade} for name, v in LOOKS.items()]
     pack = {name: "".join(hexed(c)[1:] for c in ramp(name == "diverging")) for name in ("magnitude", "diverging")}
     return {"looks": looks, "page": PAGE, "ramps": pack, "series": SERIES, "dashes": DASHES, "nothing": NOTHING,
-            "soft": SOFT}
+            "soft": SOFT, "veil": VEIL}
 
 
 def css_variables() -> str:

@@ -1,4 +1,4 @@
-"""Command line: python -m training NAME [--minutes M] [--seed S] [--device auto|cpu|cuda] [--steps N] [--export-only]."""
+"""Command line: python -m training NAME [--minutes M] [--steps N] [--seed S] [--device cpu] [--export-only]."""
 import argparse
 import json
 import os
@@ -18,7 +18,8 @@ def main():
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--export-only", action="store_true", help="write the checkpoint from the saved state as it is")
     parser.add_argument("--no-export", action="store_true")
-    parser.add_argument("--runs", default=os.environ.get("TOKENSCOPE_RUNS", "../runs"), help="folder of resumable state")
+    runs = os.environ.get("TOKENSCOPE_RUNS", "../runs")
+    parser.add_argument("--runs", default=runs, help="folder of resumable state")
     args = parser.parse_args()
     device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     made = recipe(args.name)(args.seed)

@@ -106,7 +106,8 @@ tags: [tokenscope]
 - Data licence: {card["data_licence"]}
 - Weights licence: {card["weights_licence"]}
 - Recipe: `{card["recipe"]}`
-- {card["steps"]:,} steps, {card["examples_seen"]:,} examples, seed {card["seed"]}, {card["minutes"]} minutes on {card["device"]}, {card["date"]}
+- {card["steps"]:,} steps, {card["examples_seen"]:,} examples, seed {card["seed"]}
+- {card["minutes"]} minutes on {card["device"]}, {card["date"]}
 - Share of the planned budget: {card["budget_fraction"]}
 - Weak at: {card["weak_at"]}
 - sha256 of model.safetensors: `{card["sha256"]}`

@@ -17,8 +17,8 @@ NULL = 0  # the condition word that says nothing; a condition of NULLs alone is 
 class MaskedTransformer(nn.Module, PyTorchModelHubMixin):
     """Predicts every token of a sequence from the ones that are not masked.
 
-    vocab_size V: tokens that can be predicted. mask_token_id: id of [MASK]; V itself by default (one more embedding row,
-    never predicted). positions: "1d" (text) or "2d" (row-major grid). grid: (rows, columns) of the full picture.
+    vocab_size V: tokens that can be predicted. mask_token_id: id of [MASK]; V itself by default (one more embedding
+    row, never predicted). positions: "1d" (text) or "2d" (row-major grid). grid: (rows, columns) of the full picture.
     cond_vocab_size: condition words including NULL = 0; cond_length C: number of prefix slots (0 = no condition).
 
     Sequence: C prefix tokens, then N tokens. Rotary positions: prefix tokens stand at the origin (no rotation) and are

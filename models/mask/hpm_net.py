@@ -74,7 +74,7 @@ def patch_loss(pixels, target):
 def relative_loss(scores, losses):
     """Pairwise loss on the order of difficulty, within each picture only.
 
-    scores s [B, M] and losses ell [B, M] of the M masked patches; ell is a target and gets no gradient. Over all ordered
+    scores s [B, M] and losses ell [B, M] of the M masked patches; ell is a target without gradient. Over all ordered
     pairs with ell_i != ell_j: -log(sigmoid(s_i - s_j) + 1e-6) where i is harder, -log(1 - sigmoid(s_i - s_j) + 1e-6)
     where j is, divided by the number of those pairs.
     """

@@ -86,6 +86,19 @@ def truth(prompt: str) -> tuple[str, tuple[int, int]] | None:
     return (found[1], found.span()) if found else None
 
 
+def others(task: Task, rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
+    """Up to `count` more (question, answer) pairs about the same document; a needle document has one fact only."""
+    form = {"notes": r"^(?P<name>\w+ \w+): (?P<answer>\d+)$",
+            "passages": r"^.*?\bthe (?P<name>\w+ \w+) (?:woke|went|was)\b.*\b(?:found|lay|with) a (?P<answer>\w+)"}
+    if task.kind not in form:
+        return []
+    ask = {"notes": "What is the number of the {}?", "passages": "What did the {} find?"}[task.kind]
+    lines = [task.prompt[a:b] for a, b in task.units if (a, b) != task.gold]
+    picked = rng.permutation(len(lines))[:count]
+    found = [re.search(form[task.kind], lines[i], re.IGNORECASE) for i in picked]
+    return [(ask.format(f["name"]), f" {f['answer']}.") for f in found if f]
+
+
 def _names(rng, count: int, split: str) -> list[str]:
     found: list[str] = []
     while len(found) < count:
@@ -100,7 +113,7 @@ def _number(rng) -> str:
 
 
 def _notes(rng, n_chars, filler, split, depth):
-    count = int(np.clip((n_chars - 90) // 18, 2, 36))
+    count = int(np.clip((n_chars - 90) // 18, 2, 48))
     names = _names(rng, count, split)
     numbers = [_number(rng) for _ in names]
     at = min(int(depth * count), count - 1)
@@ -126,7 +139,7 @@ def _needle(rng, n_chars, filler, split, depth):
 
 
 def _passages(rng, n_chars, filler, split, depth):
-    count = int(np.clip((n_chars - 90) // 105, 2, 20))
+    count = int(np.clip((n_chars - 90) // 105, 2, 40))
     names, units, things = _names(rng, count, split), [], []
     for n in names:
         things.append(THINGS[int(rng.integers(len(THINGS)))])

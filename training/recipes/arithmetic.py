@@ -91,7 +91,8 @@ class Arithmetic(Recipe):
             ids = torch.tensor([[0, *self.encode(p)] for p in prompts])
             out, entropy = continue_text(model, ids, 50, temperature, generator)
             entropies.append(entropy)
-            right += [arithmetic.check(p + " " + self.tok.decode(o.tolist())) for p, o in zip(prompts, out, strict=True)]
+            texts = [f"{p} {self.tok.decode(o.tolist())}" for p, o in zip(prompts, out, strict=True)]
+            right += [arithmetic.check(text) for text in texts]
         return np.array(right, float), np.concatenate(entropies)
 
     def save(self, model, folder):

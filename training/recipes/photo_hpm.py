@@ -46,7 +46,8 @@ class PhotoHPM(PhotoMAE):
     def score(self, pixels):
         """The teacher's difficulty [B, L], compiled on first use."""
         if not hasattr(self, "_score"):
-            self._score = torch.compile(self.teacher.difficulty, dynamic=False) if self.compile else self.teacher.difficulty
+            score = self.teacher.difficulty
+            self._score = torch.compile(score, dynamic=False) if self.compile else score
         return self._score(pixels)
 
     def loss(self, model, batch, progress):
@@ -106,7 +107,8 @@ class PhotoHPM(PhotoMAE):
             "Spearman, predicted and true difficulty": figure(np.mean(rho), "rho", n, rho),
             "loss of HPM's mask above random masks": figure(hard.mean() / random.mean() - 1, "share", n,
                                                             hard / random.mean() - 1)}
-        figures["trivial_baseline"]["Spearman, patch variance and true difficulty"] = figure(np.mean(plain), "rho", n, plain)
+        figures["trivial_baseline"]["Spearman, patch variance and true difficulty"] = figure(
+            np.mean(plain), "rho", n, plain)
         return figures
 
     def final(self, model):

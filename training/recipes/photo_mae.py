@@ -63,22 +63,23 @@ class PhotoMAE(Recipe):
 
     def evaluate(self, model):
         noise = fixed_noise(len(self.val))
-        own = torch.cat([per_image(model, x, n) for x, n in zip(self.val.split(256), noise.split(256), strict=True)]).numpy()
+        parts = zip(self.val.split(256), noise.split(256), strict=True)
+        own = torch.cat([per_image(model, x, n) for x, n in parts]).numpy()
         flat, smooth = baselines(self.val, noise)
         n, unit = len(own), "mean squared error of masked patches, ImageNet-normalised pixels"
         gain = lambda other: figure(1 - own.mean() / other.mean(), "share below", n, 1 - own / other.mean())  # noqa: E731
         return {"metrics": {"masked-patch error": figure(own.mean(), unit, n, own),
                             "below the mean colour of visible patches": gain(flat),
                             "below bilinear inpainting": gain(smooth),
-                            "paired difference to bilinear inpainting": figure((smooth - own).mean(), unit, n, smooth - own)},
+                            "paired gain over bilinear inpainting": figure((smooth - own).mean(), unit, n, smooth - own)},
                 "trivial_baseline": {"mean colour of visible patches": figure(flat.mean(), unit, n, flat),
                                      "bilinear inpainting of visible patches": figure(smooth.mean(), unit, n, smooth)}}
 
     def save(self, model, folder):
         model.config.dtype = "float16"
         model.save_pretrained(folder)
-        processor = {"image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": 64, "width": 64},
-                     "resample": 3, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
+        processor = {"image_processor_type": "ViTImageProcessor", "do_resize": True,
+                     "size": {"height": 64, "width": 64}, "resample": 3, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
                      "image_mean": MEAN, "image_std": STD}
         (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
 

@@ -1,4 +1,4 @@
-"""scene-mgm-1: masked generation of scenes, 16x16 codes, conditioned on a caption (MaskGIT training, arXiv 2202.04200)."""
+"""scene-mgm-1: masked generation of scenes, 16x16 codes, from a caption (MaskGIT training, arXiv 2202.04200)."""
 import math
 
 import numpy as np
@@ -15,8 +15,8 @@ STEPS = (1, 2, 4, 8, 16, 32)
 class SceneMGM(Recipe):
     name = "scene-mgm-1"
     minutes, lr, lr_adam, decay, ema = 30.0, 0.02, 3e-3, 0.5, 0.999
-    # until which progress: cells per side, pictures per batch, most objects. One cell teaches what each word looks like,
-    # for a thirteenth of the tokens; without it the caption was still ignored after 300 steps of 2x2 cells.
+    # until which progress: cells per side, pictures per batch, most objects. One cell teaches what each word looks
+    # like for a thirteenth of the tokens; 2x2 cells teach placing; then the full size.
     stages = ((0.12, 1, 96, 1), (0.4, 2, 48, 3), (1.0, 4, 16, 4))
     dropout = 0.1  # share of captions replaced by the null condition
     architecture = "MaskedTransformer, 6 layers, width 192, caption prefix, 2-D rotary positions"

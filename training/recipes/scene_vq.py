@@ -79,7 +79,8 @@ class SceneVQ(Recipe):
             "codes in use": figure(len(codes.unique()), "codes of 1024", n),
             "mean absolute error": figure(float(np.abs(rebuilt.astype(float) - drawn).mean()), "of 255", n),
             "parser score of drawn scenes": figure(mean(drawn), "0-1", n)},
-            "trivial_baseline": {"parser score of shuffled codes": figure(mean(to_uint8(model.decode(shuffled))), "0-1", n),
+            "trivial_baseline": {"parser score of shuffled codes": figure(
+                                     mean(to_uint8(model.decode(shuffled))), "0-1", n),
                                  "parser score of blank scenes": figure(mean(blank), "0-1", n)}}
 
     def save(self, model, folder):

@@ -1,12 +1,19 @@
-"""text-ar-1: the shared causal language model (Llama layout, byte-level BPE 4096); text-ar-1k-1: its 1k-vocabulary twin."""
+"""text-ar-1: the shared causal language model (Llama layout, byte-level BPE 4096); text-ar-1k-1: its 1k twin."""
 import torch
 
 from training import data, text
-from training.export import figure
+from training.export import SHIPPED, figure
 from training.trainer import Recipe
 
 BOOKS = "123 public-domain children's books (28.0 M characters; stories.parquet, split train)"
 BOOKS_LICENCE = "texts in the public domain in the USA (Project Gutenberg, names and boilerplate removed)"
+
+
+def shipped_text(name: str):
+    """A shipped causal model in float32, to warm-start from or to compare with."""
+    from transformers import LlamaForCausalLM
+
+    return LlamaForCausalLM.from_pretrained(SHIPPED / name, dtype=torch.float32)
 
 
 class TextAR(Recipe):
@@ -17,7 +24,7 @@ class TextAR(Recipe):
     long_from = 0.85  # the last part runs at twice the context, so that 1,024-token prompts work
     architecture = "LlamaForCausalLM, 6 layers, width 256, 4 heads (2 key-value), tied embeddings, byte-level BPE 4,096"
     trained_on, data_licence = BOOKS, BOOKS_LICENCE
-    weak_at = "Knows children's books of about 1900 and nothing else: fluent sentences, no facts, little plot. <|mask|> untrained."
+    weak_at = "Knows children's books of about 1900 and nothing else: fluent sentences, no facts. <|mask|> untrained."
     budget_fraction = "1 of the plan's CPU budget; the specs' 20,000 steps of 64 x 512 tokens were not reached"
 
     def prepare(self, folder):
@@ -57,8 +64,9 @@ class TextAR(Recipe):
         books = data.stories("val")
         n_chars = sum(map(len, books))
         bits = text.bits_per_char(model, self.val, n_chars)
+        simple = figure(text.five_gram(self.folder), "bits/char", n_chars)
         return {"metrics": {"bits per character, six held-out books": figure(bits, text.UNIT, n_chars)},
-                "trivial_baseline": {"character 5-gram, Witten-Bell": figure(text.five_gram(self.folder), "bits/char", n_chars)}}
+                "trivial_baseline": {"character 5-gram, Witten-Bell": simple}}
 
     def save(self, model, folder):
         model.config.dtype = "float16"

@@ -1,0 +1,73 @@
+"""The trainer: schedule, resuming bit for bit, batches without replacement."""
+import numpy as np
+import pytest
+import torch
+
+from training import data
+from training.trainer import Recipe, Trainer, rng_of, schedule
+
+
+class Line(Recipe):
+    """A straight line with noise in the loss, so that torch's generator is part of what must resume."""
+
+    name, compile, autocast, look = "line", False, False, 1e9
+    lr, lr_adam, ema = 0.01, 0.01, 0.9
+
+    def build(self):
+        return torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 1))
+
+    def batch(self, step, progress):
+        x = rng_of(self.seed, step).standard_normal((8, 4)).astype(np.float32)
+        return {"x": torch.from_numpy(x)}
+
+    def loss(self, model, batch, progress):
+        x = batch["x"]
+        return (model(x)[:, 0] - x.sum(1) + 0.1 * torch.randn(8)).pow(2).mean(), {}
+
+
+class Forgetful(Trainer):
+    """Mutant: resumes the weights but not the optimisers."""
+
+    def load(self):
+        fresh = [o.state_dict() for o in self.optimisers]
+        super().load()
+        for opt, state in zip(self.optimisers, fresh, strict=True):
+            opt.load_state_dict(state)
+
+
+def interrupted(kind, folder) -> dict:
+    """Stops after 7 of 20 steps, then goes on in a new process's place."""
+    first = kind(Line(1), steps=20, folder=folder, say=lambda line: None)
+    for _ in range(7):
+        first.update(first.recipe.loss)
+        first.step += 1
+    first.save()
+    return kind(Line(1), steps=20, folder=folder, say=lambda line: None).run().state_dict()
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_resumed_run_ends_bit_for_bit_where_it_would_have(tmp_path):
+    whole = Trainer(Line(1), steps=20, folder=tmp_path / "whole", say=lambda line: None).run().state_dict()
+    assert same(whole, interrupted(Trainer, tmp_path / "parts"))
+    assert not same(whole, interrupted(Forgetful, tmp_path / "mutant"))
+
+
+def test_another_seed_is_another_run(tmp_path):
+    made = [Trainer(Line(seed), steps=5, folder=tmp_path / str(seed), say=lambda line: None) for seed in (1, 2)]
+    assert not same(*(trainer.run().state_dict() for trainer in made))
+
+
+def test_the_learning_rate_warms_up_and_reaches_zero():
+    rates = [schedule(p, 0.1, 0.5) for p in (0, 0.05, 0.1, 0.3, 0.5, 0.75, 1)]
+    assert rates == pytest.approx([0, 0.5, 1, 1, 1, 0.5, 0])
+
+
+def test_blocks_do_not_repeat_within_an_epoch_and_follow_the_stream():
+    tokens = np.arange(1000)
+    rows = np.concatenate([data.blocks(tokens, 20, 8, step, seed=3) for step in range(5)])
+    assert len(set(rows[:, 0])) == 40
+    assert (np.diff(rows, axis=1) == 1).all()
+    assert (data.blocks(tokens, 20, 8, 2, 3) == rows[16:24]).all()

@@ -1,0 +1,109 @@
+"""text-ar-retrieval-1: text-ar-1, trained on to answer questions about the text before them (meap, lazyllm)."""
+import re
+
+import numpy as np
+import torch
+
+from models.worlds import retrieval
+from training import data
+from training.export import figure
+from training.recipes.text_ar import BOOKS, BOOKS_LICENCE, TextAR, shipped_text
+from training.trainer import rng_of
+
+LENGTH, ROWS = 1024, 4  # rows of stories, and as many of tasks
+CHARS = {"notes": 1.75, "needle": 4.0, "passages": 3.7}  # characters per token of each kind's documents
+
+
+class TextRetrieval(TextAR):
+    name = "text-ar-retrieval-1"
+    minutes, lr, lr_adam, decay = 18.0, 0.01, 1.5e-3, 0.6
+    trained_on = BOOKS + " (half) and procedural retrieval documents (half), starting from the weights of text-ar-1"
+    data_licence = BOOKS_LICENCE
+    weak_at = "Answers only the three fixed question forms, by copying; long documents of look-alike lines confuse it."
+    budget_fraction = ""
+
+    def prepare(self, folder):
+        super().prepare(folder)
+        self.filler = sentences("train")
+
+    def build(self):
+        return shipped_text("text-ar-1")
+
+    def batch(self, step, progress):
+        stories = data.blocks(self.train, LENGTH, ROWS, step, self.seed + 1)
+        rng = rng_of(self.seed, step)
+        # documents grow over the first half: short ones teach copying sooner
+        longest = 100 + 850 * min(1.0, progress / 0.5)
+        tasks, answers = zip(*(self.row(rng, longest) for _ in range(ROWS)), strict=True)
+        weight = np.concatenate([np.zeros(stories.shape, bool), np.stack(answers)])
+        return {"ids": torch.from_numpy(np.concatenate([stories, np.stack(tasks)])), "answer": torch.from_numpy(weight)}
+
+    def row(self, rng, longest: float):
+        """One row of tasks, ids [LENGTH + 1] and which of them belong to an answer."""
+        ids, answer = [], []
+        while len(ids) <= LENGTH:
+            for piece, is_answer in self.document(rng, int(rng.uniform(60, longest))):
+                new = self.tok.encode(piece).ids
+                ids += new
+                answer += [is_answer] * len(new)
+            ids.append(0)
+            answer.append(False)
+        return np.array(ids[: LENGTH + 1]), np.array(answer[: LENGTH + 1])
+
+    def document(self, rng, tokens: int):
+        """Pieces of text with a flag: the prompt, its answer, and up to three more questions on the same document."""
+        kind = retrieval.KINDS[int(rng.integers(3))]
+        task = retrieval.task(rng, kind, 90 + int(tokens * CHARS[kind]), self.some_filler(rng))
+        pieces = [(task.prompt, False), (task.answer, True)]
+        for question, answer in retrieval.others(task, rng, 3):
+            pieces += [(f"\n\nQuestion: {question} Answer:", False), (answer, True)]
+        return pieces
+
+    def some_filler(self, rng, count: int = 120) -> list[str]:
+        start = int(rng.integers(len(self.filler) - count))
+        return self.filler[start : start + count]
+
+    def loss(self, model, batch, progress):
+        """Cross-entropy of the stories plus cross-entropy of the answers; the documents themselves are random names."""
+        ids, answer = batch["ids"], batch["answer"][ROWS:, 1:].flatten().float()
+        logits = model(ids[:, :-1], use_cache=False).logits
+        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
+        stories, tasks = losses[: ROWS * LENGTH].mean(), losses[ROWS * LENGTH :]
+        answers = (tasks * answer).sum() / answer.sum().clamp(min=1)
+        return stories + answers, {"stories": stories.detach(), "answers": answers.detach()}
+
+    def quick(self, model):
+        return {kind: round(float(np.mean(self.solve(model, kind, 250, 25))), 2) for kind in retrieval.KINDS}
+
+    @torch.no_grad()
+    def solve(self, model, kind: str, tokens: int, n: int, seed: int = 21) -> np.ndarray:
+        """Exact match of greedy answers on held-out names, prompts of about `tokens` tokens."""
+        rng, right = np.random.default_rng(seed), []
+        for _ in range(n):
+            task = retrieval.task(rng, kind, 90 + int((tokens - 25) * CHARS[kind]), self.some_filler(rng), split="test")
+            ids = torch.tensor([self.tok.encode(task.prompt).ids])
+            out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=7, do_sample=False)
+            right.append(retrieval.exact(task, self.tok.decode(out[0, ids.shape[1] :].tolist())))
+        return np.array(right, float)
+
+    def evaluate(self, model, n: int = 50):
+        figures = super().evaluate(model)
+        self.filler = sentences("val")
+        lengths = {"notes": (120, 250, 500), "needle": (120, 250, 500, 900), "passages": (120, 250, 500, 900)}
+        for kind, asked in lengths.items():
+            for tokens in asked:
+                right = self.solve(model, kind, tokens, n)
+                name = f"exact match, {kind}, about {tokens} tokens"
+                figures["metrics"][name] = figure(right.mean(), "share", n, right)
+        before = shipped_text("text-ar-1")
+        for kind in retrieval.KINDS:
+            right = self.solve(before, kind, 250, n)
+            figures["trivial_baseline"][f"exact match of text-ar-1, {kind}, about 250 tokens"] = figure(
+                right.mean(), "share", n, right)
+        return figures
+
+
+def sentences(split: str) -> list[str]:
+    """Plain sentences of 40-200 characters of a split's books, in order: the haystack of the needle task."""
+    found = re.split(r"(?<=[.!?])\s+", " ".join(data.stories(split)).replace("\n", " "))
+    return [s for s in found if 40 <= len(s) <= 200 and not re.search(r"[\"\d:]", s)]

@@ -24,7 +24,7 @@ from models.sample.bytereader import ByteReader, divergence
 from models.sample.coder import END, SYMBOLS, Coder
 from models.sample.covers import Covers
 from models.sample.loop import Journal, Policy, decode
-from models.sample.report import pairs, shown
+from models.sample.report import along, pairs, shown
 from models.sample.stream import cut_off
 from models.subject import Example
 from models.trace import Chart, Cost, Fact, Field
@@ -169,7 +169,15 @@ def close(journal: Journal, source: Bytes) -> Close:
              "healing": Fact("Token healing is off by", round(source.kl[-1][1], 3), "nats at the cut"),
              "covers": Fact("Encodings that cover the prompt", len(source.covers), "sequences"),
              "invalid": Fact("Mass on invalid encodings", float(f"{source.invalid:.2g}"), "of 1")}
-    return Close("sample", sentence, (along_cut(source), bars(source), table(source)), facts, path=journal.path)
+    charts = (on_the_way(journal), along_cut(source), bars(source), table(source))
+    return Close("sample", sentence, charts, facts, path=journal.path)
+
+
+def on_the_way(journal: Journal) -> Chart:
+    """How far naive prompting would have been off at each byte that was written."""
+    errors = along(journal, "kl")
+    series = {"naive": pairs((decision.step, kl) for decision, kl in zip(journal.decisions, errors))}
+    return Chart("line", "What naive prompting gets wrong", "step", "KL from exact (nats)", series, by_step=True)
 
 
 def along_cut(source: Bytes) -> Chart:

@@ -181,7 +181,8 @@ def decode(job: Job, source, policy: Policy) -> Iterator[Event]:
     yield read(source, page, shown, values)
     at = 1
     while page.room and journal.ids[-1:] != [source.end]:
-        trials, kept, live = decide(live, source.end, policy, journal, dice)
+        forced = chosen_by_hand(journal, live.logits.shape[-1])
+        trials, kept, live = decide(live, source.end, policy, page.room, dice, forced)
         journal.decisions.append(Decision(at, trials, kept, source.meter.lap()))
         for event in written(source.texts, policy, page, journal.decisions[-1]):
             yield page.open()
@@ -202,16 +203,14 @@ def read(source, page: Page, shown: Mapping[str, Tensor], values: Mapping[str, l
         main = next(iter(found.values()))
         chances = np.exp(rows[range(len(rows)), actual].cpu().numpy() - main.lse)
         page.note(where, {"entropy": main.entropy, "probability": chances, **values})
-    return page.step("prompt", found, source.texts, cost=source.meter.lap(), note=f"{page.start} units of prompt")
+    return page.step("prompt", found, source.texts, cost=source.meter.lap(), note=f"{page.start} read")
 
 
-def decide(live, end: int | None, policy: Policy, journal: Journal, dice: torch.Generator):
-    """One decision: the trials, which of them is kept, and its source before its last unit."""
-    page = journal.page
+def decide(live, end: int | None, policy: Policy, room: int, dice: torch.Generator, forced: int | None = None):
+    """One decision with room for some units: the trials, which is kept, and its source before its last unit."""
     moment = Moment(live.logits, kernels.warp(live.logits, policy.sampler))
-    forced = chosen_by_hand(journal, live.logits.shape[-1])
     count = 1 if forced is not None else policy.trials(moment)
-    over = Ends(end, policy.stops, min(policy.longest, page.room) if count > 1 else 1)
+    over = Ends(end, policy.stops, min(policy.longest, room) if count > 1 else 1)
     trials, kept, live = roll_out(live.fork(count) if count > 1 else live, policy.sampler, over, dice, forced)
     return tuple(trials), kept, live
 
@@ -258,7 +257,8 @@ def written(texts, policy: Policy, page: Page, decision: Decision) -> Iterator[E
         shown, values = views(policy, page, decision.trial)
         page.write(decision.trial.ids, texts(decision.trial.ids), values)
         note = policy.note(decision.moment)
-        yield page.step(f"{page.count - page.start}", shown, texts, cost=decision.cost, note=note)
+        label = f"{page.count - page.start}: {page.labels[page.count - 1]}"
+        yield page.step(label, shown, texts, cost=decision.cost, note=note)
         return
     shown = {name: describe(rows, [page.count]) for name, rows in policy.shown(decision.moment).items()}
     note = f"entropy {decision.moment.warped_entropy:.2f} nats after the warpers: {len(decision.trials)} trials"

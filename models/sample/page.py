@@ -17,9 +17,9 @@ from models.trace import CODE, Canvas, Cost, Distribution, Field, Step
 
 TAB, NOTHING = "sample", Cost()
 FIELDS = {
-    "entropy": Field("Entropy of the next-token distribution", "nats", low=0.0),
-    "probability": Field("Probability with which it was drawn", "", 0.0, 1.0),
-    "cut": Field("Probability that the warpers cut away", "", 0.0, 1.0),
+    "entropy": Field("Entropy", "nats", low=0.0),
+    "probability": Field("Probability", "", 0.0, 1.0),
+    "cut": Field("Cut away by the warpers", "", 0.0, 1.0),
 }
 
 

@@ -19,8 +19,8 @@ def along(journal: Journal, name: str) -> np.ndarray:
 def facts(journal: Journal) -> dict[str, Fact]:
     """Numbers that every sampler reports, so that runs can be set side by side."""
     return {
-        "perplexity": Fact("Perplexity of the text", round(journal.perplexity, 3), "", "lower"),
         "spent": Fact("Generated in all", journal.spent, "tokens", "lower"),
+        "perplexity": Fact("Surprise at its own text", round(journal.perplexity, 3), "perplexity", "lower"),
         "kept": Fact("Written", len(journal.ids), "tokens"),
         "entropy": Fact("Mean entropy", round(float(along(journal, "entropy").mean()), 3), "nats"),
     }

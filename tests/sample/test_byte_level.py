@@ -107,7 +107,7 @@ def test_the_page_is_bytes_and_the_cut_moves_it(tiny):
     prompt = "".join(x for x, role in zip(cut.canvas.labels, cut.canvas.roles) if role == "prompt")
     assert prompt == text.text[:-5] and whole.canvas.labels[0] != cut.canvas.labels[0]
     assert {"naive", "healing", "exact"} <= set(whole.steps[1].distributions)
-    line, bars, table = whole.charts
+    _, line, bars, table = whole.charts
     assert len(line.series["naive"]) == 29 and len(bars.ticks) == 8 and sum(table.series["share"]) <= 1.001
     assert whole.steps[0].distributions["exact"].positions.tolist() == list(range(1, 29))
 

@@ -9,124 +9,74 @@ import torch
 from models.sample.bytereader import healing, naive
 from models.sample.coder import Coder, coder_of, split
 from models.sample.covers import advance, enumerate_covers, next_symbols, settle
+from models.sample.proof import CHAIN, CODER, PIECES, begins, behind, chance, encode, score
 from tests.tiny import text_tokenizer
 
 A, B = ord("a"), ord("b")
-TRUE = {"a": {"a": 0.3, "b": 0.7}, "b": {"a": 0.6, "b": 0.4}}  # P(next letter | letter)
-START = {"a": 0.5, "b": 0.5}
-MERGES = [("a", "b"), ("b", "b"), ("a", "a")]  # by rank
-
-
-def toy_encode(data: bytes) -> tuple[int, ...]:
-    """Byte pair encoding over a and b, lowest rank first."""
-    parts = list(data.decode())
-    for left, right in MERGES:
-        merged, k = [], 0
-        while k < len(parts):
-            pair = parts[k: k + 2] == [left, right]
-            merged.append(left + right if pair else parts[k])
-            k += 2 if pair else 1
-        parts = merged
-    return tuple(VOCABULARY.index(p.encode()) for p in parts)
-
-
-VOCABULARY = [b"a", b"b", b"ab", b"bb", b"aa"]
-TOY = Coder(tuple(VOCABULARY), toy_encode)
-
-
-def chain(text: str) -> float:
-    """Probability that a text of the chain starts with `text`."""
-    return math.prod([START[text[0]], *(TRUE[x][y] for x, y in itertools.pairwise(text))]) if text else 1.0
-
-
-def starts_with(ids: tuple[int, ...], ahead: int = 3) -> float:
-    """Probability that the encoding of a long text of the chain starts with these tokens: sum over what may follow."""
-    text = TOY.decode(ids).decode()
-    return sum(chain(text + "".join(z)) for z in itertools.product("ab", repeat=ahead)
-               if toy_encode((text + "".join(z)).encode())[: len(ids)] == ids)
-
-
-def token_model(rows):
-    """The exact token model of the chain: for each row the log-probabilities [K + 1, V] after 0..K of its tokens."""
-    found = []
-    for row in rows:
-        table = torch.zeros(len(row) + 1, len(VOCABULARY), dtype=torch.float64)
-        for k in range(len(row) + 1):
-            for token in range(len(VOCABULARY)):
-                whole = starts_with((*row[:k], token)) / starts_with(row[:k]) if starts_with(row[:k]) else 0.0
-                table[k, token] = whole
-        found.append(table.log())
-    return found
-
-
 PROMPTS = ["".join(p) for n in (1, 2, 3, 4, 5) for p in itertools.product("ab", repeat=n)]
 
 
 def next_letter(prompt: str) -> torch.Tensor:
     data = prompt.encode()
-    covers = enumerate_covers(TOY, token_model, data)
-    return next_symbols(TOY, covers, behind)[0]
-
-
-def behind(tokens) -> torch.Tensor:
-    return token_model([tokens])[0][-1]
+    covers = enumerate_covers(CODER, score, data)
+    return next_symbols(CODER, covers, behind)[0]
 
 
 def test_two_steps_of_lookahead_settle_the_encoding():
     for prompt in PROMPTS[:12]:
-        ids = toy_encode(prompt.encode())
-        assert starts_with(ids, 3) == pytest.approx(starts_with(ids, 5), abs=1e-14)
+        ids = encode(prompt.encode())
+        assert begins(ids, 3) == pytest.approx(begins(ids, 5), abs=1e-14)
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_exact_is_the_chain_to_ten_digits(prompt):
     found = next_letter(prompt)
     for letter, code in (("a", A), ("b", B)):
-        assert abs(float(found[code]) - TRUE[prompt[-1]][letter]) < 1e-10
+        assert abs(float(found[code]) - CHAIN[prompt[-1]][letter]) < 1e-10
 
 
 def test_naive_prompting_is_wrong_where_the_prompt_ends_in_a():
     class Path:  # what `naive` and `healing` look at
         def __init__(self, data):
-            self.ids, self.rows = toy_encode(data), token_model([toy_encode(data)])[0]
-    wrong = naive(TOY, Path(b"bba"))
-    assert float(wrong[B]) == 0.0 and TRUE["a"]["b"] == 0.7, "a lone token a is never followed by b: it would be ab"
-    healed = healing(TOY, Path(b"ba"))
+            self.ids, self.rows = encode(data), score([encode(data)])[0]
+    wrong = naive(CODER, Path(b"bba"))
+    assert float(wrong[B]) == 0.0 and CHAIN["a"]["b"] == 0.7, "a lone token a is never followed by b: it would be ab"
+    healed = healing(CODER, Path(b"ba"))
     assert abs(float(healed[B]) - 0.7) < 1e-10, "healing is right when the covers differ in the last token only"
 
 
 def test_the_lemma_holds_and_a_sum_over_all_segmentations_does_not():
     for prompt in PROMPTS:
         data = prompt.encode()
-        assert math.exp(enumerate_covers(TOY, token_model, data).total) == pytest.approx(chain(prompt), abs=1e-12)
+        assert math.exp(enumerate_covers(CODER, score, data).total) == pytest.approx(chance(prompt), abs=1e-12)
     # mutant: drop validity, so that every segmentation that covers the prompt is counted
-    lax = Coder(TOY.pieces, toy_encode)
-    lax.__dict__["followers"] = lambda query: {ids: torch.ones(len(VOCABULARY), dtype=torch.bool)
+    lax = Coder(CODER.pieces, encode)
+    lax.__dict__["followers"] = lambda query: {ids: torch.ones(len(PIECES), dtype=torch.bool)
                                                for ids in segmentations(query)}
     def marginal(rows):  # a token model that, like a trained one, leaves a little mass on invalid sequences
-        return [((row.exp() + 0.01) / (row.exp() + 0.01).sum(-1, keepdim=True)).log() for row in token_model(rows)]
-    strict = enumerate_covers(TOY, marginal, b"abab").total
+        return [((row.exp() + 0.01) / (row.exp() + 0.01).sum(-1, keepdim=True)).log() for row in score(rows)]
+    strict = enumerate_covers(CODER, marginal, b"abab").total
     assert abs(enumerate_covers(lax, marginal, b"abab").total - strict) > 1e-3
 
 
 def test_bytes_step_by_step_agree_with_covers_found_afresh():
     for prompt in ("abbaab", "aaabab", "bababb"):
-        covers = enumerate_covers(TOY, token_model, prompt[:1].encode())
+        covers = enumerate_covers(CODER, score, prompt[:1].encode())
         for k in range(1, len(prompt)):
-            covers = advance(TOY, covers, ord(prompt[k]), behind)
-            fresh = enumerate_covers(TOY, token_model, prompt[: k + 1].encode())
+            covers = advance(CODER, covers, ord(prompt[k]), behind)
+            fresh = enumerate_covers(CODER, score, prompt[: k + 1].encode())
             assert covers.total == pytest.approx(fresh.total, abs=1e-10)
             assert sorted(map(covers.tokens, range(len(covers)))) == sorted(map(fresh.tokens, range(len(fresh))))
 
 
 def test_the_encoding_is_found_again_after_it_merged_across_the_cut():
-    covers = enumerate_covers(TOY, token_model, b"a")
-    grown = advance(TOY, covers, B, behind)
-    assert list(grown.complete(TOY)) == [toy_encode(b"ab")] == [(2,)]
-    assert toy_encode(b"ab")[:1] != toy_encode(b"a"), "mutant: appending to enc(x) would look for (a, b)"
+    covers = enumerate_covers(CODER, score, b"a")
+    grown = advance(CODER, covers, B, behind)
+    assert list(grown.complete(CODER)) == [encode(b"ab")] == [(2,)]
+    assert encode(b"ab")[:1] != encode(b"a"), "mutant: appending to enc(x) would look for (a, b)"
     with pytest.raises(AssertionError):
         type(grown)(grown.query, grown.lefts, grown.group[:0], grown.last[:0], grown.inside[:0],
-                    grown.logp[:0]).complete(TOY)
+                    grown.logp[:0]).complete(CODER)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +140,7 @@ def segmentations(data: bytes):
     """Every way to write the bytes as tokens, valid or not."""
     if not data:
         return [()]
-    return [(t, *rest) for t, p in enumerate(VOCABULARY) if data.startswith(p) for rest in segmentations(data[len(p):])]
+    return [(t, *rest) for t, p in enumerate(PIECES) if data.startswith(p) for rest in segmentations(data[len(p):])]
 
 
 def _text(data: bytes) -> bool:

@@ -19,7 +19,8 @@ from models.method import Card, Close, Emit, Event, Job, Method, Open, Turn
 from models.params import Flag
 from models.prune import texts
 from models.prune.forward import Moment, Pass, Policy, Sheet
-from models.prune.loop import FIELDS, Cuts, generate, importance, rates, survivors
+from models.prune.loop import Cuts, generate, rates, survivors
+from models.prune.sheets import FIELDS, Notes, importance
 from models.trace import CODE, Canvas, Chart, Cost, Fact, Rows, Step
 
 STORED_TOKENS = 12  # written tokens whose attention rows the Attend record stores
@@ -61,23 +62,22 @@ class Importance:
         self.canvas, self.layers = canvas, layers
         yield Open("attend", canvas, {"importance": FIELDS["importance"]})
 
-    def step(self, now: Pass, policy: Policy) -> Iterator[Event]:
+    def step(self, now: Pass, notes: Notes) -> Iterator[Event]:
         newest = int(now.sheets[0].alive[-1])
         if len(self.queries) < STORED_TOKENS:
             self.queries.append(newest)
             self.rows.append(np.stack([full_row(sheet, self.canvas.size) for sheet in now.sheets]))
-        number = newest - self.canvas.roles.index("answer") + 2
         for sheet in now.sheets:
             if sheet.score is not None:
-                yield Emit("attend", self.look(sheet, newest, number, now.ms / len(now.sheets)))
+                yield Emit("attend", self.look(sheet, newest, notes, now.ms / len(now.sheets)))
 
-    def look(self, sheet: Sheet, newest: int, number: int, ms: float) -> Step:
+    def look(self, sheet: Sheet, newest: int, notes: Notes, ms: float) -> Step:
         """One cut: the newest token's row, kept tokens above the cut-off and dropped ones below."""
         kept = ~np.isin(sheet.alive.numpy(), sheet.left.numpy())
         weights = sheet.attention.float().mean(0).cpu().numpy()  # [S]
         cut_off = 100 * float(weights[:-1][kept[:-1]].min(initial=1.0))  # the newest stays whatever its own weight
         self.held.append(float(weights[kept].sum()))
-        if number == 1 and len(self.charts) < SHOWN_CUTS:
+        if len(self.charts) < SHOWN_CUTS and notes.written:
             self.charts.append(ranked_chart(sheet.layer, 100 * weights, kept, cut_off))
         code = np.full(self.canvas.size, CODE["unknown"], np.uint8)
         code[:newest + 1] = CODE["dropped"]
@@ -85,7 +85,7 @@ class Importance:
         code[newest] = CODE["new"]
         row = np.zeros(self.canvas.size, np.float32)
         row[sheet.alive.numpy()] = weights
-        return Step(f"token {number}, cut after layer {sheet.layer + 1}", code, "layer",
+        return Step(f"{notes.label}, cut after layer {sheet.layer + 1}", code, "layer",
                     fields=importance(sheet, self.canvas.size), edges={"attention": edges(newest, row, 24)},
                     cost=Cost(1, len(sheet.rows), sheet.macs, ms=ms),
                     note=f"{len(sheet.left)} of {len(kept)} tokens are below the cut-off of {cut_off:.2g} %; the "

@@ -7,6 +7,7 @@ Letters: N canvas tokens (prompt, then written), L layers (from 0; shown from 1)
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol
@@ -15,14 +16,13 @@ import numpy as np
 
 import kernels
 from models.backbones.text import encode, pieces
-from models.method import Emit, Event, Job, Open
+from models.method import Event, Job, Open
 from models.params import Choice, Span
-from models.prune.forward import Pass, Policy, Pruner, Sheet
-from models.prune.report import Notes, by_hand, close
-from models.trace import CODE, Canvas, Cost, Distribution, Field, Step
+from models.prune.forward import Pass, Policy, Pruner
+from models.prune.report import by_hand, close
+from models.prune.sheets import FIELDS, TOP, Notes, sheets
+from models.trace import Canvas
 from models.worlds.retrieval import truth
-
-TOP = 8  # candidates stored for each written token
 
 
 @dataclass(frozen=True)
@@ -63,41 +63,52 @@ class Watcher(Protocol):
     """Makes another tab's record from the same run: events at its start, after each written token, and at its end."""
 
     def start(self, canvas: Canvas, layers: int) -> Iterator[Event]: ...
-    def step(self, now: Pass, policy: Policy) -> Iterator[Event]: ...
+    def step(self, now: Pass, notes: Notes) -> Iterator[Event]: ...
     def end(self) -> Iterator[Event]: ...
 
 
 def generate(job: Job, make: Callable[[int], Policy], watchers: Sequence[Watcher] = ()) -> Iterator[Event]:
     """The events of a Prune record. make(layers) builds a fresh policy; watchers add records of other tabs."""
-    layers, cuts = len(job.model.model.layers), job.params
-    ids = encode(job.tokenizer, job.subject.text, job.model.config.max_position_embeddings - cuts.length)
-    policy = by_hand(make(layers), job.choice, len(ids))
-    pruner = Pruner(job.model, policy, len(ids) + cuts.length, watch=True)
-    notes = Notes(ids, pruner.capacity, np.zeros((layers, pruner.capacity), np.int32))
-    canvas = lay_out(job, ids, cuts.length)
-    yield Open("prune", canvas, FIELDS, cuts.length * (layers + 1))
+    layers, length = len(job.model.model.layers), job.params.length
+    ids = encode(job.tokenizer, job.subject.text, job.model.config.max_position_embeddings - length)
+    notes = Notes(turns(job, ids), np.zeros((layers, len(ids) + length), np.int32))
+    policy = by_hand(make(layers), job.choice, len(notes.reads))
+    pruner = Pruner(job.model, policy, len(ids) + length, watch=True)
+    canvas = lay_out(job, ids, length)
+    yield Open("prune", canvas, FIELDS, (len(notes.reads) - 1 + length) * (layers + 1))
     for watcher in watchers:
         yield from watcher.start(canvas, layers)
-    written = list(ids)
-    for step in range(cuts.length):
-        now = pruner.advance(written[-1:] if step else ids)
-        stats = kernels.vocab_stats(pruner.logits(now.hidden)[0], top_k=TOP)  # greedy: the first of the top
-        written.append(int(stats.top_ids[0, 0]))
-        yield from sheets(job, pruner, notes, now, stats, written)
+    for step in range(len(notes.reads) - 1 + length):
+        now = pruner.advance(notes.reads[step] if step < len(notes.reads) else notes.written[-1:])
+        stats = kernels.vocab_stats(pruner.logits(now.hidden)[0], top_k=TOP)
+        if step >= len(notes.reads) - 1:
+            notes.written.append(int(stats.top_ids[0, 0]))  # greedy
+        yield from sheets(job, pruner, notes, now, stats)
         for watcher in watchers:
-            yield from watcher.step(now, policy)
-        if written[-1] == job.tokenizer.eos_token_id:
+            yield from watcher.step(now, notes)
+        if finished(job, notes.written):
             break
-    yield close(job, make, pruner, notes, written)
+    yield close(job, make, pruner, notes)
     for watcher in watchers:
         yield from watcher.end()
 
 
-FIELDS = {
-    "depth": Field("Deepest layer reached for this token", "layer", 0),
-    "uses": Field("Written tokens that used it at the last layer", "tokens", 0),
-    "importance": Field("Attention of the newest token at this layer", "% of its attention", 0.0),
-}
+def turns(job: Job, ids: list[int]) -> list[list[int]]:
+    """The prompt in the pieces in which it is read: a new one after every "Answer:" that is not its end, so that a
+    second question arrives when the first has been answered."""
+    text = job.subject.text
+    ends = [m.end() for m in re.finditer(r"Answer:", text) if text[m.end():].strip()]
+    spans = job.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    starts = sorted({0, len(ids), *(sum(first < end for first, _ in spans) for end in ends)})
+    return [ids[a:b] for a, b in zip(starts, starts[1:])]
+
+
+def finished(job: Job, written: list[int]) -> bool:
+    """The end of a text; and, where one answer is asked for, the end of its sentence."""
+    if not written or written[-1] == job.tokenizer.eos_token_id:
+        return bool(written)
+    ended = any(mark in pieces(job.tokenizer, written[-1:])[0] for mark in ".\n")
+    return ended and len(written) > 1 and truth(job.subject.text) is not None
 
 
 def lay_out(job: Job, ids: list[int], length: int) -> Canvas:
@@ -115,83 +126,3 @@ def roles(job: Job, count: int) -> list[str]:
     spans = job.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     asked = text.rindex("Question:")
     return ["needed" if a < last and b > first else "asked" if b > asked else "" for a, b in spans]
-
-
-def sheets(job: Job, pruner: Pruner, notes: Notes, now: Pass, stats, written: list[int]) -> Iterator[Emit]:
-    """One written token: a step that says how far each token came, then one sheet per layer."""
-    size, step, count = notes.capacity, len(notes.passes), pruner.count
-    for sheet in now.sheets:
-        notes.used[sheet.layer, sheet.alive.numpy()] += 1
-        notes.revived += len(sheet.revived)
-    notes.passes.append(now)
-    ids = np.full(size, -1, np.int32)
-    ids[len(notes.ids):len(written)] = written[len(notes.ids):]
-    told = written_token(stats, count, written[-1])
-    words = dict(zip((chosen := np.unique([*told.top_ids.ravel(), written[-1]])).tolist(),
-                     pieces(job.tokenizer, chosen)))
-    notes.work.append(notes.work[-1] if notes.work else (0, 0))
-    parent = len(notes.work) - 1
-    yield Emit("prune", Step(
-        f"token {step + 1}: {words[written[-1]]!r}", state(now.sheets[-1], size, count), "token", None, ids,
-        {"depth": depth(now.sheets, size), "uses": np.where(np.arange(size) < count, notes.used[-1], np.nan)
-         .astype(np.float32)}, {"next": told}, cost=cost(pruner, now, stats), note=summary(now, step)), words)
-    for sheet in now.sheets:
-        full = count if step == 0 else 1
-        notes.work.append((notes.work[-1][0] + len(sheet.rows), notes.work[-1][1] + full))
-        yield Emit("prune", Step(f"token {step + 1}, layer {sheet.layer + 1}", state(sheet, size, count), "layer",
-                                 parent, ids, importance(sheet, size), note=layer_note(sheet, count)))
-
-
-def state(sheet: Sheet, size: int, count: int) -> np.ndarray:
-    """State codes [N] at one layer; the place after the newest token holds what was just written."""
-    codes = np.full(size, CODE["unknown"], np.uint8)
-    codes[:count] = CODE["dropped"]
-    codes[sheet.alive.numpy()] = CODE["reused"]
-    codes[sheet.rows.numpy()] = CODE["known"]
-    codes[sheet.revived.numpy()] = CODE["revived"]
-    codes[count:count + 1] = CODE["new"]
-    return codes
-
-
-def depth(found: list[Sheet], size: int) -> np.ndarray:
-    """Float [N]: the last layer (from 1) at which each token was alive in this step, NaN for places not written yet."""
-    reached = np.full(size, np.nan, np.float32)
-    for sheet in found:
-        reached[sheet.alive.numpy()] = sheet.layer + 1
-    return reached
-
-
-def importance(sheet: Sheet, size: int) -> dict[str, np.ndarray]:
-    """The newest token's attention in %, mean over heads, where it was read."""
-    if sheet.attention is None:
-        return {}
-    values = np.full(size, np.nan, np.float16)
-    values[sheet.alive.numpy()] = sheet.attention.float().mean(0).cpu().numpy() * 100
-    return {"importance": values}
-
-
-def written_token(stats, place: int, chosen: int) -> Distribution:
-    """The next-token distribution at its place."""
-    return Distribution(np.array([place]), stats.top_ids.cpu().numpy().astype(np.int32),
-                        stats.top_logp.float().exp().cpu().numpy(), stats.entropy.float().cpu().numpy(),
-                        stats.lse.float().cpu().numpy(), np.array([chosen]))
-
-
-def cost(pruner: Pruner, now: Pass, stats) -> Cost:
-    """The whole step, its output projection included; the sheets below it carry none, so that sums are right."""
-    head = pruner.model.lm_head.weight.numel()
-    return Cost(1, sum(len(sheet.rows) for sheet in now.sheets), sum(sheet.macs for sheet in now.sheets) + head,
-                pruner.store.bytes + pruner.aux_bytes, now.ms)
-
-
-def summary(now: Pass, step: int) -> str:
-    back = sum(len(sheet.revived) for sheet in now.sheets)
-    alive = f"{len(now.sheets[-1].alive)} of {len(now.sheets[0].alive)} tokens reached the last layer"
-    return alive + (f"; {back} (token, layer) pairs were computed for tokens that came back" if step else "")
-
-
-def layer_note(sheet: Sheet, count: int) -> str:
-    parts = [f"{len(sheet.alive)} of {count} tokens alive", f"{len(sheet.rows)} computed"]
-    if len(sheet.left):
-        parts.append(f"{len(sheet.left)} do not go on to layer {sheet.layer + 2}")
-    return ", ".join(parts)

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from models.method import Close, Job
-from models.prune.forward import Pass, Policy, Pruner, full_macs, unpruned
+from models.prune.forward import Policy, Pruner, full_macs, unpruned
+from models.prune.sheets import Notes
 from models.subject import SubjectError
 from models.trace import Chart, Fact
 from models.worlds.retrieval import truth
@@ -20,39 +21,28 @@ from models.worlds.retrieval import truth
 RACE_MS = 250.0  # time spent on measuring the first token against the full model
 
 
-@dataclass
-class Notes:
-    """What a run has gathered for the end: who was used where, how often, and the newest tokens' attention."""
-
-    ids: list[int]
-    capacity: int
-    used: np.ndarray  # int [L, N], steps in which a token was alive at a layer
-    work: list[tuple[int, int]] = field(default_factory=list)  # per step of the record: (token, layer) so far, full
-    passes: list[Pass] = field(default_factory=list)
-    revived: int = 0
-
-
-def by_hand(policy: Policy, choice: tuple[tuple[int, ...], ...] | None, count: int) -> Policy:
-    """The visitor's choice instead of the policy's: in the first step the chosen tokens leave last."""
+def by_hand(policy: Policy, choice: tuple[tuple[int, ...], ...] | None, reads: int) -> Policy:
+    """The visitor's choice instead of the policy's: while the prompt is read, the chosen tokens leave last."""
     if choice is None:
         return policy
     chosen = torch.tensor(sorted({int(i) for group in choice for i in group}), dtype=torch.long)
     if len(chosen) and int(chosen.min()) < 0:
-        raise SubjectError(f"Please choose tokens of the prompt, 0 to {count - 1}.")
+        raise SubjectError("Please choose tokens of the prompt; they are numbered from 0.")
 
     def score(moment):
         own = policy.score(moment)
-        return torch.where(torch.isin(moment.alive, chosen) & (moment.step == 0), 1e6 + own, own)
+        return torch.where(torch.isin(moment.alive, chosen) & (moment.step < reads), 1e6 + own, own)
 
     return replace(policy, score=score)
 
 
-def close(job: Job, make: Callable[[int], Policy], pruner: Pruner, notes: Notes, written: list[int]) -> Close:
+def close(job: Job, make: Callable[[int], Policy], pruner: Pruner, notes: Notes) -> Close:
     """Charts, facts and the sentence of a finished run."""
     if int(pruner.store.computed.max()) > 1:
         raise RuntimeError("a (token, layer) pair was computed twice in one generation")
-    race = first_token(job, make, notes.ids)
-    answer = job.tokenizer.decode(written[len(notes.ids):], skip_special_tokens=True)
+    layers = len(notes.used)
+    race = first_token(job.model, lambda: by_hand(make(layers), job.choice, len(notes.reads)), notes.reads)
+    answer = job.tokenizer.decode(notes.written, skip_special_tokens=True)
     found = truth(job.subject.text)
     right = None if found is None else said(answer) == found[0]
     return Close("prune", sentence(notes, pruner, answer, right), charts(notes, pruner),
@@ -71,17 +61,17 @@ class Race:
     agreement: float
 
 
-def first_token(job: Job, make: Callable[[int], Policy], ids: list[int], budget_ms: float = RACE_MS) -> Race:
-    """Measures the prefill up to the logits, scoring and cutting included, drawing and recording left out."""
-    layers, times, logits = len(job.model.model.layers), [], {}
-    makers = {"pruned": lambda: by_hand(make(layers), job.choice, len(ids)), "full": lambda: unpruned(layers)}
-    began = time.perf_counter()
+def first_token(model, make: Callable[[], Policy], reads: list[list[int]], budget_ms: float = RACE_MS) -> Race:
+    """Measures reading the prompt up to the logits, scoring and cutting included, drawing and recording left out."""
+    times, logits, began = [], {}, time.perf_counter()
+    makers = {"pruned": make, "full": lambda: unpruned(len(model.model.layers))}
     while len(times) < 2 or (len(times) < 9 and (time.perf_counter() - began) * 1e3 < budget_ms):
         took = {}
         for name in sorted(makers, reverse=len(times) % 2 == 0):  # each goes first in turn
             start = time.perf_counter()
-            runner = Pruner(job.model, makers[name](), len(ids))
-            logits[name] = runner.logits(runner.advance(ids).hidden)[0, -1].float()
+            runner = Pruner(model, makers[name](), sum(map(len, reads)))
+            *_, last = (runner.advance(part) for part in reads)
+            logits[name] = runner.logits(last.hidden)[0, -1].float()
             int(logits[name].argmax())
             took[name] = (time.perf_counter() - start) * 1e3
         times.append((took["pruned"], took["full"], took["full"] / took["pruned"]))
@@ -96,10 +86,8 @@ def said(answer: str) -> str:
 
 
 def facts(notes: Notes, pruner: Pruner, race: Race, right: bool | None) -> dict[str, Fact]:
-    layers, prompt = len(notes.used), len(notes.ids)
-    rows = sum(len(sheet.rows) for sheet in notes.passes[0].sheets)
     found = {
-        "work": Fact("Work before the first token", 100 * rows / (layers * prompt), "% of the full model's", "lower"),
+        "work": Fact("Work before the first token", work_share(notes), "% of the full model's", "lower"),
         "speed": Fact("First token, measured", race.speedup, "x as fast as the full model", "higher"),
         "memory": Fact("Keys, values and waiting states",
                        100 * (pruner.store.bytes + pruner.aux_bytes) / full_bytes(pruner), "% of a full cache",
@@ -111,6 +99,12 @@ def facts(notes: Notes, pruner: Pruner, race: Race, right: bool | None) -> dict[
     return found
 
 
+def work_share(notes: Notes) -> float:
+    """(token, layer) pairs computed before the first written token, in % of all of the prompt's."""
+    rows = sum(len(sheet.rows) for now in notes.before_first for sheet in now.sheets)
+    return 100 * rows / (len(notes.used) * notes.prompt)
+
+
 def full_bytes(pruner: Pruner) -> int:
     """Bytes of keys and values if every token had passed every layer."""
     batch, heads, _, width = pruner.store.keys[0].shape
@@ -118,34 +112,34 @@ def full_bytes(pruner: Pruner) -> int:
 
 
 def charts(notes: Notes, pruner: Pruner) -> tuple[Chart, ...]:
-    layers, count, steps = len(notes.used), pruner.count, len(notes.passes)
-    present = steps - np.maximum(np.arange(count) - len(notes.ids) + 1, 0)  # tokens it could have been used for
+    layers, count = len(notes.used), pruner.count
+    since = np.searchsorted(notes.counts, np.arange(count), side="right")  # the pass that read each token
+    present = len(notes.passes) - since
     names = tuple(f"layer {i + 1}" for i in range(layers))
     done = np.array(notes.work, np.float32)
     index = np.arange(len(done), dtype=np.float32)
-    at_first = np.array([len(sheet.rows) for sheet in notes.passes[0].sheets]) / len(notes.ids)
-    by_end = pruner.store.computed[:, : len(notes.ids)].float().mean(1).numpy()
+    at_first = np.sum([[len(sheet.rows) for sheet in now.sheets] for now in notes.before_first], 0) / notes.prompt
+    by_end = pruner.store.computed[:, : notes.prompt].float().mean(1).numpy()
     return (
         Chart("line", "Work so far", "step", "(token, layer) pairs",
               {"this run": np.stack([index, done[:, 0]], 1), "full model": np.stack([index, done[:, 1]], 1)},
               by_step=True, caption="Each pair is computed at most once, so the line cannot cross the full model's."),
         Chart("matrix", "Who was used where", "token", "layer",
-              {"share of the answer (%)": (100 * notes.used[:, :count] / np.maximum(present, 1)).astype(np.float32)},
+              {"share of the passes (%)": (100 * notes.used[:, :count] / present).astype(np.float32)},
               tuple(str(i + 1) for i in range(count)), names,
-              caption="For which share of the answer's tokens a token was alive at a layer."),
+              caption="In which share of the passes since it was read a token was alive at a layer."),
         Chart("bar", "Prompt tokens computed", "layer", "% of tokens",
-              {"for the first token": 100 * at_first.astype(np.float32), "by the end": 100 * by_end},
+              {"before the first token": 100 * at_first.astype(np.float32), "by the end": 100 * by_end},
               tuple(str(i + 1) for i in range(layers)),
               caption="The difference came back for a later token."))
 
 
 def sentence(notes: Notes, pruner: Pruner, answer: str, right: bool | None) -> str:
-    first = notes.passes[0].sheets
-    work = 100 * sum(len(s.rows) for s in first) / (len(first) * len(notes.ids))
-    macs = 100 * sum(s.macs for s in first) / full_macs(pruner.store, len(notes.ids))
-    text = (f"Only {len(first[-1].alive)} of {len(notes.ids)} tokens reach the last layer before the first token: "
-            f"{work:.0f} % of the work, {macs:.0f} % of the multiply-adds; {notes.revived} (token, layer) pairs came "
-            "back later.")
+    reads = notes.before_first
+    macs = sum(sheet.macs for now in reads for sheet in now.sheets)
+    text = (f"Only {len(reads[-1].sheets[-1].alive)} of {notes.prompt} tokens reach the last layer before the first "
+            f"token: {work_share(notes):.0f} % of the work, {100 * macs / full_macs(pruner.store, notes.prompt):.0f} % "
+            f"of the multiply-adds; {notes.revived} (token, layer) pairs came back later.")
     if right is None:
         return text
     return text + f" The answer '{said(answer)[:20]}' is {'right' if right else 'wrong'}."

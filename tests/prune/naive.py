@@ -20,21 +20,22 @@ MISTAKES = (
 
 @dataclass
 class Run:
-    """logits [V] per step; alive[step][layer]: identities; computed: (layer, token) -> how often."""
+    """logits [V] per pass; alive[pass][layer]: identities; computed: (layer, token) -> how often."""
 
     logits: list = field(default_factory=list)
     alive: list = field(default_factory=list)
     computed: dict = field(default_factory=dict)
 
 
-def lazyllm(model, ids: list[int], rates, steps: int, wrong: str = "") -> Run:
-    net, run = model.model, Run()
+def lazyllm(model, reads: list[list[int]], rates, steps: int, wrong: str = "") -> Run:
+    """reads: the prompt in one or more pieces; after them `steps` - 1 greedy tokens are read one by one."""
+    net, run, ids = model.model, Run(), []
     layers, sums = net.layers, {}
     kv = [{} for _ in layers]
     aux = [{} for _ in layers]
-    ids = list(ids)
     with torch.no_grad():
-        for _ in range(steps):
+        for number in range(len(reads) + steps - 1):
+            ids += reads[number] if number < len(reads) else [int(run.logits[-1].argmax())]
             embedded = {i: net.embed_tokens(torch.tensor(token)) for i, token in enumerate(ids)}
             alive, below, sheets = list(range(len(ids))), dict(embedded), []
             for index, layer in enumerate(layers):
@@ -58,7 +59,6 @@ def lazyllm(model, ids: list[int], rates, steps: int, wrong: str = "") -> Run:
                 alive = kept
             run.alive.append(sheets)
             run.logits.append(model.lm_head(net.norm(below[len(ids) - 1])))
-            ids.append(int(run.logits[-1].argmax()))
     return run
 
 

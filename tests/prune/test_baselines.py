@@ -6,7 +6,7 @@ import torch
 from models.method import prepare, run, twin
 from models.prune import random_keep, texts, top_attention
 from models.prune.forward import Moment, full_macs
-from models.prune.loop import Cuts, rates, roles, survivors
+from models.prune.loop import Cuts, finished, rates, roles, survivors, turns
 from models.prune.report import said
 from models.subject import from_example, from_text
 from models.worlds.retrieval import truth
@@ -101,6 +101,27 @@ def test_the_answer_is_judged_where_it_is_known(tiny):
         example = next(e for e in texts.EXAMPLES if e.id == name)
         facts = run("random-keep", from_example(example, "text"), {"length": 1}).traces["prune"].facts
         assert ("answer" in facts) == known
+
+
+def test_a_second_question_is_read_when_the_first_is_answered(tiny):
+    job = prepare("random-keep", from_example(next(e for e in texts.EXAMPLES if e.id == "turns"), "text"))
+    ids = job.tokenizer(job.subject.text)["input_ids"]
+    first, second = turns(job, ids)
+    assert first + second == ids
+    assert job.tokenizer.decode(first).endswith("Answer:")
+    assert job.tokenizer.decode(second).startswith(" lamp.\n\nQuestion:")
+    for text in ("Answer:", "A plain story. The end", "Question: What? Answer:  \n"):
+        job = prepare("random-keep", from_text(text))
+        ids = job.tokenizer(text)["input_ids"]
+        assert turns(job, ids) == [ids]
+
+
+def test_an_answer_ends_with_its_sentence_and_a_story_does_not(tiny):
+    notes, story = (prepare("random-keep", from_example(next(e for e in texts.EXAMPLES if e.id == name), "text"))
+                    for name in ("notes", "story"))
+    write = lambda job, text: job.tokenizer(text)["input_ids"]  # noqa: E731
+    assert finished(notes, write(notes, " 12.")) and not finished(notes, write(notes, " 12"))
+    assert not finished(story, write(story, " She ran.")) and finished(story, [story.tokenizer.eos_token_id])
 
 
 def test_what_counts_as_said():

@@ -33,14 +33,13 @@ def lazy(rates=RATES, revive=True):
     return Policy(rates, score, frozenset(range(len(rates))), revive)
 
 
-def pruned(model, ids, policy, steps=STEPS):
+def pruned(model, ids, policy, steps=STEPS, reads=None):
     """A naive.Run of the real machine."""
-    runner, found, now = Pruner(model, policy, len(ids) + steps), naive.Run(), list(ids)
-    for _ in range(steps):
-        passed = runner.advance(now)
+    runner, found, reads = Pruner(model, policy, len(ids) + steps), naive.Run(), reads or [ids]
+    for number in range(len(reads) + steps - 1):
+        passed = runner.advance(reads[number] if number < len(reads) else [int(found.logits[-1].argmax())])
         found.logits.append(runner.logits(passed.hidden)[0, 0])
         found.alive.append([sheet.alive.tolist() for sheet in passed.sheets])
-        now = [int(found.logits[-1].argmax())]
     found.computed = {(layer, i): n for layer, row in enumerate(runner.store.computed.tolist())
                       for i, n in enumerate(row) if n}
     return found, runner
@@ -54,16 +53,24 @@ def agree(one, other) -> bool:
 
 def test_the_loop_agrees_with_the_plain_text(model, prompt):
     fast, _ = pruned(model, prompt, lazy())
-    plain = naive.lazyllm(model, prompt, RATES, STEPS)
+    plain = naive.lazyllm(model, [prompt], RATES, STEPS)
     assert agree(fast, plain)
     came_back = {i for step in range(1, STEPS) for i in fast.alive[step][-1] if i < 21} - set(fast.alive[0][-1])
     assert came_back, "the example must revive a token, or it tests nothing"
 
 
+def test_a_prompt_read_in_two_pieces_agrees_too(model, prompt):
+    reads = [prompt[:13], prompt[13:]]
+    fast, _ = pruned(model, prompt, lazy(), 4, reads)
+    assert agree(fast, naive.lazyllm(model, reads, RATES, 4))
+    assert not agree(fast, naive.lazyllm(model, [prompt[:12], prompt[12:]], RATES, 4))
+    assert set(fast.alive[1][-1]) & set(range(13)) - set(fast.alive[0][-1]), "the second piece must revive a token"
+
+
 @pytest.mark.parametrize("wrong", naive.MISTAKES)
 def test_each_known_mistake_is_noticed(model, prompt, wrong):
     fast, _ = pruned(model, prompt, lazy())
-    assert not agree(fast, naive.lazyllm(model, prompt, RATES, STEPS, wrong))
+    assert not agree(fast, naive.lazyllm(model, [prompt], RATES, STEPS, wrong))
 
 
 def test_without_cuts_it_is_the_library(model, prompt):

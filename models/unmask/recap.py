@@ -40,8 +40,7 @@ class Params:
     guidance: Annotated[float, Span(0, 6, 0.25, "Guidance", "How hard the caption pulls.")] = 1.0
     noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise, less with every step.", fold=True)] = 1.0
     temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 1.0
-    drift: Annotated[bool, Flag("Measure drift", "One more full pass per local pass, not counted as work.",
-                                fold=True)] = False
+    drift: Annotated[bool, Flag("Measure drift", "One more pass per local pass; not work.", fold=True)] = True
 
 
 def grouped(unknown: int, full: int, local: int, start: float) -> tuple[Move, ...]:
@@ -115,11 +114,12 @@ class Reused:
         return hidden
 
     def _drift(self, embedded: Tensor, angles) -> Tensor:
-        """1 - cosine [L, N] between the cache as it stands and a full pass on the tokens as they are now."""
-        true = RowStore.empty(self.model.layers, embedded.shape[1], len(embedded))
-        self._pass(embedded, angles, torch.arange(embedded.shape[1]), true)
-        return torch.stack([drifted(self.store, true, layer) for layer in range(len(self.model.layers))]
-                           )[:, self.model.cond_length :]
+        """1 - cosine [L, N] between the cache as it stands and a full pass on the tokens as they are now; conditional
+        branch."""
+        true = RowStore.empty(self.model.layers, embedded.shape[1])
+        self._pass(embedded[:1], angles, torch.arange(embedded.shape[1]), true)
+        layers = range(len(self.model.layers))
+        return torch.stack([drifted(self.store, true, layer) for layer in layers])[:, self.model.cond_length :]
 
     def _cost(self, batch: int, read_out: int, ms: float) -> Cost:
         layers, width = len(self.model.layers), self.model.layers[0].self_attn.q_proj.out_features
@@ -130,13 +130,13 @@ class Reused:
 
 
 def drifted(cached: RowStore, true: RowStore, layer: int) -> Tensor:
-    """1 - cosine [C + N] of one layer's cached and true keys and values, all heads of both as one vector per token;
-    mean over the branches."""
+    """1 - cosine [C + N] of one layer's cached and true keys and values, all heads of both as one vector per token, in
+    the first (conditional) branch."""
     def vectors(store: RowStore) -> Tensor:
-        both = torch.cat([store.keys[layer], store.values[layer]], -1)  # [B, G, C + N, 2 W]
+        both = torch.cat([store.keys[layer][:1], store.values[layer][:1]], -1)  # [1, G, C + N, 2 W]
         return both.transpose(1, 2).flatten(2).float()
 
-    return 1 - torch.cosine_similarity(vectors(cached), vectors(true), dim=-1).mean(0)
+    return 1 - torch.cosine_similarity(vectors(cached), vectors(true), dim=-1)[0]
 
 
 def run(job) -> Iterator[Event]:

@@ -46,12 +46,13 @@ class Arithmetic(Recipe):
         return self.tok.encode(text).ids
 
     def batch(self, step, progress):
-        """One problem per row, <|endoftext|> on both sides, then padding; the prompt carries no loss."""
+        """One problem per row, then <|endoftext|> and padding; <|endoftext|> before it in half of the rows, so that the
+        network works with and without. The prompt carries no loss."""
         rng, rows = rng_of(self.seed, step), np.full((BATCH, LENGTH + 1), 2)
         labels = np.full((BATCH, LENGTH + 1), -100)
         for i in range(BATCH):
             prompt, solution, _ = held_in(rng)
-            head, tail = [0, *self.encode(prompt)], [*self.encode(solution), 0]
+            head, tail = [0] * int(rng.integers(2)) + self.encode(prompt), [*self.encode(solution), 0]
             rows[i, : len(head) + len(tail)] = head + tail
             labels[i, len(head) : len(head) + len(tail)] = tail
         return {"ids": torch.from_numpy(rows), "labels": torch.from_numpy(labels)}
@@ -88,7 +89,7 @@ class Arithmetic(Recipe):
         for prompt in [held_out(rng)[0] for _ in range(n)]:
             groups.setdefault(len(self.encode(prompt)), []).append(prompt)
         for prompts in groups.values():  # equal lengths: no padding needed
-            ids = torch.tensor([[0, *self.encode(p)] for p in prompts])
+            ids = torch.tensor([[0, *self.encode(p)] for p in prompts])  # begins as the app begins it
             out, entropy = continue_text(model, ids, 50, temperature, generator)
             entropies.append(entropy)
             texts = [f"{p} {self.tok.decode(o.tolist())}" for p, o in zip(prompts, out, strict=True)]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import torch
 
-from training.export import SHIPPED, figure
+from training.export import figure
 from training.recipes.photo_mae import PhotoMAE, fixed_noise, per_image
 from training.trainer import rng_of
 
@@ -124,7 +124,7 @@ class PhotoHPM(PhotoMAE):
         name = f"at-{round(100 * self.early_progress)}-percent"
         super().save(early.half(), folder / name)
         note = {"progress": round(self.early_progress, 3), "of": "the same run's teacher"}
-        (SHIPPED / self.name / name / "snapshot.json").write_text(json.dumps(note) + "\n")
+        (folder / name / "snapshot.json").write_text(json.dumps(note) + "\n")
 
 
 def spearman(a: torch.Tensor, b: torch.Tensor) -> list[float]:

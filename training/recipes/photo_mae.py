@@ -67,11 +67,12 @@ class PhotoMAE(Recipe):
         own = torch.cat([per_image(model, x, n) for x, n in parts]).numpy()
         flat, smooth = baselines(self.val, noise)
         n, unit = len(own), "mean squared error of masked patches, ImageNet-normalised pixels"
+        paired = smooth - own
         gain = lambda other: figure(1 - own.mean() / other.mean(), "share below", n, 1 - own / other.mean())  # noqa: E731
         return {"metrics": {"masked-patch error": figure(own.mean(), unit, n, own),
                             "below the mean colour of visible patches": gain(flat),
                             "below bilinear inpainting": gain(smooth),
-                            "paired gain over bilinear inpainting": figure((smooth - own).mean(), unit, n, smooth - own)},
+                            "paired gain over bilinear inpainting": figure(paired.mean(), unit, n, paired)},
                 "trivial_baseline": {"mean colour of visible patches": figure(flat.mean(), unit, n, flat),
                                      "bilinear inpainting of visible patches": figure(smooth.mean(), unit, n, smooth)}}
 
@@ -79,8 +80,8 @@ class PhotoMAE(Recipe):
         model.config.dtype = "float16"
         model.save_pretrained(folder)
         processor = {"image_processor_type": "ViTImageProcessor", "do_resize": True,
-                     "size": {"height": 64, "width": 64}, "resample": 3, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
-                     "image_mean": MEAN, "image_std": STD}
+                     "size": {"height": 64, "width": 64}, "resample": 3, "do_rescale": True,
+                     "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": MEAN, "image_std": STD}
         (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
 
 

@@ -95,8 +95,8 @@ def at_cuts(bundle, passages: list[bytes], rng, count: int, where: str) -> dict[
     coder, found = coder_of(bundle.tokenizer), {way: [] for way in WAYS}
     for data in passages[:count]:
         ends = np.cumsum([len(coder.pieces[t]) for t in coder.encode(data)])
-        fits = {"inside": lambda at: at not in ends, "end": lambda at: at in ends, "anywhere": lambda at: True}[where]
-        cut = int(rng.choice([at for at in range(CONTEXT - 60, CONTEXT + 40) if fits(at)]))
+        places = range(CONTEXT - 60, CONTEXT + 40)
+        cut = int(rng.choice([at for at in places if where == "anywhere" or (at in ends) == (where == "end")]))
         symbols = ByteReader(bundle, data[:cut]).symbols
         for way in WAYS:
             probs = symbols[way]
@@ -126,8 +126,10 @@ def boundary_rows(found: dict[str, np.ndarray]) -> list[Row]:
 
 
 def anywhere_rows(found: dict[str, np.ndarray]) -> list[Row]:
-    """Our addition: a cut that knows nothing of tokens. A cut chosen at a token's end tells naive prompting that a token
-    ended there, which a visitor's cut does not."""
+    """Our addition: a cut that knows nothing of tokens.
+
+    A cut chosen at a token's end tells naive prompting that a token ended there; a visitor's cut does not.
+    """
     gain = row("exact below naive, cut anywhere", found["naive"][:, 0] - found["exact"][:, 0], "bits/char",
                expected="above 0")
     return [replace(gain, holds=gain.low > 0)]

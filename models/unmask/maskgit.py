@@ -62,7 +62,7 @@ def scene_facts(board: Board, record: Record, caption: str) -> Mapping[str, Fact
     """The parser's reading of the finished picture and what the run cost."""
     asked, found = scenes.read_caption(caption), scenes.parse(board.paint(record.ids))
     broken = sum(thing.kind != "object" for thing in found)
-    return {"score": Fact("As asked", scenes.score(asked, found), "of 1", "higher"),
+    return {"score": Fact("Score", scenes.score(asked, found), "as asked, of 1", "higher"),
             "objects": Fact("Whole objects", float(len(found) - broken), f"of {len(asked)} asked"),
             "broken": Fact("Chimeras and fragments", float(broken), "cells", "lower"),
             "macs": Fact("Work", record.cost.macs / 1e9, "G multiply-adds", "lower")}

@@ -18,8 +18,8 @@ from models.unmask.boards import Board
 from models.unmask.loop import Plan, Record, Shot
 
 LINKS = 3  # strongest links kept per query
-DRIFT = Field("Drift: 1 - cosine of the cached and the true keys and values, mean over layers", "1 - cosine", 0.0)
-LOOKED = Field("Attention received from the recomputed rows, mean over layers, heads and rows", "probability", 0.0)
+DRIFT = Field("Drift of cached keys and values", "1 - cosine", 0.0)
+LOOKED = Field("Attention from recomputed rows", "probability", 0.0)
 PARTS = ("known, from cache", "still masked, from cache", "recomputed now", "caption")
 
 
@@ -78,7 +78,7 @@ class Seen:
         mass = np.stack(list(self.mass.values()))  # [local passes, 4]
         coords = grid_layout(self.board.canvas.shape).coords
         yield Close("attend", attend_sentence(plan, mass.mean(0)), (mass_chart(mass),),
-                    {f"part{i}": Fact(f"Attention to: {name}", 100 * float(share), "%")
+                    {f"part{i}": Fact(f"Attention to: {name}", 100 * float(share), f"% to {name.split(',')[0]}")
                      for i, (name, share) in enumerate(zip(PARTS, mass.mean(0)))},
                     row_heads(self.weights, self.asked.tolist(), coords), Rows.pack(self.asked.numpy(), self.weights),
                     path="attention_rows cpu-eager")

@@ -31,6 +31,7 @@ from visualizers.panel import QUESTIONS
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # a small file can hide a huge picture
 TITLE = "Tokenscope"
+OPENS = {"mask": "hpm", "attend": "attention", "prune": "lazyllm", "unmask": "recap", "sample": "sampling"}
 MOTTO = "see what a model masks, attends to, prunes, unmasks and samples"
 
 
@@ -45,18 +46,13 @@ def build() -> gr.Blocks:
                 methods = [m for m in atlas().values() if tab in m.card.tabs]
                 with gr.Tab(QUESTIONS[tab][0], id=tab):
                     if methods:
-                        desks[tab] = Desk(tab, sorted(methods, key=papers_first))
+                        desks[tab] = Desk(tab, sorted(methods, key=lambda m: (m.id != OPENS[tab], m.card.seed is None)))
             with gr.Tab("All papers", id="papers"):
                 papers.page()
         wanted = [desk.panel.wanted for desk in desks.values()]
         page.load(None, None, [tabs, *wanted], js=ARRIVE % json.dumps(list(desks)))
         endpoints()
     return page.queue(max_size=32, default_concurrency_limit=1, api_open=False)
-
-
-def papers_first(method: Method) -> bool:
-    """Papers before baselines in a menu; the first one opens."""
-    return method.card.seed is None
 
 
 # A copied link is read in the browser: it opens its tab and hands its parameters to that tab alone, where they are

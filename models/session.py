@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -134,8 +134,9 @@ def take_turn(ask: Ask, own: Take, given: Any) -> Iterator[Scene]:
     given: what came from the page, checked here. Takes come in the order visitor, method, random.
     """
     asked, allowed = job(ask), playable(own.trace)
-    choices = checked_choice(asked, allowed, given), random_choice(asked, allowed)
-    runs = [(role, lambda c=c: replace(asked, choice=c)) for role, c in zip(("visitor", "random"), choices)]
+    mine = checked_choice(asked, allowed, given)
+    chance = random_choice([len(group) for group in mine], allowed, ask.seed)
+    runs = [("visitor", lambda: replace(asked, choice=mine)), ("random", lambda: replace(asked, choice=chance))]
     for scene in _stream(ask.tab, runs):
         first, *rest = scene.takes
         yield replace(scene, takes=(first, own, *rest))
@@ -184,32 +185,32 @@ def groups(asked: Job) -> tuple[int, ...]:
 
 
 def checked_choice(asked: Job, allowed: np.ndarray, given: Any) -> tuple[tuple[int, ...], ...]:
-    """A choice from the page as tuples, if it has the right sizes and names allowed tokens once each."""
-    wanted = groups(asked)
+    """A choice from the page as tuples: one or more whole groups, each allowed token named at most once."""
     lists = given if isinstance(given, (list, tuple)) else []
-    sound = len(lists) == len(wanted) and all(isinstance(g, (list, tuple)) for g in lists)
+    wanted = groups(asked)[:len(lists)]
+    sound = 0 < len(lists) == len(wanted) and all(isinstance(g, (list, tuple)) for g in lists)
     flat = [token for group in lists for token in group] if sound else []
     whole = all(isinstance(t, int) and not isinstance(t, bool) for t in flat)
     if not sound or not whole or [len(g) for g in lists] != list(wanted) or len(set(flat)) != len(flat):
-        raise ParamError(f"please choose exactly {' + '.join(map(str, wanted))} different tokens")
+        raise ParamError(f"Please choose whole groups of {', '.join(map(str, groups(asked)[:3]))} different tokens.")
     if not set(flat) <= set(allowed.tolist()):
-        raise ParamError("one of the chosen tokens is not part of the game")
+        raise ParamError("One of the chosen tokens is not part of the game; please choose others.")
     return tuple(tuple(group) for group in lists)
 
 
-def random_choice(asked: Job, allowed: np.ndarray) -> tuple[tuple[int, ...], ...]:
-    """As many tokens per group as the visitor picks, drawn from the seed."""
-    order = np.random.default_rng([asked.seed, 7919]).permutation(allowed)
-    ends = np.cumsum(groups(asked))
+def random_choice(sizes: Sequence[int], allowed: np.ndarray, seed: int) -> tuple[tuple[int, ...], ...]:
+    """Groups of the same sizes as the visitor's, drawn from the seed."""
+    order = np.random.default_rng([seed, 7919]).permutation(allowed)
+    ends = np.cumsum(sizes)
     return tuple(tuple(int(t) for t in part) for part in np.split(order[:ends[-1]], ends[:-1]))
 
 
 def playable(trace: Trace) -> np.ndarray:
     """Tokens that a visitor may pick: neither context nor prompt, and for Unmask not known before."""
-    fixed = ("context", "visible") if trace.tab == "unmask" else ("context",)
-    aside = set(trace.steps[0].where(*fixed).tolist())
+    blanks_only = trace.tab == "unmask"
+    aside = set(trace.steps[0].where("context", *(("visible",) if blanks_only else ())).tolist())
+    outside = {"cls", "condition", "pad", "answer"} | ({"prompt", "question"} if blanks_only else set())
     roles = trace.canvas.roles or ("",) * trace.canvas.size
-    outside = ("cls", "prompt", "question", "condition", "pad")
     return np.array([i for i in range(trace.canvas.size) if i not in aside and roles[i] not in outside])
 
 

@@ -100,6 +100,8 @@ def _decode(data: bytes) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
     except SubjectError:
         raise
+    except Image.DecompressionBombError as error:
+        raise SubjectError(f"This picture has far too many pixels; the limit is {MAX_PIXELS / 1e6:.0f} MP.") from error
     except Exception as error:
         raise SubjectError("This file cannot be read as a picture; please use a PNG, JPEG or WebP file.") from error
 

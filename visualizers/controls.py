@@ -34,7 +34,8 @@ def control(spec: Any, kind: type, value: Any) -> gr.components.Component:
 
 def picker(value: dict | None = None, **options) -> gr.HTML:
     """Example cards; value: {"items": [...], "selected": id}. The event 'pick' fires when the visitor chooses."""
-    return gr.HTML(value, html_template="<div class='picker' role='radiogroup' aria-label='Subject'></div>",
+    template = "<p class='label'>Subject</p><div class='picker' role='radiogroup' aria-label='Subject'></div>"
+    return gr.HTML(value, html_template=template,
                    js_on_load=(HERE / "picker.js").read_text("utf-8"), apply_default_css=False, **options)
 
 

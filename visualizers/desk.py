@@ -21,12 +21,12 @@ from models.checkpoints import CheckpointError
 from models.method import Method, find
 from models.params import ParamError
 from models.session import Ask, Scene, Take
-from models.subject import SubjectError, from_image, from_text
+from models.subject import Subject, SubjectError, from_image, from_text
 from models.trace import TraceError
 from models.trace_json import save
 from visualizers import player, words
 from visualizers.controls import OWN, cards
-from visualizers.panel import Panel, Shown, controls, views
+from visualizers.panel import Panel, Shown, controls, has_folded, views
 
 log = logging.getLogger("tokenscope")
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}  # one run shares the cores
@@ -97,10 +97,9 @@ class Desk:
         p, method = self.panel, find(id)
         given = linked(wanted, id)
         built = controls(method, given, folded=False)
-        if rest := [name for name in controls_folded(method)]:
+        if has_folded(method):
             with gr.Accordion("More settings", open=False):
                 built |= controls(method, given, folded=True)
-            assert set(rest) <= set(built)
         for name, made in built.items():
             made.change(None, [p.settings, made], p.settings, js=f"(all, one) => ({{...all, {name}: one}})")
         seen_as = views(method)
@@ -136,10 +135,14 @@ class Desk:
         checkpoint = checkpoint if checkpoint in method.checkpoints else None
         chosen = picked.get("selected") if isinstance(picked, Mapping) else ""
         mine, example = None, str(chosen or "")
-        if chosen == OWN:
-            kind, example = method.kind(checkpoint), ""
-            mine = own if kind == "photo" else from_text(text, kind)
-        fit = session.comparable(method, self.panel.tab, method.kind(checkpoint))
+        kind = method.kind(checkpoint)
+        if text and kind != "photo":  # choosing an example empties the text box
+            mine = from_text(text, kind)
+        elif chosen == OWN and isinstance(own, Subject) and own.kind == kind:
+            mine = own
+        if mine is not None or chosen == OWN:
+            example = ""
+        fit = session.comparable(method, self.panel.tab, kind)
         values, seed = settings if isinstance(settings, dict) else {}, seed if isinstance(seed, int) else 0
         return Ask(id, self.panel.tab, values, seed, example, mine, checkpoint,
                    tuple(b for b in beside or () if b in fit))
@@ -153,7 +156,7 @@ class Desk:
         """Busy, then whatever `work` yields, then idle again; errors become a sentence and leave the picture."""
         p = self.panel
         yield {p.run: gr.update(value="Running", interactive=False), p.cancel: gr.update(visible=True),
-               p.turn: gr.update(interactive=False), p.status: words.progress(0, "starting")}
+               p.turn: gr.update(interactive=False), p.status: words.progress(0, "getting ready")}
         try:
             yield from work()
         except CLEAR as error:
@@ -185,11 +188,11 @@ class Desk:
 
     def words(self, scene: Scene) -> list:
         left = "" if scene.left is None else f", about {max(1, round(scene.left))} s left"
-        return words.progress(scene.progress, f"{scene.progress:.0%}{left}")
+        return words.progress(scene.progress, f"{scene.progress * 100:.0f} %{left}")
 
     def open_link(self, wanted: str) -> Iterator[dict]:
         """A copied link: the recorded picture if it is that one, else the run itself."""
-        p, parts = self.panel, dict(parse_qsl(str(wanted)[:2000]))
+        p, parts = self.panel, link_parts(wanted)
         try:
             ask = session.from_query(parts)
         except CLEAR as error:
@@ -220,8 +223,7 @@ class Desk:
         free = set(session.playable(trace).tolist())
         locked = [i for i in range(trace.canvas.size) if i not in free]
         card = player.turn(turn.prompt, sizes, "cells" if trace.canvas.kind == "grid" else "words", locked)
-        yield {p.view: p.value(Shown((trace,)), turn=card), p.session: Seen(ask, scene.takes, turn=True), p.score: [],
-               p.sentence: [words.node("p", turn.prompt, kind="sentence")]}
+        yield {p.view: p.value(Shown((trace,)), turn=card), p.session: Seen(ask, scene.takes, turn=True), p.score: []}
 
     def picked(self, seen: Seen | None, event: gr.EventData) -> Iterator[dict]:
         """The visitor's choice: three runs read the same way, and a score card."""
@@ -286,10 +288,14 @@ class Desk:
         return make
 
 
+def link_parts(wanted: str) -> dict[str, str]:
+    return dict(parse_qsl(str(wanted)[:2000], keep_blank_values=True))
+
+
 def linked(wanted: str, id: str) -> dict:
     """The parameters in a copied link, if it is a sound link to this method."""
     try:
-        ask = session.from_query(dict(parse_qsl(str(wanted)[:2000]))) if wanted else None
+        ask = session.from_query(link_parts(wanted)) if wanted else None
     except CLEAR:
         return {}
     return dict(ask.params) if ask is not None and ask.method == id else {}
@@ -304,11 +310,6 @@ def rendered(shown: Shown, end: str, step: int) -> bytes:
     if end == "py":
         return snippet(trace).encode("utf-8")
     return export(trace, end, twin=twin, step=step if -1 <= step < len(trace.steps) else -1)
-
-
-def controls_folded(method: Method) -> list[str]:
-    from models.params import declaration
-    return [name for name, (spec, *_) in declaration(method.params).items() if spec.fold]
 
 
 NOW = "Number(document.querySelector('#%s-player input[type=range]')?.value ?? -1)"

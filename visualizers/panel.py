@@ -17,7 +17,7 @@ from models.method import Method
 from models.params import declaration
 from models.trace import Trace
 from visualizers import draw, words
-from visualizers.controls import OWN, cards, control, picker
+from visualizers.controls import cards, control, picker
 from visualizers.marks import Drawing, Frame
 from visualizers.player import player, scene
 
@@ -70,7 +70,6 @@ class Panel:
                                   filterable=False, elem_id=f"{self.tab}-method")
         self.about = words.block(words.about(first.card), elem_classes="about")
         kind = first.kind()
-        gr.HTML(html_template="<p class='label'>Subject</p>", apply_default_css=False)
         self.picker = picker(cards(first.examples_for(kind), kind), elem_id=f"{self.tab}-picker")
         self.text = gr.Textbox(label=OWN_WORDS.get(kind, "Or your own text"), lines=1, max_lines=6,
                                visible=kind != "photo", elem_id=f"{self.tab}-text")
@@ -84,7 +83,7 @@ class Panel:
         self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, elem_id=f"{self.tab}-seed",
                               elem_classes="seed")
         self.beside = gr.Dropdown(self._besides(first), value=self._standing(first),
-                                  multiselect=True, max_choices=2, label="Beside it", elem_id=f"{self.tab}-beside")
+                                  multiselect=True, max_choices=2, label="Compare with", elem_id=f"{self.tab}-beside")
         self.run = gr.Button("Run", variant="primary", elem_id=f"{self.tab}-run", elem_classes="run")
         self.cancel = gr.Button("Cancel", visible=False, elem_id=f"{self.tab}-cancel", elem_classes="cancel")
         self.status = words.block([], elem_id=f"{self.tab}-status")
@@ -94,7 +93,8 @@ class Panel:
     def _picture(self, first: Method, opening: Shown, query: str) -> None:
         self.view = player(self.value(opening), elem_id=f"{self.tab}-player")
         self.score = words.block([], elem_id=f"{self.tab}-score")
-        self.sentence = words.block(self._sentence(opening), elem_id=f"{self.tab}-sentence")
+        self.sentence = words.block(self._sentence(opening), before=f"#{self.tab}-player .ts-curves",
+                                    elem_id=f"{self.tab}-sentence")
         figures = self.figures(opening)
         with gr.Row(elem_classes="charts"):
             self.charts = [gr.Plot(figure, visible=figure is not None, show_label=False, elem_classes="chart")
@@ -219,9 +219,12 @@ def controls(method: Method, given: Mapping, folded: bool) -> dict[str, gr.compo
             for name, (spec, kind, default) in declaration(method.params).items() if spec.fold == folded}
 
 
+def has_folded(method: Method) -> bool:
+    return any(spec.fold for spec, *_ in declaration(method.params).values())
+
+
 def views(method: Method) -> list[str]:
     """Names of the parameters that the trace alone can answer."""
     return [name for name, (spec, *_) in declaration(method.params).items() if spec.view]
 
 
-__all__ = ["CHARTS", "KINDS", "OWN", "QUESTIONS", "Panel", "Shown", "controls", "views"]

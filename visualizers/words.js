@@ -29,5 +29,13 @@ function draw() {
   root.querySelectorAll("details").forEach((fold, i) => { if (open[i]) fold.open = true; });
 }
 
+// Words that belong inside another component (the sentence, under the player's legend) move there once it stands.
+function settle(tries) {
+  const place = document.querySelector(props.before);
+  if (place) place.before(root);
+  else if (tries) setTimeout(() => settle(tries - 1), 50);
+}
+
 watch("value", draw);
 draw();
+if (props.before) settle(100);

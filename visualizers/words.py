@@ -21,10 +21,10 @@ HERE = Path(__file__).parent
 Node = list | str
 
 
-def block(value: list[Node] | None = None, **options) -> gr.HTML:
-    """A component that shows words; its value is a list of nodes."""
+def block(value: list[Node] | None = None, before: str = "", **options) -> gr.HTML:
+    """A component that shows words; its value is a list of nodes. before: where in the page they go, as a selector."""
     return gr.HTML(value or [], html_template="<div class='words'></div>", apply_default_css=False,
-                   js_on_load=(HERE / "words.js").read_text("utf-8"), **options)
+                   js_on_load=(HERE / "words.js").read_text("utf-8"), before=before, **options)
 
 
 def node(tag: str, *children: Node, **attributes: object) -> Node:
@@ -59,8 +59,9 @@ def about(card: Card) -> list[Node]:
 
 def watching(card: Card, trace: Trace) -> list[Node]:
     """One plain sentence on this very run, and what to watch."""
+    own = trace.tab == card.tabs[0]  # what to watch is said for the method's own tab
     return [node("p", trace.sentence or card.look_at, kind="sentence"),
-            node("p", card.look_at, kind="hint") if trace.sentence and card.look_at != trace.sentence else ""]
+            node("p", card.look_at, kind="hint") if own and trace.sentence and card.look_at != trace.sentence else ""]
 
 
 def strip(trace: Trace, beside: Sequence[Trace], cards: Mapping[str, dict]) -> list[Node]:
@@ -68,7 +69,7 @@ def strip(trace: Trace, beside: Sequence[Trace], cards: Mapping[str, dict]) -> l
     p, card = trace.provenance, cards.get(trace.provenance.checkpoint, {})
     against = ", ".join(f"{_ms(t):,.0f}" for t in beside)
     facts = [
-        (p.checkpoint, _size(card)), (p.grade, ""), (" · ".join(filter(None, (p.device, p.dtype, p.path))), ""),
+        (p.checkpoint, _size(card)), ("", p.grade), ("", " · ".join(filter(None, (p.device, p.dtype, p.path)))),
         (f"{_ms(trace):,.0f} ms", f"against {against} ms" if against else "in the model"),
         ("", f"seed {p.seed}"), ("", f"weights {p.revision}" if p.revision else ""),
         ("recorded" if p.recorded else "live", f"{p.recorded} on {p.device}" if p.recorded else ""),

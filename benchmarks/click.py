@@ -1,0 +1,62 @@
+"""What a visitor waits for after pressing Run: the first step and the last one, as painted in the browser.
+
+Every method at its defaults on its first example, without anything beside it, warm. Targets on two idle cores: first
+step under 400 ms, last step under 1 s (medians).
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from urllib.parse import urlencode
+
+from benchmarks.start import ROOT, chromium, free_port, wait_for_port
+
+# Presses Run and watches the page between two paints: the player says "running" from the first step on, and the
+# button says "Run" again when all is done.
+WATCH = """(tab) => new Promise((done) => {
+  const run = document.querySelector(`#${tab}-run`), where = document.querySelector(`#${tab}-player .ts-where`);
+  const began = performance.now();
+  let first = null, busy = false;
+  const look = () => {
+    const now = performance.now() - began;
+    busy = busy || run.disabled;
+    if (first === null && busy && where.textContent.startsWith('running')) first = now;
+    if (busy && !run.disabled) return done([first ?? now, now]);
+    if (now > 120000) return done(null);
+    requestAnimationFrame(look);
+  };
+  run.click();
+  look();
+})"""
+
+
+def run(device: str = "cpu", quick: bool = False) -> list[dict]:
+    """Rows per method: milliseconds to the first and to the last step, medians over presses."""
+    from models.method import atlas
+    methods = list(atlas().values())[:2] if quick else list(atlas().values())
+    port = free_port()
+    server = subprocess.Popen([sys.executable, "app.py", "--device", device, "--port", str(port)], cwd=ROOT,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_port(port, server)
+        with chromium() as browser:
+            return [row for m in methods for row in pressed(browser, f"http://127.0.0.1:{port}/", m, 1 if quick else 5)]
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def pressed(browser, url: str, method, times: int) -> list[dict]:
+    """Opens the method by a link that is not the recorded one, which runs it once; then presses Run and takes time."""
+    tab = method.card.tabs[0]
+    page = browser.new_page()
+    page.goto(f"{url}?{urlencode({'tab': tab, 'method': method.id, 'seed': 1, 'beside': ''})}")
+    page.locator(f"#{tab}-strip", has_text="live").wait_for(timeout=180_000)
+    page.locator(f"#{tab}-run:not([disabled])").wait_for(timeout=180_000)
+    found = [page.evaluate(WATCH, tab) for _ in range(times)]
+    page.close()
+    first, last = (statistics.median(column) for column in zip(*found))
+    return [{"name": f"{method.id}: first step", "value": first, "unit": "ms", "n": times},
+            {"name": f"{method.id}: last step", "value": last, "unit": "ms", "n": times}]

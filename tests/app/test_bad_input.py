@@ -1,0 +1,136 @@
+"""Bad input gets one clear sentence, and nothing breaks; a run can be stopped in every way."""
+
+import json
+import time
+import urllib.request
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.app.pages import bomb, open_tab, picture, run, toast
+from tests.app.serve import BROKEN, SLOW
+
+pytestmark = pytest.mark.browser
+
+
+def test_texts(visit):
+    page = visit("?tab=prune")
+    box = page.locator("#prune-text textarea, #prune-text input").first
+    for text, words in (("   ", "Please type some text"), ("a" * 50_000, "please keep it under 8,000")):
+        box.fill(text)
+        page.locator("#prune-run").click()
+        toast(page, words)
+        expect(page.locator("#prune-player .ts-panel").first).to_be_visible()
+    box.fill("Ein kleiner Fuchs 🦊 läuft. Жил-был лис. 狐")
+    run(page, "prune")
+    expect(page.locator("#prune-player .ts-text").first).to_contain_text("🦊")
+
+
+@pytest.mark.parametrize("name, data, words", [
+    ("broken.png", b"\x89PNG\r\n\x1a\n not really", "cannot be read as a picture"),
+    ("tiny.png", picture((1, 1)), "at least 8 x 8"),
+    ("huge.png", bomb(), "too many pixels"),
+    ("text.jpg", b"hello", "cannot be read as a picture"),
+])
+def test_pictures_that_cannot_be_used(visit, name, data, words):
+    page = visit("?tab=mask")
+    page.locator("#mask-photo").locator("xpath=preceding-sibling::input[@type='file'][1]").set_input_files(
+        {"name": name, "mimeType": "image/png", "buffer": data})
+    toast(page, words)
+    assert page.locator("#mask-picker [role=radio][aria-label='Your own']").count() == 0
+    expect(page.locator("#mask-player .ts-panel").first).to_be_visible()
+
+
+@pytest.mark.parametrize("name, data", [
+    ("print.jpg", picture(form="JPEG", mode="CMYK")), ("moving.webp", picture(form="WEBP", frames=3)),
+    ("grey.png", picture((40, 90), mode="L")),
+])
+def test_unusual_pictures_that_can(visit, name, data):
+    page = visit("?tab=mask")
+    page.locator("#mask-photo").locator("xpath=preceding-sibling::input[@type='file'][1]").set_input_files(
+        {"name": name, "mimeType": "image/png", "buffer": data})
+    expect(page.locator("#mask-picker [role=radio][aria-label='Your own']")).to_have_attribute("aria-checked", "true")
+    run(page, "mask")
+
+
+def test_a_link_to_an_own_photo_opens_the_nearest_example(visit):
+    page = visit("?tab=mask&method=hpm&example=cat&own=1")
+    toast(page, "nearest")
+    expect(page.locator("#mask-picker [role=radio]").nth(1)).to_have_attribute("aria-checked", "true")
+
+
+def test_a_second_click_is_refused_and_cancel_stops_the_run(visit, server):
+    page = visit("?tab=unmask")
+    run(page, "unmask", seed=SLOW, wait=False)
+    button = page.locator("#unmask-run")
+    expect(button).to_be_disabled()
+    expect(button).to_have_text("Running")
+    expect(page.locator("#unmask-status")).to_contain_text("left", timeout=20_000)
+    page.locator("#unmask-cancel").click()
+    expect(button).to_have_text("Run")
+    expect(button).to_be_enabled()
+    expect(page.locator("#unmask-player .ts-panel").first).to_be_visible()
+    _ended(server, f"recap {SLOW}", "cancelled")
+    run(page, "unmask", seed=1)
+
+
+def test_closing_the_page_stops_the_run(visit, server):
+    page = visit("?tab=unmask")
+    before = len(server.endings())
+    run(page, "unmask", seed=SLOW, wait=False)
+    expect(page.locator("#unmask-status")).to_contain_text("%", timeout=20_000)
+    page.close()
+    _ended(server, f"recap {SLOW}", "cancelled", before)
+
+
+def test_a_failure_of_ours_shows_one_sentence_and_no_secret(visit):
+    page = visit("?tab=unmask")
+    run(page, "unmask", seed=BROKEN, wait=False)
+    toast(page, "Something went wrong on our side")
+    assert "secret" not in page.content()
+    expect(page.locator("#unmask-player .ts-panel").first).to_be_visible()
+    open_tab(page, "mask")
+    run(page, "mask")
+
+
+@pytest.mark.parametrize("data, words", [
+    (["recap", "two", {"full": 4000}, 0, ""], "full must be"), (["recap", "two", {}, -1, ""], "seed must be"),
+    (["recap", "two", {"nothing": 1}, 0, ""], "there is no parameter"), (["none", "", {}, 0, ""], "there is no method"),
+    (["mae", "/etc/passwd", {}, 0, ""], "no example photo"), (["sampling", "a" * 50_000, {}, 0, ""], "under 8,000"),
+])
+def test_the_api_refuses_with_a_sentence(server, data, words):
+    kind, answer = _call(server, "run_method", data)
+    assert kind == "error" and words in answer
+
+
+def test_the_api_runs_and_lists(server):
+    kind, answer = _call(server, "list_methods", [])
+    listed = json.loads(answer)[0]
+    assert kind == "complete" and {"id", "tabs", "parameters"} <= set(listed[0])
+    kind, answer = _call(server, "run_method", ["recap", "two", {}, 3, "prune"])
+    assert kind == "complete" and json.loads(answer)[0]["record"] == "PruneTrace"
+
+
+def test_only_the_documented_endpoints_are_public(server):
+    with urllib.request.urlopen(f"{server.url}/gradio_api/info") as answer:
+        assert set(json.load(answer)["named_endpoints"]) == {"/list_methods", "/run_method"}
+
+
+def _call(server, name: str, data: list) -> tuple[str, str]:
+    """(event, data) of the last message of an API call."""
+    url = f"{server.url}/gradio_api/call/{name}"
+    asked = urllib.request.Request(url, json.dumps({"data": data}).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(asked) as answer:
+        id = json.load(answer)["event_id"]
+    with urllib.request.urlopen(f"{url}/{id}", timeout=60) as answer:
+        lines = answer.read().decode().strip().split("\n")
+    kind = next(line[7:] for line in reversed(lines) if line.startswith("event: "))
+    return kind, next(line[6:] for line in reversed(lines) if line.startswith("data: "))
+
+
+def _ended(server, who: str, how: str, start: int = 0) -> None:
+    for _ in range(100):
+        if any(line.startswith(who) and line.endswith(how) for line in server.endings()[start:]):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no run of {who} was {how}: {server.endings()[start:]}")

@@ -1,0 +1,178 @@
+"""What a visitor does on the page, in a real browser."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.app.pages import TABS, method, open_tab, run, step
+
+pytestmark = pytest.mark.browser
+MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "gif": b"GIF8", "json": b'{"schema"', "html": b"<!",
+         "python": b"from models"}
+
+
+def test_every_tab_opens_on_a_ready_picture_without_a_run(visit):
+    page = visit()
+    for tab in TABS:
+        open_tab(page, tab)
+        expect(page.locator(f"#{tab}-strip")).to_contain_text("recorded")
+        expect(page.locator(f"#{tab}-player .ts-legend")).not_to_be_empty()
+        expect(page.locator(f"#{tab}-about")).not_to_be_empty()
+    page.get_by_role("tab", name="All papers").click()
+    expect(page.locator(".paper-list li")).to_have_count(89)
+
+
+def test_the_papers_are_searched_and_filtered_in_the_browser(visit):
+    page = visit("?tab=papers")
+    page.get_by_role("searchbox").fill("cache cheap passes")
+    expect(page.locator(".paper-list li")).to_have_count(1)
+    expect(page.locator(".paper-list a").first).to_have_attribute("href", "?tab=unmask&method=recap")
+    page.get_by_role("searchbox").fill("")
+    page.get_by_role("button", name="Live now").click()
+    assert 0 < page.locator(".paper-list li").count() < 89
+
+
+def test_a_run_streams_and_stepping_asks_the_server_nothing(visit):
+    page = visit("?tab=unmask")
+    run(page, "unmask")
+    expect(page.locator("#unmask-player .ts-panel")).to_have_count(2)
+    player = page.locator("#unmask-player")
+    player.get_by_role("slider", name="Step").focus()
+    page.keyboard.press("Home")
+    page.wait_for_timeout(300)
+    before = len(page.asked)
+    for _ in range(8):
+        page.keyboard.press("ArrowRight")
+    assert step(page, "unmask") == 8
+    longest = page.evaluate("""() => { const slider = document.querySelector('#unmask-player input[type=range]');
+      return Math.max(...[...Array(10).keys()].map((i) => { slider.value = i; const began = performance.now();
+        slider.dispatchEvent(new Event('input', {bubbles: true})); return performance.now() - began; })); }""")
+    assert longest < 50, f"a step took {longest:.0f} ms"
+    page.wait_for_timeout(300)
+    assert page.asked[before:] == []
+
+
+def test_a_thousand_tokens_step_within_50_ms(visit):
+    page = visit("?tab=prune")
+    longest = page.evaluate("""() => { const slider = document.querySelector('#prune-player input[type=range]');
+      return Math.max(...[...Array(8).keys()].map((i) => { slider.value = i; const began = performance.now();
+        slider.dispatchEvent(new Event('input', {bubbles: true})); return performance.now() - began; })); }""")
+    assert longest < 50, f"a step took {longest:.0f} ms"
+
+
+def test_pointing_at_a_cell_says_what_it_is(visit):
+    page = visit("?tab=unmask")
+    page.locator("#unmask-player .ts-cell").nth(40).hover()
+    expect(page.locator("#unmask-player .ts-card, .ts-card").first).to_be_visible()
+
+
+def test_up_to_three_methods_stand_side_by_side(visit):
+    page = visit("?tab=sample&method=sampling&seed=2&beside=cntp.byte-level")
+    expect(page.locator("#sample-strip")).to_contain_text("live", timeout=60_000)
+    expect(page.locator("#sample-player .ts-panel")).to_have_count(3)
+    assert len(set(page.locator("#sample-player .ts-head h3").all_inner_texts())) == 3
+
+
+def test_another_method_brings_its_own_controls(visit):
+    page = visit("?tab=mask")
+    expect(page.locator("#mask-about")).to_contain_text("predicts")
+    method(page, "mask", "Masked autoencoder")
+    expect(page.locator("#mask-about")).not_to_contain_text("predicts which")
+    expect(page.get_by_label("Mask ratio").first).to_be_visible()
+
+
+def test_a_copied_link_brings_back_the_same_view(visit):
+    page = visit("?tab=unmask")
+    page.locator("#unmask-picker [role=radio]").nth(1).click()
+    run(page, "unmask", seed=5)
+    page.locator("#unmask-player").get_by_role("slider", name="Step").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.locator("#unmask-copy").click()
+    box = page.locator("#unmask-link textarea")
+    expect(box).to_have_value(re.compile("step=2"))
+    link = box.input_value()
+    seen = page.locator("#unmask-player canvas").first.evaluate("(c) => c.toDataURL()")
+    other = visit(link.split("/")[-1])
+    expect(other.locator("#unmask-strip")).to_contain_text("live", timeout=60_000)
+    expect(other.locator("#unmask-strip")).to_contain_text("seed 5")
+    expect(other.locator("#unmask-run")).to_have_text("Run", timeout=60_000)
+    expect(other.locator("#unmask-picker [role=radio]").nth(1)).to_have_attribute("aria-checked", "true")
+    assert step(other, "unmask") == 2
+    assert other.locator("#unmask-player canvas").first.evaluate("(c) => c.toDataURL()") == seen
+
+
+@pytest.mark.parametrize("query, words", [
+    ("?tab=unmask&method=recap&seed=-4", "seed must be"), ("?tab=unmask&method=recap&p.full=4000", "full must be"),
+    ("?tab=unmask&method=nothing", "there is no method"), ("?tab=mask&method=recap", "no picture in the tab"),
+    ("?tab=unmask&method=recap&example=../../etc/passwd", "there is no example")])
+def test_a_broken_link_is_refused_in_a_sentence(visit, query, words):
+    page = visit(query)
+    expect(page.locator(".toast-body", has_text=words)).to_be_visible()
+    expect(page.locator(".ts-panel:visible").first).to_be_visible()
+
+
+def test_everything_drawn_can_be_taken_away(visit):
+    page = visit("?tab=unmask")
+    for kind, start in MAGIC.items():
+        with page.expect_download(timeout=60_000) as waiting:
+            page.locator(f"#unmask-get-{kind}").click()
+        with open(waiting.value.path(), "rb") as file:
+            assert file.read(64).lstrip().startswith(start), kind
+
+
+def test_nothing_scrolls_sideways_on_a_phone(visit):
+    page = visit(width=360, height=740)
+    for tab in (*TABS, "all papers"):
+        page.get_by_role("tab", name=tab, exact=False).first.click()
+        page.wait_for_timeout(300)
+        wide, inside = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert wide <= inside, f"{tab} is {wide} px wide"
+    open_tab(page, "unmask")
+    picture, menu = page.locator("#unmask-player").bounding_box(), page.locator("#unmask-method").bounding_box()
+    assert picture["y"] < menu["y"], "on a phone the picture comes first"
+
+
+def test_dark_mode_darkens_the_page_and_the_player(visit):
+    page = visit("?__theme=dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 20, 23)"
+    expect(page.locator("#mask-player .ts")).to_have_attribute("data-theme", "dark")
+
+
+def test_your_turn_is_scored_against_the_method_and_chance(visit):
+    page = visit("?tab=mask")
+    page.locator("#mask-turn").click()
+    player = page.locator("#mask-player")
+    cells = player.locator(".ts-cell")
+    expect(player.get_by_text(re.compile(r"0 of \d+"))).to_be_visible(timeout=60_000)
+    wanted = int(re.search(r"0 of (\d+)", player.inner_text()).group(1))
+    for token in range(wanted):
+        cells.nth(token).click()
+    player.get_by_role("button", name="Score my choice").click()
+    score = page.locator("#mask-score")
+    expect(score).to_contain_text("Your choice", timeout=60_000)
+    expect(score).to_contain_text("At random")
+    expect(player.locator(".ts-panel")).to_have_count(3)
+
+
+def test_vocabulary_and_labels_are_text_never_code(visit):
+    page = visit("?tab=sample")
+    expect(page.locator("#sample-player .ts-text").first).to_contain_text("<img src=x onerror=window.pwned=1>")
+    player = page.locator("#sample-player")
+    player.get_by_role("slider", name="Step").focus()
+    page.keyboard.press("End")
+    page.locator("#sample-player .ts-token").nth(3).hover()
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("#sample-player img[src=x], #sample-sentence img, .ts .words img").count() == 0
+
+
+def test_nothing_typed_is_kept_by_the_browser(visit):
+    page = visit("?tab=sample")
+    page.locator("#sample-text textarea, #sample-text input").first.fill("a very private sentence")
+    run(page, "sample", wait=False)
+    page.wait_for_timeout(1500)
+    stored = page.evaluate("JSON.stringify({...localStorage}) + JSON.stringify({...sessionStorage})")
+    assert "private" not in stored

@@ -73,15 +73,27 @@ def picture(tokenizer, ids: Tensor, mask_id: int, shape: tuple[int, int]) -> np.
 
 @lru_cache(maxsize=4)
 def code_names(tokenizer) -> tuple[str, ...]:
-    """A short name for each of the V codes: its number and what its patch shows, "code 417: red and empty"."""
+    """A short name for each of the V codes: its number and what its patch shows, "code 755: blue lower right"."""
     codes = torch.arange(tokenizer.codebook_size, device=tokenizer.basis.device)[:, None, None]
-    pixels = tokenizer.decode(codes).float().flatten(2).transpose(1, 2) * 255  # [V, pixels, 3]
+    pixels = (tokenizer.decode(codes).float() * 255).flatten(2).transpose(1, 2)  # [V, pixels, 3]
     palette = torch.tensor([scenes.BACKGROUND, *scenes.COLOURS.values()], device=pixels.device).float()
     distance = torch.cdist(pixels, palette.expand(len(pixels), -1, -1))  # [V, pixels, colours]
-    nearest = torch.where(distance.amin(-1) <= scenes.NEAR, distance.argmin(-1), len(palette))
-    share = torch.nn.functional.one_hot(nearest, len(palette) + 1).float().mean(1).tolist()  # [V][colours + 1]
+    nearest = torch.where(distance.amin(-1) <= scenes.NEAR, distance.argmin(-1), len(palette))  # 0: background
+    side = int(nearest.shape[1] ** 0.5)
+    return tuple(f"code {i}: {shown(patch)}" for i, patch in enumerate(nearest.reshape(-1, side, side).cpu().numpy()))
+
+
+def shown(patch: np.ndarray) -> str:
+    """What a patch of palette numbers [side, side] shows: its colours, and where they are if part of it is empty."""
     names = ("empty", *scenes.COLOURS, "blur")
-    return tuple(f"code {i}: {' and '.join(n for n, s in zip(names, row) if s >= 0.12)}" for i, row in enumerate(share))
+    share = np.bincount(patch.ravel(), minlength=len(names)) / patch.size
+    colours = [name for name, part in list(zip(names, share))[1:] if part >= 0.12]
+    if not colours or share[0] < 0.12:
+        return " and ".join(colours) or "empty"
+    lean = np.argwhere(patch != 0).mean(0) - (len(patch) - 1) / 2  # rows and columns from the middle
+    sides = ("upper", "lower"), ("left", "right")
+    words = [pair[int(part > 0)] for part, pair in zip(lean, sides) if abs(part) > 0.3]
+    return " ".join([" and ".join(colours), *words])
 
 
 def text_board(model, tokenizer, text: str, length: int) -> Board:

@@ -69,7 +69,7 @@ class Importance:
             self.rows.append(np.stack([full_row(sheet, self.canvas.size) for sheet in now.sheets]))
         for sheet in now.sheets:
             if sheet.score is not None:
-                yield Emit("attend", self.look(sheet, newest, notes, now.ms / len(now.sheets)))
+                yield Emit("attend", self.look(sheet, newest, notes, now.ms / len(now.sheets)), notes.words)
 
     def look(self, sheet: Sheet, newest: int, notes: Notes, ms: float) -> Step:
         """One cut: the newest token's row, kept tokens above the cut-off and dropped ones below."""
@@ -85,7 +85,7 @@ class Importance:
         code[newest] = CODE["new"]
         row = np.zeros(self.canvas.size, np.float32)
         row[sheet.alive.numpy()] = weights
-        return Step(f"{notes.label}, cut after layer {sheet.layer + 1}", code, "layer",
+        return Step(f"{notes.label}, cut after layer {sheet.layer + 1}", code, "layer", ids=notes.ids,
                     fields=importance(sheet, self.canvas.size), edges={"attention": edges(newest, row, 24)},
                     cost=Cost(1, len(sheet.rows), sheet.macs, ms=ms),
                     note=f"{len(sheet.left)} of {len(kept)} tokens are below the cut-off of {cut_off:.2g} %; the "

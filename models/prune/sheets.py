@@ -27,7 +27,8 @@ FIELDS = {
 class Notes:
     """What a run gathers. reads: the prompt's ids in the pieces in which they are read. used [L, N]: passes in which a
     token was alive at a layer. written: ids of the answer. counts: tokens after each pass. work: (token, layer) pairs
-    computed so far and by the full model, per step of the record. revived: pairs computed for tokens that came back."""
+    computed so far and by the full model, per step of the record. revived: pairs computed for tokens that came back.
+    words: text of every id so far."""
 
     reads: list[list[int]]
     used: np.ndarray
@@ -36,11 +37,19 @@ class Notes:
     counts: list[int] = field(default_factory=list)
     work: list[tuple[int, int]] = field(default_factory=list)
     revived: int = 0
+    words: dict[int, str] = field(default_factory=dict)
 
     @property
     def prompt(self) -> int:
         """Number of tokens of the prompt."""
         return sum(map(len, self.reads))
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Int [N]: the written tokens at their places, -1 elsewhere (the prompt's pieces are the canvas labels)."""
+        ids = np.full(self.used.shape[1], -1, np.int32)
+        ids[self.prompt : self.prompt + len(self.written)] = self.written
+        return ids
 
     @property
     def label(self) -> str:
@@ -64,29 +73,27 @@ def sheets(job: Job, pruner: Pruner, notes: Notes, now: Pass, stats) -> Iterator
     """One pass: a step that says how far each token came, then one sheet per layer."""
     fresh = pruner.count - (notes.counts[-1] if notes.counts else 0)
     notes.take(now, pruner.count)
-    ids = np.full(notes.used.shape[1], -1, np.int32)
-    ids[notes.prompt:notes.prompt + len(notes.written)] = notes.written
-    parent = len(notes.work)
+    ids, parent = notes.ids, len(notes.work)
     notes.work.append(notes.work[-1] if notes.work else (0, 0))
-    yield Emit("prune", *overview(job, pruner, notes, now, stats, ids))
+    yield Emit("prune", overview(job, pruner, notes, now, stats, ids), notes.words)
     for sheet in now.sheets:
         notes.work.append((notes.work[-1][0] + len(sheet.rows), notes.work[-1][1] + fresh))
         yield Emit("prune", Step(f"{notes.label}, layer {sheet.layer + 1}", state(sheet, notes), "layer", parent, ids,
                                  importance(sheet, len(ids)), note=layer_note(sheet, pruner.count)))
 
 
-def overview(job: Job, pruner: Pruner, notes: Notes, now: Pass, stats, ids: np.ndarray) -> tuple[Step, dict[int, str]]:
-    """The step of one pass, with the next-token distribution where a token was written, and the texts of its ids."""
-    size, count, told, words, label = len(ids), pruner.count, {}, {}, notes.label
+def overview(job: Job, pruner: Pruner, notes: Notes, now: Pass, stats, ids: np.ndarray) -> Step:
+    """The step of one pass, with the next-token distribution where a token was written."""
+    size, count, told, label = len(ids), pruner.count, {}, notes.label
     if notes.written:
         told = {"next": written_token(stats, count, notes.written[-1])}
         seen = np.unique([*told["next"].top_ids.ravel(), notes.written[-1]])
-        words = dict(zip(seen.tolist(), pieces(job.tokenizer, seen)))
-        label += f": {words[notes.written[-1]]!r}"
+        notes.words.update(zip(seen.tolist(), pieces(job.tokenizer, seen)))
+        label += f": {notes.words[notes.written[-1]]!r}"
     uses = np.where(np.arange(size) < count, notes.used[-1], np.nan).astype(np.float32)
     return Step(label, state(now.sheets[-1], notes), "token", None, ids,
                 {"depth": depth(now.sheets, size), "uses": uses}, told, cost=cost(pruner, now),
-                note=summary(now, len(notes.passes) == 1)), words
+                note=summary(now, len(notes.passes) == 1))
 
 
 def state(sheet: Sheet, notes: Notes) -> np.ndarray:

@@ -116,7 +116,8 @@ class BpeCoder(Coder):
         def encode(data: bytes) -> tuple[int, ...]:
             ids = []
             for torn, part in _parts(data):
-                ids += [singles[bytes([b])] for b in part] if torn else backend.encode(part.decode()).ids
+                whole = [] if torn else backend.encode_batch_fast([part.decode()])[0].ids  # fast: no offsets
+                ids += [singles[bytes([b])] for b in part] if torn else whole
             return tuple(ids)
         super().__init__(pieces, encode, tokenizer.eos_token_id, (b"", b"a", "\u00e9".encode(), b"."))
         self.__dict__["_followers"] = lru_cache(maxsize=4000)(self._find)
@@ -129,37 +130,53 @@ class BpeCoder(Coder):
         return self._followers(query)
 
     @cached_property
-    def _whole(self) -> np.ndarray:
-        """Tokens that may stand before a space without reaching into it: whole characters, no space at the end."""
-        return np.array([t for t, p in enumerate(self.pieces) if p and _is_text(p) and not p.decode()[-1].isspace()])
+    def _lengths(self) -> np.ndarray:
+        return np.array([len(piece) for piece in self.pieces])
+
+    @cached_property
+    def _kinds(self) -> dict[str, np.ndarray]:
+        """Tokens by how they are tried: torn characters, blank (white space at the end), words after a space, rest."""
+        kinds = {"torn": [], "blank": [], "spaced": [], "joined": []}
+        for token, piece in enumerate(self.pieces):
+            if piece and not _is_text(piece):
+                kinds["torn"].append(token)
+            elif piece:
+                blank = piece.decode()[-1].isspace()
+                kinds["blank" if blank else "spaced" if _spaces(piece[:1]) else "joined"].append(token)
+        return {name: np.array(tokens, np.int64) for name, tokens in kinds.items()}
+
+    @cached_property
+    def _alone(self) -> np.ndarray:
+        """The spaced tokens that are their own encoding: behind a non-space they are always in their place."""
+        return np.array([t for t in self._kinds["spaced"].tolist() if self.encode(self.pieces[t]) == (t,)], np.int64)
 
     def _find(self, query: bytes) -> dict[tuple[int, ...], Tensor]:
-        before = self.encode(query)
-        found = self._empty(before)
-        found[before] |= torch.tensor([bool(p) and not _is_text(query + p) for p in self.pieces])
-        sure = np.zeros(len(self.pieces), bool)
-        if _is_text(query):
-            sure[self._whole] = self._together(query, before)
-            found[before] |= torch.from_numpy(sure)
-        left = np.ones(len(self.pieces), bool)
-        if not query[-1:].isspace():  # then nothing but encode(query) can stand there: a token that failed has failed
-            left[self._whole] = False
-        unsure = np.flatnonzero(left & ~sure & ~found[before].numpy())
-        return self._collect(query, unsure.tolist(), found)
+        before, kinds = self.encode(query), self._kinds
+        found, ends_in_space = self._empty(before), not query or query[-1:].isspace()
+        if not _is_text(query):
+            torn = [t for t, p in enumerate(self.pieces) if p and not _is_text(query + p)]
+            found[before][torn] = True
+            return self._collect(query, sorted(set(range(len(self.pieces))) - set(torn)), found)
+        tried = np.concatenate([kinds["joined"], kinds["spaced"]]) if ends_in_space else kinds["joined"]
+        sure = tried[self._together(query, before, tried)]
+        for tokens in (kinds["torn"], sure, () if ends_in_space else self._alone):
+            found[before][torch.as_tensor(tokens, dtype=torch.long)] = True
+        # behind white space a token that failed may stand behind another encoding of the query
+        unsure = sorted(set(tried.tolist()) - set(sure.tolist())) if ends_in_space else []
+        return self._collect(query, [*kinds["blank"].tolist(), *unsure], found)
 
-    def _together(self, query: bytes, before: tuple[int, ...]) -> np.ndarray:
-        """Validity of every whole token behind the query, from one encoding of all of them in a row."""
-        gap = b"" if _spaces(query[:1]) else b"\n"  # a new word starts here either way
-        chunks = [gap + query + self.pieces[t] for t in self._whole]
-        ids = np.array(self.encode.__wrapped__(b"".join(chunks)))
-        ends = np.cumsum(np.array([len(p) for p in self.pieces])[ids])
-        starts = np.cumsum([0, *map(len, chunks)])
+    def _together(self, query: bytes, before: tuple[int, ...], tokens: np.ndarray) -> np.ndarray:
+        """Which of the tokens are in their place behind the query, from one encoding of all of them in a row."""
+        lead = query if _spaces(query[:1]) else b"\n" + query  # a new word starts here either way
+        want = [*self.encode(lead[: len(lead) - len(query)]), *before]
+        ids = np.array(self.encode.__wrapped__(b"".join(lead + self.pieces[t] for t in tokens)))
+        ends = np.cumsum(self._lengths[ids])
+        starts = np.cumsum([0, *(self._lengths[tokens] + len(lead))])
         at = np.searchsorted(ends, starts, side="right")  # index of each chunk's first token
-        want = [*self.encode(gap), *before]
         right = np.diff(at) == len(want) + 1
         for k, token in enumerate(want):
             right &= ids[np.minimum(at[:-1] + k, len(ids) - 1)] == token
-        return right & (ids[np.minimum(at[:-1] + len(want), len(ids) - 1)] == self._whole)
+        return right & (ids[np.minimum(at[:-1] + len(want), len(ids) - 1)] == tokens)
 
 
 @lru_cache(maxsize=4)

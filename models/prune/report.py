@@ -63,21 +63,33 @@ class Race:
 
 def first_token(model, make: Callable[[], Policy], reads: list[list[int]], budget_ms: float = RACE_MS) -> Race:
     """Measures reading the prompt up to the logits, scoring and cutting included, drawing and recording left out."""
-    times, logits, began = [], {}, time.perf_counter()
-    makers = {"pruned": make, "full": lambda: unpruned(len(model.model.layers))}
-    while len(times) < 2 or (len(times) < 9 and (time.perf_counter() - began) * 1e3 < budget_ms):
-        took = {}
-        for name in sorted(makers, reverse=len(times) % 2 == 0):  # each goes first in turn
-            start = time.perf_counter()
-            runner = Pruner(model, makers[name](), sum(map(len, reads)))
-            *_, last = (runner.advance(part) for part in reads)
-            logits[name] = runner.logits(last.hidden)[0, -1].float()
-            int(logits[name].argmax())
-            took[name] = (time.perf_counter() - start) * 1e3
-        times.append((took["pruned"], took["full"], took["full"] / took["pruned"]))
+    times, logits = race({"pruned": lambda: read(model, make(), reads),
+                          "full": lambda: read(model, unpruned(len(model.model.layers)), reads)}, budget_ms)
     agreed = float(logits["pruned"].softmax(-1)[logits["full"].argmax()])
-    pruned, full, ratio = np.array(times).T
-    return Race(float(pruned.min()), float(full.min()), float(np.median(ratio)), len(times), agreed)
+    ratio = float(np.median(times["full"] / times["pruned"]))
+    return Race(float(times["pruned"].min()), float(times["full"].min()), ratio, len(times["full"]), agreed)
+
+
+def read(model, policy: Policy, reads: list[list[int]]) -> torch.Tensor:
+    """Next-token logits [V] after reading a prompt in pieces."""
+    runner = Pruner(model, policy, sum(map(len, reads)))
+    *_, last = (runner.advance(part) for part in reads)
+    return runner.logits(last.hidden)[0, -1].float()
+
+
+def race(runners: dict[str, Callable[[], torch.Tensor]], budget_ms: float, least: int = 2, most: int = 9):
+    """Milliseconds [rounds] of each runner until its token is known, interleaved, each going first in turn; and what
+    each returned last."""
+    times, found, began, order = {name: [] for name in runners}, {}, time.perf_counter(), list(runners)
+    for done in range(most):
+        if done >= least and (time.perf_counter() - began) * 1e3 > budget_ms:
+            break
+        for name in order[done % len(order):] + order[: done % len(order)]:
+            start = time.perf_counter()
+            found[name] = runners[name]()
+            int(found[name].argmax())
+            times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: np.array(took) for name, took in times.items()}, found
 
 
 def said(answer: str) -> str:

@@ -1,0 +1,139 @@
+"""Shared by the claims of the Prune tab: procedural questions, and how a pruned model answers them.
+
+Nothing but the shipped weights and texts is needed: questions come from models/worlds/retrieval.py with names never
+seen in training, the haystack's sentences from a shipped example (public domain).
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from models.backbones.text import encode
+from models.checkpoints import Bundle, load
+from models.claims import Row, row
+from models.method import Job, Method, prepare
+from models.prune.forward import Policy, Pruner
+from models.prune.loop import finished, turns
+from models.prune.report import race, read, said
+from models.prune.texts import CHECKPOINTS
+from models.subject import ASSETS, from_text
+from models.worlds import retrieval
+
+SEEDS = (101, 102, 103)
+TOKENS = 300  # length of a question's prompt, about
+CHARACTERS = {"notes": 1.75, "needle": 4.0, "passages": 3.7}  # per token, of each kind's documents
+MILD = {"first": 0.3, "second": 0.5, "third": 0.7, "where": "late"}
+STRONG = {"first": 0.5, "second": 0.5, "third": 0.5, "where": "early"}
+ANSWER = 8  # tokens an answer may take
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One question: right or not, (token, layer) pairs before the first token and in all, as shares of the full
+    model's, and whether any pair was computed twice."""
+
+    right: bool
+    work: float
+    total: float
+    once: bool
+
+
+def bundle() -> Bundle:
+    return load(CHECKPOINTS[0])
+
+
+def haystack() -> list[str]:
+    """Sentences of a shipped example without its needle."""
+    text = (ASSETS / "texts" / "prune-needle.txt").read_text("utf-8").split("\n\nQuestion:")[0]
+    return [s for s in re.split(r"(?<=[.!?])\s+", text) if "secret number" not in s]
+
+
+def questions(count: int, kinds: tuple[str, ...] = retrieval.KINDS, tokens: int = TOKENS) -> list[retrieval.Task]:
+    """`count` tasks with held-out names, the kinds in turn, from each seed in turn."""
+    dice = [np.random.default_rng(seed) for seed in SEEDS]
+    filler = haystack()
+    return [retrieval.task(dice[i % 3], kind, 90 + int((tokens - 25) * CHARACTERS[kind]), filler, "test")
+            for i in range(count) for kind in [kinds[(i // 3) % len(kinds)]]]
+
+
+def two_questions(count: int) -> list[tuple[str, str]]:
+    """(prompt, answer): one question with its true answer, then another about the same document."""
+    found = []
+    for i, task in enumerate(questions(count, ("passages", "notes"))):
+        (question, answer), = retrieval.others(task, np.random.default_rng(i), 1)
+        found.append((f"{task.prompt}{task.answer}\n\nQuestion: {question} Answer:", answer))
+    return found
+
+
+def ask(method: Method, prompt: str, answer: str, make: Callable[[Job, int], Policy], params: dict,
+        seed: int) -> Answered:
+    """How a model pruned by make(job, layers) answers."""
+    job = prepare(method, from_text(prompt), {**params, "length": ANSWER}, seed=seed)
+    model, layers = job.model, len(job.model.model.layers)
+    ids = encode(job.tokenizer, prompt, model.config.max_position_embeddings - ANSWER)
+    reads, written = turns(job, ids), []
+    runner = Pruner(model, make(job, layers), len(ids) + ANSWER)
+    for part in reads:
+        now = runner.advance(part)
+    work = runner.store.rows / (layers * len(ids))
+    while True:
+        written.append(int(runner.logits(now.hidden).argmax()))
+        if len(written) == ANSWER or finished(job, written):
+            break
+        now = runner.advance(written[-1:])
+    right = said(job.tokenizer.decode(written, skip_special_tokens=True)) == answer.strip().rstrip(".")
+    return Answered(right, work, runner.store.rows / (layers * runner.count), int(runner.store.computed.max()) <= 1)
+
+
+def exam(method: Method, asked: list[tuple[str, str]], make: Callable[[Job, int], Policy],
+         params: dict | None = None) -> list[Answered]:
+    """All questions, each with its own seed for whatever is drawn."""
+    return [ask(method, prompt, answer, make, params or {}, seed) for seed, (prompt, answer) in enumerate(asked)]
+
+
+def pairs(tasks: list[retrieval.Task]) -> list[tuple[str, str]]:
+    return [(task.prompt, task.answer) for task in tasks]
+
+
+def right(found: list[Answered]) -> np.ndarray:
+    """Per question 100 or 0."""
+    return np.array([100.0 * a.right for a in found])
+
+
+def accuracy(name: str, found: list[Answered], **options) -> Row:
+    """Exact match with its interval; the share of work stands in the name."""
+    share = 100 * np.mean([a.work for a in found])
+    return row(f"exact match, {name} ({share:.0f} % of the work before the first token)", right(found),
+               "% of questions", **options)
+
+
+def first_token_times(model, policies: dict[str, Callable[[], Policy]], ids: list[int], rounds: int) -> dict:
+    """Milliseconds [rounds] to the first token of each policy and of the library's own prefill, interleaved."""
+    def library() -> torch.Tensor:
+        with torch.inference_mode():
+            hidden = model.model(torch.tensor([ids], device=model.device), use_cache=True).last_hidden_state
+            return model.lm_head(hidden[:, -1])[0].float()
+
+    runners = {name: lambda make=make: read(model, make(), [ids]) for name, make in policies.items()}
+    race({**runners, "library": library}, 0, 1, 1)  # warm
+    times, _ = race({**runners, "library": library}, float("inf"), rounds, rounds)
+    return times
+
+
+def ratio(name: str, above: np.ndarray, below: np.ndarray, **options) -> Row:
+    """Median ratio of interleaved rounds, with its bootstrap interval."""
+    from models.claims import bootstrap
+    value, low, high = bootstrap(above / below, statistic=np.median)
+    return Row(name, value, "x", len(above), low, high, **options)
+
+
+def difference(name: str, better: list[Answered], worse: list[Answered], least: float) -> Row:
+    """Paired difference of exact match in points; holds when its value reaches `least` and, where a gain is claimed,
+    its interval lies above zero."""
+    found = row(name, right(better) - right(worse), "points")
+    holds = found.value >= least and (least <= 0 or found.low > 0)
+    return Row(found.name, found.value, found.unit, found.n, found.low, found.high, f">= {least:g} points", bool(holds))

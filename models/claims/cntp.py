@@ -12,8 +12,9 @@ from kernels import Sampler
 from models.checkpoints import load
 from models.claims import Claim, Lab, bootstrap, row
 from models.sample.cntp import Params, count_of, stop_tokens
-from models.sample.loop import Ends, Policy, decide, roll_out
+from models.sample.loop import Policy, decide
 from models.sample.stream import Reader
+from models.sample.trials import Ends, roll_out
 from models.subject import ASSETS, Subject
 from models.worlds import arithmetic
 

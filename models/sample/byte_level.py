@@ -29,7 +29,7 @@ from models.sample.stream import cut_off
 from models.subject import Example
 from models.trace import Chart, Cost, Fact, Field
 
-WINDOW = 28  # bytes of the prompt that are looked at one by one
+WINDOW = 24  # bytes of the prompt that are looked at one by one
 SECOND = "text-ar-1k-1"
 FIELDS = {"kl": Field("Error of naive prompting: KL(exact || naive)", "nats", low=0.0),
           "invalid": Field("Probability on invalid encodings, left out", "", 0.0)}

@@ -18,9 +18,10 @@ import numpy as np
 from kernels import Sampler
 from models.method import Card, Close, Event, Job, Method, follow
 from models.params import Choice, Flag, ParamError, Span, Words
-from models.sample.loop import Journal, Moment, Policy, decode
+from models.sample.loop import Journal, Policy, decode
 from models.sample.report import entropy_curve, facts
 from models.sample.stream import Reader
+from models.sample.trials import Moment
 from models.subject import Example
 from models.trace import Chart, Fact
 

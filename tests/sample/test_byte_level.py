@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.method import find, prepare, run, twin
-from models.sample.byte_level import average
+from models.sample.byte_level import WINDOW, average
 from models.sample.bytereader import ByteReader, divergence
 from models.sample.coder import END
 from models.subject import SubjectError, from_text
@@ -108,8 +108,8 @@ def test_the_page_is_bytes_and_the_cut_moves_it(tiny):
     assert prompt == text.text[:-5] and whole.canvas.labels[0] != cut.canvas.labels[0]
     assert {"naive", "healing", "exact"} <= set(whole.steps[1].distributions)
     _, line, bars, table = whole.charts
-    assert len(line.series["naive"]) == 29 and len(bars.ticks) == 8 and sum(table.series["share"]) <= 1.001
-    assert whole.steps[0].distributions["exact"].positions.tolist() == list(range(1, 29))
+    assert len(line.series["naive"]) == WINDOW + 1 and len(bars.ticks) == 8 and sum(table.series["share"]) <= 1.001
+    assert whole.steps[0].distributions["exact"].positions.tolist() == list(range(1, WINDOW + 1))
 
 
 def test_the_baseline_reads_the_same_cut(tiny):

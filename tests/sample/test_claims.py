@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.claims import Row, byte_level, cntp, sampling
-from models.sample.loop import Trial
+from models.sample.trials import Trial
 
 
 def trial(length: int, logp: float) -> Trial:

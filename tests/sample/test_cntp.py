@@ -9,7 +9,7 @@ from kernels import Sampler, vocab_stats, warp
 from models.method import prepare, run, twin
 from models.params import ParamError
 from models.sample.cntp import Params, count_of, stop_tokens, trials_for
-from models.sample.loop import Moment, Trial
+from models.sample.trials import Moment, Trial
 from models.subject import from_text
 from tests import tiny
 

@@ -10,8 +10,8 @@ import torch
 from kernels import Sampler, warp
 from models.method import follow, prepare, run
 from models.params import ParamError
-from models.sample.loop import Ends, roll_out
 from models.sample.stream import Stream
+from models.sample.trials import Ends, roll_out
 from models.subject import SubjectError, from_text
 from models.trace import CODE
 from tests import tiny

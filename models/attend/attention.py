@@ -6,7 +6,7 @@ Attention is not attribution (arXiv 1902.10186 and its reply 1908.04626): the re
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -47,16 +47,17 @@ def run(job: Job):
         seen.forward()
     looked = loop.look(calls, seen.layout, seen.query)
     ms = (time.perf_counter() - began) * 1000
-    wanted = job.params.attribution and seen.ids is not None and seen.ids.shape[1] <= MOST
-    yield loop.opening(seen.layout, len(looked.heads.layers) + wanted, FIELDS)
-    for step in loop.layer_steps(seen.layout, looked, costs(seen, calls, ms), seen.state):
+    *first, last = loop.layer_steps(seen.layout, looked, costs(seen, calls, ms), seen.state)
+    yield loop.opening(seen.layout, len(first) + 1, FIELDS)
+    for step in first:  # drawn while the attribution is computed
         yield Emit("attend", step)
-    found = attribute(seen, job.params.steps) if wanted else None
+    found = attribute(seen, job.params.steps) if job.params.attribution else None
     if found is None:
+        yield Emit("attend", last)
         yield loop.closing(seen.layout, looked, without(seen, looked))
         return
     rows = query_rows(seen, looked)  # [L, H, S]
-    yield from explain(seen, found, rows)
+    yield explained(last, seen, found, rows)
     facts = agreement(found, rows)
     yield loop.closing(seen.layout, looked, say(seen, found, facts), facts, (heads_chart(found, rows),))
 
@@ -68,19 +69,18 @@ def query_rows(seen: Sight, looked: loop.Looked) -> np.ndarray:
                      for layer in range(layers)])
 
 
-def explain(seen: Sight, found: Attribution, rows: np.ndarray):
-    """One more step: the prediction at the query, and three answers to what it came from."""
+def explained(last: Step, seen: Sight, found: Attribution, rows: np.ndarray) -> Emit:
+    """The last layer's step with the prediction at the query, and three answers to what it came from."""
     with torch.no_grad():
         stats = kernels.vocab_stats(seen.predict(seen.ids), top_k=8)
-    top = stats.top_ids[0].tolist()
     guess = Distribution(np.array([seen.query]), stats.top_ids.cpu().numpy(), stats.top_logp.exp().cpu().numpy(),
                          stats.entropy.cpu().numpy(), chosen=np.array([found.target]))
-    fields = {name: padded(values, seen.layout.canvas.size) for name, values in
-              (("attention", rows.mean((0, 1))), ("gradients", found.gradients), ("ablation", found.ablation))}
-    count = seen.ids.shape[1]
-    yield Emit("attend", Step("attribution beside attention", seen.state, fields=fields, distributions={"next": guess},
-                              cost=Cost(calls=2 + count), note="Three answers to one question; compare their maps."),
-               {token: seen.name(token) for token in top})
+    answers = {"attention": rows.mean((0, 1)), "gradients": found.gradients, "ablation": found.ablation}
+    fields = {name: padded(values, seen.layout.canvas.size) for name, values in answers.items()}
+    cost = last.cost + Cost(calls=2 + seen.ids.shape[1])
+    return Emit("attend", replace(last, fields={**last.fields, **fields}, distributions={"next": guess}, cost=cost,
+                                  note="Colour by attention, gradients and ablation in turn: three answers."),
+                {token: seen.name(token) for token in stats.top_ids[0].tolist()})
 
 
 def agreement(found: Attribution, rows: np.ndarray) -> dict[str, Fact]:
@@ -102,10 +102,11 @@ def heads_chart(found: Attribution, rows: np.ndarray) -> Chart:
 
 
 def say(seen: Sight, found: Attribution, facts: dict[str, Fact]) -> str:
+    gradients, ablation, between = (f"{round(facts[name].value, 2) + 0:.2f}" for name in
+                                    ("rho_gradients", "rho_ablation", "rho_between"))
     return (f"Attention is not attribution: over the {seen.ids.shape[1]} tokens behind this prediction, mean attention "
-            f"and integrated gradients agree with rank correlation {facts['rho_gradients'].value:.2f}, attention and "
-            f"ablation with {facts['rho_ablation'].value:.2f}, the two attributions with "
-            f"{facts['rho_between'].value:.2f}.")
+            f"and integrated gradients agree with rank correlation {gradients}, attention and ablation with "
+            f"{ablation}, the two attributions with {between}.")
 
 
 def without(seen: Sight, looked: loop.Looked) -> str:
@@ -143,7 +144,7 @@ METHOD = Method(
         id="attention", title="Attention lens", tabs=("attend",), seed=None,
         summary="Every layer and head of a transformer: how sharply, how far and at whom each token looks, with the "
                 "tokens that the prediction really depends on beside it.",
-        look_at="Point at a token: the picture shows its attention. Then compare the last step's three maps.",
+        look_at="Point at a token: the picture shows its attention. Then compare the last layer's three maps.",
         not_covered="Cross-attention; attribution for pictures, and for queries with more than 64 tokens behind."),
     params=Params, accepts="text",
     checkpoints=("text-ar-1", "text-mdm-1", "text-ar-retrieval-1", "text-ar-1k-1", "algo-arithmetic-1", "photo-mae-1",

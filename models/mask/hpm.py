@@ -28,8 +28,8 @@ from models.ranks import spearman
 from models.trace import Chart, Cost, Fact, Field, Step, states
 
 MASKS = 16  # random masks behind the true difficulty
-FIELDS = {"score": Field("Predicted difficulty (teacher's score, no unit)", "score"),
-          "difficulty": Field(f"True difficulty: mean error over {MASKS} random masks", "", 0.0)}
+FIELDS = {"score": Field("Predicted difficulty", "score"),
+          "difficulty": Field("True difficulty", "", 0.0)}
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ from models.method import Close, Emit, Event, Job, Open
 from models.params import ParamError
 from models.trace import Canvas, Chart, Cost, Fact, Field, Step, states
 
-UNIT = "squared normalised pixels"
+UNIT = "MSE"  # mean squared error of ImageNet-normalised pixels
 FIELDS = {
-    "variance": Field("Pixel variance of the patch", UNIT, 0.0),
+    "variance": Field("Pixel variance of the patch", "normalised pixels²", 0.0),
     "loss": Field("Error of the rebuilt patch", UNIT, 0.0),
     "loss_normalised": Field("Error in units of the patch's own variance", "patch variances", 0.0),
     "loss_mean": Field("Error of the mean visible colour", UNIT, 0.0),
@@ -136,8 +136,9 @@ def exam_steps(model, photo: Photo, exam: Exam) -> Iterator[Step]:
 def fills_chart(exam: Exam) -> Chart:
     """The mean error of the hidden patches: the network beside the two answers that need none."""
     values = np.array([exam.mean("loss"), exam.mean("loss_inpaint"), exam.mean("loss_mean")])
-    return Chart("bar", "Mean error of the hidden patches", "answer", f"error ({UNIT})", {"error": values},
-                 ("network", "inpainting", "mean colour"), caption="Lower is better; the last two need no network.")
+    return Chart("bar", "Mean error of the hidden patches", "answer", f"error ({UNIT}, normalised pixels)",
+                 {"error": values}, ("network", "inpainting", "mean colour"),
+                 caption="Lower is better; the last two need no network.")
 
 
 def exam_facts(exam: Exam, count: int, normalised: bool = False) -> dict[str, Fact]:

@@ -140,7 +140,7 @@ def test_true_error_is_never_asked_before_the_mask_is_chosen(tiny, monkeypatch):
 
 
 def test_unit_of_the_difficulty_is_named(tiny):
-    for target, unit in (("raw", "squared normalised pixels"), ("normalised", "patch variances")):
+    for target, unit in (("raw", "MSE"), ("normalised", "patch variances")):
         trace = run("hpm", params={"target": target}).traces["mask"]
         assert trace.fields["difficulty"].unit == unit == trace.facts["error"].unit
 

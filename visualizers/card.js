@@ -44,9 +44,11 @@ function linkWords(drawing, step, token, link) {
 }
 
 function shortText(text) {
-  const shown = readable(text, false).replace(/\n/g, "↵").replace(/ /g, "\u00a0");
+  const shown = readable(text, false).replace(/\n/g, "↵").replace(/ /g, "·");
   return shown.length > 40 ? shown.slice(0, 39) + "…" : shown;
 }
+
+function percent(p) { return p < 0.001 ? "<0.1 %" : p >= 0.9995 ? ">99.9 %" : `${Number((p * 100).toPrecision(3))} %`; }
 
 // Named lists of candidates with bars; a bar's full width is probability 1.
 function candidateLists(lists, limit) {
@@ -58,7 +60,7 @@ function candidateLists(lists, limit) {
       bar.style.width = `${Math.max(0.5, item.p * 100)}%`;
       table.append(el("div", { class: item.chosen ? "ts-cand ts-chosen" : "ts-cand" },
         el("span", { class: "ts-piece", text: shortText(item.text) + (item.chosen ? " ✓" : "") }), el("span", { class: "ts-track" }, bar),
-        el("span", { class: "ts-num", text: `${tidy(item.p * 100)} %` })));
+        el("span", { class: "ts-num", text: percent(item.p) })));
     }
     return table;
   });

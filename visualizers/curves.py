@@ -33,7 +33,7 @@ def figure(chart: Chart, other: Chart | None = None, names: tuple[str, str] = ("
     make = {"bar": _bars, "scatter": _points, "line": _lines, "matrix": _matrix}[chart.kind]
     drawn = go.Figure(list(make(chart, dark)))
     if other is not None and chart.kind != "matrix":
-        drawn.add_traces([_as_twin(one, names[1], dark) for one in make(other, dark)])
+        drawn.add_traces([_as_twin(one, names[1], dark, i) for i, one in enumerate(make(other, dark))])
     _dress(drawn, chart, dark, len(drawn.data) > 1)
     return drawn
 
@@ -111,12 +111,13 @@ def _labels(names: tuple[str, ...], number: int) -> list:
     return found
 
 
-def _as_twin(one, name: str, dark: bool):
+def _as_twin(one, name: str, dark: bool, number: int):
     """The baseline's series: the quiet colour, told apart by pattern or dash as well."""
     quiet = theme.PAGE["dark" if dark else "light"]["twin"]
     one.name = f"{html.escape(name)}" + (f": {one.name}" if one.name else "")
     if isinstance(one, go.Bar):
-        one.marker = {"color": quiet, "pattern": {"shape": "/", "fgcolor": quiet, "fillmode": "overlay"}}
+        one.marker = {"color": quiet, "pattern": {"shape": "/x.-"[number % 4], "solidity": 0.3, "size": 7,
+                                                  "fgcolor": "rgba(255,255,255,0.65)", "fillmode": "overlay"}}
     else:
         one.marker = {**one.marker.to_plotly_json(), "color": quiet, "symbol": "x"}
         one.line = {"color": quiet, "dash": "dash", "width": 1.8} if "lines" in one.mode else None
@@ -127,17 +128,21 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
     page = theme.PAGE["dark" if dark else "light"]
     axis = {"gridcolor": page["line"], "linecolor": page["line"], "zeroline": False, "automargin": True,
             "tickfont": {"color": page["soft"], "size": 11}}
-    title = html.escape(chart.title) + (f"<br><sub>{html.escape(chart.caption)}</sub>" if chart.caption else "")
     matrix = chart.kind == "matrix"
+    under = " · ".join(part for part in ("" if matrix else chart.y, chart.caption) if part)
+    title = html.escape(chart.title) + (f"<br><sub>{html.escape(under)}</sub>" if under else "")
     drawn.update_layout(
-        template="none", height=360 if matrix and len(chart.rows) > 14 else 290, paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)", font={"family": theme.FONT, "size": 12, "color": page["soft"]},
+        template="none", height=(360 if matrix and len(chart.rows) > 14 else 290) + 30 * legend,
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", barmode="group", bargap=0.25,
+        font={"family": theme.FONT, "size": 12, "color": page["soft"]},
         title={"text": title, "font": {"size": 14, "color": page["ink"]}, "x": 0, "xref": "container",
                "xanchor": "left", "pad": {"l": 14, "t": 10}},
-        margin={"l": 54, "r": 18, "t": 58 if chart.caption else 46, "b": 44},
-        xaxis={**axis, "title": {"text": html.escape(chart.x)}}, barmode="group", bargap=0.25, showlegend=legend,
-        yaxis={**axis, "title": {"text": html.escape(chart.y)}, **({"autorange": "reversed"} if matrix else {})},
-        legend={"orientation": "h", "y": -0.25}, modebar={"remove": ["zoom", "pan", "select", "lasso", "autoscale"]})
+        margin={"l": 54, "r": 18, "t": 62 if under else 46, "b": 46 + 30 * legend},
+        xaxis={**axis, "title": {"text": html.escape(chart.x), "standoff": 6, "font": {"size": 12}}},
+        showlegend=legend,
+        yaxis={**axis, **({"autorange": "reversed"} if matrix else {})},
+        legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0.06},
+        modebar={"remove": ["zoom", "pan", "select", "lasso", "autoscale"]})
     if chart.reference is not None and not matrix:
         drawn.add_hline(y=chart.reference, line={"color": page["soft"], "dash": "dot", "width": 1.5})
 

@@ -38,8 +38,19 @@ class Drawing {
     return this.cache.get(index);
   }
 
-  at(step) { return Math.max(0, Math.min(step, this.frames.length - 1)); }
-  frame(step) { return this.frames[this.at(step)]; }
+  at(step) {
+    const asked = this.beside ? this.beside[Math.max(0, Math.min(step, this.beside.length - 1))] : step;
+    return Math.max(0, Math.min(asked, this.frames.length - 1));
+  }
+  frame(step) { return this.frames[Math.max(0, Math.min(step, this.frames.length - 1))]; }
+
+  // Steps of another run with the same names stand beside this one's; without such names the same numbers do.
+  alignTo(other) {
+    const mine = new Map(this.frames.map((frame, i) => [frame.label, i])), found = other.frames.filter((frame) => mine.has(frame.label)).length;
+    if (mine.size < this.frames.length || found < 2 || found * 2 < this.frames.length) return;
+    let last = 0;
+    this.beside = other.frames.map((frame) => (last = mine.get(frame.label) ?? last));
+  }
   state(step) { return this.array(this.frame(step).state); }
   picture(step) { return this.frame(step).picture ?? this.layout.picture; }
 
@@ -102,7 +113,7 @@ function sharedScale(drawings, name) {
 // Attention of the chosen layer, head (-1: mean) and query: {codes, scale, missing}.
 function attentionCodes(drawing, quantity, view, step) {
   const a = drawing.attention, n = drawing.size;
-  if (a.linked) view = { ...view, layer: drawing.at(step) };
+  if (a.linked) view = { ...view, layer: Math.min(step, a.layers.length - 1) };
   const heads = view.head < 0 ? Array.from({ length: a.heads }, (_, h) => h) : [view.head];
   if (quantity !== "row") {
     const q = a.quantities[quantity], codes = drawing.array(q.codes), sums = new Float64Array(n);

@@ -131,9 +131,9 @@ class CellView {
   }
 
   fit() {
-    const width = Math.round(this.box.clientWidth), ratio = window.devicePixelRatio || 1;
+    this.width = this.width || Math.round(this.box.clientWidth); // read once per size: reading it lays the page out
+    const width = this.width, ratio = window.devicePixelRatio || 1;
     if (!width) return false;
-    this.width = width;
     this.height = this.grid ? width * this.rows / this.columns : width;
     const pixels = [Math.round(this.width * ratio), Math.round(this.height * ratio)];
     if (this.canvas.width !== pixels[0] || this.canvas.height !== pixels[1]) [this.canvas.width, this.canvas.height] = pixels;
@@ -221,6 +221,7 @@ class TextView {
       return made;
     });
     this.seen = new Array(drawing.size).fill("");
+    this.words = new Array(drawing.size);
     this.layer.append(...this.targets);
     wireTargets(this, act);
   }
@@ -229,21 +230,32 @@ class TextView {
     const gone = this.drawing.layout.unseen === "gone";
     for (const mark of marks) {
       const hidden = this.drawing.hides(step, mark.token);
-      const key = `${mark.fill}|${mark.share}|${mark.cue}|${hidden}|${mark.text}|${page.panel}`;
-      if (this.seen[mark.token] === key) continue;
+      if (mark.cue === "check" && (marks[mark.token + 1] || {}).cue === "check") mark.cue = ""; // one tick per run of them
+      const key = `${mark.fill}|${mark.share}|${mark.cue}|${hidden}|${page.panel}`;
+      if (this.seen[mark.token] !== key) this.token(this.targets[mark.token], mark, hidden, gone, page);
       this.seen[mark.token] = key;
-      this.token(this.targets[mark.token], mark, hidden, gone, page);
+      this.word(mark, hidden);
     }
   }
 
   token(made, mark, hidden, gone, page) {
-    const special = isSpecial(mark.text, this.drawing.layout.roles[mark.token]);
-    made.className = ["ts-token", mark.cue && `ts-cue-${mark.cue}`, hidden && "ts-hidden", hidden && gone && "ts-gone",
-      special && "ts-special"].filter(Boolean).join(" ");
-    made.textContent = hidden ? "\u2007\u2007\u2007" : readable(mark.text, special);
-    made.style.backgroundColor = mark.fill ? rgba(mark.fill, mark.share) : "";
-    made.style.color = mark.fill && !hidden ? inkOn(mark.fill, mark.share, page.panel) : "";
-    made.style.setProperty("--edge", mark.edge);
+    const name = `ts-token${mark.cue ? ` ts-cue-${mark.cue}` : ""}${hidden ? " ts-hidden" : ""}${hidden && gone ? " ts-gone" : ""}`;
+    if (made.className !== name) made.className = name;
+    const edge = mark.cue && mark.cue !== "hatch" ? `--edge:${mark.edge};` : "";
+    const style = edge + (mark.fill ? `background-color:${rgba(mark.fill, mark.share)};` : "") +
+      (mark.fill && !hidden ? `color:${inkOn(mark.fill, mark.share, page.panel)}` : "");
+    if (style) made.style.cssText = style;
+    else if (made.hasAttribute("style")) made.removeAttribute("style");
+  }
+
+  word(mark, hidden) {
+    const text = hidden ? null : mark.text, made = this.targets[mark.token];
+    if (this.words[mark.token] !== text) {
+      const special = !hidden && isSpecial(text, this.drawing.layout.roles[mark.token]);
+      made.textContent = hidden ? "\u2007\u2007\u2007" : readable(text, special);
+      made.toggleAttribute("data-special", special);
+    }
+    this.words[mark.token] = text;
   }
 
   rectangle(token) {
@@ -283,7 +295,7 @@ function wireTargets(view, act) {
   view.box.addEventListener("pointerover", (event) => act.point(tokenOf(event)));
   view.box.addEventListener("pointerleave", () => act.point(null));
   view.box.addEventListener("pointerdown", (event) => { const t = tokenOf(event); if (t !== null) act.press(t, event); });
-  view.layer.addEventListener("focusin", (event) => { const t = tokenOf(event); if (t !== null) { activate(view, t); act.point(t); } });
+  view.layer.addEventListener("focusin", (event) => { const t = tokenOf(event); if (t !== null) { activate(view, t); act.name(t); act.point(t); } });
   view.layer.addEventListener("focusout", (event) => { if (!view.layer.contains(event.relatedTarget)) act.point(null); });
   view.layer.addEventListener("keydown", (event) => {
     const token = tokenOf(event);
@@ -315,13 +327,13 @@ function paintLinks(view, links, page) {
 // ---------------------------------------------------------------------------------------------------- curves
 
 // A line over the steps for up to three runs; the current step is marked. runs: [{curve, name, dash}]
-function curvePlot(runs, step, width, page, jump) {
+function curvePlot(runs, step, total, width, page, jump) {
   const height = 118, left = 44, right = 8, top = 8, bottom = 20;
   const every = runs.flatMap((run) => run.curve.series.flatMap((s) => s.points)).filter((p) => p[1] !== null);
   const plot = svg("svg", { class: "ts-plot", width, height, viewBox: `0 0 ${width} ${height}`, role: "img" });
   if (!every.length) return plot;
-  const ys = every.map((p) => p[1]).concat(runs[0].curve.reference ?? []), xs = every.map((p) => p[0]);
-  const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  const ys = every.map((p) => p[1]).concat(runs[0].curve.reference ?? []), [x0, x1] = [0, Math.max(total - 1, ...every.map((p) => p[0]))];
+  const [y0, y1] = roomy(Math.min(...ys), Math.max(...ys));
   const px = (x) => left + (x - x0) / Math.max(x1 - x0, 1e-9) * (width - left - right);
   const py = (y) => top + (1 - (y - y0) / Math.max(y1 - y0, 1e-9)) * (height - top - bottom);
   for (const y of [y0, (y0 + y1) / 2, y1]) {
@@ -337,6 +349,12 @@ function curvePlot(runs, step, width, page, jump) {
     jump(Math.round(x0 + Math.max(0, Math.min(1, at)) * (x1 - x0)));
   });
   return plot;
+}
+
+// A line that hardly moves is not blown up to look like news.
+function roomy(low, high) {
+  const least = Math.max(Math.abs(low), Math.abs(high)) * 0.02 || 1;
+  return high - low >= least ? [low, high] : [(low + high - least) / 2, (low + high + least) / 2];
 }
 
 function linePath(points, px, py, look) {

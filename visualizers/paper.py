@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -33,7 +34,7 @@ class Page:
 
     def __init__(self, drawings: Sequence[Drawing], step: int, by: str, dark: bool):
         self.drawings, self.dark = drawings, dark
-        self.steps = [at_step(drawing, step) for drawing in drawings]
+        self.steps = [at_step(drawing, step, drawings[0]) for drawing in drawings]
         self.colours = theme.PAGE["dark" if dark else "light"]
         self.bys = [resolved(drawing, step, by) for drawing, step in zip(drawings, self.steps)]
         self.by = by = self.bys[0]
@@ -195,6 +196,9 @@ class Page:
             y, before, runs = top + 0.05 + (number + 0.5) * LINE, "", []
             for token, piece in line:
                 x, mark, before = ruler(before), marks[token], before + piece
+                following = marks[token + 1].cue if token + 1 < len(marks) else ""
+                if mark.cue == "check" and following == "check":  # one tick per run of them
+                    mark = replace(mark, cue="")
                 self.token(mark, left + x, y - LINE * 0.42, ruler(before) - x, LINE * 0.84, token == query)
                 ink = self.ink(mark)
                 if runs and runs[-1][0] == ink:
@@ -309,10 +313,14 @@ def _lines(axes, curve, run: int, colours: dict) -> None:
         axes.axhline(curve.reference, color=colours["soft"], linewidth=0.8, linestyle=(0, (1, 2)))
 
 
-def at_step(drawing: Drawing, step: int) -> int:
-    """A run that ended earlier stays at its last step; -1 is the last."""
+def at_step(drawing: Drawing, step: int, first: Drawing) -> int:
+    """Which step stands beside the first drawing's: that of the same name, else of the same number; -1 is the last."""
     last = len(drawing.frames) - 1
-    return last if step < 0 else min(step, last)
+    names = {frame.label: i for i, frame in enumerate(drawing.frames)}
+    shared = sum(frame.label in names for frame in first.frames)
+    if step < 0 or drawing is first or len(names) <= last or shared < 2 or shared * 2 < last + 1:
+        return last if step < 0 else min(step, last)
+    return max((names[frame.label] for frame in first.frames[:step + 1] if frame.label in names), default=0)
 
 
 def shared_scale(drawings: Sequence[Drawing], by: str, steps: Sequence[int]) -> Scale | None:

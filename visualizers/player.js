@@ -68,7 +68,8 @@ class Player {
     this.names = SIDES.filter((side) => value[side]);
     this.loading = value.loading;
     if (!this.drawings.length) return this.empty();
-    this.total = Math.max(...this.drawings.map((d) => d.frames.length));
+    for (const other of this.drawings.slice(1)) other.alignTo(this.drawings[0]);
+    this.total = Math.max(...this.drawings.map((d) => d.beside ? d.beside.length : d.frames.length));
     const left = this.drawings[0], same = before && before.method === left.method && before.tab === left.tab;
     if (!same || !this.allowed().some(([name]) => name === this.by)) this.by = left.view.by || "state";
     if (!same) this.view = {};
@@ -95,6 +96,7 @@ class Player {
     this.pinned = pinned !== null && pinned < this.drawings[0].size ? pinned : null;
     this.sides.dataset.count = shown.length;
     this.views = shown.map((drawing, side) => this.panel(drawing, side));
+    for (const view of this.views) view.box.addEventListener("scroll", () => this.scrolled(view));
     this.sides.replaceChildren(...this.views.map((view) => view.panel));
     this.turnBox.replaceChildren(...(this.turn ? [this.turn.bar] : []));
     this.stage.classList.toggle("ts-choosing", Boolean(this.turn));
@@ -114,17 +116,23 @@ class Player {
   }
 
   panel(drawing, side) {
-    const act = { point: (token) => this.point(side, token), press: (token, event) => this.press(side, token, event) };
+    const act = { name: (token) => view.targets[token].setAttribute("aria-label", spoken(drawing, drawing.at(this.step), token)), point: (token) => this.point(side, token), press: (token, event) => this.press(side, token, event) };
     const view = drawing.layout.kind === "text" ? new TextView(drawing, act) : new CellView(drawing, act);
     const [main, ...others] = drawing.facts, brief = main && main.title.length + main.text.length < 34, rest = brief || !main ? others : drawing.facts;
     const text = (fact) => el("span", {}, el("span", { text: `${fact.title} ` }), el("b", { class: "ts-num", text: fact.text }));
     view.drawing = drawing;
+    view.act = act;
     view.label = el("div", { class: "ts-label ts-soft" });
     view.panel = el("section", { class: "ts-panel", "aria-label": drawing.title },
       el("header", { class: "ts-head" }, el("h3", { text: drawing.title }), main && !this.turn ? el("span", { class: "ts-main ts-num", title: main.title, text: brief ? `${main.title} ${main.text}` : main.text }) : null),
       view.box, view.label, rest.length && !this.turn ? el("div", { class: "ts-facts" }, ...rest.map(text)) : null);
     view.layer.setAttribute("aria-label", drawing.alt);
     return view;
+  }
+
+  // Texts side by side scroll together.
+  scrolled(view) {
+    for (const other of this.views) if (other !== view && Math.abs(other.box.scrollTop - view.box.scrollTop) > 2) other.box.scrollTop = view.box.scrollTop;
   }
 
   // ------------------------------------------------------------------------------------------------ menus
@@ -184,10 +192,12 @@ class Player {
   }
 
   // ------------------------------------------------------------------------------------------------ stepping
+  get longest() { return this.drawings.find((d) => d.frames.length === this.total) || this.drawings[0]; }
+
   get order() {
     const every = Array.from({ length: this.total }, (_, i) => i);
     if (this.level !== "outer") return every;
-    const longest = this.drawings.find((d) => d.frames.length === this.total);
+    const longest = this.longest;
     return every.filter((i) => longest.frames[i].parent === undefined);
   }
 
@@ -237,7 +247,7 @@ class Player {
   // ------------------------------------------------------------------------------------------------ painting
   show() {
     if (!this.drawings.length || !this.views.length) return;
-    const began = performance.now(), bys = this.drawings.map((d) => resolved(d, this.step, this.by));
+    const began = performance.now(), bys = this.drawings.map((d) => resolved(d, d.at(this.step), this.by));
     this.views.forEach((view) => {
       const d = view.drawing, step = d.at(this.step), frame = d.frames[step];
       const by = resolved(d, step, this.by), shared = sharedScale(this.drawings, by);
@@ -263,18 +273,19 @@ class Player {
 
   mark(view, marks) {
     const chosen = this.turn ? new Set(this.turn.picked) : null, query = this.by === "attention:row" ? this.query(view.drawing).query : -1;
-    view.targets.forEach((target, token) => {
-      if (chosen) target.setAttribute("aria-selected", String(chosen.has(token)));
-      target.classList.toggle("ts-query", token === query);
-      if (chosen && marks[token].number !== undefined) target.dataset.group = marks[token].number;
+    if (chosen) view.targets.forEach((target, token) => {
+      target.setAttribute("aria-selected", String(chosen.has(token)));
+      target.dataset.group = marks[token].number;
     });
-    clearTimeout(view.naming); // names for screen readers follow when the visitor rests
-    view.naming = setTimeout(() => view.targets.forEach((target, token) => target.setAttribute("aria-label", spoken(view.drawing, view.drawing.at(this.step), token))), 250);
+    for (const marked of view.layer.querySelectorAll(".ts-query")) marked.classList.remove("ts-query");
+    if (view.targets[query]) view.targets[query].classList.add("ts-query");
+    clearTimeout(view.naming); // a focused token is named at once; the others, cells without text, when the visitor rests
+    if (view instanceof CellView) view.naming = setTimeout(() => view.targets.slice(0, 1024).forEach((_, token) => view.act.name(token)), 600);
   }
 
   paintLegend(by) {
-    const left = this.drawings[0], attention = by.startsWith("attention:") ? numberCodes(left, this.step, by, null, this.query(left)) : null;
-    const scale = attention ? attention.scale : sharedScale(this.drawings, by), pictured = (left.picture(this.step) ?? null) !== null;
+    const left = this.drawings[0], attention = by.startsWith("attention:") ? numberCodes(left, left.at(this.step), by, null, this.query(left)) : null;
+    const scale = attention ? attention.scale : sharedScale(this.drawings, by), pictured = (left.picture(left.at(this.step)) ?? null) !== null;
     const key = `${by}|${this.dark}|${pictured}|${scale ? [scale.low, scale.high, scale.title] : ""}|${this.entries.map((e) => e.join())}|${attention && attention.missing}`;
     if (this.legendKey === key) return;
     this.legendKey = key;
@@ -293,12 +304,13 @@ class Player {
   }
 
   paintCurves() {
-    const width = this.root.clientWidth;
+    const width = this.width || (this.width = this.root.clientWidth);
     if (this.turn || !width) return;
     const titles = [...new Set(this.drawings.flatMap((d) => d.curves.map((c) => c.title)))].slice(0, 3);
+    this.curves.dataset.count = titles.length;
     this.curves.replaceChildren(...titles.map((title) => {
       const runs = this.drawings.map((d) => ({ name: d.title, curve: d.curves.find((c) => c.title === title) })).filter((run) => run.curve);
-      const { unit, caption } = runs[0].curve, plot = curvePlot(runs, this.step, Math.min(width, 1600) - 34, this.page, (x) => this.go(x));
+      const { unit, caption } = runs[0].curve, plot = curvePlot(runs, this.step, this.total, (width > 760 && titles.length > 1 ? (width - 18) / 2 : width) - 34, this.page, (x) => this.go(x));
       plot.setAttribute("aria-label", `${title}, ${unit}, over the steps`);
       return el("figure", { class: "ts-panel ts-curve" }, el("header", { class: "ts-head" }, el("h3", { text: title }), el("span", { class: "ts-main", text: unit })),
         plot, runNames(runs, this.page), caption ? el("figcaption", { class: "ts-soft", text: caption }) : null);
@@ -306,17 +318,18 @@ class Player {
   }
 
   timeline() {
-    const drawing = this.drawings.find((d) => d.frames.length === this.total), width = this.slider.clientWidth || 300, order = this.order;
-    const rows = order.map((i) => (drawing.frames[i].cost || {}).rows || 0), peak = Math.max(...rows), least = Math.min(...rows), uneven = least > 0 && least < peak * 0.95;
+    const drawing = this.longest, width = this.slider.clientWidth || 300, order = this.order;
+    const rows = order.map((i) => (drawing.frames[i].cost || {}).rows || 0), peak = Math.max(...rows), some = rows.filter((r) => r > 0);
+    const uneven = some.length * 2 > rows.length && Math.min(...some) < peak * 0.95;
     const heads = order.map((i) => drawing.frames[i].parent === undefined), nested = heads.some((h) => !h);
     this.strip.style.display = uneven || nested ? "" : "none";
     this.strip.setAttribute("viewBox", `0 0 ${width} 22`);
     this.strip.setAttribute("width", width);
     const pad = 8, unit = (width - 2 * pad) / Math.max(1, order.length - 1);
     this.strip.replaceChildren(...order.flatMap((_, i) => {
-      const x = pad + i * unit, h = uneven ? 2 + 14 * rows[i] / peak : 0, made = [];
-      if (h) made.push(svg("rect", { x: x - Math.max(1, Math.min(7, unit * 0.3)), y: 18 - h, width: Math.max(1.5, Math.min(14, unit * 0.6)), height: h, class: "ts-cost" }));
-      if (nested && heads[i]) made.push(svg("line", { x1: x, x2: x, y1: 17, y2: 22, class: "ts-group" }));
+      const x = pad + i * unit, h = uneven && rows[i] ? 2 + 12 * rows[i] / peak : 0, made = [];
+      if (h) made.push(svg("rect", { x: x - Math.max(1, Math.min(7, unit * 0.3)), y: 15 - h, width: Math.max(1.5, Math.min(14, unit * 0.6)), height: h, class: "ts-cost" }));
+      if (nested && heads[i]) made.push(svg("line", { x1: x, x2: x, y1: uneven ? 16 : 2, y2: uneven ? 21 : 8, class: "ts-group" }));
       return made;
     }));
   }
@@ -334,6 +347,7 @@ class Player {
     const width = this.root.clientWidth;
     if (width === this.width || !this.drawings.length) return;
     this.width = width;
+    for (const view of this.views) view.width = 0;
     requestAnimationFrame(() => { this.timeline(); this.show(); });
   }
 
@@ -369,7 +383,7 @@ class Player {
     if (!drawing.attention) return [];
     const view = this.query(drawing), found = [];
     for (const [name, q] of Object.entries(drawing.attention.quantities)) {
-      const { codes } = attentionCodes(drawing, name, view, this.step);
+      const { codes } = attentionCodes(drawing, name, view, drawing.at(this.step));
       if (codes[token] !== THEME.nothing) found.push([q.title, `${tidy(unscale(q, codes[token]))} ${q.unit}`]);
     }
     return found;
@@ -412,7 +426,7 @@ function runNames(runs, page) {
   runs.forEach((run, r) => run.curve.series.forEach((series, s) => {
     const line = svg("svg", { width: 26, height: 8, "aria-hidden": "true" });
     line.append(svg("line", { x1: 0, x2: 26, y1: 4, y2: 4, ...lineLook(r, s, page) }));
-    names.append(el("span", {}, line, el("span", { text: run.curve.series.length > 1 ? `${run.name}: ${series.name}` : run.name })));
+    names.append(el("span", {}, line, el("span", { text: runs.length < 2 ? series.name : run.curve.series.length > 1 ? `${run.name}: ${series.name}` : run.name })));
   }));
   return runs.length > 1 || runs[0].curve.series.length > 1 ? names : null;
 }

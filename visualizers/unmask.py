@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from models.trace import UnmaskTrace
 from visualizers.canvas import Wording, assemble, counts, steps_text, where
 from visualizers.marks import Drawing
@@ -19,9 +21,10 @@ def describe(trace: UnmaskTrace) -> str:
 
 
 def half_way(trace: UnmaskTrace) -> int:
-    """The step to open on: where about half of the canvas is known, so that all states are to be seen."""
+    """The step to open on: about half of the canvas is known, and as many states as possible are to be seen."""
     known = [len(step.where("known", "visible", "reused", "recomputed", "accepted")) for step in trace.steps]
-    return next((i for i, number in enumerate(known) if number >= trace.canvas.size * 0.45), len(known) - 1)
+    middle = [i for i, number in enumerate(known) if 0.35 <= number / trace.canvas.size <= 0.8]
+    return max(middle, key=lambda i: len(np.unique(trace.steps[i].state)), default=len(known) - 1)
 
 
 def draw(trace: UnmaskTrace, **view) -> Drawing:

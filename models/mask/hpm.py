@@ -56,7 +56,7 @@ def hard_share(params) -> float:
 def choose(scores, alpha: float, mask_ratio: float, generator):
     """The mask of one picture from the teacher's scores [1, L]: masked-hard and masked-random patches."""
     from models.mask.hpm_net import hard_mask
-    noise, hard = hard_mask(scores.cpu(), alpha, mask_ratio, generator)
+    noise, hard = hard_mask(scores.float().cpu(), alpha, mask_ratio, generator)
     ids = np.sort(noise[0].topk(masked_count(scores.shape[1], mask_ratio)).indices.numpy())
     return loop.Hidden(ids, tuple("masked-hard" if hard[0, patch] else "masked-random" for patch in ids))
 

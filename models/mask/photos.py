@@ -18,7 +18,7 @@ MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """One picture cut for one network: shown uint8 [S, S, 3], pixels float [1, 3, S, S], target [1, L, P]."""
+    """One picture cut for one network: shown uint8 [S, S, 3], pixels [1, 3, S, S], target float [1, L, P]."""
 
     shown: np.ndarray
     pixels: Tensor
@@ -45,8 +45,8 @@ def photo(image: np.ndarray, model) -> Photo:
     square = Image.fromarray(image[top:top + side, left:left + side])
     shown = np.asarray(square if side == size else square.resize((size, size), Image.Resampling.LANCZOS))
     like = next(model.parameters())
-    pixels = normalise(shown[None]).to(like.device, like.dtype)
-    return Photo(shown, pixels, model.patchify(pixels), (size // patch, size // patch))
+    pixels = normalise(shown[None]).to(like.device)  # [1, 3, S, S]; the target keeps full precision
+    return Photo(shown, pixels.to(like.dtype), model.patchify(pixels), (size // patch, size // patch))
 
 
 def normalise(shown: np.ndarray) -> Tensor:
@@ -106,7 +106,7 @@ def patch_error(pixels: Tensor, target: Tensor, normalised: bool = False) -> Ten
     normalised: in units of each true patch's own variance (MAE's per-patch normalised target), which makes flat
     patches hard: their noise is amplified.
     """
-    error = (pixels - target).pow(2).mean(-1)
+    error = (pixels.float() - target.float()).pow(2).mean(-1)
     return error / (target.var(-1) + 1e-6) if normalised else error
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.mask import loop, mae, photos
-from models.method import run
+from models.method import Close, run
 from models.params import ParamError
 from models.trace import states
 from tests.mask.nets import job_of, network, picture, view
@@ -157,3 +157,12 @@ def test_scores_of_visitor_and_method_are_the_same_quantity(tiny):
 def test_grey_photos_and_odd_sizes_are_cut_to_the_middle_square():
     wide = np.concatenate([np.zeros((40, 30, 3), np.uint8), picture(size=40), np.zeros((40, 30, 3), np.uint8)], 1)
     assert np.array_equal(photos.photo(wide, network()).shown, photos.photo(picture(size=40), network()).shown)
+
+
+@pytest.mark.parametrize("id", ("mae", "hpm"))
+def test_half_precision_networks_run_and_agree(id, tiny):
+    import copy
+    job = job_of(id, seed=2)
+    half = dataclasses.replace(job, bundle=dataclasses.replace(job.bundle, model=copy.deepcopy(network()).bfloat16()))
+    full, less = (next(e for e in one.method.run(one) if isinstance(e, Close)) for one in (job, half))
+    assert less.facts["error"].value == pytest.approx(full.facts["error"].value, rel=0.1)

@@ -59,9 +59,12 @@ class RowStore:
 
     def write(self, layer: int, rows: Tensor, k: Tensor, v: Tensor) -> None:
         """Puts k, v [B, G, R, W] over the rows of a layer."""
-        where = rows.to(k.device)
-        self.keys[layer].index_copy_(2, where, k)
-        self.values[layer].index_copy_(2, where, v)
+        if (run := one_run(rows)) is not None:
+            self.keys[layer][:, :, run], self.values[layer][:, :, run] = k, v
+        else:
+            where = rows.to(k.device)
+            self.keys[layer].index_copy_(2, where, k)
+            self.values[layer].index_copy_(2, where, v)
         self.known[layer, rows] = True
         self.computed[layer, rows] += 1
 
@@ -70,9 +73,8 @@ class RowStore:
         if not bool(self.known[layer, ids].all()):
             raise ValueError(f"layer {layer} is asked to attend to a token it never computed")
         keys, values = self.keys[layer], self.values[layer]
-        first = int(ids[0]) if len(ids) else 0
-        if len(ids) and int(ids[-1]) - first + 1 == len(ids):  # one run of tokens: a view, no copy
-            return keys[:, :, first : first + len(ids)], values[:, :, first : first + len(ids)]
+        if (run := one_run(ids)) is not None:
+            return keys[:, :, run], values[:, :, run]  # a view, no copy
         where = ids.to(keys.device)
         return keys.index_select(2, where), values.index_select(2, where)
 
@@ -152,16 +154,20 @@ def attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, attend_to: Tensor, 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, scale: float, *, causal: bool = False, mask: Tensor | None = None) -> Tensor:
     """torch's fused attention with grouped key heads."""
-    repeats = q.shape[1] // k.shape[1]
-    if repeats > 1:
-        k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
-    return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
+    return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale,
+                                                      enable_gqa=q.shape[1] != k.shape[1])
 
 
 def last_row(q: Tensor, k: Tensor, rows: Tensor, attend_to: Tensor, scale: float, causal: bool) -> Tensor:
     """Exact attention [B, H, M] of the last of the rows."""
     mask = allowed(rows[-1:], attend_to)[None, None].to(q.device) if causal else None
     return kernels.attention_rows(q[:, :, -1:], k, torch.zeros(1, dtype=torch.long), scale=scale, mask=mask)[:, :, 0]
+
+
+def one_run(ids: Tensor) -> slice | None:
+    """The slice that holds exactly these identities, if they follow one another."""
+    first = int(ids[0]) if len(ids) else 0
+    return slice(first, first + len(ids)) if len(ids) and int(ids[-1]) - first + 1 == len(ids) else None
 
 
 def allowed(rows: Tensor, attend_to: Tensor) -> Tensor:

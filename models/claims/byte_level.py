@@ -18,7 +18,7 @@ from models.sample.covers import enumerate_covers, next_symbols
 from models.subject import ASSETS
 
 WAYS = ("naive", "healing", "exact")
-CONTEXT, WALK = 160, 60  # bytes before a cut; bytes walked by the ensemble
+CONTEXT, WALK = 160, 40  # bytes before a cut; bytes walked by the ensemble
 
 
 def measure(lab: Lab) -> Claim:
@@ -30,7 +30,7 @@ def measure(lab: Lab) -> Claim:
     rows += boundary_rows(at_cuts(bundle, passages, rng, lab.size(150, 4), "end"))
     rows += anywhere_rows(at_cuts(bundle, passages, rng, lab.size(150, 4), "anywhere"))
     try:
-        rows += ensemble_rows(bundle, load(SECOND), passages[-lab.size(40, 2):])
+        rows += ensemble_rows(bundle, load(SECOND), passages[-lab.size(30, 2):])
         third = ""
     except CheckpointError:
         third = " The ensemble was not measured: its second checkpoint is not here."

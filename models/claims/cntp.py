@@ -11,7 +11,7 @@ import torch
 from kernels import Sampler
 from models.checkpoints import load
 from models.claims import Claim, Lab, bootstrap, row
-from models.sample.cntp import Params, count_of, stop_tokens
+from models.sample.cntp import Params, bounds, count_of, stop_tokens
 from models.sample.loop import Policy, decide
 from models.sample.stream import Reader
 from models.sample.trials import Ends, roll_out
@@ -105,7 +105,7 @@ def branching(bundle, text: str, p: Params, dice, kind: str = "problem") -> tupl
     """The tokens kept and how many were generated, by the tab's own decisions without its page."""
     source = live = opened(bundle, text, kind)
     warpers = Sampler(0.0) if p.policy == "greedy" else Sampler(p.temperature, top_p=p.top_p)
-    policy = Policy(warpers, LENGTH, close=None, trials=count_of(p), longest=p.longest,
+    policy = Policy(warpers, LENGTH, close=None, trials=count_of(p, *bounds(p, bundle.name)), longest=p.longest,
                     stops=stop_tokens(source.tokenizer, p.stops))
     ids, spent = [], 0
     while len(ids) < LENGTH and ids[-1:] != [source.end]:

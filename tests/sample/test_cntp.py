@@ -8,13 +8,13 @@ import torch
 from kernels import Sampler, vocab_stats, warp
 from models.method import prepare, run, twin
 from models.params import ParamError
-from models.sample.cntp import Params, count_of, stop_tokens, trials_for
+from models.sample.cntp import PAPER, Params, bounds, count_of, stop_tokens, trials_for
 from models.sample.trials import Moment, Trial
 from models.subject import from_text
 from tests import tiny
 
 STORY = from_text("Once upon a time there was a little red hen. The")
-OPTIONS = {"checkpoint": "text-ar-1", "seed": 4}
+OPTIONS = {"checkpoint": "text-ar-1", "seed": 4}  # random weights: entropies near log V = 6 nats
 
 
 def follows_the_rule(rule) -> bool:
@@ -37,14 +37,14 @@ def moment(logits, sampler) -> Moment:
 def test_entropy_is_taken_after_the_warpers_unless_asked():
     flat = moment([4.0, 0.0, 0.0, 0.0, 0.0, 0.0], Sampler(0.3, top_p=0.9))
     assert flat.warped_entropy < 0.01 < 0.176 < flat.entropy
-    assert count_of(Params())(flat) == 1
-    assert count_of(Params(warped=False))(flat) > 1, "mutant: entropy before the warpers branches here"
+    assert count_of(Params(), *PAPER)(flat) == 1
+    assert count_of(Params(warped=False), *PAPER)(flat) > 1, "mutant: entropy before the warpers branches here"
 
 
 @pytest.mark.parametrize("policy, sure, unsure", [
     ("cntp", 1, 10), ("constant", 10, 10), ("reversed", 10, 1), ("plain", 1, 1), ("greedy", 1, 1)])
 def test_the_policies(policy, sure, unsure):
-    count = count_of(Params(policy=policy))
+    count = count_of(Params(policy=policy), *PAPER)
     assert count(moment([9.0, 0.0, 0.0], Sampler())) == sure
     assert count(moment([0.0] * 40, Sampler())) == unsure
 
@@ -142,7 +142,13 @@ def test_the_baseline_gets_the_budget_of_this_very_run(tiny):
 
 def test_thresholds_the_wrong_way_round_are_refused(tiny):
     with pytest.raises(ParamError, match="h_max"):
-        run("cntp", STORY, {"h_min": 3.0, "h_max": 1.0}, **OPTIONS)
+        run("cntp", STORY, {"thresholds": "set", "h_min": 3.0, "h_max": 1.0}, **OPTIONS)
+
+
+def test_thresholds_fit_the_checkpoint_unless_they_are_set():
+    assert bounds(Params(), "algo-arithmetic-1") == PAPER == (0.01, 1.5)
+    assert bounds(Params(), "text-ar-1") > PAPER
+    assert bounds(Params(thresholds="set", h_min=0.5, h_max=2.0), "text-ar-1") == (0.5, 2.0)
 
 
 def test_the_spent_tokens_are_those_of_all_trials(trace):

@@ -22,7 +22,7 @@ from visualizers import theme
 # Set once: the same trace gives the same file, and text is as wide on paper as it was measured.
 matplotlib.rcParams.update({"svg.hashsalt": "tokenscope", "pdf.fonttype": 42, "text.hinting": "no_hinting",
                             "font.family": "DejaVu Sans"})
-warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # it is drawn as a box
 DASHES = {"solid": "solid", "dotted": (0, (1, 1.4)), "dashed": (0, (2.4, 1.6))}
 
 

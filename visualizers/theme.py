@@ -67,9 +67,12 @@ PAGE = {
 SERIES = ("#d55e00", "#009e73", "#cc79a7", "#0072b2", "#e69f00")
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4")
 
-_CIVIDIS = ("00224e", "002e6a", "1a386f", "32436d", "434e6c", "535a6d", "61656f", "6f7073", "7d7c78", "8c8878",
-            "9b9476", "aba072", "bcae6c", "cdbb63", "dec958", "f0d846", "fee838")
-_BLUE_ORANGE = ("1f5fa8", "4f8cc9", "8fb8df", "cfdfee", "f2efe8", "f6d6b4", "f0a868", "dd7423", "b34a00")
+# 52 colours of Matplotlib's cividis, six hexadecimal digits each.
+_CIVIDIS = ("00224e002656002a5f002d68003070083370163770203a6f273e6e2e416d34456c3a486c3f4c6c444f6c49536c4e566c535a6d"
+            "575d6d5c616e60646f656870696b716d6f727272747676767a7a787e7d788381798885788d8878928c789690779b9476a09875"
+            "a59c74aaa073afa471b5a86fbaac6dbfb06bc4b468c9b965cfbd62d4c15fdac65bdfca57e5cf52ead34cf0d846f6dd3ffce236"
+            "fee838")
+_BLUE_ORANGE = "1f5fa84f8cc98fb8dfcfdfeef2efe8f6d6b4f0a868dd7423b34a00"
 NOTHING = 255  # code of "not defined here" among quantised numbers; 0..254 are values
 SOFT = (0.1, 0.65)  # share of the scale's colour behind text: least, and what the strongest value adds
 VEIL = (0.4, 0.5)  # the same over a picture, which should stay to be seen
@@ -77,7 +80,8 @@ VEIL = (0.4, 0.5)  # the same over a picture, which should stay to be seen
 
 def ramp(diverging: bool = False) -> np.ndarray:
     """The 255 colours [255, 3] uint8 of a scale, from its anchors by straight lines."""
-    anchors = np.array([rgb("#" + text) for text in (_BLUE_ORANGE if diverging else _CIVIDIS)], np.float64)
+    digits = _BLUE_ORANGE if diverging else _CIVIDIS
+    anchors = np.array([rgb("#" + digits[i:i + 6]) for i in range(0, len(digits), 6)], np.float64)
     at, stops = np.linspace(0, 1, 255), np.linspace(0, 1, len(anchors))
     return np.stack([np.round(np.interp(at, stops, anchors[:, c])) for c in range(3)], 1).astype(np.uint8)
 
@@ -111,7 +115,7 @@ def ink_on(fill: str | None, share: float, dark: bool = False) -> str:
     page = PAGE["dark" if dark else "light"]
     under = page["panel"] if fill is None else mix(fill, page["panel"], share)
     red, green, blue = rgb(under)
-    return "#1d1d21" if 0.299 * red + 0.587 * green + 0.114 * blue > 125 else "#f7f6f3"
+    return "#1d1d21" if 0.299 * red + 0.587 * green + 0.114 * blue > 125 else "#ffffff"
 
 
 def constants() -> dict:

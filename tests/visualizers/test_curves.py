@@ -1,0 +1,52 @@
+"""Plotly figures: the right charts, escaped texts, small data."""
+
+import json
+
+import numpy as np
+
+from models.trace import Chart
+from tests import samples
+from visualizers.curves import figure, figures
+
+
+def test_lines_over_steps_are_left_to_the_player():
+    assert len(figures(samples.prune())) == 1 and figures(samples.unmask()) == []
+
+
+def test_the_baselines_series_stand_beside():
+    both = figures(samples.prune(), samples.prune())[0]
+    assert len(both.data) == 2 and both.data[1].name.startswith("lazyllm")
+
+
+def test_markup_in_labels_is_escaped():
+    bad = "<b>x</b><a href='https://a'>"
+    chart = Chart("bar", bad, bad, bad, {bad: np.array([1.0])}, ticks=(bad,), caption=bad)
+    text = figure(chart).to_json()
+    assert "<a" not in json.loads(text)["layout"]["title"]["text"] and "<b>x" not in text.replace("\\u003c", "<")
+
+
+def test_hover_templates_read_no_braces_from_labels():
+    bar = figure(Chart("bar", "t", "x", "%{customdata}", {"s": np.array([1.0])})).data[0]
+    assert bar.hovertemplate.count("%{") == 2
+
+
+def test_large_matrices_are_sent_as_codes():
+    values = np.random.default_rng(0).random((200, 300))
+    text = figure(Chart("matrix", "m", "x", "y", {"v": values})).to_json()
+    assert len(text) < 120_000
+    plain = json.dumps(values.round(5).tolist())
+    assert len(plain) > 4 * len(text)
+
+
+def test_columns_with_equal_names_stay_apart():
+    chart = Chart("matrix", "m", "x", "y", {"v": np.eye(3)}, ticks=("the", "cat", "the"), rows=("a", "b", "c"))
+    assert len(set(figure(chart).data[0].x)) == 3
+
+
+def test_every_kind_draws():
+    line = np.array([[0.0, 1.0], [1.0, np.nan], [2.0, 3.0]])
+    for chart in (Chart("line", "l", "x", "y", {"a": line, "b": line}, reference=1.0),
+                  Chart("scatter", "s", "x", "y", {"a": line}), Chart("bar", "b", "x", "y", {"a": line[:, 1]}),
+                  Chart("matrix", "m", "x", "y", {"a": line - 1})):
+        for dark in (False, True):
+            assert figure(chart, chart, ("a", "b"), dark).to_json()

@@ -1,0 +1,129 @@
+"""Files: every kind opens, the same trace gives the same file, and paper shows the marks of the page."""
+
+import ast
+import io
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models.trace import CODE, Canvas, MaskTrace, Provenance, Step
+from tests import samples
+from visualizers import draw, theme
+from visualizers.export import KINDS, export, snippet
+from visualizers.ink import Ruler, readable
+from visualizers.marks import cells
+
+STARTS = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "gif": b"GIF89a", "html": b"<!DOCTYPE html>"}
+
+
+def tiny() -> MaskTrace:
+    """Four by four cells without a picture, a state each."""
+    names = ["unknown", "masked-hard", "masked-random", "visible", "known", "new", "recomputed", "reused", "recycled",
+             "merged", "revived", "accepted", "refused", "discarded", "dropped", "context"]
+    state = np.array([CODE[name] for name in names], np.uint8)
+    return MaskTrace("m", Canvas("grid", ("",) * 16, (4, 4)), (Step("one", state), Step("two", state[::-1].copy())))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_opens(kind):
+    data = export(tiny(), kind, twin=tiny())
+    assert data.startswith(STARTS[kind])
+
+
+def test_an_unknown_kind_is_refused_with_one_sentence():
+    with pytest.raises(ValueError, match="png, svg, pdf, gif, html"):
+        export(tiny(), "bmp")
+
+
+@pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
+def test_the_same_trace_gives_the_same_file(kind):
+    assert export(samples.sample(), kind) == export(samples.sample(), kind)
+
+
+def test_a_gif_shows_all_steps():
+    from PIL import Image
+    assert Image.open(io.BytesIO(export(samples.mask(), "gif"))).n_frames == 3
+
+
+def colours_on_paper(trace, dark: bool) -> list[str]:
+    """The colour under each cell, a little off its centre, where no cue is drawn."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from visualizers.paper import Page
+    page = Page([draw(trace)], 0, "state", dark)
+    figure = page.draw("", "")
+    canvas = FigureCanvasAgg(figure)
+    figure.set_dpi(100)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    at = page.boxes(page.drawings[0], 0.3, 0.58)
+    return [theme.hexed(pixels[int((y + h * 0.3) * 100), int((x + w * 0.68) * 100)]) for x, y, w, h in at]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_paper_shows_the_colours_of_the_marks(dark):
+    trace = tiny()
+    wanted = [theme.mix(m.fill, theme.PAGE["dark" if dark else "light"]["paper"], m.share)
+              for m in cells(draw(trace), 0, "state", dark)]
+    names = ["visible", "known", "new", "recomputed", "reused", "recycled", "merged", "accepted", "context", "unknown"]
+    plain = [i for i, code in enumerate(trace.steps[0].state) if list(theme.LOOKS)[code] in names]
+    found = colours_on_paper(trace, dark)
+    near = [max(abs(a - b) for a, b in zip(theme.rgb(found[i]), theme.rgb(wanted[i]))) for i in plain]
+    assert max(near) <= 3, list(zip(plain, near))
+    shifted = colours_on_paper(replace(trace, steps=(trace.steps[1],)), dark)  # the mutant: cells in another order
+    assert max(abs(a - b) for i in plain for a, b in zip(theme.rgb(shifted[i]), theme.rgb(wanted[i]))) > 30
+
+
+def test_text_on_paper_keeps_every_token_in_order():
+    from visualizers.paper import Page
+    page = Page([draw(samples.long_text(300, 1))], 0, "state", False)
+    placed = [token for line in page.text_lines(0) for token, _ in line]
+    assert sorted(set(placed)) == list(range(300)) and placed == sorted(placed)
+    ruler = Ruler(9.5)
+    assert all(ruler("".join(piece for _, piece in line)) < page.panel + 0.35 for line in page.text_lines(0))
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_paper_writes_text_literally():
+    data = export(samples.hostile(), "svg")
+    assert b"<script" not in data and data.startswith(STARTS["svg"])
+
+
+def test_control_and_direction_characters_are_made_visible():
+    assert readable("\x00\u202eabc\u202c") == "␀‹U+202E›abc‹U+202C›"
+    assert readable("\ud83d\ude00") == "😀" and readable("a\nb\tc") == "a\nb    c"
+
+
+def test_the_page_asks_no_other_host_and_hides_no_markup():
+    text = export(samples.hostile(), "html").decode()
+    assert "default-src 'none'" in text
+    assert "https://" not in text and text.count("http://") == text.count("http://www.w3.org/")
+    body = text[text.index("<body>"):]
+    assert body.count("<script") == 3 and "<img" not in body
+
+
+def test_the_snippet_is_python_with_the_runs_settings():
+    trace = replace(samples.unmask(), provenance=Provenance(
+        checkpoint="scene-mgm-1", seed=7, params={"steps": 12, "order": "x'\"\n"}, subject="two-shapes"))
+    tree = ast.parse(snippet(trace))
+    call = next(n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "run")
+    assert ast.literal_eval(call.args[2]) == {"steps": 12, "order": "x'\"\n"}
+    assert {k.arg: ast.literal_eval(k.value) for k in call.keywords} == {"checkpoint": "scene-mgm-1", "seed": 7}
+
+
+def test_the_snippet_reproduces_a_run(tiny, capsys):
+    from models.method import run
+    trace = run("mae").traces["mask"]
+    exec(compile(snippet(trace), "snippet", "exec"), {})
+    assert trace.sentence in capsys.readouterr().out
+
+
+def test_drawing_needs_no_torch_no_gradio_and_no_pyplot():
+    code = ("import sys; from tests import samples; from visualizers import draw; draw(samples.unmask()).payload();"
+            "heavy = {'torch', 'gradio', 'plotly', 'matplotlib'} & set(sys.modules); assert not heavy, heavy;"
+            "from visualizers.export import export; export(samples.mask(), 'png');"
+            "assert 'torch' not in sys.modules and 'matplotlib.pyplot' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True)

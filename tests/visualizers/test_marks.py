@@ -1,0 +1,130 @@
+"""What a frame becomes: hidden tokens hide, numbers get their place on one shared scale, nothing is invented."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models.trace import CODE, Canvas, Field, MaskTrace, Step
+from tests import samples
+from visualizers import draw, theme
+from visualizers.marks import Scale, cells, number_codes, resolved
+
+
+def grid(*states: str, numbers=None, picture=True) -> MaskTrace:
+    fields = {} if numbers is None else {"loss": Field("Loss", "squared")}
+    values = {} if numbers is None else {"loss": np.asarray(numbers, float)}
+    step = Step("one", np.array([CODE[s] for s in states], np.uint8), fields=values,
+                picture=samples.picture(8) if picture else None)
+    return MaskTrace("m", Canvas("grid", ("",) * len(states), (1, len(states))), (step,), fields=fields)
+
+
+def shows_through(marks) -> list[int]:
+    """Tokens whose own picture can be seen."""
+    return [mark.token for mark in marks if mark.fill is None or mark.share < 1]
+
+
+def test_hidden_cells_cover_their_picture():
+    marks = cells(draw(grid("masked", "visible", "unknown", "new", "masked-hard")), 0, "state")
+    assert shows_through(marks) == [1, 3]
+    tinted = [replace(mark, share=0.5) for mark in marks]  # the mutant: a tint where a cover is needed
+    assert shows_through(tinted) != [1, 3]
+
+
+def test_a_known_cell_shows_its_picture_untinted():
+    mark = cells(draw(grid("masked", "known")), 0, "state")[1]
+    assert mark.fill is None and mark.share == 0
+
+
+def test_without_a_picture_a_known_cell_has_plain_ink():
+    mark = cells(draw(grid("masked", "known", picture=False)), 0, "state")[1]
+    assert mark.fill == theme.colour("known") and mark.share == 1
+
+
+def test_a_dropped_token_fades_to_a_quarter():
+    mark = cells(draw(grid("masked", "dropped")), 0, "state")[1]
+    assert mark.fade == 0.25 and mark.cue == "hatch"
+
+
+def test_numbers_take_the_ends_of_the_scale_and_nan_nothing():
+    drawing = draw(grid("masked", "visible", "visible", numbers=[2.0, 4.0, np.nan], picture=False))
+    marks = cells(drawing, 0, "loss")
+    ramp = theme.ramp()
+    assert [m.fill for m in marks] == [theme.hexed(ramp[0]), theme.hexed(ramp[-1]), None]
+
+
+def test_a_field_a_step_does_not_carry_is_undefined_not_zero():
+    trace = samples.mask()
+    drawing = draw(trace)
+    assert set(number_codes(drawing, 0, "loss")) == {theme.NOTHING}
+    assert (number_codes(drawing, 2, "loss") != theme.NOTHING).sum() == 48
+
+
+def test_a_shared_scale_moves_both_pictures():
+    own = Scale("Loss", "squared", 0.0, 1.0)
+    wide = own.widened(Scale("Loss", "squared", 0.0, 2.0))
+    drawing = draw(grid("masked", "visible", numbers=[0.0, 1.0], picture=False))
+    assert number_codes(drawing, 0, "loss").tolist() == [0, 254]
+    assert number_codes(drawing, 0, "loss", wide).tolist() == [0, 127]  # half of the common range
+
+
+def test_diverging_fields_are_symmetric_about_zero():
+    trace = grid("masked", "visible", numbers=[-1.0, 3.0])
+    trace = replace(trace, fields={"loss": Field("Loss", "", diverging=True)})
+    scale = draw(trace).fields["loss"]
+    assert (scale.low, scale.high) == (-3.0, 3.0)
+
+
+def test_attention_row_is_that_of_layer_head_and_query():
+    trace = samples.attend()
+    drawing = draw(trace, layer=1, head=2, query=20)
+    row = trace.rows.row(1, 2, 20)
+    codes = number_codes(drawing, 0, "attention:row")
+    assert codes[21:].max() == 0  # causal: nothing after the query
+    assert np.argmax(codes) == np.argmax(row)
+    assert np.abs(codes / 254 * row.max() - row).max() < row.max() / 200
+    other = number_codes(draw(trace, layer=1, head=3, query=20), 0, "attention:row")  # the mutant: another head
+    assert not np.array_equal(codes, other)
+
+
+def test_mean_over_heads_is_a_mean_of_probabilities_not_of_codes():
+    trace = samples.attend()
+    drawing = draw(trace, layer=0, head=-1, query=30)
+    mean = np.mean([trace.rows.row(0, head, 30) for head in range(4)], axis=0)
+    shown = number_codes(drawing, 0, "attention:row") / 254 * mean.max()
+    assert np.abs(shown - mean).max() < mean.max() / 100
+    naive = trace.rows.weights[0, :, 30].mean(0) / 255 * mean.max()  # the mutant: each head scaled to its own peak
+    assert np.abs(naive - mean).max() > mean.max() / 20
+
+
+def test_a_query_without_a_row_shows_nothing():
+    trace = samples.attend()
+    stored = replace(trace.rows, queries=trace.rows.queries[:3], weights=trace.rows.weights[:, :, :3],
+                     scale=trace.rows.scale[:, :, :3])
+    drawing = draw(replace(trace, rows=stored), query=40)
+    assert set(number_codes(drawing, 0, "attention:row")) == {theme.NOTHING}
+
+
+def test_statistics_of_queries_without_a_row_stay_undefined():
+    trace = samples.attend()
+    holes = trace.heads.entropy.copy()
+    holes[:, :, 5] = np.nan
+    drawing = draw(replace(trace, heads=replace(trace.heads, entropy=holes)))
+    assert number_codes(drawing, 0, "attention:entropy")[5] == theme.NOTHING
+
+
+def test_a_step_about_a_number_is_coloured_by_it():
+    drawing = draw(samples.mask())
+    assert [resolved(drawing, i, "auto") for i in range(3)] == ["state", "state", "state"]
+    fields = {"predicted": samples.mask().steps[1].fields["predicted"]}
+    first = replace(samples.mask().steps[0], fields=fields)
+    trace = replace(samples.mask(), steps=(first, *samples.mask().steps[1:]))
+    assert resolved(draw(trace), 0, "auto") == "predicted"
+
+
+@pytest.mark.parametrize("tab", ["mask", "attend", "prune", "unmask", "sample"])
+def test_one_mark_per_token_in_order(tab):
+    trace = samples.all_tabs()[tab]
+    drawing = draw(trace)
+    for step in range(len(trace.steps)):
+        assert [mark.token for mark in cells(drawing, step)] == list(range(trace.canvas.size))

@@ -1,0 +1,105 @@
+"""The five viewers: words, legends, view options answered from the trace alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models.trace import STATES, Provenance
+from tests import samples
+from visualizers import draw, sample
+from visualizers.canvas import tidy
+from visualizers.mask import about
+
+
+@pytest.mark.parametrize("tab", ["mask", "attend", "prune", "unmask", "sample"])
+def test_a_viewer_draws_and_says_what_it_shows(tab):
+    trace = samples.all_tabs()[tab]
+    drawing = draw(trace, title="A title")
+    occurring = {STATES[code] for step in trace.steps for code in np.unique(step.state)}
+    assert {state for state, _ in drawing.legend} <= occurring
+    assert drawing.title == "A title" and len(drawing.frames) == len(trace.steps)
+    assert str(trace.canvas.size) in drawing.alt.replace(",", "") or "by" in drawing.alt
+    assert 0 <= drawing.view["start"] < len(trace.steps)
+
+
+def test_the_legend_leaves_out_what_cannot_be_seen():
+    assert "unknown" not in dict(draw(samples.sample()).legend)  # text that is not there yet takes no place
+    assert "unknown" in dict(draw(samples.prune()).legend)
+
+
+@pytest.mark.parametrize("value, text", [(0.0832, "0.0832"), (61.0, "61"), (1234.4, "1,234"), (2_500_000, "2.5 M"),
+                                         (float("nan"), "not defined"), (1e-7, "1e-07"), (3.0e9, "3 G")])
+def test_numbers_have_two_or_three_digits(value, text):
+    assert tidy(value) == text
+
+
+def settings(**given):
+    return {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, **given}
+
+
+@pytest.mark.parametrize("given", [
+    {}, {"temperature": 0.5}, {"temperature": 0.0}, {"top_k": 3}, {"top_p": 0.7}, {"min_p": 0.2},
+    {"temperature": 0.8, "top_k": 10, "top_p": 0.9, "min_p": 0.05}])
+def test_the_settings_mean_what_the_kernels_mean(given):
+    torch = pytest.importorskip("torch")
+    from kernels import Sampler
+    from kernels.sampling import warp
+    logits = np.random.default_rng(0).normal(0, 2, (6, 50)).astype(np.float16)
+    truth = warp(torch.tensor(logits), Sampler(**settings(**given))).softmax(-1).numpy()
+    assert np.abs(sample.warped(logits, **settings(**given)) - truth).max() < 1e-5
+
+
+def swapped(logits, temperature, top_p):
+    """The mutant: nucleus before temperature."""
+    cut = np.where(sample._outside_nucleus(logits.astype(np.float32), top_p), -np.inf, logits.astype(np.float32))
+    return sample.softmax(cut / temperature)
+
+
+def test_the_order_of_the_settings_matters():
+    logits = np.random.default_rng(0).normal(0, 2, (6, 50)).astype(np.float16)
+    right = sample.warped(logits, **settings(temperature=0.5, top_p=0.7))
+    assert np.abs(swapped(logits, 0.5, 0.7) - right).max() > 0.01
+
+
+def test_settings_change_distributions_never_the_text():
+    trace = samples.sample()
+    before, after = draw(trace), draw(trace, temperature=0.3)
+    assert "model, as set now" in after.frames[0].candidates and "model, as set now" not in before.frames[0].candidates
+    assert all(after.text(i, t) == before.text(i, t) for i in range(3) for t in range(trace.canvas.size))
+    old, new = before.frames[0].candidates["model"], after.frames[0].candidates["model, as set now"]
+    assert new.entropy[0] < old.entropy[0] and new.chosen[0] == old.chosen[0]
+
+
+def test_the_runs_own_settings_add_nothing():
+    trace = replace(samples.sample(), provenance=Provenance(params={"temperature": 0.3}))
+    assert list(draw(trace, temperature=0.3).frames[0].candidates) == ["model"]
+
+
+def test_without_logits_no_setting_can_be_asked():
+    trace = samples.sample()
+    bare = tuple(replace(step, distributions={n: replace(d, logits=None) for n, d in step.distributions.items()})
+                 for step in trace.steps)
+    assert sample.answers(trace) == {"temperature", "top_k", "top_p", "min_p"}
+    assert sample.answers(replace(trace, steps=bare)) == frozenset()
+    assert list(draw(replace(trace, steps=bare), temperature=0.3).frames[0].candidates) == ["model"]
+
+
+def test_a_repeated_step_is_about_what_is_new_in_it():
+    trace = samples.mask()
+    mask, rebuilt = trace.steps[1], trace.steps[2]
+    judged = replace(mask, label="the error", fields={**mask.fields, "loss": rebuilt.fields["loss"]})
+    assert about(replace(trace, steps=(*trace.steps, judged))) == ["", "", "", "loss"]
+
+
+def test_layers_and_steps_are_linked_only_where_they_are_the_same():
+    trace = samples.attend()
+    assert not draw(trace).attention.linked
+    steps = tuple(replace(trace.steps[0], label=f"layer {i}", level="layer") for i in range(4))
+    assert draw(replace(trace, steps=steps)).attention.linked
+
+
+def test_a_live_run_can_be_drawn_before_it_ends():
+    trace = samples.unmask()
+    part = replace(trace, steps=trace.steps[:1], charts=(), facts={}, sentence="")
+    assert draw(part).facts == () and draw(part).view["start"] == 0

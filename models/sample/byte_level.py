@@ -21,15 +21,16 @@ from kernels import Sampler
 from models.method import Card, Close, Event, Job, Method
 from models.params import Choice, Span
 from models.sample.bytereader import ByteReader, divergence
-from models.sample.coder import END, SYMBOLS, Coder
+from models.sample.coder import END, SYMBOLS, Coder, split
 from models.sample.covers import Covers
 from models.sample.loop import Journal, Policy, decode
 from models.sample.report import along, pairs, shown
 from models.sample.stream import cut_off
-from models.subject import Example
+from models.subject import Example, SubjectError
 from models.trace import Chart, Cost, Fact, Field
 
 WINDOW = 24  # bytes of the prompt that are looked at one by one
+LONGEST_WORD = 120
 SECOND = "text-ar-1k-1"
 FIELDS = {"kl": Field("Error of naive prompting: KL(exact || naive)", "nats", low=0.0),
           "invalid": Field("Probability on invalid encodings, left out", "", 0.0)}
@@ -68,6 +69,9 @@ class Bytes:
         p, data = job.params, cut_off(job.subject.text, job.params.cut).encode()
         start = max(1, len(data) - WINDOW)
         start += next((k for k, byte in enumerate(data[start:]) if byte & 0xC0 != 0x80), 0)  # never inside a character
+        if len(split(data[:start])[1]) > LONGEST_WORD:
+            raise SubjectError(f"This text has more than {LONGEST_WORD} bytes without a space before its end; please "
+                               "add some, because every encoding of that stretch has to be tried.")
         self.p, self.before, self.window = p, data[:start].decode(), data[start:]
         bundles = [job.bundle, *([job.companion(SECOND)] if p.weight else [])]
         self.readers = [ByteReader(bundle, data[:start], p.mode == "exact-fast") for bundle in bundles]

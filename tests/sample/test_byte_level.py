@@ -119,6 +119,12 @@ def test_the_baseline_reads_the_same_cut(tiny):
         run("byte-level", from_text("abc"), {"cut": 3})
 
 
+def test_a_text_without_spaces_is_refused_before_it_gets_slow(tiny):
+    with pytest.raises(SubjectError, match="without a space"):
+        run("byte-level", from_text("x" * 300))
+    assert run("byte-level", from_text("\u6f22\u5b57\u304b\u306a" * 4), {"length": 2}).done
+
+
 def test_examples_end_where_prompting_goes_wrong():
     texts = [e.source for e in find("byte-level").examples[:3]]
     assert texts[0][-1].isalpha() and texts[2].endswith(" ")

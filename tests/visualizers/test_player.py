@@ -76,7 +76,8 @@ def test_the_canvas_shows_the_pieces_and_the_covers(window, paper_page):
         page.wait_for_function("shown.drawings[0].images.some(image => image && image.complete)")
         return page.evaluate("""() => { shown.by = 'state'; shown.go(1); const view = shown.views[0], c = view.canvas;
           const at = c.getContext('2d'), out = []; const w = c.width / 8;
-          for (let i = 0; i < 64; i++) out.push([...at.getImageData((i % 8 + 0.3) * w, (Math.floor(i / 8) + 0.7) * w, 1, 1).data]);
+          for (let i = 0; i < 64; i++)
+            out.push([...at.getImageData((i % 8 + 0.3) * w, (Math.floor(i / 8) + 0.7) * w, 1, 1).data]);
           return out; }""")
     pixels = np.array(window.look(paper_page(drawing), look))[:, :3]
     marks = cells(drawing, 1, "state")
@@ -91,7 +92,8 @@ def test_stepping_asks_nothing_and_is_quick(window, paper_page):
         page.wait_for_timeout(300)
         before = len(page.asked)
         times = page.evaluate("""() => { const t = []; for (let i = 0; i < shown.total; i++) {
-          const a = performance.now(); shown.go(i); t.push(performance.now() - a); } return t.sort((a, b) => a - b); }""")
+          const a = performance.now(); shown.go(i); t.push(performance.now() - a); }
+          return t.sort((a, b) => a - b); }""")
         return times, [url for url in page.asked[before:] if not url.startswith("data:")]
     for drawings in ((draw(samples.unmask()), draw(samples.twin())), (draw(samples.long_text()),)):
         times, requests = window.look(paper_page(*drawings), step)
@@ -171,7 +173,8 @@ def test_no_text_runs_and_nothing_leaves_the_page(window, paper_page):
             page.evaluate(f"shown.go({step})")
             page.locator("[data-token='5']").hover()
         page.wait_for_timeout(200)
-        return page.evaluate("window.pwned"), page.locator("img").count(), page.locator(".ts-text").inner_text(), page.asked
+        text = page.locator(".ts-text").inner_text()
+        return page.evaluate("window.pwned"), page.locator("img").count(), text, page.asked
     pwned, images, text, requests = window.look(paper_page(draw(samples.hostile())), look)
     assert pwned is None and images == 0 and "<img src=x onerror=window.pwned=1>" in text
     assert all(url.startswith(("file:", "data:")) for url in requests)
@@ -189,8 +192,8 @@ def test_nothing_is_wider_than_the_page(width, window, paper_page):
 def test_dark_pages_use_the_dark_colours(window, paper_page):
     address = paper_page(draw(samples.unmask()))
     read = "[shown.page.panel, getComputedStyle(document.querySelector('.ts-panel')).backgroundColor]"
-    assert window.look(address, lambda page: page.evaluate(read), color_scheme="dark") == ["#1d1d22", "rgb(29, 29, 34)"]
-    assert window.look(address, lambda page: page.evaluate(read), color_scheme="light") == ["#ffffff", "rgb(255, 255, 255)"]
+    for scheme, colours in (("dark", ["#1d1d22", "rgb(29, 29, 34)"]), ("light", ["#ffffff", "rgb(255, 255, 255)"])):
+        assert window.look(address, lambda page: page.evaluate(read), color_scheme=scheme) == colours
 
 
 def test_the_tree_for_assistive_technology(window, paper_page):

@@ -234,10 +234,15 @@ def two_stage(source: Source, scores: Tensor, sampler: Sampler, generator) -> Te
     width, shape = tile_width(source), (source.rows,)
     tiles = inverse_cdf((scores - scores.amax(0)).exp().T, uniform(shape, source.device, generator))  # [T]
     inner = uniform(shape, source.device, generator)
+    visits = [(tile * width, (tiles == tile).nonzero()[:, 0]) for tile in tiles.unique().tolist()]
+
+    def inside(visit: tuple[int, Tensor]) -> Tensor:
+        start, rows = visit
+        logits = source.tile(slice(start, start + width), rows) / sampler.temperature
+        weight = (logits - logits.amax(-1, keepdim=True).clamp_min(LOWEST)).exp_()
+        return start + inverse_cdf(weight, inner[rows])
+
     sample = torch.empty_like(tiles)
-    for tile in tiles.unique().tolist():
-        rows = (tiles == tile).nonzero()[:, 0]
-        logits = source.tile(slice(tile * width, (tile + 1) * width), rows) / sampler.temperature
-        weight = (logits - logits.amax(-1, keepdim=True).clamp_min(LOWEST)).exp()
-        sample[rows] = tile * width + inverse_cdf(weight, inner[rows])
+    for (_, rows), drawn in zip(visits, on_threads(inside, visits), strict=True):
+        sample[rows] = drawn
     return sample

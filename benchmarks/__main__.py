@@ -1,0 +1,72 @@
+"""python -m benchmarks NAME [--device cpu|cuda] [--json] [--quick]; without a name it lists what there is."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+
+HELPERS = {"__init__", "__main__", "timing"}
+
+
+def names() -> list[str]:
+    stems = {path.stem for path in Path(__file__).parent.glob("*.py")}
+    return sorted(stem.replace("_", "-") for stem in stems - HELPERS)
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=names(), metavar="NAME", help=", ".join(names()))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: does it run, not how fast")
+    return parser.parse_args(argv)
+
+
+def measure(name: str, device: str, quick: bool) -> dict:
+    import torch
+
+    from benchmarks.timing import Elsewhere
+
+    module = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
+    elsewhere = Elsewhere()
+    with torch.no_grad():
+        rows = module.run(device, quick)
+    return {
+        "name": name, "device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "torch": torch.__version__,
+        "threads": torch.get_num_threads(), "elsewhere": elsewhere.share(), "quick": quick, "rows": rows,
+    }
+
+
+def table(found: dict) -> str:
+    """The rows as text, one line each, and what else the machine was doing."""
+    lines = [f"{found['name']} on {found['device']}, {found['threads']} threads, torch {found['torch']}"]
+    for row in found["rows"]:
+        bound = f"{'<=' if row['better'] == 'lower' else '>='} {row['floor']}" if row["floor"] else "reported"
+        verdict = {True: "holds", False: "MISSES", None: ""}[row["holds"]] + (" (target met)" if row["stretch"] else "")
+        rest = {key: value for key, value in row.items() if key.endswith(("_ms", "_mb")) or key == "path"}
+        lines.append(f"  {row['what']:<58} {row['ratio']:>7.2f}  {bound:<9} {verdict:<20} {rest}")
+    lines.append(f"  {found['elsewhere']:.0%} of the machine was used by others meanwhile." if found["elsewhere"] else "")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments(argv)
+    if options.name is None:
+        print("\n".join(names()))
+        return 0
+    if options.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            print("No CUDA device here; use --device cpu.", file=sys.stderr)
+            return 2
+    found = measure(options.name, options.device, options.quick)
+    print(json.dumps(found) if options.json else table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

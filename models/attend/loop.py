@@ -8,7 +8,7 @@
 
 Methods that already hold attention rows (a pruned prefill, a cached step) use `row_heads` and `edges` instead. Letters:
 N canvas tokens, S tokens of the model's sequence, L layers, H heads, R queries, D head width. Nothing N x N is made for
-N > BLOCK: distances and stored rows are read from blocks of exact rows.
+large N: statistics come from the fused pass, distances from a second one, rows only for the queries that are stored.
 
 Not covered: several pictures in one call (pass `sample` to read one of a batch), cross-attention.
 """
@@ -23,7 +23,7 @@ import numpy as np
 from models.method import Close, Emit, Event, Open
 from models.trace import Canvas, Chart, Cost, Edges, Fact, Field, Heads, Rows, Step, states
 
-BLOCK = 256  # queries per block of exact rows
+BLOCK = 256  # tokens per centre of the distance sums
 ROW_BYTES = 1_000_000  # all rows are stored when L * H * N * N bytes fit
 SOME_BYTES = 300_000  # else so many bytes of chosen ones
 SOME_ROWS = 24
@@ -257,27 +257,48 @@ def edges(query: int, row: np.ndarray, top: int = 12) -> Edges:
 
 
 def _read_layer(call, layout: Layout, index, wanted: np.ndarray, sample: int):
-    """Span [H, N], the rows [H, R, N] of the wanted queries and the mass outside the canvas [H, N], block by block."""
+    """Span [H, N], the rows [H, R, N] of the wanted queries and the mass outside the canvas [H, N]."""
     import torch
-    coords = torch.as_tensor(layout.coords, device=index.device)
-    spans, rests, chosen = [], [], []
-    for first in range(0, len(index), BLOCK):
-        block = slice(first, first + BLOCK)
-        rows = call.rows_for(index[block])[sample][:, :, index]  # [H, r, N]
-        squared = (coords[block, None] - coords[None]).pow(2).sum(-1)  # [r, N]
-        mass = rows.sum(-1)
-        spans.append(((rows * squared).sum(-1) / mass.clamp_min(1e-12)).sqrt())
-        rests.append(1 - mass)
-        inside = wanted[(wanted >= first) & (wanted < first + BLOCK)] - first
-        chosen.append(_numpy(rows[:, torch.as_tensor(inside, device=index.device)]))
-    return _numpy(torch.cat(spans, -1)), np.concatenate(chosen, 1), _numpy(torch.cat(rests, -1).clamp_min(0))
+    rows = call.rows_for(index[torch.as_tensor(wanted, device=index.device)])[sample][:, :, index]  # [H, R, N]
+    span, mass = _spans(call, torch.as_tensor(layout.coords, device=index.device).float(), index, sample)
+    return _numpy(span), _numpy(rows), _numpy((1 - mass).clamp(0, 1))
+
+
+def _spans(call, coords, index, sample: int):
+    """Span and mass on the canvas, both [H, N], from one more attention pass whose values are the keys' places.
+
+    With c a centre near query i: sum_j p_ij |x_i - x_j|^2 = |x_i - c|^2 m - 2 (x_i - c).E1 + E2, where m, E1 and E2 are
+    the attention outputs of 1, x_j - c and |x_j - c|^2. One centre per BLOCK tokens: single precision then suffices.
+    """
+    import torch
+
+    import kernels
+    centres = coords[min(BLOCK // 2, (len(coords) - 1) // 2)::BLOCK]  # [C, d]
+    from_centre = coords[:, None] - centres  # [N, C, d]
+    moments = torch.cat([from_centre, from_centre.pow(2).sum(-1, keepdim=True)], -1)  # [N, C, d + 1]
+    q, k = call.q[sample:sample + 1].float(), call.k[sample:sample + 1].float()
+    values = torch.zeros(k.shape[2], 1 + moments[0].numel(), device=k.device)  # zero outside the canvas
+    values[index] = torch.cat([torch.ones_like(coords[:, :1]), moments.flatten(1)], 1)
+    options = {**call.options, "mask": _one(call.options.get("mask"), sample)}
+    out = kernels.attention_stats(q, k, values.expand(*k.shape[:3], -1), **options).out[0][:, index]  # [H, N, F]
+    nearest = from_centre.pow(2).sum(-1).argmin(1)  # [N]
+    place = torch.arange(len(coords), device=coords.device)
+    own, mass = from_centre[place, nearest], out[..., 0]  # [N, d], [H, N]
+    found = out[..., 1:].unflatten(-1, moments.shape[1:])[:, place, nearest]  # [H, N, d + 1]
+    squared = own.pow(2).sum(-1) * mass - 2 * (own * found[..., :-1]).sum(-1) + found[..., -1]
+    return (squared.clamp_min(0) / mass.clamp_min(1e-12)).sqrt(), mass
+
+
+def _one(mask, sample: int):
+    """The mask of one sample of the batch."""
+    return mask if mask is None or len(mask) == 1 else mask[sample:sample + 1]
 
 
 def _allowed(mask, layout: Layout, sample: int) -> np.ndarray | None:
     """Bool [1 or N, S] of a mask that broadcasts to [B, H, S, S]; heads share it."""
     if mask is None:
         return None
-    mask = mask[min(sample, len(mask) - 1), 0]  # [1 or S, S]
+    mask = _one(mask, sample)[0, 0]  # [1 or S, S]
     allowed = _numpy(mask > -1e4 if mask.is_floating_point() else mask).astype(bool)
     return allowed[layout.index] if len(allowed) > 1 else allowed
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.attend import loop
-from models.instrument import observe
+from models.instrument import LayerSeen, observe
 from tests.tiny import llama, masked_scene, text_tokenizer
 
 
@@ -57,26 +57,50 @@ def test_mutants_of_rows_on_demand_are_refused(text):
             rows_are_exact(mutant.row, maps)
 
 
-def blocks_change_nothing(look):
-    """With 40 queries read 16 at a time, the spans stay those of the whole map."""
+def distances_are_those_of_the_map(look):
     layout, looked, maps = look()
     _, _, span = loop.measure(maps, loop.squared_distances(layout.coords, layout.coords))
     np.testing.assert_allclose(looked.heads.span.astype(np.float32), span, rtol=3e-3, atol=3e-3)
 
 
-def test_blocked_reading_equals_the_whole_map(monkeypatch):
+def test_distances_around_several_centres_equal_the_whole_map(monkeypatch):
     monkeypatch.setattr(loop, "BLOCK", 16)
-    blocks_change_nothing(text_run)
-    whole = loop._read_layer
+    distances_are_those_of_the_map(text_run)
+    right = loop._spans
 
-    def from_the_blocks_start(call, layout, index, wanted, sample):  # distances counted from the first block
-        import dataclasses
-        coords = np.tile(layout.coords[:16], (3, 1))[: len(layout.coords)]
-        return whole(call, dataclasses.replace(layout, coords=coords), index, wanted, sample)
+    def second_moment_alone(call, coords, index, sample):  # the distance to the first token instead of to the query
+        span, mass = right(call, coords, index, sample)
+        return span + coords[:, 0], mass
 
-    monkeypatch.setattr(loop, "_read_layer", from_the_blocks_start)
+    def order_forgotten(call, coords, index, sample):
+        return right(call, coords.flip(0), index, sample)[0].flip(-1), right(call, coords, index, sample)[1]
+
+    for mutant in (second_moment_alone, order_forgotten):
+        monkeypatch.setattr(loop, "_spans", mutant)
+        with pytest.raises(AssertionError):
+            distances_are_those_of_the_map(text_run)
+
+
+def short_distances_survive(block):
+    """A long text whose head looks mostly around the token before: single precision must not drown its distances."""
+    count, loop.BLOCK = 2048, block
+    q = torch.zeros(1, 1, count, 64)
+    angle = torch.arange(count)[:, None] * torch.linspace(0.01, 1.5, 32)
+    k = torch.cat([angle.cos(), angle.sin()], -1)[None, None]
+    q[..., 1:, :] = 0.5 * k[..., :-1, :]
+    call = LayerSeen(0, "", q=q, k=k, options={"scale": 1.0, "causal": True, "mask": None})
+    coords = torch.arange(float(count))[:, None]
+    span, _ = loop._spans(call, coords, torch.arange(count), 0)
+    rows = call.rows_for(torch.arange(1, count, 97))[0]  # [1, R, N]
+    squared = (coords[1::97, None] - coords[None]).pow(2).sum(-1)
+    np.testing.assert_allclose(span[0, 1::97], (rows[0] * squared).sum(-1).sqrt(), rtol=0.01)
+
+
+def test_short_distances_in_long_texts_survive_single_precision(monkeypatch):
+    monkeypatch.setattr(loop, "BLOCK", 256)
+    short_distances_survive(256)
     with pytest.raises(AssertionError):
-        blocks_change_nothing(text_run)
+        short_distances_survive(1 << 20)  # one centre for all
 
 
 def test_long_texts_store_few_rows_and_answer_the_rest(monkeypatch):

@@ -16,7 +16,7 @@ from models.backbones.text import encode
 from models.checkpoints import Bundle, load
 from models.claims import Row, row
 from models.method import Job, Method, prepare
-from models.prune.forward import Policy, Pruner
+from models.prune.forward import Policy, Pruner, unpruned
 from models.prune.loop import finished, turns
 from models.prune.report import race, read, said
 from models.prune.texts import CHECKPOINTS
@@ -93,6 +93,26 @@ def exam(method: Method, asked: list[tuple[str, str]], make: Callable[[Job, int]
          params: dict | None = None) -> list[Answered]:
     """All questions, each with its own seed for whatever is drawn."""
     return [ask(method, prompt, answer, make, params or {}, seed) for seed, (prompt, answer) in enumerate(asked)]
+
+
+def windows(count: int, tokens: int = TOKENS) -> list[list[int]]:
+    """Token ids of `count` pieces of held-out books, evenly spaced."""
+    text = (ASSETS / "texts" / "heldout.txt").read_text("utf-8")
+    ids = bundle().tokenizer(text, add_special_tokens=False)["input_ids"]
+    starts = np.linspace(0, len(ids) - tokens, count).astype(int)
+    return [ids[start : start + tokens] for start in starts]
+
+
+def divergence(method: Method, texts: list[list[int]], make: Callable[[Job, int], Policy], params: dict) -> np.ndarray:
+    """Kullback-Leibler divergence [K] in nats of the pruned model's next token from the full model's, per text."""
+    found = []
+    for seed, ids in enumerate(texts):
+        job = prepare(method, from_text("-"), params, seed=seed)
+        layers = len(job.model.model.layers)
+        whole, cut = (read(job.model, policy, [ids]).log_softmax(-1)
+                      for policy in (unpruned(layers), make(job, layers)))
+        found.append(float((whole.exp() * (whole - cut)).sum()))
+    return np.array(found)
 
 
 def pairs(tasks: list[retrieval.Task]) -> list[tuple[str, str]]:

@@ -25,13 +25,21 @@ def model():
     return tiny.bundle("text-ar-1").model
 
 
+def gpt2():
+    from transformers import GPT2Config, GPT2LMHeadModel
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=120, n_embd=32, n_layer=2, n_head=2, n_positions=64)).eval()
+
+
 def whole(model, ids):
     """Logits of the next token, computed without any cache."""
     with torch.inference_mode():
         return model(torch.tensor([ids]), use_cache=False).logits[0, -1].float()
 
 
-def test_reading_in_pieces_equals_reading_at_once(model):
+@pytest.mark.parametrize("make", [lambda: tiny.bundle("text-ar-1").model, gpt2])
+def test_reading_in_pieces_equals_reading_at_once(make):
+    model = make()
     stream = Stream(model)
     stream.read([IDS[:3]])
     for token in IDS[3:]:
@@ -40,6 +48,14 @@ def test_reading_in_pieces_equals_reading_at_once(model):
     stream.crop(4)
     stream.push([7])
     torch.testing.assert_close(stream.logits[0], whole(model, [*IDS[:4], 7]), atol=1e-5, rtol=1e-4)
+
+
+def test_multiply_adds_are_those_of_every_matrix():
+    """GPT-2 calls its linear layers Conv1D; 12 d^2 per layer and token, and d V once for the one position asked."""
+    stream = Stream(gpt2())
+    stream.read([[1, 2, 3]])
+    attention = 2 * 2 * 32 * (1 + 2 + 3)
+    assert stream.meter.lap().macs == 3 * 2 * 12 * 32 * 32 + attention + 32 * 120
 
 
 def leaves_the_original_alone(model, fork) -> bool:

@@ -18,20 +18,25 @@ class Polite:
     def __init__(self, cores: int | None = None):
         self.cores = cores or os.cpu_count()
         self.looked, self.busy = time.time(), self._others()
-        self.on = self.busy is not None and os.nice(0) > 0  # niced time is counted apart only for a niced run
-        if self.on:
+        if self._niced():
             from torch._inductor import config
 
             config.cpp.dynamic_threads = True  # compiled kernels ask for the thread count when they run
 
     def adjust(self) -> None:
         now = time.time()
-        if not self.on or now - self.looked < 2:
+        if now - self.looked < 2:
+            return
+        if not self._niced():  # the run's own time would count as others', and it need not give way
+            torch.set_num_threads(self.cores)
             return
         busy = self._others()
         used = (busy - self.busy) / os.sysconf("SC_CLK_TCK") / (now - self.looked)  # cores held by others
         self.looked, self.busy = now, busy
         torch.set_num_threads(max(1, min(self.cores, round(self.cores - used))))
+
+    def _niced(self) -> bool:
+        return self.busy is not None and os.nice(0) > 0
 
     @staticmethod
     def _others():

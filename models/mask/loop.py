@@ -120,17 +120,16 @@ def record(job: Job, photo: Photo, exam: Exam, *, sentence: str, facts: Mapping[
 def exam_steps(model, photo: Photo, exam: Exam) -> Iterator[Step]:
     """The mask, the rebuilt patches pasted into the picture, the network's raw output, and the error map."""
     hidden, count = exam.hidden, photo.count
-    pasted = torch.where(exam.mask[..., None] > 0, exam.patches, photo.target)
-    before = {"variance": exam.errors["variance"]}
-    found = {name: exam.on_hidden(name) for name in ("loss", "loss_normalised", "loss_mean", "loss_inpaint")} | before
-    yield Step("what is hidden", hidden.states(count), fields=before, picture=photo.shown)
-    yield Step("rebuilt and pasted in", hidden.states(count, hidden="new"), fields=found,
-               picture=picture(model, pasted), cost=exam.cost,
+    pasted = picture(model, torch.where(exam.mask[..., None] > 0, exam.patches, photo.target))
+    known = {"variance": exam.errors["variance"]}
+    errors = {name: exam.on_hidden(name) for name in ("loss", "loss_normalised", "loss_mean", "loss_inpaint")}
+    rebuilt = hidden.states(count, hidden="new")
+    yield Step("what is hidden", hidden.states(count), fields=known, picture=photo.shown)
+    yield Step("rebuilt and pasted in", rebuilt, fields=known, picture=pasted, cost=exam.cost,
                note="Visible patches are the original; hidden ones are the network's.")
-    yield Step("the network's whole output", hidden.states(count, hidden="new"), fields=found,
-               picture=picture(model, exam.patches),
+    yield Step("the network's whole output", rebuilt, fields=known, picture=picture(model, exam.patches),
                note="Visible patches too are the network's: it was never trained to paint those, so they look worse.")
-    yield Step("how wrong each patch is", hidden.states(count), fields=found, picture=picture(model, pasted))
+    yield Step("how wrong each patch is", rebuilt, fields=errors | known, picture=pasted)
 
 
 def fills_chart(exam: Exam) -> Chart:

@@ -196,7 +196,8 @@ class Desk:
         try:
             ask = session.from_query(parts)
         except CLEAR as error:
-            gr.Warning(f"This link cannot be followed: {error}.")
+            gr.Warning(f"This link cannot be followed: {str(error).rstrip('.')}.")
+            yield {p.status: []}  # a generator that yields nothing would empty the page
             return
         if parts.get("own"):
             gr.Info("This link was made with somebody's own subject, which never leaves their page; here is the "
@@ -228,6 +229,7 @@ class Desk:
     def picked(self, seen: Seen | None, event: gr.EventData) -> Iterator[dict]:
         """The visitor's choice: three runs read the same way, and a score card."""
         if not isinstance(seen, Seen) or not seen.turn:
+            yield {self.panel.status: []}
             return
         groups = getattr(event, "groups", None)
         yield from self.guarded(lambda: self.judge(seen, groups))

@@ -68,7 +68,7 @@ class Panel:
         gr.HTML(html_template=f"<p class='question'>{QUESTIONS[self.tab][1]}</p>", apply_default_css=False)
         self.method = gr.Dropdown([(m.card.title, m.id) for m in self.methods.values()], value=first.id, label="Method",
                                   filterable=False, elem_id=f"{self.tab}-method")
-        self.about = words.block(words.about(first.card), elem_classes="about")
+        self.about = words.block(words.about(first.card), elem_id=f"{self.tab}-about", elem_classes="about")
         kind = first.kind()
         self.picker = picker(cards(first.examples_for(kind), kind), elem_id=f"{self.tab}-picker")
         self.text = gr.Textbox(label=OWN_WORDS.get(kind, "Or your own text"), lines=1, max_lines=6,
@@ -79,7 +79,9 @@ class Panel:
         self.checkpoint = gr.Dropdown(list(first.checkpoints), value=first.checkpoints[0], label="Checkpoint",
                                       filterable=False, visible=len(first.checkpoints) > 1)
         with gr.Column(elem_classes="controls"):
-            gr.render(inputs=[self.method, self.wanted], show_progress="hidden")(self.build_controls)
+            # One at a time: Gradio walks through a session's components while another render would add some.
+            gr.render(inputs=[self.method, self.wanted], show_progress="hidden", concurrency_id="controls",
+                      concurrency_limit=1)(self.build_controls)
         self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, elem_id=f"{self.tab}-seed",
                               elem_classes="seed")
         self.beside = gr.Dropdown(self._besides(first), value=self._standing(first),

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+expect.set_options(timeout=20_000)
 TABS = ("mask", "attend", "prune", "unmask", "sample")
 
 
@@ -39,7 +40,7 @@ def toast(page: Page, words: str) -> None:
     """A sentence appears on the page; its box is closed again."""
     box = page.locator(".toast-body", has_text=words).first
     expect(box).to_be_visible(timeout=30_000)
-    box.locator(".toast-close").click()
+    box.locator(".toast-close").click(force=True)
 
 
 def picture(size=(64, 64), form: str = "PNG", mode: str = "RGB", frames: int = 1) -> bytes:

@@ -34,9 +34,10 @@ def test_the_papers_are_searched_and_filtered_in_the_browser(visit):
 
 
 def test_a_run_streams_and_stepping_asks_the_server_nothing(visit):
-    page = visit("?tab=unmask")
-    run(page, "unmask")
-    expect(page.locator("#unmask-player .ts-panel")).to_have_count(2)
+    page = visit("?tab=mask")
+    run(page, "mask")
+    expect(page.locator("#mask-player .ts-sides .ts-panel")).to_have_count(2)
+    open_tab(page, "unmask")
     player = page.locator("#unmask-player")
     player.get_by_role("slider", name="Step").focus()
     page.keyboard.press("Home")
@@ -68,9 +69,9 @@ def test_pointing_at_a_cell_says_what_it_is(visit):
 
 
 def test_up_to_three_methods_stand_side_by_side(visit):
-    page = visit("?tab=sample&method=sampling&seed=2&beside=cntp.byte-level")
+    page = visit("?tab=sample&method=sampling&seed=2&p.length=8&beside=cntp.byte-level")
     expect(page.locator("#sample-strip")).to_contain_text("live", timeout=60_000)
-    expect(page.locator("#sample-player .ts-panel")).to_have_count(3)
+    expect(page.locator("#sample-player .ts-sides .ts-panel")).to_have_count(3)
     assert len(set(page.locator("#sample-player .ts-head h3").all_inner_texts())) == 3
 
 
@@ -83,25 +84,28 @@ def test_another_method_brings_its_own_controls(visit):
 
 
 def test_a_copied_link_brings_back_the_same_view(visit):
-    page = visit("?tab=unmask")
-    page.locator("#unmask-picker [role=radio]").nth(1).click()
-    run(page, "unmask", seed=5)
-    page.locator("#unmask-player").get_by_role("slider", name="Step").focus()
+    page = visit("?tab=mask")
+    page.locator("#mask-picker [role=radio]").nth(1).click()
+    page.get_by_label("number input for Mask ratio").first.fill("0.5")
+    run(page, "mask", seed=5)
+    page.locator("#mask-player").get_by_role("slider", name="Step").focus()
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
-    page.locator("#unmask-copy").click()
-    box = page.locator("#unmask-link textarea")
+    page.locator("#mask-copy").click()
+    box = page.locator("#mask-link textarea")
     expect(box).to_have_value(re.compile("step=2"))
     link = box.input_value()
-    seen = page.locator("#unmask-player canvas").first.evaluate("(c) => c.toDataURL()")
+    assert "p.mask_ratio=0.5" in link and "seed=5" in link
+    seen = page.locator("#mask-player canvas").first.evaluate("(c) => c.toDataURL()")
     other = visit(link.split("/")[-1])
-    expect(other.locator("#unmask-strip")).to_contain_text("live", timeout=60_000)
-    expect(other.locator("#unmask-strip")).to_contain_text("seed 5")
-    expect(other.locator("#unmask-run")).to_have_text("Run", timeout=60_000)
-    expect(other.locator("#unmask-picker [role=radio]").nth(1)).to_have_attribute("aria-checked", "true")
-    assert step(other, "unmask") == 2
-    assert other.locator("#unmask-player canvas").first.evaluate("(c) => c.toDataURL()") == seen
+    expect(other.locator("#mask-strip")).to_contain_text("live", timeout=60_000)
+    expect(other.locator("#mask-strip")).to_contain_text("seed 5")
+    expect(other.locator("#mask-run")).to_have_text("Run", timeout=60_000)
+    expect(other.locator("#mask-picker [role=radio]").nth(1)).to_have_attribute("aria-checked", "true")
+    expect(other.get_by_label("number input for Mask ratio").first).to_have_value("0.5")
+    assert step(other, "mask") == 2
+    assert other.locator("#mask-player canvas").first.evaluate("(c) => c.toDataURL()") == seen
 
 
 @pytest.mark.parametrize("query, words", [
@@ -154,7 +158,7 @@ def test_your_turn_is_scored_against_the_method_and_chance(visit):
     score = page.locator("#mask-score")
     expect(score).to_contain_text("Your choice", timeout=60_000)
     expect(score).to_contain_text("At random")
-    expect(player.locator(".ts-panel")).to_have_count(3)
+    expect(player.locator(".ts-sides .ts-panel")).to_have_count(3)
 
 
 def test_vocabulary_and_labels_are_text_never_code(visit):

@@ -48,7 +48,8 @@ def table(found: dict) -> str:
         verdict = {True: "holds", False: "MISSES", None: ""}[row["holds"]] + (" (target met)" if row["stretch"] else "")
         rest = {key: value for key, value in row.items() if key.endswith(("_ms", "_mb")) or key == "path"}
         lines.append(f"  {row['what']:<58} {row['ratio']:>7.2f}  {bound:<9} {verdict:<20} {rest}")
-    lines.append(f"  {found['elsewhere']:.0%} of the machine was used by others meanwhile." if found["elsewhere"] else "")
+    if found["elsewhere"] is not None:
+        lines.append(f"  {found['elsewhere']:.0%} of the machine was used by others meanwhile.")
     return "\n".join(lines)
 
 

@@ -65,14 +65,13 @@ def attention_stats(
     received_from: Tensor | None = None,
     whole: bool = False,
 ) -> AttentionStats:
-    """CPU twin of `kernels.attention_stats`; `whole` makes the table at once, on torch's own threads (small inputs)."""
+    """CPU twin of `kernels.attention_stats`; `whole` makes the tables of a sample at once (small inputs)."""
     problem = prepare(q, k, v, scale, causal, mask, received_from)
     rows = max(1, q.shape[2]) if whole else block_rows(problem)
     received = problem.sums.new_zeros(*problem.q.shape[:3], k.shape[2])  # [B, Hkv, G, M]
     work = partial(run, problem, rows)
     jobs = list(divide(problem, rows, whole))
-    parts = map(work, jobs) if whole else on_threads(work, jobs)
-    for job, part in zip(jobs, parts, strict=True):
+    for job, part in zip(jobs, on_threads(work, jobs, q.shape[:3].numel() * k.shape[2]), strict=True):
         received[job.batch, job.heads] += part
     return AttentionStats(
         problem.out.flatten(1, 2), *finish(problem.sums), received.flatten(1, 2), CPU_EAGER if whole else CPU_BLOCKED
@@ -121,16 +120,21 @@ def block_rows(problem: Problem) -> int:
 def divide(problem: Problem, rows: int, whole: bool) -> Iterable[Job]:
     """Jobs of several heads while their tables are small, of one head, or of some of its queries if heads are few."""
     batch, heads, group, queries, _ = problem.q.shape
-    table = max(1, group * rows * problem.k.shape[2])
-    together = heads if whole else max(1, BLOCK // table) if rows == queries else 1
-    together = min(together, max(1, -(-batch * heads // torch.get_num_threads()))) if not whole else together
-    tasks = batch * -(-heads // together)
-    parts = 1 if whole or tasks >= torch.get_num_threads() else 4
+    threads = 1 if whole else torch.get_num_threads()
+    table = max(1, group * queries * problem.k.shape[2])
+    jobs = max(1, batch * heads * table // BLOCK) if rows == queries else batch * heads
+    per_sample = min(heads, max(1, round_up(jobs, threads) // batch)) if not whole else 1
+    together = -(-heads // per_sample)
+    parts = 1 if batch * per_sample >= threads or rows == queries else 2 * threads
     stride = max(rows, -(-queries // parts))
     for b in range(batch):
         for head in range(0, heads, together):
             for start in range(0, queries, stride):
                 yield Job(b, slice(head, head + together), start, min(start + stride, queries))
+
+
+def round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 def run(problem: Problem, rows: int, job: Job) -> Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 FORCED: ContextVar[str | None] = ContextVar("forced_kernel_path", default=None)
 PATHS = ("reference", "cpu-eager", "cpu-blocked", "cpu-tiled", "identities")
-EAGER_QUERIES = 256  # up to here one table at once is as fast as blocks
-EAGER_SCORES = 1 << 23  # and it may hold this many scores: two tables of 32 MB
+EAGER_QUERIES = 256  # a whole table at once pays for short sequences,
+EAGER_SCORES = 96 * 2048  # as long as all heads fit one block of the blocked path
 
 
 @contextmanager

@@ -103,12 +103,11 @@ def inverse_cdf(weights: Tensor, u: Tensor) -> Tensor:
 
     The running sum is fp64: in fp32 a token beyond the 24 bits of the sum could never be drawn.
     """
-    running = weights.double().cumsum(-1)
-    target = u.double() * running[..., -1]
+    running = weights.cumsum(-1, dtype=torch.float64)
+    total = running[..., -1]
+    target = torch.minimum(u.double() * total, total.nextafter(torch.zeros_like(total)))  # rounding may reach the total
     index = torch.searchsorted(running, target[..., None], right=True)[..., 0]
-    # Rounding may step past the last token with any weight.
-    last = weights.shape[-1] - 1 - (weights > 0).flip(-1).to(torch.uint8).argmax(-1)
-    return torch.minimum(index, last)
+    return index.clamp_max(weights.shape[-1] - 1)
 
 
 def draw(logits: Tensor, sampler: Sampler, generator: torch.Generator | None = None) -> Tensor:

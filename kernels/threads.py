@@ -16,9 +16,15 @@ _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
 
 
-def on_threads(work: Callable[[Any], Any], jobs: list) -> Iterable:
-    """Results in order; jobs run on threads of one core each."""
-    if torch.get_num_threads() == 1 or len(jobs) == 1:
+SMALL = 1 << 14  # up to so many numbers torch does not use its threads either, and handing over costs more
+
+
+def on_threads(work: Callable[[Any], Any], jobs: list, numbers: int) -> Iterable:
+    """Results of `work` over jobs, in order, on threads of one core each; `numbers` is the size of all tables made.
+
+    A single job goes to such a thread too, unless it is small: there no operation waits for another core.
+    """
+    if torch.get_num_threads() == 1 or numbers <= SMALL:
         return map(work, jobs)
 
     def quiet(job: Any) -> Any:

@@ -165,16 +165,24 @@ def tile_width(source: Source) -> int:
 
 
 def sweep(source: Source, found: int, temperature: float) -> Sums:
-    """Reads every tile once."""
-    width = tile_width(source)
-    starts = list(range(0, source.columns, width))
-    parts = on_threads(partial(measure, source, width, found, temperature), starts)
-    return Sums(*(torch.stack(column) for column in zip(*parts, strict=True)))
+    """Reads every tile once; rows are divided too where there are fewer tiles than threads."""
+    width, threads = tile_width(source), torch.get_num_threads()
+    starts = range(0, source.columns, width)
+    band = max(1, source.rows if len(starts) >= threads else -(-source.rows // threads))
+    bands = [slice(first, min(first + band, source.rows)) for first in range(0, max(1, source.rows), band)]
+    jobs = [(rows, slice(start, start + width)) for rows in bands for start in starts]
+    parts = list(on_threads(partial(measure, source, found, temperature), jobs, source.rows * source.columns))
+    tiles = [parts[at : at + len(starts)] for at in range(0, len(parts), len(starts))]  # per band
+    return Sums(*(
+        torch.cat([torch.stack(column) for column in columns], 1)
+        for columns in zip(*(zip(*band, strict=True) for band in tiles), strict=True)
+    ))
 
 
-def measure(source: Source, width: int, found: int, temperature: float, start: int) -> tuple[Tensor, ...]:
-    """One row of Sums, from the tile of logits [T, W] that begins at `start`."""
-    logits = source.tile(slice(start, start + width))
+def measure(source: Source, found: int, temperature: float, job: tuple[slice, slice]) -> tuple[Tensor, ...]:
+    """One row of Sums, from one tile of logits [T, W]."""
+    rows, columns = job
+    logits = source.tile(columns, rows)
     best, ids = largest(logits, found)
     peak = best[:, 0].clamp_min(LOWEST)
     below = (logits - peak[:, None]).clamp_min_(UNDERFLOW)
@@ -182,7 +190,7 @@ def measure(source: Source, width: int, found: int, temperature: float, start: i
     mass = weight.sum(-1)
     warm = mass if temperature in (0, 1) else below.div(temperature).exp_().sum(-1)
     energy = weight.mul_(below).sum(-1)
-    return peak, mass, energy, warm, best, ids + start
+    return peak, mass, energy, warm, best, ids + columns.start
 
 
 def largest(logits: Tensor, found: int) -> tuple[Tensor, Tensor]:
@@ -243,6 +251,6 @@ def two_stage(source: Source, scores: Tensor, sampler: Sampler, generator) -> Te
         return start + inverse_cdf(weight, inner[rows])
 
     sample = torch.empty_like(tiles)
-    for (_, rows), drawn in zip(visits, on_threads(inside, visits), strict=True):
+    for (_, rows), drawn in zip(visits, on_threads(inside, visits, source.rows * width), strict=True):
         sample[rows] = drawn
     return sample

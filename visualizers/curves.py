@@ -7,6 +7,7 @@ labels, so every text is escaped here. Large matrices are sent as 8-bit codes. C
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Iterator
 
 import numpy as np
@@ -130,14 +131,15 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
             "tickfont": {"color": page["soft"], "size": 11}}
     matrix = chart.kind == "matrix"
     under = " · ".join(part for part in ("" if matrix else chart.y, chart.caption) if part)
-    title = html.escape(chart.title) + (f"<br><sub>{html.escape(under)}</sub>" if under else "")
+    lines = textwrap.wrap(under, 64)
+    title = "<br>".join([html.escape(chart.title), *(f"<sub>{html.escape(line)}</sub>" for line in lines)])
     drawn.update_layout(
-        template="none", height=(360 if matrix and len(chart.rows) > 14 else 290) + 30 * legend,
+        template="none", height=(360 if matrix and len(chart.rows) > 14 else 276) + 30 * legend + 14 * len(lines),
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", barmode="group", bargap=0.25,
         font={"family": theme.FONT, "size": 12, "color": page["soft"]},
         title={"text": title, "font": {"size": 14, "color": page["ink"]}, "x": 0, "xref": "container",
                "xanchor": "left", "pad": {"l": 14, "t": 10}},
-        margin={"l": 54, "r": 18, "t": 62 if under else 46, "b": 46 + 30 * legend},
+        margin={"l": 54, "r": 18, "t": 46 + 16 * len(lines), "b": 46 + 30 * legend},
         xaxis={**axis, "title": {"text": html.escape(chart.x), "standoff": 6, "font": {"size": 12}}},
         showlegend=legend,
         yaxis={**axis, **({"autorange": "reversed"} if matrix else {})},

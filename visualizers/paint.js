@@ -338,7 +338,7 @@ function curvePlot(runs, step, total, width, page, jump) {
   const py = (y) => top + (1 - (y - y0) / Math.max(y1 - y0, 1e-9)) * (height - top - bottom);
   for (const y of [y0, (y0 + y1) / 2, y1]) {
     plot.append(svg("line", { x1: left, x2: width - right, y1: py(y), y2: py(y), stroke: page.line }),
-      svg("text", { x: left - 6, y: py(y) + 3.5, "text-anchor": "end", class: "ts-tick" }, tidy(y)));
+      svg("text", { x: left - 6, y: py(y) + 3.5, "text-anchor": "end", class: "ts-tick" }, tidy(Math.abs(y) < (y1 - y0) * 1e-3 ? 0 : y)));
   }
   for (const x of [x0, x1]) plot.append(svg("text", { x: px(x), y: height - 5, "text-anchor": x === x0 ? "start" : "end", class: "ts-tick" }, `step ${x + 1}`));
   if (runs[0].curve.reference !== null) plot.append(svg("line", { x1: left, x2: width - right, y1: py(runs[0].curve.reference), y2: py(runs[0].curve.reference), stroke: page.soft, "stroke-dasharray": "2 4" }));

@@ -17,6 +17,7 @@ from visualizers.marks import Drawing
 WORDS = {"unknown": "not yet sampled", "new": "sampled now", "known": "sampled before", "context": "given text",
          "accepted": "accepted", "refused": "refused"}
 SETTINGS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+NAMES = {"raw": "the model's own", "warped": "after the sampler's settings"}
 KEEP = 12  # candidates kept of a reshaped distribution
 
 
@@ -92,11 +93,17 @@ def draw(trace: SampleTrace, **view) -> Drawing:
     own = trace.provenance.params
     if any(own.get(name) != value for name, value in settings.items()):
         trace = replace(trace, steps=tuple(_as_set(step, settings) for step in trace.steps))
+    trace = replace(trace, steps=tuple(map(_named, trace.steps)))
     return assemble(trace, Wording(describe, WORDS, unseen="gone", by=first_number), **view)
 
 
 def _as_set(step, settings: dict):
     """The step with every distribution that keeps its logits shown under these settings as well."""
-    extra = {f"{name}, as set now": reshaped(d, settings) for name, d in step.distributions.items()
+    extra = {f"{NAMES.get(name, name)}, as set now": reshaped(d, settings) for name, d in step.distributions.items()
              if d.logits is not None}
     return replace(step, distributions={**step.distributions, **extra})
+
+
+def _named(step):
+    """The step with its distributions under the words a visitor reads."""
+    return replace(step, distributions={NAMES.get(name, name): d for name, d in step.distributions.items()})

@@ -20,7 +20,7 @@ RIDGES = (1e-2, 1e-1, 1.0, 10.0)
 
 def measure(lab: Lab) -> Claim:
     """Rank correlation with the true difficulty, error under mined and random masks, a linear probe of both arms."""
-    model, count = load("photo-hpm-1").model, lab.size(500, 12)
+    model, count = load("photo-hpm-1").model, lab.size(200, 12)
     pixels = held_out(lab, count)[0]
     scores = torch.cat([model.difficulty(some) for some in pixels.split(100)])  # [K, L]
     true, random = difficulty(model, pixels)
@@ -98,8 +98,8 @@ def judged(found: Row, holds: bool, expected: str) -> Row:
 
 def probe(lab: Lab) -> tuple[Row, ...]:
     """Ridge classifier on mean patch features: accuracy of both arms and their paired difference, one training each."""
-    learn, labels = held_out(lab, lab.size(6000, 60), "photos64_train.parquet")
-    check, truth = held_out(lab, lab.size(2463, 20))
+    learn, labels = held_out(lab, lab.size(1500, 60), "photos64_train.parquet")
+    check, truth = held_out(lab, lab.size(800, 20))
     right = {name: classify(load(name).model, learn, labels, check, truth) for name in ("photo-mae-1", "photo-hpm-1")}
     rows = [row(f"linear probe, {name}, one training run", 100 * hits, "% correct") for name, hits in right.items()]
     gap = 100 * (right["photo-hpm-1"] - right["photo-mae-1"])

@@ -86,7 +86,7 @@ class TextRetrieval(TextAR):
             right.append(retrieval.exact(task, self.tok.decode(out[0, ids.shape[1] :].tolist())))
         return np.array(right, float)
 
-    def evaluate(self, model, n: int = 40):
+    def evaluate(self, model, n: int = 30):
         figures = super().evaluate(model)
         self.filler = sentences("val")
         lengths = {"notes": (120, 250, 500), "needle": (120, 250, 500, 900), "passages": (120, 250, 500, 900)}

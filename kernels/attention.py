@@ -38,6 +38,10 @@ def attention_stats(
     options = {"scale": scale, "causal": causal, "mask": mask, "received_from": received_from}
     if path in ("cpu-eager", "cpu-blocked"):
         return blocked.attention_stats(q, k, v, whole=path == "cpu-eager", **options)
+    if path == "cuda-triton":
+        from kernels import triton_attention  # triton is optional
+
+        return triton_attention.attention_stats(q, k, v, **options)
     if path == "identities":
         return identities.attention_stats(q, k, v, **options)
     return reference.attention_stats(q, k, v, **options)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 FORCED: ContextVar[str | None] = ContextVar("forced_kernel_path", default=None)
-PATHS = ("reference", "cpu-eager", "cpu-blocked", "cpu-tiled", "identities")
+PATHS = ("reference", "cpu-eager", "cpu-blocked", "cpu-tiled", "cuda-triton", "identities")
+TRITON_WIDTH = 256  # widest head whose tiles fit on chip
 EAGER_QUERIES = 256  # a whole table at once pays for short sequences,
 EAGER_SCORES = 96 * 2048  # as long as all heads fit one block of the blocked path
 
@@ -42,10 +43,21 @@ def attention_path(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> str:
     if differentiable(q, k, v, mask):
         return "reference"
     if q.device.type != "cpu":
-        return "identities"
+        return "cuda-triton" if triton_serves(q, v) else "identities"
     batch, heads, queries, _ = q.shape
     small = queries <= EAGER_QUERIES and batch * heads * queries * k.shape[2] <= EAGER_SCORES
     return "cpu-eager" if small else "cpu-blocked"
+
+
+def triton_serves(q: Tensor, v: Tensor) -> bool:
+    """True where triton is installed and its kernels have shown on this device that they agree with the reference."""
+    if q.device.type != "cuda" or q.dtype == torch.float64 or max(q.shape[3], v.shape[3]) > TRITON_WIDTH:
+        return False
+    try:
+        from kernels import triton_attention
+    except ImportError:
+        return False
+    return triton_attention.usable(q.device, q.dtype)
 
 
 def vocabulary_path(*tensors: Tensor | None) -> str:

@@ -19,7 +19,8 @@ class PhotoHPM(PhotoMAE):
     architecture = "HpmForPreTraining: photo-mae's trunk and a second decoder with one score per patch; the EMA teacher"
     weak_at = (
         "One seed, 500 steps. Until step 313 the teacher averaged too slowly (0.996-0.9995) and chose masks "
-        "almost blindly; it was then set to the student and followed it at 0.98. The early snapshot is the teacher at that moment.")
+        "almost blindly; it was then set to the student and followed it at 0.98. The early snapshot is the teacher "
+        "at that moment.")
 
     teacher = early = None
 

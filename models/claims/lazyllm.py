@@ -6,8 +6,6 @@ the revival is worth.
 """
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from models.claims import Claim, Lab, Row, row
@@ -15,17 +13,21 @@ from models.claims.prune_lab import (
     MILD,
     SEEDS,
     STRONG,
+    Answered,
+    able,
     accuracy,
     bundle,
     difference,
     divergence,
     exam,
     first_token_times,
+    nearer,
     pairs,
     questions,
     ratio,
     right,
     two_questions,
+    weighed,
     windows,
 )
 from models.method import prepare
@@ -47,33 +49,49 @@ def least_attended(job, layers: int) -> Policy:
 
 
 def measure(lab: Lab) -> Claim:
-    asked, second = pairs(questions(lab.size(150, 3))), two_questions(lab.size(60, 2))
-    method = lazyllm.METHOD
-    found = {"full model": exam(method, asked, full)}
-    for name, cuts in (("LazyLLM mild", MILD), ("LazyLLM strong", STRONG), ("LazyLLM between", BETWEEN)):
-        found[name] = exam(method, asked, lazyllm.policy, cuts)
+    asked, second = pairs(questions(lab.size(90, 3))), two_questions(lab.size(36, 2))
+    whole = exam(lazyllm.METHOD, asked, full)
+    rows, tests = [accuracy("full model", whole)], []
+    if able(whole) or lab.quick:
+        found = answers(asked)
+        tests = question_tests(whole, found)
+        rows += [accuracy(name, given) for name, given in found.items()]
+        more, later = second_questions(second)
+        rows, tests = [*rows, *more], [*tests, later, once(whole, *found.values())]
+        rows.append(row("work of whole answers, LazyLLM mild", [100 * a.total for a in found["LazyLLM mild"]],
+                        "% of the full model's pairs"))
+    else:
+        tests = [once(whole)]
+    drift, nearness = story_rows(lab)
+    tests += [*nearness, *time_rows(lab)]
+    return concluded((*rows, *drift, *tests), tests, whole, rows)
+
+
+def answers(asked: list[tuple[str, str]]) -> dict[str, list[Answered]]:
+    """Every arm at both budgets, LazyLLM in between, and the control."""
+    found = {f"LazyLLM {name}": exam(lazyllm.METHOD, asked, lazyllm.policy, cuts)
+             for name, cuts in (("mild", MILD), ("strong", STRONG), ("between", BETWEEN))}
     for name, cuts in (("mild", MILD), ("strong", STRONG)):
         found[f"static {name}"] = exam(top_attention.METHOD, asked, top_attention.policy, cuts)
         found[f"random {name}"] = exam(random_keep.METHOD, asked, random_keep.policy, {**cuts, "revive": True})
-    found["control: the least attended stay, strong"] = exam(method, asked, least_attended, STRONG)
-    later = {"full model": exam(method, second, full),
-             "LazyLLM strong": exam(method, second, lazyllm.policy, STRONG),
-             "LazyLLM strong without revival": exam(method, second, lazyllm.policy, {**STRONG, "revive": False})}
-    drift, nearer = story_rows(lab)
-    rows = [*(accuracy(name, answers) for name, answers in found.items()),
-            *(accuracy(f"second question, {name}", answers) for name, answers in later.items()),
-            *verdict_rows(found), once(found, later),
-            difference("second question: revival on minus off, strong", later["LazyLLM strong"],
-                       later["LazyLLM strong without revival"], 5),
-            total_row("work of whole answers, LazyLLM mild", found["LazyLLM mild"]), *drift, *nearer,
-            *time_rows(lab)]
-    return judged(found, tuple(rows), len(asked))
+    found["control: the least attended stay, strong"] = exam(lazyllm.METHOD, asked, least_attended, STRONG)
+    return found
 
 
-def verdict_rows(found: dict) -> list[Row]:
-    return [difference("LazyLLM mild minus full model", found["LazyLLM mild"], found["full model"], -2),
+def question_tests(whole: list[Answered], found: dict[str, list[Answered]]) -> list[Row]:
+    return [difference("LazyLLM mild minus full model", found["LazyLLM mild"], whole, -2),
             *(difference(f"LazyLLM minus {other}, {preset}", found[f"LazyLLM {preset}"], found[f"{other} {preset}"], 5)
               for preset in ("mild", "strong") for other in ("static", "random"))]
+
+
+def second_questions(asked: list[tuple[str, str]]) -> tuple[list[Row], Row]:
+    """What the revival is worth when a second question comes after the first is answered."""
+    arms = {"full model": (full, {}), "LazyLLM strong": (lazyllm.policy, STRONG),
+            "LazyLLM strong without revival": (lazyllm.policy, {**STRONG, "revive": False})}
+    found = {name: exam(lazyllm.METHOD, asked, make, cuts) for name, (make, cuts) in arms.items()}
+    return ([accuracy(f"second question, {name}", given) for name, given in found.items()],
+            difference("second question: revival on minus off, strong", found["LazyLLM strong"],
+                       found["LazyLLM strong without revival"], 5))
 
 
 def story_rows(lab: Lab) -> tuple[list[Row], list[Row]]:
@@ -84,21 +102,16 @@ def story_rows(lab: Lab) -> tuple[list[Row], list[Row]]:
              for name, way in ways for preset, cuts in (("mild", MILD), ("strong", STRONG))}
     drift = [row(f"stories, divergence from the full model, {name} {preset}", values, "nats")
              for (name, preset), values in moved.items()]
-    nearer = [row(f"stories, {name} minus LazyLLM, {preset}", moved[name, preset] - moved["LazyLLM", preset], "nats",
-                  expected="> 0") for name in ("static", "random") for preset in ("mild", "strong")]
-    return drift, [replace(r, holds=bool(r.low > 0)) for r in nearer]
+    return drift, [nearer(f"stories, {name} minus LazyLLM, {preset}", moved[name, preset], moved["LazyLLM", preset])
+                   for name in ("static", "random") for preset in ("mild", "strong")]
 
 
-def once(*exams: dict) -> Row:
+def once(*exams: list[Answered]) -> Row:
     """The invariant: no (token, layer) pair twice, so never more work than the full model."""
-    answers = [a for found in exams for group in found.values() for a in group]
-    broken = sum(not a.once or a.total > 1 for a in answers)
-    return Row("answers with a (token, layer) pair computed twice", float(broken), "answers", len(answers),
+    given = [a for group in exams for a in group]
+    broken = sum(not a.once or a.total > 1 for a in given)
+    return Row("answers with a (token, layer) pair computed twice", float(broken), "answers", len(given),
                expected="0", holds=broken == 0)
-
-
-def total_row(name: str, answers: list) -> Row:
-    return row(name, [100 * a.total for a in answers], "% of the full model's pairs")
 
 
 def time_rows(lab: Lab) -> list[Row]:
@@ -119,22 +132,20 @@ def time_rows(lab: Lab) -> list[Row]:
             Row(f"{what}: full model, least", float(times["full"].min()), "ms", rounds)]
 
 
-def judged(found: dict, rows: tuple[Row, ...], count: int) -> Claim:
-    tested = [r for r in rows if r.holds is not None]
-    held = [r for r in tested if r.holds]
-    able = right(found["full model"]).mean()
-    verdict = "holds" if len(held) == len(tested) else "does not hold" if not any(
-        r.holds for r in verdict_rows(found)) else "mixed"
-    failed = "; ".join(f"{r.name}: {r.value:.1f} {r.unit}" for r in tested if not r.holds)
+def concluded(rows: tuple[Row, ...], tests: list[Row], whole: list[Answered], asked: list[Row]) -> Claim:
+    verdict, reason = weighed(tests)
+    if len(asked) == 1:
+        reason += (f" This checkpoint answers {right(whole).mean():.0f} % of the questions even in full, so they are "
+                   "not used: the paper's accuracy is not tested, only nearness to the full model.")
+        verdict = "mixed" if verdict == "holds" else verdict
     return Claim(
         "lazyllm", "In multi-document question answering the prefill of Llama-2 7B is 2.34 times as fast with the "
         "accuracy maintained, without training (arXiv 2407.14057).",
         "With 69 % of the (token, layer) work at most 2 points of exact match are lost; at the same work LazyLLM is "
         "at least 5 points above static and random dropping, and nearer to the full model on stories; no pair is "
         "computed twice; the first token comes sooner.",
-        "exact match", "static ranking at prefill; random dropping; the full model",
-        f"{count} questions of about 300 tokens; 69 % and 50 % of the prefill's (token, layer) pairs", rows, verdict,
-        f"{len(held)} of {len(tested)} expectations met, full model at {able:.0f} %."
-        + (f" Not met: {failed}." if failed else ""),
-        control="with the order reversed (the least attended stay) the same cuts leave "
-                f"{right(found['control: the least attended stay, strong']).mean():.0f} % right", seeds=SEEDS)
+        "exact match; divergence from the full model", "static ranking at prefill; random dropping; the full model",
+        f"{len(whole)} questions and 60 stories of about 300 tokens; 69 % and 50 % of the prefill's pairs",
+        rows, verdict, reason,
+        control="random dropping with the same cuts moves the next token visibly; with questions, the arm in which the "
+                "least attended tokens stay", seeds=SEEDS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ CHARACTERS = {"notes": 1.75, "needle": 4.0, "passages": 3.7}  # per token, of ea
 MILD = {"first": 0.3, "second": 0.5, "third": 0.7, "where": "late"}
 STRONG = {"first": 0.5, "second": 0.5, "third": 0.5, "where": "early"}
 ANSWER = 8  # tokens an answer may take
+ABLE = 20.0  # % that the full model must answer before questions can tell pruned models apart
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,26 @@ def divergence(method: Method, texts: list[list[int]], make: Callable[[Job, int]
                       for policy in (unpruned(layers), make(job, layers)))
         found.append(float((whole.exp() * (whole - cut)).sum()))
     return np.array(found)
+
+
+def able(whole: list[Answered]) -> bool:
+    """Whether the full model answers enough for questions to show what pruning costs."""
+    return float(right(whole).mean()) >= ABLE
+
+
+def nearer(name: str, other: np.ndarray, own: np.ndarray) -> Row:
+    """Paired difference of divergences [K]; holds when its interval lies above zero."""
+    found = row(name, other - own, "nats", expected="> 0")
+    return replace(found, holds=bool(found.low > 0))
+
+
+def weighed(tests: list[Row]) -> tuple[str, str]:
+    """Verdict and reason from the rows that were judged."""
+    tests = [r for r in tests if r.holds is not None]
+    failed = [r for r in tests if not r.holds]
+    verdict = "holds" if not failed else "does not hold" if len(failed) == len(tests) else "mixed"
+    reason = f"{len(tests) - len(failed)} of {len(tests)} expectations met."
+    return verdict, reason + "".join(f" Not met: {r.name}: {r.value:.2g} {r.unit}." for r in failed)
 
 
 def pairs(tasks: list[retrieval.Task]) -> list[tuple[str, str]]:

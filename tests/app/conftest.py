@@ -81,7 +81,7 @@ def visit(browser, server):
     def open_page(query: str = "", width: int = 1400, height: int = 1000, **options):
         context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(90_000)
         page.asked = []
         page.on("request", lambda r: page.asked.append(r.url))
         at_home = (server.url, "data:", "blob:")

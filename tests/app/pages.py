@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)  # a busy machine is slow, not wrong
 TABS = ("mask", "attend", "prune", "unmask", "sample")
 
 
@@ -23,8 +23,8 @@ def run(page: Page, tab: str, seed: int | None = None, wait: bool = True) -> Non
         box.blur()
     page.locator(f"#{tab}-run").click()
     if wait:
-        expect(page.locator(f"#{tab}-strip")).to_contain_text("live", timeout=60_000)
-        expect(page.locator(f"#{tab}-run")).to_have_text("Run", timeout=60_000)
+        expect(page.locator(f"#{tab}-strip")).to_contain_text("live", timeout=90_000)
+        expect(page.locator(f"#{tab}-run")).to_have_text("Run", timeout=90_000)
 
 
 def method(page: Page, tab: str, title: str) -> None:
@@ -39,7 +39,7 @@ def step(page: Page, tab: str) -> int:
 def toast(page: Page, words: str) -> None:
     """A sentence appears on the page; its box is closed again."""
     box = page.locator(".toast-body", has_text=words).first
-    expect(box).to_be_visible(timeout=30_000)
+    expect(box).to_be_visible(timeout=60_000)
     box.locator(".toast-close").click(force=True)
 
 

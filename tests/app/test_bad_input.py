@@ -65,7 +65,7 @@ def test_a_second_click_is_refused_and_cancel_stops_the_run(visit, server):
     button = page.locator("#unmask-run")
     expect(button).to_be_disabled()
     expect(button).to_have_text("Running")
-    expect(page.locator("#unmask-status")).to_contain_text("left", timeout=20_000)
+    expect(page.locator("#unmask-status")).to_contain_text("left", timeout=60_000)
     page.locator("#unmask-cancel").click()
     expect(button).to_have_text("Run")
     expect(button).to_be_enabled()
@@ -77,7 +77,7 @@ def test_closing_the_page_stops_the_run(visit, server):
     page = visit("?tab=unmask")
     before = len(server.endings())
     run(page, "unmask", seed=SLOW, wait=False)
-    expect(page.locator("#unmask-status")).to_contain_text("%", timeout=20_000)
+    expect(page.locator("#unmask-status")).to_contain_text("%", timeout=60_000)
     page.close()
     _ended(server, f"recap {SLOW}", "cancelled", before)
 
@@ -127,7 +127,7 @@ def _call(server, name: str, data: list) -> tuple[str, str]:
 
 
 def _ended(server, who: str, how: str, start: int = 0) -> None:
-    for _ in range(100):
+    for _ in range(300):
         if any(line.startswith(who) and line.endswith(how) for line in server.endings()[start:]):
             return
         time.sleep(0.1)

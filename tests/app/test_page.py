@@ -70,7 +70,7 @@ def test_pointing_at_a_cell_says_what_it_is(visit):
 
 def test_up_to_three_methods_stand_side_by_side(visit):
     page = visit("?tab=sample&method=sampling&seed=2&p.length=8&beside=cntp.byte-level")
-    expect(page.locator("#sample-strip")).to_contain_text("live", timeout=60_000)
+    expect(page.locator("#sample-strip")).to_contain_text("live", timeout=90_000)
     expect(page.locator("#sample-player .ts-sides .ts-panel")).to_have_count(3)
     assert len(set(page.locator("#sample-player .ts-head h3").all_inner_texts())) == 3
 
@@ -99,9 +99,9 @@ def test_a_copied_link_brings_back_the_same_view(visit):
     assert "p.mask_ratio=0.5" in link and "seed=5" in link
     seen = page.locator("#mask-player canvas").first.evaluate("(c) => c.toDataURL()")
     other = visit(link.split("/")[-1])
-    expect(other.locator("#mask-strip")).to_contain_text("live", timeout=60_000)
+    expect(other.locator("#mask-strip")).to_contain_text("live", timeout=90_000)
     expect(other.locator("#mask-strip")).to_contain_text("seed 5")
-    expect(other.locator("#mask-run")).to_have_text("Run", timeout=60_000)
+    expect(other.locator("#mask-run")).to_have_text("Run", timeout=90_000)
     expect(other.locator("#mask-picker [role=radio]").nth(1)).to_have_attribute("aria-checked", "true")
     expect(other.get_by_label("number input for Mask ratio").first).to_have_value("0.5")
     assert step(other, "mask") == 2
@@ -156,7 +156,7 @@ def test_your_turn_is_scored_against_the_method_and_chance(visit):
         cells.nth(token).click()
     player.get_by_role("button", name="Score my choice").click()
     score = page.locator("#mask-score")
-    expect(score).to_contain_text("Your choice", timeout=60_000)
+    expect(score).to_contain_text("Your choice", timeout=90_000)
     expect(score).to_contain_text("At random")
     expect(player.locator(".ts-sides .ts-panel")).to_have_count(3)
 

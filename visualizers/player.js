@@ -451,6 +451,7 @@ function firstPosition(drawing, step) {
 }
 
 function mountInGradio(element, props, trigger, watch) {
+  if (!document.getElementById("ts-plots")) document.head.append(el("style", { id: "ts-plots", text: PLOT_CSS }));
   const player = new Player(element.querySelector(".ts"), (name, data) => name === "pick" ? trigger("pick", data) : trigger("row", data));
   const show = () => { if (props.value) player.load(JSON.parse(props.value)); };
   watch("value", show);

@@ -35,7 +35,8 @@ TEMPLATE = "<div class='ts'></div>"
 def script() -> str:
     """The player's code: the colour tables as constants, then the three files."""
     files = "\n".join((FOLDER / name).read_text("utf-8") for name in SCRIPTS)
-    return f"const THEME = {json.dumps(theme.constants())};\n{files}"
+    constants = f"const THEME = {json.dumps(theme.constants())};\nconst PLOT_CSS = {json.dumps(theme.plot_css())};"
+    return f"{constants}\n{files}"
 
 
 @cache

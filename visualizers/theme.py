@@ -132,3 +132,16 @@ def css_variables() -> str:
     def block(name: str) -> str:
         return " ".join(f"--ts-{key}: {value};" for key, value in PAGE[name].items())
     return (f".ts {{ {block('light')} --ts-font: {FONT}; }}\n.ts[data-theme=dark] {{ {block('dark')} }}\n")
+
+
+def plot_css() -> str:
+    """Plotly writes the light theme's colours into its drawings; a dark page replaces them by its own."""
+    light, dark = PAGE["light"], PAGE["dark"]
+    rules = [f".dark .js-plotly-plot text {{ fill: {dark['soft']} !important; }}",
+             f".dark .js-plotly-plot .gtitle {{ fill: {dark['ink']} !important; }}",
+             f".dark .js-plotly-plot .gridlayer path {{ stroke: {dark['line']} !important; }}"]
+    for key in ("accent", "twin", "soft", "line"):
+        old = "rgb({}, {}, {})".format(*rgb(light[key]))
+        rules += [f'.dark .js-plotly-plot [style*="{part}: {old}"] {{ {part}: {dark[key]} !important; }}'
+                  for part in ("fill", "stroke")]
+    return "\n".join(rules)

@@ -7,6 +7,8 @@ memory up to MAX_BYTES, least recently used first out; a model is never mutated 
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import os
 import threading
@@ -127,27 +129,35 @@ def _read_folder(name: str, folder: Path, device: str, dtype: str) -> Bundle:
     return Bundle(name, model, _tokenizer(folder), card, revision[:12], device, dtype, folder)
 
 
-def _from_transformers(folder: Path, config: dict):
-    import transformers
-    cls = getattr(transformers, config["architectures"][0])
-    return cls.from_pretrained(folder, use_safetensors=True, local_files_only=True, trust_remote_code=False)
-
-
-def _ours(module: str) -> Callable[[Path, dict], Any]:
+def _pretrained(module: str) -> Callable[[Path, dict], Any]:
+    """Reader of transformers' layout for a class in `module`."""
     def read(folder: Path, config: dict):
-        import importlib
+        import transformers
+        transformers.utils.logging.disable_progress_bar()
         cls = getattr(importlib.import_module(module), config["architectures"][0])
-        return cls.from_pretrained(folder, local_files_only=True)
+        return cls.from_pretrained(folder, use_safetensors=True, local_files_only=True, trust_remote_code=False)
+    return read
+
+
+def _mixin(module: str) -> Callable[[Path, dict], Any]:
+    """Reader of PyTorchModelHubMixin's layout, without its prints: config.json holds the constructor's arguments."""
+    def read(folder: Path, config: dict):
+        from safetensors.torch import load_model
+        cls = getattr(importlib.import_module(module), config["architectures"][0])
+        known = inspect.signature(cls.__init__).parameters
+        model = cls(**{key: value for key, value in config.items() if key in known})
+        load_model(model, str(folder / "model.safetensors"))
+        return model
     return read
 
 
 # What may be loaded, and by whom: a fixed list, because a config file is untrusted.
 ARCHITECTURES: dict[str, Callable[[Path, dict], Any]] = {
-    **{name: _from_transformers for name in (
+    **{name: _pretrained("transformers") for name in (
         "LlamaForCausalLM", "GPT2LMHeadModel", "ViTMAEForPreTraining", "ViTForImageClassification", "BertForMaskedLM")},
-    "MaskedTransformer": _ours("models.backbones.masked"),
-    "FsqTokenizer": _ours("models.backbones.fsq"),
-    "HpmForPreTraining": _ours("models.mask.hpm_net"),
+    "MaskedTransformer": _mixin("models.backbones.masked"),
+    "FsqTokenizer": _mixin("models.backbones.fsq"),
+    "HpmForPreTraining": _pretrained("models.mask.hpm_net"),
 }
 
 

@@ -47,7 +47,7 @@ class Drawing {
   // Steps of another run with the same names stand beside this one's; without such names the same numbers do.
   alignTo(other) {
     const mine = new Map(this.frames.map((frame, i) => [frame.label, i])), found = other.frames.filter((frame) => mine.has(frame.label)).length;
-    if (mine.size < this.frames.length || found < 2 || found * 2 < this.frames.length) return;
+    if (other.frames.length === this.frames.length || mine.size < this.frames.length || found < 2 || found * 2 < this.frames.length) return;
     let last = 0;
     this.beside = other.frames.map((frame) => (last = mine.get(frame.label) ?? last));
   }

@@ -314,11 +314,12 @@ def _lines(axes, curve, run: int, colours: dict) -> None:
 
 
 def at_step(drawing: Drawing, step: int, first: Drawing) -> int:
-    """Which step stands beside the first drawing's: that of the same name, else of the same number; -1 is the last."""
+    """Which step stands beside the first's: of the same number, or of the same name where lengths differ; -1: the last."""
     last = len(drawing.frames) - 1
     names = {frame.label: i for i, frame in enumerate(drawing.frames)}
     shared = sum(frame.label in names for frame in first.frames)
-    if step < 0 or drawing is first or len(names) <= last or shared < 2 or shared * 2 < last + 1:
+    same = drawing is first or len(first.frames) == last + 1
+    if step < 0 or same or len(names) <= last or shared < 2 or shared * 2 < last + 1:
         return last if step < 0 else min(step, last)
     return max((names[frame.label] for frame in first.frames[:step + 1] if frame.label in names), default=0)
 

@@ -218,6 +218,14 @@ def test_runs_are_aligned_by_the_names_of_their_steps(window, paper_page):
     assert number_scale(drawings[1], "loss") is not None
 
 
+def test_runs_of_equal_length_stay_in_step(window, paper_page):
+    trace = samples.unmask(steps=4)
+    renamed = replace(trace, steps=(*trace.steps[:2], replace(trace.steps[2], label="other"), trace.steps[3]))
+    shown = window.look(paper_page(draw(trace), draw(renamed)), lambda page: page.evaluate(
+        "[0, 1, 2, 3].map(i => shown.drawings[1].at(i))"))
+    assert shown == [0, 1, 2, 3] == [at_step(draw(renamed), i, draw(trace)) for i in range(4)]
+
+
 def test_inside_gradio_no_text_runs_and_events_arrive(window):
     gr = pytest.importorskip("gradio")
     from visualizers.player import player, row, scene, turn

@@ -168,11 +168,12 @@ def keep(calls: Sequence, layout: Layout, sample: int = 0) -> Kept:
 
 
 def record(layout: Layout, looked: Looked, *, sentence: str = "", facts: Mapping[str, Fact] | None = None,
-           charts: Sequence[Chart] = (), costs: Sequence[Cost] = ()) -> Iterator[Event]:
+           charts: Sequence[Chart] = (), costs: Sequence[Cost] = (),
+           state: np.ndarray | None = None) -> Iterator[Event]:
     """The events of an Attend record with one step per layer; `opening`, `layer_steps` and `closing` are its parts, for
-    methods that add steps of their own."""
+    methods that add steps of their own. state [N]: see `marked`."""
     yield opening(layout, len(looked.heads.layers))
-    for step in layer_steps(layout, looked, costs):
+    for step in layer_steps(layout, looked, costs, state):
         yield Emit("attend", step)
     yield closing(layout, looked, sentence, facts, charts)
 
@@ -202,6 +203,13 @@ def layer_steps(layout: Layout, looked: Looked, costs: Sequence[Cost] = (),
             fields["outside"] = looked.outside[place].mean(0)
         name = heads.names[place] if heads.names else f"layer {layer + 1}"
         yield Step(name, state, "layer", fields=fields, cost=costs[place] if costs else Cost())
+
+
+def marked(count: int, query: int, name: str = "new", state: np.ndarray | None = None) -> np.ndarray:
+    """State codes [N] with the query marked as `name`; the rest is visible, or as in `state`."""
+    state = states(*["visible"] * count) if state is None else state.copy()
+    state[query] = states(name)[0]
+    return state
 
 
 def head_charts(heads: Heads, unit: str) -> tuple[Chart, Chart]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.attend.loop import Layout, grid_layout, text_layout
+from models.attend.loop import Layout, grid_layout, marked, text_layout
 from models.backbones.text import encode, pieces
 from models.method import Job
 from models.subject import SubjectError
@@ -74,7 +74,7 @@ def causal_text(job: Job) -> Sight:
         return model.get_output_embeddings()(states[:, query]).log_softmax(-1)
 
     return Sight(_text(job, ids), query, model, lambda: model.base_model(ids, use_cache=False),
-                 _marked(ids.shape[1], query), ids[:, : query + 1], predict, model.get_input_embeddings(),
+                 marked(ids.shape[1], query), ids[:, : query + 1], predict, model.get_input_embeddings(),
                  _token(job.tokenizer, "mask_token_id", "eos_token_id"), _name(job))
 
 
@@ -90,7 +90,7 @@ def masked_text(job: Job) -> Sight:
         return getattr(out, "logits", out)[:, query].log_softmax(-1)
 
     embedding = getattr(model, "embed_tokens", None) or model.get_input_embeddings()
-    return Sight(layout, query, model, lambda: model(ids), _marked(ids.shape[1], query, "masked"), ids, predict,
+    return Sight(layout, query, model, lambda: model(ids), marked(ids.shape[1], query, "masked"), ids, predict,
                  embedding, mask, _name(job))
 
 
@@ -100,10 +100,10 @@ def photo_patches(job: Job) -> Sight:
     from models.mask.photos import photo
     view = photo(job.subject.image, job.model)
     layout = grid_layout(view.grid, view.shown, first=1, outside="[CLS]")
-    query = _middle(view.grid) if job.params.query == -1 else asked(job.params.query, view.count)
+    query = middle(view.grid) if job.params.query == -1 else asked(job.params.query, view.count)
     everything = torch.zeros(1, view.count)
     return Sight(layout, query, job.model.vit, lambda: encode_photo(job.model, view.pixels, everything, 0),
-                 _marked(view.count, query))
+                 marked(view.count, query))
 
 
 def scene_codes(job: Job) -> Sight:
@@ -116,9 +116,9 @@ def scene_codes(job: Job) -> Sight:
     hidden = torch.rand(1, count, generator=job.generator()).to(ids.device) < 0.5
     ids = ids.masked_fill(hidden, model.mask_token_id)
     layout = grid_layout(shape, picture(painter, ids, model.mask_token_id, shape), model.cond_length, "the caption")
-    query = _middle(shape) if job.params.query == -1 else asked(job.params.query, count)
+    query = middle(shape) if job.params.query == -1 else asked(job.params.query, count)
     state = states(*["masked" if one else "visible" for one in hidden[0].tolist()])
-    return Sight(layout, query, model, lambda: model(ids, board.cond), _marked(count, query, state=state))
+    return Sight(layout, query, model, lambda: model(ids, board.cond), marked(count, query, state=state))
 
 
 def _drawn(job: Job, painter) -> Tensor:
@@ -149,11 +149,7 @@ def _token(tokenizer, *names: str) -> int:
     return next((found for name in names if (found := getattr(tokenizer, name, None)) is not None), 0)
 
 
-def _middle(grid: tuple[int, int]) -> int:
+def middle(grid: tuple[int, int]) -> int:
+    """The cell in the middle of a grid (row, column: half of each)."""
     return grid[0] // 2 * grid[1] + grid[1] // 2
 
-
-def _marked(count: int, query: int, name: str = "new", state: np.ndarray | None = None) -> np.ndarray:
-    state = states(*["visible"] * count) if state is None else state
-    state[query] = states(name)[0]
-    return state

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from models.attend import loop as attention
+from models.attend.sights import middle
 from models.checkpoints import load
 from models.instrument import observe
 from models.mask import loop
@@ -154,7 +155,8 @@ def attend(job: Job, bundle, view):
                 f"({entropy_hard:.2f} nats).")
     facts = {"entropy_random": Fact("Entropy, random masks", entropy, "nats"),
              "entropy_hard": Fact("Entropy, hard patches", entropy_hard, "nats")}
-    yield from attention.record(layout, both, sentence=sentence, facts=facts, costs=costs)
+    state = attention.marked(view.count, middle(view.grid))
+    yield from attention.record(layout, both, sentence=sentence, facts=facts, costs=costs, state=state)
 
 
 def scoring_cost(model, view) -> Cost:

@@ -13,6 +13,7 @@ from kernels.vocabulary import vocab_stats
 
 NEG_INF = float("-inf")
 ORDERS = ("confidence", "entropy", "random", "margin")
+SHARES = {"cosine": lambda r: math.cos(math.pi / 2 * r), "linear": lambda r: 1 - r, "cubic": lambda r: 1 - r**3}
 
 
 def unmask_step(
@@ -94,18 +95,17 @@ def first_in_order(score: Tensor, open_now: Tensor, n_reveal: int | Tensor) -> T
 def schedule(n: int, steps: int, kind: str = "cosine") -> list[int]:
     """How many of n tokens to reveal at each step: at most `steps` counts, each >= 1, that sum to n.
 
-    "linear" reveals evenly. "cosine" starts slowly: after a fraction r of the steps cos(pi r / 2) of the tokens are
-    still masked (MaskGIT, arXiv 2202.04200). With more steps than tokens there are n steps of one token.
+    After a fraction r of the steps there are still masked: "linear" 1 - r, "cosine" cos(pi r / 2), "cubic" 1 - r^3, the
+    slowest start (all three in MaskGIT, arXiv 2202.04200). With more steps than tokens there are n steps of one token.
     """
     if n < 0 or steps < 1:
         raise ValueError("schedule needs n >= 0 tokens and steps >= 1.")
-    if kind not in ("cosine", "linear"):
-        raise ValueError(f"kind must be cosine or linear; got {kind!r}.")
+    if kind not in SHARES:
+        raise ValueError(f"kind must be {', '.join(SHARES)}; got {kind!r}.")
     steps = min(steps, n)
     left, counts = n, []
     for step in range(1, steps + 1):
-        share = math.cos(math.pi / 2 * step / steps) if kind == "cosine" else 1 - step / steps
-        target = 0 if step == steps else round(n * share)
+        target = 0 if step == steps else round(n * SHARES[kind](step / steps))
         reveal = min(max(1, left - target), left - (steps - step))
         counts.append(reveal)
         left -= reveal

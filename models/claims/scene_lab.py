@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from kernels import Sampler
 from models.checkpoints import Bundle, load
+from models.unmask import maskgit
 from models.unmask.boards import Board, scene_board
 from models.unmask.loop import Full, Plan, fill, moves
 from models.worlds import scenes
 
-GUIDANCE, NOISE = 1.0, 1.0  # the defaults of the Unmask tab
+DEFAULTS = maskgit.Params()
+GUIDANCE, NOISE, TEMPERATURE = DEFAULTS.guidance, DEFAULTS.noise, DEFAULTS.temperature
 BATCH = 32
 
 
@@ -37,7 +40,8 @@ def base(model, tokenizer, asked, steps: int, seed: int, order: str = "confidenc
         group = boards(model, tokenizer, asked[at : at + BATCH])
         cond = torch.cat([board.cond for board in group])
         ids = torch.cat([board.ids for board in group])
-        plan = Plan(moves(ids.shape[1], steps), Full(model, cond, guidance), order, noise)
+        plan = Plan(moves(ids.shape[1], steps, maskgit.SCHEDULE), Full(model, cond, guidance), order, noise,
+                    Sampler(TEMPERATURE))
         *_, last = fill(ids, group[0].mask_id, plan, torch.Generator().manual_seed(seed * 1000 + at))
         found += [group[0].paint(row[None]) for row in last.ids]
     return scores(asked, found)

@@ -39,7 +39,7 @@ class Params:
     order: Annotated[str, Choice(("confidence", "random"), "Order")] = "confidence"
     guidance: Annotated[float, Span(0, 6, 0.25, "Guidance", "How hard the caption pulls.")] = 1.0
     noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise, less with every step.", fold=True)] = 1.0
-    temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 1.0
+    temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 0.7
     drift: Annotated[bool, Flag("Measure drift", "One more pass per local pass; not work.", fold=True)] = True
 
 
@@ -50,9 +50,9 @@ def grouped(unknown: int, full: int, local: int, start: float) -> tuple[Move, ..
 
 
 def placed(unknown: int, locals_after: list[int]) -> tuple[Move, ...]:
-    """The base model's long cosine schedule in which only one move per group is full; the local moves of a group reveal
+    """The base model's long schedule in which only one move per group is full; the local moves of a group reveal
     from the targets that its full move picks out."""
-    counts = kernels.schedule(unknown, len(locals_after) + sum(locals_after))
+    counts = kernels.schedule(unknown, len(locals_after) + sum(locals_after), maskgit.SCHEDULE)
     planned, at = [], 0
     for extra in locals_after:
         group = counts[at : at + 1 + extra]

@@ -11,7 +11,7 @@ import kernels
 from models.backbones.rows import RowStore
 from models.method import follow as followed
 from models.method import prepare, run, twin
-from models.unmask import loop, recap
+from models.unmask import loop, maskgit, recap
 from models.unmask.boards import scene_board
 from models.unmask.loop import Move, Plan, fill, full_cost
 
@@ -108,7 +108,7 @@ def test_every_row_local_equals_a_full_pass(scene):
 
 def test_without_local_passes_it_is_the_base_model_bit_for_bit(scene):
     model, board = scene
-    base = Plan(loop.moves(256, 6), loop.Full(model, board.cond, 1.0), noise=2.0)
+    base = Plan(loop.moves(256, 6, maskgit.SCHEDULE), loop.Full(model, board.cond, 1.0), noise=2.0)
     ours = planned(model, board, local=0, noise=2.0)
     for mine, theirs in zip(played(ours, board, 7), played(base, board, 7), strict=True):
         assert torch.equal(mine.ids, theirs.ids) and torch.equal(mine.found.logits, theirs.found.logits)
@@ -236,7 +236,7 @@ def test_targets_are_picked_at_the_full_pass_and_revealed_by_the_group(scene):
                          [(12, 1, 0.5, 18), (12, 0, 0.0, 12), (4, 3, 0.0, 16), (8, 2, 1.0, 8)])
 def test_local_passes_stand_late_and_reveal_counts_are_the_base_models(full, local, start, moves):
     planned = recap.grouped(256, full, local, start)
-    assert len(planned) == moves and [m.count for m in planned] == kernels.schedule(256, moves)
+    assert len(planned) == moves and [m.count for m in planned] == kernels.schedule(256, moves, maskgit.SCHEDULE)
     labels = [m.label for m in planned]
     assert labels.count("full") == full and "local" not in labels[: round(start * full)]
 

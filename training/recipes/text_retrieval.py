@@ -19,8 +19,8 @@ class TextRetrieval(TextAR):
     minutes, lr, lr_adam, decay, look = 18.0, 0.01, 1.5e-3, 0.6, 150.0
     trained_on = BOOKS + " (half) and procedural retrieval documents (half), starting from the weights of text-ar-1"
     data_licence = BOOKS_LICENCE
-    weak_at = "Answers only the three fixed question forms, by copying; long documents of look-alike lines confuse it."
-    budget_fraction = "a third of the plan's 18 minutes; meap asks for 20,000 steps from scratch"
+    weak_at = "Finds the one needle, but after 150 steps cannot yet pick one of several notes or passages (near zero)."
+    budget_fraction = "a fifth of the plan's 18 minutes; meap asks for 20,000 steps from scratch"
 
     def prepare(self, folder):
         super().prepare(folder)

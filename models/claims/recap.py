@@ -38,8 +38,8 @@ def measure(lab: Lab) -> Claim:
     ms, macs = costs(model, tokenizer, base, settings, lab.size(ROUNDS, 1))
     rows = [*(row(f"base, {t} full: score", values, "of 1") for t, values in full.items()),
             *(row(f"ReCAP {name}: score", values, "of 1") for name, values in ours.items()),
-            *(Row(f"ReCAP {name}: time against {(most := near(base, sum_of(name)))} full", ms[name] / ms[most], "x", ROUNDS)
-              for name in ours),
+            *(Row(f"ReCAP {name}: time against {(most := near(base, sum_of(name)))} full", ms[name] / ms[most], "x",
+                  ROUNDS) for name in ours),
             *(versus(f"ReCAP {name} minus base at equal time", ours[name], full, ms, ms[name]) for name in ours),
             *(versus(f"ReCAP {name} minus base at equal multiply-adds", ours[name], full, macs, macs[name])
               for name in ours)]

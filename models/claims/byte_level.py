@@ -30,7 +30,7 @@ def measure(lab: Lab) -> Claim:
     rows += boundary_rows(at_cuts(bundle, passages, rng, lab.size(150, 4), "end"))
     rows += anywhere_rows(at_cuts(bundle, passages, rng, lab.size(150, 4), "anywhere"))
     try:
-        return concluded(rows + ensemble_rows(bundle, load(SECOND), passages[-lab.size(30, 2):]))
+        return concluded(rows + ensemble_rows(bundle, load(SECOND), passages[-lab.size(24, 2):]))
     except CheckpointError:
         return concluded(rows, " The ensemble was not measured: its second checkpoint is not here.")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -96,22 +97,28 @@ def exam(method: Method, asked: list[tuple[str, str]], make: Callable[[Job, int]
     return [ask(method, prompt, answer, make, params or {}, seed) for seed, (prompt, answer) in enumerate(asked)]
 
 
-def windows(count: int, tokens: int = TOKENS) -> list[list[int]]:
-    """Token ids of `count` pieces of held-out books, evenly spaced."""
-    text = (ASSETS / "texts" / "heldout.txt").read_text("utf-8")
+class Window(NamedTuple):
+    """A piece of a held-out book and the full model's log-probabilities [V] of its next token."""
+
+    ids: list[int]
+    whole: torch.Tensor
+
+
+def windows(count: int, tokens: int = TOKENS) -> list[Window]:
+    """`count` pieces of held-out books, evenly spaced."""
+    text, model = (ASSETS / "texts" / "heldout.txt").read_text("utf-8"), bundle().model
     ids = bundle().tokenizer(text, add_special_tokens=False)["input_ids"]
-    starts = np.linspace(0, len(ids) - tokens, count).astype(int)
-    return [ids[start : start + tokens] for start in starts]
+    found = [ids[start : start + tokens] for start in np.linspace(0, len(ids) - tokens, count).astype(int)]
+    layers = len(model.model.layers)
+    return [Window(piece, read(model, unpruned(layers), [piece]).log_softmax(-1)) for piece in found]
 
 
-def divergence(method: Method, texts: list[list[int]], make: Callable[[Job, int], Policy], params: dict) -> np.ndarray:
+def divergence(method: Method, texts: list[Window], make: Callable[[Job, int], Policy], params: dict) -> np.ndarray:
     """Kullback-Leibler divergence [K] in nats of the pruned model's next token from the full model's, per text."""
     found = []
-    for seed, ids in enumerate(texts):
+    for seed, (ids, whole) in enumerate(texts):
         job = prepare(method, from_text("-"), params, seed=seed)
-        layers = len(job.model.model.layers)
-        whole, cut = (read(job.model, policy, [ids]).log_softmax(-1)
-                      for policy in (unpruned(layers), make(job, layers)))
+        cut = read(job.model, make(job, len(job.model.model.layers)), [ids]).log_softmax(-1)
         found.append(float((whole.exp() * (whole - cut)).sum()))
     return np.array(found)
 

@@ -170,7 +170,8 @@ function softShare(code, diverging, over = THEME.soft) {
 function inkOn(fill, share, panel) {
   const [a, b] = [fill || panel, panel].map((c) => parseInt(c.slice(1), 16)), s = fill ? share : 1;
   const mixed = [16, 8, 0].map((bits) => ((a >> bits) & 255) * s + ((b >> bits) & 255) * (1 - s));
-  return 0.299 * mixed[0] + 0.587 * mixed[1] + 0.114 * mixed[2] > 125 ? "#1d1d21" : "#ffffff";
+  const bright = 0.299 * mixed[0] + 0.587 * mixed[1] + 0.114 * mixed[2];
+  return bright > 140 ? "#1d1d21" : bright > 117 ? "#000000" : "#ffffff";
 }
 
 // The marks of one frame; the twin of `cells` in marks.py.

@@ -314,7 +314,7 @@ def _lines(axes, curve, run: int, colours: dict) -> None:
 
 
 def at_step(drawing: Drawing, step: int, first: Drawing) -> int:
-    """Which step stands beside the first's: of the same number, or of the same name where lengths differ; -1: the last."""
+    """Which step stands beside the first's: of the same number, or name where lengths differ; -1: the last."""
     last = len(drawing.frames) - 1
     names = {frame.label: i for i, frame in enumerate(drawing.frames)}
     shared = sum(frame.label in names for frame in first.frames)

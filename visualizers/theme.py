@@ -115,7 +115,8 @@ def ink_on(fill: str | None, share: float, dark: bool = False) -> str:
     page = PAGE["dark" if dark else "light"]
     under = page["panel"] if fill is None else mix(fill, page["panel"], share)
     red, green, blue = rgb(under)
-    return "#1d1d21" if 0.299 * red + 0.587 * green + 0.114 * blue > 125 else "#ffffff"
+    bright = 0.299 * red + 0.587 * green + 0.114 * blue
+    return "#1d1d21" if bright > 140 else "#000000" if bright > 117 else "#ffffff"
 
 
 def constants() -> dict:

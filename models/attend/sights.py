@@ -137,7 +137,11 @@ def _ids(job: Job) -> Tensor:
 
 
 def _text(job: Job, ids: Tensor) -> Layout:
-    return text_layout(pieces(job.tokenizer, ids[0].tolist()))
+    """The text's tokens; a tokenizer of whole words drops the spaces between them, the canvas does not."""
+    found = pieces(job.tokenizer, ids[0].tolist())
+    if not any(" " in piece for piece in found):
+        found = found[:1] + tuple(piece if piece.startswith((".", ",")) else " " + piece for piece in found[1:])
+    return text_layout(found)
 
 
 def _name(job: Job) -> Callable[[int], str]:

@@ -150,3 +150,10 @@ def test_unknown_models_are_refused_in_one_sentence(tiny):
     job = dataclasses.replace(job, bundle=dataclasses.replace(job.bundle, model=torch.nn.Linear(2, 2)))
     with pytest.raises(SubjectError, match="Linear"):
         sights.sight(job)
+
+
+def test_words_without_spaces_are_drawn_apart(tiny, monkeypatch):
+    words = lambda tokenizer, ids: ("start", "6", ",", "plus", "7", ".")[: len(ids)]  # noqa: E731
+    monkeypatch.setattr(sights, "pieces", words)
+    labels = sights._text(job_on(), torch.zeros(1, 6, dtype=torch.long)).canvas.labels
+    assert "".join(labels) == "start 6, plus 7."

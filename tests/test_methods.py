@@ -146,7 +146,7 @@ def test_the_baseline_runs_on_the_same_subject_and_seed(id, tiny):
 def test_your_turn_is_scored_like_the_method(id, tiny):
     job = prepare(id)
     allowed = session.playable(run(id).traces[job.method.card.tabs[0]])
-    choice = session.random_choice(job, allowed)
+    choice = session.random_choice(session.groups(job), allowed, job.seed)
     assert session.checked_choice(job, allowed, [list(group) for group in choice]) == choice
     trace = results(dataclasses.replace(job, choice=choice))[-1].traces[job.method.card.tabs[0]]
     assert np.isfinite(trace.facts[find(id).turn.fact].value)

@@ -10,15 +10,15 @@ remains; rows where they do not have their logits made in full.
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kernels import reference
 from kernels.dispatch import vocabulary_path
+from kernels.logits import Given, Head, Source
 from kernels.records import VocabStats
-from kernels.reference import wide
 from kernels.sampling import Sampler, draw, inverse_cdf, kept_ranks, uniform
 from kernels.threads import on_threads
 
@@ -29,53 +29,6 @@ LANES = 128  # interleaved parts of a tile whose maxima say where its largest en
 CANDIDATES = 64  # largest entries among which a cut distribution is drawn from
 LOWEST, NOTHING = -1e30, -1e29  # stands for -inf where a difference of two must not be NaN
 UNDERFLOW = -87.0  # exp of less is no fp32 number, and torch's exp is slow there
-
-
-class Source(Protocol):
-    """Where logits come from."""
-
-    rows: int
-    columns: int
-    dtype: torch.dtype
-    device: torch.device
-
-    def tile(self, columns: slice, rows: Tensor | slice = slice(None)) -> Tensor:
-        """Logits [R, W] in the statistics' precision."""
-
-    def at(self, ids: Tensor) -> Tensor:
-        """One logit per row [T]."""
-
-
-class Given:
-    """Logits [T, V] that exist."""
-
-    def __init__(self, logits: Tensor) -> None:
-        self.logits, (self.rows, self.columns) = logits, logits.shape
-        self.dtype, self.device = wide(logits.dtype), logits.device
-
-    def tile(self, columns: slice, rows: Tensor | slice = slice(None)) -> Tensor:
-        return self.logits[rows, columns].to(self.dtype)
-
-    def at(self, ids: Tensor) -> Tensor:
-        return self.logits.gather(1, ids[:, None])[:, 0].to(self.dtype)
-
-
-class Head:
-    """Logits hidden [T, D] @ weight [V, D].T + bias [V], made tile by tile in the precision of the weight."""
-
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-        self.hidden, self.weight, self.bias = hidden.to(weight.dtype), weight, bias
-        self.rows, self.columns = hidden.shape[0], weight.shape[0]
-        self.dtype, self.device = wide(weight.dtype), weight.device
-
-    def tile(self, columns: slice, rows: Tensor | slice = slice(None)) -> Tensor:
-        bias = None if self.bias is None else self.bias[columns]
-        return torch.nn.functional.linear(self.hidden[rows], self.weight[columns], bias).to(self.dtype)
-
-    def at(self, ids: Tensor) -> Tensor:
-        logit = (self.hidden.to(self.dtype) * self.weight[ids].to(self.dtype)).sum(-1)
-        logit = logit if self.bias is None else logit + self.bias[ids]
-        return logit.to(self.weight.dtype).to(self.dtype)  # rounded as the tiles are
 
 
 class Sums(NamedTuple):

@@ -37,17 +37,17 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Params:
-    steps: Annotated[int, Span(1, 128, 1, "Steps", "Fewer steps fill in more tokens at once.")] = 16
+    steps: Annotated[int, Span(1, 128, 1, "Steps", "Fewer steps fill in more tokens at once.")] = 24
     length: Annotated[int, Span(4, 128, 4, "New tokens", "How many follow a text without ___ blanks.")] = 48
     order: Annotated[str, Choice(ORDERS, "Order", "Which guesses are kept first.")] = "confidence"
     block: Annotated[int, Span(4, WHOLE, 4, "Block length", "Short blocks are filled in from left to right.",
-                               unit="tokens")] = WHOLE
+                               unit="tokens")] = 8
     temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest token.")] = 0.8
 
 
 def run(job):
     board, p, record = text_board(job.model, job.tokenizer, job.subject.text, job.params.length), job.params, Record()
-    blocks, sure = Blocks.of(board, p.block), []
+    blocks, sure = Blocks.of(board, WHOLE if job.choice else p.block), []  # a visitor may choose anywhere
     plan = Plan(blocks.moves(p.steps), Full(job.model, forbidden=board.forbidden), p.order,
                 sampler=kernels.Sampler(p.temperature), allowed=blocks.allowed)
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
@@ -124,7 +124,7 @@ def sentence(facts: Mapping[str, Fact], board: Board, steps: int) -> str:
 def turn_count(job) -> tuple[int, ...]:
     """Tokens per group of a visitor's turn: what the first steps reveal."""
     board = text_board(job.model, job.tokenizer, job.subject.text, job.params.length)
-    return tuple(move.count for move in Blocks.of(board, job.params.block).moves(job.params.steps)[:TURN_STEPS])
+    return tuple(move.count for move in Blocks.of(board, WHOLE).moves(job.params.steps)[:TURN_STEPS])
 
 
 METHOD = Method(
@@ -134,5 +134,6 @@ METHOD = Method(
         look_at="Which words come first: often the small common ones, and those beside what is known.",
         not_covered="Guidance, remasking, early stops at the end of text."),
     params=Params, accepts="text", checkpoints=("text-mdm-1",), companions=("text-ar-1",), run=run, examples=EXAMPLES,
-    turn=Turn("Choose the tokens that are filled in first, group after group; the model goes on from there.", "bits",
+    turn=Turn("Choose the tokens that are filled in first, group after group; the model goes on from there, without "
+              "blocks.", "bits",
               turn_count))

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from models.method import find, prepare, run
+from models.method import run
 from models.subject import SubjectError, from_text
 from models.unmask import mdm
 from models.unmask.boards import text_board
+from models.unmask.loop import Full, Plan, fill
 
 
 def test_blocks_are_filled_from_the_left(tiny):
@@ -55,13 +56,16 @@ def test_bits_are_the_judges_and_count_only_from_the_first_blank(tiny):
     assert len(tokenizer("The hen lived")["input_ids"]) > 1, "charging the prompt would change the number"
 
 
-def test_a_choice_outside_the_block_is_refused(tiny):
-    job = prepare("mdm", from_text("Once"), {"block": 4, "length": 16, "steps": 8})
-    size = find("mdm").turn.count(job)[0]
-    last = text_board(job.model, job.tokenizer, "Once", 16).canvas.size - 1
+def test_a_choice_outside_the_block_is_refused_by_the_loop_and_frees_the_method_from_blocks(tiny):
+    model, tokenizer = tiny.bundle("text-mdm-1").model, tiny.text_tokenizer()
+    board = text_board(model, tokenizer, "Once", 16)
+    blocks = mdm.Blocks.of(board, 4)
+    plan = Plan(blocks.moves(8), Full(model), allowed=blocks.allowed)
+    last = board.canvas.size - 1
     with pytest.raises(ValueError, match="block"):
-        run("mdm", from_text("Once"), {"block": 4, "length": 16, "steps": 8},
-            choice=(tuple(range(last - size + 1, last + 1)),))
+        list(fill(board.ids, board.mask_id, plan, torch.Generator(), ((last - 1, last),)))
+    trace = run("mdm", from_text("Once"), {"block": 4, "length": 16, "steps": 8}, choice=((last - 1, last),))
+    assert trace.traces["unmask"].steps[0].where("new").tolist() == [last - 1, last]
 
 
 def test_a_text_that_is_too_long_is_refused(tiny):

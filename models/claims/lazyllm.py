@@ -49,7 +49,7 @@ def least_attended(job, layers: int) -> Policy:
 
 
 def measure(lab: Lab) -> Claim:
-    asked, second = pairs(questions(lab.size(90, 3))), two_questions(lab.size(36, 2))
+    asked, second = pairs(questions(lab.size(60, 3))), two_questions(lab.size(24, 2))
     whole = exam(lazyllm.METHOD, asked, full)
     rows, tests = [accuracy("full model", whole)], []
     if able(whole) or lab.quick:
@@ -96,7 +96,7 @@ def second_questions(asked: list[tuple[str, str]]) -> tuple[list[Row], Row]:
 
 def story_rows(lab: Lab) -> tuple[list[Row], list[Row]]:
     """On held-out stories: how far the next-token distribution moves from the full model's, and paired differences."""
-    texts = windows(lab.size(60, 3), lab.size(300, 40))
+    texts = windows(lab.size(40, 3), lab.size(300, 40))
     ways = (("LazyLLM", lazyllm), ("static", top_attention), ("random", random_keep))
     moved = {(name, preset): divergence(way.METHOD, texts, way.policy, cuts)
              for name, way in ways for preset, cuts in (("mild", MILD), ("strong", STRONG))}
@@ -145,7 +145,7 @@ def concluded(rows: tuple[Row, ...], tests: list[Row], whole: list[Answered], as
         "at least 5 points above static and random dropping, and nearer to the full model on stories; no pair is "
         "computed twice; the first token comes sooner.",
         "exact match; divergence from the full model", "static ranking at prefill; random dropping; the full model",
-        f"{len(whole)} questions and 60 stories of about 300 tokens; 69 % and 50 % of the prefill's pairs",
+        f"{len(whole)} questions and 40 stories of about 300 tokens; 69 % and 50 % of the prefill's pairs",
         rows, verdict, reason,
         control="random dropping with the same cuts moves the next token visibly; with questions, the arm in which the "
                 "least attended tokens stay", seeds=SEEDS)

@@ -1,5 +1,6 @@
 """Shared by the claims of the Prune tab: procedural questions, and how a pruned model answers them.
 
+Needle questions only: the shipped checkpoint answers those, and hardly any of the other two kinds.
 Nothing but the shipped weights and texts is needed: questions come from models/worlds/retrieval.py with names never
 seen in training, the haystack's sentences from a shipped example (public domain).
 """
@@ -54,8 +55,8 @@ def haystack() -> list[str]:
     return [s for s in re.split(r"(?<=[.!?])\s+", text) if "secret number" not in s]
 
 
-def questions(count: int, kinds: tuple[str, ...] = retrieval.KINDS, tokens: int = TOKENS) -> list[retrieval.Task]:
-    """`count` tasks with held-out names, the kinds in turn, from each seed in turn."""
+def questions(count: int, kinds: tuple[str, ...] = ("needle",), tokens: int = TOKENS) -> list[retrieval.Task]:
+    """`count` tasks with held-out names, from each seed in turn, the kinds in turn."""
     dice = [np.random.default_rng(seed) for seed in SEEDS]
     filler = haystack()
     return [retrieval.task(dice[i % 3], kind, 90 + int((tokens - 25) * CHARACTERS[kind]), filler, "test")
@@ -63,11 +64,16 @@ def questions(count: int, kinds: tuple[str, ...] = retrieval.KINDS, tokens: int 
 
 
 def two_questions(count: int) -> list[tuple[str, str]]:
-    """(prompt, answer): one question with its true answer, then another about the same document."""
+    """(prompt, answer): two secrets in one story; one question with its true answer, then one about the other."""
     found = []
-    for i, task in enumerate(questions(count, ("passages", "notes"))):
-        (question, answer), = retrieval.others(task, np.random.default_rng(i), 1)
-        found.append((f"{task.prompt}{task.answer}\n\nQuestion: {question} Answer:", answer))
+    for i, task in enumerate(questions(count)):
+        other = retrieval.task(np.random.default_rng(1000 + i), "needle", 200, haystack(), "test", 0.0)
+        story, asked = task.prompt.split("\n\nQuestion:")
+        at = min((b for _, b in task.units), key=lambda b: abs(b - len(story) * ((i % 4) + 0.5) / 4))
+        secret, question = (other.prompt[slice(*span)] for span in (other.gold, other.question))
+        if secret[:30] not in story:
+            story = f"{story[:at]} {secret}{story[at:]}"
+        found.append((f"{story}\n\nQuestion:{asked}{task.answer}\n\nQuestion: {question} Answer:", other.answer))
     return found
 
 

@@ -31,7 +31,7 @@ from models.subject import from_text
 
 def measure(lab: Lab) -> Claim:
     asked, method = pairs(questions(lab.size(60, 3))), random_keep.METHOD
-    texts, whole = windows(lab.size(60, 3), lab.size(300, 40)), exam(method, asked, full)
+    texts, whole = windows(lab.size(40, 3), lab.size(300, 40)), exam(method, asked, full)
     moved = {name: divergence(method, texts, random_keep.policy, cuts)
              for name, cuts in (("between", BETWEEN), ("mild", MILD), ("strong", STRONG))}
     rows = [accuracy("full model", whole),

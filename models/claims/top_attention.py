@@ -24,7 +24,7 @@ PRESETS = (("mild", MILD), ("strong", STRONG))
 
 
 def measure(lab: Lab) -> Claim:
-    asked, texts = pairs(questions(lab.size(60, 3))), windows(lab.size(60, 3), lab.size(300, 40))
+    asked, texts = pairs(questions(lab.size(60, 3))), windows(lab.size(40, 3), lab.size(300, 40))
     whole = exam(top_attention.METHOD, asked, full)
     rows, tests = [accuracy("full model", whole)], []
     for name, cuts in PRESETS:

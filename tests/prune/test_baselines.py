@@ -97,7 +97,7 @@ def test_roles_name_the_sentence_that_is_needed(tiny):
 
 
 def test_the_answer_is_judged_where_it_is_known(tiny):
-    for name, known in (("notes", True), ("story", False)):
+    for name, known in (("secret", True), ("story", False)):
         example = next(e for e in texts.EXAMPLES if e.id == name)
         facts = run("random-keep", from_example(example, "text"), {"length": 1}).traces["prune"].facts
         assert ("answer" in facts) == known
@@ -109,7 +109,7 @@ def test_a_second_question_is_read_when_the_first_is_answered(tiny):
     first, second = turns(job, ids)
     assert first + second == ids
     assert job.tokenizer.decode(first).endswith("Answer:")
-    assert job.tokenizer.decode(second).startswith(" lamp.\n\nQuestion:")
+    assert job.tokenizer.decode(second).startswith(" 6767.\n\nQuestion:")
     for text in ("Answer:", "A plain story. The end", "Question: What? Answer:  \n"):
         job = prepare("random-keep", from_text(text))
         ids = job.tokenizer(text)["input_ids"]
@@ -117,10 +117,10 @@ def test_a_second_question_is_read_when_the_first_is_answered(tiny):
 
 
 def test_an_answer_ends_with_its_sentence_and_a_story_does_not(tiny):
-    notes, story = (prepare("random-keep", from_example(next(e for e in texts.EXAMPLES if e.id == name), "text"))
-                    for name in ("notes", "story"))
+    secret, story = (prepare("random-keep", from_example(next(e for e in texts.EXAMPLES if e.id == name), "text"))
+                    for name in ("secret", "story"))
     write = lambda job, text: job.tokenizer(text)["input_ids"]  # noqa: E731
-    assert finished(notes, write(notes, " 12.")) and not finished(notes, write(notes, " 12"))
+    assert finished(secret, write(secret, " 12.")) and not finished(secret, write(secret, " 12"))
     assert not finished(story, write(story, " She ran.")) and finished(story, [story.tokenizer.eos_token_id])
 
 

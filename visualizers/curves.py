@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 from models.trace import Chart, Trace
 from visualizers import theme
 
+WIDE = 34, 46  # characters of a title and of a caption that fit where three charts share a row
 LARGE = 4096  # cells from which a matrix is sent as uint8
 MARKERS = ("circle", "diamond-open", "square", "x", "triangle-up", "cross")
 
@@ -131,15 +132,16 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
             "tickfont": {"color": page["soft"], "size": 11}}
     matrix = chart.kind == "matrix"
     under = " · ".join(part for part in ("" if matrix else chart.y, chart.caption) if part)
-    lines = textwrap.wrap(under, 64)
-    title = "<br>".join([html.escape(chart.title), *(f"<sub>{html.escape(line)}</sub>" for line in lines)])
+    heads, lines = textwrap.wrap(chart.title, WIDE[0]), textwrap.wrap(under, WIDE[1])
+    title = "<br>".join([*map(html.escape, heads), *(f"<sub>{html.escape(line)}</sub>" for line in lines)])
+    extra = 18 * (len(heads) - 1) + 16 * len(lines)
     drawn.update_layout(
-        template="none", height=(360 if matrix and len(chart.rows) > 14 else 276) + 30 * legend + 14 * len(lines),
+        template="none", height=(360 if matrix and len(chart.rows) > 14 else 276) + 30 * legend + extra,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", barmode="group", bargap=0.25,
         font={"family": theme.FONT, "size": 12, "color": page["soft"]},
         title={"text": title, "font": {"size": 14, "color": page["ink"]}, "x": 0, "xref": "container",
                "xanchor": "left", "pad": {"l": 14, "t": 10}},
-        margin={"l": 54, "r": 18, "t": 46 + 16 * len(lines), "b": 46 + 30 * legend},
+        margin={"l": 54, "r": 18, "t": 46 + extra, "b": 46 + 30 * legend},
         xaxis={**axis, "title": {"text": html.escape(chart.x), "standoff": 6, "font": {"size": 12}}},
         showlegend=legend,
         yaxis={**axis, **({"autorange": "reversed"} if matrix else {})},

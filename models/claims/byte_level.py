@@ -40,10 +40,9 @@ def concluded(rows: list[Row], missing: str = "") -> Claim:
     failed = [r.name for r in rows if r.holds is False]
     peeked = " A cut placed at a token's end tells naive prompting and healing that a token ended there, which the " \
              "exact distribution does not assume; behind a cut placed anywhere it wins."
-    alone = {r.name: r.value for r in rows if r.name.endswith(" alone")}
+    alone = ", ".join(f"{r.name} {r.value:.2f}" for r in rows if r.name.endswith(" alone"))
     if any(name.startswith("average") for name in failed):
-        peeked += " The two models are not peers (" + ", ".join(f"{name} {value:.2f}" for name, value in alone.items()) + \
-                  " bits/char), so equal shares drag the better one down."
+        peeked += f" The two models are not peers ({alone} bits/char), so equal shares drag the better one down."
     return Claim(
         method="byte-level",
         paper="About 18 % better fill-in-the-middle coding when prompts end inside a token, above token healing; "

@@ -11,7 +11,7 @@ SEEDS = (11, 12, 13)
 
 
 def measure(lab: Lab) -> Claim:
-    (model, tokenizer), each = (b.model for b in scene_lab.bundles()), lab.size(10, 4)
+    (model, tokenizer), each = (b.model for b in scene_lab.bundles()), lab.size(24, 4)
     asked = [scene_lab.requests(each, seed) for seed in SEEDS]
 
     def scored(steps: int, order: str = "confidence") -> np.ndarray:

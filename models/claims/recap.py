@@ -20,12 +20,12 @@ from models.unmask import loop, maskgit, recap
 SEEDS = (21, 22)
 SETTINGS = {"4+4": [1, 1, 1, 1], "6+3": [0, 0, 0, 1, 1, 1], "8+4": [0] * 4 + [1] * 4, "12+6": [0] * 6 + [1] * 6}
 EARLY = ("6+3, early", [1, 1, 1, 0, 0, 0])
-ROUNDS = 3
+ROUNDS = 5
 BASE = (4, 6, 8, 9, 12, 18)
 
 
 def measure(lab: Lab) -> Claim:
-    each, settings = lab.size(8, 3), dict(list(SETTINGS.items())[: lab.size(4, 1)])
+    each, settings = lab.size(20, 3), dict(list(SETTINGS.items())[: lab.size(4, 1)])
     (model, tokenizer), base = (b.model for b in scene_lab.bundles()), BASE if not lab.quick else (4, 8)
     asked = [(seed, scene_lab.requests(each, seed)) for seed in SEEDS]
 
@@ -46,7 +46,7 @@ def measure(lab: Lab) -> Claim:
     rows += [gap(name, ours[name], full) for name in ours if int(name.split("+")[0]) in full and sum_of(name) in full]
     rows += [row("6+3: late minus early placement", late - early, "score", expected="> 0",
                  holds=bootstrap(late - early)[1] > 0)] if "6+3" in ours else []
-    rows += [speed_up(ours, full, ms), *drift_law(model, tokenizer, lab.size(16, 4))]
+    rows += [speed_up(ours, full, ms), *drift_law(model, tokenizer, lab.size(32, 4))]
     return concluded(rows, 2 * each)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import gradio as gr
 import numpy as np
 
+from models import recorded
 from models.claims import read as read_claim
 from models.method import Method
 from models.params import declaration
@@ -82,8 +83,8 @@ class Panel:
             # One at a time: Gradio walks through a session's components while another render would add some.
             gr.render(inputs=[self.method, self.wanted], show_progress="hidden", concurrency_id="controls",
                       concurrency_limit=1)(self.build_controls)
-        self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, elem_id=f"{self.tab}-seed",
-                              elem_classes="seed")
+        self.seed = gr.Number(recorded.SEED, label="Seed", precision=0, minimum=0, maximum=2**31 - 1,
+                              elem_id=f"{self.tab}-seed", elem_classes="seed")
         self.beside = gr.Dropdown(self._besides(first), value=self._standing(first),
                                   multiselect=True, max_choices=2, label="Compare with", elem_id=f"{self.tab}-beside")
         self.run = gr.Button("Run", variant="primary", elem_id=f"{self.tab}-run", elem_classes="run")

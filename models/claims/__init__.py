@@ -71,7 +71,7 @@ class Claim:
         if self.verdict not in VERDICTS:
             raise ValueError(f"verdict '{self.verdict}' is not one of {', '.join(VERDICTS)}")
         if self.verdict == "does not hold" and not self.control:
-            raise ValueError("'does not hold' needs a positive control that shows the metric could have seen the effect")
+            raise ValueError("'does not hold' needs a positive control that shows the metric could see an effect")
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,11 @@ class Problem(NamedTuple):
     sums: Tensor  # [3, B, Hkv, G, N]: row maximum, sum of exponentials, sum of exponential times score
     out: Tensor  # [B, Hkv, G, N, Dv]
 
+    @property
+    def guarded(self) -> bool:
+        """True when some score may be forbidden."""
+        return self.causal or self.bias is not None
+
 
 class Job(NamedTuple):
     """Key heads `heads` of sample `batch`, for the queries from `start` to `stop`."""
@@ -138,47 +143,71 @@ def round_up(number: int, multiple: int) -> int:
 
 
 def run(problem: Problem, rows: int, job: Job) -> Tensor:
-    """All blocks of a job; returns the attention its keys receive [h, G, M]."""
-    dtype, at = problem.sums.dtype, (job.batch, job.heads)
+    """All blocks of a job; returns the attention its keys receive [h, G, M].
+
+    Small operations cost as much as large ones here, so what need not be done per block is done once, at the end.
+    """
+    dtype, at, span = problem.sums.dtype, (job.batch, job.heads), slice(job.start, job.stop)
     keys = problem.k[at].transpose(1, 2).to(dtype).contiguous()  # [h, D, M]
     values = problem.v[at].to(dtype).contiguous()  # [h, M, Dv]
-    heads, _, total = keys.shape
-    group, queries, width = problem.q.shape[2:]
-    q, out, sums = problem.q[at], problem.out[at], problem.sums[:, job.batch, job.heads]
-    weights = None if problem.weights is None else problem.weights[job.batch]
-    guarded = problem.causal or problem.bias is not None
-    scratch = torch.empty(2, heads * group * min(rows, job.stop - job.start) * total, dtype=dtype)
-    received = torch.zeros(heads * group, 1, total, dtype=dtype)
-    for start in range(job.start, job.stop, rows):
-        stop = min(start + rows, job.stop)
-        seen = min(total, max(0, stop + total - queries)) if problem.causal else total
-        block = (q[:, :, start:stop].to(dtype) * problem.scale).reshape(heads, -1, width)  # [h, G n, D]
-        table = (heads, group, stop - start, seen)
-        scores, probs = scratch[:, : math.prod(table)].view(2, *table).unbind()  # [h, G, n, m]
-        flat = (heads, block.shape[1], seen)
-        torch.bmm(block, keys[:, :, :seen], out=scores.view(flat))
-        if guarded:
-            shade(problem, job, start, stop, scores)
-        share = measure(scores, probs, sums[..., start:stop], guarded)  # [h, G, n]
-        found = torch.bmm(probs.view(flat), values[:, :seen]).view(heads, group, stop - start, -1)
-        torch.mul(found, share[..., None], out=out[:, :, start:stop])
-        counted = share if weights is None else share * weights[start:stop]
-        received[:, :, :seen].baddbmm_(counted.view(-1, 1, stop - start), probs.view(-1, stop - start, seen))
+    heads, width, total = keys.shape
+    q = problem.q[at][:, :, span].to(dtype) * problem.scale  # [h, G, n, D]
+    group, length = q.shape[1:3]
+    sums = problem.sums[:, job.batch, job.heads, :, span]  # [3, h, G, n]
+    out = keys.new_empty(heads, group, length, values.shape[2])  # not yet divided by the mass
+    scratch = keys.new_empty(2, heads * group * min(rows, length) * total)
+    received = keys.new_zeros(heads * group, 1, total)
+    table = None
+    for start in range(0, length, rows):
+        stop = min(start + rows, length)
+        seen = seen_keys(problem, job.start + stop)
+        if table != (heads, group, stop - start, seen):
+            table = (heads, group, stop - start, seen)
+            scores, probs = scratch[:, : math.prod(table)].view(2, *table).unbind()  # [h, G, n, m]
+            flat = scores.view(heads, -1, seen), probs.view(heads, -1, seen)
+        torch.bmm(q[:, :, start:stop].reshape(heads, -1, width), keys[:, :, :seen], out=flat[0])
+        if problem.guarded:
+            shade(problem, job, job.start + start, job.start + stop, scores)
+        measure(scores, probs, sums[..., start:stop])
+        project(flat[1], values[:, :seen], out[:, :, start:stop])
+        share = shares(problem, job, sums[..., start:stop], start)
+        received[:, :, :seen].baddbmm_(share.view(-1, 1, stop - start), probs.view(-1, stop - start, seen))
+    torch.mul(out, shares(problem, None, sums, 0)[..., None], out=problem.out[at][:, :, span])
     return received.view(heads, group, total)
 
 
-def measure(scores: Tensor, probs: Tensor, sums: Tensor, guarded: bool) -> Tensor:
-    """Turns scores [h, G, n, m] into unnormalised `probs`, fills `sums` [3, h, G, n], and returns 1 / mass [h, G, n].
+def seen_keys(problem: Problem, stop: int) -> int:
+    """How many keys the queries before `stop` may see."""
+    total = problem.k.shape[2]
+    return min(total, max(0, stop + total - problem.q.shape[3])) if problem.causal else total
 
-    `guarded`: rows that may attend to nothing get 0 instead.
-    """
+
+def measure(scores: Tensor, probs: Tensor, sums: Tensor) -> None:
+    """Turns scores [h, G, n, m] into unnormalised `probs` and fills `sums` [3, h, G, n]; the scores are spent."""
     top, mass, energy = sums.unbind()
     torch.amax(scores, -1, out=top) if scores.shape[-1] else top.fill_(FORBIDDEN)
     torch.exp2(scores.sub_(top[..., None]), out=probs)
     torch.sum(probs, -1, out=mass)
     torch.sum(scores.mul_(probs), -1, out=energy)
-    share = mass.reciprocal()
-    return share.mul_(top > NOTHING) if guarded else share
+
+
+def project(probs: Tensor, values: Tensor, out: Tensor) -> None:
+    """probs [h, G n, m] @ values [h, m, Dv] into out [h, G, n, Dv]."""
+    if out.shape[1] == 1:
+        torch.bmm(probs, values, out=out[:, 0])
+    else:
+        out.copy_(torch.bmm(probs, values).view(out.shape))
+
+
+def shares(problem: Problem, job: Job | None, sums: Tensor, start: int) -> Tensor:
+    """1 / mass [h, G, n]: 0 for queries that may attend to nothing, and, given a job, for those that do not count."""
+    share = sums[1].reciprocal()
+    if problem.guarded:
+        share.mul_(sums[0] > NOTHING)
+    if job is not None and problem.weights is not None:
+        first = job.start + start
+        share *= problem.weights[job.batch, first : first + share.shape[2]]
+    return share
 
 
 def shade(problem: Problem, job: Job, start: int, stop: int, scores: Tensor) -> None:

@@ -19,6 +19,7 @@ from models.trace import Fact, Trace
 
 HERE = Path(__file__).parent
 Node = list | str
+MOST_ROWS = 10  # of a claim, before the rest is folded away
 
 
 def block(value: list[Node] | None = None, before: str = "", **options) -> gr.HTML:
@@ -101,14 +102,29 @@ def claim(found: Mapping | None, is_paper: bool) -> list[Node]:
     if found is None:
         text = "No measurement of its claim is stored here." if is_paper else ""
         return [node("section", node("p", text), kind="claim")] if text else []
-    rows = [node("tr", node("td", r["name"]), node("td", _value(r), kind="figure"), node("td", _sample(r)))
-            for r in found["rows"]]
+    shown, folded = _split(found["rows"])
     asks = "Does the paper's claim hold here? " if is_paper else "Was it checked? "
     return [node("section", node("h3", asks, node("span", ANSWERS[found["verdict"]])), node("p", found["reason"]),
                  node("p", node("b", "Paper: "), found["paper"]),
-                 node("table", node("tbody", *rows), **{"aria-label": "What was measured"}),
-                 node("details", node("summary", "How this was measured"), node("dl", *_how(found))),
+                 _table(shown, "What was measured"),
+                 node("details", node("summary", "How this was measured"),
+                      *([_table(folded, "Everything else that was measured")] if folded else []),
+                      node("dl", *_how(found))),
                  kind=f"claim {found['verdict'].replace(' ', '-')}")]
+
+
+def _split(rows: Sequence[Mapping]) -> tuple[list[Mapping], list[Mapping]]:
+    """Long tables show the rows that decide the verdict, at most MOST_ROWS; the rest is folded."""
+    if len(rows) <= MOST_ROWS:
+        return list(rows), []
+    shown = [row for row in rows if row.get("holds") is not None][:MOST_ROWS]
+    return shown, [row for row in rows if row not in shown]
+
+
+def _table(rows: Sequence[Mapping], label: str) -> Node:
+    lines = [node("tr", node("td", r["name"]), node("td", _value(r), kind="figure"), node("td", _sample(r)))
+             for r in rows]
+    return node("table", node("tbody", *lines), **{"aria-label": label})
 
 
 def _value(row: Mapping) -> str:

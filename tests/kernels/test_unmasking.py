@@ -120,7 +120,7 @@ def test_wrong_orders_and_shapes_are_refused():
         kernels.unmask_step(logits, ids, 4, n_reveal=1, order="best")
     with pytest.raises(ValueError, match="B, N, V"):
         kernels.unmask_step(logits[0], ids, 4, n_reveal=1)
-    with pytest.raises(ValueError, match="cosine or linear"):
+    with pytest.raises(ValueError, match="cosine, linear"):
         kernels.schedule(4, 2, "sudden")
 
 

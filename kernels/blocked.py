@@ -21,7 +21,7 @@ from torch import Tensor
 from kernels import masks
 from kernels.records import AttentionStats
 from kernels.reference import wide
-from kernels.threads import on_threads
+from kernels.threads import on_threads, scratch
 
 CPU_EAGER, CPU_BLOCKED = "cpu-eager", "cpu-blocked"
 BLOCK = 96 * 2048  # scores per block: two fp32 tables of this size, keys and values fit the second-level cache
@@ -155,7 +155,7 @@ def run(problem: Problem, rows: int, job: Job) -> Tensor:
     group, length = q.shape[1:3]
     sums = problem.sums[:, job.batch, job.heads, :, span]  # [3, h, G, n]
     out = keys.new_empty(heads, group, length, values.shape[2])  # not yet divided by the mass
-    scratch = keys.new_empty(2, heads * group * min(rows, length) * total)
+    tables = scratch("tables", (2, heads * group * min(rows, length) * total), dtype)
     received = keys.new_zeros(heads * group, 1, total)
     table = None
     for start in range(0, length, rows):
@@ -163,7 +163,7 @@ def run(problem: Problem, rows: int, job: Job) -> Tensor:
         seen = seen_keys(problem, job.start + stop)
         if table != (heads, group, stop - start, seen):
             table = (heads, group, stop - start, seen)
-            scores, probs = scratch[:, : math.prod(table)].view(2, *table).unbind()  # [h, G, n, m]
+            scores, probs = tables[:, : math.prod(table)].view(2, *table).unbind()  # [h, G, n, m]
             flat = scores.view(heads, -1, seen), probs.view(heads, -1, seen)
         torch.bmm(q[:, :, start:stop].reshape(heads, -1, width), keys[:, :, :seen], out=flat[0])
         if problem.guarded:

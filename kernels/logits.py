@@ -6,9 +6,12 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from kernels.reference import wide
+from kernels.threads import scratch
+
+TILE = 4096  # columns; a few large tiles, because finding the largest entries costs the same for every row of a tile
+TILE_SCORES = 1 << 18  # tiles of few rows may be wider when nothing is made again
 
 
 class Source(Protocol):
@@ -16,11 +19,12 @@ class Source(Protocol):
 
     rows: int
     columns: int
+    width: int  # columns of a tile
     dtype: torch.dtype
     device: torch.device
 
     def tile(self, columns: slice, rows: Tensor | slice = slice(None)) -> Tensor:
-        """Logits [R, W] in the statistics' precision."""
+        """Logits [R, W] in the statistics' precision; they may be overwritten by the next call in this thread."""
 
     def at(self, ids: Tensor) -> Tensor:
         """One logit per row [T]."""
@@ -31,6 +35,7 @@ class Given:
 
     def __init__(self, logits: Tensor) -> None:
         self.logits, (self.rows, self.columns) = logits, logits.shape
+        self.width = max(1, min(self.columns, max(TILE, TILE_SCORES // max(1, self.rows))))
         self.dtype, self.device = wide(logits.dtype), logits.device
 
     def tile(self, columns: slice, rows: Tensor | slice = slice(None)) -> Tensor:
@@ -46,11 +51,17 @@ class Head:
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         self.hidden, self.weight, self.bias = hidden.to(weight.dtype), weight, bias
         self.rows, self.columns = hidden.shape[0], weight.shape[0]
+        self.width = min(self.columns, TILE)
         self.dtype, self.device = wide(weight.dtype), weight.device
 
     def tile(self, columns: slice, rows: Tensor | slice = slice(None)) -> Tensor:
-        bias = None if self.bias is None else self.bias[columns]
-        return linear(self.hidden[rows], self.weight[columns], bias).to(self.dtype)
+        hidden, weight = self.hidden[rows], self.weight[columns].T
+        out = scratch("logits", (hidden.shape[0], weight.shape[1]), hidden.dtype)
+        if self.bias is None:
+            torch.mm(hidden, weight, out=out)
+        else:
+            torch.addmm(self.bias[columns], hidden, weight, out=out)
+        return out.to(self.dtype)
 
     def at(self, ids: Tensor) -> Tensor:
         logit = (self.hidden.to(self.dtype) * self.weight[ids].to(self.dtype)).sum(-1)

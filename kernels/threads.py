@@ -5,6 +5,7 @@ torch's own threads meet at the end of every operation, so a stolen core delays 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ import torch
 
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
+_local = threading.local()  # `kept`: scratch of a thread of ours
+KEPT = 1 << 21  # largest scratch a thread keeps, in numbers
 
 
 SMALL = 1 << 14  # up to so many numbers torch does not use its threads either, and handing over costs more
@@ -35,6 +38,19 @@ def on_threads(work: Callable[[Any], Any], jobs: list, numbers: int) -> Iterable
     return pool().map(quiet, jobs)
 
 
+def scratch(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Uninitialised memory that a thread of ours keeps for its next piece: fresh pages cost more than the work on them.
+
+    What it holds is gone at the next call with this name; other threads, and larger sizes, get fresh memory.
+    """
+    kept, size = getattr(_local, "kept", None), math.prod(shape)
+    if kept is None or size > KEPT:
+        return torch.empty(shape, dtype=dtype)
+    if (name, dtype) not in kept or kept[name, dtype].numel() < size:
+        kept[name, dtype] = torch.empty(size, dtype=dtype)
+    return kept[name, dtype][:size].view(shape)
+
+
 def pool() -> ThreadPoolExecutor:
     """One pool for the process, a thread per core that torch uses; made at the first call."""
     global _pool
@@ -44,6 +60,7 @@ def pool() -> ThreadPoolExecutor:
             started = threading.Barrier(threads + 1)
 
             def alone() -> None:
+                _local.kept = {}
                 torch.get_num_threads()  # makes torch initialise this thread now, and not undo the next line later
                 torch.set_num_threads(1)
                 torch.set_flush_denormal(True)  # subnormal probabilities would slow the products a hundredfold

@@ -9,6 +9,7 @@ remains; rows where they do not have their logits made in full.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -20,12 +21,12 @@ from kernels.dispatch import vocabulary_path
 from kernels.logits import Given, Head, Source
 from kernels.records import VocabStats
 from kernels.sampling import Sampler, draw, inverse_cdf, kept_ranks, uniform
-from kernels.threads import on_threads
+from kernels.threads import on_threads, scratch
 
 PATH = "cpu-tiled"
-TILE, SMALL_TILE = 4096, 1024  # columns: few for many rows, so that a tile stays in the second-level cache
-TILE_SCORES = 1 << 18
-LANES = 128  # interleaved parts of a tile whose maxima say where its largest entries are
+STRIP = 1 << 18  # logits looked at together: with two tables of this size the second-level cache is full
+BAND = 512  # rows of a tile at most
+WHOLE = 1 << 20  # up to so many logits are held instead of made twice
 CANDIDATES = 64  # largest entries among which a cut distribution is drawn from
 LOWEST, NOTHING = -1e30, -1e29  # stands for -inf where a difference of two must not be NaN
 UNDERFLOW = -87.0  # exp of less is no fp32 number, and torch's exp is slow there
@@ -73,14 +74,17 @@ def head_stats(
     sampler: Sampler | None = None,
     generator: torch.Generator | None = None,
 ) -> VocabStats:
-    """`vocab_stats` of hidden [..., D] @ weight [V, D].T + bias [V], without ever holding the logits."""
+    """`vocab_stats` of hidden [..., D] @ weight [V, D].T + bias [V], without holding more than a million logits."""
     if hidden.shape[-1] != weight.shape[1]:
         raise ValueError(f"hidden {list(hidden.shape)} and weight {list(weight.shape)} need the same last dimension.")
     check(hidden.shape[:-1], top_k, chosen)
     options = {"top_k": top_k, "chosen": chosen, "sampler": sampler, "generator": generator}
     if vocabulary_path(hidden, weight, bias) == "reference":
         return reference.head_stats(hidden, weight, bias=bias, **options)
-    return tiled(Head(hidden.reshape(-1, hidden.shape[-1]), weight, bias), hidden.shape[:-1], **options)
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    few = flat.shape[0] * weight.shape[0] <= WHOLE
+    source = Given(torch.nn.functional.linear(flat.to(weight.dtype), weight, bias)) if few else Head(flat, weight, bias)
+    return tiled(source, hidden.shape[:-1], **options)
 
 
 def check(shape: torch.Size, top_k: int, chosen: Tensor | None) -> None:
@@ -112,18 +116,12 @@ def candidates(top_k: int, sampler: Sampler | None, columns: int) -> int:
     return min(columns, max(top_k, wanted))
 
 
-def tile_width(source: Source) -> int:
-    width = max(SMALL_TILE, min(TILE, TILE_SCORES // max(1, source.rows)))
-    return min(width, source.columns)
-
-
 def sweep(source: Source, found: int, temperature: float) -> Sums:
     """Reads every tile once; rows are divided too where there are fewer tiles than threads."""
-    width, threads = tile_width(source), torch.get_num_threads()
-    starts = range(0, source.columns, width)
-    band = max(1, source.rows if len(starts) >= threads else -(-source.rows // threads))
+    threads, starts = torch.get_num_threads(), range(0, source.columns, source.width)
+    band = max(1, min(BAND, source.rows if len(starts) >= threads else -(-source.rows // threads)))
     bands = [slice(first, min(first + band, source.rows)) for first in range(0, max(1, source.rows), band)]
-    jobs = [(rows, slice(start, start + width)) for rows in bands for start in starts]
+    jobs = [(rows, slice(start, start + source.width)) for rows in bands for start in starts]
     parts = list(on_threads(partial(measure, source, found, temperature), jobs, source.rows * source.columns))
     tiles = [parts[at : at + len(starts)] for at in range(0, len(parts), len(starts))]  # per band
     return Sums(*(
@@ -136,31 +134,41 @@ def measure(source: Source, found: int, temperature: float, job: tuple[slice, sl
     """One row of Sums, from one tile of logits [T, W]."""
     rows, columns = job
     logits = source.tile(columns, rows)
+    height = max(1, STRIP // logits.shape[1])
+    strips = [measure_strip(part, found, temperature) for part in logits.split(height)]
+    *sums, ids = (torch.cat(column) for column in zip(*strips, strict=True))
+    return *sums, ids + columns.start
+
+
+def measure_strip(logits: Tensor, found: int, temperature: float) -> tuple[Tensor, ...]:
     best, ids = largest(logits, found)
     peak = best[:, 0].clamp_min(LOWEST)
-    below = (logits - peak[:, None]).clamp_min_(UNDERFLOW)
-    weight = below.exp()
-    mass = weight.sum(-1)
-    warm = mass if temperature in (0, 1) else below.div(temperature).exp_().sum(-1)
+    below, weight = (scratch(name, logits.shape, logits.dtype) for name in ("below", "weight"))
+    torch.sub(logits, peak[:, None], out=below).clamp_min_(UNDERFLOW)
+    mass = torch.exp(below, out=weight).sum(-1)
     energy = weight.mul_(below).sum(-1)
-    return peak, mass, energy, warm, best, ids + columns.start
+    warm = mass if temperature in (0, 1) else below.div_(temperature).exp_().sum(-1)
+    return peak, mass, energy, warm, best, ids
 
 
 def largest(logits: Tensor, found: int) -> tuple[Tensor, Tensor]:
     """The `found` largest logits [T, K] and their columns, padded with -inf and column 0 where the tile has fewer.
 
-    They lie in the `found` lanes with the largest maxima, so only those lanes are searched.
+    They lie in the `found` lanes (interleaved parts of the tile) with the largest maxima, so only those are searched.
     """
     rows, width = logits.shape
-    if width % LANES or found * 4 > LANES:
+    lanes = 1 << round(math.log2(max(2, found * width)) / 2)  # as many maxima to sort as numbers inside the lanes
+    if lanes <= found or width < 4 * lanes:
         best, ids = logits.topk(min(found, width), dim=-1)
         pad = (0, found - best.shape[1])
         return torch.nn.functional.pad(best, pad, value=float("-inf")), torch.nn.functional.pad(ids, pad)
-    laned = logits.view(rows, -1, LANES)
-    lanes = laned.amax(1).topk(found, dim=-1, sorted=False).indices  # [T, K]
-    inside = laned.gather(2, lanes[:, None].expand(-1, laned.shape[1], -1)).flatten(1)
-    best, place = inside.topk(found, dim=-1)
-    return best, place // found * LANES + lanes.gather(1, place % found)
+    even = width - width % lanes
+    laned = logits[:, :even].unflatten(1, (-1, lanes))  # [T, W / lanes, lanes]
+    top = laned.amax(1).topk(found, dim=-1, sorted=False).indices  # [T, K]
+    inside = laned.gather(2, top[:, None].expand(-1, laned.shape[1], -1)).flatten(1)
+    best, place = torch.cat([inside, logits[:, even:]], 1).topk(found, dim=-1)
+    column = place.div(found, rounding_mode="floor") * lanes + top.gather(1, place % found)
+    return best, torch.where(place < inside.shape[1], column, place - inside.shape[1] + even)
 
 
 def combine(peak: Tensor, mass: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,7 +200,7 @@ def pick(source: Source, sums: Sums, best: Tensor, ids: Tensor, sampler: Sampler
 
 def two_stage(source: Source, scores: Tensor, sampler: Sampler, generator) -> Tensor:
     """A tile by its mass, then a token in it by its probability there."""
-    width, shape = tile_width(source), (source.rows,)
+    width, shape = source.width, (source.rows,)
     tiles = inverse_cdf((scores - scores.amax(0)).exp().T, uniform(shape, source.device, generator))  # [T]
     inner = uniform(shape, source.device, generator)
     visits = [(tile * width, (tiles == tile).nonzero()[:, 0]) for tile in tiles.unique().tolist()]

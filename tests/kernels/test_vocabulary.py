@@ -8,6 +8,7 @@ from torch.nn.functional import linear
 
 import kernels
 from kernels import Sampler, reference, vocabulary
+from kernels import logits as logits_module
 from kernels.sampling import inverse_cdf, kept_ranks, warp
 
 SAMPLERS = {
@@ -37,8 +38,10 @@ def head(rows, columns, width=16, dtype=torch.float32):
     return hidden, weight, bias, torch.randint(0, columns, (rows,), generator=make)
 
 
-@pytest.mark.parametrize("rows, columns", [(1, 1), (3, 50), (1, 4096), (7, 9001), (300, 2500), (2, 1024)])
-def test_streamed_is_the_whole_table(rows, columns):
+@pytest.mark.parametrize("whole", [0, 1 << 20])
+@pytest.mark.parametrize("rows, columns", [(1, 1), (3, 50), (1, 4096), (7, 9001), (300, 2500), (700, 130), (2, 1024)])
+def test_streamed_is_the_whole_table(rows, columns, whole, monkeypatch):
+    monkeypatch.setattr(vocabulary, "WHOLE", whole)
     hidden, weight, bias, chosen = head(rows, columns)
     logits = linear(hidden, weight, bias)
     expected = reference.vocab_stats(logits.double(), chosen=chosen)
@@ -50,7 +53,8 @@ def test_streamed_is_the_whole_table(rows, columns):
 
 
 @pytest.mark.parametrize("rows, columns", [(3, 50), (300, 1000), (40, 5000)])
-def test_bands_and_tiles_on_threads_agree_with_one_thread(rows, columns, two_threads):
+def test_bands_and_tiles_on_threads_agree_with_one_thread(rows, columns, two_threads, monkeypatch):
+    monkeypatch.setattr(vocabulary, "WHOLE", 0)
     hidden, weight, bias, chosen = head(rows, columns)
     make = [torch.Generator().manual_seed(1) for _ in range(2)]
     options = {"bias": bias, "chosen": chosen, "sampler": Sampler(1.2)}
@@ -98,6 +102,9 @@ def test_largest_finds_ties_and_short_tiles():
     best, ids = vocabulary.largest(logits, 8)
     assert torch.equal(best, logits.topk(8).values) and all(len(set(row.tolist())) == 8 for row in ids)
     assert set(ids[1, :5].tolist()) == set(range(700, 705))
+    wide = torch.randn(4, 5003)  # lanes and a tail
+    wide[2, 5001] = 9.0
+    assert all(torch.equal(one, two) for one, two in zip(vocabulary.largest(wide, 8), wide.topk(8), strict=True))
     best, _ = vocabulary.largest(logits[:, :5], 8)
     assert best[0].tolist() == [0.0] * 5 + [-math.inf] * 3
 
@@ -119,8 +126,8 @@ def chi_square(sample, probs):
 @pytest.fixture
 def small_tiles(monkeypatch):
     """Five tiles in a vocabulary of 300, so that 200,000 draws take a moment."""
-    monkeypatch.setattr(vocabulary, "TILE", 64)
-    monkeypatch.setattr(vocabulary, "SMALL_TILE", 64)
+    monkeypatch.setattr(logits_module, "TILE", 64)
+    monkeypatch.setattr(vocabulary, "WHOLE", 0)
 
 
 def spread_logits(columns=300):

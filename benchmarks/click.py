@@ -12,6 +12,7 @@ import sys
 from urllib.parse import urlencode
 
 from benchmarks.start import ROOT, chromium, free_port, wait_for_port
+from benchmarks.timing import judged
 
 # Presses Run and watches the page between two paints: the player says "running" from the first step on, and the
 # button says "Run" again when all is done.
@@ -21,9 +22,10 @@ WATCH = """(tab) => new Promise((done) => {
   let first = null, busy = false;
   const look = () => {
     const now = performance.now() - began;
-    busy = busy || run.disabled;
+    const working = run.disabled || run.textContent.trim() !== 'Run';
+    busy = busy || working;
     if (first === null && busy && where.textContent.startsWith('running')) first = now;
-    if (busy && !run.disabled) return done([first ?? now, now]);
+    if (busy && !working) return done([first ?? now, now]);
     if (now > 120000) return done(null);
     requestAnimationFrame(look);
   };
@@ -33,7 +35,7 @@ WATCH = """(tab) => new Promise((done) => {
 
 
 def run(device: str = "cpu", quick: bool = False) -> list[dict]:
-    """Rows per method: milliseconds to the first and to the last step, medians over presses."""
+    """Two rows per method: milliseconds to the first and to the last step (medians over presses) by their limits."""
     from models.method import atlas
     methods = list(atlas().values())[:2] if quick else list(atlas().values())
     port = free_port()
@@ -52,11 +54,11 @@ def pressed(browser, url: str, method, times: int) -> list[dict]:
     """Opens the method by a link that is not the recorded one, which runs it once; then presses Run and takes time."""
     tab = method.card.tabs[0]
     page = browser.new_page()
-    page.goto(f"{url}?{urlencode({'tab': tab, 'method': method.id, 'seed': 1, 'beside': ''})}")
+    page.goto(f"{url}?{urlencode({'tab': tab, 'method': method.id, 'seed': 2, 'beside': ''})}")
     page.locator(f"#{tab}-strip", has_text="live").wait_for(timeout=180_000)
     page.locator(f"#{tab}-run:not([disabled])").wait_for(timeout=180_000)
     found = [page.evaluate(WATCH, tab) for _ in range(times)]
     page.close()
     first, last = (statistics.median(column) for column in zip(*found))
-    return [{"name": f"{method.id}: first step", "value": first, "unit": "ms", "n": times},
-            {"name": f"{method.id}: last step", "value": last, "unit": "ms", "n": times}]
+    return [judged({"what": f"{method.id}: {step} step / {limit} ms", "click_ms": round(ms), "n": times},
+                   ms / limit, 1, 1, "lower") for step, ms, limit in (("first", first, 400), ("last", last, 1000))]

@@ -18,11 +18,11 @@ def naive(hidden, weight):
     return -(probs * logp).sum(-1), logp.topk(8), probs.multinomial(1)
 
 
-def double_gumbel(hidden, weight):
+def double_gumbel(hidden, weight, temperature=1.0):
     """The epilogue of masked diffusion samplers: Gumbel noise and softmax in fp64, then gather."""
     logits = linear(hidden, weight).double()
     noise = torch.rand_like(logits).clamp_min_(1e-300)
-    sample = (logits.exp() / -noise.log()).argmax(-1)
+    sample = (logits.exp() / (-noise.log()) ** temperature).argmax(-1)
     return logits.softmax(-1).gather(-1, sample[:, None])
 
 

@@ -35,7 +35,7 @@ class Given:
 
     def __init__(self, logits: Tensor) -> None:
         self.logits, (self.rows, self.columns) = logits, logits.shape
-        self.width = max(1, min(self.columns, max(TILE, TILE_SCORES // max(1, self.rows))))
+        self.width = even_width(self.columns, max(TILE, TILE_SCORES // max(1, self.rows)))
         self.dtype, self.device = wide(logits.dtype), logits.device
 
     def tile(self, columns: slice, rows: Tensor | slice = slice(None)) -> Tensor:
@@ -51,7 +51,7 @@ class Head:
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         self.hidden, self.weight, self.bias = hidden.to(weight.dtype), weight, bias
         self.rows, self.columns = hidden.shape[0], weight.shape[0]
-        self.width = min(self.columns, TILE)
+        self.width = even_width(self.columns, TILE)
         self.dtype, self.device = wide(weight.dtype), weight.device
 
     def tile(self, columns: slice, rows: Tensor | slice = slice(None)) -> Tensor:
@@ -61,9 +61,20 @@ class Head:
             torch.mm(hidden, weight, out=out)
         else:
             torch.addmm(self.bias[columns], hidden, weight, out=out)
-        return out.to(self.dtype)
+        return out if out.dtype == self.dtype else scratch("wide", tuple(out.shape), self.dtype).copy_(out)
 
     def at(self, ids: Tensor) -> Tensor:
         logit = (self.hidden.to(self.dtype) * self.weight[ids].to(self.dtype)).sum(-1)
         logit = logit if self.bias is None else logit + self.bias[ids]
         return logit.to(self.weight.dtype).to(self.dtype)  # rounded as the tiles are
+
+
+def even_width(columns: int, widest: int) -> int:
+    """Width of an even number of tiles, so that two threads get as many; a multiple of 64.
+
+    It must not depend on the number of threads: the same seed draws the same tokens on any machine.
+    """
+    tiles = -(-columns // widest)
+    tiles += tiles % 2 if tiles > 1 else 0
+    width = -(-columns // max(1, tiles))
+    return max(1, min(columns, -(-width // 64) * 64))

@@ -5,6 +5,7 @@ Order, as transformers applies its warpers: temperature, top-k, top-p, min-p.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -108,6 +109,33 @@ def inverse_cdf(weights: Tensor, u: Tensor) -> Tensor:
     target = torch.minimum(u.double() * total, total.nextafter(torch.zeros_like(total)))  # rounding may reach the total
     index = torch.searchsorted(running, target[..., None], right=True)[..., 0]
     return index.clamp_max(weights.shape[-1] - 1)
+
+
+def lane_count(product: int) -> int:
+    """The power of two nearest the square root; lanes of a row are its interleaved parts, reduced before searching."""
+    return 1 << round(math.log2(max(2, product)) / 2)
+
+
+def inverse_cdf_laned(weights: Tensor, u: Tensor) -> Tensor:
+    """`inverse_cdf` in two steps, for long rows: the lane first, then the place in it, with what is left of u.
+
+    The order of tokens along the running sum differs from `inverse_cdf`, their probabilities do not.
+    """
+    width = weights.shape[1]
+    lanes = lane_count(width)
+    if width < 4 * lanes:
+        return inverse_cdf(weights, u)
+    even = width - width % lanes
+    laned = weights[:, :even].unflatten(1, (-1, lanes))  # [T, W / lanes, lanes]
+    sums = torch.cat([laned.sum(1), weights[:, even:]], 1)  # [T, lanes + tail]
+    running = sums.cumsum(-1, dtype=torch.float64)
+    lane = inverse_cdf(sums, u)[:, None]
+    left = u.double() * running[:, -1] - (running - sums).gather(1, lane)[:, 0]
+    members = laned.gather(2, lane.clamp_max(lanes - 1)[:, None].expand(-1, laned.shape[1], -1))[..., 0]
+    share = left / members.sum(-1, dtype=torch.float64)
+    place = inverse_cdf(members, share.clamp(0, 1))
+    lane = lane[:, 0]
+    return torch.where(lane < lanes, place * lanes + lane, even + lane - lanes)
 
 
 def draw(logits: Tensor, sampler: Sampler, generator: torch.Generator | None = None) -> Tensor:

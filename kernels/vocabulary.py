@@ -1,15 +1,15 @@
 """Statistics of next-token distributions in one pass over tiles of the vocabulary, and an exact draw in two stages.
 
 Each tile of logits is read (or made, when the output projection is fused) once and leaves its maximum, mass, energy and
-largest entries; log-sum-exp, entropy and top-k follow from those. A draw picks a tile by its mass and then a token
-inside it, so it costs two uniform numbers per row instead of noise for every logit, and only that tile is made again.
+largest entries; log-sum-exp, entropy and top-k follow from those. For a draw each tile also leaves one token, drawn by
+its probability inside the tile, and at the end a tile is picked by its mass: one uniform number per tile and row
+instead of noise for every logit, and no logit is made twice.
 When tokens are cut away (top-k, top-p, min-p) the draw is made among the largest entries, as long as they hold all that
 remains; rows where they do not have their logits made in full.
 """
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from kernels import reference
 from kernels.dispatch import vocabulary_path
 from kernels.logits import Given, Head, Source
 from kernels.records import VocabStats
-from kernels.sampling import Sampler, draw, inverse_cdf, kept_ranks, uniform
+from kernels.sampling import Sampler, draw, inverse_cdf, inverse_cdf_laned, kept_ranks, lane_count, uniform
 from kernels.threads import on_threads, scratch
 
 PATH = "cpu-tiled"
@@ -39,6 +39,7 @@ class Sums(NamedTuple):
     mass: Tensor  # [C, T], sum of exp(logit - peak)
     energy: Tensor  # [C, T], sum of exp(logit - peak) * (logit - peak)
     warm: Tensor  # [C, T], the mass at the sampler's temperature
+    drawn: Tensor  # [C, T], one column per tile, drawn at that temperature
     best: Tensor  # [C, T, K], largest logits
     ids: Tensor  # [C, T, K]
 
@@ -97,7 +98,10 @@ def check(shape: torch.Size, top_k: int, chosen: Tensor | None) -> None:
 def tiled(source: Source, shape: torch.Size, *, top_k, chosen, sampler, generator) -> VocabStats:
     """All statistics of a source, reshaped to the leading shape."""
     found = candidates(top_k, sampler, source.columns)
-    sums = sweep(source, found, 1.0 if sampler is None else sampler.temperature)
+    plain = sampler is not None and sampler.temperature > 0 and not sampler.filters
+    count = -(-source.columns // source.width)
+    inside = uniform((count, source.rows), source.device, generator) if plain else None  # places inside each tile
+    sums = sweep(source, found, 1.0 if sampler is None else sampler.temperature, inside)
     lse, entropy = combine(sums.peak, sums.mass, sums.energy)
     best, place = sums.best.movedim(0, 1).flatten(1).topk(found, dim=-1)  # [T, K]
     ids = sums.ids.movedim(0, 1).flatten(1).gather(1, place)
@@ -116,13 +120,14 @@ def candidates(top_k: int, sampler: Sampler | None, columns: int) -> int:
     return min(columns, max(top_k, wanted))
 
 
-def sweep(source: Source, found: int, temperature: float) -> Sums:
+def sweep(source: Source, found: int, temperature: float, inside: Tensor | None) -> Sums:
     """Reads every tile once; rows are divided too where there are fewer tiles than threads."""
     threads, starts = torch.get_num_threads(), range(0, source.columns, source.width)
     band = max(1, min(BAND, source.rows if len(starts) >= threads else -(-source.rows // threads)))
     bands = [slice(first, min(first + band, source.rows)) for first in range(0, max(1, source.rows), band)]
     jobs = [(rows, slice(start, start + source.width)) for rows in bands for start in starts]
-    parts = list(on_threads(partial(measure, source, found, temperature), jobs, source.rows * source.columns))
+    work = partial(measure, source, found, temperature, inside)
+    parts = list(on_threads(work, jobs, source.rows * source.columns))
     tiles = [parts[at : at + len(starts)] for at in range(0, len(parts), len(starts))]  # per band
     return Sums(*(
         torch.cat([torch.stack(column) for column in columns], 1)
@@ -130,25 +135,32 @@ def sweep(source: Source, found: int, temperature: float) -> Sums:
     ))
 
 
-def measure(source: Source, found: int, temperature: float, job: tuple[slice, slice]) -> tuple[Tensor, ...]:
+def measure(
+    source: Source, found: int, temperature: float, inside: Tensor | None, job: tuple[slice, slice]
+) -> tuple[Tensor, ...]:
     """One row of Sums, from one tile of logits [T, W]."""
     rows, columns = job
     logits = source.tile(columns, rows)
     height = max(1, STRIP // logits.shape[1])
-    strips = [measure_strip(part, found, temperature) for part in logits.split(height)]
-    *sums, ids = (torch.cat(column) for column in zip(*strips, strict=True))
-    return *sums, ids + columns.start
+    places = [None] * logits.shape[0] if inside is None else inside[columns.start // source.width, rows].split(height)
+    strips = [measure_strip(part, found, temperature, place) for part, place in zip(logits.split(height), places)]
+    *sums, drawn, best, ids = (torch.cat(column) for column in zip(*strips, strict=True))
+    return *sums, drawn + columns.start, best, ids + columns.start
 
 
-def measure_strip(logits: Tensor, found: int, temperature: float) -> tuple[Tensor, ...]:
+def measure_strip(logits: Tensor, found: int, temperature: float, place: Tensor | None) -> tuple[Tensor, ...]:
     best, ids = largest(logits, found)
     peak = best[:, 0].clamp_min(LOWEST)
-    below, weight = (scratch(name, logits.shape, logits.dtype) for name in ("below", "weight"))
+    below, weight = (scratch(name, tuple(logits.shape), logits.dtype) for name in ("below", "weight"))
     torch.sub(logits, peak[:, None], out=below).clamp_min_(UNDERFLOW)
     mass = torch.exp(below, out=weight).sum(-1)
+    drawn = ids[:, 0] if place is None or temperature != 1 else inverse_cdf_laned(weight, place)
     energy = weight.mul_(below).sum(-1)
-    warm = mass if temperature in (0, 1) else below.div_(temperature).exp_().sum(-1)
-    return peak, mass, energy, warm, best, ids
+    if temperature in (0, 1):
+        return peak, mass, energy, mass, drawn, best, ids
+    warm = torch.exp(below.div_(temperature), out=weight).sum(-1)
+    drawn = drawn if place is None else inverse_cdf_laned(weight, place)
+    return peak, mass, energy, warm, drawn, best, ids
 
 
 def largest(logits: Tensor, found: int) -> tuple[Tensor, Tensor]:
@@ -156,8 +168,8 @@ def largest(logits: Tensor, found: int) -> tuple[Tensor, Tensor]:
 
     They lie in the `found` lanes (interleaved parts of the tile) with the largest maxima, so only those are searched.
     """
-    rows, width = logits.shape
-    lanes = 1 << round(math.log2(max(2, found * width)) / 2)  # as many maxima to sort as numbers inside the lanes
+    width = logits.shape[1]
+    lanes = lane_count(found * width)
     if lanes <= found or width < 4 * lanes:
         best, ids = logits.topk(min(found, width), dim=-1)
         pad = (0, found - best.shape[1])
@@ -186,7 +198,8 @@ def pick(source: Source, sums: Sums, best: Tensor, ids: Tensor, sampler: Sampler
         return ids[:, 0]
     scores = sums.peak / sampler.temperature + sums.warm.log()  # [C, T], log mass of each tile
     if not sampler.filters:
-        return two_stage(source, scores, sampler, generator)
+        tile = inverse_cdf((scores - scores.amax(0)).exp().T, uniform((source.rows,), source.device, generator))
+        return sums.drawn.gather(0, tile[None])[0]
     scaled = best / sampler.temperature
     keep, complete = kept_ranks(scaled, scores.logsumexp(0), sampler)
     weight = (scaled - scaled[:, :1]).exp() * keep
@@ -195,23 +208,4 @@ def pick(source: Source, sums: Sums, best: Tensor, ids: Tensor, sampler: Sampler
     if best.shape[1] < source.columns:
         for rows in (~complete).nonzero()[:, 0].split(16):
             sample[rows] = draw(source.tile(slice(None), rows), sampler, generator)
-    return sample
-
-
-def two_stage(source: Source, scores: Tensor, sampler: Sampler, generator) -> Tensor:
-    """A tile by its mass, then a token in it by its probability there."""
-    width, shape = source.width, (source.rows,)
-    tiles = inverse_cdf((scores - scores.amax(0)).exp().T, uniform(shape, source.device, generator))  # [T]
-    inner = uniform(shape, source.device, generator)
-    visits = [(tile * width, (tiles == tile).nonzero()[:, 0]) for tile in tiles.unique().tolist()]
-
-    def inside(visit: tuple[int, Tensor]) -> Tensor:
-        start, rows = visit
-        logits = source.tile(slice(start, start + width), rows) / sampler.temperature
-        weight = (logits - logits.amax(-1, keepdim=True).clamp_min(LOWEST)).exp_()
-        return start + inverse_cdf(weight, inner[rows])
-
-    sample = torch.empty_like(tiles)
-    for (_, rows), drawn in zip(visits, on_threads(inside, visits, source.rows * width), strict=True):
-        sample[rows] = drawn
     return sample

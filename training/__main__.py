@@ -17,6 +17,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--export-only", action="store_true", help="write the checkpoint from the saved state as it is")
+    parser.add_argument("--warm", action="store_true", help="go on from the shipped weights, with a new schedule")
     parser.add_argument("--no-export", action="store_true")
     runs = os.environ.get("TOKENSCOPE_RUNS", "../runs")
     parser.add_argument("--runs", default=runs, help="folder of resumable state")
@@ -24,7 +25,10 @@ def main():
     device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     made = recipe(args.name)(args.seed)
     made.prepare(args.runs)
-    trainer = Trainer(made, args.minutes, args.steps, device, args.runs, lambda line: print(line, flush=True))
+    def say(line):
+        print(line, flush=True)
+
+    trainer = Trainer(made, args.minutes, args.steps, device, args.runs, say, args.warm)
     model = trainer.final() if args.export_only else trainer.run()
     if not args.no_export:
         from training.export import export

@@ -66,7 +66,8 @@ def export(trainer, model) -> dict:
 
 
 def make_card(trainer, model, folder: Path, figures: dict) -> dict:
-    recipe, weights = trainer.recipe, folder / "model.safetensors"
+    recipe, weights, before = trainer.recipe, folder / "model.safetensors", trainer.before
+    command = f"python -m training {recipe.name} --seed {recipe.seed} " + trainer.budget()
     if weights.stat().st_size >= 10_000_000:
         raise ValueError(f"{weights.name} has {weights.stat().st_size} bytes: files stay below 10 MB, make it smaller")
     return {
@@ -74,9 +75,11 @@ def make_card(trainer, model, folder: Path, figures: dict) -> dict:
         "parameters": sum(p.numel() for p in model.parameters()), "bytes": weights.stat().st_size,
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(), "trained_on": recipe.trained_on,
         "data_licence": recipe.data_licence, "weights_licence": recipe.weights_licence,
-        "recipe": f"python -m training {recipe.name} --seed {recipe.seed} " + trainer.budget(),
-        "steps": trainer.step, "examples_seen": trainer.examples, "seed": recipe.seed, "device": device_name(trainer),
-        "minutes": round(trainer.elapsed / 60, 1), "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "recipe": f"{before['recipe']}, then {command} --warm" if before else command,
+        "steps": trainer.step + before.get("steps", 0),
+        "examples_seen": trainer.examples + before.get("examples_seen", 0), "seed": recipe.seed,
+        "device": device_name(trainer), "minutes": round(trainer.elapsed / 60 + before.get("minutes", 0), 1),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         **figures, "weak_at": recipe.weak_at, "budget_fraction": recipe.budget_fraction}
 
 

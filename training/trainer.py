@@ -70,6 +70,19 @@ class Recipe:
     def place(self, device) -> None:
         """Moves what the recipe keeps beside the network."""
 
+    warmed = False  # the run went on from the shipped weights
+
+    def warm(self, model) -> None:
+        """Puts the shipped weights into the network, for a run that goes on where the last one ended."""
+        from safetensors.torch import load_file
+
+        from training.export import SHIPPED
+
+        missing, unknown = model.load_state_dict(load_file(SHIPPED / self.name / "model.safetensors"), strict=False)
+        if unknown or set(missing) - {"lm_head.weight"}:  # a tied head is stored once
+            raise ValueError(f"the shipped {self.name} does not fit this recipe: {(missing, unknown)}")
+        self.warmed = True
+
     def final(self, model) -> torch.nn.Module:
         """The network to ship."""
         return model
@@ -108,18 +121,28 @@ def optimisers(model, recipe: Recipe) -> list:
 class Trainer:
     """Trains one recipe within a budget of minutes or steps, and can be stopped and resumed at any time."""
 
-    def __init__(self, recipe: Recipe, minutes=None, steps=None, device="cpu", folder="runs", say=print):
+    def __init__(self, recipe: Recipe, minutes=None, steps=None, device="cpu", folder="runs", say=print, warm=False):
         self.recipe, self.steps, self.device, self.say = recipe, steps, torch.device(device), say
         self.minutes = minutes or recipe.minutes
         self.path = Path(folder) / f"{recipe.name}-seed{recipe.seed}.pt"
         torch.manual_seed(recipe.seed)
-        self.model = recipe.build().to(self.device)
+        self.model = recipe.build()
+        self.before = self.go_on() if warm else {}
+        self.model.to(self.device)
         recipe.place(self.device)
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()} if recipe.ema else None
         self.optimisers = optimisers(self.model, recipe)
         self.step, self.elapsed, self.examples = 0, 0.0, 0
         if self.path.exists():
             self.load()
+
+    def go_on(self) -> dict:
+        """Starts from the shipped weights; returns what their card counted, for the next card."""
+        from training.export import SHIPPED
+
+        self.recipe.warm(self.model)
+        card = json.loads((SHIPPED / self.recipe.name / "card.json").read_text())
+        return {key: card[key] for key in ("recipe", "steps", "examples_seen", "minutes")}
 
     def progress(self) -> float:
         done = self.step / self.steps if self.steps else self.elapsed / (60 * self.minutes)
@@ -133,7 +156,7 @@ class Trainer:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         state = {"model": self.model.state_dict(), "ema": self.ema, "extra": self.recipe.state(),
                  "optimisers": [o.state_dict() for o in self.optimisers],
-                 "step": self.step, "elapsed": self.elapsed, "examples": self.examples}
+                 "step": self.step, "elapsed": self.elapsed, "examples": self.examples, "before": self.before}
         torch.save(state, self.path.with_suffix(".tmp"))
         os.replace(self.path.with_suffix(".tmp"), self.path)  # a kill never leaves half a file
 
@@ -145,6 +168,8 @@ class Trainer:
         self.ema = state["ema"]
         self.recipe.load_state(state["extra"])
         self.step, self.elapsed, self.examples = state["step"], state["elapsed"], state["examples"]
+        self.before = state.get("before", {})
+        self.recipe.warmed = bool(self.before)
 
     def update(self, loss_fn) -> dict:
         """One optimiser step; returns the scalars of the loss."""

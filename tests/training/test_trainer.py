@@ -1,4 +1,6 @@
 """The trainer: schedule, resuming bit for bit, batches without replacement."""
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -71,3 +73,36 @@ def test_blocks_do_not_repeat_within_an_epoch_and_follow_the_stream():
     assert len(set(rows[:, 0])) == 40
     assert (np.diff(rows, axis=1) == 1).all()
     assert (data.blocks(tokens, 20, 8, 2, 3) == rows[16:24]).all()
+
+
+def test_a_warm_run_goes_on_from_the_shipped_weights_and_counts_both(tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    from training import export
+
+    shipped = {k: torch.full_like(v, 0.5) for k, v in Line(1).build().state_dict().items()}
+    (tmp_path / "line").mkdir()
+    save_file(shipped, tmp_path / "line" / "model.safetensors")
+    card = {"recipe": "python -m training line --seed 0 --steps 9", "steps": 9, "examples_seen": 72, "minutes": 1.5}
+    (tmp_path / "line" / "card.json").write_text(json.dumps(card))
+    monkeypatch.setattr(export, "SHIPPED", tmp_path)
+    made = Trainer(Line(1), steps=3, folder=tmp_path / "runs", say=lambda line: None, warm=True)
+    assert same(made.model.state_dict(), shipped) and same(made.ema, shipped) and made.recipe.warmed
+    made.run()
+    again = Trainer(Line(1), steps=3, folder=tmp_path / "runs", say=lambda line: None)
+    assert again.before == card and again.recipe.warmed  # a resumed warm run still knows what it stands on
+    counted = export.make_card(again, again.model, tmp_path / "line", {})
+    assert (counted["steps"], counted["examples_seen"]) == (12, 96)
+    assert counted["recipe"].endswith("--seed 1 --steps 3 --warm")
+
+
+def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    from training import export
+
+    (tmp_path / "line").mkdir()
+    save_file({"other": torch.zeros(2)}, tmp_path / "line" / "model.safetensors")
+    monkeypatch.setattr(export, "SHIPPED", tmp_path)
+    with pytest.raises(ValueError, match="does not fit this recipe"):
+        Trainer(Line(1), steps=3, folder=tmp_path / "runs", warm=True)

@@ -57,6 +57,8 @@ class SceneMGM(Recipe):
 
     def stage(self, progress: float):
         """Cells per side, batch size and most objects at this point of training."""
+        if self.warmed:
+            return self.stages[-1][1:]
         return next(rest for until, *rest in self.stages if progress < until or until == 1)
 
     def batch(self, step, progress):

@@ -16,7 +16,7 @@ class TextMDM(Recipe):
     architecture = "MaskedTransformer, 6 layers, width 256, 4 heads (2 key-value), 1-D positions, text-ar-1's tokenizer"
     trained_on, data_licence = BOOKS + ", starting from the weights of text-ar-1", BOOKS_LICENCE
     weak_at = "Writes phrases well and whole sentences badly; its bound stays above text-ar-1's exact figure."
-    budget_fraction = "a fifth of the plan's 20 minutes"
+    budget_fraction = "about the 20 minutes of the plan"
 
     def prepare(self, folder):
         self.tok, self.train, self.val = text.cached(folder, 4096)

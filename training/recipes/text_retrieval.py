@@ -20,7 +20,7 @@ class TextRetrieval(TextAR):
     trained_on = BOOKS + " (half) and procedural retrieval documents (half), starting from the weights of text-ar-1"
     data_licence = BOOKS_LICENCE
     weak_at = "Finds the one needle, but after 150 steps cannot yet pick one of several notes or passages (near zero)."
-    budget_fraction = "a fifth of the plan's 18 minutes; meap asks for 20,000 steps from scratch"
+    budget_fraction = "about the plan's 18 minutes; meap asks for 20,000 steps from scratch"
 
     def prepare(self, folder):
         super().prepare(folder)

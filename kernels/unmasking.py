@@ -12,7 +12,7 @@ from kernels.sampling import Sampler, uniform
 from kernels.vocabulary import vocab_stats
 
 NEG_INF = float("-inf")
-ORDERS = ("confidence", "entropy", "random", "margin")
+ORDERS = ("confidence", "entropy", "random", "margin", "peak", "leftmost")
 SHARES = {"cosine": lambda r: math.cos(math.pi / 2 * r), "linear": lambda r: 1 - r, "cubic": lambda r: 1 - r**3}
 
 
@@ -34,9 +34,11 @@ def unmask_step(
     says which positions may be revealed now (all by default). The mask token itself is never proposed. The proposal is
     the most probable token, or a draw when a sampler is given; its confidence is its probability at temperature 1.
     Order: "confidence" highest log-probability first, "entropy" lowest first, "margin" largest gap between the two best
-    first, "random" any. `gumbel_temperature` times Gumbel noise is added to the first three, as MaskGIT does
-    (arXiv 2202.04200). Exactly min(n_reveal, allowed masked positions) are revealed; ties go to the earlier position.
-    Known tokens never change. Nothing here waits for the device. ValueError: unknown order, shapes that do not fit.
+    first, "peak" largest probability of any token first, "leftmost" from the left, "random" any. With draws,
+    "confidence" lets the drawn tokens choose the positions, which distorts what is drawn; the other orders do not.
+    `gumbel_temperature` times Gumbel noise is added to all but "random", as MaskGIT does (arXiv 2202.04200). Exactly
+    min(n_reveal, allowed masked positions) are revealed; ties go to the earlier position. Known tokens never change.
+    Nothing here waits for the device. ValueError: unknown order, shapes that do not fit.
     """
     if order not in ORDERS:
         raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}.")
@@ -74,6 +76,11 @@ def priority(
     if order == "margin":
         best = stats.top_logp.exp()
         score = best[..., 0] - best[..., 1] if best.shape[-1] > 1 else best[..., 0]
+    elif order == "peak":
+        score = stats.top_logp[..., 0]
+    elif order == "leftmost":
+        score = -torch.arange(proposal_logp.shape[-1], device=proposal_logp.device, dtype=proposal_logp.dtype)
+        score = score.expand_as(proposal_logp)
     else:
         score = proposal_logp if order == "confidence" else -stats.entropy
     if not temperature:

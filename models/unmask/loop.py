@@ -139,7 +139,7 @@ def _check_choice(choice: tuple[tuple[int, ...], ...], plan: Plan, masked: Tenso
     _need(len(set(flat)) == len(flat), "a token was chosen twice; please choose each once")
     inside = all(isinstance(t, int) and 0 <= t < masked.shape[1] and bool(masked[:, t].all()) for t in flat)
     _need(inside, "only tokens that are still masked can be chosen")
-    _need(all(move.label == "full" and not move.ahead for move in plan.moves[: len(choice)]),
+    _need(not any(move.ahead for move in plan.moves[: len(choice)]),  # ahead: binds the moves after it
           "with these settings the first steps are not free to choose; start the local passes later")
 
 

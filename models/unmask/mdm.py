@@ -25,7 +25,7 @@ from models.trace import Fact
 from models.unmask.boards import Board, text_board
 from models.unmask.loop import FIELDS, Full, Moment, Move, Plan, Record, moves, shots
 
-ORDERS = ("confidence", "entropy", "margin", "random")
+ORDERS = ("confidence", "entropy", "margin", "random", "peak", "leftmost")
 WHOLE = 128  # a block this long or longer than the text: no blocks
 TURN_STEPS = 4
 EXAMPLES = (

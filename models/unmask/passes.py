@@ -101,12 +101,15 @@ def indices(chosen: Tensor) -> Tensor:
     return chosen.nonzero()[:, 1].reshape(len(chosen), -1)
 
 
-def full_cost(model, batch: int, tokens: int, read_out: int) -> Cost:
-    """Rows and multiply-adds of one pass over all tokens: projections and MLP, attention, head at `read_out` tokens."""
+def full_cost(model, batch: int, tokens: int, read_out: int, layers: int | None = None) -> Cost:
+    """Rows and multiply-adds of one pass over all tokens: projections and MLP, attention, head at `read_out` tokens.
+
+    layers: how many layers of the model's shape are run, all of its own by default.
+    """
     attention = model.layers[0].self_attn
     width = attention.q_proj.out_features
     linear = sum(m.weight.numel() for m in model.layers[0].modules() if isinstance(m, nn.Linear))
     per_layer = tokens * linear + 2 * tokens * tokens * width
     head = read_out * model.vocab_size * model.config.hidden_size
-    layers = len(model.layers)
+    layers = len(model.layers) if layers is None else layers
     return Cost(1, batch * layers * tokens, batch * (layers * per_layer + head))

@@ -75,7 +75,8 @@ def distributions():
     return torch.cat([probs.log(), torch.full((3, 1), 50.0)], -1)[None], torch.full((1, 3), 4)
 
 
-@pytest.mark.parametrize("order, first", [("confidence", 0), ("entropy", 0), ("margin", 1)])
+@pytest.mark.parametrize("order, first",
+                         [("confidence", 0), ("entropy", 0), ("margin", 1), ("peak", 0), ("leftmost", 0)])
 def test_orders_differ_where_they_should(order, first):
     logits, ids = distributions()
     step = kernels.unmask_step(logits, ids, 4, n_reveal=1, order=order)
@@ -91,6 +92,20 @@ def test_entropy_and_confidence_can_disagree():
     picks = [kernels.unmask_step(probs.log()[None], ids, 9, n_reveal=1, order=order).revealed[0].nonzero().item()
              for order in ("confidence", "entropy")]
     assert picks == [0, 1]
+
+
+def first_draws(order: str) -> float:
+    """Share of the likelier token where position 0 is drawn from (0.6, 0.4) beside a position at (0.55, 0.45)."""
+    logits = torch.tensor([[0.6, 0.4], [0.55, 0.45]]).log().expand(4000, 2, 2)
+    step = kernels.unmask_step(logits, torch.full((4000, 2), 9), 9, n_reveal=1, order=order, sampler=Sampler(),
+                               generator=torch.Generator().manual_seed(0))
+    return float((step.ids[step.revealed[:, 0], 0] == 0).float().mean())
+
+
+def test_peak_does_not_let_the_draw_choose_the_position():
+    """Revealing the surest *draw* favours likely tokens; the surest *position* leaves its distribution as it is."""
+    assert abs(first_draws("peak") - 0.6) < 0.03 and abs(first_draws("leftmost") - 0.6) < 0.03
+    assert first_draws("confidence") > 0.75, "the mutant that ranks drawn tokens must distort them"
 
 
 def test_confidence_of_a_draw_is_its_own_probability_at_temperature_one():

@@ -40,10 +40,11 @@ def synchronize(device: str) -> None:
 
 
 def row(
-    what: str, times: dict[str, list[float]], top: str, bottom: str, *, floor=None, target=None, better="lower", **more
+    what: str, times: dict[str, list[float]], top: str, bottom: str, *, floor=None, target=None, better="lower",
+    per: float = 1.0, **more
 ) -> dict[str, Any]:
-    """Ratio top / bottom of two works, judged against floor (must) and target (stretch) where there are any."""
-    ratios = [one / two for one, two in zip(times[top], times[bottom], strict=True)]
+    """Ratio top / bottom of two works in units of `per`, judged against floor (must) and target (stretch) if any."""
+    ratios = [one / two / per for one, two in zip(times[top], times[bottom], strict=True)]
     return judged(
         {"what": what, f"{top}_ms": round(min(times[top]), 3), f"{bottom}_ms": round(min(times[bottom]), 3)},
         median(ratios), floor, target, better, least=round(min(ratios), 3), most=round(max(ratios), 3), **more,

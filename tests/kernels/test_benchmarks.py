@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 
+import kernels
 from benchmarks import __main__ as command
-from benchmarks import timing
+from benchmarks import prune, timing
 
 
 def test_a_slow_round_does_not_move_the_ratio():
@@ -39,7 +41,7 @@ def test_extra_memory_sees_what_was_taken():
 
 
 def test_names_are_files_and_the_json_is_complete(monkeypatch, capsys):
-    assert {"attention", "vocabulary", "unmask-step", "model"} <= set(command.names())
+    assert {"attention", "vocabulary", "unmask-step", "prune", "model", "start", "click"} <= set(command.names())
     from benchmarks import attention
 
     rows = [timing.row("x", {"a": [1.0], "b": [2.0]}, "a", "b", floor=1, path="cpu-eager")]
@@ -51,3 +53,40 @@ def test_names_are_files_and_the_json_is_complete(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         command.main(["nothing"])
     assert stop.value.code == 2
+
+
+CASES = {
+    "gpt2": lambda: prune.gpt2(24, 4, 2, "cpu", torch.float32, n_embd=32, n_head=4, vocab_size=50),
+    "vit": lambda: prune.vit(64, 4, 2, "cpu", torch.float32, hidden_size=32, num_attention_heads=4,
+                             intermediate_size=128),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@torch.no_grad()
+def test_pruning_keeps_the_right_tokens_and_its_check_sees_wrong_ones(name, monkeypatch):
+    case, compact = CASES[name](), kernels.compact
+    prune.check(case, 0.5, torch.float32)
+    out, short = prune.pruned(case, 0.25)
+    assert out.shape[1] == short.ids_keep.shape[1] == round(0.25 * case.embed().shape[1])
+    assert bool((short.ids_keep[:, case.stays] == (case.embed().shape[1] - 1 if case.causal else 0)).all())
+    # The mutant keeps the tokens that nobody looks at.
+    monkeypatch.setattr(kernels, "compact", lambda states, keep: compact(states, (-keep[0], keep[1])))
+    with pytest.raises(AssertionError):
+        prune.check(case, 0.5, torch.float32)
+
+
+def test_the_ideal_of_pruning_counts_projections_and_visible_pairs():
+    for name, pairs in (("vit", 17 * 17), ("gpt2", 24 * 25 // 2)):
+        case, tokens = CASES[name](), {"vit": 17, "gpt2": 24}[name]
+        full = 4 * (tokens * 12 * 32 * 32 + 2 * pairs * 32)
+        assert prune.multiply_adds(case, tokens, tokens) == full
+        few = tokens // 4
+        linear = 1 / (0.25 + 0.75 * few / tokens)  # one layer of four sees all; pairs shrink with the square
+        assert linear < full / prune.multiply_adds(case, tokens, few) < 4
+
+
+def test_a_row_may_count_in_units():
+    times = {"full": [4.0], "pruned": [2.0]}
+    assert timing.row("x", times, "full", "pruned", floor=0.85, better="higher", per=2.5)["holds"] is False
+    assert timing.row("x", times, "full", "pruned", floor=0.85, better="higher", per=2.0)["ratio"] == 1.0

@@ -14,14 +14,18 @@ import importlib
 import pkgutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from typing import Any
 
 from models import params as parameters
 from models.checkpoints import Bundle, architecture, load, resolve
+from models.events import Book, Close, Emit, Event, Open, Page, pages, progress, traces
 from models.subject import Example, Subject, SubjectError, from_example
-from models.trace import TABS, TRACES, Canvas, Chart, Fact, Field, Heads, Provenance, Rows, Step, Trace, TraceError
+from models.trace import TABS, Provenance, Trace
+
+__all__ = ["Card", "Close", "Emit", "Event", "GRADES", "Job", "Method", "Open", "Result", "Turn", "atlas", "find",
+           "follow", "prepare", "run", "twin"]
 
 GRADES = ("official weights", "paper's rule on public weights", "trained here at teaching scale", "recorded trace")
 
@@ -132,50 +136,22 @@ class Job:
         return load(name, device=self.bundle.device, dtype=self.bundle.dtype)
 
 
-@dataclass(frozen=True)
-class Open:
-    """Starts a tab's record. total: how many steps will come (for progress), 0 if unknown."""
-
-    tab: str
-    canvas: Canvas
-    fields: Mapping[str, Field] = field(default_factory=dict)
-    total: int = 0
-
-
-@dataclass(frozen=True)
-class Emit:
-    """One step of a tab's record; `vocabulary` explains ids that appear in it for the first time."""
-
-    tab: str
-    step: Step
-    vocabulary: Mapping[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Close:
-    """Ends a tab's record. path: the kernel path(s) taken. kept: q and k of the layers, for exact rows on demand."""
-
-    tab: str
-    sentence: str = ""
-    charts: tuple[Chart, ...] = ()
-    facts: Mapping[str, Fact] = field(default_factory=dict)
-    heads: Heads | None = None
-    rows: Rows | None = None
-    path: str = ""
-    kept: Any = None
-
-
-Event = Open | Emit | Close
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
-    """Traces so far by tab, how far the run is (0..1), whether it is done, and what is kept for later questions."""
+    """How far a run is (0..1), whether it is done, and what is kept for later questions.
 
-    traces: Mapping[str, Trace]
+    traces: the records at this point, by tab; they are put together when first asked for, so that steps which nobody
+    looks at cost nothing, and a run of n steps is not checked n times over.
+    """
+
+    build: Callable[[], dict[str, Trace]]
     progress: float = 0.0
     done: bool = False
     kept: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def traces(self) -> Mapping[str, Trace]:
+        return self.build()
 
 
 def prepare(method: Method | str, subject: Subject | None = None, params: Mapping[str, Any] | None = None, *,
@@ -198,18 +174,18 @@ def prepare(method: Method | str, subject: Subject | None = None, params: Mappin
 
 def follow(job: Job) -> Iterator[Result]:
     """Results while the run goes on, the last one `done`; closing the iterator cancels the run."""
-    began, books = time.perf_counter(), {tab: _Book() for tab in job.method.card.tabs}
+    began, books = time.perf_counter(), {tab: Book() for tab in job.method.card.tabs}
     reached = 0.0
     for event in job.method.run(job):
         books[event.tab].take(event)
         if isinstance(event, Emit):
-            reached = max(reached, _progress(books))  # a record that opens late must not turn progress back
-            yield Result(_traces(job, books, began), reached)
-    finished = _traces(job, books, began, final=True)
+            reached = max(reached, progress(books))  # a record that opens late must not turn progress back
+            yield Result(_later(job, pages(books), time.perf_counter() - began), reached)
+    finished = traces(pages(books), _provenance(job, time.perf_counter() - began), job.method.id, final=True)
     missing = [tab for tab in job.method.card.tabs if tab not in finished]
     if missing:
         raise RuntimeError(f"'{job.method.id}' promised a record for {missing} and left none")
-    yield Result(finished, 1.0, True, {tab: book.close.kept for tab, book in books.items() if book.close})
+    yield Result(lambda: finished, 1.0, True, {tab: book.close.kept for tab, book in books.items() if book.close})
 
 
 def run(method: Method | str, subject: Subject | None = None, params: Mapping[str, Any] | None = None,
@@ -260,55 +236,8 @@ def _checked(method: Method, tab: str, module: str) -> str:
     return method.id
 
 
-class _Book:
-    """Collects the events of one tab."""
-
-    def __init__(self):
-        self.open: Open | None = None
-        self.steps: list[Step] = []
-        self.vocabulary: dict[int, str] = {}
-        self.close: Close | None = None
-
-    def take(self, event: Event) -> None:
-        if isinstance(event, Open):
-            self.open = event
-        elif isinstance(event, Emit):
-            self.steps.append(event.step)
-            self.vocabulary.update(event.vocabulary)
-        else:
-            self.close = event
-
-    @cached_property
-    def _empty(self) -> Close:
-        return Close(self.open.tab)
-
-    def trace(self, provenance: Provenance, method: str) -> Trace:
-        end = self.close or self._empty
-        extra = {"heads": end.heads, "rows": end.rows} if self.open.tab == "attend" else {}
-        known = {f.name for f in fields(Trace)}
-        shared = {"method": method, "canvas": self.open.canvas, "steps": tuple(self.steps), "fields": self.open.fields,
-                  "vocabulary": dict(self.vocabulary), "charts": end.charts, "facts": end.facts,
-                  "sentence": end.sentence, "provenance": replace(provenance, path=end.path)}
-        assert set(shared) == known
-        return TRACES[self.open.tab](**shared, **extra)
-
-
-def _traces(job: Job, books: Mapping[str, _Book], began: float, final: bool = False) -> dict[str, Trace]:
-    """Records by tab; while the run goes on, a record that cannot stand yet is left out."""
-    stamp, found = _provenance(job, time.perf_counter() - began), {}
-    for tab, book in books.items():
-        try:
-            if book.steps:
-                found[tab] = book.trace(stamp, job.method.id)
-        except TraceError:
-            if final:
-                raise
-    return found
-
-
-def _progress(books: Mapping[str, _Book]) -> float:
-    total = sum(book.open.total for book in books.values() if book.open)
-    return min(1.0, sum(len(book.steps) for book in books.values()) / total) if total else 0.0
+def _later(job: Job, there: Mapping[str, Page], seconds: float) -> Callable[[], dict[str, Trace]]:
+    return lambda: traces(there, _provenance(job, seconds), job.method.id)
 
 
 def _provenance(job: Job, seconds: float) -> Provenance:

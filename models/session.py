@@ -1,24 +1,23 @@
-"""What one visitor asks for and sees: a method, what stands beside it, the visitor's own turn, and the link to it.
+"""What one visitor asks for and sees: a method, what stands beside it, and the visitor's own turn.
 
-An `Ask` is everything set on the page; `play` runs it and yields scenes while it goes on; `to_query` and `from_query`
-turn it into URL parameters and back, checked by the same declarations. No Gradio here: page and API share this file.
+An `Ask` is everything set on the page; `play` runs it and yields scenes while it goes on; models/links.py turns it into
+a link and back. No Gradio here: page and API share this file.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlencode
 
 import numpy as np
 
-from models import params as parameters
 from models.method import Job, Method, atlas, find, follow, prepare, twin
-from models.params import ParamError, Words, declaration
+from models.params import ParamError, declaration
 from models.subject import Example, Subject, from_example
 from models.trace import Trace
 
@@ -214,72 +213,21 @@ def playable(trace: Trace) -> np.ndarray:
     return np.array([i for i in range(trace.canvas.size) if i not in aside and roles[i] not in outside])
 
 
-def to_query(ask: Ask) -> str:
-    """URL parameters that reproduce the view; own subjects and free texts never enter them."""
-    method = find(ask.method)
-    declared = declaration(method.params)
-    values = parameters.parse(method.params, ask.params)
-    pairs = {"tab": ask.tab, "method": ask.method, "seed": ask.seed}
-    if ask.own is None:
-        pairs["example"] = ask.example or ask.examples[0].id
-    else:
-        pairs |= {"example": nearest(ask).id, "own": 1}
-    if ask.checkpoint in method.checkpoints[1:]:
-        pairs["checkpoint"] = ask.checkpoint
-    if ask.beside != default_beside(method, ask.tab, ask.kind):
-        pairs["beside"] = ".".join(ask.beside)
-    changed = {name: getattr(values, name) for name, (spec, _, default) in declared.items()
-               if not isinstance(spec, Words) and getattr(values, name) != default}
-    return urlencode(pairs | {f"p.{name}": value for name, value in changed.items()})
-
-
-def from_query(query: Mapping[str, str]) -> Ask:
-    """The Ask in URL parameters; raises ParamError with one sentence for anything outside the declarations."""
-    method = find(query.get("method", ""))
-    given = {key[2:]: value for key, value in query.items() if key.startswith("p.")}
-    checkpoint = query.get("checkpoint")
-    if checkpoint is not None and checkpoint not in method.checkpoints:
-        raise ParamError(f"there is no checkpoint '{checkpoint[:40]}' for this method")
-    tab = query.get("tab", method.card.tabs[0])
-    usual = default_beside(method, tab, method.kind(checkpoint))
-    beside = tuple(filter(None, query["beside"].split("."))) if "beside" in query else usual
-    declared = declaration(method.params)
-    free = [name for name in given if name in declared and isinstance(declared[name][0], Words)]
-    if free:
-        raise ParamError(f"a link cannot carry the text '{free[0]}'")
-    values = parameters.parse(method.params, given)
-    ask = Ask(method.id, tab, {name: getattr(values, name) for name in given},
-              _whole(query.get("seed", "0"), "seed"), query.get("example", ""), None, checkpoint, beside,
-              step=_whole(query.get("step", "-1"), "step", low=-1))
-    subject(ask)  # an unknown example is refused here
-    return ask
-
-
 def default_beside(method: Method, tab: str, kind: str) -> tuple[str, ...]:
     """Its baseline, where that has a picture of this tab."""
     return tuple(id for id in comparable(method, tab, kind) if id == method.baseline)
 
 
-def nearest(ask: Ask) -> Example:
-    """The example most like the visitor's own subject: mean colours on an 8x8 grid, or shared letter triples."""
-    own = ask.own
-
-    def distance(example: Example) -> float:
-        other = from_example(example, ask.kind)
-        if own.image is not None:
-            return float(np.abs(_thumb(own.image) - _thumb(other.image)).mean())
-        a, b = _triples(own.text), _triples(other.text)
-        return -len(a & b) / max(1, len(a | b))
-    return min(ask.examples, key=distance)
-
-
 def _stream(tab: str, makers) -> Iterator[Scene]:
-    began, sent, finished = time.perf_counter(), -1.0, ()
+    """The first step at once, then at most one scene per UPDATE_SECONDS, and the end of every run."""
+    began, sent, finished = time.perf_counter(), -math.inf, ()
     for index, (role, make) in enumerate(makers):
         for result in follow(make()):
             now = time.perf_counter() - began
+            if not result.done and now - sent < UPDATE_SECONDS:
+                continue  # its traces are never put together
             trace = result.traces.get(tab)
-            if trace is None or not (result.done or not finished and sent < 0 or now - sent >= UPDATE_SECONDS):
+            if trace is None:
                 continue
             sent, share = now, (index + result.progress) / len(makers)
             takes = (*finished, Take(role, trace, result.kept.get(tab)))
@@ -297,20 +245,3 @@ def _shared(values: Any, other: type) -> dict:
         except (AttributeError, ParamError):
             continue
     return shared
-
-
-def _whole(text: str, name: str, low: int = 0) -> int:
-    if not str(text).lstrip("-").isdigit() or not low <= int(text) < 2**31 or len(str(text)) > 11:
-        raise ParamError(f"{name} must be a whole number from {low} to 2147483647")
-    return int(text)
-
-
-def _thumb(image: np.ndarray) -> np.ndarray:
-    rows, columns = (np.linspace(0, n, 9).astype(int) for n in image.shape[:2])
-    return np.array([[image[a:max(b, a + 1), c:max(d, c + 1)].mean((0, 1)) for c, d in zip(columns, columns[1:])]
-                     for a, b in zip(rows, rows[1:])])
-
-
-def _triples(text: str) -> set[str]:
-    text = text.lower()
-    return {text[i:i + 3] for i in range(len(text) - 2)}

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from models import checkpoints, recorded, session
+from models import checkpoints, links, recorded, session
 from models.checkpoints import CheckpointError
 from models.method import Method, find
 from models.params import ParamError
@@ -65,7 +65,7 @@ class Desk:
         """Builds the tab's panel in the Blocks that is being built, and wires it."""
         first = opening(methods[0].id, tab)
         beside = {m.id: session.comparable(m, tab, m.kind()) for m in methods}
-        self.panel = Panel(tab, methods, first.shown, checkpoints.shipped(), beside, session.to_query(first.ask),
+        self.panel = Panel(tab, methods, first.shown, checkpoints.shipped(), beside, links.to_query(first.ask),
                            self.controls)
         self.wire()
 
@@ -112,7 +112,7 @@ class Desk:
     def choose(self, id: str) -> dict:
         """Another method: its words, its examples, and its recorded picture."""
         p, seen = self.panel, opening(id, self.panel.tab)
-        found = p.show_method(id) | {p.session: seen, p.query: session.to_query(seen.ask)}
+        found = p.show_method(id) | {p.session: seen, p.query: links.to_query(seen.ask)}
         return found | (p.show(seen.shown) if seen.takes else {p.status: [words.node("p", "Press Run to start.")]})
 
     def take_photo(self, path: str, id: str, checkpoint: str) -> dict:
@@ -176,7 +176,7 @@ class Desk:
         p = self.panel
         for scene in session.pumped(session.play(ask)):
             yield self.update(ask, scene)
-        yield {p.query: session.to_query(ask), p.score: []}
+        yield {p.query: links.to_query(ask), p.score: []}
 
     def update(self, ask: Ask, scene: Scene) -> dict:
         p, seen = self.panel, Seen(ask, scene.takes)
@@ -194,7 +194,7 @@ class Desk:
         """A copied link: the recorded picture if it is that one, else the run itself."""
         p, parts = self.panel, link_parts(wanted)
         try:
-            ask = session.from_query(parts)
+            ask = links.from_query(parts)
         except CLEAR as error:
             gr.Warning(f"This link cannot be followed: {str(error).rstrip('.')}.")
             yield {p.status: []}  # a generator that yields nothing would empty the page
@@ -203,10 +203,10 @@ class Desk:
             gr.Info("This link was made with somebody's own subject, which never leaves their page; here is the "
                     "example nearest to it.")
         seen = opening(ask.method, p.tab)
-        query = session.to_query(ask)
+        query = links.to_query(ask)
         yield p.show_method(ask.method, ask.checkpoint, ask.example, ask.beside, ask.params) | {
             p.method: ask.method, p.seed: ask.seed, p.query: query}
-        if seen.takes and session.to_query(seen.ask) == query:
+        if seen.takes and links.to_query(seen.ask) == query:
             yield p.show(seen.shown, step=ask.step) | {p.session: seen}
         else:
             yield from self.guarded(lambda: self.scenes(ask))
@@ -297,7 +297,7 @@ def link_parts(wanted: str) -> dict[str, str]:
 def linked(wanted: str, id: str) -> dict:
     """The parameters in a copied link, if it is a sound link to this method."""
     try:
-        ask = session.from_query(link_parts(wanted)) if wanted else None
+        ask = links.from_query(link_parts(wanted)) if wanted else None
     except CLEAR:
         return {}
     return dict(ask.params) if ask is not None and ask.method == id else {}

@@ -1,62 +1,18 @@
-"""Links, hand-made choices and streaming, without a browser."""
+"""Hand-made choices and streaming, without a browser."""
 
 import threading
 import time
 from dataclasses import replace
-from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
 
 from models import session
 from models.method import atlas, find
-from models.params import ParamError, Span, declaration
-from models.session import Ask, Scene
-from models.subject import from_image, from_text
+from models.params import ParamError
+from models.session import Scene
 from tests import samples
 from visualizers import papers, words
-
-
-def parts(query: str) -> dict:
-    return dict(parse_qsl(query, keep_blank_values=True))
-
-
-@pytest.mark.parametrize("id", list(atlas()))
-def test_a_link_says_everything_and_comes_back(id):
-    method = find(id)
-    for tab in method.card.tabs:
-        example = method.examples_for(method.kind())[-1].id
-        spans = {name: spec.high for name, (spec, *_) in declaration(method.params).items() if isinstance(spec, Span)}
-        ask = Ask(id, tab, spans, seed=11, example=example)
-        back = session.from_query(parts(session.to_query(ask)))
-        assert (back.method, back.tab, back.seed, back.example, back.beside) == (id, tab, 11, example, ())
-        assert session.to_query(back) == session.to_query(ask)
-        changed = {k: v for k, v in spans.items() if declaration(method.params)[k][2] != v}
-        assert dict(back.params) == pytest.approx(changed)
-
-
-def test_an_own_subject_never_enters_a_link():
-    secret = "my very own secret sentence about a fox"
-    id = next(m.id for m in atlas().values() if m.accepts == "text")
-    tab = find(id).card.tabs[0]
-    query = session.to_query(Ask(id, tab, own=from_text(secret)))
-    assert "secret" not in query and parts(query)["own"] == "1"
-    photo = next(m for m in atlas().values() if m.accepts == "photo")
-    some = photo.examples_for("photo")[2]
-    own = replace(session.subject(Ask(photo.id, photo.card.tabs[0], example=some.id)), name="")
-    assert session.nearest(Ask(photo.id, photo.card.tabs[0], own=own)).id == some.id
-    noise = from_image(np.full((20, 20, 3), 200, np.uint8))
-    assert parts(session.to_query(Ask(photo.id, photo.card.tabs[0], own=noise)))["own"] == "1"
-
-
-@pytest.mark.parametrize("query", [
-    {"method": "nothing"}, {"method": "recap", "seed": "1e9"}, {"method": "recap", "seed": "-2"},
-    {"method": "recap", "tab": "papers"}, {"method": "recap", "p.full": "nan"}, {"method": "recap", "p.nothing": "1"},
-    {"method": "recap", "example": "../x"}, {"method": "recap", "checkpoint": "/etc"}, {"method": "recap", "step": "x"},
-    {"method": "recap", "beside": "recap"}, {"method": "recap", "beside": "maskgit.maskgit.maskgit"}])
-def test_a_link_outside_the_declarations_is_refused(query):
-    with pytest.raises(ParamError):
-        session.from_query(query)
 
 
 def test_a_choice_needs_whole_groups_of_different_allowed_tokens(monkeypatch):

@@ -1,0 +1,118 @@
+"""What a run tells while it goes on, and how it folds into records: Open, Emit and Close, one book per tab.
+
+A book grows; a page is the book as it stood after so many steps, from which the record of that moment can be made at
+any time later. Numpy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from models.trace import TRACES, Canvas, Chart, Fact, Field, Heads, Provenance, Rows, Step, Trace, TraceError
+
+
+@dataclass(frozen=True)
+class Open:
+    """Starts a tab's record. total: how many steps will come (for progress), 0 if unknown.
+
+    heads, rows: attention that is known before the first step, so that the picture can answer from then on.
+    """
+
+    tab: str
+    canvas: Canvas
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    total: int = 0
+    heads: Heads | None = None
+    rows: Rows | None = None
+
+
+@dataclass(frozen=True)
+class Emit:
+    """One step of a tab's record; `vocabulary` explains ids that appear in it for the first time."""
+
+    tab: str
+    step: Step
+    vocabulary: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Close:
+    """Ends a tab's record. path: the kernel path(s) taken. kept: q and k of the layers, for exact rows on demand."""
+
+    tab: str
+    sentence: str = ""
+    charts: tuple[Chart, ...] = ()
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    heads: Heads | None = None
+    rows: Rows | None = None
+    path: str = ""
+    kept: Any = None
+
+
+Event = Open | Emit | Close
+
+
+class Book:
+    """Collects the events of one tab."""
+
+    def __init__(self):
+        self.open: Open | None = None
+        self.steps: list[Step] = []
+        self.vocabulary: dict[int, str] = {}
+        self.close: Close | None = None
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, Open):
+            self.open = event
+        elif isinstance(event, Emit):
+            self.steps.append(event.step)
+            self.vocabulary.update(event.vocabulary)
+        else:
+            self.close = event
+
+
+@dataclass(frozen=True)
+class Page:
+    """A book as it stood after `count` steps; the book may have grown since."""
+
+    book: Book
+    count: int
+    close: Close | None
+
+    def trace(self, provenance: Provenance, method: str) -> Trace:
+        """The record of these steps; TraceError when it cannot stand yet."""
+        book, end = self.book, self.close or Close(self.book.open.tab)
+        extra = {}
+        if book.open.tab == "attend":
+            extra = {"heads": end.heads or book.open.heads, "rows": end.rows or book.open.rows}
+        known = {f.name for f in fields(Trace)}
+        shared = {"method": method, "canvas": book.open.canvas, "steps": tuple(book.steps[: self.count]),
+                  "fields": book.open.fields, "vocabulary": dict(book.vocabulary), "charts": end.charts,
+                  "facts": end.facts, "sentence": end.sentence, "provenance": replace(provenance, path=end.path)}
+        assert set(shared) == known
+        return TRACES[book.open.tab](**shared, **extra)
+
+
+def pages(books: Mapping[str, Book]) -> dict[str, Page]:
+    """What is there now, by tab; tabs without a step are left out."""
+    return {tab: Page(book, len(book.steps), book.close) for tab, book in books.items() if book.steps}
+
+
+def traces(there: Mapping[str, Page], stamp: Provenance, method: str, final: bool = False) -> dict[str, Trace]:
+    """Records by tab; while the run goes on, a record that cannot stand yet is left out."""
+    found = {}
+    for tab, page in there.items():
+        try:
+            found[tab] = page.trace(stamp, method)
+        except TraceError:
+            if final:
+                raise
+    return found
+
+
+def progress(books: Mapping[str, Book]) -> float:
+    """Share of the announced steps that are there, over all tabs."""
+    total = sum(book.open.total for book in books.values() if book.open)
+    return min(1.0, sum(len(book.steps) for book in books.values()) / total) if total else 0.0

@@ -154,10 +154,12 @@ def _mixin(module: str) -> Callable[[Path, dict], Any]:
 # What may be loaded, and by whom: a fixed list, because a config file is untrusted.
 ARCHITECTURES: dict[str, Callable[[Path, dict], Any]] = {
     **{name: _pretrained("transformers") for name in (
-        "LlamaForCausalLM", "GPT2LMHeadModel", "ViTMAEForPreTraining", "ViTForImageClassification", "BertForMaskedLM")},
+        "LlamaForCausalLM", "GPT2LMHeadModel", "ViTMAEForPreTraining", "ViTForImageClassification", "BertForMaskedLM",
+        "ElectraForPreTraining", "ElectraForMaskedLM")},
     "MaskedTransformer": _mixin("models.backbones.masked"),
     "FsqTokenizer": _mixin("models.backbones.fsq"),
     "HpmForPreTraining": _pretrained("models.mask.hpm_net"),
+    "JointSampler": _mixin("models.unmask.joint_sampling_net"),
 }
 
 

@@ -185,7 +185,7 @@ def test_shipped_weights_run(id, shipped):
 def test_the_recorded_example_is_of_the_shipped_weights(id, shipped):
     from models import checkpoints
     method = find(id)
-    shipped(method.checkpoints[0])
+    shipped(method.checkpoints[0], *method.companions)
     card = checkpoints.shipped()[method.checkpoints[0]]
     for tab in method.card.tabs:
         trace = recorded.read(id, tab)

@@ -94,12 +94,35 @@ def hpm():
     return HpmForPreTraining(mae_config())
 
 
+def joint():
+    from models.unmask.joint_sampling_net import JointSampler
+    torch.manual_seed(0)
+    sampler = JointSampler.beside(bundle("text-mdm-1").model)
+    for matrix in (sampler.token_projection, sampler.layer.self_attn.o_proj, sampler.layer.mlp.down_proj):
+        torch.nn.init.normal_(matrix.weight, std=0.3)  # an untrained layer would repeat the trunk
+    return sampler
+
+
+def electra(kind: str, width: int, heads: int):
+    import transformers
+    torch.manual_seed(0)
+    config = transformers.ElectraConfig(
+        vocab_size=len(text_tokenizer()), embedding_size=16, hidden_size=width, num_hidden_layers=2,
+        num_attention_heads=heads, intermediate_size=64, max_position_embeddings=384, initializer_range=0.2,
+        pad_token_id=2, attn_implementation="sdpa")
+    return getattr(transformers, kind)(config)
+
+
 MAKERS = {
     "text-ar-1": lambda: (llama(text_tokenizer()), text_tokenizer()),
     "text-ar-retrieval-1": lambda: (llama(text_tokenizer(), 6), text_tokenizer()),
     "text-ar-1k-1": lambda: (llama(text_tokenizer(330)), text_tokenizer(330)),
     "algo-arithmetic-1": lambda: (llama(words_tokenizer()), words_tokenizer()),
     "text-mdm-1": lambda: (masked_text(), text_tokenizer()),
+    "text-joint-1": lambda: (joint(), None),
+    "text-electra-1": lambda: (electra("ElectraForPreTraining", 32, 4), text_tokenizer()),
+    "text-electra-1/generator": lambda: (electra("ElectraForMaskedLM", 16, 1), text_tokenizer()),
+    "text-mlm-1": lambda: (electra("ElectraForMaskedLM", 32, 4), text_tokenizer()),
     "scene-mgm-1": lambda: (masked_scene(), None),
     "scene-vq-1": lambda: (scene_tokenizer(), None),
     "photo-mae-1": lambda: (mae(), None),

@@ -1,0 +1,182 @@
+"""ADJUST: after one full pass, one cheap layer tells the remaining masks about each token just drawn.
+
+arXiv 2509.22738. One round of K tokens: (1) a full pass of the frozen model gives states H and the first token;
+(2) K - 1 times: write the token, run the layer g on (H, embeddings of the tokens now), draw the next token from the
+frozen head on what g returns; (3) the next round begins with a full pass. H stays as it is for the round: a network
+that saw the new tokens would be exact sampling. `sampler` also runs the two ways in between which ADJUST stands:
+
+exact      one token per full pass, the joint distribution that ADJUST approximates
+marginal   K tokens per full pass, drawn independently (the baseline, `mdm`, with as many passes)
+
+Positions are chosen by orders that do not look at what is drawn, else even exact sampling would distort the joint.
+With D layers a round costs D + K - 1 layer passes instead of K D. Not covered: MAUVE and Dream-7B; rounds of unequal
+length by a confidence threshold.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+import kernels
+from models.method import Card, Close, Emit, Event, Method, Open, Turn
+from models.params import Choice, Flag, Span
+from models.trace import Cost, Fact
+from models.unmask import mdm
+from models.unmask.boards import Board, text_board
+from models.unmask.joint_sampling_pairs import table
+from models.unmask.joint_sampling_records import FIELDS, Watch
+from models.unmask.loop import Evaluation, Moment, Move, Plan, Record, full_cost, indices, read, shots
+
+LAYER = "text-joint-1"
+ORDERS = ("random", "peak", "entropy", "leftmost")
+SAMPLERS = ("adjust", "exact", "marginal")
+TURN_TOKENS = 4
+
+
+@dataclass(frozen=True)
+class Params:
+    together: Annotated[int, Span(1, 8, 1, "Tokens per full pass", "K: one from the full pass, the others from the "
+                                  "layer.")] = 4
+    sampler: Annotated[str, Choice(SAMPLERS, "Sampler", "How the tokens of a round know of each other.",
+                                   titles=("one layer in between (the method)", "a full pass per token (exact)",
+                                           "not at all (marginal)"))] = "adjust"
+    order: Annotated[str, Choice(ORDERS, "Order", "Which position is next; never by what was drawn there.",
+                                 titles=("random", "surest position", "lowest entropy", "left to right"))] = "peak"
+    temperature: Annotated[float, Span(0, 1.5, 0.05, "Temperature", "At 0 the joint and its marginals often share the "
+                                       "best token, which hides the difference.")] = 1.0
+    length: Annotated[int, Span(4, 128, 4, "New tokens", "How many follow a text without ___ blanks.")] = 32
+    truth: Annotated[bool, Flag("Compare with the true distribution", "One full pass more per token, for the picture "
+                                "only; it is not work and the layer does not see it.", fold=True)] = True
+    pair: Annotated[int, Span(1, 100, 1, "Pair of the Sample tab", "This blank and the next one.", fold=True)] = 1
+
+
+def rounds(unknown: int, together: int, sampler: str = "adjust") -> tuple[Move, ...]:
+    """Rounds of at most K tokens, evenly shared: a full pass each, then one layer pass per further token."""
+    sizes = kernels.schedule(unknown, passes(unknown, 1 if sampler == "exact" else together), "linear")
+    if sampler == "marginal":
+        return tuple(Move(size) for size in sizes)
+    return tuple(move for size in sizes for move in (Move(1), *[Move(1, "layer")] * (size - 1)))
+
+
+def passes(unknown: int, together: int) -> int:
+    """Full passes that fill in `unknown` tokens, K at a time."""
+    return max(1, math.ceil(unknown / together))
+
+
+def gain(together: float, layers: int) -> float:
+    """Tokens per cost of a full pass of D layers: K D / (D + K - 1). Layer passes are not free."""
+    return together * layers / (layers + together - 1)
+
+
+@dataclass
+class Adjust:
+    """Evaluates all rows by the trunk ("full") or by the layer on the trunk's states of this round ("layer").
+
+    hidden [B, N, D]: the trunk's last states of the round, on the text as it was at its start.
+    """
+
+    trunk: nn.Module
+    layer: nn.Module
+    forbidden: tuple[int, ...] = ()
+    hidden: Tensor | None = None
+
+    def __call__(self, moment: Moment) -> Evaluation:
+        full, positions = moment.move.label == "full", indices(moment.masked)
+        embedded, angles = self.trunk.embed(moment.ids)
+        if full:
+            self.hidden = self.full_pass(embedded, angles)
+        states = self.hidden if full else self.layer(self.hidden, embedded, angles)
+        logits = read(self.trunk, states, positions, 0.0, self.forbidden)
+        cost = (self.trunk_cost if full else self.layer_cost)(len(logits), embedded.shape[1], positions.shape[1])
+        return Evaluation(positions, logits, torch.ones_like(moment.masked), cost)
+
+    def full_pass(self, embedded: Tensor, angles) -> Tensor:
+        """The trunk's last states [B, N, D]."""
+        for layer in self.trunk.layers:
+            embedded = layer(embedded, position_embeddings=angles)
+        return embedded
+
+    def trunk_cost(self, batch: int, tokens: int, read_out: int) -> Cost:
+        return full_cost(self.trunk, batch, tokens, read_out)
+
+    def layer_cost(self, batch: int, tokens: int, read_out: int) -> Cost:
+        """One layer of the trunk's shape, its projection of the tokens, and the trunk's head."""
+        cost = full_cost(self.trunk, batch, tokens, read_out, layers=1)
+        return replace(cost, macs=cost.macs + batch * tokens * self.trunk.config.hidden_size**2)
+
+
+def run(job) -> Iterator[Event]:
+    board, p, record = text_board(job.model, job.tokenizer, job.subject.text, job.params.length), job.params, Record()
+    adjust = Adjust(job.model, job.companion(LAYER).model, board.forbidden)
+    plan = Plan(rounds(board.unknown, p.together, p.sampler), adjust, p.order, sampler=kernels.Sampler(p.temperature))
+    watch, sure = Watch(board, adjust, p.truth), []
+    yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
+    for shot in shots(job, board, plan, record):
+        sure += shot.step.fields["confidence"][shot.step.where("new")].tolist()
+        yield Emit("unmask", *watch.seen(shot))
+    facts = {**mdm.text_facts(job, board, record, sure), **cost_facts(board, plan, watch), **watch.facts()}
+    yield Close("unmask", sentence(facts, p, board, plan), (*record.charts(), *watch.charts()), facts,
+                path=record.path)
+    yield from table(board, adjust, p.pair, p.temperature, record.path)
+
+
+def cost_facts(board: Board, plan: Plan, watch: Watch) -> dict[str, Fact]:
+    """What a token costs, counted in layers and by the clock, against one full pass for each."""
+    full = sum(move.label == "full" for move in plan.moves)
+    layers, extra = len(watch.adjust.trunk.layers), len(plan.moves) - full
+    spent, clock = full * layers + extra, sum(sum(taken) for taken in watch.ms.values())
+    return {"full": Fact("Full passes", full, "of the model", "lower"),
+            "extra": Fact("Layer passes", extra, "of one layer"),
+            "gain": Fact("Tokens per cost of a full pass", board.unknown * layers / spent, "by layers run", "higher"),
+            "fast": Fact("Against one full pass per token", board.unknown * watch.typical("full") / clock,
+                         "x as fast, measured", "higher")}
+
+
+def sentence(facts: dict[str, Fact], p: Params, board: Board, plan: Plan) -> str:
+    """What this sampler did, and how far from the truth the layer was."""
+    start = f"{board.unknown} tokens took {facts['full'].value:.0f} full passes"
+    if p.sampler == "exact":
+        return start + ": every token was drawn by a model that had read all others, which is exact and dear."
+    if p.sampler == "marginal" or "kl" not in facts:
+        return start + (": tokens of the same pass did not know of each other." if p.sampler == "marginal" else
+                        f" and {facts['extra'].value:.0f} passes of one layer, which tells the masks what was drawn.")
+    return (f"{start} and {facts['extra'].value:.0f} passes of one layer. After each new token the layer is "
+            f"{facts['kl'].value:.2f} nats per mask from what a full pass would say, unchanged guesses "
+            f"{facts['stale'].value:.2f}.")
+
+
+def unknown_in(job) -> int:
+    return text_board(job.model, job.tokenizer, job.subject.text, job.params.length).unknown
+
+
+def beside(p: Params) -> dict:
+    """The marginal baseline: the same order and temperature, no blocks."""
+    return {"order": p.order, "temperature": p.temperature, "length": p.length, "block": mdm.WHOLE}
+
+
+def budget(job) -> dict:
+    """As many full passes as the method makes, at most mdm's 128."""
+    return {"steps": min(128, passes(unknown_in(job), job.params.together))}
+
+
+METHOD = Method(
+    card=Card(
+        id="joint-sampling", title="ADJUST: approximate joint sampling", tabs=("unmask", "sample"), arxiv="2509.22738",
+        year=2025, seed="A",
+        summary="Several tokens from one look at a text do not know of each other. ADJUST runs one small layer after "
+                "each drawn token, which tells the remaining masks about it without another look by the whole model.",
+        look_at="Point at a masked word just after a neighbour was filled in: its guess by the layer, by a full pass, "
+                "and as it was before.",
+        not_covered="Dream-7B and its published layer (7 B parameters, remote code); MAUVE, which needs a large "
+                    "encoder; rounds whose length follows a confidence threshold.",
+        unverified="How states and tokens are fused before the layer, which positions the training loss averages over, "
+                   "and the order of positions."),
+    params=Params, accepts="text", checkpoints=("text-mdm-1",), companions=(LAYER, "text-ar-1"), run=run,
+    examples=mdm.EXAMPLES, baseline="mdm", baseline_params=beside, baseline_budget=budget,
+    turn=Turn("Choose the tokens that are filled in first, one after the other; the method goes on from there.", "bits",
+              lambda job: (1,) * min(TURN_TOKENS, unknown_in(job))))

@@ -1,0 +1,139 @@
+"""Two masks and their joint distribution, three ways: what ADJUST's Sample record shows.
+
+The first token of the pair is drawn alike in all three, so they differ in the second one given the first: by a full
+pass on the text with the first token in it (exact), by the layer, or unchanged (the product of marginals).
+
+Letters: A first tokens that are tried, N tokens, V vocabulary.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import kernels
+from models.method import Close, Emit, Event, Open
+from models.trace import CODE, Chart, Cost, Distribution, Fact, Field, Step
+from models.unmask.boards import Board
+from models.unmask.loop import read
+
+FIRST, SECOND = 10, 8  # tokens tried at the first mask, columns of a table
+WAYS = {"exact": "a full pass (exact)", "product": "unchanged (product)", "layer": "the layer (ADJUST)"}
+FIELDS = {"tv": Field("Layer's total variation from exact, given this first token", "", 0.0, 1.0)}
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """firsts int [A] and their probabilities [A] (top of the mass); way -> probabilities [A, V] of the second token."""
+
+    positions: tuple[int, int]
+    firsts: Tensor
+    chances: Tensor
+    seconds: dict[str, Tensor]
+
+    @property
+    def share(self) -> Tensor:
+        """Probability [A] of each first token among those tried."""
+        return self.chances / self.chances.sum()
+
+    def variation(self, way: str) -> Tensor:
+        """Total variation [A] of the second token from exact, given each first token; its mean under `share` is the
+        total variation of the two joint tables."""
+        return (self.seconds[way] - self.seconds["exact"]).abs().sum(-1) / 2
+
+    def apart(self, way: str) -> float:
+        return float((self.share * self.variation(way)).sum())
+
+
+@torch.inference_mode()
+def measured(board: Board, adjust, positions: tuple[int, int], temperature: float, firsts: int = FIRST) -> Pair:
+    """The joint of two masked positions, the first tokens being the `firsts` likeliest. Temperature as in the run."""
+    sampler, (first, second) = kernels.Sampler(temperature), positions
+    embedded, angles = adjust.trunk.embed(board.ids)
+    hidden = adjust.full_pass(embedded, angles)
+
+    def chances(states: Tensor, position: int) -> Tensor:  # [B, V]
+        at = torch.full((len(states), 1), position, device=states.device)
+        return kernels.warp(read(adjust.trunk, states, at, 0.0, board.forbidden)[:, 0], sampler).softmax(-1)
+
+    top = chances(hidden, first)[0].topk(firsts)
+    tried = board.ids.repeat(firsts, 1)  # [A, N]
+    tried[:, first] = top.indices
+    embedded, _ = adjust.trunk.embed(tried)
+    unchanged = chances(hidden, second).expand(firsts, -1)
+    return Pair(positions, top.indices, top.values, {
+        "exact": chances(adjust.full_pass(embedded, angles), second), "product": unchanged,
+        "layer": chances(adjust.layer(hidden.expand(firsts, -1, -1), embedded, angles), second)})
+
+
+def table(board: Board, adjust, number: int, temperature: float, path: str) -> Iterator[Event]:
+    """The Sample record: one step per first token, then the three tables."""
+    blanks = (board.ids == board.mask_id)[0].nonzero()[:, 0].tolist()
+    number = min(number, len(blanks) - 1)
+    pair = measured(board, adjust, (blanks[number - 1], blanks[number]), temperature)
+    yield Open("sample", board.canvas, FIELDS, len(pair.firsts))
+    for row in range(len(pair.firsts)):
+        yield Emit("sample", *branch(board, pair, row))
+    yield Close("sample", sentence(pair), charts(board, pair), facts(pair), path=path)
+
+
+def branch(board: Board, pair: Pair, row: int) -> tuple[Step, dict[int, str]]:
+    """The text with one first token written, the likeliest second one beside it, and what each way says of it."""
+    first, second = pair.positions
+    ids, best = board.ids[0].cpu().numpy().astype(np.int32), int(pair.seconds["exact"][row].argmax())
+    state = np.where(ids == board.mask_id, CODE["unknown"], CODE["context"]).astype(np.uint8)
+    state[[first, second]] = CODE["known"], CODE["new"]
+    ids[ids == board.mask_id] = -1
+    ids[[first, second]] = int(pair.firsts[row]), best
+    found = {title: shown(pair.seconds[way][row], second, best) for way, title in WAYS.items()}
+    variation = np.full(len(ids), np.nan, np.float32)
+    variation[second] = float(pair.variation("layer")[row])
+    named = {int(pair.firsts[row]), best, *(int(i) for d in found.values() for i in d.top_ids.ravel())}
+    name = board.names(int(pair.firsts[row])).strip() or "space"
+    step = Step(f"{row + 1}: \u201c{name}\u201d first ({float(pair.chances[row]):.0%})", state, "branch", ids=ids,
+                fields={"tv": variation}, distributions=found, cost=Cost())
+    return step, {id: board.names(id) for id in sorted(named)}
+
+
+def shown(probs: Tensor, position: int, chosen: int) -> Distribution:
+    """One position's probabilities [V] as a record."""
+    top = probs.topk(SECOND)
+    entropy = torch.special.entr(probs).sum()
+    return Distribution(np.array([position], np.int32), top.indices[None].cpu().numpy().astype(np.int32),
+                        top.values[None].float().cpu().numpy(), entropy[None].float().cpu().numpy(),
+                        chosen=np.array([chosen], np.int32))
+
+
+def charts(board: Board, pair: Pair) -> tuple[Chart, ...]:
+    """The three tables over the likeliest second tokens, and how far two of them are from the exact one."""
+    joint = {way: pair.share[:, None] * rows for way, rows in pair.seconds.items()}  # [A, V]
+    columns = joint["exact"].sum(0).topk(SECOND).indices
+    rows = tuple(name(board, id) for id in pair.firsts)
+    ticks = (*(name(board, id) for id in columns), "others")
+    found = []
+    for way, title in WAYS.items():
+        inside = joint[way][:, columns]
+        values = torch.cat([inside, joint[way].sum(1, keepdim=True) - inside.sum(1, keepdim=True)], 1).clamp_min(0)
+        found.append(Chart("matrix", f"Joint of two masks: {title}", "second token", "first token",
+                           {"probability": values.float().cpu().numpy()}, ticks, rows))
+    bars = {title: pair.variation(way).float().cpu().numpy() for way, title in WAYS.items() if way != "exact"}
+    return (*found, Chart("bar", "Second token's distance from exact", "first token", "total variation", bars, rows))
+
+
+def name(board: Board, id: Tensor) -> str:
+    return board.names(int(id)).strip() or "space"
+
+
+def facts(pair: Pair) -> dict[str, Fact]:
+    unit = "from the exact joint"
+    return {"product": Fact("Product of marginals: total variation", pair.apart("product"), unit, "lower"),
+            "layer": Fact("ADJUST: total variation", pair.apart("layer"), unit, "lower"),
+            "mass": Fact("First tokens tried", 100 * float(pair.chances.sum()), "% of the probability")}
+
+
+def sentence(pair: Pair) -> str:
+    return (f"Two neighbouring masks: drawn independently their joint distribution is {pair.apart('product'):.0%} off "
+            f"(total variation), with the layer in between {pair.apart('layer'):.0%}.")

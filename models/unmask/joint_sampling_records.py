@@ -1,0 +1,111 @@
+"""What ADJUST's Unmask record adds to the loop's: every token's place in its round, and the layer beside the truth.
+
+The truth is the frozen model on the text as it stands now, run for the picture only, after the layer has answered.
+Letters: P masked positions, V vocabulary.
+"""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import kernels
+from models.trace import Chart, Distribution, Fact, Field, Step
+from models.unmask import loop
+from models.unmask.boards import Board
+from models.unmask.loop import Shot, indices, read
+
+FIELDS = {**loop.FIELDS,
+          "place": Field("Place in its round: 1 from the full pass, later ones from the layer", "token", 1.0, 8.0),
+          "kl": Field("Layer's distance from a full pass: KL", "nats", 0.0)}
+LAYER, TRUTH, BEFORE = "the layer", "a full pass (true)", "before the new tokens"
+
+
+class Watch:
+    """Looks at every move of a run. errors: place in the round -> [(KL of the layer, KL of unchanged guesses)]."""
+
+    def __init__(self, board: Board, adjust, truth: bool):
+        self.board, self.adjust, self.truth = board, adjust, truth
+        self.place = np.full(board.canvas.size, np.nan, np.float32)
+        self.at, self.stale, self.named = 0, None, set()
+        self.ms: dict[str, list[float]] = {"full": [], "layer": []}
+        self.errors: dict[int, list[tuple[float, float]]] = {}
+
+    def seen(self, shot: Shot) -> tuple[Step, dict[int, str]]:
+        """The loop's step with what is known here, and names of ids that appear for the first time."""
+        turn, label = shot.turn, shot.turn.moment.move.label
+        self.ms[label].append(turn.ms)
+        self.at = 1 if label == "full" else self.at + 1
+        self.place[turn.revealed[0].cpu().numpy()] = self.at
+        fields = {**shot.step.fields, "place": self.place.copy()}
+        if label == "full":
+            self.stale = torch.full((1, len(self.place), turn.found.logits.shape[-1]), -torch.inf)
+            self.stale[0, turn.found.positions[0].cpu()] = turn.found.logits[0].float().cpu()
+        distributions = shot.step.distributions
+        if label == "layer" and self.truth:
+            distributions, fields["kl"] = self.compared(shot)
+        return self.tidied(replace(shot.step, fields=fields, distributions=distributions), shot)
+
+    @torch.inference_mode()
+    def compared(self, shot: Shot) -> tuple[dict[str, Distribution], np.ndarray]:
+        """The layer's, the true and the unchanged distributions at the masks of this move; KL [N] of the layer."""
+        moment, found = shot.turn.moment, shot.turn.found
+        true = self.true_logits(moment.ids, moment.masked)[0]
+        stale, places = self.stale[0, found.positions[0].cpu()].to(true.device), found.positions[0].cpu().numpy()
+        layer_kl, stale_kl = divergence(true, found.logits[0]), divergence(true, stale)
+        self.errors.setdefault(self.at, []).append((float(layer_kl.mean()), float(stale_kl.mean())))
+        kl = np.full(len(self.place), np.nan, np.float32)
+        kl[places] = layer_kl.cpu().numpy()
+        drawn = shot.step.distributions["model"]
+        return {LAYER: drawn, TRUTH: described(true, places, drawn), BEFORE: described(stale, places, drawn)}, kl
+
+    def true_logits(self, ids: Tensor, masked: Tensor) -> Tensor:
+        """The trunk's logits [B, P, V] on this text; the method's own states stay as they are."""
+        hidden = self.adjust.full_pass(*self.adjust.trunk.embed(ids))
+        return read(self.adjust.trunk, hidden, indices(masked), 0.0, self.board.forbidden)
+
+    def tidied(self, step: Step, shot: Shot) -> tuple[Step, dict[int, str]]:
+        ids = {*shot.names, *(int(i) for d in step.distributions.values() for i in d.top_ids.ravel())} - self.named
+        self.named |= ids
+        return step, {id: self.board.names(id) for id in sorted(ids)}
+
+    def typical(self, label: str) -> float:
+        """Median milliseconds of a pass."""
+        return float(np.median(self.ms[label])) if self.ms[label] else 0.0
+
+    def facts(self) -> dict[str, Fact]:
+        """Mean distance of the layer and of unchanged guesses from the truth, where it was asked for."""
+        every = np.array([pair for pairs in self.errors.values() for pair in pairs])
+        if not len(every):
+            return {}
+        layer, stale = every.mean(0)
+        return {"kl": Fact("Layer's distance from the truth", float(layer), "nats per mask", "lower"),
+                "stale": Fact("Unchanged guesses' distance", float(stale), "nats per mask", "lower")}
+
+    def charts(self) -> tuple[Chart, ...]:
+        """Both distances along the round."""
+        if not self.errors:
+            return ()
+        places = sorted(self.errors)
+        means = np.array([np.mean(self.errors[place], 0) for place in places], np.float32)
+        series = {name: np.stack([np.array(places, np.float32) - 1, means[:, i]], 1)
+                  for i, name in enumerate(("the layer", "unchanged"))}
+        return (Chart("line", "Distance from the truth along a round", "tokens drawn since the full pass",
+                      "KL (nats per mask)", series, caption="KL from a full pass on the text as it stands now."),)
+
+
+def divergence(true: Tensor, other: Tensor) -> Tensor:
+    """KL(true || other) [P] in nats of logits [P, V], -inf in the same places."""
+    p, q = true.float().log_softmax(-1), other.float().log_softmax(-1)
+    return (p.exp() * (p - q).masked_fill(p == -torch.inf, 0)).sum(-1)
+
+
+def described(logits: Tensor, places: np.ndarray, like: Distribution) -> Distribution:
+    """The likeliest tokens of logits [P, V], with the tokens chosen in `like`."""
+    stats = kernels.vocab_stats(logits, top_k=loop.TOP)
+    return Distribution(places.astype(np.int32), stats.top_ids.cpu().numpy().astype(np.int32),
+                        stats.top_logp.exp().cpu().numpy().astype(np.float16),
+                        stats.entropy.cpu().numpy().astype(np.float16), stats.lse.cpu().numpy().astype(np.float32),
+                        like.chosen)

@@ -1,0 +1,341 @@
+"""ADJUST's traps, each with the mutant that the same assertion rejects."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import kernels
+from models.claims import Lab, joint_pairs
+from models.claims import joint_sampling as claim
+from models.method import find, prepare, run, twin
+from models.subject import from_text
+from models.unmask import joint_sampling, mdm
+from models.unmask.boards import text_board
+from models.unmask.joint_sampling import Adjust, Params, gain, rounds
+from models.unmask.joint_sampling_net import JointSampler, Round, exact_round, lesson, some
+from models.unmask.joint_sampling_pairs import measured
+from models.unmask.joint_sampling_records import TRUTH, divergence
+from models.unmask.loop import Move, Plan, fill
+
+ATOL = 1e-5
+
+
+@pytest.fixture
+def parts(tiny):
+    """Trunk, taught-looking layer, and a board of twelve blanks."""
+    trunk = tiny.bundle("text-mdm-1").model
+    return trunk, tiny.bundle("text-joint-1").model, text_board(trunk, tiny.text_tokenizer(), "Once upon a time", 12)
+
+
+def played(parts, cls=Adjust, sampler="adjust", seed=0, together=4):
+    trunk, layer, board = parts
+    plan = Plan(rounds(board.unknown, together, sampler), cls(trunk, layer, board.forbidden), "peak")
+    return list(fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(seed)))
+
+
+# --- the layer must not see the trunk run again ---------------------------------------------------------------------
+
+class Rerun(Adjust):
+    """Mutant: the layer reads the trunk's states of the text as it stands now, which is exact sampling at its price."""
+
+    def __call__(self, moment):
+        found = super().__call__(dataclasses.replace(moment, move=Move(moment.move.count, "full")))
+        return found if moment.move.label == "full" else super().__call__(moment)
+
+
+def trunk_passes(parts, cls) -> int:
+    """How often the trunk's first layer runs in a whole text."""
+    seen = []
+    handle = parts[0].layers[0].register_forward_hook(lambda *_: seen.append(1))
+    played(parts, cls)
+    handle.remove()
+    return len(seen)
+
+
+def test_the_trunk_runs_once_per_round(parts):
+    assert trunk_passes(parts, Adjust) == 12 / 4
+    assert trunk_passes(parts, Rerun) == 12, "the mutant that runs the trunk again must be seen"
+
+
+def test_states_stay_those_of_the_round_start(parts):
+    """An untrained layer repeats them: its logits are the full pass's until the next full pass."""
+    trunk, _, board = parts
+    still = trunk, JointSampler.beside(trunk).eval(), board
+
+    def moved(cls) -> float:
+        worst, table = 0.0, None
+        for turn in played(still, cls):
+            found = turn.found
+            if turn.moment.move.label == "full":
+                table = torch.full((board.canvas.size, found.logits.shape[-1]), -torch.inf)
+                table[found.positions[0]] = found.logits[0]
+            gap = found.logits[0] - table[found.positions[0]]
+            worst = max(worst, float(gap[gap.isfinite()].abs().max()))
+        return worst
+
+    assert moved(Adjust) < ATOL
+    assert moved(Rerun) > 100 * ATOL, "the mutant's states must move within a round"
+
+
+def test_looking_at_the_truth_changes_nothing(tiny):
+    """The true distribution in the picture is neither work nor an input of the layer."""
+    seen, unseen = (run("joint-sampling", params={"truth": on, "length": 12}, seed=4).traces["unmask"]
+                    for on in (True, False))
+    assert np.array_equal(seen.steps[-1].ids, unseen.steps[-1].ids)
+    assert (seen.cost.macs, seen.cost.calls) == (unseen.cost.macs, unseen.cost.calls)
+    assert any(TRUTH in step.distributions for step in seen.steps) and "kl" not in unseen.facts
+
+
+# --- the teacher is the trunk on its own samples --------------------------------------------------------------------
+
+TEXT = torch.arange(40, 60)[None]  # a "true text" that the trunk would hardly write
+
+
+def textbook(trunk, ids, steps, order, generator, forbidden=(), most=16) -> Round:
+    """Mutant: writes the true text's tokens and teaches them."""
+    kept, now, table = [], ids, trunk(ids)
+    for step in range(steps):
+        masked = now == trunk.mask_token_id
+        if step:
+            positions = torch.arange(ids.shape[1])[None]
+            truth = torch.nn.functional.one_hot(TEXT, table.shape[-1]).float() * 50
+            kept.append((now, *some(truth, positions, masked, most, generator)))
+        first = int(masked[0].nonzero()[0])
+        now = now.clone()
+        now[0, first] = TEXT[0, first]
+    return Round(trunk.embed(ids)[0], *(torch.stack(part) for part in zip(*kept)), now)
+
+
+def taught_by_trunk(made, trunk) -> tuple[bool, float]:
+    """Whether the texts could be the trunk's own, and how far the teacher is from the trunk on these very texts."""
+    ids = TEXT.clone()
+    ids[0, 4:] = trunk.mask_token_id
+    found = made(trunk, ids, 5, "leftmost", torch.Generator().manual_seed(1))
+    written = found.ids[-1][0, 4:8]
+    worst = 0.0
+    for text, positions, counts, logits in zip(found.ids, found.positions, found.counts, found.logits):
+        true = trunk(text).gather(1, positions[..., None].expand(-1, -1, logits.shape[-1]))
+        worst = max(worst, float((divergence(true, logits) * counts).max()))
+    return bool((written == TEXT[0, 4:8]).all()), worst
+
+
+def test_the_teacher_is_the_trunk_on_the_trunks_own_tokens(tiny):
+    trunk = tiny.bundle("text-mdm-1").model
+    copied, distance = taught_by_trunk(exact_round, trunk)
+    assert not copied and distance < 1e-4
+    copied, distance = taught_by_trunk(textbook, trunk)
+    assert copied and distance > 1, "the mutant that teaches ground truth must fail"
+
+
+def test_the_lesson_is_zero_when_layer_and_teacher_agree_and_moves_only_the_layer(tiny):
+    trunk = tiny.bundle("text-mdm-1").model
+    layer, ids = JointSampler.beside(trunk), torch.full((2, 20), trunk.mask_token_id)
+    ids[:, :4] = TEXT[:, :4]
+    found = exact_round(trunk, ids, 4, "random", torch.Generator().manual_seed(0), (0,), most=5)
+    lessons = found.lessons()
+    assert lessons["ids"].shape == (6, 20) and lessons["counts"].all()
+    lesson(trunk, layer, **lessons, forbidden=(0,)).mean().backward()
+    assert layer.token_projection.weight.grad.abs().max() > 0 and all(w.grad is None for w in trunk.parameters())
+    agreed = dict(lessons)
+    agreed["teacher"] = trunk.head(lessons["hidden"].gather(1, lessons["positions"][..., None].expand(-1, -1, 32)))
+    agreed["teacher"][..., 0] = -1e4
+    assert lesson(trunk, layer, **agreed, forbidden=(0,)).abs().max() < ATOL
+
+
+# --- the baseline differs in the sampler alone ----------------------------------------------------------------------
+
+def fair(job) -> bool:
+    """Same order, temperature and number of full passes; no blocks."""
+    other, p = twin(job), job.params
+    same = (other.params.order, other.params.temperature, other.params.block) == (p.order, p.temperature, mdm.WHOLE)
+    return same and other.params.steps == math.ceil(p.length / p.together)
+
+
+@pytest.mark.parametrize("given", [{}, {"order": "leftmost", "together": 3, "temperature": 0.7, "length": 20}])
+def test_the_marginal_baseline_has_the_same_order_temperature_and_passes(given, tiny):
+    job = prepare("joint-sampling", from_text("Once upon"), given)
+    assert fair(job)
+    mutant = dataclasses.replace(job.method, baseline_params=lambda p: {"length": p.length})
+    assert not fair(dataclasses.replace(job, method=mutant)), "mdm's own defaults must be seen as another rule"
+
+
+def test_marginal_sampling_here_is_the_baseline_there(tiny):
+    """The sampler's marginal option and mdm write the same text from the same seed."""
+    job = prepare("joint-sampling", from_text("Once upon"), {"sampler": "marginal", "length": 12}, seed=3)
+    ours, theirs = (run_to_end(j).steps[-1].ids for j in (job, twin(job)))
+    assert np.array_equal(ours, theirs)
+
+
+def run_to_end(job):
+    from models.method import follow
+    *_, last = follow(job)
+    return last.traces["unmask"]
+
+
+# --- layer passes are paid for --------------------------------------------------------------------------------------
+
+class FreeLayer(Adjust):
+    """Mutant: counts full passes only."""
+
+    def layer_cost(self, batch, tokens, read_out):
+        return dataclasses.replace(super().layer_cost(batch, tokens, read_out), calls=0, rows=0, macs=0)
+
+
+def layers_paid(turns, depth: int) -> float:
+    """Rows of a text in layers per full pass's layers: (D + K - 1) / D of a round."""
+    full = sum(turn.moment.move.label == "full" for turn in turns)
+    return sum(turn.found.cost.rows for turn in turns) / (full * depth * turns[0].moment.ids.shape[1])
+
+
+def test_a_round_costs_d_plus_k_minus_1_layers(parts):
+    depth = len(parts[0].layers)
+    wanted = (depth + 3) / depth
+    assert layers_paid(played(parts), depth) == pytest.approx(wanted)
+    assert layers_paid(played(parts, FreeLayer), depth) != pytest.approx(wanted), "free layer passes must be seen"
+    assert gain(4, 6) == pytest.approx(4 * 6 / 9) and gain(1, 6) == 1
+
+
+def test_the_run_says_what_tokens_cost(tiny):
+    facts = run("joint-sampling", params={"length": 12, "together": 4}).traces["unmask"].facts
+    assert (facts["full"].value, facts["extra"].value) == (3, 9) and facts["fast"].value > 0
+    assert facts["gain"].value == pytest.approx(gain(4, layers=2)) and facts["gain"].value < 4
+
+
+# --- temperature 1, and positions that no draw chooses --------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def coins():
+    """A network that knows the joint of two coins exactly, without training: p(b | a) is all on the other side."""
+    class Known(torch.nn.Module):
+        mask_token_id, cond_length, layers, vocab_size = 2, 0, (), 2
+        config = type("C", (), {"hidden_size": 2})
+
+        def embed(self, ids, cond=None):
+            partner = ids.unflatten(1, (-1, 2)).flip(2).flatten(1)
+            wanted = torch.stack([partner == 1, partner == 0], -1).float() * 40
+            return torch.where((partner == 2)[..., None], torch.tensor([0.02, 0.0]), wanted), None
+
+        def head(self, hidden):
+            return hidden
+    return Known()
+
+
+class Exact(Adjust):
+    """Every move by the network itself; costs do not matter here."""
+
+    def __call__(self, moment):
+        from models.trace import Cost
+        from models.unmask.loop import Evaluation, indices
+        positions = indices(moment.masked)
+        logits = self.trunk.embed(moment.ids)[0].gather(1, positions[..., None].expand(-1, -1, 2))
+        return Evaluation(positions, logits, torch.ones_like(moment.masked), Cost())
+
+
+def broken(coins, way: str, temperature: float) -> float:
+    """Percent of illegal pairs."""
+    plan = Plan(rounds(12, 4, way), Exact(coins, None), "leftmost", sampler=kernels.Sampler(temperature))
+    *_, last = fill(torch.full((400, 12), 2), 2, plan, torch.Generator().manual_seed(0))
+    return float(joint_pairs.illegal(last.ids).mean())
+
+
+def test_temperature_one_is_the_default_and_zero_would_hide_the_joint(coins):
+    """Half of the independent pairs are illegal at temperature 1. At 0 the number says nothing about chances: each
+    coin shows its likelier side, so every pair breaks (or, with other coins, none)."""
+    assert Params().temperature == 1.0
+    assert broken(coins, "exact", 1.0) == 0 and broken(coins, "marginal", 1.0) == pytest.approx(50, abs=3)
+    assert broken(coins, "marginal", 0.0) in (0.0, 100.0), "the mutant default measures no distribution"
+
+
+def test_no_order_of_the_method_lets_a_draw_choose_the_position():
+    """The kernels' test shows what "confidence" does to a distribution; here it must not be on offer."""
+    assert "confidence" not in joint_sampling.ORDERS
+    assert set(joint_sampling.ORDERS) <= set(mdm.ORDERS), "the baseline must know every order"
+
+
+# --- the tables of the Sample tab -----------------------------------------------------------------------------------
+
+def test_the_joint_tables_are_what_brute_force_says(parts):
+    trunk, layer, board = parts
+    first, second = (board.ids == board.mask_id)[0].nonzero()[:2, 0].tolist()
+    pair = measured(board, Adjust(trunk, layer, board.forbidden), (first, second), 1.0, firsts=4)
+    wrong = 0.0
+    for row, token in enumerate(pair.firsts):
+        ids = board.ids.clone()
+        ids[0, first] = token
+        logits = trunk(ids)[0, second].clone()
+        logits[list(board.forbidden)] = -torch.inf
+        wrong = max(wrong, float((logits.softmax(-1) - pair.seconds["exact"][row]).abs().max()))
+    assert wrong < ATOL
+    assert torch.equal(pair.seconds["product"][0], pair.seconds["product"][3]), "a marginal knows no first token"
+    assert 0 < pair.apart("product") <= 1 and pair.apart("exact") == 0
+
+
+def test_an_untrained_layer_is_the_product_of_marginals(parts):
+    trunk, _, board = parts
+    adjust = Adjust(trunk, JointSampler.beside(trunk).eval(), board.forbidden)
+    pair = measured(board, adjust, (5, 7), 1.0)
+    assert torch.allclose(pair.seconds["layer"], pair.seconds["product"], atol=ATOL)
+
+
+def test_the_sample_record_tries_first_tokens_and_draws_three_tables(tiny):
+    trace = run("joint-sampling", params={"length": 8}).traces["sample"]
+    assert len(trace.steps) == 10 and all(len(step.distributions) == 3 for step in trace.steps)
+    tables = [chart for chart in trace.charts if chart.kind == "matrix"]
+    assert len(tables) == 3
+    for table in tables:
+        assert table.series["probability"].sum() == pytest.approx(1, abs=1e-3)
+
+
+# --- rounds, places and the visitor's turn --------------------------------------------------------------------------
+
+@pytest.mark.parametrize("unknown, together, sizes",
+                         [(12, 4, [4, 4, 4]), (10, 4, [3, 3, 4]), (5, 1, [1] * 5), (3, 8, [3])])
+def test_rounds_add_up_and_begin_with_a_full_pass(unknown, together, sizes):
+    labels = "".join("F" if move.label == "full" else "l" for move in rounds(unknown, together))
+    assert sorted(map(len, labels.replace("F", " F").split())) == sorted(sizes) and len(labels) == unknown
+    assert all(move == Move(1) for move in rounds(unknown, together, "exact"))
+    assert sum(move.count for move in rounds(unknown, together, "marginal")) == unknown
+
+
+def test_every_token_knows_its_place_in_the_round(tiny):
+    trace = run("joint-sampling", from_text("Once upon"), {"length": 12, "together": 4}).traces["unmask"]
+    place = trace.steps[-1].fields["place"]
+    assert sorted(place[np.isfinite(place)].tolist()) == sorted([1.0, 2.0, 3.0, 4.0] * 3)
+
+
+def test_a_visitor_may_choose_within_a_round(tiny):
+    blanks = prepare("joint-sampling", from_text("Once upon"), {"length": 8})
+    board = text_board(blanks.model, blanks.tokenizer, "Once upon", 8)
+    last = board.canvas.size - 1
+    picked = dataclasses.replace(blanks, choice=((last,), (last - 2,)))
+    steps = run_to_end(picked).steps
+    assert [step.where("new").tolist() for step in steps[:2]] == [[last], [last - 2]]
+    assert find("joint-sampling").turn.count(blanks) == (1, 1, 1, 1)
+
+
+# --- the claim ------------------------------------------------------------------------------------------------------
+
+def test_the_claim_measures_and_never_reads_holds(tiny):
+    found = claim.measure(Lab(quick=True))
+    assert len(found.rows) > 12 and all(np.isfinite(r.value) for r in found.rows) and found.verdict != "holds"
+
+
+def test_shares_of_a_gap_and_divergences_are_right():
+    exact, marginal = np.zeros(40), np.ones(40)
+    half = claim.closed("", {"exact": exact, "marginal": marginal, "adjust": np.full(40, 0.25)})
+    assert half.value == pytest.approx(0.75) and half.holds
+    assert claim.closed("", {"exact": exact, "marginal": exact, "adjust": exact}).holds is None, "no gap, no verdict"
+    from collections import Counter
+    assert claim.jensen_shannon(Counter("aab"), Counter("aab")) == pytest.approx(0)
+    assert claim.jensen_shannon(Counter("aa"), Counter("bb")) == pytest.approx(math.log(2))
+
+
+@pytest.mark.weights
+def test_the_shipped_layer_is_of_the_shipped_trunk(shipped):
+    from models import checkpoints
+    shipped("text-mdm-1", "text-joint-1")
+    layer = checkpoints.load("text-joint-1").model
+    assert layer.trunk_revision == checkpoints.shipped()[layer.trunk]["sha256"][:12], "train text-joint-1 again"

@@ -1,0 +1,111 @@
+"""text-joint-1: ADJUST's layer on the frozen text-mdm-1, taught by the trunk's own sampling (arXiv 2509.22738)."""
+import json
+
+import numpy as np
+import torch
+
+from training import text
+from training.export import SHIPPED, figure, read_shipped, save_hub
+from training.recipes.text_ar import BOOKS, BOOKS_LICENCE
+from training.trainer import Recipe, rng_of
+
+TRUNK, LENGTH, BATCH, ROUND, MOST = "text-mdm-1", 80, 12, 8, 16
+ORDERS = ("random", "peak")  # both kinds of trajectory, in turns
+FORBIDDEN = (0, 1, 2)  # <|endoftext|> <|mask|> <|pad|>
+
+
+class TextJoint(Recipe):
+    name = "text-joint-1"
+    minutes, lr, lr_adam, decay, ema = 10.0, 0.01, 2e-3, 0.7, 0.995
+    compile = False  # one layer: compiling takes longer than it saves
+    architecture = "JointSampler: one Llama layer without a causal mask on the last states of text-mdm-1 (not included)"
+    trained_on = (f"prompts from {BOOKS}; every other token and every target is drawn or computed by text-mdm-1")
+    data_licence = BOOKS_LICENCE
+    weak_at = "Fits one trunk only (its revision is in config.json), rounds of up to 8 tokens, texts of some 80 tokens."
+    budget_fraction = "10 minutes against the 5,000-10,000 steps of the plan"
+
+    def prepare(self, folder):
+        _, self.train, self.val = text.cached(folder, 4096)
+        self.trunk = read_shipped(TRUNK).requires_grad_(False)
+        self.revision = json.loads((SHIPPED / TRUNK / "card.json").read_text())["sha256"][:12]
+        self.pool = None
+
+    def build(self):
+        from models.unmask.joint_sampling_net import JointSampler
+
+        return JointSampler.beside(self.trunk, TRUNK, self.revision)
+
+    def place(self, device):
+        self.trunk.to(device)
+
+    def fresh(self, rng, tokens) -> np.ndarray:
+        """One text [N] whose middle or end is masked: a multiple of ROUND tokens, all for the trunk to fill in."""
+        start = int(rng.integers(len(tokens) - LENGTH))
+        ids, unknown = tokens[start : start + LENGTH].astype(np.int64), ROUND * int(rng.integers(1, 9))
+        first = int(rng.integers(8, LENGTH - unknown + 1))
+        ids[first : first + unknown] = self.trunk.mask_token_id
+        return ids
+
+    def refilled(self, step: int) -> torch.Tensor:
+        """The pool [B, N]; texts that are full give way to new ones."""
+        rng, mask = rng_of(self.seed, step), self.trunk.mask_token_id
+        if self.pool is None:
+            self.pool = torch.zeros(BATCH, LENGTH, dtype=torch.long)
+        for row in (~(self.pool == mask).any(1)).nonzero()[:, 0].tolist():
+            self.pool[row] = torch.from_numpy(self.fresh(rng, self.train))
+        return self.pool
+
+    def batch(self, step, progress):
+        """One exact round of every text of the pool; what it ends on is where the pool goes on."""
+        from models.unmask.joint_sampling_net import exact_round
+
+        device = next(self.trunk.parameters()).device
+        generator = torch.Generator().manual_seed(int(rng_of(self.seed, step).integers(2**40)))
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            found = exact_round(self.trunk, self.refilled(step).to(device), ROUND, ORDERS[step % len(ORDERS)],
+                                generator, FORBIDDEN, MOST)
+        self.pool = found.end.cpu()
+        return found.lessons()
+
+    def loss(self, model, batch, progress):
+        """KL of every text from its teacher, the mean over its masked positions, then over texts."""
+        return self.each(model, batch).mean(), {}
+
+    def each(self, model, batch) -> torch.Tensor:
+        """KL [texts], the mean over the masked positions of each."""
+        from models.unmask.joint_sampling_net import lesson
+
+        return lesson(self.trunk, model, **batch, forbidden=FORBIDDEN).sum(1) / batch["counts"].sum(1)
+
+    def state(self):
+        return {"pool": self.pool}
+
+    def load_state(self, state):
+        self.pool = state["pool"]
+
+    def quick(self, model):
+        layer, stale = self.divergences(model, 1)
+        return {"KL": round(float(layer.mean()), 4), "KL unchanged": round(float(stale.mean()), 4)}
+
+    @torch.no_grad()
+    def divergences(self, model, batches: int) -> tuple[np.ndarray, np.ndarray]:
+        """KL from the trunk [texts], held-out prompts, random order: of the layer, and of the unchanged marginals."""
+        from models.unmask.joint_sampling_net import JointSampler, exact_round
+
+        untaught, found = JointSampler.beside(self.trunk).eval(), ([], [])
+        for number in range(batches):
+            rng, generator = rng_of(97, number), torch.Generator().manual_seed(number)
+            ids = torch.from_numpy(np.stack([self.fresh(rng, self.val) for _ in range(BATCH)]))
+            seen = exact_round(self.trunk, ids, ROUND, "random", generator, FORBIDDEN, MOST)
+            for net, values in zip((model, untaught), found):
+                values.append(self.each(net, seen.lessons()).reshape(ROUND - 1, BATCH).mean(0))
+        return tuple(torch.cat(values).float().numpy() for values in found)
+
+    def evaluate(self, model):
+        layer, stale = self.divergences(model, 16)
+        unit = "nats per masked position, 1 to 7 tokens into a round"
+        return {"metrics": {"KL from the trunk on the new text": figure(layer.mean(), unit, len(layer), layer)},
+                "trivial_baseline": {"KL of unchanged marginals": figure(stale.mean(), unit, len(stale), stale)}}
+
+    def save(self, model, folder):
+        save_hub(model, folder)

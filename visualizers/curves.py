@@ -134,13 +134,13 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
     under = " · ".join(part for part in ("" if matrix else chart.y, chart.caption) if part)
     heads, lines = textwrap.wrap(chart.title, WIDE[0]), textwrap.wrap(under, WIDE[1])
     title = "<br>".join([*map(html.escape, heads), *(f"<sub>{html.escape(line)}</sub>" for line in lines)])
-    extra = 18 * (len(heads) - 1) + 16 * len(lines)
+    extra = 18 * (len(heads) - 1) + 18 * len(lines)  # pixels: a line of the title, a line under it
     drawn.update_layout(
         template="none", height=(360 if matrix and len(chart.rows) > 14 else 276) + 30 * legend + extra,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", barmode="group", bargap=0.25,
         font={"family": theme.FONT, "size": 12, "color": page["soft"]},
         title={"text": title, "font": {"size": 14, "color": page["ink"]}, "x": 0, "xref": "container",
-               "xanchor": "left", "pad": {"l": 14, "t": 10}},
+               "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top", "pad": {"l": 14, "t": 14}},
         margin={"l": 54, "r": 18, "t": 46 + extra, "b": 46 + 30 * legend},
         xaxis={**axis, "title": {"text": html.escape(chart.x), "standoff": 6, "font": {"size": 12}}},
         showlegend=legend,

@@ -99,7 +99,7 @@ def said(answer: str) -> str:
 
 def facts(notes: Notes, pruner: Pruner, race: Race, right: bool | None) -> dict[str, Fact]:
     found = {
-        "work": Fact("Work before the first token", work_share(notes), "% of the full model's", "lower"),
+        "work": Fact("Work before the first token", work_share(notes), "% of the full model", "lower"),
         "speed": Fact("First token, measured", race.speedup, "x as fast as the full model", "higher"),
         "memory": Fact("Keys, values and waiting states",
                        100 * (pruner.store.bytes + pruner.aux_bytes) / full_bytes(pruner), "% of a full cache",

@@ -32,14 +32,14 @@ from models.unmask.recap_records import DRIFT, LOOKED, Seen
 
 @dataclass(frozen=True)
 class Params:
-    full: Annotated[int, Span(4, 32, 1, "Full passes", "T': passes that recompute every cell.")] = 12
+    full: Annotated[int, Span(4, 32, 1, "Full passes", "T': passes that recompute every cell.")] = 16
     local: Annotated[int, Span(0, 3, 1, "Local passes after each", "u: passes that recompute only cells in play.")] = 1
     start: Annotated[float, Span(0, 1, 0.05, "Start of local passes", "0: from the first group on; 1: never.",
                                  unit="of the full passes")] = 0.5
     order: Annotated[str, Choice(("confidence", "random"), "Order")] = "confidence"
-    guidance: Annotated[float, Span(0, 6, 0.25, "Guidance", "How hard the caption pulls.")] = 1.0
-    noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise, less with every step.", fold=True)] = 1.0
-    temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 0.7
+    guidance: Annotated[float, Span(0, 6, 0.25, "Guidance", "How hard the caption pulls.")] = 0.5
+    noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise, less with every step.", fold=True)] = 2.0
+    temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 0.8
     drift: Annotated[bool, Flag("Measure drift", "One more pass per local pass; not work.", fold=True)] = True
 
 

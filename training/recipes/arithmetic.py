@@ -23,8 +23,8 @@ def word_tokenizer():
 class Arithmetic(Recipe):
     name = "algo-arithmetic-1"
     minutes, lr, lr_adam, decay, ema = 8.0, 0.02, 3e-3, 0.6, 0.0
-    look, reached = 20.0, 0.0
-    target = 0.68  # greedy accuracy at which training stops: cntp needs mistakes to repair
+    look, reached = 8.0, 0.0
+    target = 0.62  # greedy accuracy at which training stops: cntp needs mistakes to repair
     architecture = "LlamaForCausalLM, 4 layers, width 192, 4 heads, one token per word, number or punctuation mark"
     trained_on = "worded chains of 3-5 operations on 0-99, made by program (models/worlds/arithmetic.py)"
     data_licence = "none: made by program"

@@ -77,6 +77,7 @@ class TextAR(Recipe):
 class TextAR1k(TextAR):
     name = "text-ar-1k-1"
     minutes = 12.0
+    warm_lr = 0.7  # its first run was short
     vocab, width, heads, kv_heads, ff = 1024, 192, 4, 2, 512
     architecture = "LlamaForCausalLM, 6 layers, width 192, 4 heads (2 key-value), tied embeddings, byte-level BPE 1,024"
     weak_at = "A small short-trained twin of text-ar-1, clearly behind it. For ensembles across vocabularies."

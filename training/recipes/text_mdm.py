@@ -13,6 +13,7 @@ LENGTH, BATCH, MASK = 512, 16, 1
 class TextMDM(Recipe):
     name = "text-mdm-1"
     minutes, lr, lr_adam, decay, ema = 20.0, 0.015, 2e-3, 0.6, 0.995
+    warm_lr = 0.7  # its first run was short
     architecture = "MaskedTransformer, 6 layers, width 256, 4 heads (2 key-value), 1-D positions, text-ar-1's tokenizer"
     trained_on, data_licence = BOOKS + ", starting from the weights of text-ar-1", BOOKS_LICENCE
     weak_at = "Writes phrases well and whole sentences badly; its bound stays above text-ar-1's exact figure."

@@ -17,6 +17,7 @@ CHARS = {"notes": 1.75, "needle": 4.0, "passages": 3.7}  # characters per token 
 class TextRetrieval(TextAR):
     name = "text-ar-retrieval-1"
     minutes, lr, lr_adam, decay, look = 18.0, 0.01, 1.5e-3, 0.6, 150.0
+    warm_lr = 0.7  # its first run was short
     trained_on = BOOKS + " (half) and procedural retrieval documents (half), starting from the weights of text-ar-1"
     data_licence = BOOKS_LICENCE
     weak_at = "Finds the one needle, but after 150 steps cannot yet pick one of several notes or passages (near zero)."

@@ -48,8 +48,8 @@ def run(job: Job):
     looked = loop.look(calls, seen.layout, seen.query)
     ms = (time.perf_counter() - began) * 1000
     *first, last = loop.layer_steps(seen.layout, looked, costs(seen, calls, ms), seen.state)
-    yield loop.opening(seen.layout, len(first) + 1, FIELDS)
-    for step in first:  # drawn while the attribution is computed
+    yield loop.opening(seen.layout, len(first) + 1, FIELDS, looked)
+    for step in first:  # drawn, with exact rows, while the attribution is computed
         yield Emit("attend", step)
     found = attribute(seen, job.params.steps) if job.params.attribution else None
     if found is None:
@@ -71,8 +71,7 @@ def query_rows(seen: Sight, looked: loop.Looked) -> np.ndarray:
 
 def explained(last: Step, seen: Sight, found: Attribution, rows: np.ndarray) -> Emit:
     """The last layer's step with the prediction at the query, and three answers to what it came from."""
-    with torch.no_grad():
-        stats = kernels.vocab_stats(seen.predict(seen.ids), top_k=8)
+    stats = kernels.vocab_stats(found.predicted, top_k=8)
     guess = Distribution(np.array([seen.query]), stats.top_ids.cpu().numpy(), stats.top_logp.exp().cpu().numpy(),
                          stats.entropy.cpu().numpy(), chosen=np.array([found.target]))
     answers = {"attention": rows.mean((0, 1)), "gradients": found.gradients, "ablation": found.ablation}

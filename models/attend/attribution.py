@@ -16,13 +16,15 @@ import torch
 from models.attend.sights import Sight
 
 MOST = 64
+POINTS = 16  # of the integral in one pass
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """target: id of the most probable token at the query; gradients, ablation float [S]; delta: what the integral
-    misses of f(text) - f(blanks), all in nats; gap: f(text) - f(blanks)."""
+    """predicted float [1, V]: log-probabilities at the query; target: the most probable id; gradients, ablation float
+    [S]; delta: what the integral misses of f(text) - f(blanks), all in nats; gap: f(text) - f(blanks)."""
 
+    predicted: torch.Tensor
     target: int
     gradients: np.ndarray
     ablation: np.ndarray
@@ -33,7 +35,8 @@ class Attribution:
 def attribute(sight: Sight, steps: int) -> Attribution | None:
     """Both attributions of the token predicted at the query, or None when the text is too long or is a picture.
 
-    steps: points of the integral (Gauss-Legendre). Cost: `steps` forward and backward passes and one forward per token.
+    steps: points of the integral (Gauss-Legendre). Cost: `steps` forward and backward passes and one forward per token,
+    POINTS or MOST of them at once: on a small model many calls cost more than much work.
     """
     if sight.ids is None or sight.ids.shape[1] > MOST:
         return None
@@ -42,7 +45,8 @@ def attribute(sight: Sight, steps: int) -> Attribution | None:
         both = sight.predict(torch.cat([sight.ids, blank]))  # [2, V]
     target = int(both[0].argmax())
     gradients, delta = integrated(sight, blank, target, steps)
-    return Attribution(target, gradients, ablated(sight, target), delta, float(both[0, target] - both[1, target]))
+    gap = float(both[0, target] - both[1, target])
+    return Attribution(both[:1], target, gradients, ablated(sight, target), delta, gap)
 
 
 def integrated(sight: Sight, blank: torch.Tensor, target: int, steps: int) -> tuple[np.ndarray, float]:
@@ -50,7 +54,7 @@ def integrated(sight: Sight, blank: torch.Tensor, target: int, steps: int) -> tu
     from captum.attr import LayerIntegratedGradients
     with torch.enable_grad():
         found, delta = LayerIntegratedGradients(sight.predict, sight.embedding).attribute(
-            sight.ids, baselines=blank, target=target, n_steps=steps, internal_batch_size=max(1, 1024 // MOST),
+            sight.ids, baselines=blank, target=target, n_steps=steps, internal_batch_size=POINTS,
             return_convergence_delta=True)
     return found[0].sum(-1).detach().float().cpu().numpy(), float(delta[0])
 
@@ -60,5 +64,5 @@ def ablated(sight: Sight, target: int) -> np.ndarray:
     from captum.attr import FeatureAblation
     with torch.no_grad():
         found = FeatureAblation(sight.predict).attribute(sight.ids, baselines=sight.blank, target=target,
-                                                         perturbations_per_eval=16)
+                                                         perturbations_per_eval=MOST)
     return found[0].float().cpu().numpy()

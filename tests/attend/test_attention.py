@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.attend import attention, attribution, sights
-from models.method import find, prepare, run
+from models.method import find, follow, prepare, run
 from models.subject import SubjectError, from_text
 
 SHORT = "Once upon a time there was a little red hen."
@@ -130,8 +130,35 @@ def test_the_record_says_that_attention_is_not_attribution(tiny):
     assert int(last.distributions["next"].top_ids[0, 0]) in trace.vocabulary
 
 
+def the_map_comes_before_its_explanation(results):
+    """The first picture shows heads and exact rows, and nothing was attributed yet."""
+    first = next(found.traces["attend"] for found in results if "attend" in found.traces)
+    assert len(first.steps) == 1 and first.heads is not None and first.rows is not None
+    assert not {"gradients", "ablation"} & set(first.steps[0].fields)
+
+
+def test_the_map_is_drawn_before_the_attribution_is_computed(tiny, monkeypatch):
+    monkeypatch.setattr(attention, "attribute", lambda *more: pytest.fail("attributed before the map was drawn"))
+    the_map_comes_before_its_explanation(follow(job_on()))
+    right = attention.loop.opening
+
+    def heads_at_the_end(layout, total, extra=None, looked=None):  # the mutant: no record can stand before Close
+        return right(layout, total, extra)
+    monkeypatch.setattr(attention.loop, "opening", heads_at_the_end)
+    with pytest.raises(pytest.fail.Exception):
+        the_map_comes_before_its_explanation(follow(job_on()))
+
+
+@pytest.mark.weights
+def test_the_convergence_delta_of_the_default_points_is_small(shipped):
+    shipped("text-ar-1")
+    default = find("attention").params().steps
+    fine, coarse = (attribution.attribute(sights.sight(prepare("attention")), steps) for steps in (default, 8))
+    assert abs(fine.delta) < 0.05 * abs(fine.gap) < abs(coarse.delta)
+
+
 def test_agreement_compares_sizes_not_signs():
-    found = attribution.Attribution(0, np.array([-3.0, 2, -1]), np.array([3.0, 2, 1]), 0.0, 1.0)
+    found = attribution.Attribution(torch.zeros(1, 1), 0, np.array([-3.0, 2, -1]), np.array([3.0, 2, 1]), 0.0, 1.0)
     rows = np.array([[[0.6, 0.3, 0.1]]])
     facts = attention.agreement(found, rows)
     assert [facts[n].value for n in ("rho_gradients", "rho_ablation", "rho_between")] == pytest.approx([1, 1, 1])

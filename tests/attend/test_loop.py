@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.attend import loop
+from models.attend import loop, reading
 from models.instrument import LayerSeen, observe
 from tests.tiny import llama, masked_scene, text_tokenizer
 
@@ -64,9 +64,9 @@ def distances_are_those_of_the_map(look):
 
 
 def test_distances_around_several_centres_equal_the_whole_map(monkeypatch):
-    monkeypatch.setattr(loop, "BLOCK", 16)
+    monkeypatch.setattr(reading, "BLOCK", 16)
     distances_are_those_of_the_map(text_run)
-    right = loop._spans
+    right = reading._spans
 
     def second_moment_alone(call, coords, index, sample):  # the distance to the first token instead of to the query
         span, mass = right(call, coords, index, sample)
@@ -76,36 +76,36 @@ def test_distances_around_several_centres_equal_the_whole_map(monkeypatch):
         return right(call, coords.flip(0), index, sample)[0].flip(-1), right(call, coords, index, sample)[1]
 
     for mutant in (second_moment_alone, order_forgotten):
-        monkeypatch.setattr(loop, "_spans", mutant)
+        monkeypatch.setattr(reading, "_spans", mutant)
         with pytest.raises(AssertionError):
             distances_are_those_of_the_map(text_run)
 
 
 def short_distances_survive(block):
     """A long text whose head looks mostly around the token before: single precision must not drown its distances."""
-    count, loop.BLOCK = 2048, block
+    count, reading.BLOCK = 2048, block
     q = torch.zeros(1, 1, count, 64)
     angle = torch.arange(count)[:, None] * torch.linspace(0.01, 1.5, 32)
     k = torch.cat([angle.cos(), angle.sin()], -1)[None, None]
     q[..., 1:, :] = 0.5 * k[..., :-1, :]
     call = LayerSeen(0, "", q=q, k=k, options={"scale": 1.0, "causal": True, "mask": None})
     coords = torch.arange(float(count))[:, None]
-    span, _ = loop._spans(call, coords, torch.arange(count), 0)
+    span, _ = reading._spans(call, coords, torch.arange(count), 0)
     rows = call.rows_for(torch.arange(1, count, 97))[0]  # [1, R, N]
     squared = (coords[1::97, None] - coords[None]).pow(2).sum(-1)
     np.testing.assert_allclose(span[0, 1::97], (rows[0] * squared).sum(-1).sqrt(), rtol=0.01)
 
 
 def test_short_distances_in_long_texts_survive_single_precision(monkeypatch):
-    monkeypatch.setattr(loop, "BLOCK", 256)
+    monkeypatch.setattr(reading, "BLOCK", 256)
     short_distances_survive(256)
     with pytest.raises(AssertionError):
         short_distances_survive(1 << 20)  # one centre for all
 
 
 def test_long_texts_store_few_rows_and_answer_the_rest(monkeypatch):
-    monkeypatch.setattr(loop, "ROW_BYTES", 1000)
-    monkeypatch.setattr(loop, "SOME_BYTES", 2000)
+    monkeypatch.setattr(reading, "ROW_BYTES", 1000)
+    monkeypatch.setattr(reading, "SOME_BYTES", 2000)
     _, looked, maps = text_run()
     stored = looked.rows.queries
     assert len(stored) < 40 and {0, 20, 39} <= set(stored.tolist())

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models import precision
 from models.subject import ASSETS
 
 SHIPPED = ASSETS / "checkpoints"
@@ -68,16 +69,29 @@ def resolve(asked: str | None, declared: tuple[str, ...]) -> str:
 
 def architecture(name: str) -> str:
     """The class that a checkpoint's config.json names, without loading it; "" if there is none to read."""
+    return (_config(name).get("architectures") or [""])[0]
+
+
+def _config(name: str) -> dict:
     path = (SHIPPED / name if (SHIPPED / name / "config.json").is_file() else Path(name)) / "config.json"
     try:
-        return (json.loads(path.read_text("utf-8")).get("architectures") or [""])[0]
+        return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
-        return ""
+        return {}
+
+
+def default_dtype(name: str, device: str) -> str:
+    """The dtype a checkpoint is loaded in when nobody names one; see models/precision.py."""
+    config = _config(name)
+    width = config.get("hidden_size") or config.get("n_embd") or 0
+    return precision.default(device, width, writes=architecture(name).endswith(("ForCausalLM", "LMHeadModel")))
 
 
 def load(name: str, *, device: str | None = None, dtype: str | None = None) -> Bundle:
-    """The bundle of a checkpoint, from memory if it is there. dtype: "float32" (default), "bfloat16" or "float16"."""
-    device, dtype = device or default_device(), dtype or os.environ.get("TOKENSCOPE_DTYPE", "float32")
+    """The bundle of a checkpoint, from memory if it is there. dtype: "float32", "bfloat16" or "float16"; see
+    default_dtype."""
+    device = device or default_device()
+    dtype = dtype or default_dtype(name, device)
     key = (name, device, dtype)
     with _lock:
         if key not in _loaded:

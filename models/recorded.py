@@ -36,7 +36,7 @@ def read(id: str, tab: str, beside: bool = False) -> Trace | None:
 
 def record(method: Method) -> Iterator[Path]:
     """Runs the method's first example warm, with its baseline, and writes one file per record; yields their paths."""
-    job = prepare(method, seed=SEED)
+    job = prepare(method, seed=SEED, dtype="float32")  # the same everywhere, whatever this machine prefers
     yield from _write(job, method, beside=False)
     other = twin(job)
     if other is not None:

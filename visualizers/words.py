@@ -70,13 +70,19 @@ def strip(trace: Trace, beside: Sequence[Trace], cards: Mapping[str, dict]) -> l
     p, card = trace.provenance, cards.get(trace.provenance.checkpoint, {})
     against = ", ".join(f"{_ms(t):,.0f}" for t in beside)
     facts = [
-        (p.checkpoint, _size(card)), ("", p.grade), ("", " · ".join(filter(None, (p.device, p.dtype, p.path)))),
+        (p.checkpoint, _size(card)), ("", p.grade),
+        ("", " · ".join(filter(None, (p.device, _precision(p.dtype), p.path)))),
         (f"{_ms(trace):,.0f} ms", f"against {against} ms" if against else "in the model"),
         ("", f"seed {p.seed}"), ("", f"weights {p.revision}" if p.revision else ""),
         ("recorded" if p.recorded else "live", f"{p.recorded} on {p.device}" if p.recorded else ""),
     ]
     return [node("ul", *(_chip(bold, rest) for bold, rest in facts if bold or rest), kind="strip",
                  **{"aria-label": "Where this picture comes from"})]
+
+
+def _precision(dtype: str) -> str:
+    """The number format, and what a short one means for whoever compares."""
+    return f"{dtype} (rounds: may choose otherwise than float32)" if dtype in ("bfloat16", "float16") else dtype
 
 
 def _chip(bold: str, rest: str) -> Node:

@@ -105,13 +105,18 @@ def row(name: str, values, unit: str, **options) -> Row:
 
 
 def stamped(method, lab: Lab) -> Claim:
-    """The measured claim of a method (models.method.Method), or MissingData / KeyError if it has none."""
+    """The measured claim of a method (models.method.Method), or MissingData / KeyError if it has none.
+
+    float32 wherever the claim names no dtype, so that it does not depend on the machine's preference.
+    """
     import importlib
 
     from models.checkpoints import load
+    from models.precision import pinned
     began = time.perf_counter()
-    claim = importlib.import_module(f"models.claims.{method.id.replace('-', '_')}").measure(lab)
-    bundles = [load(name) for name in (method.checkpoints[0], *method.companions)]
+    with pinned("float32"):
+        claim = importlib.import_module(f"models.claims.{method.id.replace('-', '_')}").measure(lab)
+        bundles = [load(name) for name in (method.checkpoints[0], *method.companions)]
     return replace(claim, checkpoint={b.name: b.revision for b in bundles}, device=_device(bundles[0].device),
                    dtype=claim.dtype or bundles[0].dtype, date=datetime.date.today().isoformat(),
                    seconds=round(time.perf_counter() - began, 1), command=f"python -m models claims {method.id}")

@@ -26,3 +26,10 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     x, y = x - x.mean(), y - y.mean()
     scale = np.sqrt((x * x).sum() * (y * y).sum())
     return float((x * y).sum() / scale) if scale > 0 else 0.0
+
+
+def auc(score: np.ndarray, truth: np.ndarray) -> float:
+    """Area under the curve: how often a true item scores above a false one, ties counted half; NaN without both."""
+    truth = np.asarray(truth, bool)
+    yes, no = int(truth.sum()), int((~truth).sum())
+    return float((ranks(score)[truth].sum() - yes * (yes + 1) / 2) / (yes * no)) if yes and no else float("nan")

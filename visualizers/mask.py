@@ -7,17 +7,23 @@ from visualizers.canvas import Wording, assemble, counts, steps_text, where
 from visualizers.marks import Drawing
 
 WORDS = {"unknown": "hidden", "masked": "hidden", "new": "reconstructed", "masked-random": "hidden at random",
-         "masked-hard": "hidden because predicted hard", "accepted": "hard, as predicted",
-         "refused": "not as predicted", "known": "visible"}
-
-
+         "masked-hard": "hidden because predicted hard", "accepted": "judged rightly", "refused": "judged wrongly",
+         "known": "visible"}
+# On a text nothing is painted over: words are replaced by others, and a judge says which.
+TEXT = WORDS | {"new": "replaced", "reused": "selected, still the original", "accepted": "replaced, and found",
+                "refused": "original, called replaced", "visible": "original"}
 HIDDEN = ("unknown", "masked", "masked-hard", "masked-random")
 
 
+def words_of(trace: MaskTrace) -> dict[str, str]:
+    return TEXT if trace.canvas.kind == "text" else WORDS
+
+
 def describe(trace: MaskTrace) -> str:
-    """The picture in words: how much is hidden at the step that hides most."""
-    most = trace.steps[most_hidden(trace)]
-    return f"{where(trace.canvas).capitalize()} in {steps_text(trace)}. At '{most.label}': {counts(most, WORDS)}."
+    """The picture in words, at the step on which it opens."""
+    most = trace.steps[opening(trace)]
+    found = counts(most, words_of(trace))
+    return f"{where(trace.canvas).capitalize()} in {steps_text(trace)}. At '{most.label}': {found}."
 
 
 def about(trace: MaskTrace) -> list[str]:
@@ -35,12 +41,13 @@ def about(trace: MaskTrace) -> list[str]:
     return found
 
 
-def most_hidden(trace: MaskTrace) -> int:
-    """The step to open on: the first that hides most."""
-    number = [len(step.where(*HIDDEN)) for step in trace.steps]
+def opening(trace: MaskTrace) -> int:
+    """The step to open on: the first that judges, else the first that hides most."""
+    number = [len(step.where("accepted", "refused")) for step in trace.steps]
+    number = number if max(number) else [len(step.where(*HIDDEN)) for step in trace.steps]
     return number.index(max(number))
 
 
 def draw(trace: MaskTrace, **view) -> Drawing:
-    words = Wording(describe, WORDS, tint=0.2, by=lambda trace: "auto", start=most_hidden, about=about)
+    words = Wording(describe, words_of(trace), tint=0.2, by=lambda trace: "auto", start=opening, about=about)
     return assemble(trace, words, **view)

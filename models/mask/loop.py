@@ -5,7 +5,8 @@
 
 `job.choice`, the visitor's own mask, replaces the method's (`hidden_by`). Letters: L patches, P numbers per patch.
 
-Not covered: words and other canvases; they bring their own `Photo` twin when the first method needs one.
+Words have their own loop, models/mask/words.py; `Hidden` and `hidden_by` serve both. Other canvases bring their own
+twin of `Photo` when the first method needs one: `count`, `noun` and `candidates` are all that `hidden_by` asks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -43,7 +45,7 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class Hidden:
-    """What a method hides: patch identities int [M], and for each the name of the state that says why."""
+    """What a method hides: token identities int [M], and for each the name of the state that says why."""
 
     ids: np.ndarray
     why: tuple[str, ...]
@@ -51,8 +53,8 @@ class Hidden:
     def states(self, count: int, other: str = "visible", hidden: str | None = None) -> np.ndarray:
         """State codes [L]; `hidden` overrides every reason."""
         names = [other] * count
-        for patch, why in zip(self.ids, self.why, strict=True):
-            names[patch] = hidden or why
+        for token, why in zip(self.ids, self.why, strict=True):
+            names[token] = hidden or why
         return states(*names)
 
 
@@ -77,16 +79,27 @@ class Exam:
         return values
 
 
-def hidden_by(job: Job, photo: Photo, rule: Callable[[], Hidden]) -> Hidden:
-    """The visitor's mask if there is one, else the rule's; ParamError when the visitor's does not fit the budget."""
+class Hideable(Protocol):
+    """A subject whose tokens can be hidden: how many, what they are called, and which of them may be."""
+
+    noun: str
+    count: int
+    candidates: np.ndarray
+
+
+def hidden_by(job: Job, view: Hideable, rule: Callable[[], Hidden], count: int | None = None) -> Hidden:
+    """The visitor's mask if there is one, else the rule's; ParamError when the visitor's does not fit the budget.
+
+    count: how many tokens are hidden; None: as many patches as the job's mask ratio asks.
+    """
     if job.choice is None:
         return rule()
-    chosen = [patch for group in job.choice for patch in group]
-    count = masked_count(photo.count, job.params.mask_ratio)
-    if len(set(chosen)) != len(chosen) or not all(0 <= patch < photo.count for patch in chosen):
-        raise ParamError(f"Choose different patches numbered 0 to {photo.count - 1}.")
+    chosen = [token for group in job.choice for token in group]
+    count = masked_count(view.count, job.params.mask_ratio) if count is None else count
+    if len(set(chosen)) != len(chosen) or not set(chosen) <= set(view.candidates.tolist()):
+        raise ParamError(f"Choose different {view.noun} numbered 0 to {view.count - 1}.")
     if len(chosen) != count:
-        raise ParamError(f"Choose exactly {count} patches to hide; you chose {len(chosen)}.")
+        raise ParamError(f"Choose exactly {count} {view.noun} to hide; you chose {len(chosen)}.")
     return Hidden(np.sort(np.int64(chosen)), ("masked",) * count)
 
 
@@ -104,17 +117,25 @@ def sit(job: Job, photo: Photo, hidden: Hidden) -> Exam:
     return Exam(hidden, patches, mask, errors, Cost(1, rows, macs, 0, ms))
 
 
-def record(job: Job, photo: Photo, exam: Exam, *, sentence: str, facts: Mapping[str, Fact],
-           before: Sequence[Step] = (), after: Sequence[Step] = (), charts: Sequence[Chart] = (),
-           fields: Mapping[str, Field] | None = None) -> Iterator[Event]:
-    """The events of a Mask record: the caller's steps `before`, the exam, and the caller's steps `after`."""
-    made = [*before, *exam_steps(job.model, photo, exam), *after]
-    canvas = Canvas("grid", ("",) * photo.count, shape=photo.grid, picture=photo.shown)
-    yield Open("mask", canvas, {**FIELDS, **(fields or {})}, len(made))
+def record(job: Job, photo: Photo, exam: Exam, *, sentence: str, facts: Mapping[str, Fact]) -> Iterator[Event]:
+    """The events of a Mask record with the exam's steps; `opening`, `exam_steps` and `closing` are its parts, for
+    methods that add steps of their own."""
+    made = list(exam_steps(job.model, photo, exam))
+    yield opening(photo, len(made))
     for step in made:
         yield Emit("mask", step)
-    yield Close("mask", sentence, (fills_chart(exam), *charts), facts,
-                path=f"{job.model.config._attn_implementation} (no statistics)")
+    yield closing(job, exam, sentence, facts)
+
+
+def opening(photo: Photo, total: int, extra: Mapping[str, Field] | None = None) -> Open:
+    """`extra` explains the fields of the caller's own steps."""
+    canvas = Canvas("grid", ("",) * photo.count, shape=photo.grid, picture=photo.shown)
+    return Open("mask", canvas, {**FIELDS, **(extra or {})}, total)
+
+
+def closing(job: Job, exam: Exam, sentence: str, facts: Mapping[str, Fact], charts: Sequence[Chart] = ()) -> Close:
+    return Close("mask", sentence, (fills_chart(exam), *charts), facts,
+                 path=f"{job.model.config._attn_implementation} (no statistics)")
 
 
 def exam_steps(model, photo: Photo, exam: Exam) -> Iterator[Step]:

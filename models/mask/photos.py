@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,9 +26,16 @@ class Photo:
     target: Tensor
     grid: tuple[int, int]
 
+    noun: ClassVar[str] = "patches"
+
     @property
     def count(self) -> int:
         return self.grid[0] * self.grid[1]
+
+    @property
+    def candidates(self) -> np.ndarray:
+        """Patches that may be hidden: all."""
+        return np.arange(self.count)
 
     @cached_property
     def variance(self) -> Tensor:

@@ -1,0 +1,166 @@
+"""ELECTRA: a small model plants plausible words, and the real model says for EVERY token whether it was replaced.
+
+Paper: ELECTRA, Pre-training Text Encoders as Discriminators Rather Than Generators (arXiv 2003.10555), read with
+google-research/electra. Planting is in planting.py, networks and losses in electra_net.py, the game in words.py; here
+are the verdict, and what two more tabs show of the same run: the discriminator's attention on the planted and on the
+original text, and the generator's proposals.
+
+Not covered: fine-tuning, the ablation's objectives. The discriminator proposes no words: it cannot fill blanks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Annotated
+
+import numpy as np
+import torch
+
+import kernels
+from models.attend import loop as attention
+from models.checkpoints import Bundle, load
+from models.instrument import observe
+from models.mask import words
+from models.method import Card, Close, Emit, Event, Job, Method, Open, Turn
+from models.params import Span
+from models.trace import Canvas, Cost, Distribution, Fact, Field, Step, states
+
+
+@dataclass(frozen=True)
+class Params(words.Params):
+    query: Annotated[int, Span(-1, words.MOST - 1, 1, "Whose attention", "Counted from 0; -1 is the word that the "
+                               "discriminator suspects most.", fold=True)] = -1
+
+
+def writer(bundle: Bundle) -> Bundle:
+    """The generator beside a discriminator: its `generator` folder, or the Hub's name for it."""
+    name = bundle.name
+    other = name.replace("-discriminator", "-generator") if "-discriminator" in name else f"{name}/generator"
+    return load(other, device=bundle.device, dtype=bundle.dtype)
+
+
+@torch.no_grad()
+def verdict(model, text: words.Passage, planted: words.Planted) -> tuple[np.ndarray, Cost]:
+    """Step 7: P(replaced) [n] of every token, from one pass over the planted text."""
+    from models.mask.electra_net import macs
+    suspicion = torch.sigmoid(model(planted.fake).logits[0].float()).cpu().numpy()  # [n]
+    suspicion = np.where(text.special[0].cpu().numpy(), 0.0, suspicion)
+    return suspicion, Cost(1, text.count * model.config.num_hidden_layers, macs(model.config, text.count))
+
+
+def run(job: Job) -> Iterator[Event]:
+    """Plant and judge; then the attention of the most suspicious word; then the generator's proposals one by one."""
+    generator = writer(job.bundle).model
+    text, planted, suspicion = yield from words.play(job, generator, partial(verdict, job.model), say, True)
+    yield from attend(job, text, planted, suspicion)
+    yield from propose(job, text, planted)
+
+
+def say(facts: dict[str, Fact]) -> str:
+    count = int(facts["replaced"].value)
+    if not count:
+        return ("Nothing was replaced, so there is nothing to find; the discriminator still calls "
+                f"{facts['alarms'].value:.0f} % of the words replaced.")
+    return (f"{count} words were replaced. The discriminator finds {facts['found'].value:.0f} % of them and calls "
+            f"{facts['alarms'].value:.0f} % of the originals replaced; every word taught it something, where a masked "
+            "language model learns only from the words that were hidden.")
+
+
+def attend(job: Job, text, planted, suspicion: np.ndarray) -> Iterator[Event]:
+    """All layers on the planted text, then on the original one, with the same word asked."""
+    query = int(suspicion.argmax()) if job.params.query == -1 else min(job.params.query, text.count - 1)
+    layout = attention.text_layout(text.labels)
+    looks = [look(job.model, ids, layout, query) for ids in (planted.fake, text.ids)]
+    count = len(looks[0].heads.layers)
+    titles = [f"layer {layer + 1}, {kind} text" for kind in ("planted", "original") for layer in range(count)]
+    both = attention.side_by_side(looks, titles)
+    steps = attention.layer_steps(layout, both, state=attention.marked(text.count, query))
+    held = [*[planted.fake] * count, *[text.ids] * count]
+    yield attention.opening(layout, len(titles))
+    for step, ids in zip(steps, held):
+        yield Emit("attend", replace(step, ids=ids[0].cpu().numpy()), text.names(ids[0].tolist()))
+    yield attention.closing(layout, both, moved(both, count, query), shifts(both, count, query))
+
+
+def look(model, ids: torch.Tensor, layout, query: int) -> attention.Looked:
+    with torch.no_grad(), observe(model, want={"stats", "qk"}) as seen:
+        model(ids)
+    return attention.look(seen, layout, query)
+
+
+def shifts(both: attention.Looked, count: int, query: int) -> dict[str, Fact]:
+    """Mean entropy at the asked word in both texts, and how much attention it moves: half the sum of differences."""
+    entropy = both.heads.entropy[:, :, query].astype(np.float32)
+    heads = range(both.heads.entropy.shape[1])
+    rows = np.array([[both.kept.row(layer, head, query) for head in heads] for layer in range(2 * count)])
+    distance = np.abs(rows[:count] - rows[count:]).sum(-1).mean() / 2
+    return {"entropy_planted": Fact("Entropy at this word, planted text", float(entropy[:count].mean()), "nats"),
+            "entropy_original": Fact("Entropy at this word, original text", float(entropy[count:].mean()), "nats"),
+            "moved": Fact("Attention that moves elsewhere", 100 * float(distance), "%")}
+
+
+def moved(both: attention.Looked, count: int, query: int) -> str:
+    found = shifts(both, count, query)
+    return (f"Of the attention of the marked word, {found['moved'].value:.0f} % goes elsewhere when the text is the "
+            f"planted one; mean entropy {found['entropy_planted'].value:.2f} against "
+            f"{found['entropy_original'].value:.2f} nats in the original.")
+
+
+def propose(job: Job, text, planted) -> Iterator[Event]:
+    """The generator's distribution at every selected place, which is asked once for all of them."""
+    raw, warm = planted.logits, planted.logits / job.params.temperature
+    chosen, held = planted.written[0], text.ids[0].cpu().numpy().copy()
+    hidden = planted.hidden[0].cpu().numpy()
+    state = words.selected(text, planted, "unknown")
+    yield Open("sample", Canvas("text", text.labels), PROPOSAL, len(planted.at))
+    for place, at in enumerate(planted.at):
+        found = {name: at_place(logits[place], at, chosen[place]) for name, logits in
+                 (("raw", raw), ("warped", warm))}
+        state, held = state.copy(), held.copy()
+        state[at], held[at] = states("new")[0], chosen[place]
+        entropy = np.full(text.count, np.nan, np.float32)
+        entropy[planted.at[: place + 1]] = kernels.vocab_stats(warm[: place + 1], top_k=1).entropy.cpu().numpy()
+        yield Emit("sample", Step(f"place {place + 1} of {len(planted.at)}", state, "token", ids=held,
+                                  fields={"entropy": entropy}, distributions=found,
+                                  note="" if hidden[at] != text.ids[0, at] else "The generator could see this word."),
+                   text.names([chosen[place].item(), *(i for d in found.values() for i in d.top_ids.ravel())]))
+        state = np.where(state == states("new")[0], states("known")[0], state)
+    yield Close("sample", *closing(text, planted, warm))
+
+
+def at_place(logits: torch.Tensor, at: int, chosen) -> Distribution:
+    """One row of logits [V] with its full logits kept."""
+    found = kernels.vocab_stats(logits[None], top_k=words.TOP)
+    return Distribution(np.array([at]), found.top_ids.cpu().numpy(), found.top_logp.exp().cpu().numpy(),
+                        found.entropy.cpu().numpy(), found.lse.cpu().numpy(), np.array([int(chosen)]))
+
+
+def closing(text, planted, logits: torch.Tensor):
+    """Sentence, charts, facts and path of the proposals."""
+    found = kernels.vocab_stats(logits, top_k=1, chosen=text.ids[0, planted.places[0]])
+    right = float(found.chosen_logp.exp().mean())
+    facts = {"entropy": Fact("Mean entropy of the proposals", float(found.entropy.mean()), "nats"),
+             "right": Fact("Probability of the original word", 100 * right, "%"),
+             "lucky": Fact("Drawn words that are the original", int((~planted.truth[planted.at]).sum()), "tokens")}
+    return (f"All {len(planted.at)} places were asked in one look at the text, so the drawn words do not know of each "
+            f"other; the original has {100 * right:.0f} % of the probability on average.", (), facts, None, None,
+            found.path)
+
+
+PROPOSAL = {"entropy": Field("Entropy of the proposal", "nats", 0.0)}
+
+METHOD = Method(
+    card=Card(
+        id="electra", title="ELECTRA", tabs=("mask", "attend", "sample"), arxiv="2003.10555", year=2020, seed="A",
+        summary="A small model replaces a few words by plausible ones; the main model is trained to say for every "
+                "word whether it was replaced.",
+        look_at="Which replacements pass as original, and is a lucky hit left alone? Then let random words be written.",
+        not_covered="Fine-tuning; the ablation's other objectives. The discriminator itself cannot fill in words.",
+        unverified="15 % of the selected words stay visible to the generator, as in the reference code; the paper's "
+                   "text hides all. Places are drawn without replacement."),
+    params=Params, accepts="text", checkpoints=("text-electra-1",), run=run, examples=words.EXAMPLES,
+    companions=("text-electra-1/generator",), baseline="mlm",
+    baseline_params=lambda p: {one.name: getattr(p, one.name) for one in fields(words.Params)},
+    turn=Turn("Choose the words to replace where the discriminator will notice least.", "doubt", words.budget))

@@ -1,0 +1,81 @@
+"""ELECTRA's two networks and its losses (arXiv 2003.10555; steps numbered as in google-research/electra).
+
+Generator and discriminator are transformers' own ELECTRA classes; they share one embedding table (tokens, positions,
+types and its norm) of the discriminator's embedding size, and each projects it to its own width. Letters: B texts, n
+tokens, k selected places, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
+
+from models.mask.planting import corrupt, sample
+
+LAMBDA = 50.0  # weight of the discriminator's loss
+
+
+class ElectraPair(nn.Module):
+    """A small generator and the discriminator, tied at the embeddings."""
+
+    def __init__(self, generator: ElectraConfig, discriminator: ElectraConfig):
+        super().__init__()
+        self.discriminator = ElectraForPreTraining(discriminator)
+        self.generator = ElectraForMaskedLM(generator)
+        self.generator.electra.embeddings = self.discriminator.electra.embeddings
+        self.generator.generator_lm_head.weight = self.discriminator.electra.embeddings.word_embeddings.weight
+
+    def losses(self, ids: Tensor, hidden: Tensor, places: Tensor, never: tuple[int, ...] = ()) -> dict[str, Tensor]:
+        """Steps 3 to 8. ids, hidden [B, n]: the text and what the generator sees; places [B, k]; never: see `sample`.
+
+        The discriminator's gradient ends at its own network and the shared table: a drawn token is a whole number.
+        """
+        logits = proposals(self.generator, hidden, places)  # [B, k, V]
+        truth = ids.gather(1, places)
+        generator = cross_entropy(logits.flatten(0, 1).float(), truth.flatten())
+        written = sample(logits.detach().float(), 1.0, never)  # [B, k]
+        fake, replaced = corrupt(ids, places, written)  # [B, n] each
+        judged = self.discriminator(fake).logits.float()
+        discriminator = binary_cross_entropy_with_logits(judged, replaced.float())
+        return {"loss": generator + LAMBDA * discriminator, "generator": generator, "discriminator": discriminator,
+                "replaced": replaced.float().mean()}
+
+
+def proposals(model: ElectraForMaskedLM, hidden: Tensor, places: Tensor) -> Tensor:
+    """Logits [B, k, V] at the selected places alone; the other positions never reach the vocabulary."""
+    states = model.electra(hidden).last_hidden_state
+    states = states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
+    return model.generator_lm_head(model.generator_predictions(states))
+
+
+def fill_loss(model: ElectraForMaskedLM, ids: Tensor, hidden: Tensor, places: Tensor) -> Tensor:
+    """The control's loss: a masked language model's, on the selected places."""
+    logits = proposals(model, hidden, places)
+    return cross_entropy(logits.flatten(0, 1).float(), ids.gather(1, places).flatten())
+
+
+def macs(config: ElectraConfig, n: int, k: int = 0) -> int:
+    """Multiply-adds of one pass over n tokens that asks k places for words; k = 0: a verdict on every token."""
+    c = config
+    block = n * (4 * c.hidden_size**2 + 2 * c.hidden_size * c.intermediate_size) + 2 * n * n * c.hidden_size
+    into = n * c.embedding_size * c.hidden_size if c.embedding_size != c.hidden_size else 0
+    words = k * (c.hidden_size * c.embedding_size + c.embedding_size * c.vocab_size)
+    return into + c.num_hidden_layers * block + (words if k else n * (c.hidden_size**2 + c.hidden_size))
+
+
+@torch.no_grad()
+def start_from(embeddings: nn.Module, table: Tensor, scale: float = 0.05) -> None:
+    """Puts the main directions of a trained embedding table [V, D] into a narrower one, and waves into its positions.
+
+    Both arms begin so: minutes on two cores are too few to learn a vocabulary from nothing.
+    """
+    words, places = embeddings.word_embeddings.weight, embeddings.position_embeddings.weight
+    centred = table.float() - table.float().mean(0)
+    main = torch.linalg.svd(centred, full_matrices=False)[2][: words.shape[1]]  # [d, D]
+    short = centred @ main.T
+    words.copy_(short * (scale / short.std()))
+    count, width = places.shape
+    angles = torch.arange(count)[:, None] * 10_000 ** (-torch.arange(0, width, 2) / width)  # [P, d / 2]
+    places.copy_(torch.cat([angles.sin(), angles.cos()], 1) * scale)

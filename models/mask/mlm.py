@@ -1,0 +1,59 @@
+"""Masked language model: the control of ELECTRA, which learns only from the words that were hidden.
+
+BERT's objective (arXiv 1810.04805) on a network of the discriminator's size, trained for the same multiply-adds. It
+knows no "replaced"; here it judges each word of the same planted text by hiding that word alone, as it was trained to
+see words: its suspicion is one minus the word's probability in units of its best guess's.
+
+Not covered: next-sentence prediction, random words in 10 % of the selected places.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from models.checkpoints import load
+from models.mask import words
+from models.method import Card, Job, Method, Turn
+from models.trace import Cost, Fact
+
+WRITER = "text-electra-1/generator"  # the same writer as ELECTRA's, so that both judge the same text
+
+
+@torch.no_grad()
+def surprise(model, text: words.Passage, planted: words.Planted) -> tuple[np.ndarray, Cost]:
+    """Suspicion [n]: every word is hidden in its own copy of the text."""
+    from models.mask.electra_net import macs, proposals
+    own = torch.arange(text.count, device=text.ids.device)[:, None]  # [n, 1]
+    copies = planted.fake.expand(text.count, -1).scatter(1, own, text.tokenizer.mask_token_id)  # [n, n]
+    logp = proposals(model, copies, own)[:, 0].float().log_softmax(-1)  # [n, V]
+    share = (logp.gather(1, planted.fake[0][:, None])[:, 0] - logp.amax(-1)).exp()
+    suspicion = np.where(text.special[0].cpu().numpy(), 0.0, 1 - share.cpu().numpy())
+    rows = text.count**2 * model.config.num_hidden_layers
+    return suspicion, Cost(text.count, rows, text.count * macs(model.config, text.count, 1))
+
+
+def run(job: Job):
+    generator = load(WRITER, device=job.bundle.device, dtype=job.bundle.dtype).model
+    yield from words.play(job, generator, partial(surprise, job.model), say, False)
+
+
+def say(facts: dict[str, Fact]) -> str:
+    order = f" and orders replaced above original in {100 * facts['auc'].value:.0f} % of all pairs" * ("auc" in facts)
+    return (f"The masked language model is surprised by {facts['alarms'].value:.0f} % of the originals{order}: it "
+            "needs one look per word, because it learned only from hidden words.")
+
+
+METHOD = Method(
+    card=Card(
+        id="mlm", title="Masked language model", tabs=("mask",), arxiv="1810.04805", year=2018, seed=None,
+        summary="Words are hidden and guessed from the rest. The control of ELECTRA: same size, same training work, "
+                "but only hidden words teach it.",
+        look_at="It reads the same planted text. Compare what it finds, and how many looks it needs.",
+        not_covered="Training; next-sentence prediction; BERT's 10 % random words.",
+        unverified="Using it as a judge of planted words is our reading, not a method of the paper."),
+    params=words.Params, accepts="text", checkpoints=("text-mlm-1",), companions=(WRITER,), run=run,
+    examples=words.EXAMPLES,
+    turn=Turn("Choose the words to replace where the model will be surprised least.", "doubt", words.budget))

@@ -23,7 +23,7 @@ from models.instrument import observe
 from models.mask import loop
 from models.mask.mae import EXAMPLES, budget
 from models.mask.photos import encode, masked_count, patch_error, photo, rebuild
-from models.method import Card, Job, Method, Turn
+from models.method import Card, Emit, Job, Method, Turn
 from models.params import Choice, Span
 from models.ranks import spearman
 from models.trace import Chart, Cost, Fact, Field, Step, states
@@ -92,17 +92,18 @@ def run(job: Job):
     scores, alpha = bundle.model.difficulty(view.pixels), hard_share(job.params)
     hidden = loop.hidden_by(job, view, lambda: choose(scores, alpha, job.params.mask_ratio, job.generator()))
     exam = loop.sit(replace(job, bundle=bundle), view, hidden)
-    true, random = true_difficulty(bundle.model, view, job.params, job.generator(1))
     score = scores[0].float().cpu().numpy()
     unit = "patch variances" if job.params.target == "normalised" else loop.UNIT
+    steps = [Step("predicted difficulty of every patch", states(*["visible"] * view.count), fields={"score": score},
+                  picture=view.shown, cost=scoring_cost(bundle.model, view)), *loop.exam_steps(job.model, view, exam)]
+    yield loop.opening(view, len(steps) + 1, {**FIELDS, "difficulty": replace(FIELDS["difficulty"], unit=unit)})
+    for step in steps:  # drawn while the true difficulty is measured
+        yield Emit("mask", step)
+    true, random = true_difficulty(bundle.model, view, job.params, job.generator(1))
+    yield Emit("mask", Step(f"true difficulty, mean of {MASKS} random masks", hidden.states(view.count),
+                            fields={"score": score, "difficulty": true}, picture=view.shown))
     facts = measure(exam, score, true, random, unit)
-    before = [Step("predicted difficulty of every patch", states(*["visible"] * view.count), fields={"score": score},
-                   picture=view.shown, cost=scoring_cost(bundle.model, view))]
-    after = [Step(f"true difficulty, mean of {MASKS} random masks", hidden.states(view.count),
-                  fields={"score": score, "difficulty": true}, picture=view.shown)]
-    yield from loop.record(job, view, exam, sentence=say(job, exam, facts, progress), facts=facts, before=before,
-                           after=after, charts=charts(exam, score, true, facts),
-                           fields={**FIELDS, "difficulty": replace(FIELDS["difficulty"], unit=unit)})
+    yield loop.closing(job, exam, say(job, exam, facts, progress), facts, charts(exam, score, true, facts))
     yield from attend(job, bundle, view)
 
 

@@ -3,6 +3,7 @@
 The losses (pairwise, within one picture) and the teacher's average are tested with the training recipe.
 """
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from models.mask import hpm, photos
-from models.method import prepare, run, twin
+from models.method import follow, prepare, run, twin
 from models.ranks import spearman
 from tests.mask.nets import job_of, network, view
 
@@ -177,3 +178,21 @@ def test_spearman_counts_ties_and_misses():
     assert spearman([1, 2, 2, 3], [3, 2, 2, 1]) == pytest.approx(-1)
     assert spearman([1, 2, np.nan, 3], [1, 2, 99, 3]) == pytest.approx(1)
     assert spearman([1, 1, 1], [1, 2, 3]) == 0
+
+
+def drawn_before_the_difficulty_is_measured(results):
+    """The scores, the mask and the rebuilt picture are there before the sixteen further masks are."""
+    first = next(found.traces["mask"] for found in results if "mask" in found.traces)
+    assert len(first.steps) == 2 and len(first.steps[1].where("masked-hard", "masked-random")) > 0
+
+
+def test_the_mask_is_drawn_before_the_true_difficulty_is_measured(tiny, monkeypatch):
+    right = hpm.run
+    monkeypatch.setattr(hpm, "true_difficulty", lambda *more: pytest.fail("measured before the mask was drawn"))
+    drawn_before_the_difficulty_is_measured(follow(prepare("hpm")))
+
+    def measured_first(job):  # the mutant: all of the record, then its steps
+        yield from list(right(job))
+    job = prepare("hpm")
+    with pytest.raises(pytest.fail.Exception):
+        drawn_before_the_difficulty_is_measured(follow(replace(job, method=replace(job.method, run=measured_first))))

@@ -5,9 +5,11 @@ Never at import: on hosted GPUs the device exists only inside the task that uses
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -15,6 +17,10 @@ from torch import Tensor
 FORCED: ContextVar[str | None] = ContextVar("forced_kernel_path", default=None)
 PATHS = ("reference", "cpu-eager", "cpu-blocked", "cpu-tiled", "cuda-triton", "identities")
 TRITON_WIDTH = 256  # widest head whose tiles fit on chip
+TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+VERDICTS: dict[tuple[str, torch.device, torch.dtype], bool] = {}
+NOTES: dict[str, None] = {}
+TRYING = threading.RLock()
 EAGER_QUERIES = 256  # a whole table at once pays for short sequences,
 EAGER_SCORES = 96 * 2048  # as long as all heads fit one block of the blocked path
 
@@ -50,18 +56,66 @@ def attention_path(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> str:
 
 
 def triton_serves(q: Tensor, v: Tensor) -> bool:
-    """True where triton is installed and its kernels have shown on this device that they agree with the reference."""
-    if q.device.type != "cuda" or q.dtype == torch.float64 or max(q.shape[3], v.shape[3]) > TRITON_WIDTH:
-        return False
-    try:
-        from kernels import triton_attention
-    except ImportError:
-        return False
-    return triton_attention.usable(q.device, q.dtype)
+    """True where the Triton attention may run."""
+    fits = q.device.type == "cuda" and max(q.shape[3], v.shape[3]) <= TRITON_WIDTH
+    return fits and trusted("attention", q.device, q.dtype)
 
 
-def vocabulary_path(*tensors: Tensor | None) -> str:
-    """Path for statistics of logits, or of a projection that makes them."""
-    if FORCED.get() == "reference" or differentiable(*tensors) or tensors[0].device.type != "cpu":
+def vocabulary_path(table: Tensor, *others: Tensor | None) -> str:
+    """Path for statistics of a table of logits, or of the weight of a projection that makes them."""
+    if FORCED.get() in ("reference", "cuda-triton"):
+        return FORCED.get()
+    if differentiable(table, *others):
         return "reference"
-    return "cpu-tiled"
+    if table.device.type == "cuda":
+        return "cuda-triton" if trusted("vocabulary", table.device, table.dtype) else "reference"
+    return "cpu-tiled" if table.device.type == "cpu" else "reference"
+
+
+def unmasking_path(ids: Tensor) -> str:
+    """Path for choosing which positions [B, N] are filled in."""
+    if FORCED.get() is not None:
+        return "cuda-triton" if FORCED.get() == "cuda-triton" else "reference"
+    agreed = ids.device.type == "cuda" and trusted("unmasking", ids.device, torch.float32)
+    return "cuda-triton" if agreed else "reference"
+
+
+def trusted(kernel: str, device: torch.device, dtype: torch.dtype) -> bool:
+    """True where Triton is installed and kernels/triton_<kernel>.py has shown here that it agrees with the reference.
+
+    Tried once per device and type, before the first use; `notes` says why a kernel was refused.
+    """
+    if dtype not in TRITON_TYPES:
+        return False
+    with TRYING:  # one thread compiles, the others wait for its verdict
+        if (kernel, device, dtype) not in VERDICTS:
+            VERDICTS[kernel, device, dtype] = tried(kernel, device, dtype)
+    return VERDICTS[kernel, device, dtype]
+
+
+def tried(kernel: str, device: torch.device, dtype: torch.dtype) -> bool:
+    """Runs the kernel's self-test; whatever a compiler or driver raises only means that the plain code serves."""
+    name = f"The Triton {kernel} kernel"
+    where = f"on {device} in {str(dtype).removeprefix('torch.')}, so the plain computation serves"
+    try:
+        with torch.no_grad():
+            agrees = import_module(f"kernels.triton_{kernel}").agrees(device, dtype)
+    except ImportError:
+        note("Triton is not installed, so the plain computation serves on the GPU.")
+        return False
+    except Exception as error:
+        note(f"{name} did not run ({type(error).__name__}) {where}.")
+        return False
+    if not agrees:
+        note(f"{name} disagrees with the reference {where}.")
+    return agrees
+
+
+def note(sentence: str) -> None:
+    """Keeps a plain sentence on what could not run as planned, once."""
+    NOTES.setdefault(sentence)
+
+
+def notes() -> list[str]:
+    """What could not run as planned in this process, in order; for the honesty strip."""
+    return list(NOTES)

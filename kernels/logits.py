@@ -10,6 +10,7 @@ from torch import Tensor
 from kernels.reference import wide
 from kernels.threads import scratch
 
+PATH = "cpu-tiled"
 TILE = 4096  # columns; a few large tiles, because finding the largest entries costs the same for every row of a tile
 TILE_SCORES = 1 << 18  # tiles of few rows may be wider when nothing is made again
 
@@ -17,6 +18,8 @@ TILE_SCORES = 1 << 18  # tiles of few rows may be wider when nothing is made aga
 class Source(Protocol):
     """Where logits come from."""
 
+    path: str  # names the code that reads it
+    asks: bool  # whether a draw may look which rows need their logits in full: asking a device makes the host wait
     rows: int
     columns: int
     width: int  # columns of a tile
@@ -33,6 +36,8 @@ class Source(Protocol):
 class Given:
     """Logits [T, V] that exist."""
 
+    path, asks = PATH, True
+
     def __init__(self, logits: Tensor) -> None:
         self.logits, (self.rows, self.columns) = logits, logits.shape
         self.width = even_width(self.columns, max(TILE, TILE_SCORES // max(1, self.rows)))
@@ -47,6 +52,8 @@ class Given:
 
 class Head:
     """Logits hidden [T, D] @ weight [V, D].T + bias [V], made tile by tile in the precision of the weight."""
+
+    path, asks = PATH, True
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         self.hidden, self.weight, self.bias = hidden.to(weight.dtype), weight, bias
@@ -66,7 +73,11 @@ class Head:
     def at(self, ids: Tensor) -> Tensor:
         logit = (self.hidden.to(self.dtype) * self.weight[ids].to(self.dtype)).sum(-1)
         logit = logit if self.bias is None else logit + self.bias[ids]
-        return logit.to(self.weight.dtype).to(self.dtype)  # rounded as the tiles are
+        return self.rounded(logit)
+
+    def rounded(self, logit: Tensor) -> Tensor:
+        """As the tiles are."""
+        return logit.to(self.weight.dtype).to(self.dtype)
 
 
 def even_width(columns: int, widest: int) -> int:

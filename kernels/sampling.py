@@ -71,7 +71,7 @@ def keep_nucleus(scores: Tensor, top_p: float) -> Tensor:
     ranked, ids = scores.sort(dim=-1, descending=True, stable=True)
     probs = ranked.softmax(-1)
     cut = probs.cumsum(-1) - probs >= top_p
-    cut[..., 0] = False
+    cut[..., 0].fill_(False)
     return scores.masked_fill(torch.zeros_like(cut).scatter(-1, ids, cut), NEG_INF)
 
 
@@ -87,7 +87,7 @@ def kept_ranks(ranked: Tensor, lse: Tensor, sampler: Sampler) -> tuple[Tensor, T
     if sampler.top_p < 1:
         probs = (ranked - lse[:, None]).exp().masked_fill(~keep, 0)
         keep = keep & (probs.cumsum(-1) - probs < sampler.top_p)
-        keep[:, 0] = True
+        keep[:, 0].fill_(True)
     if sampler.min_p > 0:
         keep = keep & ((ranked - ranked[:, :1]).exp() >= sampler.min_p)
     return keep, ~keep[:, -1]

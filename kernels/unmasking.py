@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from kernels.dispatch import unmasking_path
 from kernels.records import UnmaskStep, VocabStats
 from kernels.sampling import Sampler, uniform
 from kernels.vocabulary import vocab_stats
@@ -48,12 +49,13 @@ def unmask_step(
     proposal = stats.top_ids[..., 0] if sampler is None else stats.sample
     proposal_logp = logits.gather(-1, proposal[..., None])[..., 0].to(stats.lse.dtype) - stats.lse
     rank = priority(order, stats, proposal_logp, gumbel_temperature, generator)
-    masked = ids == mask_id
-    open_now = masked if allowed is None else masked & allowed
-    revealed = first_in_order(rank, open_now, n_reveal)
-    sampled = torch.where(masked, proposal.to(ids.dtype), ids)
-    confidence = torch.where(masked, proposal_logp.exp(), torch.ones_like(proposal_logp))
-    return UnmaskStep(torch.where(revealed, sampled, ids), revealed, confidence, sampled, stats.entropy, stats.path)
+    if unmasking_path(ids) == "cuda-triton":
+        from kernels import triton_unmasking  # triton is optional
+
+        filled = triton_unmasking.settle(rank, proposal, proposal_logp, ids, mask_id, allowed, n_reveal)
+    else:
+        filled = settle(rank, proposal, proposal_logp, ids, mask_id, allowed, n_reveal)
+    return UnmaskStep(*filled, stats.entropy, stats.path)
 
 
 def without_token(logits: Tensor, token: int) -> Tensor:
@@ -63,7 +65,7 @@ def without_token(logits: Tensor, token: int) -> Tensor:
     if token == logits.shape[-1] - 1:
         return logits[..., :-1]  # the usual place, and nothing to copy
     logits = logits.clone()
-    logits[..., token] = NEG_INF
+    logits[..., token].fill_(NEG_INF)
     return logits
 
 
@@ -89,12 +91,25 @@ def priority(
     return score - temperature * torch.log(-torch.log(noise))
 
 
+def settle(
+    score: Tensor, proposal: Tensor, logp: Tensor, ids: Tensor, mask_id: int, allowed: Tensor | None,
+    n_reveal: int | Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """New ids, revealed, confidence and sampled ids, all [B, N], from scores, proposals and their log-probabilities."""
+    masked = ids == mask_id
+    revealed = first_in_order(score, masked if allowed is None else masked & allowed, n_reveal)
+    sampled = torch.where(masked, proposal.to(ids.dtype), ids)
+    confidence = torch.where(masked, logp.exp(), torch.ones_like(logp))
+    return torch.where(revealed, sampled, ids), revealed, confidence, sampled
+
+
 def first_in_order(score: Tensor, open_now: Tensor, n_reveal: int | Tensor) -> Tensor:
     """Bool [B, N]: the n_reveal[b] open positions with the largest score."""
     places = score.masked_fill(~open_now, NEG_INF).argsort(dim=-1, descending=True, stable=True)
     # An open position may itself score -inf; closed ones must still come last.
     places = places.gather(-1, (~open_now).gather(-1, places).to(torch.uint8).argsort(dim=-1, stable=True))
-    counts = torch.as_tensor(n_reveal, device=score.device).reshape(-1, 1)
+    # A number stays on the host: copying it to the device would make the host wait.
+    counts = n_reveal.to(score.device).reshape(-1, 1) if isinstance(n_reveal, Tensor) else n_reveal
     first = (torch.arange(score.shape[-1], device=score.device) < counts).expand_as(open_now)
     return torch.zeros_like(open_now).scatter(-1, places, first) & open_now
 

@@ -10,6 +10,7 @@ remains; rows where they do not have their logits made in full.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -23,7 +24,6 @@ from kernels.records import VocabStats
 from kernels.sampling import Sampler, draw, inverse_cdf, inverse_cdf_laned, kept_ranks, lane_count, uniform
 from kernels.threads import on_threads, scratch
 
-PATH = "cpu-tiled"
 STRIP = 1 << 18  # logits looked at together: with two tables of this size the second-level cache is full
 BAND = 512  # rows of a tile at most
 WHOLE = 1 << 20  # up to so many logits are held instead of made twice
@@ -44,6 +44,9 @@ class Sums(NamedTuple):
     ids: Tensor  # [C, T, K]
 
 
+Sweep = Callable[[Source, int, float, Tensor | None], Sums]  # candidates, temperature, places of a draw [C, T]
+
+
 def vocab_stats(
     logits: Tensor,
     *,
@@ -60,9 +63,14 @@ def vocab_stats(
     """
     check(logits.shape[:-1], top_k, chosen)
     options = {"top_k": top_k, "chosen": chosen, "sampler": sampler, "generator": generator}
-    if vocabulary_path(logits) == "reference":
+    path, flat, shape = vocabulary_path(logits), logits.reshape(-1, logits.shape[-1]), logits.shape[:-1]
+    if path == "reference":
         return reference.vocab_stats(logits, **options)
-    return tiled(Given(logits.reshape(-1, logits.shape[-1])), logits.shape[:-1], **options)
+    if path == "cuda-triton":
+        from kernels import triton_vocabulary  # triton is optional
+
+        return tiled(triton_vocabulary.Table(flat), triton_vocabulary.sweep, shape, **options)
+    return tiled(Given(flat), sweep, shape, **options)
 
 
 def head_stats(
@@ -80,12 +88,17 @@ def head_stats(
         raise ValueError(f"hidden {list(hidden.shape)} and weight {list(weight.shape)} need the same last dimension.")
     check(hidden.shape[:-1], top_k, chosen)
     options = {"top_k": top_k, "chosen": chosen, "sampler": sampler, "generator": generator}
-    if vocabulary_path(hidden, weight, bias) == "reference":
+    path, flat, shape = vocabulary_path(weight, hidden, bias), hidden.reshape(-1, hidden.shape[-1]), hidden.shape[:-1]
+    if path == "reference":
         return reference.head_stats(hidden, weight, bias=bias, **options)
-    flat = hidden.reshape(-1, hidden.shape[-1])
+    if path == "cuda-triton":
+        from kernels import triton_vocabulary
+
+        source = triton_vocabulary.head_of(flat, weight, bias, sampler)
+        return tiled(source, triton_vocabulary.sweep, shape, **options)
     few = flat.shape[0] * weight.shape[0] <= WHOLE
     source = Given(torch.nn.functional.linear(flat.to(weight.dtype), weight, bias)) if few else Head(flat, weight, bias)
-    return tiled(source, hidden.shape[:-1], **options)
+    return tiled(source, sweep, shape, **options)
 
 
 def check(shape: torch.Size, top_k: int, chosen: Tensor | None) -> None:
@@ -95,9 +108,9 @@ def check(shape: torch.Size, top_k: int, chosen: Tensor | None) -> None:
         raise ValueError(f"chosen must have the shape {list(shape)}; got {list(chosen.shape)}.")
 
 
-def tiled(source: Source, shape: torch.Size, *, top_k, chosen, sampler, generator) -> VocabStats:
+def tiled(source: Source, sweep: Sweep, shape: torch.Size, *, top_k, chosen, sampler, generator) -> VocabStats:
     """All statistics of a source, reshaped to the leading shape."""
-    found = candidates(top_k, sampler, source.columns)
+    found = candidates(top_k, sampler if source.asks else None, source.columns)
     plain = sampler is not None and sampler.temperature > 0 and not sampler.filters
     count = -(-source.columns // source.width)
     inside = uniform((count, source.rows), source.device, generator) if plain else None  # places inside each tile
@@ -109,9 +122,8 @@ def tiled(source: Source, shape: torch.Size, *, top_k, chosen, sampler, generato
     chosen_logp = None if chosen is None else (source.at(chosen.reshape(-1)) - lse).view(shape)
     sample = None if sampler is None else pick(source, sums, best, ids, sampler, generator).view(shape)
     top_logp = (best[:, :kept] - lse[:, None]).view(*shape, kept)
-    return VocabStats(
-        lse.view(shape), entropy.view(shape), ids[:, :kept].view(*shape, kept), top_logp, chosen_logp, sample, PATH
-    )
+    top_ids = ids[:, :kept].view(*shape, kept)
+    return VocabStats(lse.view(shape), entropy.view(shape), top_ids, top_logp, chosen_logp, sample, source.path)
 
 
 def candidates(top_k: int, sampler: Sampler | None, columns: int) -> int:
@@ -200,6 +212,8 @@ def pick(source: Source, sums: Sums, best: Tensor, ids: Tensor, sampler: Sampler
     if not sampler.filters:
         tile = inverse_cdf((scores - scores.amax(0)).exp().T, uniform((source.rows,), source.device, generator))
         return sums.drawn.gather(0, tile[None])[0]
+    if not source.asks:
+        return draw(source.tile(slice(None)), sampler, generator)
     scaled = best / sampler.temperature
     keep, complete = kept_ranks(scaled, scores.logsumexp(0), sampler)
     weight = (scaled - scaled[:, :1]).exp() * keep

@@ -8,7 +8,7 @@ arm, so the verdict never reads "holds". The third arm (uniform replacements in 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -70,16 +70,25 @@ Item = tuple[str, str, int]  # first sentence, second sentence, book
 
 
 def sentence_pairs(most: int) -> list[Item]:
-    """Neighbouring sentences of 4 to 24 words, spread over the shipped held-out books, with the book's number."""
+    """Neighbouring sentences of 4 to 30 words, spread over the shipped held-out books, with the book's number."""
     found = []
     text = (ASSETS / "texts" / "heldout.txt").read_text("utf-8")
     for book, (first, last) in enumerate(BOOKS):
-        sentences = re.findall(r"[A-Z'\"][^.!?]*[.!?]['\"]?(?=\s)", re.sub(r"\s+", " ", text[first:last]))
-        fits = [4 <= len(one.split()) <= 24 for one in sentences]
-        pairs = [(a, b, book) for a, b, x, y in zip(sentences[::2], sentences[1::2], fits[::2], fits[1::2]) if x and y]
-        keep = np.linspace(0, len(pairs) - 1, min(len(pairs), most // 3)).astype(int)
-        found += [pairs[i] for i in keep]
+        flat = re.sub(r"\s+", " ", text[first:last])
+        own = list(paired(re.findall(r"[A-Z'\"][^.!?]*[.!?]['\"]?(?=\s)", flat)))
+        keep = np.linspace(0, len(own) - 1, min(len(own), most // 3)).astype(int)
+        found += [(*own[i], book) for i in keep]
     return found
+
+
+def paired(sentences: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Neighbours that both fit; no sentence twice."""
+    before = None
+    for one in sentences:
+        fits = 4 <= len(one.split()) <= 30
+        if fits and before:
+            yield before, one
+        before = one if fits and not before else None
 
 
 Broken = Callable[[Item, np.random.Generator], tuple[str, int] | None]

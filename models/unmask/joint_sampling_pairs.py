@@ -22,7 +22,7 @@ from models.unmask.loop import read
 
 FIRST, SECOND = 10, 8  # tokens tried at the first mask, columns of a table
 WAYS = {"exact": "a full pass (exact)", "product": "unchanged (product)", "layer": "the layer (ADJUST)"}
-FIELDS = {"tv": Field("Layer's total variation from exact, given this first token", "", 0.0, 1.0)}
+FIELDS = {"tv": Field("Layer's distance from exact", "total variation", 0.0, 1.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +129,8 @@ def name(board: Board, id: Tensor) -> str:
 
 def facts(pair: Pair) -> dict[str, Fact]:
     unit = "from the exact joint"
-    return {"product": Fact("Product of marginals: total variation", pair.apart("product"), unit, "lower"),
-            "layer": Fact("ADJUST: total variation", pair.apart("layer"), unit, "lower"),
+    return {"layer": Fact("ADJUST: total variation", pair.apart("layer"), unit, "lower"),
+            "product": Fact("Product of marginals: total variation", pair.apart("product"), unit, "lower"),
             "mass": Fact("First tokens tried", 100 * float(pair.chances.sum()), "% of the probability")}
 
 

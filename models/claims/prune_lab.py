@@ -173,8 +173,8 @@ def first_token_times(model, policies: dict[str, Callable[[], Policy]], ids: lis
             return model.lm_head(hidden[:, -1])[0].float()
 
     runners = {name: lambda make=make: read(model, make(), [ids]) for name, make in policies.items()}
-    race({**runners, "library": library}, 0, 1, 1)  # warm
-    times, _ = race({**runners, "library": library}, float("inf"), rounds, rounds)
+    race({**runners, "library": library}, 1)  # warm
+    times, _ = race({**runners, "library": library}, rounds)
     return times
 
 

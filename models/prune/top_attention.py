@@ -52,4 +52,4 @@ METHOD = Method(
     params=Params, accepts="text", checkpoints=texts.CHECKPOINTS, run=run, examples=texts.EXAMPLES,
     baseline="random-keep",
     baseline_params=lambda p: {"first": p.first, "second": p.second, "third": p.third, "where": p.where,
-                               "length": p.length, "revive": False})
+                               "length": p.length, "rounds": p.rounds, "revive": False})

@@ -7,7 +7,7 @@ from models.method import prepare, run, twin
 from models.prune import random_keep, texts, top_attention
 from models.prune.forward import Moment, full_macs
 from models.prune.loop import Cuts, finished, rates, roles, survivors, turns
-from models.prune.report import said
+from models.prune.report import race, said
 from models.subject import from_example, from_text
 from models.worlds.retrieval import truth
 
@@ -142,3 +142,27 @@ def test_one_example_has_a_thousand_tokens(shipped):
     tokenizer = load("text-ar-1").tokenizer
     counts = [len(encode(tokenizer, from_example(e, "text").text, 4000)) for e in texts.EXAMPLES]
     assert max(counts) >= 1024
+
+
+def every_round_is_measured(race):
+    calls = []
+    runners = {name: lambda name=name: calls.append(name) or torch.zeros(2) for name in ("pruned", "full")}
+    times, _ = race(runners, 4)
+    assert {name: len(took) for name, took in times.items()} == {"pruned": 4, "full": 4}
+    assert calls == ["pruned", "full", "full", "pruned"] * 2, "each goes first in turn"
+
+
+def test_a_race_takes_turns_and_measures_every_round():
+    def one_after_the_other(runners, rounds):
+        times = {name: np.array([race({name: one}, 1)[0][name][0] for _ in range(rounds)])
+                 for name, one in runners.items()}
+        return times, None
+    every_round_is_measured(race)
+    with pytest.raises(AssertionError):
+        every_round_is_measured(one_after_the_other)
+
+
+@pytest.mark.parametrize("rounds, said_so", [(1, "timed once"), (3, "median of 3 rounds")])
+def test_the_measured_speed_says_how_often_it_was_measured(rounds, said_so, tiny):
+    fact = run("random-keep", params={"length": 1, "rounds": rounds}).traces["prune"].facts["speed"]
+    assert said_so in fact.unit and np.isfinite(fact.value) and fact.value > 0

@@ -39,7 +39,8 @@ class Emit:
 
 @dataclass(frozen=True)
 class Close:
-    """Ends a tab's record. path: the kernel path(s) taken. kept: q and k of the layers, for exact rows on demand."""
+    """Ends a tab's record. kept: q and k of the layers, for exact rows on demand. path: what computed, for a run that
+    calls no kernel; kernels name themselves."""
 
     tab: str
     sentence: str = ""
@@ -84,13 +85,13 @@ class Page:
     def trace(self, provenance: Provenance, method: str) -> Trace:
         """The record of these steps; TraceError when it cannot stand yet."""
         book, end = self.book, self.close or Close(self.book.open.tab)
-        extra = {}
+        extra, stamp = {}, replace(provenance, path=provenance.path or end.path)
         if book.open.tab == "attend":
             extra = {"heads": end.heads or book.open.heads, "rows": end.rows or book.open.rows}
         known = {f.name for f in fields(Trace)}
         shared = {"method": method, "canvas": book.open.canvas, "steps": tuple(book.steps[: self.count]),
                   "fields": book.open.fields, "vocabulary": dict(book.vocabulary), "charts": end.charts,
-                  "facts": end.facts, "sentence": end.sentence, "provenance": replace(provenance, path=end.path)}
+                  "facts": end.facts, "sentence": end.sentence, "provenance": stamp}
         assert set(shared) == known
         return TRACES[book.open.tab](**shared, **extra)
 

@@ -152,6 +152,12 @@ def shared_configs(model: nn.Module) -> list[Any]:
     return list({id(config): config for config in found if hasattr(config, "_attn_implementation")}.values())
 
 
+def plain_attention(model: Any) -> str:
+    """The attention implementation a model is set to, whoever observes it at the moment; "" if it names none."""
+    now = getattr(getattr(model, "config", None), "_attn_implementation", None) or ""
+    return next((original for original, twin in TWINS.items() if twin == now and original), now)
+
+
 def swap_in(configs: list[Any]) -> None:
     """Sets our twin on each config, or counts one more observer of a config that has it."""
     register()

@@ -18,9 +18,11 @@ from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from typing import Any
 
+import kernels
 from models import params as parameters
 from models.checkpoints import Bundle, architecture, load, resolve
 from models.events import Book, Close, Emit, Event, Open, Page, pages, progress, traces
+from models.instrument import plain_attention
 from models.subject import Example, Subject, SubjectError, from_example
 from models.trace import TABS, Provenance, Trace
 
@@ -175,13 +177,14 @@ def prepare(method: Method | str, subject: Subject | None = None, params: Mappin
 def follow(job: Job) -> Iterator[Result]:
     """Results while the run goes on, the last one `done`; closing the iterator cancels the run."""
     began, books = time.perf_counter(), {tab: Book() for tab in job.method.card.tabs}
-    reached = 0.0
-    for event in job.method.run(job):
+    reached, taken = 0.0, set()
+    for event in kernels.watched(job.method.run(job), taken):
         books[event.tab].take(event)
         if isinstance(event, Emit):
             reached = max(reached, progress(books))  # a record that opens late must not turn progress back
-            yield Result(_later(job, pages(books), time.perf_counter() - began), reached)
-    finished = traces(pages(books), _provenance(job, time.perf_counter() - began), job.method.id, final=True)
+            yield Result(_later(job, pages(books), time.perf_counter() - began, _path(job, taken)), reached)
+    stamp = _provenance(job, time.perf_counter() - began, _path(job, taken))
+    finished = traces(pages(books), stamp, job.method.id, final=True)
     missing = [tab for tab in job.method.card.tabs if tab not in finished]
     if missing:
         raise RuntimeError(f"'{job.method.id}' promised a record for {missing} and left none")
@@ -236,16 +239,21 @@ def _checked(method: Method, tab: str, module: str) -> str:
     return method.id
 
 
-def _later(job: Job, there: Mapping[str, Page], seconds: float) -> Callable[[], dict[str, Trace]]:
-    return lambda: traces(there, _provenance(job, seconds), job.method.id)
+def _later(job: Job, there: Mapping[str, Page], seconds: float, path: str) -> Callable[[], dict[str, Trace]]:
+    return lambda: traces(there, _provenance(job, seconds, path), job.method.id)
 
 
-def _provenance(job: Job, seconds: float) -> Provenance:
+def _path(job: Job, taken: set[str]) -> str:
+    """The model's own attention and the kernels that ran, as they say themselves; "" while none has."""
+    return " + ".join(filter(None, (plain_attention(job.model), *sorted(taken)))) if taken else ""
+
+
+def _provenance(job: Job, seconds: float, path: str) -> Provenance:
     import platform
 
     import torch
     values = {f.name: getattr(job.params, f.name) for f in fields(job.params)}
     return Provenance(checkpoint=job.bundle.name, revision=job.bundle.revision, grade=job.method.card.grade,
-                      device=job.bundle.device, dtype=job.bundle.dtype, seed=job.seed, params=values,
+                      device=job.bundle.device, dtype=job.bundle.dtype, path=path, seed=job.seed, params=values,
                       subject=job.subject.name, seconds=round(seconds, 4),
                       versions={"torch": torch.__version__.split("+")[0], "python": platform.python_version()})

@@ -12,9 +12,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+import kernels
 from models.sample.coder import SYMBOLS, Coder, coder_of, split
 from models.sample.covers import advance, enumerate_covers, next_symbols, settle
 from models.sample.stream import Meter, Stream, context
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Of every token [..., V], which sums over covers need."""
+    return logits.float() - kernels.vocab_stats(logits, top_k=1).lse[..., None]
 
 
 class Path:
@@ -22,7 +28,7 @@ class Path:
 
     def __init__(self, stream: Stream, context: Sequence[int]):
         self.stream, self.ids = stream, ()
-        self.rows = [stream.read([list(context)])[0, -1].float().log_softmax(-1)]
+        self.rows = [log_probabilities(stream.read([list(context)])[0, -1])]
 
     def follow(self, ids: tuple[int, ...]) -> None:
         """Makes `ids` the path; the tokens it shares with the old one are not computed again."""
@@ -30,7 +36,7 @@ class Path:
         self.stream.crop(self.stream.length - (len(self.ids) - same))
         del self.rows[same + 1:]
         if same < len(ids):
-            self.rows += self.stream.read([list(ids[same:])], every=True)[0].float().log_softmax(-1)
+            self.rows += log_probabilities(self.stream.read([list(ids[same:])], every=True)[0])
         self.ids = tuple(ids)
 
     def settle(self, count: int) -> None:
@@ -45,7 +51,7 @@ class Path:
         padded = [[*row, *[0] * (most - len(row))] for row in rows]  # causal: what follows a row cannot reach it
         batch = self.stream.fork(len(rows))
         batch.crop(batch.length - len(self.ids))
-        logp = batch.read(padded, every=True).float().log_softmax(-1)
+        logp = log_probabilities(batch.read(padded, every=True))
         return [torch.cat([self.rows[0][None], logp[k, : len(row)]]) for k, row in enumerate(rows)]
 
 

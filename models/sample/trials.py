@@ -33,8 +33,9 @@ class Moment:
     @cached_property
     def cut(self) -> list[float]:
         """Probability [P] of the units that the warpers exclude."""
-        outside = self.warped.isneginf()
-        return (self.logits.softmax(-1) * outside).sum(-1).tolist()
+        inside = self.logits.masked_fill(self.warped.isneginf(), float("-inf"))
+        kept = kernels.vocab_stats(inside, top_k=1).lse - kernels.vocab_stats(self.logits, top_k=1).lse
+        return (-torch.expm1(kept)).clamp_min(0).tolist()
 
 
 @dataclass(eq=False)
@@ -96,10 +97,11 @@ def roll_out(live, sampler: Sampler, over: Ends, dice: torch.Generator, forced: 
 def extend(trials: list[Trial], logits: Tensor, sampler: Sampler, dice, forced: int | None) -> None:
     """One more unit for each trial, drawn from the warped logits [B, V]; the first one too, it is never the argmax."""
     warped = kernels.warp(logits, sampler)
-    logp = warped.log_softmax(-1)
     units = kernels.draw(warped, Sampler(), dice) if forced is None else torch.full(logits.shape[:1], forced)
+    seen = warped if forced is None else logits  # a visitor may choose what the warpers exclude
+    logp = kernels.vocab_stats(seen, top_k=1, chosen=units.to(seen.device)).chosen_logp.tolist()
     for row, unit in enumerate(units.tolist()):
         trials[row].ids.append(unit)
-        trials[row].logp.append(float(logp[row, unit]) if forced is None else float(logits[row].log_softmax(-1)[unit]))
+        trials[row].logp.append(logp[row])
         trials[row].logits.append(logits[row])
         trials[row].warped.append(warped[row])

@@ -1,0 +1,108 @@
+"""What a trace says about the kernels is what ran; what is shown about attention and words comes from the kernels."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+import kernels
+from models.method import atlas, follow, prepare
+from models.trace import TABS
+
+IDS = list(atlas())
+ROOT = Path(__file__).resolve().parent.parent
+TABLES = {"softmax", "log_softmax", "logsumexp", "multinomial", "entr", "output_attentions"}
+ALLOWED = {  # file -> what it may use, and why
+    "attend/sights.py": {"log_softmax"},  # attribution differentiates it; it is not shown
+    "sample/covers.py": {"logsumexp", "softmax"},  # over covers, not over a vocabulary
+    "mask/mlm.py": {"log_softmax"},  # to do: the error of masked words, as kernels.vocab_stats(chosen=)
+    "prune/report.py": {"softmax"},  # to do: one probability, as kernels.vocab_stats(chosen=)
+    "unmask/joint_sampling_pairs.py": {"softmax", "entr"},  # the exact joint, to which the layer is compared
+    "unmask/joint_sampling_records.py": {"log_softmax"},  # to do: as kernels.vocab_stats(chosen=)
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def path_of(id: str) -> dict[str, str]:
+    *_, last = follow(prepare(id, seed=3))
+    return {tab: trace.provenance.path for tab, trace in last.traces.items()}
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_a_trace_names_the_paths_that_ran(id, tiny, monkeypatch):
+    ran = set()
+
+    def spied(original):
+        def call(*args, **options):
+            found = original(*args, **options)
+            ran.add(found.path)
+            return found
+        return call
+
+    for name in ("attention_stats", "vocab_stats", "head_stats", "unmask_step"):
+        monkeypatch.setattr(kernels, name, spied(getattr(kernels, name)))
+    for path in path_of(id).values():
+        assert path and all(taken in path for taken in ran), f"{path} leaves out one of {ran}"
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_a_forced_path_is_the_one_that_is_named(id, tiny):
+    """A path written by hand into a method would still name the usual one."""
+    with kernels.override("reference"):
+        for path in path_of(id).values():
+            assert "cpu-" not in path and ("reference" in path or "no statistics" in path), path
+
+
+def used(source: str) -> set[str]:
+    """Names out of TABLES that a source calls or passes on as true."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            found |= {name} & TABLES
+            found |= {key.arg for key in node.keywords if key.arg in TABLES}
+    return found
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_no_method_makes_a_softmax_table_or_an_attention_map(tab):
+    for file in sorted((ROOT / "models" / tab).glob("*.py")):
+        found = used(file.read_text("utf-8")) - ALLOWED.get(f"{tab}/{file.name}", set())
+        assert not found, f"models/{tab}/{file.name} uses {sorted(found)}; kernels.vocab_stats or observe() says it"
+
+
+def test_the_scan_sees_what_it_forbids():
+    assert used("x = model(ids, output_attentions=True)\np = logits.float().softmax(-1)") == {
+        "output_attentions", "softmax"}
+    assert used("kernels.vocab_stats(logits)") == set()
+
+
+def test_only_the_steps_of_a_run_are_watched_and_a_closed_run_is_over():
+    names, mine, logits, ended = set(), set(), torch.randn(2, 9), []
+
+    def steps():
+        try:
+            yield kernels.vocab_stats(logits)
+            yield 2
+        finally:
+            ended.append(True)
+
+    run = kernels.watched(steps(), names)
+    other = kernels.watched(iter([kernels.attention_rows]), mine)
+    next(run)
+    kernels.attention_rows(*[torch.randn(1, 1, 3, 4)] * 2, [0])  # between two steps: nobody's
+    next(other)
+    run.close()
+    assert names == {"vocabulary cpu-tiled"} and not mine and ended
+    with pytest.raises(ZeroDivisionError):  # errors pass, and nothing stays watched
+        list(kernels.watched((1 // x for x in (1, 0)), names))
+    kernels.attention_rows(*[torch.randn(1, 1, 3, 4)] * 2, [0])
+    assert names == {"vocabulary cpu-tiled"}

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 import kernels
 from kernels import Sampler, dispatch, graphs, unmasking
@@ -160,15 +160,17 @@ def test_the_decoding_loop_replayed_is_the_loop(device):
     assert torch.equal(greedy[:, 1], found[1].top_ids[:, 0])
 
 
-class Watch(TorchDispatchMode):
-    """Refuses operations whose result or size the host must wait for."""
+class Watch(TorchFunctionMode):
+    """Refuses operations whose result or size the host must wait for, and tensors made from numbers of the host."""
 
-    WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "unique", "_unique2", "equal",
-               "repeat_interleave", "bincount", "lift_fresh"}  # the last: a tensor made from numbers of the host
+    WAITING = {"item", "tolist", "__bool__", "__int__", "__float__", "nonzero", "argwhere", "masked_select", "unique",
+               "equal", "repeat_interleave", "bincount", "tensor", "as_tensor"}
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        picks = name in ("index", "index_put_") and any(x is not None and x.dtype == torch.bool for x in args[1])
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        places = args[1] if name in ("__getitem__", "__setitem__") else ()
+        picks = any(isinstance(x, torch.Tensor) and x.dtype == torch.bool
+                    for x in (places if isinstance(places, tuple) else (places,)))
         assert name not in self.WAITING and not picks, f"{name} makes the host wait"
         return function(*args, **(kwargs or {}))
 

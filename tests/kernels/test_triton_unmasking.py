@@ -28,16 +28,16 @@ def problem(batch, length, dtype=torch.float32, seed=0):
     return score, proposal, torch.rand(batch, length, generator=make).neg(), ids
 
 
-@pytest.mark.parametrize("batch, length", [(1, 1), (3, 37), (2, 300)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_it_is_the_plain_choice(batch, length, dtype):
+@pytest.mark.parametrize("batch, length", [(1, 1), (3, 37), (1, 140)])
+def test_it_is_the_plain_choice(batch, length):
     allowed = torch.rand(length, generator=torch.Generator().manual_seed(4)) > 0.3
-    for number in (0, 1, length // 4, length + 5, torch.arange(batch) * 3):
-        for open_to in (None, allowed, allowed.expand(batch, length).contiguous()):
-            arguments = (*problem(batch, length, dtype), 2, open_to, number)
-            for found, expected in zip(on_cuda.settle(*arguments), unmasking.settle(*arguments), strict=True):
-                assert found.dtype == expected.dtype
-                torch.testing.assert_close(found, expected)
+    for number, open_to, dtype in ((0, None, torch.float32), (length // 4, allowed, torch.float64),
+                                   (length + 5, allowed.expand(batch, length).contiguous(), torch.float32),
+                                   (torch.arange(batch) * 3 + 1, None, torch.float32)):
+        arguments = (*problem(batch, length, dtype), 2, open_to, number)
+        for found, expected in zip(on_cuda.settle(*arguments), unmasking.settle(*arguments), strict=True):
+            assert found.dtype == expected.dtype
+            torch.testing.assert_close(found, expected)
 
 
 def test_not_a_number_and_zeros_of_both_signs():

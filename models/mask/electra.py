@@ -110,24 +110,28 @@ def moved(both: attention.Looked, count: int, query: int) -> str:
 
 def propose(job: Job, text, planted) -> Iterator[Event]:
     """The generator's distribution at every selected place, which is asked once for all of them."""
-    raw, warm = planted.logits, planted.logits / job.params.temperature
-    chosen, held = planted.written[0], text.ids[0].cpu().numpy().copy()
-    hidden = planted.hidden[0].cpu().numpy()
-    state = words.selected(text, planted, "unknown")
+    warm = planted.logits / job.params.temperature
+    entropy = kernels.vocab_stats(warm, top_k=1).entropy.cpu().numpy()  # [k]
     yield Open("sample", Canvas("text", text.labels), PROPOSAL, len(planted.at))
-    for place, at in enumerate(planted.at):
-        found = {name: at_place(logits[place], at, chosen[place]) for name, logits in
-                 (("raw", raw), ("warped", warm))}
-        state, held = state.copy(), held.copy()
-        state[at], held[at] = states("new")[0], chosen[place]
-        entropy = np.full(text.count, np.nan, np.float32)
-        entropy[planted.at[: place + 1]] = kernels.vocab_stats(warm[: place + 1], top_k=1).entropy.cpu().numpy()
-        yield Emit("sample", Step(f"place {place + 1} of {len(planted.at)}", state, "token", ids=held,
-                                  fields={"entropy": entropy}, distributions=found,
-                                  note="" if hidden[at] != text.ids[0, at] else "The generator could see this word."),
-                   text.names([chosen[place].item(), *(i for d in found.values() for i in d.top_ids.ravel())]))
-        state = np.where(state == states("new")[0], states("known")[0], state)
+    for place in range(len(planted.at)):
+        step = proposal(text, planted, warm, entropy, place)
+        mentioned = [i for found in step.distributions.values() for i in (*found.top_ids.ravel(), *found.chosen)]
+        yield Emit("sample", step, text.names([*mentioned, *planted.written[0, :place].tolist()]))
     yield Close("sample", *closing(text, planted, warm))
+
+
+def proposal(text, planted, warm: torch.Tensor, entropy: np.ndarray, place: int) -> Step:
+    """One place: before and after the temperature; the words drawn so far stand in the text."""
+    at, done, chosen = planted.at[place], planted.at[: place + 1], planted.written[0]
+    unseen = (planted.hidden != text.ids)[0].cpu().numpy()
+    state = np.where(unseen, states("unknown"), states("context"))
+    state[done], state[at] = states("known")[0], states("new")[0]
+    held, sure = text.ids[0].cpu().numpy().copy(), np.full(text.count, np.nan, np.float32)
+    held[done], sure[done] = chosen[: place + 1].cpu().numpy(), entropy[: place + 1]
+    found = {name: at_place(logits[place], at, chosen[place]) for name, logits in
+             (("raw", planted.logits), ("warped", warm))}
+    return Step(f"place {place + 1} of {len(planted.at)}", state, "token", ids=held, fields={"entropy": sure},
+                distributions=found, note="" if unseen[at] else "The generator could see this word.")
 
 
 def at_place(logits: torch.Tensor, at: int, chosen) -> Distribution:

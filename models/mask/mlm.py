@@ -2,7 +2,7 @@
 
 BERT's objective (arXiv 1810.04805) on a network of the discriminator's size, trained for the same multiply-adds. It
 knows no "replaced"; here it judges each word of the same planted text by hiding that word alone, as it was trained to
-see words: its suspicion is one minus the word's probability in units of its best guess's.
+see words. The odds of its suspicion: the odds that a word was selected, times how much likelier its best guess is.
 
 Not covered: next-sentence prediction, random words in 10 % of the selected places.
 """
@@ -24,13 +24,15 @@ WRITER = "text-electra-1/generator"  # the same writer as ELECTRA's, so that bot
 
 @torch.no_grad()
 def surprise(model, text: words.Passage, planted: words.Planted) -> tuple[np.ndarray, Cost]:
-    """Suspicion [n]: every word is hidden in its own copy of the text."""
+    """Suspicion [n]: every word is hidden in its own copy of the text. The best guess itself is as suspicious as any
+    word before the text was read."""
     from models.mask.electra_net import macs, proposals
     own = torch.arange(text.count, device=text.ids.device)[:, None]  # [n, 1]
     copies = planted.fake.expand(text.count, -1).scatter(1, own, text.tokenizer.mask_token_id)  # [n, n]
     logp = proposals(model, copies, own)[:, 0].float().log_softmax(-1)  # [n, V]
-    share = (logp.gather(1, planted.fake[0][:, None])[:, 0] - logp.amax(-1)).exp()
-    suspicion = np.where(text.special[0].cpu().numpy(), 0.0, 1 - share.cpu().numpy())
+    share = (logp.gather(1, planted.fake[0][:, None])[:, 0] - logp.amax(-1)).exp().cpu().numpy()  # 1: the best guess
+    before = len(planted.at) / len(text.candidates)
+    suspicion = np.where(text.special[0].cpu().numpy(), 0.0, before / (before + (1 - before) * share))
     rows = text.count**2 * model.config.num_hidden_layers
     return suspicion, Cost(text.count, rows, text.count * macs(model.config, text.count, 1))
 

@@ -147,7 +147,7 @@ def plant(job: Job, text: Passage, generator) -> Planted:
     own = typed(text, job.params.own)
     places = own[0] if own else loop.hidden_by(job, text, by_chance, count).ids
     places = torch.from_numpy(places)[None].to(text.ids.device)
-    hidden = hide(text.ids, places, text.tokenizer.mask_token_id, job.generator(1))
+    hidden = hide(text.ids, places, text.tokenizer.mask_token_id, job.generator(3))
     began = time.perf_counter()
     logits, macs = WRITERS[job.params.writer](generator, text, hidden, places)
     never = tuple(text.tokenizer.all_special_ids)
@@ -216,15 +216,16 @@ def scores(text: Passage, planted: Planted, suspicion: np.ndarray, threshold: fl
     """What the judge was worth on this text. Accuracy is not among them: "all original" would score 85 %."""
     truth, flagged = planted.truth, suspicion >= threshold
     fakes, lucky = int(truth.sum()), len(planted.at) - int(truth.sum())
-    facts = {"doubt": Fact("Mean suspicion at the selected words", 100 * float(suspicion[planted.at].mean()), "%",
+    facts = {"alarms": Fact("Originals called replaced", 100 * float(flagged[~truth].mean()), "%", "lower"),
+             "doubt": Fact("Mean suspicion at the selected words", 100 * float(suspicion[planted.at].mean()), "%",
                            "lower"),
              "replaced": Fact("Words replaced", fakes, "tokens"),
              "lucky": Fact("Originals that the writer hit by itself", lucky, "tokens")}
-    if fakes:
-        area = auc(suspicion[text.candidates], truth[text.candidates])
-        facts |= {"auc": Fact("Suspicion orders replaced above original", area, "AUC (0.5: a guess)", "higher"),
-                  "found": Fact("Replacements found", 100 * float(flagged[truth].mean()), "%", "higher")}
-    return facts | {"alarms": Fact("Originals called replaced", 100 * float(flagged[~truth].mean()), "%", "lower")}
+    if not fakes:
+        return facts
+    area = auc(suspicion[text.candidates], truth[text.candidates])
+    return {"auc": Fact("Suspicion orders replaced above original", area, "AUC (0.5: a guess)", "higher"),
+            "found": Fact("Replacements found", 100 * float(flagged[truth].mean()), "%", "higher"), **facts}
 
 
 def taught(text: Passage, planted: Planted, everywhere: bool) -> dict[str, Fact]:

@@ -299,7 +299,8 @@ def hides_the_word_it_judges(surprise):
         masked = planted.fake.clone()
         masked[0, at] = text.tokenizer.mask_token_id
         share = job.model(masked).logits[0, at].softmax(-1)
-        assert suspicion[at] == pytest.approx(1 - float(share[planted.fake[0, at]] / share.max()), abs=1e-4)
+        odds = len(planted.at) / (text.count - len(planted.at)) * share.max() / share[planted.fake[0, at]]
+        assert suspicion[at] == pytest.approx(float(odds / (1 + odds)), abs=1e-4)
 
 
 def test_the_control_judges_a_word_from_all_others(tiny):
@@ -308,7 +309,8 @@ def test_the_control_judges_a_word_from_all_others(tiny):
 
     def in_one_look(model, text, planted):
         share = model(planted.fake).logits[0].softmax(-1)
-        return 1 - (share.gather(1, planted.fake[0][:, None])[:, 0] / share.amax(-1)).numpy(), None
+        odds = len(planted.at) / (text.count - len(planted.at)) * share.amax(-1)
+        return (odds / (odds + share.gather(1, planted.fake[0][:, None])[:, 0])).numpy(), None
 
     with pytest.raises(AssertionError):
         hides_the_word_it_judges(in_one_look)

@@ -229,6 +229,45 @@ def test_some_selected_words_stay_to_be_seen():
     assert torch.equal(seen[seen != MASK], ids[seen != MASK])
 
 
+# The claim's tasks
+
+
+def says_what_was_done(make):
+    """The label is 1 exactly where the text was changed."""
+    rng, seen = np.random.default_rng(0), []
+    for number in range(40):
+        item = (f"The hen was {number} days old.", "She lived near the old mill.", 1)
+        text, truth = make(item, rng)
+        seen.append(truth)
+        assert (text == " ".join(item[:2])) == (truth == (make.__name__ == "order"))
+    assert 10 < sum(seen) < 30
+
+
+def test_probes_know_their_truth():
+    from models.claims import electra as claim
+    for make in (claim.order, claim.neighbours, claim.left_out, claim.agreement):
+        says_what_was_done(make)
+
+    def always_broken(item, rng):
+        words = " ".join(item[:2]).split()
+        return " ".join(words[1:]), int(rng.integers(2))
+
+    with pytest.raises(AssertionError):
+        says_what_was_done(always_broken)
+    assert claim.agreement(("He ran.", "She ran.", 0), np.random.default_rng(0)) is None
+    assert claim.kind(" Was") == "small word" and claim.kind(",") == "mark" and claim.kind("ing") == "inside"
+
+
+def test_the_probe_is_checked_on_texts_it_never_saw():
+    from models.claims.electra import probed
+    rng = np.random.default_rng(1)
+    noise, truth, early = rng.normal(size=(600, 40)), rng.integers(0, 2, 600), np.arange(600) < 360
+    x = np.concatenate([noise, np.ones((600, 1))], 1)
+    assert abs(probed(x, truth, early).mean() - 0.5) < 0.1 and len(probed(x, truth, early)) == 240
+    x[:, 0] += 3 * truth
+    assert probed(x, truth, early).mean() > 0.85
+
+
 # The records
 
 

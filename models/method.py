@@ -255,5 +255,5 @@ def _provenance(job: Job, seconds: float, path: str) -> Provenance:
     values = {f.name: getattr(job.params, f.name) for f in fields(job.params)}
     return Provenance(checkpoint=job.bundle.name, revision=job.bundle.revision, grade=job.method.card.grade,
                       device=job.bundle.device, dtype=job.bundle.dtype, path=path, seed=job.seed, params=values,
-                      subject=job.subject.name, seconds=round(seconds, 4),
+                      subject=job.subject.name, seconds=round(seconds, 4), note=" ".join(kernels.notes()),
                       versions={"torch": torch.__version__.split("+")[0], "python": platform.python_version()})

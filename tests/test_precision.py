@@ -1,9 +1,11 @@
 """The choice of number format: raced for once per machine, overridden by whoever asks, pinned by claims."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+import kernels
 from models import checkpoints, claims, precision
 from models.method import find
 
@@ -99,8 +101,6 @@ def test_the_real_race_measures_something():
 
 
 def test_the_strip_says_that_a_short_format_rounds():
-    from dataclasses import replace
-
     from models.method import run
     from tests import tiny
     from visualizers.words import strip
@@ -109,3 +109,17 @@ def test_the_strip_says_that_a_short_format_rounds():
     tiny.forget()
     short = replace(trace, provenance=replace(trace.provenance, dtype="bfloat16"))
     assert "may choose otherwise" in str(strip(short, (), {})) and "otherwise" not in str(strip(trace, (), {}))
+
+
+def test_a_kernel_that_could_not_be_trusted_is_named_in_the_strip(monkeypatch):
+    """The note of the dispatcher travels in the trace; mutant: a strip that leaves it out."""
+    from kernels import dispatch
+    from tests import samples
+    from visualizers.words import strip
+
+    monkeypatch.setattr(dispatch, "NOTES", {})
+    dispatch.note("The attention kernel disagreed with its reference; plain PyTorch ran instead.")
+    trace = samples.sample()
+    told = replace(trace, provenance=replace(trace.provenance, note=" ".join(kernels.notes())))
+    assert "disagreed with its reference" in str(strip(told, (), {}))
+    assert "disagreed" not in str(strip(trace, (), {}))

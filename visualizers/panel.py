@@ -78,7 +78,8 @@ class Panel:
                                      visible=kind == "photo", size="sm", elem_id=f"{self.tab}-photo",
                                      elem_classes="own")
         self.checkpoint = gr.Dropdown(list(first.checkpoints), value=first.checkpoints[0], label="Checkpoint",
-                                      filterable=False, visible=len(first.checkpoints) > 1)
+                                      filterable=False, visible=len(first.checkpoints) > 1,
+                                      elem_id=f"{self.tab}-checkpoint")
         with gr.Column(elem_classes="controls"):
             # One at a time: Gradio walks through a session's components while another render would add some.
             gr.render(inputs=[self.method, self.wanted], show_progress="hidden", concurrency_id="controls",

@@ -74,7 +74,7 @@ def strip(trace: Trace, beside: Sequence[Trace], cards: Mapping[str, dict]) -> l
         ("", " · ".join(filter(None, (p.device, _precision(p.dtype), p.path)))),
         (f"{_ms(trace):,.0f} ms", f"against {against} ms" if against else "in the model"),
         ("", f"seed {p.seed}"), ("", f"weights {p.revision}" if p.revision else ""),
-        ("recorded" if p.recorded else "live", f"{p.recorded} on {p.device}" if p.recorded else ""),
+        ("recorded" if p.recorded else "live", f"{p.recorded} on {p.device}" if p.recorded else ""), ("", p.note),
     ]
     return [node("ul", *(_chip(bold, rest) for bold, rest in facts if bold or rest), kind="strip",
                  **{"aria-label": "Where this picture comes from"})]

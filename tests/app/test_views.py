@@ -1,0 +1,38 @@
+"""Questions to a finished picture: sliders that the trace answers alone, other checkpoints."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.app.pages import picture, run
+
+pytestmark = pytest.mark.browser
+
+
+def runs(server) -> int:
+    return len(server.endings())
+
+
+def test_a_view_slider_redraws_the_distribution_and_runs_no_model(visit, server):
+    page = visit("?tab=sample&method=sampling&seed=2&p.length=8")
+    expect(page.locator("#sample-strip")).to_contain_text("live", timeout=90_000)
+    expect(page.locator("#sample-run")).to_have_text("Run", timeout=90_000)
+    after = page.locator("#sample-player .ts-moment").last
+    text, words, before = page.locator("#sample-player .ts-text").first.inner_text(), after.inner_text(), runs(server)
+    box = page.get_by_label("number input for Temperature").first
+    box.fill("0.3")
+    box.blur()
+    expect(after).not_to_have_text(words)
+    assert page.locator("#sample-player .ts-text").first.inner_text() == text, "a view never changes what was drawn"
+    assert runs(server) == before
+
+
+def test_another_checkpoint_brings_its_own_subjects_and_takes_a_photo(visit):
+    page = visit("?tab=attend&method=attention")
+    page.locator("#attend-checkpoint input").click()
+    page.get_by_role("option", name="photo-mae-1").click()
+    page.locator("#attend-photo").locator("xpath=preceding-sibling::input[@type='file'][1]").set_input_files(
+        {"name": "own.png", "mimeType": "image/png", "buffer": picture((80, 60))})
+    expect(page.locator("#attend-picker [role=radio][aria-label='Your own']")).to_have_attribute("aria-checked", "true")
+    run(page, "attend")
+    expect(page.locator("#attend-strip")).to_contain_text("photo-mae-1")
+    expect(page.locator("#attend-player .ts-cell").first).to_be_visible()

@@ -98,8 +98,7 @@ def joint():
     from models.unmask.joint_sampling_net import JointSampler
     torch.manual_seed(0)
     sampler = JointSampler.beside(bundle("text-mdm-1").model)
-    for matrix in (sampler.token_projection, sampler.layer.self_attn.o_proj, sampler.layer.mlp.down_proj):
-        torch.nn.init.normal_(matrix.weight, std=0.3)  # an untrained layer would repeat the trunk
+    torch.nn.init.normal_(sampler.state_projection.weight, std=0.3)  # an untrained layer would repeat the trunk
     return sampler
 
 

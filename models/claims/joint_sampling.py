@@ -159,5 +159,5 @@ def cost_rows(adjust: Adjust, prompt: torch.Tensor, times: int) -> list[Row]:
             continued(adjust, prompt, way, SEEDS[0])
             taken[way].append(time.perf_counter() - began)
     fast = {way: np.array(taken["exact"][1:]) / np.array(taken[way][1:]) for way in WAYS}
-    return [Row("tokens per cost of a full pass, K D / (D + K - 1)", gain(TOGETHER, len(adjust.trunk.layers)), "", 1),
+    return [Row("tokens per cost of a full pass, K D / (D + K)", gain(TOGETHER, len(adjust.trunk.layers)), "", 1),
             *(row(f"one text, {way}: speed against exact", fast[way], "x, measured") for way in ("adjust", "marginal"))]

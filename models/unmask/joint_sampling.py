@@ -9,8 +9,8 @@ exact      one token per full pass, the joint distribution that ADJUST approxima
 marginal   K tokens per full pass, drawn independently (the baseline, `mdm`, with as many passes)
 
 Positions are chosen by orders that do not look at what is drawn, else even exact sampling would distort the joint.
-With D layers a round costs D + K - 1 layer passes instead of K D. Not covered: MAUVE and Dream-7B; rounds of unequal
-length by a confidence threshold.
+With D layers a round costs D + K layers instead of K D (the paper's D + K - 1, and one for our wiring). Not covered:
+MAUVE and Dream-7B; rounds of unequal length by a confidence threshold.
 """
 from __future__ import annotations
 
@@ -68,46 +68,52 @@ def passes(unknown: int, together: int) -> int:
     return max(1, math.ceil(unknown / together))
 
 
-def gain(together: float, layers: int) -> float:
-    """Tokens per cost of a full pass of D layers: K D / (D + K - 1). Layer passes are not free."""
-    return together * layers / (layers + together - 1)
+def gain(together: int, layers: int) -> float:
+    """Tokens per cost of a full pass of D layers: K D / (D + K). Layer passes are not free. The paper has
+    K D / (D + K - 1), without the pass by which our layer first reads the round's own text."""
+    return together * layers / (layers + together) if together > 1 else 1.0
 
 
 @dataclass
 class Adjust:
-    """Evaluates all rows by the trunk ("full") or by the layer on the trunk's states of this round ("layer").
+    """Evaluates all rows by the trunk ("full") or by the layer on what the trunk left at the round's start ("layer").
 
-    hidden [B, N, D]: the trunk's last states of the round, on the text as it was at its start.
+    start: states of the round's full pass; before [B, N, D]: what the layer said of that text, once it has been asked.
     """
 
     trunk: nn.Module
     layer: nn.Module
     forbidden: tuple[int, ...] = ()
-    hidden: Tensor | None = None
+    start: tuple[Tensor, ...] | None = None
+    before: Tensor | None = None
 
     def __call__(self, moment: Moment) -> Evaluation:
-        full, positions = moment.move.label == "full", indices(moment.masked)
-        embedded, angles = self.trunk.embed(moment.ids)
-        if full:
-            self.hidden = self.full_pass(embedded, angles)
-        states = self.hidden if full else self.layer(self.hidden, embedded, angles)
-        logits = read(self.trunk, states, positions, 0.0, self.forbidden)
-        cost = (self.trunk_cost if full else self.layer_cost)(len(logits), embedded.shape[1], positions.shape[1])
-        return Evaluation(positions, logits, torch.ones_like(moment.masked), cost)
+        positions, (embedded, angles) = indices(moment.masked), self.trunk.embed(moment.ids)
+        shape = len(moment.ids), embedded.shape[1], positions.shape[1]
+        if moment.move.label == "full":
+            self.start, self.before = self.full_pass(embedded, angles), None
+            states, cost = self.start.hidden, full_cost(self.trunk, *shape)
+        else:
+            cost = self.layer_cost(*shape, first=self.before is None)
+            states = self.told(embedded, angles)
+        return Evaluation(positions, read(self.trunk, states, positions, 0.0, self.forbidden),
+                          torch.ones_like(moment.masked), cost)
 
-    def full_pass(self, embedded: Tensor, angles) -> Tensor:
-        """The trunk's last states [B, N, D]."""
-        for layer in self.trunk.layers:
-            embedded = layer(embedded, position_embeddings=angles)
-        return embedded
+    def full_pass(self, embedded: Tensor, angles):
+        """The trunk on a text: last states, the stream that the layer reads, and the embeddings."""
+        from models.unmask.joint_sampling_net import full_pass
+        return full_pass(self.trunk, embedded, angles, self.layer.tap)
 
-    def trunk_cost(self, batch: int, tokens: int, read_out: int) -> Cost:
-        return full_cost(self.trunk, batch, tokens, read_out)
+    def told(self, embedded: Tensor, angles) -> Tensor:
+        """The layer's states for the tokens as they stand now."""
+        if self.before is None:
+            self.before = self.layer.said(self.start, self.start.embedded, angles)
+        return self.layer(self.start, embedded, angles, self.before)
 
-    def layer_cost(self, batch: int, tokens: int, read_out: int) -> Cost:
-        """One layer of the trunk's shape, its projection of the tokens, and the trunk's head."""
-        cost = full_cost(self.trunk, batch, tokens, read_out, layers=1)
-        return replace(cost, macs=cost.macs + batch * tokens * self.trunk.config.hidden_size**2)
+    def layer_cost(self, batch: int, tokens: int, read_out: int, first: bool) -> Cost:
+        """One layer of the trunk's shape, two projections and the trunk's head; a layer more the first time."""
+        cost = full_cost(self.trunk, batch, tokens, read_out, layers=2 if first else 1)
+        return replace(cost, macs=cost.macs + 2 * batch * tokens * self.trunk.config.hidden_size**2)
 
 
 def run(job) -> Iterator[Event]:
@@ -119,17 +125,17 @@ def run(job) -> Iterator[Event]:
     for shot in shots(job, board, plan, record):
         sure += shot.step.fields["confidence"][shot.step.where("new")].tolist()
         yield Emit("unmask", *watch.seen(shot))
-    facts = {**mdm.text_facts(job, board, record, sure), **cost_facts(board, plan, watch), **watch.facts()}
+    facts = {**mdm.text_facts(job, board, record, sure), **cost_facts(board, plan, watch, record), **watch.facts()}
     yield Close("unmask", sentence(facts, p, board, plan), (*record.charts(), *watch.charts()), facts,
                 path=record.path)
     yield from table(board, adjust, p.pair, p.temperature, record.path)
 
 
-def cost_facts(board: Board, plan: Plan, watch: Watch) -> dict[str, Fact]:
+def cost_facts(board: Board, plan: Plan, watch: Watch, record: Record) -> dict[str, Fact]:
     """What a token costs, counted in layers and by the clock, against one full pass for each."""
     full = sum(move.label == "full" for move in plan.moves)
     layers, extra = len(watch.adjust.trunk.layers), len(plan.moves) - full
-    spent, clock = full * layers + extra, sum(sum(taken) for taken in watch.ms.values())
+    spent, clock = record.cost.rows / board.canvas.size, sum(sum(taken) for taken in watch.ms.values())
     return {"full": Fact("Full passes", full, "of the model", "lower"),
             "extra": Fact("Layer passes", extra, "of one layer"),
             "gain": Fact("Tokens per cost of a full pass", board.unknown * layers / spent, "by layers run", "higher"),

@@ -1,8 +1,11 @@
 """ADJUST's network and its lesson (arXiv 2509.22738): one layer that tells the masks about a token just drawn.
 
-The paper's fusion is not published; this wiring is ours: u_i = h_i + W e(x_i), one bidirectional layer on u, the frozen
-head on what comes out. h is the frozen trunk's last state from the start of the round, e the embedding of the token
-that stands there now. W and the layer's two output matrices start at zero, so an untrained layer repeats the trunk.
+The paper's fusion is not published; this wiring is ours. A full pass on x_0 leaves its last states h and the stream s
+that enters one early layer (`tap`). g is a layer of that shape, at first a copy of it, on u = s + W (e(x_k) - e(x_0)),
+e the token embeddings: the stream as the new tokens would have changed it. What g says of u and not of s goes onto h
+through a matrix P that starts at zero: h' = h + P (g(u) - g(s)), read by the frozen head. An untrained layer repeats
+the trunk, and so does any layer where no token is new. (A layer trained from scratch on h + W e learned nothing in 700
+steps: looking at neighbours is what takes longest to learn.)
 
 The lesson is the chain rule of KL(exact joint || ADJUST's joint): at each x_k of the trunk's own one-token-at-a-time
 sampling, KL(trunk on x_k || layer on (h(x_0), x_k)), averaged over positions still masked (ours; the paper may use the
@@ -13,13 +16,14 @@ Letters: B samples, N tokens, D width, K steps of a round, P positions, V vocabu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 import kernels
 from models.unmask.joint_sampling_records import divergence
@@ -27,44 +31,61 @@ from models.unmask.joint_sampling_records import divergence
 NEVER = -1e4  # a logit that is never drawn and, unlike -inf, leaves a finite KL
 
 
+class Start(NamedTuple):
+    """What a round keeps of its full pass on x_0, each [B, N, D]: last states, stream at the tap, embeddings."""
+
+    hidden: Tensor
+    stream: Tensor
+    embedded: Tensor
+
+
 class JointSampler(nn.Module, PyTorchModelHubMixin):
     """g: one layer on the frozen states of `trunk` (a MaskedTransformer's name; the shape must be its own)."""
 
-    def __init__(self, trunk: str = "text-mdm-1", trunk_revision: str = "", hidden_size: int = 256,
+    def __init__(self, trunk: str = "text-mdm-1", trunk_revision: str = "", tap: int = 2, hidden_size: int = 256,
                  num_attention_heads: int = 4, num_key_value_heads: int = 2, intermediate_size: int = 576,
                  rms_norm_eps: float = 1e-5):
         super().__init__()
-        self.trunk, self.trunk_revision = trunk, trunk_revision
+        self.trunk, self.trunk_revision, self.tap = trunk, trunk_revision, tap
         config = LlamaConfig(hidden_size=hidden_size, num_attention_heads=num_attention_heads,
                              num_key_value_heads=num_key_value_heads, intermediate_size=intermediate_size,
                              rms_norm_eps=rms_norm_eps, attn_implementation="sdpa")
-        self.token_norm = LlamaRMSNorm(hidden_size, eps=rms_norm_eps)
         self.token_projection = nn.Linear(hidden_size, hidden_size, bias=False)
         self.layer = LlamaDecoderLayer(config, 0)
         self.layer.self_attn.is_causal = False
-        for matrix in (self.token_projection, self.layer.self_attn.o_proj, self.layer.mlp.down_proj):
-            nn.init.zeros_(matrix.weight)
+        self.state_projection = nn.Linear(hidden_size, hidden_size, bias=False)
+        nn.init.eye_(self.token_projection.weight)
+        nn.init.zeros_(self.state_projection.weight)
 
     @classmethod
     def beside(cls, trunk, name: str = "", revision: str = "") -> JointSampler:
-        """An untrained layer of the shape of a trunk's own."""
-        c = trunk.config
-        return cls(name, revision, c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.intermediate_size,
-                   c.rms_norm_eps)
+        """An untrained layer for a trunk: a copy of its third layer (or its last) that adds nothing yet."""
+        c, tap = trunk.config, tap_of(trunk)
+        made = cls(name, revision, tap, c.hidden_size, c.num_attention_heads, c.num_key_value_heads,
+                   c.intermediate_size, c.rms_norm_eps)
+        made.layer.load_state_dict(trunk.layers[tap].state_dict())
+        return made
 
-    def forward(self, hidden: Tensor, embedded: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-        """States [B, N, D] for the trunk's head, from its states `hidden` at the start of the round and the embeddings
-        `embedded` of the tokens now; both [B, N, D], angles as `trunk.embed` returns them."""
-        told = hidden + self.token_projection(self.token_norm(embedded))
+    def said(self, start: Start, embedded: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+        """g(u) [B, N, D] for the embeddings [B, N, D] of the tokens now; angles as `trunk.embed` returns them."""
+        told = start.stream + self.token_projection(embedded - start.embedded)
         return self.layer(told, position_embeddings=angles)
+
+    def forward(self, start: Start, embedded: Tensor, angles, before: Tensor | None = None) -> Tensor:
+        """States [B, N, D] for the trunk's head. before: `said` of the round's own start, if it is known."""
+        before = self.said(start, start.embedded, angles) if before is None else before
+        return start.hidden + self.state_projection(self.said(start, embedded, angles) - before)
 
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """K exact steps. hidden [B, N, D] of x_0; x_1 .. x_{K-1} as ids [K - 1, B, N]; the trunk's logits [K - 1, B, P, V]
-    on them at positions [K - 1, B, P], of which `counts` bool are masked there; end [B, N] is x_K."""
+    """K exact steps. begin [B, N] is x_0, hidden and stream [B, N, D] the trunk's on it; x_1 .. x_{K-1} as ids
+    [K - 1, B, N]; the trunk's logits [K - 1, B, P, V] on them at positions [K - 1, B, P], of which `counts` bool are
+    masked there; end [B, N] is x_K."""
 
+    begin: Tensor
     hidden: Tensor
+    stream: Tensor
     ids: Tensor
     positions: Tensor
     counts: Tensor
@@ -74,16 +95,22 @@ class Round:
     def lessons(self) -> dict[str, Tensor]:
         """The K - 1 texts of every sample as one batch for `lesson`, step after step."""
         flat = {name: getattr(self, name).flatten(0, 1) for name in ("ids", "positions", "counts")}
-        return {**flat, "hidden": self.hidden.repeat(len(self.ids), 1, 1), "teacher": self.logits.flatten(0, 1)}
+        again = {name: torch.cat([getattr(self, name)] * len(self.ids)) for name in ("begin", "hidden", "stream")}
+        return {**flat, **again, "teacher": self.logits.flatten(0, 1)}
 
 
-def states(trunk, ids: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """(last states, embeddings) [B, N, D] and rotary tables of one full pass."""
-    embedded, angles = trunk.embed(ids)
-    hidden = embedded
-    for layer in trunk.layers:
+def tap_of(trunk) -> int:
+    """The third layer: in text-mdm-1 two of its heads look left and two right. The last one, where there are fewer."""
+    return min(2, len(trunk.layers) - 1)
+
+
+def full_pass(trunk, embedded: Tensor, angles: tuple[Tensor, Tensor], tap: int) -> Start:
+    """The trunk on a text, all layers."""
+    hidden = stream = embedded
+    for index, layer in enumerate(trunk.layers):
+        stream = hidden if index == tap else stream
         hidden = layer(hidden, position_embeddings=angles)
-    return hidden, embedded, angles
+    return Start(hidden, stream, embedded)
 
 
 def at(table: Tensor, positions: Tensor) -> Tensor:
@@ -98,10 +125,10 @@ def exact_round(trunk, ids: Tensor, steps: int, order: str, generator: torch.Gen
 
     Of each later text `most` masked positions, drawn at random, are kept for the lesson.
     """
-    mask, first, kept = trunk.mask_token_id, None, []
+    mask, begin, first, kept = trunk.mask_token_id, ids, None, []
     for step in range(steps):
-        hidden, _, _ = states(trunk, ids)
-        first = hidden if first is None else first
+        start = full_pass(trunk, *trunk.embed(ids), tap_of(trunk))
+        hidden, first = start.hidden, first or start
         masked = ids == mask
         width = int(masked.sum(1).max())
         positions = masked.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]  # masked ones first
@@ -113,7 +140,7 @@ def exact_round(trunk, ids: Tensor, steps: int, order: str, generator: torch.Gen
         pick = kernels.unmask_step(logits, shown, mask, n_reveal=1, order=order, sampler=kernels.Sampler(),
                                    generator=generator)
         ids = ids.scatter(1, positions, pick.ids)
-    return Round(first, *(torch.stack(part) for part in zip(*kept)), ids)
+    return Round(begin, first.hidden, first.stream, *(torch.stack(part) for part in zip(*kept)), ids)
 
 
 def some(logits: Tensor, positions: Tensor, counts: Tensor, most: int, generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,11 +153,12 @@ def some(logits: Tensor, positions: Tensor, counts: Tensor, most: int, generator
     return positions.gather(1, index), chosen.values >= 0, at(logits, index)
 
 
-def lesson(trunk, sampler: JointSampler, hidden: Tensor, ids: Tensor, positions: Tensor, counts: Tensor,
-           teacher: Tensor, forbidden: tuple[int, ...] = ()) -> Tensor:
+def lesson(trunk, sampler: JointSampler, begin: Tensor, hidden: Tensor, stream: Tensor, ids: Tensor, positions: Tensor,
+           counts: Tensor, teacher: Tensor, forbidden: tuple[int, ...] = ()) -> Tensor:
     """KL [B, P], nats, of the teacher's logits [B, P, V] from the layer's at positions [B, P]; 0 where not counted."""
     embedded, angles = trunk.embed(ids)
-    logits = trunk.head(at(sampler(hidden, embedded, angles), positions)).float()
+    start = Start(hidden, stream, trunk.embed(begin)[0])
+    logits = trunk.head(at(sampler(start, embedded, angles), positions)).float()
     forbid = torch.zeros(logits.shape[-1], device=logits.device)
     forbid[list(forbidden)] = NEVER
     return divergence(teacher, logits + forbid) * counts

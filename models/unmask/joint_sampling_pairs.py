@@ -53,20 +53,20 @@ def measured(board: Board, adjust, positions: tuple[int, int], temperature: floa
     """The joint of two masked positions, the first tokens being the `firsts` likeliest. Temperature as in the run."""
     sampler, (first, second) = kernels.Sampler(temperature), positions
     embedded, angles = adjust.trunk.embed(board.ids)
-    hidden = adjust.full_pass(embedded, angles)
+    start = adjust.full_pass(embedded, angles)
 
     def chances(states: Tensor, position: int) -> Tensor:  # [B, V]
         at = torch.full((len(states), 1), position, device=states.device)
         return kernels.warp(read(adjust.trunk, states, at, 0.0, board.forbidden)[:, 0], sampler).softmax(-1)
 
-    top = chances(hidden, first)[0].topk(firsts)
+    top = chances(start.hidden, first)[0].topk(firsts)
     tried = board.ids.repeat(firsts, 1)  # [A, N]
     tried[:, first] = top.indices
     embedded, _ = adjust.trunk.embed(tried)
-    unchanged = chances(hidden, second).expand(firsts, -1)
+    unchanged = chances(start.hidden, second).expand(firsts, -1)
     return Pair(positions, top.indices, top.values, {
-        "exact": chances(adjust.full_pass(embedded, angles), second), "product": unchanged,
-        "layer": chances(adjust.layer(hidden.expand(firsts, -1, -1), embedded, angles), second)})
+        "exact": chances(adjust.full_pass(embedded, angles).hidden, second), "product": unchanged,
+        "layer": chances(adjust.layer(start, embedded, angles), second)})
 
 
 def table(board: Board, adjust, number: int, temperature: float, path: str) -> Iterator[Event]:

@@ -63,7 +63,7 @@ class Watch:
 
     def true_logits(self, ids: Tensor, masked: Tensor) -> Tensor:
         """The trunk's logits [B, P, V] on this text; the method's own states stay as they are."""
-        hidden = self.adjust.full_pass(*self.adjust.trunk.embed(ids))
+        hidden = self.adjust.full_pass(*self.adjust.trunk.embed(ids)).hidden
         return read(self.adjust.trunk, hidden, indices(masked), 0.0, self.board.forbidden)
 
     def tidied(self, step: Step, shot: Shot) -> tuple[Step, dict[int, str]]:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 HELPERS = {"__init__", "__main__", "timing"}
+SHOWN = ("_ms", "_mb", "_per_s", "path", "peer")  # what a line of the table says beside the verdict
 
 
 def names() -> list[str]:
@@ -46,8 +47,9 @@ def table(found: dict) -> str:
     for row in found["rows"]:
         bound = f"{'<=' if row['better'] == 'lower' else '>='} {row['floor']}" if row["floor"] else "reported"
         verdict = {True: "holds", False: "MISSES", None: ""}[row["holds"]] + (" (target met)" if row["stretch"] else "")
-        rest = {key: value for key, value in row.items() if key.endswith(("_ms", "_mb")) or key == "path"}
-        lines.append(f"  {row['what']:<58} {row['ratio']:>7.2f}  {bound:<9} {verdict:<20} {rest}")
+        rest = {key: value for key, value in row.items() if key.endswith(SHOWN)}
+        ratio = "none" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        lines.append(f"  {row['what']:<58} {ratio:>7}  {bound:<9} {verdict:<20} {rest}")
     if found["elsewhere"] is not None:
         lines.append(f"  {found['elsewhere']:.0%} of the machine was used by others meanwhile.")
     return "\n".join(lines)

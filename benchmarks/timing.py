@@ -62,6 +62,12 @@ def judged(head: dict, ratio: float, floor, target, better: str, **more) -> dict
             "holds": meets(floor), "stretch": meets(target), **more}
 
 
+def unmatched(what: str, times: dict[str, list[float]], ours: str, peer: str, holds: bool | None, **more) -> dict:
+    """A row without a ratio: ours ran, and `peer` says why the other side could not. `holds` if that was the claim."""
+    return {"what": what, f"{ours}_ms": round(min(times[ours]), 3), "ratio": None, "better": "higher", "floor": None,
+            "target": None, "holds": holds, "stretch": holds, "peer": peer, **more}
+
+
 def extra_memory(work: Work, device: str = "cpu") -> float | None:
     """Megabytes that `work` adds to the peak; None where the system does not tell."""
     gc.collect()

@@ -16,8 +16,6 @@ TABLES = {"softmax", "log_softmax", "logsumexp", "multinomial", "entr", "output_
 ALLOWED = {  # file -> what it may use, and why
     "attend/sights.py": {"log_softmax"},  # attribution differentiates it; it is not shown
     "sample/covers.py": {"logsumexp", "softmax"},  # over covers, not over a vocabulary
-    "mask/mlm.py": {"log_softmax"},  # to do: the error of masked words, as kernels.vocab_stats(chosen=)
-    "prune/report.py": {"softmax"},  # to do: one probability, as kernels.vocab_stats(chosen=)
     "unmask/joint_sampling_pairs.py": {"softmax", "entr"},  # the exact joint, to which the layer is compared
     "unmask/joint_sampling_records.py": {"log_softmax"},  # to do: as kernels.vocab_stats(chosen=)
 }

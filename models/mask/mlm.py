@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import torch
 
+import kernels
 from models.checkpoints import load
 from models.mask import words
 from models.method import Card, Job, Method, Turn
@@ -29,8 +30,8 @@ def surprise(model, text: words.Passage, planted: words.Planted) -> tuple[np.nda
     from models.mask.electra_net import macs, proposals
     own = torch.arange(text.count, device=text.ids.device)[:, None]  # [n, 1]
     copies = planted.fake.expand(text.count, -1).scatter(1, own, text.tokenizer.mask_token_id)  # [n, n]
-    logp = proposals(model, copies, own)[:, 0].float().log_softmax(-1)  # [n, V]
-    share = (logp.gather(1, planted.fake[0][:, None])[:, 0] - logp.amax(-1)).exp().cpu().numpy()  # 1: the best guess
+    stats = kernels.vocab_stats(proposals(model, copies, own)[:, 0], top_k=1, chosen=planted.fake[0])  # of [n, V]
+    share = (stats.chosen_logp - stats.top_logp[:, 0]).exp().cpu().numpy()  # 1: the best guess
     before = len(planted.at) / len(text.candidates)
     suspicion = np.where(text.special[0].cpu().numpy(), 0.0, before / (before + (1 - before) * share))
     rows = text.count**2 * model.config.num_hidden_layers

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+import kernels
 from models.method import Close, Job
 from models.prune.forward import Policy, Pruner, full_macs, unpruned
 from models.prune.sheets import Notes
@@ -68,7 +69,7 @@ def first_token(model, make: Callable[[], Policy], reads: list[list[int]], round
     """Measures reading the prompt up to the logits, scoring and cutting included, drawing and recording left out."""
     times, logits = race({"pruned": lambda: read(model, make(), reads),
                           "full": lambda: read(model, unpruned(len(model.model.layers)), reads)}, rounds)
-    agreed = float(logits["pruned"].softmax(-1)[logits["full"].argmax()])
+    agreed = float(kernels.vocab_stats(logits["pruned"], top_k=1, chosen=logits["full"].argmax()).chosen_logp.exp())
     ratio = float(np.median(times["full"] / times["pruned"]))
     return Race(float(times["pruned"].min()), float(times["full"].min()), ratio, rounds, agreed)
 

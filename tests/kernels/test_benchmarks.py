@@ -1,6 +1,7 @@
 """The protocol of the benchmarks: ratios within rounds, verdicts that can be negative, one file per benchmark."""
 
 import json
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -205,3 +206,20 @@ def test_models_have_a_row_per_dtype_and_a_gpu_judges_both():
     for dtype in (torch.float32, torch.bfloat16):
         with pytest.raises(AssertionError):
             model.check(one.to(dtype), eager.to(dtype), inputs, dtype)
+
+
+def test_a_gpu_alone_is_asked_for_bandwidth_and_whole_loops(monkeypatch):
+    def watch(module, name):
+        found = create_autospec(getattr(module, name), return_value=[])  # refuses arguments that do not fit
+        monkeypatch.setattr(module, name, found)
+        return found
+
+    reading, loops, steps = watch(vocabulary, "reading"), watch(unmask_step, "loops"), watch(unmask_step, "compared")
+    for module, name in ((vocabulary, "compared"), (unmask_step, "backbone")):
+        watch(module, name)
+    monkeypatch.setattr(torch, "full", lambda size, value, **_: torch.zeros(size))
+    for here in ("cpu", "cuda"):
+        assert vocabulary.run(here, False) == unmask_step.run(here, False) == []
+        assert (reading.call_count, loops.call_count) == {"cpu": (0, 0), "cuda": (2, 4)}[here]
+    assert [call.args[-1] for call in loops.call_args_list] == [True, True, False, False]  # ViT-B's size is judged
+    assert [call.args[-1] for call in steps.call_args_list] == [True, False] * 2 + [False] * 4  # fp32 on the CPU

@@ -17,7 +17,7 @@ ALLOWED = {  # file -> what it may use, and why
     "attend/sights.py": {"log_softmax"},  # attribution differentiates it; it is not shown
     "sample/covers.py": {"logsumexp", "softmax"},  # over covers, not over a vocabulary
     "unmask/joint_sampling_pairs.py": {"softmax", "entr"},  # the exact joint, to which the layer is compared
-    "unmask/joint_sampling_records.py": {"log_softmax"},  # to do: as kernels.vocab_stats(chosen=)
+    "unmask/joint_sampling_records.py": {"log_softmax"},  # a divergence needs both tables; no kernel sums them
 }
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from models import checkpoints
 from models.__main__ import describe
-from models.method import Method, atlas, find, run
+from models.method import Method, find, offered, run
 from models.params import ParamError, schema
 from models.subject import MAX_FILE_BYTES, MAX_PIXELS, Subject, SubjectError, from_example, from_text
 from models.trace import TABS
@@ -43,7 +43,7 @@ def build() -> gr.Blocks:
         desks = {}
         with gr.Tabs(overflow_behavior="wrap", elem_id="tabs") as tabs:
             for tab in TABS:
-                methods = [m for m in atlas().values() if tab in m.card.tabs]
+                methods = [m for m in offered().values() if tab in m.card.tabs]
                 with gr.Tab(QUESTIONS[tab][0], id=tab):
                     if methods:
                         desks[tab] = Desk(tab, sorted(methods, key=lambda m: (m.id != OPENS[tab], m.card.seed is None)))
@@ -72,7 +72,7 @@ def endpoints() -> None:
 
 def list_methods() -> list[dict]:
     """Every method: id, title, paper, tabs, baseline, grade, checkpoints, the verdict on its claim, its parameters."""
-    return [describe(method) | {"parameters": schema(method.params)} for method in atlas().values()]
+    return [describe(method) | {"parameters": schema(method.params)} for method in offered().values()]
 
 
 def run_method(method: str, subject: str = "", params: dict | None = None, seed: int = 0, tab: str = "") -> dict:

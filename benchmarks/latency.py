@@ -19,8 +19,8 @@ def run(device: str = "cpu", quick: bool = False) -> list[dict]:
     """Two rows per method and tab."""
     import torch
 
-    from models.method import atlas
-    methods = list(atlas().values())[:2] if quick else list(atlas().values())
+    from models.method import offered
+    methods = list(offered().values())[:2] if quick else list(offered().values())
     with torch.enable_grad():  # as on the page; the other benchmarks run without
         return [row for m in methods for tab in m.card.tabs for row in rows(m.id, tab, device, 1 if quick else 5)]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from models import checkpoints, claims, recorded
-from models.method import Method, Result, atlas, find, follow, prepare, twin
+from models.method import Method, Result, find, follow, offered, prepare, twin
 from models.subject import from_anything
 from models.trace import Trace
 from models.trace_json import save
@@ -43,7 +43,7 @@ def _checkpoint(name: str, cards: dict) -> dict:
 
 
 def list_methods(args) -> None:
-    rows = [describe(method) for method in atlas().values()]
+    rows = [describe(method) for method in offered().values()]
     if args.json:
         print(json.dumps(rows, indent=1))
         return
@@ -116,7 +116,7 @@ def _settings(pairs: list[str]) -> dict[str, str]:
 
 def measure_claims(args) -> None:
     lab = claims.Lab(quick=args.quick, data=Path(args.data) if args.data else None)
-    for id in args.methods or list(atlas()):
+    for id in args.methods or list(offered()):
         claim = claims.stamped(find(id), lab)
         print(f"{id}: {claim.verdict} ({claim.seconds:.0f} s) {claim.reason}")
         for r in claim.rows:
@@ -128,7 +128,7 @@ def measure_claims(args) -> None:
 
 def record_traces(args) -> None:
     """Writes the instant first example of every method, its baseline's beside it."""
-    for id in args.methods or list(atlas()):
+    for id in args.methods or list(offered()):
         for path in recorded.record(find(id)):
             print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
 

@@ -46,6 +46,11 @@ class Bundle:
     folder: Path | None = None
 
 
+def here(name: str) -> bool:
+    """Whether a checkpoint of this name is shipped, or a test has put a stand-in in its place."""
+    return name in _makers or (SHIPPED / name / "config.json").is_file()
+
+
 def shipped() -> dict[str, dict]:
     """name -> card of every checkpoint in assets/checkpoints, without loading any."""
     cards = {}

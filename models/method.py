@@ -224,6 +224,12 @@ def atlas() -> dict[str, Method]:
     return found
 
 
+def offered() -> dict[str, Method]:
+    """The methods of the atlas whose default weights are here; the others wait for their training and are not shown."""
+    from models.checkpoints import here
+    return {id: method for id, method in atlas().items() if all(map(here, (method.checkpoints[0], *method.companions)))}
+
+
 def find(id: str) -> Method:
     """The method with this id; ParamError names the ones there are."""
     methods = atlas()

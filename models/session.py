@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from models.method import Job, Method, atlas, find, follow, prepare, twin
+from models.method import Job, Method, find, follow, offered, prepare, twin
 from models.params import ParamError, declaration
 from models.subject import Example, Subject, from_example
 from models.trace import Trace
@@ -85,7 +85,7 @@ class Scene:
 
 def comparable(method: Method, tab: str, kind: str) -> list[str]:
     """Ids of the methods that can stand beside this one: same tab, same kind of subject; its baseline first."""
-    fit = [m.id for m in atlas().values() if tab in m.card.tabs and _takes(m, kind) and m is not method]
+    fit = [m.id for m in offered().values() if tab in m.card.tabs and _takes(m, kind) and m is not method]
     return sorted(fit, key=lambda id: id != method.baseline)
 
 

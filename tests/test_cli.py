@@ -5,7 +5,7 @@ import json
 import pytest
 
 from models.__main__ import main
-from models.method import atlas
+from models.method import offered
 from models.trace import TraceError
 from models.trace_json import load
 
@@ -13,7 +13,7 @@ from models.trace_json import load
 def test_list_as_json_has_one_object_per_method(capsys):
     assert main(["list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [r["id"] for r in rows] == list(atlas())
+    assert [r["id"] for r in rows] == list(offered())
     keys = {"id", "title", "paper", "seed", "tabs", "baseline", "grade", "checkpoints", "claim"}
     assert all(set(r) == keys for r in rows)
     assert all({"name", "shipped", "bytes", "licence"} == set(c) for r in rows for c in r["checkpoints"])

@@ -205,3 +205,18 @@ def test_the_claim_is_of_the_shipped_weights(id, shipped):
     card = checkpoints.shipped()[method.checkpoints[0]]
     assert card["sha256"].startswith(claim["checkpoint"][method.checkpoints[0]]), "the claim is stale: measure it again"
     assert claim["verdict"] in claims.VERDICTS and claim["rows"] and claim["date"] and claim["device"]
+
+
+def test_a_method_without_its_weights_is_not_offered(monkeypatch, tmp_path):
+    """It stays in the atlas, so that its code is tested, but no visitor meets it."""
+    from models import checkpoints
+    from models.method import offered
+    from visualizers import papers
+
+    monkeypatch.setattr(checkpoints, "_makers", {})
+    for name in ("photo-mae-1", "text-ar-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
+    assert {"mae", "sampling"} <= set(offered()) and not {"hpm", "mdm", "byte-level"} & set(offered())
+    assert not any(row["live"] for row in papers.rows() if row["slug"] == "hpm")

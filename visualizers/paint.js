@@ -254,6 +254,9 @@ class TextView {
       const special = !hidden && isSpecial(text, this.drawing.layout.roles[mark.token]);
       made.textContent = hidden ? "\u2007\u2007\u2007" : readable(text, special);
       made.toggleAttribute("data-special", special);
+      if (!hidden && !text.trim()) made.setAttribute("aria-label", text.includes("\n") ? "line break" : "space");
+      else if (hidden) made.setAttribute("aria-label", "hidden");
+      else made.removeAttribute("aria-label");
     }
     this.words[mark.token] = text;
   }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from models.method import atlas
+from models.method import offered
 from models.subject import ASSETS
 
 HERE = Path(__file__).parent
@@ -24,8 +24,8 @@ def facts() -> tuple[dict, ...]:
 
 
 def rows() -> list[dict]:
-    """The facts with their state: live where the atlas has a method of that id."""
-    live = atlas()
+    """The facts with their state: live where a method of that id has its weights here."""
+    live = offered()
     return [{**fact, "live": fact["slug"] in live} for fact in facts()]
 
 

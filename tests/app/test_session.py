@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models import session
-from models.method import atlas, find
+from models.method import atlas, find, offered
 from models.params import ParamError
 from models.session import Scene
 from tests import samples
@@ -94,7 +94,7 @@ def test_a_run_sees_one_thread_from_its_first_step_to_its_last():
 def test_all_89_papers_are_listed_and_their_state_is_computed():
     rows = papers.rows()
     assert len(rows) == len({r["slug"] for r in rows}) == 89
-    assert {r["slug"] for r in rows if r["live"]} == {m.id for m in atlas().values() if m.card.seed is not None}
+    assert {r["slug"] for r in rows if r["live"]} == {m.id for m in offered().values() if m.card.seed is not None}
     for row in rows:
         assert row["tabs"] and row["idea"].endswith(".") and set(row["tabs"]) <= {"mask", "attend", "prune", "unmask",
                                                                                "sample"}

@@ -31,6 +31,7 @@ def config(width: int, heads: int):
 class TextMLM(Recipe):
     name = "text-mlm-1"
     minutes = 11.0
+    warm_lr = 1.0  # the discriminator, which starts from the same weights, trains at full rates too
     architecture = ("ElectraForMaskedLM, 4 layers, width 192, 4 heads, tied embeddings of width 128, text-ar-1's "
                     "tokenizer; 15 % of the tokens selected, 85 % of these hidden")
     trained_on = BOOKS + ", windows of 96 tokens; the embedding table starts from text-ar-1's main directions"

@@ -26,7 +26,7 @@ class PhotoMAE(Recipe):
     data_licence = "not stated; pictures from ImageNet, whose own terms are non-commercial research"
     weights_licence = "Apache-2.0 for the weights; the pictures they were trained on are for non-commercial research"
     weak_at = "Rebuilds colour and coarse shape; fine texture comes back blurred, as squared error asks."
-    budget_fraction = "0.8 % of hpm's (30,000 steps of 256 pictures)"
+    budget_fraction = "1.7 % of hpm's (30,000 steps of 256 pictures)"
 
     def prepare(self, folder):
         self.train = torch.from_numpy(data.photos("train")[0]).permute(0, 3, 1, 2).contiguous()

@@ -121,6 +121,7 @@ def run(job) -> Iterator[Event]:
     adjust = Adjust(job.model, job.companion(LAYER).model, board.forbidden)
     plan = Plan(rounds(board.unknown, p.together, p.sampler), adjust, p.order, sampler=kernels.Sampler(p.temperature))
     watch, sure = Watch(board, adjust, p.truth), []
+    yield from table(board, adjust, p.pair, p.temperature)  # first, so that the Sample tab need not wait for the text
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
         sure += shot.step.fields["confidence"][shot.step.where("new")].tolist()
@@ -128,7 +129,6 @@ def run(job) -> Iterator[Event]:
     facts = {**mdm.text_facts(job, board, record, sure), **cost_facts(board, plan, watch, record), **watch.facts()}
     yield Close("unmask", sentence(facts, p, board, plan), (*record.charts(), *watch.charts()), facts,
                 path=record.path)
-    yield from table(board, adjust, p.pair, p.temperature, record.path)
 
 
 def cost_facts(board: Board, plan: Plan, watch: Watch, record: Record) -> dict[str, Fact]:

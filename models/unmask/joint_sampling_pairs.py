@@ -69,7 +69,7 @@ def measured(board: Board, adjust, positions: tuple[int, int], temperature: floa
         "layer": chances(adjust.layer(start, embedded, angles), second)})
 
 
-def table(board: Board, adjust, number: int, temperature: float, path: str) -> Iterator[Event]:
+def table(board: Board, adjust, number: int, temperature: float) -> Iterator[Event]:
     """The Sample record: one step per first token, then the three tables."""
     blanks = (board.ids == board.mask_id)[0].nonzero()[:, 0].tolist()
     number = min(number, len(blanks) - 1)
@@ -77,7 +77,7 @@ def table(board: Board, adjust, number: int, temperature: float, path: str) -> I
     yield Open("sample", board.canvas, FIELDS, len(pair.firsts))
     for row in range(len(pair.firsts)):
         yield Emit("sample", *branch(board, pair, row))
-    yield Close("sample", sentence(pair), charts(board, pair), facts(pair), path=path)
+    yield Close("sample", sentence(pair), charts(board, pair), facts(pair))
 
 
 def branch(board: Board, pair: Pair, row: int) -> tuple[Step, dict[int, str]]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.claims import Claim, Lab, row, scene_lab
 
-STEPS = (1, 2, 4, 8, 16, 26, 32)  # 26 is the default of the tab
+STEPS = (1, 2, 4, 8, 16, 28, 32)  # 28 is the default of the tab
 SEEDS = (11, 12, 13)
 
 

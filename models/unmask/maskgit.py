@@ -40,7 +40,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Params:
-    steps: Annotated[int, Span(1, 128, 1, "Steps", "Looks at the picture; fewer fill in more at once.")] = 26
+    steps: Annotated[int, Span(1, 128, 1, "Steps", "Looks at the picture; fewer fill in more at once.")] = 28
     guidance: Annotated[float, Span(0, 6, 0.25, "Guidance", "How hard the caption pulls.")] = 0.5
     order: Annotated[str, Choice(ORDERS, "Order", "Which guesses are kept first.")] = "confidence"
     noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise on the order, less with every step.")] = 2.0
@@ -101,7 +101,7 @@ METHOD = Method(
     card=Card(
         id="maskgit", title="MaskGIT: every step in full", tabs=("unmask",), arxiv="2202.04200", year=2022,
         summary="All masked cells are guessed at once, the most confident guesses stay, the rest is masked again.",
-        look_at="The first cells decide where objects stand; watch what happens with 4 steps instead of 26.",
+        look_at="The first cells decide where objects stand; watch what happens with 4 steps instead of 28.",
         not_covered="ImageNet weights, editing, in- and outpainting."),
     params=Params, accepts="caption", checkpoints=("scene-mgm-1",), companions=("scene-vq-1",), run=run,
     examples=EXAMPLES,

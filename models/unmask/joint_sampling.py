@@ -49,7 +49,7 @@ class Params:
                                  titles=("random", "surest position", "lowest entropy", "left to right"))] = "peak"
     temperature: Annotated[float, Span(0, 1.5, 0.05, "Temperature", "At 0 the joint and its marginals often share the "
                                        "best token, which hides the difference.")] = 1.0
-    length: Annotated[int, Span(4, 128, 4, "New tokens", "How many follow a text without ___ blanks.")] = 32
+    length: Annotated[int, Span(4, 128, 4, "New tokens", "How many follow a text that has no blanks.")] = 32
     truth: Annotated[bool, Flag("Compare with the true distribution", "One full pass more per token, for the picture "
                                 "only; it is not work and the layer does not see it.", fold=True)] = True
     pair: Annotated[int, Span(1, 100, 1, "Pair of the Sample tab", "This blank and the next one.", fold=True)] = 1

@@ -38,7 +38,7 @@ EXAMPLES = (
 @dataclass(frozen=True)
 class Params:
     steps: Annotated[int, Span(1, 128, 1, "Steps", "Fewer steps fill in more tokens at once.")] = 24
-    length: Annotated[int, Span(4, 128, 4, "New tokens", "How many follow a text without ___ blanks.")] = 48
+    length: Annotated[int, Span(4, 128, 4, "New tokens", "How many follow a text that has no blanks.")] = 48
     order: Annotated[str, Choice(ORDERS, "Order", "Which guesses are kept first.")] = "confidence"
     block: Annotated[int, Span(4, WHOLE, 4, "Block length", "Short blocks are filled in from left to right.",
                                unit="tokens")] = 8

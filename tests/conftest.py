@@ -15,6 +15,15 @@ if not torch.cuda.is_available():  # with a GPU the kernels are compiled and the
 
 
 @pytest.fixture
+def one_thread():
+    """Tiny tensors on one torch thread: on a busy machine two threads wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def tiny():
     """Every checkpoint is a tiny random stand-in for the length of a test."""
     from tests import tiny as stand_ins

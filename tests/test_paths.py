@@ -19,14 +19,7 @@ ALLOWED = {  # file -> what it may use, and why
     "unmask/joint_sampling_pairs.py": {"softmax", "entr"},  # the exact joint, to which the layer is compared
     "unmask/joint_sampling_records.py": {"log_softmax"},  # a divergence needs both tables; no kernel sums them
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def path_of(id: str) -> dict[str, str]:

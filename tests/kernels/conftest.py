@@ -1,15 +1,12 @@
-"""Tiny tensors on one torch thread: on a busy machine two threads wait for each other longer than they work."""
+"""What the tests of the kernels share."""
 
 import pytest
 import torch
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def small(one_thread):
+    """Every test of this folder."""
 
 
 @pytest.fixture

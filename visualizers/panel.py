@@ -78,7 +78,7 @@ class Panel:
                                      visible=kind == "photo", size="sm", elem_id=f"{self.tab}-photo",
                                      elem_classes="own")
         self.checkpoint = gr.Dropdown(list(first.checkpoints), value=first.checkpoints[0], label="Checkpoint",
-                                      filterable=False, visible=len(first.checkpoints) > 1,
+                                      filterable=False, visible=_shown(first), allow_custom_value=True,
                                       elem_id=f"{self.tab}-checkpoint")
         with gr.Column(elem_classes="controls"):
             # One at a time: Gradio walks through a session's components while another render would add some.
@@ -145,7 +145,7 @@ class Panel:
             self.about: words.about(method.card), self.claim: self._claim(method),
             self.own: None, self.settings: dict(settings or {}), self.score: [],
             self.checkpoint: gr.update(choices=list(method.checkpoints), value=checkpoint or method.checkpoints[0],
-                                       visible=len(method.checkpoints) > 1),
+                                       visible=_shown(method)),
             self.beside: gr.update(choices=self._besides(method), value=standing),
             self.turn: gr.update(visible=self._playable(method)),
         }
@@ -232,3 +232,7 @@ def views(method: Method) -> list[str]:
     return [name for name, (spec, *_) in declaration(method.params).items() if spec.view]
 
 
+def _shown(method: Method) -> bool | str:
+    """The checkpoint menu with one entry is hidden but stays in the page: a menu taken out keeps its old value.
+    Where one arrives late all the same, Desk.ask takes the method's own checkpoint."""
+    return len(method.checkpoints) > 1 or "hidden"

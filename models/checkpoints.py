@@ -179,6 +179,7 @@ ARCHITECTURES: dict[str, Callable[[Path, dict], Any]] = {
     "FsqTokenizer": _mixin("models.backbones.fsq"),
     "HpmForPreTraining": _pretrained("models.mask.hpm_net"),
     "JointSampler": _mixin("models.unmask.joint_sampling_net"),
+    "EnatTransformer": _mixin("models.unmask.enat_net"),
 }
 
 

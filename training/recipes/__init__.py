@@ -5,8 +5,10 @@ _WHERE = {
     "text-ar-1": "text_ar:TextAR", "text-ar-1k-1": "text_ar:TextAR1k", "text-mdm-1": "text_mdm:TextMDM",
     "text-ar-retrieval-1": "text_retrieval:TextRetrieval", "algo-arithmetic-1": "arithmetic:Arithmetic",
     "scene-vq-1": "scene_vq:SceneVQ", "scene-mgm-1": "scene_mgm:SceneMGM",
+    "scene-enat-1": "scene_enat:SceneENAT",
     "text-electra-1": "text_electra:TextElectra", "text-mlm-1": "text_electra:TextMLM",
     "text-joint-1": "text_joint:TextJoint",
+    "text-mtp-1": "mtp:TextMTP", "algo-mtp-1": "mtp:AlgoMTP",
     "photo-mae-1": "photo_mae:PhotoMAE", "photo-hpm-1": "photo_hpm:PhotoHPM",
 }
 NAMES = tuple(_WHERE)

@@ -61,13 +61,19 @@ class SceneMGM(Recipe):
             return self.stages[-1][1:]
         return next(rest for until, *rest in self.stages if progress < until or until == 1)
 
-    def batch(self, step, progress):
-        rng, (side, size, most) = rng_of(self.seed, step), self.stage(progress)
+    def captioned(self, rng, progress: float) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures as codes [B, N] and their condition words [B, C], some of them dropped."""
+        side, size, most = self.stage(progress)
         things = [scenes.sample(rng, side, most) for _ in range(size)]
         ids = np.stack([self.codes_of(t, side).ravel() for t in things])
         cond = np.stack([rng.permutation(scenes.condition(scenes.caption(t))) for t in things])  # any order will do
         cond[rng.random(size) < self.dropout] = 0
-        count = np.ceil(np.cos(math.pi / 2 * rng.random(size)) * ids.shape[1])  # cosine schedule, at least one token
+        return ids, cond
+
+    def batch(self, step, progress):
+        rng = rng_of(self.seed, step)
+        ids, cond = self.captioned(rng, progress)
+        count = np.ceil(np.cos(math.pi / 2 * rng.random(len(ids))) * ids.shape[1])  # cosine, at least one
         order = rng.random(ids.shape).argsort(1).argsort(1)
         return {"ids": torch.from_numpy(ids), "cond": torch.from_numpy(cond),
                 "masked": torch.from_numpy(order < count[:, None])}
@@ -95,13 +101,17 @@ class SceneMGM(Recipe):
         return {f"score at {t} steps": round(self.measure(model, t, 32, **SETTING)["score"], 3)
                 for t in (8, 32) if self.side == 4}
 
+    def generate(self, model, cond, steps: int, **settings):
+        """Codes [B, 256] for the captions."""
+        return generate(model, cond, steps, **settings)
+
     def measure(self, model, steps: int, n: int, seed: int = 999, **settings) -> dict:
         """Mean score, share of pictures with a chimera or fragment, and with an object too many or too few."""
         rng = np.random.default_rng(seed)
         asked = [scenes.sample(rng) for _ in range(n)]
         cond = torch.from_numpy(np.stack([scenes.condition(scenes.caption(a)) for a in asked]))
         generator = torch.Generator().manual_seed(seed)
-        ids = generate(model, cond, steps, generator=generator, **settings)
+        ids = self.generate(model, cond, steps, generator=generator, **settings)
         pictures = to_uint8(self.tokenizer.decode(ids.reshape(n, 16, 16)))
         found = [scenes.parse(p) for p in pictures]
         broken = [any(f.kind != "object" for f in fs) for fs in found]

@@ -1,0 +1,107 @@
+"""scene-enat-1: ENAT's encoder of new tokens and decoder of MASK tokens, on scenes (arXiv 2411.06959)."""
+import copy
+import math
+
+import numpy as np
+import torch
+
+from training.export import read_shipped
+from training.recipes.scene_mgm import SceneMGM
+from training.trainer import rng_of
+
+TRUNK = "scene-mgm-1"
+REUSE = 0.5  # share of batches that simulate earlier passes, as in the paper
+EARLIER = 8  # at most so many of them; the paper simulates one and samples in 8 steps, here features age longer
+
+
+class SceneENAT(SceneMGM):
+    name = "scene-enat-1"
+    minutes, lr, lr_adam, ema = 22.0, 0.01, 1.5e-3, 0.0  # half the trunk's rates; the teacher is the average
+    average = 0.999
+    # The trunk's embeddings know the whole canvas, so the small ones only teach the layers their new parts.
+    stages = ((0.05, 1, 96, 1), (0.2, 2, 48, 3), (1.0, 4, 16, 4))
+    compile = False  # as many shapes as numbers of tokens
+    architecture = ("EnatTransformer, 4 encoder and 2 decoder layers, width 192, caption words as supporting tokens, "
+                    "2-D rotary positions; starts from scene-mgm-1")
+    weak_at = "Few steps, as its trunk. Only this world's 36 objects, at most four at a time."
+    teacher = None
+
+    def build(self):
+        from models.unmask.enat_net import EnatTransformer
+
+        model = EnatTransformer.beside(read_shipped(TRUNK))
+        self.teacher = copy.deepcopy(model).eval().requires_grad_(False)
+        return model
+
+    def warm(self, model):
+        super().warm(model)
+        self.teacher.load_state_dict(model.state_dict())
+
+    def place(self, device):
+        self.teacher.to(device)
+
+    def batch(self, step, progress):
+        """One number of MASK tokens for the whole batch. rank [B, N]: the order in which tokens would be revealed;
+        seen [K]: how many each pass sees, ascending, the last one being the pass that learns."""
+        rng = rng_of(self.seed, step)
+        ids, cond = self.captioned(rng, progress)
+        tokens = ids.shape[1]
+        # half the paper's Beta(12, 3), half MaskGIT's cosine: the first has hardly an empty or a nearly full canvas
+        ratio = rng.beta(12, 3) if rng.random() < 0.5 else math.cos(math.pi / 2 * rng.random())
+        visible = tokens - min(tokens, max(1, math.ceil(ratio * tokens)))
+        passes = int(rng.integers(1, EARLIER + 1)) if visible > 1 and rng.random() < REUSE else 0
+        seen = np.unique(rng.integers(1, max(2, visible), passes))
+        rank = rng.random(ids.shape).argsort(1).argsort(1)
+        return {name: torch.from_numpy(part) for name, part in
+                {"ids": ids, "cond": cond, "rank": rank, "seen": np.append(seen, visible)}.items()}
+
+    def loss(self, model, batch, progress):
+        from models.unmask.passes import indices
+
+        before, (*earlier, now) = None, batch["seen"].tolist()
+        for count in earlier:
+            before = self.glance(batch, count, before)
+        hidden = batch["rank"] >= now
+        look = model(batch["ids"].masked_fill(hidden, model.mask_token_id), batch["cond"], before)
+        logits = model.head(look.hidden).flatten(0, 1).float()
+        return torch.nn.functional.cross_entropy(logits, batch["ids"].gather(1, indices(hidden)).flatten()), {}
+
+    @torch.no_grad()
+    def glance(self, batch, count: int, before):
+        """What the teacher leaves of a pass that sees `count` tokens; its decoder would add nothing to that."""
+        shown = batch["rank"] < count
+        ids = batch["ids"].masked_fill(~shown, self.teacher.mask_token_id)
+        return self.teacher.encode(*self.teacher.parts(ids, batch["cond"]), shown, before)
+
+    @torch.no_grad()
+    def after_step(self, model, step, progress):
+        self.side = self.stage(progress)[0]
+        rate = min(self.average, (1 + step) / (10 + step))
+        for mine, theirs in zip(self.teacher.parameters(), model.parameters(), strict=True):
+            mine.lerp_(theirs, 1 - rate)
+
+    def state(self):
+        return {"teacher": self.teacher.state_dict()}
+
+    def load_state(self, state):
+        self.teacher.load_state_dict(state["teacher"])
+
+    def quick(self, model):
+        return super().quick(self.teacher)
+
+    def final(self, model):
+        return self.teacher
+
+    def generate(self, model, cond, steps: int, guidance: float = 0.5, noise: float = 2.0, temperature: float = 0.8,
+                 generator=None):
+        """The Unmask loop itself, with reuse."""
+        from kernels import Sampler
+        from models.unmask import maskgit
+        from models.unmask.enat_passes import Reusing
+        from models.unmask.loop import Plan, fill, moves
+
+        ids = torch.full((len(cond), math.prod(model.grid)), model.mask_token_id)
+        plan = Plan(moves(ids.shape[1], steps, maskgit.SCHEDULE), Reusing(model, cond, guidance), "confidence", noise,
+                    Sampler(temperature))
+        *_, last = fill(ids, model.mask_token_id, plan, generator)
+        return last.ids

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import numpy as np
 
 from models import params as parameters
-from models.method import find
+from models.method import find, offered
 from models.params import ParamError, Words, declaration
 from models.session import Ask, default_beside, subject
 from models.subject import Example, from_example
@@ -40,6 +40,8 @@ def to_query(ask: Ask) -> str:
 def from_query(query: Mapping[str, str]) -> Ask:
     """The Ask in URL parameters; raises ParamError with one sentence for anything outside the declarations."""
     method = find(query.get("method", ""))
+    if method.id not in offered():
+        raise ParamError(f"{method.card.title} is not shown yet, because its weights are still to be trained")
     given = {key[2:]: value for key, value in query.items() if key.startswith("p.")}
     checkpoint = query.get("checkpoint")
     if checkpoint is not None and checkpoint not in method.checkpoints:

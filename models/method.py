@@ -234,7 +234,7 @@ def find(id: str) -> Method:
     """The method with this id; ParamError names the ones there are."""
     methods = atlas()
     if id not in methods:
-        raise parameters.ParamError(f"there is no method '{str(id)[:40]}'; choose one of {', '.join(methods)}")
+        raise parameters.ParamError(f"there is no method '{str(id)[:40]}'; choose one of {', '.join(offered())}")
     return methods[id]
 
 

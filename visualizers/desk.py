@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -152,11 +153,17 @@ class Desk:
     def run(self, *page) -> Iterator[dict]:
         yield from self.guarded(lambda: self.scenes(self.ask(*page)))
 
-    def guarded(self, work) -> Iterator[dict]:
-        """Busy, then whatever `work` yields, then idle again; errors become a sentence and leave the picture."""
+    def guarded(self, work, also: Mapping = MappingProxyType({})) -> Iterator[dict]:
+        """Busy, then whatever `work` yields, then idle again; errors become a sentence and leave the picture.
+
+        also: updates that go out with the first. Two yields at once would lose the first one's: the page keeps only
+        the last update of a component in a tab that it is still building.
+        """
         p = self.panel
-        yield {p.run: gr.update(value="Running", interactive=False), p.cancel: gr.update(visible=True),
-               p.turn: gr.update(interactive=False), p.status: words.progress(0, "getting ready")}
+        busy = {p.run: gr.update(value="Running", interactive=False), p.cancel: gr.update(visible=True),
+                p.turn: {**also.get(p.turn, {}), **gr.update(interactive=False)},
+                p.status: words.progress(0, "getting ready")}
+        yield {**also, **busy}
         try:
             yield from work()
         except CLEAR as error:
@@ -202,14 +209,13 @@ class Desk:
         if parts.get("own"):
             gr.Info("This link was made with somebody's own subject, which never leaves their page; here is the "
                     "example nearest to it.")
-        seen = opening(ask.method, p.tab)
-        query = links.to_query(ask)
-        yield p.show_method(ask.method, ask.checkpoint, ask.example, ask.beside, ask.params) | {
+        seen, query = opening(ask.method, p.tab), links.to_query(ask)
+        page = p.show_method(ask.method, ask.checkpoint, ask.example, ask.beside, ask.params) | {
             p.method: ask.method, p.seed: ask.seed, p.query: query}
         if seen.takes and links.to_query(seen.ask) == query:
-            yield p.show(seen.shown, step=ask.step) | {p.session: seen}
+            yield page | p.show(seen.shown, step=ask.step) | {p.session: seen}
         else:
-            yield from self.guarded(lambda: self.scenes(ask))
+            yield from self.guarded(lambda: self.scenes(ask), page)
 
     # ---- your turn -----------------------------------------------------------------------------------------------
 

@@ -36,6 +36,18 @@ def step(page: Page, tab: str) -> int:
     return int(page.locator(f"#{tab}-player .ts").get_attribute("data-step"))
 
 
+def slowest_step(page: Page, tab: str, steps: int) -> float:
+    """Milliseconds of the slowest step of the player: each step's best of five, as the machine may be busy."""
+    return page.evaluate("""([id, steps]) => {
+      const slider = document.querySelector(`#${id}-player input[type=range]`), best = Array(steps).fill(Infinity);
+      for (let round = 0; round < 5; round++) for (let i = 0; i < steps; i++) {
+        slider.value = i;
+        const began = performance.now();
+        slider.dispatchEvent(new Event('input', {bubbles: true}));
+        best[i] = Math.min(best[i], performance.now() - began); }
+      return Math.max(...best); }""", [tab, steps])
+
+
 def toast(page: Page, words: str) -> None:
     """A sentence appears on the page; its box is closed again."""
     box = page.locator(".toast-body", has_text=words).first

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models import links, session
-from models.method import atlas, find
+from models.method import atlas, find, offered
 from models.params import ParamError, Span, declaration
 from models.session import Ask
 from models.subject import from_image, from_text
@@ -17,7 +17,7 @@ def parts(query: str) -> dict:
     return dict(parse_qsl(query, keep_blank_values=True))
 
 
-@pytest.mark.parametrize("id", list(atlas()))
+@pytest.mark.parametrize("id", list(offered()))
 def test_a_link_says_everything_and_comes_back(id):
     method = find(id)
     for tab in method.card.tabs:
@@ -53,3 +53,9 @@ def test_an_own_subject_never_enters_a_link():
 def test_a_link_outside_the_declarations_is_refused(query):
     with pytest.raises(ParamError):
         links.from_query(query)
+
+
+def test_a_method_whose_weights_are_missing_is_named_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(links, "offered", lambda: {})
+    with pytest.raises(ParamError, match="not shown yet"):
+        links.from_query({"method": "recap"})

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.app.pages import TABS, method, open_tab, run, step
+from tests.app.pages import TABS, method, open_tab, run, slowest_step, step
 
 pytestmark = pytest.mark.browser
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "gif": b"GIF8", "json": b'{"schema"', "html": b"<!",
@@ -46,20 +46,14 @@ def test_a_run_streams_and_stepping_asks_the_server_nothing(visit):
     for _ in range(8):
         page.keyboard.press("ArrowRight")
     assert step(page, "unmask") == 8
-    longest = page.evaluate("""() => { const slider = document.querySelector('#unmask-player input[type=range]');
-      return Math.max(...[...Array(10).keys()].map((i) => { slider.value = i; const began = performance.now();
-        slider.dispatchEvent(new Event('input', {bubbles: true})); return performance.now() - began; })); }""")
-    assert longest < 50, f"a step took {longest:.0f} ms"
+    assert slowest_step(page, "unmask", 10) < 50  # ms
     page.wait_for_timeout(300)
     assert page.asked[before:] == []
 
 
 def test_a_thousand_tokens_step_within_50_ms(visit):
     page = visit("?tab=prune")
-    longest = page.evaluate("""() => { const slider = document.querySelector('#prune-player input[type=range]');
-      return Math.max(...[...Array(8).keys()].map((i) => { slider.value = i; const began = performance.now();
-        slider.dispatchEvent(new Event('input', {bubbles: true})); return performance.now() - began; })); }""")
-    assert longest < 50, f"a step took {longest:.0f} ms"
+    assert slowest_step(page, "prune", 8) < 50
 
 
 def test_pointing_at_a_cell_says_what_it_is(visit):
@@ -106,6 +100,19 @@ def test_a_copied_link_brings_back_the_same_view(visit):
     expect(other.get_by_label("number input for Mask ratio").first).to_have_value("0.5")
     assert step(other, "mask") == 2
     assert other.locator("#mask-player canvas").first.evaluate("(c) => c.toDataURL()") == seen
+
+
+@pytest.mark.parametrize("more, shown", [("", "recorded"), ("&seed=4", "seed 4")])
+def test_a_link_to_another_method_brings_its_subjects_and_runs(visit, more, shown):
+    """The recorded picture at once, or a run; either way the left column is the linked method's, and Run works."""
+    page = visit("?tab=unmask&method=joint-sampling" + more)
+    expect(page.locator("#unmask-strip")).to_contain_text(shown)
+    expect(page.locator("#unmask-run")).to_have_text("Run")
+    expect(page.locator("#unmask-method input")).to_have_value(re.compile("ADJUST"))
+    expect(page.locator("#unmask-beside")).to_contain_text("Masked diffusion text")
+    expect(page.locator("#unmask-picker [role=radio]").first).to_contain_text("fox")
+    run(page, "unmask", seed=6)
+    expect(page.locator("#unmask-strip")).to_contain_text("seed 6")
 
 
 @pytest.mark.parametrize("query, words", [

@@ -41,10 +41,12 @@ def save_hub(model, folder: Path) -> None:
 
 def read_shipped(name: str):
     """A shipped checkpoint of the hub-mixin layout, by its class, in float32."""
+    from models.backbones.causal import CausalTransformer
+    from models.backbones.codebook import PatchCodebook
     from models.backbones.fsq import FsqTokenizer
     from models.backbones.masked import MaskedTransformer
 
-    kinds = {k.__name__: k for k in (FsqTokenizer, MaskedTransformer)}
+    kinds = {k.__name__: k for k in (CausalTransformer, FsqTokenizer, MaskedTransformer, PatchCodebook)}
     config = json.loads((SHIPPED / name / "config.json").read_text())
     return kinds[config["architectures"][0]].from_pretrained(SHIPPED / name).float().eval()
 

@@ -8,6 +8,8 @@ _WHERE = {
     "scene-enat-1": "scene_enat:SceneENAT",
     "text-electra-1": "text_electra:TextElectra", "text-mlm-1": "text_electra:TextMLM",
     "text-joint-1": "text_joint:TextJoint",
+    "scene-vq-2": "scene_light:SceneLight", "scene-ar-1": "scene_ar:SceneAR",
+    "scene-ar-draft-1": "scene_draft:SceneDraft",
     "text-mtp-1": "mtp:TextMTP", "algo-mtp-1": "mtp:AlgoMTP",
     "photo-mae-1": "photo_mae:PhotoMAE", "photo-hpm-1": "photo_hpm:PhotoHPM",
 }

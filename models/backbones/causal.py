@@ -1,0 +1,56 @@
+"""A causal transformer over a grid of codes in raster order, under a condition prefix.
+
+The network is MaskedTransformer's with the causal mask on and the codes shifted by one slot: slot i stands at the place
+of code i, carries code i - 1 (slot 0 a start token, the masked network's [MASK]), predicts code i. Places are those of
+what is predicted, so "the code above" lies in one direction everywhere, also at the left edge.
+
+Letters: B samples, C condition words, N codes, M slots of one call, D width, V vocabulary.
+"""
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from models.backbones.masked import MaskedTransformer
+
+
+class CausalTransformer(MaskedTransformer):
+    """Predicts each code of a picture from the condition and the codes before it."""
+
+    def __init__(self, vocab_size: int, hidden_size: int = 256, num_hidden_layers: int = 8,
+                 num_attention_heads: int = 4, num_key_value_heads: int | None = None,
+                 intermediate_size: int | None = None, positions: str = "2d", grid: tuple[int, int] = (16, 16),
+                 absolute: bool = False, mask_token_id: int | None = None, cond_vocab_size: int = 0,
+                 cond_length: int = 0, tie_word_embeddings: bool = True, rope_theta: float = 10000.0,
+                 rms_norm_eps: float = 1e-5):
+        super().__init__(vocab_size, hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads,
+                         intermediate_size, positions, grid, absolute, mask_token_id, cond_vocab_size, cond_length,
+                         tie_word_embeddings, rope_theta, rms_norm_eps)
+        for layer in self.layers:
+            layer.self_attn.is_causal = True
+
+    def slots(self, ids: Tensor, cond: Tensor | None = None):
+        """Inputs of the first layer for the prefix and the slots of codes 0..N-1, from ids int64 [B, N], whose last
+        code is not looked at: hidden [B, C + N, D] and (cos, sin), each [1, C + N, D/H]."""
+        start = ids.new_full((len(ids), 1), self.mask_token_id)
+        return self.embed(torch.cat([start, ids[:, :-1]], 1), cond)
+
+    def states(self, hidden: Tensor, angles, cache: DynamicCache | None = None) -> Tensor:
+        """Last states [B, M, D], before the final norm, of M slots that follow those in the cache."""
+        mask = causal_mask(hidden.shape[1], cache.get_seq_length() if cache else 0, hidden.device)
+        for layer in self.layers:
+            hidden = layer(hidden, position_embeddings=angles, past_key_values=cache, attention_mask=mask)
+        return hidden
+
+    def forward(self, ids: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Logits [B, N, V] of every code given those before it."""
+        return self.head(self.states(*self.slots(ids, cond))[:, self.cond_length :])
+
+
+def causal_mask(rows: int, before: int, device) -> Tensor | None:
+    """Bool [1, 1, M, before + M] for M rows behind a cache; None where the library's own flag says the same.
+
+    (Its flag counts from the upper left: several rows behind a cache would see only the cache's first rows.)
+    """
+    if rows == 1 or not before:
+        return None
+    return torch.ones(rows, before + rows, dtype=torch.bool, device=device).tril(before)[None, None]

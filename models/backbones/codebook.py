@@ -1,0 +1,38 @@
+"""A plain vector-quantising patch tokenizer: every code is one patch, and every patch takes the nearest code.
+
+Source: vector quantisation as in VQ-VAE, arXiv 1711.00937, without an encoder network: the latent space is the pixels'
+own, so the distance of two codes is exactly how differently they paint.
+"""
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import nn
+
+
+class PatchCodebook(nn.Module, PyTorchModelHubMixin):
+    """V codes for square patches of pictures [B, 3, H, W] in 0..1; `entries` [V, 3 * patch_size**2] are the patches."""
+
+    def __init__(self, codebook_size: int, patch_size: int = 4):
+        super().__init__()
+        self.codebook_size, self.patch_size = codebook_size, patch_size
+        self.entries = nn.Parameter(torch.rand(codebook_size, 3 * patch_size**2))
+
+    def encode(self, images):
+        """Nearest codes [B, h, w] (int64) of pictures [B, 3, H, W]; h = H / patch_size."""
+        b, _, height, width = images.shape
+        p = self.patch_size
+        patches = images.reshape(b, 3, height // p, p, width // p, p).permute(0, 2, 4, 3, 5, 1).flatten(3)
+        return self.nearest(patches)
+
+    def nearest(self, patches):
+        """Codes [...] of patches [..., 3 * patch_size**2] in 0..1, pixel by pixel, colours last."""
+        return torch.cdist(patches.flatten(0, -2), self.entries).argmin(-1).reshape(patches.shape[:-1])
+
+    def decode(self, ids):
+        """Pictures [B, 3, H, W] in 0..1 of codes [B, h, w]."""
+        (b, h, w), p = ids.shape, self.patch_size
+        patches = self.entries[ids].reshape(b, h, w, p, p, 3)
+        return patches.permute(0, 5, 1, 3, 2, 4).reshape(b, 3, h * p, w * p).clamp(0, 1)
+
+    def forward(self, patches):
+        """Squared distance [...] of each patch to its code; its gradient is the k-means step."""
+        return (patches - self.entries[self.nearest(patches)]).pow(2).sum(-1)

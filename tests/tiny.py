@@ -67,6 +67,13 @@ def masked_scene():
                              cond_vocab_size=len(scenes.WORDS), cond_length=len(scenes.condition("red circle")))
 
 
+def enat():
+    from models.unmask.enat_net import EnatTransformer
+    made = EnatTransformer.beside(masked_scene())
+    torch.nn.init.normal_(made.reuse.narrow.weight, std=0.3)  # an untrained projection would change nothing
+    return made
+
+
 @cache
 def scene_tokenizer():
     from models.backbones.fsq import FsqTokenizer
@@ -123,6 +130,7 @@ MAKERS = {
     "text-electra-1/generator": lambda: (electra("ElectraForMaskedLM", 16, 1), text_tokenizer()),
     "text-mlm-1": lambda: (electra("ElectraForMaskedLM", 32, 4), text_tokenizer()),
     "scene-mgm-1": lambda: (masked_scene(), None),
+    "scene-enat-1": lambda: (enat(), None),
     "scene-vq-1": lambda: (scene_tokenizer(), None),
     "photo-mae-1": lambda: (mae(), None),
     "photo-hpm-1": lambda: (hpm(), None),

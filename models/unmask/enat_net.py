@@ -118,12 +118,14 @@ class EnatTransformer(MaskedTransformer):
         self.reuse = Projection(hidden_size)
 
     @classmethod
-    def beside(cls, trunk: MaskedTransformer, encoder_layers: int = 4) -> EnatTransformer:
-        """An ENAT that starts from a trunk's embeddings, layers and head; supporting matrices start as the trunk's."""
+    def beside(cls, trunk: MaskedTransformer) -> EnatTransformer:
+        """An ENAT that starts from a trunk's embeddings, layers and head, supporting matrices from the trunk's own; one
+        layer in three decodes."""
         config, layers = trunk.config, len(trunk.layers)
-        made = cls(trunk.vocab_size, config.hidden_size, encoder_layers, layers - encoder_layers,
-                   config.num_attention_heads, config.intermediate_size, trunk.grid,
-                   trunk.embed_cond.num_embeddings, trunk.cond_length, trunk.rope_theta)
+        decoder = max(1, layers // 3)
+        made = cls(trunk.vocab_size, config.hidden_size, layers - decoder, decoder, config.num_attention_heads,
+                   config.intermediate_size, trunk.grid, trunk.embed_cond.num_embeddings, trunk.cond_length,
+                   trunk.rope_theta)
         made.load_state_dict(trunk.state_dict(), strict=False)
         for mine, theirs in zip(made.layers, trunk.layers):
             mine.support_layernorm.load_state_dict(theirs.input_layernorm.state_dict())
@@ -176,6 +178,20 @@ class EnatTransformer(MaskedTransformer):
             features = placed(features, new, rows.hidden)
         return State(features, visible)
 
+    def work(self, new: int, kept: int, masked: int) -> tuple[int, int]:
+        """Multiply-adds of one sample's pass with so many new, reused and MASK tokens: encoder with P, decoder with
+        head."""
+        encoder = len(self.encoder) * self._layer_work(new, self.cond_length + kept) if new else 0
+        decoder = len(self.decoder) * self._layer_work(masked, self.cond_length + kept + new)
+        return encoder + kept * per_row(self.reuse), decoder + masked * self.vocab_size * self.config.hidden_size
+
+    def _layer_work(self, rows: int, support: int) -> int:
+        """Projections and MLP of the rows, keys and values of the supporting ones, attention of the first to both."""
+        layer = self.layers[0]
+        supporting = per_row(layer.support_k_proj) + per_row(layer.support_v_proj)
+        attended = 2 * rows * (rows + support) * layer.self_attn.q_proj.out_features
+        return rows * (per_row(layer) - supporting) + support * supporting + attended
+
 
 def picked(table: Tensor, places: Tensor) -> Tensor:
     """table [B, N, D] at places [B, R]: [B, R, D]."""
@@ -186,3 +202,8 @@ def placed(table: Tensor, chosen: Tensor, rows: Tensor) -> Tensor:
     """A copy of table [B, N, D] with rows [B, R, D] where bool [B, N] is true."""
     places = indices(chosen)[..., None].expand(-1, -1, table.shape[2])
     return table.scatter(1, places, rows.to(table.dtype))
+
+
+def per_row(module: nn.Module) -> int:
+    """Multiply-adds per row of the linear maps in a module."""
+    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))

@@ -97,7 +97,7 @@ class SceneENAT(SceneMGM):
         """The Unmask loop itself, with reuse."""
         from kernels import Sampler
         from models.unmask import maskgit
-        from models.unmask.enat_passes import Reusing
+        from models.unmask.enat import Reusing
         from models.unmask.loop import Plan, fill, moves
 
         ids = torch.full((len(cond), math.prod(model.grid)), model.mask_token_id)

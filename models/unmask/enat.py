@@ -1,0 +1,120 @@
+"""ENAT: encode what is new, reuse what was known, and let a shallow decoder of MASK tokens read from both.
+
+arXiv 2411.06959. One pass: the tokens that the last step revealed go through the encoder, beside the features of all
+that were known before, taken from the last pass through one projection P; two decoder layers of MASK tokens give the
+logits. The steps stay as many, each does less. Filling in (order, noise, schedule, guidance) is the baseline's, so
+that only the network differs.
+
+Each guidance branch keeps its own state. Not covered: AdaLN and ImageNet classes, the reference's annealed temperature
+and growing guidance, label smoothing.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+from torch import Tensor, nn
+
+from kernels import Sampler
+from models.method import Card, Close, Emit, Event, Method, Open
+from models.params import Choice, Flag, Span
+from models.trace import Cost, Fact
+from models.unmask import maskgit
+from models.unmask.boards import scene_board
+from models.unmask.enat_records import Plain, Work, half_known
+from models.unmask.loop import FIELDS, Plan, Record, moves, shots
+from models.unmask.passes import Evaluation, Moment, branches, guided
+
+if TYPE_CHECKING:
+    from models.unmask.enat_net import State
+
+PLAIN = "scene-mgm-1"  # the plain model: same blocks, same codes, every token in every pass
+
+
+@dataclass(frozen=True)
+class Params:
+    steps: Annotated[int, Span(2, 32, 1, "Steps", "Passes; ENAT makes each cheaper, not fewer.")] = 28
+    reuse: Annotated[bool, Flag("Reuse", "Off: every known cell is encoded again in every step.")] = True
+    guidance: Annotated[float, Span(0, 6, 0.25, "Guidance", "How hard the caption pulls.")] = 0.5
+    order: Annotated[str, Choice(maskgit.ORDERS, "Order", "Which guesses are kept first.", fold=True)] = "confidence"
+    noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise, less with every step.", fold=True)] = 2.0
+    temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 0.8
+
+
+@dataclass
+class Reusing:
+    """Encodes what is new and reuses the rest; with `reuse` off it encodes every known token in every pass.
+
+    state: what the last pass left, batch 2B with guidance: each branch has its own half. spent: multiply-adds of the
+    (encoder, decoder) in the last pass. In the evaluation, `rows` are the tokens that the encoder computed.
+    """
+
+    model: nn.Module
+    cond: Tensor | None
+    guidance: float = 0.0
+    reuse: bool = True
+    state: State | None = None
+    spent: tuple[int, int] = field(default=(0, 0), init=False)
+
+    def __call__(self, moment: Moment) -> Evaluation:
+        ids, cond = branches(moment.ids, self.cond, self.guidance)
+        began, before, samples = time.perf_counter(), self.state if self.reuse else None, len(moment.ids)
+        look = self.model(ids, cond, before)
+        logits = guided(self.model.head(look.hidden).float(), samples, self.guidance)
+        self.state, ms = look.state, (time.perf_counter() - began) * 1e3
+        new = ~moment.masked if before is None else ~moment.masked & ~before.visible[:samples]
+        return Evaluation(look.positions[:samples], logits, new, self._cost(moment.masked[0], new[0], len(ids), ms))
+
+    def _cost(self, masked: Tensor, new: Tensor, batch: int, ms: float) -> Cost:
+        """Of one pass over `batch` samples; the features that wait for the next one are its cache."""
+        waiting, known = int(masked.sum()), int((~masked).sum())
+        fresh = int(new.sum())
+        encoder, decoder = self.model.work(fresh, known - fresh, waiting)
+        self.spent = batch * encoder, batch * decoder
+        rows = fresh * len(self.model.encoder) + waiting * len(self.model.decoder)
+        features = self.state.features
+        return Cost(1, batch * rows, sum(self.spent), batch * known * features.shape[2] * features.element_size(), ms)
+
+
+def run(job) -> Iterator[Event]:
+    board, plain = scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text), job.companion(PLAIN)
+    p, record = job.params, Record()
+    reusing = Reusing(job.model, board.cond, p.guidance, p.reuse)
+    plan = Plan(moves(board.unknown, p.steps, maskgit.SCHEDULE), reusing, p.order, p.noise, Sampler(p.temperature))
+    work, looked = Work(plain.model, reusing), Plain(plain.model, board, half_known(plan.moves))
+    yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
+    yield Open("attend", board.canvas, looked.fields, len(plan.moves))
+    for shot in shots(job, board, plan, record):
+        yield Emit("unmask", work.seen(shot), shot.names)
+        yield Emit("attend", looked.seen(shot))
+    facts = {**maskgit.scene_facts(board, record, job.subject.text), **work.facts()}
+    yield Close("unmask", sentence(facts, p), (*work.charts(), *record.charts()), facts, path=record.path)
+    yield looked.close()
+
+
+def sentence(facts: dict[str, Fact], p: Params) -> str:
+    share, encoded, score = (facts[name].value for name in ("work", "encoded", "score"))
+    kept = ("Each cell was encoded once, when it was new" if p.reuse else
+            f"Without reuse every known cell is encoded again, {encoded:.0f} times in all")
+    return (f"{kept}: {share:.0f} % of the multiply-adds that the plain model needs for the same {p.steps} steps, "
+            f"score {score:.2f}.")
+
+
+def beside(p: Params) -> dict:
+    """The plain model in as many steps, filled in by the same rule."""
+    return {name: getattr(p, name) for name in ("steps", "guidance", "order", "noise", "temperature")}
+
+
+METHOD = Method(
+    card=Card(
+        id="enat", title="ENAT: encode only what is new", tabs=("unmask", "attend"), arxiv="2411.06959", year=2024,
+        seed="A",
+        summary="Known cells are encoded once, when they are new; a shallow decoder of masked cells reads their "
+                "features in every later step.",
+        look_at="Pink cells are encoded in this step, blue ones only read; the decoder's work falls as grey cells go.",
+        not_covered="AdaLN and classes (captions stand beside the features), annealed temperature, ImageNet.",
+        unverified="Several earlier passes are simulated in training, the paper simulates one."),
+    params=Params, accepts="caption", checkpoints=("scene-enat-1",), companions=("scene-vq-1", PLAIN), run=run,
+    examples=maskgit.EXAMPLES, baseline="maskgit", baseline_params=beside)

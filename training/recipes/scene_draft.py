@@ -1,0 +1,72 @@
+"""scene-ar-draft-1: a one-layer drafter on the frozen scene-ar-1 (EAGLE, arXiv 2401.15077, as LANTERN uses it)."""
+import json
+
+import numpy as np
+import torch
+
+from training.export import SHIPPED, figure, read_shipped, save_hub
+from training.recipes.scene_ar import CodeWorld
+from training.trainer import Recipe, rng_of
+
+TARGET = "scene-ar-1"
+
+
+class SceneDraft(Recipe):
+    name = "scene-ar-draft-1"
+    minutes, lr, lr_adam, decay, ema = 4.0, 0.01, 3e-3, 0.7, 0.99
+    size, noise = 12, 0.1
+    compile = False  # one layer: compiling takes longer than it saves
+    architecture = "FeatureDrafter: one causal Llama layer over input and last state of scene-ar-1 (not included)"
+    trained_on = "procedurally drawn scenes, half of them lit; states and targets are scene-ar-1's"
+    data_licence = "none: made by program"
+    weak_at = "Fits one target only (its revision is in config.json); later drafts of a round build on its own guesses."
+    budget_fraction = "4 minutes against the 10,000 steps of the plan"
+
+    def prepare(self, folder):
+        self.trunk, self.world = read_shipped(TARGET).requires_grad_(False), CodeWorld(read_shipped("scene-vq-2"))
+        self.revision = json.loads((SHIPPED / TARGET / "card.json").read_text())["sha256"][:12]
+
+    def build(self):
+        from models.sample.lantern_net import FeatureDrafter
+
+        return FeatureDrafter.beside(self.trunk, TARGET, self.revision)
+
+    def place(self, device):
+        self.trunk.to(device)
+
+    def batch(self, step, progress):
+        return self.world.batch(rng_of(self.seed, step), self.size, 0.1, 0.5)
+
+    def loss(self, model, batch, progress):
+        from models.sample.lantern_net import lesson, losses
+
+        states, words = losses(self.trunk, *lesson(self.trunk, model, batch["ids"], batch["cond"], self.noise))
+        return states + words, {"states": states.detach(), "words": words.detach()}
+
+    def quick(self, model):
+        return {name: round(float(self.agreement(model, lit)[0].mean()), 3) for name, lit in (("clean", 0), ("lit", 1))}
+
+    @torch.no_grad()
+    def agreement(self, model, lit: float, n: int = 32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Per picture: chance that exact verification takes a first draft that is drawn, sum of min(p, q); one that is
+        the drafter's favourite, q(argmax p); and one that repeats the code before."""
+        from models.sample.lantern_net import lesson
+
+        batch = self.world.batch(np.random.default_rng(71), n, 0.0, lit)
+        guessed, true = lesson(self.trunk, model, batch["ids"], batch["cond"])
+        p, q = (self.trunk.head(states).float().softmax(-1) for states in (guessed, true))
+        best, last = p.argmax(-1, keepdim=True), batch["ids"].roll(1, 1)[..., None]
+        found = torch.minimum(p, q).sum(-1), q.gather(-1, best)[..., 0], q.gather(-1, last)[..., 0]
+        return tuple(values.mean(1).cpu().numpy() for values in found)
+
+    def evaluate(self, model):
+        metrics, simple = {}, {}
+        for name, lit in (("clean", 0.0), ("lit", 1.0)):
+            drawn, best, last = self.agreement(model, lit, 64)
+            metrics[f"first draft accepted, {name}, drawn"] = figure(drawn.mean(), "share", len(drawn), drawn)
+            metrics[f"first draft accepted, {name}, favourite"] = figure(best.mean(), "share", len(best), best)
+            simple[f"the code before, {name}"] = figure(last.mean(), "share", len(last), last)
+        return {"metrics": metrics, "trivial_baseline": simple}
+
+    def save(self, model, folder):
+        save_hub(model, folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -33,14 +35,14 @@ def boards(model, tokenizer, asked: list[list[scenes.Thing]]) -> list[Board]:
 
 
 def base(model, tokenizer, asked, steps: int, seed: int, order: str = "confidence", guidance: float = GUIDANCE,
-         noise: float = NOISE) -> np.ndarray:
-    """Scores [K] of the base model at `steps` full passes."""
+         noise: float = NOISE, evaluate: Callable = Full) -> np.ndarray:
+    """Scores [K] of the base model at `steps` full passes, or of what `evaluate(model, cond, guidance)` makes of it."""
     found = []
     for at in range(0, len(asked), BATCH):
         group = boards(model, tokenizer, asked[at : at + BATCH])
         cond = torch.cat([board.cond for board in group])
         ids = torch.cat([board.ids for board in group])
-        plan = Plan(moves(ids.shape[1], steps, maskgit.SCHEDULE), Full(model, cond, guidance), order, noise,
+        plan = Plan(moves(ids.shape[1], steps, maskgit.SCHEDULE), evaluate(model, cond, guidance), order, noise,
                     Sampler(TEMPERATURE))
         *_, last = fill(ids, group[0].mask_id, plan, torch.Generator().manual_seed(seed * 1000 + at))
         found += [group[0].paint(row[None]) for row in last.ids]

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from models.claims import Lab
+from models.claims import enat as enat_claim
 from models.claims import mdm as text_claim
 from models.claims import recap as claim
 
 
-@pytest.mark.parametrize("id", ["maskgit", "mdm", "recap"])
+@pytest.mark.parametrize("id", ["maskgit", "mdm", "recap", "enat"])
 def test_a_claim_measures_and_states_a_verdict(id, tiny):
     found = importlib.import_module(f"models.claims.{id}").measure(Lab(quick=True))
     assert found.method == id and len(found.rows) > 4 and found.reason
@@ -49,3 +50,17 @@ def test_random_order_and_nelbo_agree_on_a_uniform_model(tiny):
     for order in text_claim.ORDERS:
         assert text_claim.chain_bits(uniform, texts, order) == pytest.approx(wanted, rel=1e-4)
     assert text_claim.nelbo_bits(uniform, texts, 4) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_shuffled_cells_are_over_represented_once():
+    """The permutation of ENAT's claim: by chance the lift is 1, whatever the number of new cells."""
+    for fresh in (1, 7, 100):
+        lifts = enat_claim.chance(np.random.default_rng(0), fresh, 256, 40)
+        assert lifts.shape == (enat_claim.SHUFFLES, 40) and lifts.mean() == pytest.approx(1, abs=0.05)
+
+
+def test_the_control_without_its_projection_hands_features_on(tiny):
+    import torch
+    model, x = tiny.bundle("scene-enat-1").model, torch.randn(2, 5, 32)
+    assert torch.equal(enat_claim.unprojected(model).reuse(x), x)
+    assert not torch.allclose(model.reuse(x), x, atol=0.01), "the shipped one is left as it is"

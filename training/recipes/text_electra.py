@@ -141,6 +141,11 @@ class TextElectra(TextMLM):
         model.discriminator.electra.load_state_dict(start.electra.state_dict())
         return model
 
+    def rate(self, name: str) -> float:
+        """The discriminator is trained gently. At the generator's rate it forgot what it had begun with and said the
+        same of every word: its gradient is mostly noise at first, and Muon's steps are as long for noise."""
+        return 1.0 if name.startswith("generator.") else 0.3 if "embeddings" in name else 0.1
+
     @staticmethod
     def before() -> float:
         """Forward work, in M multiply-adds, that went into the start; asked while text-mlm-1 is still the one used."""

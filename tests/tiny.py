@@ -81,6 +81,27 @@ def scene_tokenizer():
     return FsqTokenizer(patch_size=4, hidden_size=32, levels=(4, 3, 3), image_size=64)
 
 
+@cache
+def light_tokenizer():
+    from models.backbones.codebook import PatchCodebook
+    torch.manual_seed(0)
+    return PatchCodebook(48)
+
+
+def causal_scene():
+    from models.backbones.causal import CausalTransformer
+    from models.worlds import scenes
+    torch.manual_seed(0)
+    return CausalTransformer(48, 32, 2, 4, 4, 64, grid=(8, 8), absolute=True, cond_vocab_size=len(scenes.WORDS) + 1,
+                             cond_length=scenes.MAX_OBJECTS + 1)
+
+
+def drafter():
+    from models.sample.lantern_net import FeatureDrafter
+    torch.manual_seed(0)
+    return FeatureDrafter.beside(bundle("scene-ar-1").model)
+
+
 def mae_config():
     from transformers import ViTMAEConfig
     return ViTMAEConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
@@ -109,6 +130,16 @@ def joint():
     return sampler
 
 
+def futures(base: str):
+    from models.sample.mtp_future_net import FutureAdapters
+    torch.manual_seed(0)
+    made = FutureAdapters.beside(bundle(base).model, rank=4, sampler_size=32)
+    for name, weight in made.named_parameters():
+        if name.endswith("up.weight") or name == "sampler.mlp.5.weight":
+            torch.nn.init.normal_(weight, std=0.3)  # untrained adapters would change nothing
+    return made
+
+
 def electra(kind: str, width: int, heads: int):
     import transformers
     torch.manual_seed(0)
@@ -126,12 +157,17 @@ MAKERS = {
     "algo-arithmetic-1": lambda: (llama(words_tokenizer()), words_tokenizer()),
     "text-mdm-1": lambda: (masked_text(), text_tokenizer()),
     "text-joint-1": lambda: (joint(), None),
+    "text-mtp-1": lambda: (futures("text-ar-1"), None),
+    "algo-mtp-1": lambda: (futures("algo-arithmetic-1"), None),
     "text-electra-1": lambda: (electra("ElectraForPreTraining", 32, 4), text_tokenizer()),
     "text-electra-1/generator": lambda: (electra("ElectraForMaskedLM", 16, 1), text_tokenizer()),
     "text-mlm-1": lambda: (electra("ElectraForMaskedLM", 32, 4), text_tokenizer()),
     "scene-mgm-1": lambda: (masked_scene(), None),
     "scene-enat-1": lambda: (enat(), None),
     "scene-vq-1": lambda: (scene_tokenizer(), None),
+    "scene-ar-1": lambda: (causal_scene(), None),
+    "scene-ar-draft-1": lambda: (drafter(), None),
+    "scene-vq-2": lambda: (light_tokenizer(), None),
     "photo-mae-1": lambda: (mae(), None),
     "photo-hpm-1": lambda: (hpm(), None),
 }

@@ -34,6 +34,15 @@ class CausalTransformer(MaskedTransformer):
         start = ids.new_full((len(ids), 1), self.mask_token_id)
         return self.embed(torch.cat([start, ids[:, :-1]], 1), cond)
 
+    def inputs(self, before: Tensor, first: int) -> Tensor:
+        """Inputs [B, M, D] of slots first .. first + M - 1, which carry the codes `before` int64 [B, M]; as in `slots`.
+        """
+        hidden = self.embed_tokens(before)
+        if hasattr(self, "embed_rows"):
+            at = torch.arange(first, first + before.shape[1], device=before.device)
+            hidden = hidden + self.embed_rows(at // self.grid[1]) + self.embed_columns(at % self.grid[1])
+        return hidden
+
     def states(self, hidden: Tensor, angles, cache: DynamicCache | None = None) -> Tensor:
         """Last states [B, M, D], before the final norm, of M slots that follow those in the cache."""
         mask = causal_mask(hidden.shape[1], cache.get_seq_length() if cache else 0, hidden.device)

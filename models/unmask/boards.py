@@ -74,7 +74,8 @@ def picture(tokenizer, ids: Tensor, mask_id: int, shape: tuple[int, int]) -> np.
 @lru_cache(maxsize=4)
 def code_names(tokenizer) -> tuple[str, ...]:
     """A short name for each of the V codes: its number and what its patch shows, "code 755: blue lower right"."""
-    codes = torch.arange(tokenizer.codebook_size, device=tokenizer.basis.device)[:, None, None]
+    device = next(tokenizer.parameters()).device
+    codes = torch.arange(tokenizer.codebook_size, device=device)[:, None, None]
     pixels = (tokenizer.decode(codes).float() * 255).flatten(2).transpose(1, 2)  # [V, pixels, 3]
     palette = torch.tensor([scenes.BACKGROUND, *scenes.COLOURS.values()], device=pixels.device).float()
     distance = torch.cdist(pixels, palette.expand(len(pixels), -1, -1))  # [V, pixels, colours]

@@ -1,0 +1,281 @@
+"""Speculative decoding in chains: a cheap drafter proposes a few codes, the target reads them all in one pass.
+
+arXiv 2211.17192. One round: drafts x_1..x_g with their distributions p; one target pass gives q_1..q_{g+1}; drafts are
+tested in turn; the first refused one is replaced by a draw from what the rule leaves, and if none is refused the target
+draws one more; both caches go back to what stands. The rule alone decides how a draft is tested: `Exact` here is
+lossless, a paper brings its own.
+
+Every position is tested at most once, so its three uniform numbers (draft, test, replacement) may belong to the
+position: two rules with the same seed see the same dice.
+
+Letters: C condition words, N codes, M slots of one pass, D width, V vocabulary, X drafts looked at.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+import kernels
+from models.trace import Cost
+from models.unmask.passes import branches, full_cost, guided
+
+TINY = 1e-30
+
+
+@dataclass(frozen=True, eq=False)
+class Test:
+    """What a rule says of X drafts. chance [X] to be accepted, plain [X] by the exact rule; spent [X]: probability
+    moved onto the draft; taken [X]: from how many codes; left [X, V]: distribution of the replacement if refused."""
+
+    chance: Tensor
+    plain: Tensor
+    spent: Tensor
+    taken: Tensor
+    left: Tensor
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Accept with min(1, q(x) / p(x)), else draw from norm(max(q - p, 0)): what comes out is distributed as q.
+
+    greedy (temperature 0): accept what is q's likeliest code, else write that code. A relaxed rule overrides `raised`.
+    """
+
+    greedy: bool = False
+
+    def __call__(self, q: Tensor, p: Tensor, drafts: Tensor) -> Test:
+        """q, p float [V]; drafts int64 [X]."""
+        raised, spent, taken = self.raised(q, drafts)
+        left = certain(q).expand_as(raised) if self.greedy else self.left(raised, q, p, drafts)
+        return Test(self.chance(raised, p, drafts), self.chance(q.expand_as(raised), p, drafts), spent, taken, left)
+
+    def raised(self, q: Tensor, drafts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The target [X, V] that each draft is held against, the mass moved for it [X] and from how many codes [X]."""
+        return q.expand(len(drafts), -1), torch.zeros(len(drafts)), torch.zeros(len(drafts), dtype=torch.long)
+
+    def left(self, raised: Tensor, q: Tensor, p: Tensor, drafts: Tensor) -> Tensor:
+        """Distributions [X, V] of the replacements."""
+        return normalised((raised - p).clamp_min(0), q)
+
+    def chance(self, target: Tensor, p: Tensor, drafts: Tensor) -> Tensor:
+        """Probability [X] that each draft is accepted against its target [X, V]."""
+        there = target.gather(1, drafts[:, None])[:, 0]
+        if self.greedy:
+            return (there >= target.amax(-1)).float()
+        return (there / p[drafts].clamp_min(TINY)).clamp(max=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """One draft under the target's eye: its position and code, q and p [V], the rule's test (X = 1), u, the verdict."""
+
+    position: int
+    draft: int
+    q: Tensor
+    p: Tensor
+    test: Test
+    u: float
+    accepted: bool
+
+    @property
+    def relaxed(self) -> bool:
+        """Accepted, and the exact rule would have refused it with the same u."""
+        return self.accepted and self.u >= float(self.test.plain[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """One round: codes drafted from position `first` on, those tested, the code that ends it with its distribution
+    ([V], None at the end of the picture), ids int64 [N] after it (-1: open), cost and ms of drafter and target."""
+
+    index: int
+    first: int
+    drafts: tuple[int, ...]
+    tested: tuple[Tested, ...]
+    last: int | None
+    drawn_from: Tensor | None
+    ids: Tensor
+    cost: Cost
+    ms: tuple[float, float]
+
+    @property
+    def accepted(self) -> int:
+        return sum(one.accepted for one in self.tested)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """ahead: drafts per round. favourite: the drafter proposes its likeliest code, and p is 1 there, instead of a draw
+    from p. guidance g: (1 + g) conditional - g unconditional logits, for target and drafter alike."""
+
+    ahead: int = 4
+    favourite: bool = False
+    sampler: kernels.Sampler = field(default_factory=kernels.Sampler)
+    guidance: float = 0.0
+
+
+class Chain:
+    """Target and drafter with their caches on one picture. At rest the target has read the prefix and the slots of all
+    codes that stand; `states` [B, S, D] are its last states there, B = 2 with guidance."""
+
+    def __init__(self, target, drafter, cond: Tensor, plan: Plan):
+        from transformers import DynamicCache
+        self.target, self.drafter, self.plan = target, drafter, plan
+        self.size, self.prefix = target.grid[0] * target.grid[1], target.cond_length
+        blank = torch.full((1, self.size), target.mask_token_id, device=cond.device)
+        blank, self.cond = branches(blank, cond, plan.guidance)
+        hidden, self.angles = target.slots(blank, self.cond)
+        self.cache, self.draft_cache, self.rows = DynamicCache(), DynamicCache(), len(blank)
+        self.codes, self.cost = [target.mask_token_id], Cost()  # codes[i] is what slot i carries: code i - 1
+        self.head = hidden[:, : self.prefix]
+        self.states = target.states(self.head, self.at(0, self.prefix), self.cache)
+        self.cost += self.spent(target, self.prefix, len(target.layers))
+
+    def at(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Rotary tables of slots first .. last - 1, the prefix included."""
+        return self.angles[0][:, first:last], self.angles[1][:, first:last]
+
+    def inputs(self, codes: list[int], first: int) -> Tensor:
+        """Inputs [B, M, D] of the slots from `first` on (the prefix not counted) that carry these codes."""
+        device = self.states.device if hasattr(self, "states") else self.head.device
+        return self.target.inputs(torch.tensor([codes], device=device).expand(self.rows, -1), first)
+
+    def probabilities(self, states: Tensor) -> Tensor:
+        """Warped, guided probabilities [M, V] read from states [B, M, D]; at temperature 0 as at temperature 1."""
+        logits = guided(self.target.head(states).float(), 1, self.plan.guidance)[0]
+        sampler = self.plan.sampler
+        if sampler.temperature == 0:
+            sampler = kernels.Sampler(1.0, sampler.top_k, sampler.top_p, sampler.min_p)
+        return kernels.warp(logits, sampler).softmax(-1).cpu()
+
+    def propose(self, dice: Tensor) -> tuple[list[int], list[Tensor]]:
+        """Drafts from the next open position on, and p [V] of each. dice [N] uniform."""
+        t, seen = len(self.codes) - 1, self.draft_cache.get_seq_length()  # entries 1 .. seen of the drafter are true
+        known = torch.cat([self.head[:, 1:], self.inputs(self.codes, 0)], 1)[:, seen:]  # what it has not read yet
+        end = self.prefix + t
+        state = self.drafter(known, self.states[:, seen:end], self.at(seen + 1, end + 1), self.draft_cache)[:, -1:]
+        self.cost += self.spent(self.drafter, known.shape[1], 1)
+        drafts, ps = [], []
+        while True:
+            p = self.probabilities(state)[0]
+            ps.append(certain(p) if self.favourite else p)
+            drafts.append(pick(ps[-1], float(dice[t])))
+            t, end = t + 1, end + 1
+            if len(drafts) == min(self.plan.ahead, self.size - len(self.codes) + 1):
+                return drafts, ps
+            state = self.drafter(self.inputs(drafts[-1:], t), state, self.at(end, end + 1), self.draft_cache)
+            self.cost += self.spent(self.drafter, 1, 1)
+
+    @property
+    def favourite(self) -> bool:
+        """Greedy decoding drafts greedily."""
+        return self.plan.favourite or self.plan.sampler.temperature == 0
+
+    def verify(self, drafts: list[int]) -> Tensor:
+        """q [M, V] at every draft's position and, within the picture, at the one after: one target pass."""
+        t = len(self.codes) - 1
+        read = [self.codes[-1], *drafts][: self.size - t]
+        first = self.prefix + t
+        found = self.target.states(self.inputs(read, t), self.at(first, first + len(read)), self.cache)
+        self.states = torch.cat([self.states, found], 1)
+        self.cost += self.spent(self.target, len(read), len(self.target.layers))
+        return self.probabilities(found)
+
+    def settle(self, codes: list[int]) -> None:
+        """Appends what stands now and forgets what both caches know beyond it."""
+        before = self.prefix + len(self.codes) - 1
+        self.codes += codes
+        keep = self.prefix + len(self.codes) - 1
+        self.states = self.states[:, :keep]
+        rewind(self.cache, keep)
+        rewind(self.draft_cache, before)  # entries up to here were made from true states
+
+    def spent(self, net, slots: int, layers: int) -> Cost:
+        """Rows and multiply-adds of `slots` slots; drafts are read by the target's head, so that is counted too."""
+        counted = full_cost(self.target, self.rows, slots, slots, layers)
+        fuse = getattr(net, "fuse", None)
+        extra = 0 if fuse is None else self.rows * slots * fuse.weight.numel()
+        return Cost(int(fuse is None), counted.rows, counted.macs + extra)
+
+
+@torch.inference_mode()
+def rounds(chain: Chain, rule: Exact, dice: Tensor) -> Iterator[Round]:
+    """Rounds until the picture is full. dice [N, 3] uniform: draft, test, replacement of every position."""
+    index = 0
+    while (first := len(chain.codes) - 1) < chain.size:
+        began, before = time.perf_counter(), chain.cost if index else Cost()
+        drafts, ps = chain.propose(dice[:, 0])
+        half = time.perf_counter()
+        qs = chain.verify(drafts)
+        tested, left = examine(rule, drafts, ps, qs, dice[:, 1], first)
+        good = [one.draft for one in tested if one.accepted]
+        last = None if left is None else pick(left, float(dice[first + len(good), 2]))
+        chain.settle(good if last is None else [*good, last])
+        done = time.perf_counter()
+        cost = Cost(chain.cost.calls - before.calls, chain.cost.rows - before.rows, chain.cost.macs - before.macs,
+                    ms=1000 * (done - began))
+        yield Round(index, first, tuple(drafts), tested, last, left, ids_of(chain), cost,
+                    (1000 * (half - began), 1000 * (done - half)))
+        index += 1
+
+
+def examine(rule: Exact, drafts: list[int], ps: list[Tensor], qs: Tensor, dice: Tensor, first: int):
+    """The drafts tested, up to the first refused one, and the distribution of the code that ends the round (or None).
+    """
+    tested = []
+    for i, (draft, p) in enumerate(zip(drafts, ps)):
+        test, u = rule(qs[i], p, torch.tensor([draft])), float(dice[first + i])
+        tested.append(Tested(first + i, draft, qs[i], p, test, u, u < float(test.chance[0])))
+        if not tested[-1].accepted:
+            return tuple(tested), test.left[0]
+    if len(qs) == len(drafts):
+        return tuple(tested), None
+    return tuple(tested), certain(qs[-1]) if rule.greedy else qs[-1]
+
+
+def rewind(cache, keep: int) -> None:
+    """Forgets what a cache holds beyond its first `keep` slots."""
+    if cache.get_seq_length() > keep:
+        cache.crop(keep - cache.get_seq_length())
+
+
+def ids_of(chain: Chain) -> Tensor:
+    """Codes int64 [N], -1 where open."""
+    ids = torch.full((chain.size,), -1)
+    ids[: len(chain.codes) - 1] = torch.tensor(chain.codes[1:], dtype=torch.long)
+    return ids
+
+
+def certain(probs: Tensor) -> Tensor:
+    """All probability [V] on the likeliest code."""
+    return torch.zeros_like(probs).index_fill(0, probs.argmax(), 1.0)
+
+
+def pick(probs: Tensor, u: float) -> int:
+    """The code at u in 0..1 of the cumulative distribution [V]; never one without probability."""
+    total = probs.double().cumsum(-1)
+    return min(int(torch.searchsorted(total, u * float(total[-1]), right=True)), int(probs.nonzero().max()))
+
+
+def normalised(left: Tensor, otherwise: Tensor) -> Tensor:
+    """Rows [X, V] that sum to 1; a row without mass (p = q up to rounding, never refused) becomes `otherwise` [V]."""
+    total = left.sum(-1, keepdim=True)
+    return torch.where(total > 1e-9, left / total.clamp_min(TINY), otherwise)
+
+
+def outcome(rule: Exact, q: Tensor, p: Tensor) -> Tensor:
+    """Distribution [V] of the code that one test leaves behind, over all drafts x from p: sum_x p(x) (a(x) at x +
+    (1 - a(x)) left_x). Drafts below 1e-5 are left out."""
+    drafts = (p > 1e-5).nonzero()[:, 0]
+    weight, test = p[drafts] / p[drafts].sum(), rule(q, p, drafts)
+    out = (weight * (1 - test.chance)) @ test.left
+    return out.index_add(0, drafts, weight * test.chance)
+
+
+def off(rule: Exact, q: Tensor, p: Tensor) -> float:
+    """Total variation between what one test leaves behind and the target q."""
+    return float((outcome(rule, q, p) - (certain(q) if rule.greedy else q)).abs().sum() / 2)

@@ -1,0 +1,254 @@
+"""What a speculative run shows: its rounds in the Sample tab, the filled grid in the Unmask tab.
+
+Sample: one step per round, with what the target and the drafter said of every tested code, and the verdicts. Unmask:
+the same rounds as a picture that fills up, coloured by how each code came to stand.
+
+States: accepted (the exact rule would have, too), merged (only with its neighbours' probability), refused, discarded
+(drafted behind a refused one, never tested), new and known (drawn by the target itself).
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+import kernels
+from models.method import Close, Emit, Event, Open
+from models.sample.drafting import Chain, Exact, Plan, Round, off, rewind, rounds
+from models.subject import SubjectError
+from models.trace import CODE, Canvas, Chart, Cost, Distribution, Fact, Field, Step
+from models.unmask.boards import code_names, picture
+from models.worlds import scenes
+
+DRAFTER, CODES = "scene-ar-draft-1", "scene-vq-2"
+TOP = 6  # codes of a stored distribution
+FIELDS = {
+    "q": Field("Target's probability of the draft, q(x)", "", 0.0, 1.0),
+    "borrowed": Field("Borrowed from its neighbours, c_j*", "", 0.0, 1.0),
+    "neighbours": Field("Neighbours it borrowed from, j*", "codes", 0.0),
+    "p": Field("Drafter's probability of it, p(x)", "", 0.0, 1.0),
+    "u": Field("Random number of the test, u", "", 0.0, 1.0),
+    "off": Field("Output's distance from the target at this code", "total variation", 0.0, 1.0),
+    "entropy": Field("Entropy of the target", "nats", 0.0),
+    "top1": Field("Target's largest probability", "", 0.0, 1.0),
+    "top10": Field("Target's ten largest together", "", 0.0, 1.0),
+}
+GRID = {"round": Field("Round that wrote it", "round", 1.0), "borrowed": FIELDS["borrowed"], "off": FIELDS["off"]}
+
+
+def condition(caption: str, light: bool, device) -> torch.Tensor:
+    """Condition words int64 [1, 5] of a caption; SubjectError that lists the words of the world."""
+    try:
+        words = scenes.condition(caption)
+    except ValueError as error:
+        raise SubjectError(f"This model knows only its own small world: {error}.") from error
+    return torch.tensor([[*words, len(scenes.WORDS) if light else 0]], device=device)
+
+
+def chain_of(job) -> Chain:
+    """The job's target and drafter at the start of a picture."""
+    p, drafter = job.params, job.companion(DRAFTER).model
+    plan = Plan(p.ahead, p.drafts == "favourite", kernels.Sampler(p.temperature, p.top_k), p.guidance)
+    return Chain(job.model, drafter, condition(job.subject.text, p.light, job.device), plan)
+
+
+def recorded(job, rule: Exact) -> Iterator[Event]:
+    """The run of a method that is a rule, as events of both tabs."""
+    tokenizer = job.companion(CODES).model
+    with torch.inference_mode():
+        chain = chain_of(job)
+    log = Log(chain, rule, tokenizer)
+    canvas = Canvas("grid", ("",) * chain.size, shape=chain.target.grid)
+    yield Open("sample", canvas, FIELDS)
+    yield Open("unmask", canvas, GRID)
+    for found in rounds(chain, rule, torch.rand(chain.size, 3, generator=job.generator())):
+        step, grid, names = log.seen(found)
+        yield Emit("sample", step, names)
+        yield Emit("unmask", grid)
+    facts, alone = log.facts(), single_pass(chain)
+    facts |= {"fast": Fact("Against one pass per code", chain.size * alone / sum(map(sum, log.ms)), "x as fast, "
+                           "measured", "higher")}
+    yield Close("sample", log.sentence(), log.charts(), facts)
+    score = scenes.score(scenes.read_caption(job.subject.text), scenes.parse(log.painted(log.ids)))
+    shared = {name: facts[name] for name in ("length", "passes", "off")}
+    yield Close("unmask", log.sentence(), log.run_charts(), {
+        "score": Fact("Score", score, "as asked, of 1", "higher"), **shared})
+
+
+@torch.inference_mode()
+def single_pass(chain: Chain, times: int = 7) -> float:
+    """Median ms of the target reading one code half way through the picture."""
+    import time
+    found, half = [], chain.prefix + chain.size // 2
+    rewind(chain.cache, half)
+    for _ in range(times):
+        began = time.perf_counter()
+        states = chain.target.states(chain.inputs([0], chain.size // 2), chain.at(half, half + 1), chain.cache)
+        chain.probabilities(states)
+        found.append(1000 * (time.perf_counter() - began))
+        rewind(chain.cache, half)
+    return float(np.median(found))
+
+
+class Log:
+    """Everything seen so far; arrays are per canvas position [N]."""
+
+    def __init__(self, chain: Chain, rule: Exact, tokenizer):
+        self.chain, self.rule, self.tokenizer, self.names = chain, rule, tokenizer, labels(tokenizer)
+        self.values = {name: np.full(chain.size, np.nan, np.float16) for name in {**FIELDS, **GRID}}
+        self.state = np.full(chain.size, CODE["unknown"], np.uint8)
+        self.verdicts: list[str] = []
+        self.lengths: list[int] = []
+        self.ms: list[tuple[float, float]] = []
+        self.ids, self.named, self.cost = None, set(), Cost()
+
+    def seen(self, found: Round) -> tuple[Step, Step, dict[int, str]]:
+        """One round as a step of each tab, and names of codes that appear for the first time."""
+        self.state = np.where(self.state == CODE["new"], CODE["known"], self.state).astype(np.uint8)
+        for one in found.tested:
+            self.note(found, one)
+        judged = self.judged(found)
+        end = found.first + found.accepted  # where the round's last code stands, if it has one
+        self.values["round"][found.first : end + (found.last is not None)] = found.index + 1
+        self.ids, self.cost = found.ids, self.cost + found.cost
+        self.lengths.append(found.accepted)
+        self.ms.append(found.ms)
+        label = f"round {found.index + 1}: {found.accepted} of {len(found.drafts)} drafts accepted"
+        distributions = self.distributions(found)
+        step = Step(label, judged, ids=self.shown(found), fields=self.fields(FIELDS), distributions=distributions,
+                    picture=self.painted(self.shown(found)), cost=found.cost, note=self.words(found))
+        if found.last is not None:
+            self.state[end] = CODE["new"]
+        grid = Step(label, self.state.copy(), ids=found.ids.numpy().astype(np.int32), fields=self.fields(GRID),
+                    picture=self.painted(found.ids), note=self.words(found))
+        return step, grid, self.fresh(step, grid)
+
+    def note(self, found: Round, one) -> None:
+        """What is known of one tested draft."""
+        at, top = one.position, one.q.topk(min(10, len(one.q))).values
+        self.verdicts.append("relaxed" if one.relaxed else "exact" if one.accepted else "refused")
+        numbers = {"q": one.q[one.draft], "p": one.p[one.draft], "borrowed": one.test.spent[0],
+                   "neighbours": one.test.taken[0], "u": one.u, "off": off(self.rule, one.q, one.p),
+                   "entropy": torch.special.entr(one.q).sum(), "top1": top[0], "top10": top.sum()}
+        for name, value in numbers.items():
+            self.values[name][at] = float(value)
+        if one.accepted:
+            self.state[at] = CODE["merged" if one.relaxed else "accepted"]
+
+    def judged(self, found: Round) -> np.ndarray:
+        """States of the Sample tab: as they stand, and the drafts of this round that do not."""
+        state = self.state.copy()
+        drafted = found.first + np.arange(len(found.drafts))
+        state[drafted[found.accepted :]] = CODE["discarded"]
+        if found.accepted < len(found.tested):
+            state[drafted[found.accepted]] = CODE["refused"]
+        return state
+
+    def shown(self, found: Round) -> np.ndarray:
+        """Codes int32 [N] with this round's drafts in place, refused or not."""
+        ids = found.ids.numpy().astype(np.int32).copy()
+        ids[found.first : found.first + len(found.drafts)] = found.drafts
+        return ids
+
+    def fields(self, names) -> dict[str, np.ndarray]:
+        return {name: self.values[name].copy() for name in names}
+
+    def painted(self, ids) -> np.ndarray:
+        """uint8 [h, w, 3]; open cells are grey."""
+        ids = torch.as_tensor(np.asarray(ids), dtype=torch.long)
+        return picture(self.tokenizer, ids[None].to(self.tokenizer.entries.device), -1, self.chain.target.grid)
+
+    def distributions(self, found: Round) -> dict[str, Distribution]:
+        """The target's and the drafter's at every tested code, and what the draft's nearest codes hold of the target.
+        """
+        at = np.array([one.position for one in found.tested], np.int32)
+        chosen = np.array([one.draft for one in found.tested], np.int32)
+        q, p = (torch.stack([getattr(one, side) for one in found.tested]) for side in "qp")
+        made = {"target q": described(q, at, chosen), "drafter p": described(p, at, chosen)}
+        order = getattr(self.rule, "order", None)
+        if order is not None:
+            drafts = torch.tensor([one.draft for one in found.tested])
+            ids = torch.cat([drafts[:, None], order[drafts, :TOP]], 1)
+            made["draft and its nearest codes, in q"] = Distribution(
+                at, ids.int().numpy(), q.gather(1, ids).numpy(), torch.special.entr(q).sum(-1).numpy(), chosen=chosen)
+        return made
+
+    def words(self, found: Round) -> str:
+        """The verdicts of a round, in order."""
+        said = [f"{one.draft}: q {float(one.q[one.draft]):.2f} + {float(one.test.spent[0]):.2f} against u {one.u:.2f} "
+                f"x p {float(one.p[one.draft]):.2f}, "
+                + ("accepted by borrowing" if one.relaxed else "accepted" if one.accepted else "refused")
+                for one in found.tested]
+        return "; ".join(said)
+
+    def fresh(self, *steps: Step) -> dict[int, str]:
+        ids = {int(i) for step in steps for i in step.ids if i >= 0}
+        ids |= {int(i) for step in steps for d in step.distributions.values() for i in d.top_ids.ravel()}
+        ids -= self.named
+        self.named |= ids
+        return {id: self.names[id] for id in sorted(ids)}
+
+    def mean(self, name: str) -> float:
+        values = self.values[name].astype(np.float64)
+        return float(np.nanmean(values))
+
+    def share(self, verdict: str) -> float:
+        return self.verdicts.count(verdict) / len(self.verdicts)
+
+    def facts(self) -> dict[str, Fact]:
+        """Counts of the run; milliseconds of drafter and target stand apart, because drafts are not free."""
+        drafter, target = np.array(self.ms).sum(0).tolist()
+        return {
+            "length": Fact("Codes per pass of the model", self.chain.size / len(self.lengths), "", "higher"),
+            "passes": Fact("Passes of the model", len(self.lengths), f"for {self.chain.size} codes", "lower"),
+            "relaxed": Fact("Accepted only by borrowing", 100 * self.share("relaxed"), "% of tested drafts"),
+            "off": Fact("Output's distance from the target", self.mean("off"), "total variation, mean per code",
+                        "lower"),
+            "drafter": Fact("Drafting took", drafter, "ms", "lower"),
+            "target": Fact("Checking took", target, "ms", "lower")}
+
+    def sentence(self) -> str:
+        """How far drafts carried, and what that did to the distribution."""
+        start = (f"{self.chain.size} codes took {len(self.lengths)} passes of the model; "
+                 f"{self.share('exact'):.0%} of the tested drafts passed the exact test")
+        if not hasattr(self.rule, "delta"):
+            return f"{start}, and what comes out is distributed as the model alone would draw."
+        return (f"{start}, {self.share('relaxed'):.0%} only by borrowing. The budget is {self.rule.delta:g} per draft, "
+                f"yet the code that comes out is {self.mean('off'):.2f} off the target in total variation.")
+
+    def run_charts(self) -> tuple[Chart, ...]:
+        steps = np.arange(len(self.lengths), dtype=np.float32)
+        return (Chart("line", "Drafts accepted", "round", "drafts", by_step=True, series={
+            "accepted": np.stack([steps, np.array(self.lengths, np.float32)], 1)}),)
+
+    def charts(self, first: int = 16) -> tuple[Chart, ...]:
+        """Accepted drafts per round; the first tests number by number; entropy against what was borrowed."""
+        at = np.flatnonzero(~np.isnan(self.values["u"]))
+        ticks = tuple(str(int(i)) for i in at[:first])
+        bars = {title: self.values[name][at[:first]].astype(np.float32) for name, title in (
+            ("q", "q(x)"), ("borrowed", "borrowed c"), ("p", "p(x)"), ("u", "u"))}
+        spots = {title: np.stack([self.values[x][at], self.values[y][at]], 1).astype(np.float32)
+                 for x, y, title in (("entropy", "off", "tested codes"),)}
+        return (*self.run_charts(),
+                Chart("bar", f"The first {len(ticks)} tests: accepted where u p(x) < q(x) + c", "position",
+                      "probability", bars, ticks),
+                Chart("scatter", "Where the output is off", "entropy of the target (nats)",
+                      "total variation from the target", spots, caption="Each dot is a tested code. The budget bounds "
+                      "the move for one draft, not this distance."))
+
+
+def described(probs: torch.Tensor, at: np.ndarray, chosen: np.ndarray) -> Distribution:
+    """Probabilities [P, V] as a record."""
+    stats = kernels.vocab_stats(probs.clamp_min(1e-30).log(), top_k=TOP)
+    return Distribution(at, stats.top_ids.int().cpu().numpy(), stats.top_logp.exp().float().cpu().numpy(),
+                        stats.entropy.float().cpu().numpy(), chosen=chosen)
+
+
+@lru_cache(maxsize=4)
+def labels(tokenizer) -> tuple[str, ...]:
+    """`boards.code_names`, and how bright empty ground is, 0-255."""
+    light = 255 * (tokenizer.entries.detach().float().cpu().mean(1) - np.mean(scenes.BACKGROUND) / 255)
+    return tuple(f"{name} ground, light {float(glow):.0f}" if name.endswith("empty") else name
+                 for name, glow in zip(code_names(tokenizer), light))

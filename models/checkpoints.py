@@ -182,6 +182,7 @@ ARCHITECTURES: dict[str, Callable[[Path, dict], Any]] = {
     "FeatureDrafter": _mixin("models.sample.lantern_net"),
     "HpmForPreTraining": _pretrained("models.mask.hpm_net"),
     "JointSampler": _mixin("models.unmask.joint_sampling_net"),
+    "FutureAdapters": _mixin("models.sample.mtp_future_net"),
     "EnatTransformer": _mixin("models.unmask.enat_net"),
 }
 

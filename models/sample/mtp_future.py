@@ -1,0 +1,186 @@
+"""Multi-token prediction by a frozen model: masks behind the text guess k tokens ahead, the base verifies them.
+
+arXiv 2507.11851. Every call feeds the base's last own token, the guesses of the call before, and blocks of k masks.
+(1) The base reads its own next token behind each guess and accepts guesses while they are what it would have written;
+behind the last right one its own token stands for free. (2) The masks behind that place know what was accepted; with
+the token just written the sampler turns them into k new guesses, one after the other, without another call.
+
+linear      masks behind the last guess only: after a wrong guess there is nothing to verify in the next call
+quadratic   masks behind every guess, (k + 1)^2 rows: whichever is accepted last, fresh guesses stand ready
+
+The layout and the gate keep masks from the base (models/sample/mtp_future_layout.py, mtp_future_net.py), so the text is
+the base's own, whatever the guesses are worth. Greedy only: sampling with rejection is not covered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from models.method import Card, Event, Job, Method
+from models.params import Choice, Flag, ParamError, Span
+from models.sample.mtp_future_layout import Layout, call
+from models.subject import Example
+from models.trace import Cost
+
+ADAPTERS = {"text-ar-1": "text-mtp-1", "algo-arithmetic-1": "algo-mtp-1"}
+WAYS = ("quadratic", "linear", "plain")
+
+
+@dataclass(frozen=True)
+class Params:
+    k: Annotated[int, Span(1, 8, 1, "Guesses ahead", "k masks behind the text, one guess each.", unit="tokens")] = 4
+    way: Annotated[str, Choice(WAYS, "Masks stand", "Behind every guess costs more rows, and a wrong guess no longer "
+                               "leaves the next call without any.", titles=(
+                                   "behind every guess (quadratic)", "behind the last guess (linear)",
+                                   "nowhere (the base alone)"))] = "quadratic"
+    length: Annotated[int, Span(4, 120, 1, "Length", "The text may end earlier by itself.", unit="tokens")] = 40
+    sampler: Annotated[bool, Flag("Sampler", "Off: each mask guesses without knowing the guess before it.")] = True
+    gated: Annotated[bool, Flag("Gate", "Off: the low-rank changes act on real tokens too, which damages the base and "
+                                "its verdicts.")] = True
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call. guesses: what it verified; own: the base's token behind each of them and before the first;
+    base [guesses + 1, V]: the logits these come from. ahead: the new guesses; masks and chain [k, V]: what the masks
+    alone and the sampler said of them (empty where no block was of use)."""
+
+    layout: Layout
+    guesses: list[int]
+    own: list[int]
+    base: Tensor
+    ahead: list[int]
+    masks: Tensor
+    chain: Tensor
+    cost: Cost
+
+    @property
+    def accepted(self) -> int:
+        """How many guesses are right, counted up to the first wrong one."""
+        return agreed(self.guesses, self.own)
+
+    @property
+    def written(self) -> list[int]:
+        """The tokens that this call adds to the text: only what the base would have written itself."""
+        return [*self.guesses[: self.accepted], self.own[self.accepted]]
+
+
+def agreed(guesses: Sequence[int], own: Sequence[int]) -> int:
+    """Length of the run of guesses that equal the base's own tokens."""
+    return next((j for j, (guess, token) in enumerate(zip(guesses, own)) if guess != token), len(guesses))
+
+
+@torch.inference_mode()
+def calls(reader, prompt: Sequence[int], p: Params) -> Iterator[Call]:
+    """Calls without end; the first reads the prompt and verifies nothing."""
+    from transformers import DynamicCache
+
+    cache, fed, guesses = DynamicCache(config=reader.base.config), list(prompt), []
+    while True:
+        began, first = time.perf_counter(), cache.get_seq_length()
+        ids = torch.tensor([[*fed, *guesses]], device=reader.base.device)  # [1, R]
+        layout = call(first, ids.shape[1], len(guesses), p.k, p.way)
+        states = reader(ids, layout, cache, p.gated)[0]  # [T, D]
+        base = reader.head(states[len(fed) - 1 : ids.shape[1]]).float()  # [guesses + 1, V]
+        own = base.argmax(-1).tolist()
+        right = agreed(guesses, own)
+        masks = useful(states[ids.shape[1]:], right, len(guesses), p)
+        logits, chain = ahead(reader, masks, own[right], p.sampler)
+        cost = spent(reader, layout, first, len(base) + 2 * len(masks), cache, began)
+        yield (found := Call(layout, guesses, own, base, chain.argmax(-1).tolist(), logits, chain, cost))
+        forget(cache, len(layout) - len(fed) - right)
+        fed, guesses = found.written[-1:], found.ahead
+
+
+def forget(cache, rows: int) -> None:
+    """Takes the last rows of a call from the cache: guesses that are wrong, or cannot be right any more, and masks."""
+    if rows:
+        cache.crop(-rows)
+
+
+def useful(states: Tensor, right: int, guessed: int, p: Params) -> Tensor:
+    """The states [k, D] of the masks that stand behind the last right token, of all [M, D]; [0, D] if there are none.
+    Masks behind another token have read a guess that is wrong, or not the newest one."""
+    if p.way == "quadratic":
+        return states[right * p.k : (right + 1) * p.k]
+    return states if right == guessed else states[:0]
+
+
+def ahead(reader, states: Tensor, token: int, sampler: bool) -> tuple[Tensor, Tensor]:
+    """Logits [k, V] of the masks alone and of what guesses: the sampler, told each guess before the next, or the masks
+    alone. token: the base's own, which stands where the first mask would."""
+    masks, chain = reader.head(states).float(), []
+    before = torch.tensor(token, device=states.device)
+    for state in states if sampler else ():
+        chain.append(reader.sampled(state, before).float())
+        before = chain[-1].argmax()
+    return masks, torch.stack(chain) if chain else masks
+
+
+def spent(reader, layout: Layout, past: int, heads: int, cache, began: float) -> Cost:
+    """What a call cost: adapters are computed for every row and gated afterwards, so every row pays for them."""
+    c, rows = reader.base.config, len(layout)
+    pairs = int(layout.visible(past).sum())
+    macs = rows * reader.row_macs + 2 * c.num_hidden_layers * c.hidden_size * pairs + heads * reader.head_macs
+    held = sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
+    return Cost(1, rows * c.num_hidden_layers, macs, held, (time.perf_counter() - began) * 1e3)
+
+
+def written(reader, prompt: Sequence[int], p: Params, end: int | None) -> Iterator[tuple[Call, list[int]]]:
+    """Calls with the tokens that each adds, until the text has `length` new ones or is over."""
+    left = p.length
+    for found in calls(reader, prompt, p):
+        new = found.written[:left]
+        new = new[: new.index(end) + 1] if end in new else new
+        left -= len(new)
+        yield found, new
+        if not left or new[-1] == end:
+            return
+
+
+def adapters(job: Job):
+    """The checkpoint of masks and low-rank changes that belongs to the base of this run."""
+    if job.bundle.name not in ADAPTERS:
+        raise ParamError(f"There are no trained masks for this checkpoint; choose one of {', '.join(ADAPTERS)}.")
+    return job.companion(ADAPTERS[job.bundle.name])
+
+
+def run(job: Job) -> Iterator[Event]:
+    """Decodes, then looks back: how far the masks saw, and what they attend to."""
+    from models.sample.mtp_future_records import told
+    from models.sample.stream import Reader
+
+    p, source = job.params, Reader(job.bundle, job.subject, job.params.length + job.params.k)
+    reader = adapters(job).model.on(job.model)
+    return told(job, source, reader, written(reader, source.prompt, p, source.end))
+
+
+METHOD = Method(
+    card=Card(
+        id="mtp-future", title="Your LLM knows the future", tabs=("sample", "unmask", "attend"), arxiv="2507.11851",
+        year=2025, seed="A",
+        summary="Masks behind the text, small adapters that act on these masks only, and a tiny sampler guess the next "
+                "tokens in one call; the untouched model verifies them in its next call and keeps only what it would "
+                "have written itself.",
+        look_at="Green tokens cost no call of their own. Struck ones, beside the text, were guessed and refused.",
+        not_covered="Sampling with rejection; ablations trained without the sampler, the consistency loss or the gate; "
+                    "the paper's Tulu-3 8B.",
+        unverified="The adapted layers, the sampler's shape and the masks' number follow a re-implementation; the "
+                   "sampler's shortcut from the mask's own state is ours."),
+    params=Params, accepts="text", kinds={"algo-arithmetic-1": "problem"}, checkpoints=tuple(ADAPTERS),
+    companions=tuple(ADAPTERS.values()), run=run, baseline="sampling",
+    baseline_params=lambda p: {"temperature": 0.0, "top_p": 1.0, "length": p.length},
+    examples=(
+        Example("garden", "The key to the garden", "sample-garden.txt"),
+        Example("mill", "The miller's cat", "sample-mill.txt"),
+        Example("rabbit-hole", "Alice, 1,100 tokens in", "sample-rabbit-hole.txt"),
+        Example("four-steps", "A sum in four steps", "start 9, times 8, minus 50, minus 7, plus 5.", "problem"),
+        Example("five-steps", "A sum in five steps", "start 6, times 7, plus 40, minus 47, plus 31, minus 37.",
+                "problem"),
+    ))

@@ -1,0 +1,74 @@
+"""Who stands where in one call of a model that reads real tokens and blocks of masks, and who may see whom.
+
+One rule for training and both ways of decoding (arXiv 2507.11851): a row sees the real tokens up to its anchor, and a
+mask also sees itself and the earlier masks of its own block. A real token's anchor is itself, so it sees what it always
+saw and never a mask; a block's anchor is the real token it stands behind.
+
+Letters: T rows of one call, k masks of a block, P real tokens that lie in the cache already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Rows of one call, each int64 [T]: position in the text (from 0), block (0: a real token), anchor (the last real
+    position seen), mask (i for m_i, 0 for a real token)."""
+
+    position: Tensor
+    block: Tensor
+    anchor: Tensor
+    mask: Tensor
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def __add__(self, other: Layout) -> Layout:
+        """Both in one call; the other's blocks must have numbers of their own."""
+        return Layout(*(torch.cat([a, b]) for a, b in zip(self.parts, other.parts)))
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        return self.position, self.block, self.anchor, self.mask
+
+    def visible(self, past: int = 0) -> Tensor:
+        """Which keys each row may see, bool [T, P + T]: the P = `past` real tokens of the cache, then these rows."""
+        real, own = self.block == 0, self.block[:, None] == self.block
+        before = self.position <= self.anchor[:, None]
+        earlier = self.position <= self.position[:, None]
+        rows = (real & before) | (~real & own & earlier)
+        return torch.cat([torch.arange(past) <= self.anchor[:, None], rows], 1)
+
+
+def reals(first: int, count: int) -> Layout:
+    """`count` real tokens from position `first` on."""
+    position = torch.arange(first, first + count)
+    nothing = torch.zeros(count, dtype=torch.long)
+    return Layout(position, nothing, position, nothing)
+
+
+def blocks(anchors: Sequence[int], sizes: Sequence[int]) -> Layout:
+    """A block of masks m_1 .. m_size behind each anchor; m_i stands at anchor + i, where the text would go on."""
+    mask = torch.cat([torch.arange(1, size + 1) for size in sizes] or [torch.zeros(0, dtype=torch.long)])
+    size = torch.tensor(list(sizes), dtype=torch.long)
+    anchor = torch.tensor(list(anchors), dtype=torch.long).repeat_interleave(size)
+    return Layout(anchor + mask, torch.arange(1, len(size) + 1).repeat_interleave(size), anchor, mask)
+
+
+def call(first: int, count: int, guessed: int, k: int, way: str) -> Layout:
+    """One decoding call: `count` real tokens from `first` on, the last `guessed` of them not yet verified, then masks.
+
+    linear      one block, behind the last guess: of use only if every guess is right
+    quadratic   a block behind each token that may turn out to be the last right one: (guessed + 1) blocks
+    plain       no masks at all
+    Real tokens come first, so that forgetting wrong guesses and masks is a cut at the end of the cache.
+    """
+    end = first + count
+    behind = {"plain": (), "linear": (end - 1,), "quadratic": range(end - 1 - guessed, end)}[way]
+    return reals(first, count) + blocks(behind, [k] * len(behind))

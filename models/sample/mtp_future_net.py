@@ -1,0 +1,216 @@
+"""Gated LoRA, masks and the sampler of multi-token prediction, on a frozen Llama (arXiv 2507.11851).
+
+    y_t = W x_t + g_t (alpha / r) B A x_t       g_t = 1 for a mask, 0 for a real token
+    z_i = last state (after the final norm) at mask m_i behind x_n; it speaks of x_{n+1+i}, as x_n speaks of x_{n+1}
+    sampler: Unembed(z_i + MLP([z_i ; E(y_{i-1})])),  y_0 = x_{n+1},  MLP = 2 x (Linear -> SiLU -> LayerNorm)
+
+Real tokens take the base's own path, number for number, and `Layout` hides the masks from them: the base inside this
+network is the untouched model, which is what makes it a free verifier. The z_i added to the MLP is ours: the sampler
+starts as the mask's own guess and learns what the token just before changes.
+
+Letters: B texts, T rows of a call, D width, r rank, V vocabulary, M mask rows.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.sample.mtp_future_layout import Layout
+
+ADAPTED = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
+
+
+class LowRank(nn.Module):
+    """(alpha / r) B A; zero until trained."""
+
+    def __init__(self, inner: int, outer: int, rank: int, alpha: float):
+        super().__init__()
+        self.down, self.up = nn.Linear(inner, rank, bias=False), nn.Linear(rank, outer, bias=False)
+        self.scale = alpha / rank
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.up(self.down(x))
+
+
+class Sampler(nn.Module):
+    """States [..., D] for the head, from mask states [..., D] and the embeddings [..., D] of the tokens before them."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(2 * width, hidden), nn.SiLU(), nn.LayerNorm(hidden),
+                                 nn.Linear(hidden, width), nn.SiLU(), nn.LayerNorm(width))
+        nn.init.zeros_(self.mlp[-1].weight)
+
+    def forward(self, states: Tensor, before: Tensor) -> Tensor:
+        return states + self.mlp(torch.cat([states, before], -1))
+
+
+class FutureAdapters(nn.Module, PyTorchModelHubMixin):
+    """All that is trained: mask embeddings, low-rank changes of every linear layer, and the sampler.
+
+    It belongs to one base model of the same shape (`trunk`, a LlamaForCausalLM's name, and its revision).
+    """
+
+    def __init__(self, trunk: str = "text-ar-1", trunk_revision: str = "", masks: int = 8, rank: int = 16,
+                 alpha: float = 32.0, sampler_size: int = 256, hidden_size: int = 256, intermediate_size: int = 576,
+                 num_hidden_layers: int = 6, num_attention_heads: int = 4, num_key_value_heads: int = 2):
+        super().__init__()
+        self.trunk, self.trunk_revision, self.masks = trunk, trunk_revision, masks
+        d, f, kv = hidden_size, intermediate_size, hidden_size // num_attention_heads * num_key_value_heads
+        shapes = {"q_proj": (d, d), "k_proj": (d, kv), "v_proj": (d, kv), "o_proj": (d, d),
+                  "gate_proj": (d, f), "up_proj": (d, f), "down_proj": (f, d)}
+        self.embed_masks = nn.Embedding(masks, d)
+        self.layers = nn.ModuleList(nn.ModuleDict({name: LowRank(*shape, rank, alpha)
+                                                   for name, shape in shapes.items()})
+                                    for _ in range(num_hidden_layers))
+        self.sampler = Sampler(d, sampler_size)
+
+    @classmethod
+    def beside(cls, base, name: str = "", revision: str = "", **options) -> FutureAdapters:
+        """Untrained adapters for a base model: they change nothing, and every mask looks like an average token."""
+        c = base.config
+        made = cls(name, revision, hidden_size=c.hidden_size, intermediate_size=c.intermediate_size,
+                   num_hidden_layers=c.num_hidden_layers, num_attention_heads=c.num_attention_heads,
+                   num_key_value_heads=c.num_key_value_heads, **options)
+        table = base.get_input_embeddings().weight.detach().float()
+        made.embed_masks.weight.data.mul_(0.1 * table.std()).add_(table.mean(0))
+        return made
+
+    @classmethod
+    def fillers(cls, base, masks: int) -> FutureAdapters:
+        """What nobody trained: the average token, `masks` times, and no change anywhere."""
+        made = cls.beside(base, masks=masks).to(base.device, base.dtype)
+        made.embed_masks.weight.data[:] = base.get_input_embeddings().weight.mean(0)
+        return made.requires_grad_(False)
+
+    def on(self, base) -> Reader:
+        """A base model that can read masks."""
+        return Reader(base, self)
+
+
+class Gated(nn.Module):
+    """A frozen linear layer and its low-rank change, which acts on the rows where the gate is open."""
+
+    def __init__(self, plain: nn.Linear, change: LowRank, gate: Gate):
+        super().__init__()
+        self.plain, self.change, self.gate = plain, change, gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.plain(x) if self.gate.rows is None else self.plain(x) + self.gate.rows * self.change(x)
+
+
+class Gate:
+    """What the current call says of its rows: g [1, T, 1], or None where no row is a mask."""
+
+    rows: Tensor | None = None
+
+
+class Reader:
+    """A base model with its adapters in place. It has modules of its own around the base's weights: no number is
+    copied, and the base, which other visitors run at the same moment, is not touched."""
+
+    def __init__(self, base, adapters: FutureAdapters):
+        self.base, self.adapters, self.gate = base, adapters, Gate()
+        shared = (*base.model.parameters(), *base.model.buffers(), base.config)
+        self.body = copy.deepcopy(base.model, {id(part): part for part in shared})
+        for layer, changes in zip(self.body.layers, adapters.layers, strict=True):
+            for room, names in ADAPTED.items():
+                for name in names:
+                    home = getattr(layer, room)
+                    setattr(home, name, Gated(getattr(home, name), changes[name], self.gate))
+
+    def __call__(self, ids: Tensor, layout: Layout, cache=None, gated: bool = True) -> Tensor:
+        """Last states [B, T, D] of one call. ids [B, R]: its real tokens, in order; masks need none.
+
+        cache: a DynamicCache of the real tokens before, which grows by all T rows. gated=False opens the gate for real
+        tokens too: a mistake that can be looked at.
+        """
+        past = cache.get_seq_length() if cache is not None else 0
+        gate = (layout.mask > 0) if gated else torch.ones(len(layout), dtype=torch.bool)
+        self.gate.rows = gate.to(ids.device, self.base.dtype)[None, :, None] if bool(gate.any()) else None
+        out = self.body(inputs_embeds=self.embed(ids, layout), past_key_values=cache, use_cache=cache is not None,
+                        position_ids=layout.position.to(ids.device)[None],
+                        attention_mask=layout.visible(past).to(ids.device)[None, None])
+        return out.last_hidden_state
+
+    @cached_property
+    def row_macs(self) -> int:
+        """Multiply-adds of one row in the body's matrices, adapters included."""
+        return sum(module.weight.numel() for module in self.body.modules() if isinstance(module, nn.Linear))
+
+    @property
+    def head_macs(self) -> int:
+        """Multiply-adds of one row in the head."""
+        return self.base.get_output_embeddings().weight.numel()
+
+    def embed(self, ids: Tensor, layout: Layout) -> Tensor:
+        """Inputs [B, T, D]: embeddings of the real tokens, then those of the masks."""
+        masks = self.adapters.embed_masks.weight[layout.mask[layout.mask > 0].to(ids.device) - 1]
+        return torch.cat([self.tokens(ids), masks.expand(len(ids), -1, -1).to(self.base.dtype)], 1)
+
+    def tokens(self, ids: Tensor) -> Tensor:
+        """E: embeddings [..., D] of token ids."""
+        return self.base.get_input_embeddings()(ids)
+
+    def head(self, states: Tensor) -> Tensor:
+        """Logits [..., V] by the base's own head."""
+        return self.base.get_output_embeddings()(states)
+
+    def sampled(self, states: Tensor, before: Tensor) -> Tensor:
+        """The sampler's logits [..., V] for mask states [..., D] and the ids [...] chosen just before them."""
+        return self.head(self.adapters.sampler(states, self.tokens(before)))
+
+
+class Losses(NamedTuple):
+    """The three terms of training, each [B, M]: the masks' own cross-entropy and the sampler's (nats), and the mean
+    square between a mask's state and the base's state that speaks of the same token."""
+
+    masks: Tensor
+    sampler: Tensor
+    consistency: Tensor
+
+
+class Behind(NamedTuple):
+    """Last states of a text's real tokens [B, N, D] and of the masks behind some of them [B, M, D]."""
+
+    real: Tensor
+    states: Tensor
+
+
+def behind(reader: Reader, ids: Tensor, layout: Layout) -> Behind:
+    """Reads a text [B, N], then blocks of masks behind its tokens. The text is read first, by the base alone and
+    without gradients; that it cannot see the masks makes this the same as one call."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=reader.base.config)
+    with torch.no_grad():
+        real = reader.base.model(ids, past_key_values=cache, use_cache=True).last_hidden_state
+    return Behind(real, reader(ids[:, :0], layout, cache))
+
+
+def lesson(reader: Reader, ids: Tensor, layout: Layout) -> Losses:
+    """The losses of texts [B, N] with blocks of masks behind some of their tokens."""
+    real, states = behind(reader, ids, layout)
+    before, after = ids[:, layout.position], ids[:, layout.position + 1]  # m_i behind x_n: x_{n+i} and x_{n+1+i}
+    return Losses(each(reader.head(states), after), each(reader.sampled(states, before), after),
+                  (states - real[:, layout.position]).square().mean(-1))
+
+
+def each(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy [B, M] in nats."""
+    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+
+
+def guesses(reader: Reader, ids: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """What masks behind the tokens of a text [B, N] guess, [B, M] each: the sampler, told the true token before, and
+    the masks alone. Up to the first wrong guess the sampler would have told itself the same."""
+    states = behind(reader, ids, layout).states
+    return reader.sampled(states, ids[:, layout.position]).argmax(-1), reader.head(states).argmax(-1)

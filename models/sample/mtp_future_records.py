@@ -1,0 +1,184 @@
+"""The Sample and the Unmask record of multi-token prediction: one step per call of the model.
+
+Sample: what the call verified. Accepted guesses stay green, the base's own token is new and then known, refused guesses
+stand struck in a row of their own behind the text. Unmask: what the call guessed, k masks at once, before anybody knows
+whether they are right. The Attend record is in models/sample/mtp_future_sight.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+import kernels
+from models.method import Close, Emit, Event, Job, Open
+from models.sample import mtp_future_sight as sight
+from models.sample.page import Page, describe
+from models.sample.report import pairs
+from models.sample.stream import Meter, Reader, Stream
+from models.trace import CODE, Canvas, Chart, Cost, Fact, Field, Step
+
+BASE, GUESS, ALONE = "the base", "the sampler's guess", "the mask alone"
+FIELDS = {"entropy": Field("Entropy of the base", "nats", low=0.0),
+          "probability": Field("Probability by the base", "", 0.0, 1.0),
+          "guessed": Field("Probability that the guess gave itself", "", 0.0, 1.0)}
+AHEAD = {"confidence": Field("Probability that the guess gives itself", "", 0.0, 1.0)}
+
+
+def told(job: Job, source: Reader, reader, decoded) -> Iterator[Event]:
+    """The run as events: both records while it decodes, then what a look back over the text shows."""
+    sheet, slots = Sheet(source, job.params), Slots(source, job.params)
+    for found, new in decoded:
+        sheet.read(found, new)
+        slots.read(found, new)
+        yield sheet.open()
+        yield sheet.emit(found)
+        if sheet.calls == 1:
+            yield slots.open()
+        yield slots.emit(found)
+    plain = alone(source, job.params.length)
+    seen = sight.foresight(reader, [*source.prompt, *sheet.new], len(source.prompt), job.params.k)
+    yield sheet.open()
+    yield Close("sample", sheet.sentence(plain), (*sheet.charts(), *seen.charts()), sheet.facts(plain))
+    yield Close("unmask", seen.sentence(), seen.charts(), seen.facts())
+    yield from sight.training_mask(reader, source, [*source.prompt, *sheet.new], job.params.k)
+
+
+class Sheet(Page):
+    """The Sample record: the page of the text, and behind it a row for the guesses refused in this call."""
+
+    def __init__(self, source: Reader, p):
+        super().__init__(source.texts(source.prompt), source.prompt, p.length + 1 + p.k, FIELDS, 0)
+        self.source, self.p, self.side = source, p, len(source.prompt) + p.length + 1
+        self.labels[self.side - 1] = "\n\nrefused: "
+        self.calls, self.cost, self.new, self.log = 0, Cost(), [], []  # log: (guesses, accepted, rows) of each call
+        self.chain = torch.zeros(0)  # what was said when the guesses that are verified now were made
+
+    def read(self, found, new: list[int]) -> None:
+        """Writes what a call added."""
+        self.settle()
+        self.state[self.side - 1:] = CODE["unknown"]
+        self.ids[self.side:] = -1
+        where, right = range(self.count, self.count + len(new)), min(found.accepted, len(new))
+        self.added = len(new)
+        stats = kernels.vocab_stats(found.base[: len(new)], top_k=1, chosen=torch.tensor(new))
+        self.write(new, self.source.texts(new), {
+            "entropy": stats.entropy.numpy(), "probability": stats.chosen_logp.exp().numpy()})
+        self.state[where[:right]] = CODE["accepted"]
+        self.shown = self.judged(found, new, where, right)
+        self.chain, self.cost = found.chain, self.cost + found.cost
+        self.calls, self.new = self.calls + 1, self.new + new
+        self.log.append((len(found.guesses), right, len(found.layout)))
+
+    def judged(self, found, new: list[int], where: range, right: int) -> dict:
+        """The base's distributions at the new tokens and the guesses' own, where they stand or beside the text."""
+        shown = {BASE: describe(found.base[: len(new)], where, new)}
+        beside = [self.side + j for j in range(len(found.guesses) - right)]
+        if beside:
+            self.state[[self.side - 1, *beside]] = CODE["context"], *[CODE["refused"]] * len(beside)
+            self.ids[beside] = found.guesses[right:]
+        if found.guesses:
+            places = [*where[:right], *beside]
+            shown[GUESS] = describe(self.chain, places, found.guesses)
+            logp = kernels.vocab_stats(self.chain, top_k=1, chosen=torch.tensor(found.guesses)).chosen_logp
+            self.values["guessed"][places] = logp.exp().numpy()
+        return shown
+
+    def emit(self, found) -> Emit:
+        verdict = f"{self.log[-1][1]} of {len(found.guesses)} guesses right" if found.guesses else "nothing to verify"
+        return self.step(f"call {self.calls}: {verdict}", self.shown, self.source.texts, cost=found.cost,
+                         note=f"{len(found.layout)} rows fed, {self.added} tokens written")
+
+    def facts(self, plain: Alone) -> dict[str, Fact]:
+        """What was gained in calls, and by the clock."""
+        guesses, right, rows = np.sum(self.log, 0)
+        same = plain.ids == self.new
+        return {"per_call": Fact("Tokens per call", len(self.new) / self.calls, "the prompt's call counted", "higher"),
+                "right": Fact("Guesses accepted", 100 * right / max(guesses, 1), f"% of {guesses}", "higher"),
+                "rows": Fact("Rows fed per token", (rows - len(self.source.prompt)) / len(self.new),
+                             "(the base alone: 1)", "lower"),
+                "same": Fact("The base's own text", float(same), "of 1 (compared with the base alone)", "higher"),
+                "speed": Fact("Against the base alone, measured", plain.ms / self.cost.ms, "x as fast", "higher")}
+
+    def sentence(self, plain: Alone) -> str:
+        right = sum(accepted for _, accepted, _ in self.log)
+        found, calls = self.facts(plain), f"{self.calls} calls wrote {len(self.new)} tokens"
+        if not found["same"].value:
+            return f"{calls}, but not those of the base: with the gate open its verdicts are no longer its own."
+        clock = found["speed"].value
+        pace = f"{clock:.2g} times as fast as" if clock >= 1 else f"yet at {clock:.2g} of the speed of"
+        return (f"{calls}, the very ones the base writes alone: {right} of them were guessed ahead and accepted. "
+                f"By the clock this was {pace} the base, at {found['rows'].value:.0f} rows fed per token.")
+
+    def charts(self) -> tuple[Chart, ...]:
+        """By call: guesses verified and accepted, tokens per call so far, rows fed."""
+        log = np.array(self.log)
+        so_far = (log[:, 1] + 1).cumsum() / np.arange(1, len(log) + 1)
+        return (Chart("line", "Guesses", "call", "tokens", {name: pairs(enumerate(log[:, i]))
+                                                           for i, name in enumerate(("verified", "accepted"))},
+                      by_step=True),
+                Chart("line", "Tokens per call so far", "call", "tokens", {"tokens per call": pairs(enumerate(so_far))},
+                      by_step=True, reference=1.0, caption="The base alone writes one token per call (dashed)."),
+                Chart("line", "Rows fed", "call", "rows", {"rows": pairs(enumerate(log[:, 2]))}, by_step=True,
+                      caption="The token before, its guesses, and a block of masks behind each of them."))
+
+
+class Slots:
+    """The Unmask record: the text as it stands, the k masks behind it filled in, and the rest still masked."""
+
+    def __init__(self, source: Reader, p):
+        self.source, self.start, self.size = source, len(source.prompt), len(source.prompt) + p.length
+        self.count, self.calls, self.named = self.start, 0, set()
+        self.ids = np.array([*source.prompt, *[-1] * p.length], np.int32)
+        self.state = np.full(self.size, CODE["unknown"], np.uint8)
+        self.state[: self.start] = CODE["context"]
+
+    def open(self) -> Open:
+        labels = (*self.source.texts(self.source.prompt), *[""] * (self.size - self.start))
+        roles = ("prompt",) * self.start + ("sampled",) * (self.size - self.start)
+        return Open("unmask", Canvas("text", labels, roles=roles), AHEAD)
+
+    def read(self, found, new: list[int]) -> None:
+        """Verified tokens are known; guesses that were wrong and have no successor are taken back."""
+        self.state = np.where(self.state == CODE["new"], CODE["discarded"], self.state).astype(np.uint8)
+        self.state[self.count: self.count + len(new)] = CODE["known"]
+        self.ids[self.count: self.count + len(new)] = new
+        self.count, self.calls = self.count + len(new), self.calls + 1
+        self.ids[self.count:] = -1
+        self.filled = range(self.count, min(self.count + len(found.ahead), self.size))
+        self.state[self.filled] = CODE["new"]
+        self.ids[self.filled] = found.ahead[: len(self.filled)]
+
+    def emit(self, found) -> Emit:
+        fields, shown, fill = {}, {}, len(self.filled)
+        if fill:
+            shown = {name: describe(rows[:fill], self.filled, found.ahead[:fill])
+                     for name, rows in ((GUESS, found.chain), (ALONE, found.masks))}
+            sure = np.full(self.size, np.nan, np.float32)
+            sure[self.filled] = shown[GUESS].top_probs[:, 0]
+            fields = {"confidence": sure}
+        named = {*self.ids[self.ids >= 0].tolist(), *(int(i) for d in shown.values() for i in d.top_ids.ravel())}
+        fresh, self.named = sorted(named - self.named), self.named | named
+        step = Step(f"call {self.calls}: {fill} masks at once", self.state.copy(), ids=self.ids.copy(), fields=fields,
+                    distributions=shown)  # what it cost is counted in the Sample record
+        return Emit("unmask", step, dict(zip(fresh, self.source.texts(fresh))))
+
+
+class Alone:
+    """The base alone, greedily: its tokens, and its milliseconds."""
+
+    def __init__(self, ids: list[int], ms: float):
+        self.ids, self.ms = ids, ms
+
+
+def alone(source: Reader, length: int) -> Alone:
+    """What the base writes without anybody's help, for the comparison only."""
+    stream, ids = Stream(source.model, Meter(source.model)), []
+    stream.read([source.prompt])
+    while True:
+        ids.append(int(stream.logits.argmax()))
+        if len(ids) == length or ids[-1] == source.end:
+            return Alone(ids, stream.meter.lap().ms)
+        stream.push(ids[-1:])

@@ -1,0 +1,134 @@
+"""How far masks see, and what they look at: measured behind the tokens of a text that is already written.
+
+foresight      ranks of the true tokens, i = 1 .. k places ahead, by the untouched base fed with fillers, by the trained
+               masks and by the sampler
+training_mask  one call in the layout of training: blocks of masks behind some tokens of a text, and its attention
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.attend.loop import Layout, closing, layer_steps, look, opening
+from models.method import Emit, Event
+from models.sample.mtp_future_layout import blocks, reals
+from models.trace import Canvas, Chart, Fact, states
+
+WAYS = ("the base, fed with fillers", "trained masks", "sampler")
+MOST = 32  # places from which one looks ahead
+WINDOW, BLOCKS = 24, 4  # tokens and blocks of the training layout that is shown
+
+
+@dataclass(frozen=True, eq=False)
+class Foresight:
+    """ranks int [3, A, k], from 1: of the true token i places beyond the next one, behind A tokens, by each of WAYS."""
+
+    ranks: np.ndarray
+
+    @property
+    def typical(self) -> np.ndarray:
+        """Medians [3, k] over the places."""
+        return np.median(self.ranks, 1)
+
+    def charts(self) -> tuple[Chart, ...]:
+        if not self.ranks.shape[1]:
+            return ()
+        ticks = tuple(f"mask {i + 1}" for i in range(self.ranks.shape[2]))
+        series = {name: row.astype(np.float32) for name, row in zip(WAYS, self.typical)}
+        first = {name: (row == 1).mean(0).astype(np.float32) for name, row in zip(WAYS, self.ranks)}
+        places = f"Behind {self.ranks.shape[1]} tokens of this text."
+        return (Chart("bar", "Does it know the future? Rank of the token that came", "mask", "median rank (1: first)",
+                      series, ticks, caption=f"Mask i speaks of the token i places beyond the next one. {places}"),
+                Chart("bar", "Guesses that were right", "mask", "share", first, ticks,
+                      caption="The sampler is told the true token before each of its guesses."))
+
+    def facts(self) -> dict[str, Fact]:
+        """Share of right first guesses of each way, all masks together."""
+        if not self.ranks.shape[1]:
+            return {}
+        share = 100 * (self.ranks == 1).mean((1, 2))
+        return {name: Fact(f"Right, {title}", float(value), "% of guesses", "higher")
+                for name, title, value in zip(("fillers", "masks", "sampler"), WAYS, share)}
+
+    def sentence(self) -> str:
+        if not self.ranks.shape[1]:
+            return "The text ended before anybody could look ahead."
+        base, masks, _ = self.typical[:, -1]
+        return (f"{self.ranks.shape[2]} masks are filled in by one call. For the last of them the token that came is "
+                f"at rank {base:,.0f} by the untouched base, at rank {masks:,.0f} by the trained masks (medians).")
+
+
+def rank(logits: Tensor, targets: Tensor) -> Tensor:
+    """Rank [...], from 1, of each target [...] in logits [..., V]; ties count for the target."""
+    return (logits > logits.gather(-1, targets[..., None])).sum(-1) + 1
+
+
+@torch.inference_mode()
+def foresight(reader, ids: Sequence[int], start: int, k: int) -> Foresight:
+    """Looks ahead from the last prompt token and from those written behind it, at most MOST of them."""
+    from models.sample.mtp_future_net import FutureAdapters, behind
+
+    anchors = range(start - 1, len(ids) - k - 1)[:MOST]
+    layout, text = blocks(anchors, [k] * len(anchors)), torch.tensor([ids], device=reader.base.device)
+    if not len(layout):
+        return Foresight(np.zeros((3, 0, k), int))
+    fillers = FutureAdapters.fillers(reader.base, k).on(reader.base)
+    before, after = text[:, layout.position], text[:, layout.position + 1]
+    states = behind(reader, text, layout).states
+    found = (fillers.head(behind(fillers, text, layout).states), reader.head(states), reader.sampled(states, before))
+    return Foresight(np.stack([rank(logits, after)[0].view(-1, k).cpu().numpy() for logits in found]))
+
+
+def training_mask(reader, source, ids: Sequence[int], k: int) -> Iterator[Event]:
+    """The Attend record: the end of the text with blocks of masks behind some of its tokens, as in training."""
+    from models.instrument import observe
+
+    ids = list(ids)[-WINDOW:]
+    anchors = np.linspace(len(ids) // 4, len(ids) - 2, min(BLOCKS, len(ids) - 1)).astype(int).tolist()
+    rows = reals(0, len(ids)) + blocks(anchors, [k] * len(anchors))
+    order = np.lexsort((rows.mask.numpy(), rows.anchor.numpy()))  # each block stands behind its token
+    canvas = Canvas("text", tuple(names(source, ids, rows, order)), roles=tuple(roles(rows, order)))
+    layout = Layout(canvas, order, rows.position.numpy()[order, None].astype(np.float32), "tokens")
+    with torch.inference_mode(), observe(reader.body, want={"stats", "qk"}) as seen:
+        reader(torch.tensor([ids], device=reader.base.device), rows)
+    looked = look(seen, layout, ask=len(order) - 1)
+    yield opening(layout, len(looked.heads.layers), looked=looked)
+    state = states(*("masked" if rows.mask[i] else "visible" for i in order))
+    for step in layer_steps(layout, looked, state=state):
+        yield Emit("attend", step)
+    yield closing(layout, looked, f"In training one call holds many prefixes: {len(anchors)} blocks of {k} masks here. "
+                  "Point at a mask: it sees the text up to its block's token and its own block, nobody sees it.",
+                  own_facts(looked, rows, order), (matrix(rows, order, canvas.labels),))
+
+
+def names(source, ids: Sequence[int], rows, order: np.ndarray) -> list[str]:
+    """What stands in each cell: the token's piece, or the mask's number."""
+    texts = source.texts(ids)
+    return [f" [m{int(rows.mask[i])}]" if rows.mask[i] else texts[i] for i in order]
+
+
+def roles(rows, order: np.ndarray) -> list[str]:
+    return [f"block {int(rows.block[i])}" if rows.block[i] else "text" for i in order]
+
+
+def matrix(rows, order: np.ndarray, labels: Sequence[str]) -> Chart:
+    """Who may see whom: 0 nobody, 1 text, b + 1 what block b sees."""
+    seen = rows.visible().numpy()[order][:, order]
+    values = np.where(seen, 1.0 + rows.block.numpy()[order][:, None], 0.0).astype(np.float32)
+    ticks = tuple(label.strip() or "space" for label in labels)
+    return Chart("matrix", "The training mask", "is seen", "sees", {"block": values}, ticks, ticks,
+                 caption="0: hidden. 1: text sees the text before it. 2 and up: what each block of masks sees.")
+
+
+def own_facts(looked, rows, order: np.ndarray) -> dict[str, Fact]:
+    """How much of the masks' attention stays among masks, from the stored rows."""
+    stored = [looked.rows.row(layer, head, q) for layer in range(looked.rows.weights.shape[0])
+              for head in range(looked.rows.weights.shape[1]) for q in looked.rows.queries if rows.mask[order[q]] > 1]
+    masks = rows.mask.numpy()[order] > 0
+    share = float(np.mean([row[masks].sum() / row.sum() for row in stored])) if stored else 0.0
+    return {"own": Fact("Masks' attention to their own block", 100 * share, "%")}

@@ -1,0 +1,180 @@
+"""text-mtp-1 and algo-mtp-1: masks, gated LoRA and a sampler that guess ahead on a frozen model (arXiv 2507.11851)."""
+import json
+
+import numpy as np
+import torch
+
+from training import data, text
+from training.export import SHIPPED, figure, save_hub
+from training.recipes.arithmetic import continue_text, held_in, held_out, word_tokenizer
+from training.recipes.text_ar import BOOKS, BOOKS_LICENCE, shipped_text
+from training.trainer import Recipe, rng_of
+
+PAD = 2
+SHORT, LONG = 4, 8  # masks of a block; three of four blocks are short, because far guesses seldom matter
+
+
+class MTP(Recipe):
+    """What both share. A text [N] comes with `counts` [N]: the tokens that are worth guessing."""
+
+    trunk, length, rows, per_text, own = "", 0, 16, 32, 0
+    lr, lr_adam, decay, ema, compile = 0.01, 2e-3, 0.7, 0.99, False
+    look = 90.0
+
+    def prepare(self, folder):
+        self.base = shipped_text(self.trunk).eval().requires_grad_(False)
+        self.revision = json.loads((SHIPPED / self.trunk / "card.json").read_text())["sha256"][:12]
+        self.read(folder)
+        home = folder and f"{folder}/{self.name}-own.npz"
+        self.texts, self.held = kept(home, lambda: (self.written(self.own, 0), self.written(96, 1)))
+
+    def read(self, folder) -> None:
+        """Tokenizer and data."""
+
+    def written(self, count: int, split: int) -> np.ndarray:
+        """Texts [count, length] that the base wrote itself, greedily; split 0 to train on, 1 to measure."""
+        raise NotImplementedError
+
+    def build(self):
+        from models.sample.mtp_future_net import FutureAdapters
+
+        return FutureAdapters.beside(self.base, self.trunk, self.revision)
+
+    def place(self, device):
+        self.base.to(device)
+
+    def batch(self, step, progress):
+        rng = rng_of(self.seed, step)
+        return {"ids": torch.from_numpy(self.chosen(rng, step)), "anchors": torch.from_numpy(self.anchors(rng))}
+
+    def chosen(self, rng, step) -> np.ndarray:
+        """Texts [rows, length] of one step."""
+        return self.texts[rng.integers(len(self.texts), size=self.rows)].astype(np.int64)
+
+    def anchors(self, rng) -> np.ndarray:
+        """The tokens behind which blocks stand, in random order: the first ones get the long blocks."""
+        return rng.permutation(np.arange(self.first, self.length - LONG - 1))[: self.per_text]
+
+    first = 1  # no block before this token
+
+    def loss(self, model, batch, progress):
+        """Sum of the three terms, each the mean over masks whose token counts."""
+        from models.sample.mtp_future_layout import blocks
+        from models.sample.mtp_future_net import lesson
+
+        count = len(batch["anchors"])
+        sizes = [LONG] * (count // 4) + [SHORT] * (count - count // 4)
+        layout = blocks(batch["anchors"].tolist(), sizes)
+        weight = self.counts(batch["ids"])[:, layout.position + 1]
+        found = lesson(model.on(self.base), batch["ids"], layout)
+        mean = {name: (term * weight).sum() / weight.sum() for name, term in zip(found._fields, found)}
+        return sum(mean.values()), {name: term.detach() for name, term in mean.items()}
+
+    def counts(self, ids: torch.Tensor) -> torch.Tensor:
+        """1.0 where a token [B, N] is worth guessing."""
+        return (ids != PAD).float()
+
+    def quick(self, model):
+        ahead, plain = self.runs(model, self.held[:24])
+        return {"right in a row": round(float(ahead.mean()), 3), "without sampler": round(float(plain.mean()), 3)}
+
+    @torch.no_grad()
+    def runs(self, model, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Right guesses in a row [texts], of SHORT, mean over all places; by the sampler and by the masks alone."""
+        from models.sample.mtp_future_layout import blocks
+        from models.sample.mtp_future_net import guesses
+
+        reader, found = model.on(self.base), ([], [])
+        anchors = range(self.first, self.length - SHORT - 1)
+        layout = blocks(anchors, [SHORT] * len(anchors))
+        for ids in torch.from_numpy(texts.astype(np.int64)).split(8):
+            target, counted = ids[:, layout.position + 1], self.counts(ids)[:, layout.position + 1]
+            for guess, sums in zip(guesses(reader, ids, layout), found):
+                right = ((guess == target) * counted).unflatten(1, (-1, SHORT)).cumprod(-1).sum(-1)
+                places = counted.unflatten(1, (-1, SHORT))[..., 0]
+                sums.append((right * places).sum(1) / places.sum(1))
+        return tuple(torch.cat(sums).numpy() for sums in found)
+
+    def evaluate(self, model):
+        from models.sample.mtp_future_net import FutureAdapters
+
+        ahead, plain = self.runs(model.cpu(), self.held)
+        before, _ = self.runs(FutureAdapters.fillers(self.base, LONG), self.held)
+        unit = f"of {SHORT} guesses, mean over the places of texts by {self.trunk}"
+        return {"metrics": {"right in a row, with the sampler": figure(ahead.mean(), unit, len(ahead), ahead),
+                            "right in a row, masks alone": figure(plain.mean(), unit, len(plain), plain)},
+                "trivial_baseline": {"the base fed with fillers": figure(before.mean(), unit, len(before), before)}}
+
+    def save(self, model, folder):
+        save_hub(model, folder)
+
+
+class TextMTP(MTP):
+    name, trunk, length, own = "text-mtp-1", "text-ar-1", 160, 3072
+    minutes = 14.0
+    prompt = 104  # greedy text of a small model soon goes in circles, so it is kept short
+    architecture = "FutureAdapters: 8 masks, gated LoRA of rank 16, a sampler, on text-ar-1 (not included)"
+    trained_on = f"half {BOOKS}, half continuations of them that text-ar-1 wrote itself, greedily"
+    data_licence = BOOKS_LICENCE
+    weak_at = "Fits one base only (its revision is in config.json); far masks are mostly wrong on stories."
+    budget_fraction = "14 minutes on two cores; the spec asks for 10,000 steps of 32 x 256 tokens"
+
+    def read(self, folder):
+        _, self.train, self.val = text.cached(folder, 4096)
+
+    def written(self, count, split):
+        tokens, rng = (self.train, self.val)[split], np.random.default_rng((5, split))
+        starts = rng.integers(len(tokens) - self.prompt, size=count)
+        prompts = torch.from_numpy(np.stack([tokens[s : s + self.prompt] for s in starts]).astype(np.int64))
+        return np.concatenate([continued(self.base, some, self.length) for some in prompts.split(256)])
+
+    def chosen(self, rng, step):
+        half = self.rows // 2
+        books = data.blocks(self.train, self.length, half, step, self.seed)[:, : self.length]
+        return np.concatenate([super().chosen(rng, step)[: self.rows - half], books])
+
+
+class AlgoMTP(MTP):
+    name, trunk, length, own = "algo-mtp-1", "algo-arithmetic-1", 64, 8192
+    minutes, rows, per_text, first = 4.0, 48, 24, 8
+    architecture = "FutureAdapters: 8 masks, gated LoRA of rank 16, a sampler, on algo-arithmetic-1 (not included)"
+    trained_on = "worded chains of 3-5 operations on 0-99, made by program and solved, rightly or not, by its base"
+    data_licence = "none: made by program"
+    weak_at = "Fits one base only (its revision is in config.json) and knows nothing but worded sums."
+    budget_fraction = "4 minutes on two cores"
+
+    def read(self, folder):
+        self.tok = word_tokenizer()
+        self.stop_word = self.tok.token_to_id(".")
+
+    def written(self, count, split):
+        rng, groups = np.random.default_rng((6, split)), {}
+        for _ in range(count):
+            ids = [0, *self.tok.encode((held_in, held_out)[split](rng)[0]).ids]
+            groups.setdefault(len(ids), []).append(ids)
+        parts = [continued(self.base, torch.tensor(ids), self.length) for ids in groups.values()]
+        return np.concatenate(parts)[np.random.default_rng(7).permutation(count)]
+
+    def counts(self, ids):
+        """The solution: what follows the first full stop; nothing behind the end."""
+        asked = (ids == self.stop_word).long().cumsum(1) - (ids == self.stop_word).long()
+        return ((asked > 0) & (ids != PAD)).float()
+
+
+def continued(base, ids: torch.Tensor, length: int) -> np.ndarray:
+    """Prompts [B, P] and what the base writes behind them, greedily: [B, length], PAD behind <|endoftext|>."""
+    new, _ = continue_text(base, ids, length - ids.shape[1], 0.0, None)
+    over = (new == 0).cumsum(1) - (new == 0).long() > 0
+    whole = torch.cat([ids, new.masked_fill(over, PAD)], 1)
+    return torch.nn.functional.pad(whole, (0, length - whole.shape[1]), value=PAD).numpy().astype(np.uint16)
+
+
+def kept(path, make) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays made once and kept beside the runs, so that a resumed run need not write its texts again."""
+    from pathlib import Path
+
+    if not Path(path).exists():
+        texts, held = make()
+        np.savez(path, texts=texts, held=held)
+    found = np.load(path)
+    return found["texts"], found["held"]

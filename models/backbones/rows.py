@@ -68,6 +68,11 @@ class RowStore:
         self.known[layer, rows] = True
         self.computed[layer, rows] += 1
 
+    def narrow(self, batch: int) -> None:
+        """Only the first samples go on."""
+        if len(self.keys[0]) > batch:
+            self.keys, self.values = ([table[:batch] for table in tables] for tables in (self.keys, self.values))
+
     def read(self, layer: int, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, G, M, W] of these tokens; ValueError if one of them was never computed."""
         if not bool(self.known[layer, ids].all()):

@@ -60,7 +60,7 @@ def local_scores(model, tokenizer, asked, placing: list[int], seed: int) -> np.n
 
 
 def play(model, board, moves, seed: int, full: bool = False):
-    evaluate = (loop.Full if full else recap.Reused)(model, board.cond, scene_lab.GUIDANCE)
+    evaluate = (loop.Full if full else recap.Reused)(model, board.cond, scene_lab.GUIDANCE, until=scene_lab.UNTIL)
     plan = loop.Plan(moves, evaluate, noise=scene_lab.NOISE, sampler=Sampler(scene_lab.TEMPERATURE))
     return loop.fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(seed))
 

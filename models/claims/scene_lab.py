@@ -15,7 +15,7 @@ from models.unmask.loop import Full, Plan, fill, moves
 from models.worlds import scenes
 
 DEFAULTS = maskgit.Params()
-GUIDANCE, NOISE, TEMPERATURE = DEFAULTS.guidance, DEFAULTS.noise, DEFAULTS.temperature
+GUIDANCE, UNTIL, NOISE, TEMPERATURE = DEFAULTS.guidance, DEFAULTS.until, DEFAULTS.noise, DEFAULTS.temperature
 BATCH = 32
 
 
@@ -34,8 +34,13 @@ def boards(model, tokenizer, asked: list[list[scenes.Thing]]) -> list[Board]:
     return [scene_board(model, tokenizer, scenes.caption(things)) for things in asked]
 
 
+def plain(model, cond, guidance: float) -> Full:
+    """The base model's passes, guided as long as in the tab."""
+    return Full(model, cond, guidance, until=UNTIL)
+
+
 def base(model, tokenizer, asked, steps: int, seed: int, order: str = "confidence", guidance: float = GUIDANCE,
-         noise: float = NOISE, evaluate: Callable = Full) -> np.ndarray:
+         noise: float = NOISE, evaluate: Callable = plain) -> np.ndarray:
     """Scores [K] of the base model at `steps` full passes, or of what `evaluate(model, cond, guidance)` makes of it."""
     found = []
     for at in range(0, len(asked), BATCH):

@@ -104,7 +104,7 @@ def sentence(facts: dict[str, Fact], p: Params) -> str:
 
 def beside(p: Params) -> dict:
     """The plain model in as many steps, filled in by the same rule."""
-    return {name: getattr(p, name) for name in ("steps", "guidance", "order", "noise", "temperature")}
+    return {name: getattr(p, name) for name in ("steps", "guidance", "order", "noise", "temperature")} | {"until": 1.0}
 
 
 METHOD = Method(

@@ -85,7 +85,7 @@ def fill(ids: Tensor, mask_id: int, plan: Plan, generator: torch.Generator,
     nothing = torch.zeros_like(masked)
     moment = Moment(0, plan.moves[0], ids, masked, nothing, nothing)
     for index, move in enumerate(plan.moves):
-        moment = replace(moment, index=index, move=move)
+        moment = replace(moment, index=index, move=move, made=index / len(plan.moves))
         turn, aside = _play(moment, plan, mask_id, generator, choice[index] if choice and index < len(choice) else None)
         yield turn
         moment = replace(moment, ids=turn.ids, masked=turn.ids == mask_id, fresh=turn.revealed, aside=aside)

@@ -3,7 +3,8 @@
 arXiv 2202.04200: predict all masked tokens at once, sample each, rank by the log-probability of the sample plus Gumbel
 noise that is annealed to zero, keep as many as a schedule says. The paper prefers the cosine; here the cubic one, also
 the paper's, starts fewer objects at once and scores higher. Guidance on captions is
-(1 + g) conditional - g unconditional logits (classifier-free). It is the baseline of the Unmask tab.
+(1 + g) conditional - g unconditional logits (classifier-free), while objects are being placed: in the first half of the
+steps. It is the baseline of the Unmask tab.
 
 Not covered: class-conditional ImageNet weights, editing, in- and outpainting.
 """
@@ -45,6 +46,8 @@ class Params:
     order: Annotated[str, Choice(ORDERS, "Order", "Which guesses are kept first.")] = "confidence"
     noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise on the order, less with every step.")] = 2.0
     temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 0.8
+    until: Annotated[float, Span(0, 1, 0.05, "Guided part", "After it the caption no longer pulls, and a step costs "
+                                 "half.", unit="of the steps", fold=True)] = 0.5
     schedule: Annotated[str, Choice(SCHEDULES, "Schedule", "How many per step; cubic starts slowest.",
                                     fold=True)] = SCHEDULE
 
@@ -52,8 +55,8 @@ class Params:
 def run(job):
     board = scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text)
     p, record = job.params, Record()
-    plan = Plan(moves(board.unknown, p.steps, p.schedule), Full(job.model, board.cond, p.guidance), p.order, p.noise,
-                Sampler(p.temperature))
+    plan = Plan(moves(board.unknown, p.steps, p.schedule), Full(job.model, board.cond, p.guidance, until=p.until),
+                p.order, p.noise, Sampler(p.temperature))
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
         yield Emit("unmask", shot.step, shot.names)

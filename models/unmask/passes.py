@@ -28,7 +28,7 @@ class Move:
 @dataclass(frozen=True, eq=False)
 class Moment:
     """What an evaluation may look at. ids [B, N]; masked, fresh (revealed by the last move) and aside (picked out for
-    moves to come) bool [B, N], with the same number of tokens in every sample."""
+    moves to come) bool [B, N], with the same number of tokens in every sample; made: share of the moves before it."""
 
     index: int
     move: Move
@@ -36,6 +36,7 @@ class Moment:
     masked: Tensor
     fresh: Tensor
     aside: Tensor
+    made: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,21 +53,24 @@ class Evaluation:
 class Full:
     """Every row at every move: the base model, with classifier-free guidance g: (1 + g) conditional - g unconditional.
 
-    cond int64 [B, C] or None; forbidden ids are never proposed. Both branches run as one batch.
+    cond int64 [B, C] or None; forbidden ids are never proposed. Both branches run as one batch. Moves after the share
+    `until` are not guided (arXiv 2404.07724 does so in diffusion): one branch, half the work.
     """
 
     model: nn.Module
     cond: Tensor | None = None
     guidance: float = 0.0
     forbidden: tuple[int, ...] = ()
+    until: float = 1.0
 
     def __call__(self, moment: Moment) -> Evaluation:
-        ids, cond = branches(moment.ids, self.cond, self.guidance)
+        guidance = self.guidance if moment.made < self.until else 0.0
+        ids, cond = branches(moment.ids, self.cond, guidance)
         hidden, angles = self.model.embed(ids, cond)
         for layer in self.model.layers:
             hidden = layer(hidden, position_embeddings=angles)
         positions = indices(moment.masked)
-        logits = read(self.model, hidden, positions, self.guidance, self.forbidden)
+        logits = read(self.model, hidden, positions, guidance, self.forbidden)
         everything = hidden.shape[1]
         cost = full_cost(self.model, len(ids), everything, positions.shape[1])
         return Evaluation(positions, logits, torch.ones_like(moment.masked), cost)

@@ -40,6 +40,8 @@ class Params:
     guidance: Annotated[float, Span(0, 6, 0.25, "Guidance", "How hard the caption pulls.")] = 0.5
     noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise, less with every step.", fold=True)] = 2.0
     temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 0.8
+    until: Annotated[float, Span(0, 1, 0.05, "Guided part", "After it the caption no longer pulls, and a pass costs "
+                                 "half.", unit="of the passes", fold=True)] = 0.5
     drift: Annotated[bool, Flag("Measure drift", "One more pass per local pass; not work.", fold=True)] = True
 
 
@@ -66,14 +68,18 @@ def placed(unknown: int, locals_after: list[int]) -> tuple[Move, ...]:
 class Reused:
     """Evaluates all rows, or only the rows in play against cached keys and values.
 
-    store: keys and values of C + N rows per layer, batch 2 with guidance: one half per branch. drift [L, N] is measured
-    against the cache before it is overwritten (analysis only); queries [L] [B, H, R, W] of the last local pass.
+    store: keys and values of C + N rows per layer, batch 2 with guidance: one half per branch. Guidance ends with the
+    first full pass after the share `until` of the moves; the conditional half of the cache goes on. drift [L, N] is
+    measured against the cache before it is overwritten (analysis only); queries [L] [B, H, R, W] of the last local
+    pass.
     """
 
     model: nn.Module
     cond: Tensor | None
     guidance: float = 0.0
     measure_drift: bool = False
+    until: float = 1.0
+    pull: float = 0.0  # guidance now
     store: RowStore | None = None
     rows: Tensor | None = None  # [R], rows of the last pass in the sequence of C + N
     drift: Tensor | None = None  # [L, N]
@@ -82,17 +88,20 @@ class Reused:
     def __call__(self, moment: Moment) -> Evaluation:
         if len(moment.ids) > 1:
             raise ValueError("cached rows differ from sample to sample; please fill in one picture at a time")
-        ids, cond = loop.branches(moment.ids, self.cond, self.guidance)
+        if moment.move.label == "full":
+            self.pull = self.guidance if moment.made < self.until else 0.0
+        ids, cond = loop.branches(moment.ids, self.cond, self.pull)
         embedded, angles = self.model.embed(ids, cond)  # [B, C + N, D]
         inside = torch.ones_like(moment.masked) if moment.move.label == "full" else moment.fresh | moment.aside
         self.rows = self._rows(inside, embedded.shape[1])
         if self.store is None:
             self.store = RowStore.empty(self.model.layers, embedded.shape[1], len(ids))
+        self.store.narrow(len(ids))
         self.drift = self._drift(embedded, angles) if self.measure_drift and not inside.all() else None
         began = time.perf_counter()
         hidden = self._pass(embedded, angles, self.rows, self.store)
         positions = loop.indices(moment.masked & inside)
-        logits = loop.read(self.model, embedded.index_copy(1, self.rows, hidden), positions, self.guidance)
+        logits = loop.read(self.model, embedded.index_copy(1, self.rows, hidden), positions, self.pull)
         cost = self._cost(len(ids), positions.shape[1], (time.perf_counter() - began) * 1e3)
         return Evaluation(positions, logits, inside, cost)
 
@@ -142,7 +151,7 @@ def drifted(cached: RowStore, true: RowStore, layer: int) -> Tensor:
 def run(job) -> Iterator[Event]:
     board = scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text)
     p, record = job.params, Record()
-    reused = Reused(job.model, board.cond, p.guidance, p.drift)
+    reused = Reused(job.model, board.cond, p.guidance, p.drift, p.until)
     moves = grouped(board.unknown, p.full, p.local, p.start)
     plan = Plan(moves, reused, p.order, p.noise, kernels.Sampler(p.temperature))
     seen = Seen(board, reused)
@@ -162,9 +171,10 @@ def run(job) -> Iterator[Event]:
 
 def work_facts(job, record: Record, plan: Plan) -> dict[str, Fact]:
     """Multiply-adds against the same moves, every one in full; the head reads the same masked rows in both."""
-    model, masked = job.model, job.model.grid[0] * job.model.grid[1]
-    batch, everyone, full = 1 + bool(job.params.guidance), masked + model.cond_length, 0
-    for move in plan.moves:
+    model, p, masked, full = job.model, job.params, job.model.grid[0] * job.model.grid[1], 0
+    everyone = masked + model.cond_length
+    for index, move in enumerate(plan.moves):
+        batch = 1 + (p.guidance > 0 and index / len(plan.moves) < p.until)
         full += loop.full_cost(model, batch, everyone, masked).macs
         masked -= move.count
     return {"work": Fact("Work", 100 * record.cost.macs / full, "% of the multiply-adds", "lower"),
@@ -183,8 +193,8 @@ def sentence(facts: dict[str, Fact], plan: Plan) -> str:
 def beside(p: Params) -> dict:
     """The same number of moves, every one in full."""
     late = p.full - round(p.start * p.full)
-    return {"steps": p.full + late * p.local, "order": p.order, "guidance": p.guidance, "noise": p.noise,
-            "temperature": p.temperature}
+    return {"steps": p.full + late * p.local, "order": p.order, "guidance": p.guidance, "until": p.until,
+            "noise": p.noise, "temperature": p.temperature}
 
 
 METHOD = Method(

@@ -65,6 +65,19 @@ def test_guidance_is_one_plus_g_conditional_minus_g_unconditional(tiny):
     assert not torch.allclose(found.logits, swapped, atol=1e-5), "the mutant with swapped branches must fail"
 
 
+def test_guidance_ends_after_its_share_of_the_moves(tiny):
+    """One branch from there on: the conditional one, at half the rows."""
+    model, given = board(tiny)
+    turns = played(Plan(moves(256, 4), Full(model, given.cond, 1.5, until=0.5)), given)
+    assert [turn.found.cost.rows // turns[3].found.cost.rows for turn in turns] == [2, 2, 1, 1]
+    with torch.inference_mode():
+        late = model(turns[2].moment.ids, given.cond)
+    positions = turns[2].found.positions[..., None].expand(-1, -1, late.shape[2])
+    assert torch.allclose(turns[2].found.logits, late.gather(1, positions), atol=1e-5)
+    assert all(turn.found.cost.rows == turns[0].found.cost.rows
+               for turn in played(Plan(moves(256, 4), Full(model, given.cond, 1.5)), given))
+
+
 def test_multiply_adds_are_those_of_the_modules_that_ran(tiny):
     """As torch counts what it is really asked to do: every linear layer, both attention products, the head."""
     from torch.nn.attention import SDPBackend, sdpa_kernel

@@ -116,6 +116,24 @@ def test_without_local_passes_it_is_the_base_model_bit_for_bit(scene):
     assert not torch.equal(played(other, board, 7)[-1].ids, played(base, board, 7)[-1].ids), "local passes must differ"
 
 
+def test_guidance_ends_with_the_base_models_and_the_conditional_cache_goes_on(scene):
+    model, board = scene
+    late = [recap.Reused(model, board.cond, 1.5, until=until) for until in (0.5, 0.0)]
+    plans = [Plan(recap.grouped(256, 6, 1, 0.0), reused) for reused in late]
+    guided = played(plans[0], board)
+    turn = guided[7]  # a local pass of the second half
+    assert turn.moment.move.label == "local" and len(late[0].store.keys[0]) == 1
+    with torch.inference_mode():
+        late[1](guided[6].moment)  # never guided
+        alone = late[1](turn.moment)
+    assert torch.allclose(turn.found.logits, alone.logits, atol=ATOL)
+    assert guided[1].found.cost.rows == 2 * len(guided[1].found.rows[0].nonzero()) * len(model.layers)
+    base = Plan(loop.moves(256, 6, maskgit.SCHEDULE), loop.Full(model, board.cond, 1.5, until=0.5), noise=2.0)
+    ours = Plan(recap.grouped(256, 6, 0, 0.0), recap.Reused(model, board.cond, 1.5, until=0.5), noise=2.0)
+    for mine, theirs in zip(played(ours, board, 7), played(base, board, 7), strict=True):
+        assert torch.equal(mine.ids, theirs.ids)
+
+
 # --- stale logits: splitting the draw alone changes nothing --------------------------------------------------------
 
 class StaleLogits(recap.Reused):
@@ -243,16 +261,20 @@ def test_local_passes_stand_late_and_reveal_counts_are_the_base_models(full, loc
 
 def test_work_counts_rows_not_steps(tiny):
     """A local pass must cost what its rows cost; counting passes instead would say 100 %."""
-    result, prefix = run("recap", params={"full": 8, "local": 1, "start": 0.0}), tiny.masked_scene().cond_length
+    asked, prefix = {"full": 8, "local": 1, "start": 0.0, "until": 1.0}, tiny.masked_scene().cond_length
+    result = run("recap", params=asked)
     trace, prune = result.traces["unmask"], result.traces["prune"]
     local = [s for s in trace.steps if "local" in s.label]
     full = [s for s in trace.steps if "full" in s.label]
     assert max(s.cost.rows for s in local) < min(s.cost.rows for s in full)
     for step in prune.steps:
         assert step.cost.rows == 2 * 2 * (len(step.where("recomputed")) + prefix * (len(step.where("reused")) == 0))
-    base = next(r for r in followed(twin(prepare("recap", params={"full": 8, "local": 1, "start": 0.0}))) if r.done)
-    share = 100 * trace.cost.macs / base.traces["unmask"].cost.macs
-    assert trace.facts["work"].value == pytest.approx(share) and share < 90
+    for params in (asked, {**asked, "until": 0.5}):
+        job = prepare("recap", params=params)
+        *_, mine = followed(job)
+        *_, base = followed(twin(job))
+        share = 100 * mine.traces["unmask"].cost.macs / base.traces["unmask"].cost.macs
+        assert mine.traces["unmask"].facts["work"].value == pytest.approx(share) and share < 90
 
 
 def test_a_full_pass_costs_the_same_in_both(scene):

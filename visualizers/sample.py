@@ -15,7 +15,7 @@ from visualizers.canvas import Wording, assemble, counts, steps_text, where
 from visualizers.marks import Drawing
 
 WORDS = {"unknown": "not yet sampled", "new": "sampled now", "known": "sampled before", "context": "given text",
-         "accepted": "accepted", "refused": "refused"}
+         "accepted": "accepted", "refused": "refused", "merged": "accepted with its neighbours' probability"}
 SETTINGS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 NAMES = {"raw": "the model's own", "warped": "after the sampler's settings"}
 KEEP = 12  # candidates kept of a reshaped distribution

@@ -9,7 +9,8 @@ from visualizers.canvas import Wording, assemble, counts, steps_text, where
 from visualizers.marks import Drawing
 
 WORDS = {"unknown": "still masked", "masked": "still masked", "new": "revealed now", "known": "known",
-         "discarded": "taken back", "context": "given by the visitor"}
+         "discarded": "taken back", "context": "given by the visitor",
+         "merged": "accepted with its neighbours' probability"}
 
 
 def describe(trace: UnmaskTrace) -> str:

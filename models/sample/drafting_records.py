@@ -215,8 +215,10 @@ class Log:
                  f"{self.share('exact'):.0%} of the tested drafts passed the exact test")
         if not hasattr(self.rule, "delta"):
             return f"{start}, and what comes out is distributed as the model alone would draw."
-        return (f"{start}, {self.share('relaxed'):.0%} only by borrowing. The budget is {self.rule.delta:g} per draft, "
-                f"yet the code that comes out is {self.mean('off'):.2f} off the target in total variation.")
+        away, delta = self.mean("off"), self.rule.delta
+        return (f"{start}, {self.share('relaxed'):.0%} only by borrowing. The budget is {delta:g} for one draft; over "
+                f"all drafts, what comes out is {away:.2f} off the target"
+                + (", more than the budget." if away > delta else " (total variation)."))
 
     def run_charts(self) -> tuple[Chart, ...]:
         steps = np.arange(len(self.lengths), dtype=np.float32)

@@ -298,3 +298,30 @@ def test_the_baseline_gets_the_same_settings(tiny):
     from models.method import twin
     other = twin(prepare("lantern", params={"ahead": 2, "light": False, "delta": 0.5}, seed=9))
     assert other.params.ahead == 2 and other.params.light is False and other.seed == 9
+
+
+@pytest.mark.parametrize("name", ["lantern", "speculative"])
+def test_claims_run_and_judge_every_expectation(tiny, name):
+    import importlib
+
+    from models.claims import Lab
+    claim = importlib.import_module(f"models.claims.{name}").measure(Lab(quick=True))
+    assert claim.verdict in ("holds", "mixed", "does not hold") and len(claim.rows) > 5
+    assert all((r.holds is None) == (r.expected == "") for r in claim.rows)
+
+
+def test_the_claims_chi_square_tells_samples_apart():
+    from models.claims.drafting_lab import beyond, chi_square
+    rng = np.random.default_rng(0)
+    same, other = rng.choice(6, 2000, p=[0.3, 0.3, 0.2, 0.1, 0.05, 0.05]), rng.choice(6, 2000)
+    again = rng.choice(6, 2000, p=[0.3, 0.3, 0.2, 0.1, 0.05, 0.05])
+    assert beyond(*chi_square(same, again)) > 1e-3 > beyond(*chi_square(same, other))
+    assert beyond(37.7, 15) == pytest.approx(0.001, rel=0.05)
+
+
+def test_one_favourite_draft_is_off_by_what_it_borrows():
+    """With a single possible draft the budget does bound the output; with drawn drafts it does not (see above)."""
+    q, _, order = toy(6)
+    rule, p = relaxed(order, 0.1), certain(q)
+    borrowed = float(rule.raised(q, q.argmax()[None])[1][0])
+    assert 0 < borrowed <= 0.1 and off(rule, q, p) == pytest.approx(borrowed, abs=1e-5)

@@ -18,7 +18,7 @@ class MTP(Recipe):
     """What both share. A text [N] comes with `counts` [N]: the tokens that are worth guessing."""
 
     trunk, length, rows, per_text, own = "", 0, 16, 32, 0
-    lr, lr_adam, decay, ema, compile = 0.01, 2e-3, 0.7, 0.99, False
+    lr, lr_adam, decay, ema, compile = 0.02, 2e-3, 0.7, 0.99, False
     look = 90.0
 
     def prepare(self, folder):
@@ -55,7 +55,7 @@ class MTP(Recipe):
         """The tokens behind which blocks stand, in random order: the first ones get the long blocks."""
         return rng.permutation(np.arange(self.first, self.length - LONG - 1))[: self.per_text]
 
-    first = 1  # no block before this token
+    first = measured = 1  # no block before this token, and none in a measurement
 
     def loss(self, model, batch, progress):
         """Sum of the three terms, each the mean over masks whose token counts."""
@@ -80,12 +80,12 @@ class MTP(Recipe):
 
     @torch.no_grad()
     def runs(self, model, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Right guesses in a row [texts], of SHORT, mean over all places; by the sampler and by the masks alone."""
+        """Right guesses in a row [texts], of SHORT, mean over the base's own tokens: the sampler and masks alone."""
         from models.sample.mtp_future_layout import blocks
         from models.sample.mtp_future_net import guesses
 
         reader, found = model.on(self.base), ([], [])
-        anchors = range(self.first, self.length - SHORT - 1)
+        anchors = range(self.measured, self.length - SHORT - 1)
         layout = blocks(anchors, [SHORT] * len(anchors))
         for ids in torch.from_numpy(texts.astype(np.int64)).split(8):
             target, counted = ids[:, layout.position + 1], self.counts(ids)[:, layout.position + 1]
@@ -100,7 +100,7 @@ class MTP(Recipe):
 
         ahead, plain = self.runs(model.cpu(), self.held)
         before, _ = self.runs(FutureAdapters.fillers(self.base, LONG), self.held)
-        unit = f"of {SHORT} guesses, mean over the places of texts by {self.trunk}"
+        unit = f"of {SHORT} guesses, mean over the places of what {self.trunk} writes"
         return {"metrics": {"right in a row, with the sampler": figure(ahead.mean(), unit, len(ahead), ahead),
                             "right in a row, masks alone": figure(plain.mean(), unit, len(plain), plain)},
                 "trivial_baseline": {"the base fed with fillers": figure(before.mean(), unit, len(before), before)}}
@@ -112,7 +112,7 @@ class MTP(Recipe):
 class TextMTP(MTP):
     name, trunk, length, own = "text-mtp-1", "text-ar-1", 160, 3072
     minutes = 14.0
-    prompt = 104  # greedy text of a small model soon goes in circles, so it is kept short
+    prompt = measured = 104  # greedy text of a small model soon goes in circles, so it is kept short
     architecture = "FutureAdapters: 8 masks, gated LoRA of rank 16, a sampler, on text-ar-1 (not included)"
     trained_on = f"half {BOOKS}, half continuations of them that text-ar-1 wrote itself, greedily"
     data_licence = BOOKS_LICENCE
@@ -136,7 +136,7 @@ class TextMTP(MTP):
 
 class AlgoMTP(MTP):
     name, trunk, length, own = "algo-mtp-1", "algo-arithmetic-1", 64, 8192
-    minutes, rows, per_text, first = 4.0, 48, 24, 8
+    minutes, rows, per_text, first, measured = 4.0, 48, 24, 8, 8
     architecture = "FutureAdapters: 8 masks, gated LoRA of rank 16, a sampler, on algo-arithmetic-1 (not included)"
     trained_on = "worded chains of 3-5 operations on 0-99, made by program and solved, rightly or not, by its base"
     data_licence = "none: made by program"

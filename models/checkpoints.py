@@ -162,10 +162,16 @@ def _mixin(module: str) -> Callable[[Path, dict], Any]:
     """Reader of PyTorchModelHubMixin's layout, without its prints: config.json holds the constructor's arguments."""
     def read(folder: Path, config: dict):
         from safetensors.torch import load_model
+
+        from models.backbones.packing import read_packed
         cls = getattr(importlib.import_module(module), config["architectures"][0])
         known = inspect.signature(cls.__init__).parameters
         model = cls(**{key: value for key, value in config.items() if key in known})
-        load_model(model, str(folder / "model.safetensors"))
+        packed = read_packed(folder / "model.safetensors")
+        if packed is None:
+            load_model(model, str(folder / "model.safetensors"))
+        else:
+            model.load_state_dict(packed)
         return model
     return read
 
@@ -184,6 +190,7 @@ ARCHITECTURES: dict[str, Callable[[Path, dict], Any]] = {
     "JointSampler": _mixin("models.unmask.joint_sampling_net"),
     "FutureAdapters": _mixin("models.sample.mtp_future_net"),
     "EnatTransformer": _mixin("models.unmask.enat_net"),
+    "IllamaForImageClassification": _mixin("models.attend.illama_net"),
 }
 
 

@@ -11,6 +11,8 @@ _WHERE = {
     "scene-vq-2": "scene_light:SceneLight", "scene-ar-1": "scene_ar:SceneAR",
     "scene-ar-draft-1": "scene_draft:SceneDraft",
     "text-mtp-1": "mtp:TextMTP", "algo-mtp-1": "mtp:AlgoMTP",
+    "photo-vit-1": "photo_vit:PhotoViT", "photo-illama-1": "photo_illama:PhotoIllama",
+    "photo-illama-first-1": "photo_illama:PhotoIllamaFirst",
     "photo-mae-1": "photo_mae:PhotoMAE", "photo-hpm-1": "photo_hpm:PhotoHPM",
 }
 NAMES = tuple(_WHERE)

@@ -14,7 +14,8 @@ import torch
 import kernels
 from models.checkpoints import load
 from models.claims.scene_lab import requests
-from models.sample.drafting import Chain, Exact, Plan, off, rounds
+from models.sample.acceptance import Exact, off
+from models.sample.drafting import Chain, Plan, rounds
 from models.sample.drafting_records import CODES, DRAFTER, condition
 from models.unmask.boards import picture
 from models.worlds import scenes

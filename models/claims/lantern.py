@@ -18,8 +18,8 @@ from models.claims import Claim, Lab, Row, bootstrap, row
 from models.claims.drafting_lab import Nets, Played, nets, played, started
 from models.claims.sampling import held_out
 from models.sample import lantern
-from models.sample.drafting import Exact, Plan, rounds
-from models.sample.drafting_records import single_pass
+from models.sample.acceptance import Exact
+from models.sample.drafting import Plan, rounds, single_pass
 
 DELTAS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 SEEDS = (0,)

@@ -14,59 +14,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 import kernels
+from models.sample.acceptance import Exact, Test, certain, pick
 from models.trace import Cost
 from models.unmask.passes import branches, full_cost, guided
-
-TINY = 1e-30
-
-
-@dataclass(frozen=True, eq=False)
-class Test:
-    """What a rule says of X drafts. chance [X] to be accepted, plain [X] by the exact rule; spent [X]: probability
-    moved onto the draft; taken [X]: from how many codes; left [X, V]: distribution of the replacement if refused."""
-
-    chance: Tensor
-    plain: Tensor
-    spent: Tensor
-    taken: Tensor
-    left: Tensor
-
-
-@dataclass(frozen=True)
-class Exact:
-    """Accept with min(1, q(x) / p(x)), else draw from norm(max(q - p, 0)): what comes out is distributed as q.
-
-    greedy (temperature 0): accept what is q's likeliest code, else write that code. A relaxed rule overrides `raised`.
-    """
-
-    greedy: bool = False
-
-    def __call__(self, q: Tensor, p: Tensor, drafts: Tensor) -> Test:
-        """q, p float [V]; drafts int64 [X]."""
-        raised, spent, taken = self.raised(q, drafts)
-        left = certain(q).expand_as(raised) if self.greedy else self.left(raised, q, p, drafts)
-        return Test(self.chance(raised, p, drafts), self.chance(q.expand_as(raised), p, drafts), spent, taken, left)
-
-    def raised(self, q: Tensor, drafts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The target [X, V] that each draft is held against, the mass moved for it [X] and from how many codes [X]."""
-        return q.expand(len(drafts), -1), torch.zeros(len(drafts)), torch.zeros(len(drafts), dtype=torch.long)
-
-    def left(self, raised: Tensor, q: Tensor, p: Tensor, drafts: Tensor) -> Tensor:
-        """Distributions [X, V] of the replacements."""
-        return normalised((raised - p).clamp_min(0), q)
-
-    def chance(self, target: Tensor, p: Tensor, drafts: Tensor) -> Tensor:
-        """Probability [X] that each draft is accepted against its target [X, V]."""
-        there = target.gather(1, drafts[:, None])[:, 0]
-        if self.greedy:
-            return (there >= target.amax(-1)).float()
-        return (there / p[drafts].clamp_min(TINY)).clamp(max=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +97,7 @@ class Chain:
 
     def inputs(self, codes: list[int], first: int) -> Tensor:
         """Inputs [B, M, D] of the slots from `first` on (the prefix not counted) that carry these codes."""
-        device = self.states.device if hasattr(self, "states") else self.head.device
-        return self.target.inputs(torch.tensor([codes], device=device).expand(self.rows, -1), first)
+        return self.target.inputs(torch.tensor([codes], device=self.head.device).expand(self.rows, -1), first)
 
     def probabilities(self, states: Tensor) -> Tensor:
         """Warped, guided probabilities [M, V] read from states [B, M, D]; at temperature 0 as at temperature 1."""
@@ -154,26 +109,29 @@ class Chain:
 
     def propose(self, dice: Tensor) -> tuple[list[int], list[Tensor]]:
         """Drafts from the next open position on, and p [V] of each. dice [N] uniform."""
-        t, seen = len(self.codes) - 1, self.draft_cache.get_seq_length()  # entries 1 .. seen of the drafter are true
-        known = torch.cat([self.head[:, 1:], self.inputs(self.codes, 0)], 1)[:, seen:]  # what it has not read yet
-        end = self.prefix + t
-        state = self.drafter(known, self.states[:, seen:end], self.at(seen + 1, end + 1), self.draft_cache)[:, -1:]
-        self.cost += self.spent(self.drafter, known.shape[1], 1)
-        drafts, ps = [], []
-        while True:
+        favourite = self.plan.favourite or self.plan.sampler.temperature == 0  # greedy decoding drafts greedily
+        first, drafts, ps = len(self.codes) - 1, [], []
+        state = self.catch_up()
+        for t in range(first, min(first + self.plan.ahead, self.size)):
+            state = self.guess(drafts[-1:], t, state) if drafts else state
             p = self.probabilities(state)[0]
-            ps.append(certain(p) if self.favourite else p)
+            ps.append(certain(p) if favourite else p)
             drafts.append(pick(ps[-1], float(dice[t])))
-            t, end = t + 1, end + 1
-            if len(drafts) == min(self.plan.ahead, self.size - len(self.codes) + 1):
-                return drafts, ps
-            state = self.drafter(self.inputs(drafts[-1:], t), state, self.at(end, end + 1), self.draft_cache)
-            self.cost += self.spent(self.drafter, 1, 1)
+        return drafts, ps
 
-    @property
-    def favourite(self) -> bool:
-        """Greedy decoding drafts greedily."""
-        return self.plan.favourite or self.plan.sampler.temperature == 0
+    def catch_up(self) -> Tensor:
+        """The drafter reads what the target has read since (slot 0 has no state before it); its guess [B, 1, D] of the
+        state that the target will have at the next open position."""
+        seen, end = self.draft_cache.get_seq_length(), self.prefix + len(self.codes) - 1
+        known = torch.cat([self.head[:, 1:], self.inputs(self.codes, 0)], 1)[:, seen:]
+        self.cost += self.spent(self.drafter, known.shape[1], 1)
+        return self.drafter(known, self.states[:, seen:end], self.at(seen + 1, end + 1), self.draft_cache)[:, -1:]
+
+    def guess(self, draft: list[int], t: int, state: Tensor) -> Tensor:
+        """The drafter's guess [B, 1, D] of the state at position t, behind a draft and its own guess before."""
+        at = self.prefix + t
+        self.cost += self.spent(self.drafter, 1, 1)
+        return self.drafter(self.inputs(draft, t), state, self.at(at, at + 1), self.draft_cache)
 
     def verify(self, drafts: list[int]) -> Tensor:
         """q [M, V] at every draft's position and, within the picture, at the one after: one target pass."""
@@ -194,6 +152,11 @@ class Chain:
         rewind(self.cache, keep)
         rewind(self.draft_cache, before)  # entries up to here were made from true states
 
+    def lap(self, ms: float) -> Cost:
+        """The cost since the last lap; the first one includes the reading of the caption."""
+        cost, self.cost = replace(self.cost, ms=ms), Cost()
+        return cost
+
     def spent(self, net, slots: int, layers: int) -> Cost:
         """Rows and multiply-adds of `slots` slots; drafts are read by the target's head, so that is counted too."""
         counted = full_cost(self.target, self.rows, slots, slots, layers)
@@ -207,7 +170,7 @@ def rounds(chain: Chain, rule: Exact, dice: Tensor) -> Iterator[Round]:
     """Rounds until the picture is full. dice [N, 3] uniform: draft, test, replacement of every position."""
     index = 0
     while (first := len(chain.codes) - 1) < chain.size:
-        began, before = time.perf_counter(), chain.cost if index else Cost()
+        began = time.perf_counter()
         drafts, ps = chain.propose(dice[:, 0])
         half = time.perf_counter()
         qs = chain.verify(drafts)
@@ -215,11 +178,8 @@ def rounds(chain: Chain, rule: Exact, dice: Tensor) -> Iterator[Round]:
         good = [one.draft for one in tested if one.accepted]
         last = None if left is None else pick(left, float(dice[first + len(good), 2]))
         chain.settle(good if last is None else [*good, last])
-        done = time.perf_counter()
-        cost = Cost(chain.cost.calls - before.calls, chain.cost.rows - before.rows, chain.cost.macs - before.macs,
-                    ms=1000 * (done - began))
-        yield Round(index, first, tuple(drafts), tested, last, left, ids_of(chain), cost,
-                    (1000 * (half - began), 1000 * (done - half)))
+        ms = 1000 * (half - began), 1000 * (time.perf_counter() - half)
+        yield Round(index, first, tuple(drafts), tested, last, left, ids_of(chain), chain.lap(sum(ms)), ms)
         index += 1
 
 
@@ -250,32 +210,15 @@ def ids_of(chain: Chain) -> Tensor:
     return ids
 
 
-def certain(probs: Tensor) -> Tensor:
-    """All probability [V] on the likeliest code."""
-    return torch.zeros_like(probs).index_fill(0, probs.argmax(), 1.0)
-
-
-def pick(probs: Tensor, u: float) -> int:
-    """The code at u in 0..1 of the cumulative distribution [V]; never one without probability."""
-    total = probs.double().cumsum(-1)
-    return min(int(torch.searchsorted(total, u * float(total[-1]), right=True)), int(probs.nonzero().max()))
-
-
-def normalised(left: Tensor, otherwise: Tensor) -> Tensor:
-    """Rows [X, V] that sum to 1; a row without mass (p = q up to rounding, never refused) becomes `otherwise` [V]."""
-    total = left.sum(-1, keepdim=True)
-    return torch.where(total > 1e-9, left / total.clamp_min(TINY), otherwise)
-
-
-def outcome(rule: Exact, q: Tensor, p: Tensor) -> Tensor:
-    """Distribution [V] of the code that one test leaves behind, over all drafts x from p: sum_x p(x) (a(x) at x +
-    (1 - a(x)) left_x). Drafts below 1e-5 are left out."""
-    drafts = (p > 1e-5).nonzero()[:, 0]
-    weight, test = p[drafts] / p[drafts].sum(), rule(q, p, drafts)
-    out = (weight * (1 - test.chance)) @ test.left
-    return out.index_add(0, drafts, weight * test.chance)
-
-
-def off(rule: Exact, q: Tensor, p: Tensor) -> float:
-    """Total variation between what one test leaves behind and the target q."""
-    return float((outcome(rule, q, p) - (certain(q) if rule.greedy else q)).abs().sum() / 2)
+@torch.inference_mode()
+def single_pass(chain: Chain, times: int = 7) -> float:
+    """Median ms of the target reading one code half way through the picture."""
+    found, half = [], chain.prefix + chain.size // 2
+    rewind(chain.cache, half)
+    for _ in range(times):
+        began = time.perf_counter()
+        states = chain.target.states(chain.inputs([0], chain.size // 2), chain.at(half, half + 1), chain.cache)
+        chain.probabilities(states)
+        found.append(1000 * (time.perf_counter() - began))
+        rewind(chain.cache, half)
+    return sorted(found)[times // 2]

@@ -16,7 +16,8 @@ import torch
 
 import kernels
 from models.method import Close, Emit, Event, Open
-from models.sample.drafting import Chain, Exact, Plan, Round, off, rewind, rounds
+from models.sample.acceptance import Exact, off
+from models.sample.drafting import Chain, Plan, Round, rounds, single_pass
 from models.subject import SubjectError
 from models.trace import CODE, Canvas, Chart, Cost, Distribution, Fact, Field, Step
 from models.unmask.boards import code_names, picture
@@ -75,21 +76,6 @@ def recorded(job, rule: Exact) -> Iterator[Event]:
     shared = {name: facts[name] for name in ("length", "passes", "off")}
     yield Close("unmask", log.sentence(), log.run_charts(), {
         "score": Fact("Score", score, "as asked, of 1", "higher"), **shared})
-
-
-@torch.inference_mode()
-def single_pass(chain: Chain, times: int = 7) -> float:
-    """Median ms of the target reading one code half way through the picture."""
-    import time
-    found, half = [], chain.prefix + chain.size // 2
-    rewind(chain.cache, half)
-    for _ in range(times):
-        began = time.perf_counter()
-        states = chain.target.states(chain.inputs([0], chain.size // 2), chain.at(half, half + 1), chain.cache)
-        chain.probabilities(states)
-        found.append(1000 * (time.perf_counter() - began))
-        rewind(chain.cache, half)
-    return float(np.median(found))
 
 
 class Log:

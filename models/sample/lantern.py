@@ -4,7 +4,7 @@ For a draft x let n_1, n_2, ... be the other codes by distance of their entries,
 largest j <= k with c_j <= delta. Accept x with min(1, (q(x) + c_j*) / p(x)); refused, draw from norm(max(q_A - p, 0)),
 q_A being q with the neighbours' mass moved onto x. What is written is x itself. That move changes q by c_j* <= delta in
 total variation - for this one draft. Every draft pulls q towards itself, so what comes out may be much further from q:
-`off` (models/sample/drafting.py) adds it up over all drafts, and the picture shows it next to delta. Only where the
+`off` (models/sample/acceptance.py) adds it up over all drafts, and the picture shows it next to delta. Only where the
 drafter has one possible draft (its favourite, p = 1) is the budget a bound on the output too.
 
 rejection "code" is the reference's tree path: q of x and of all its k neighbours is set to zero before the replacement
@@ -24,7 +24,7 @@ from torch import Tensor
 from models.method import Card, Event, Method
 from models.params import Choice, Span
 from models.sample import speculative
-from models.sample.drafting import Exact, normalised
+from models.sample.acceptance import Exact, normalised
 from models.sample.drafting_records import recorded
 
 KINDS = ("nearest", "shuffled")

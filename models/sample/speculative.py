@@ -12,7 +12,7 @@ from typing import Annotated
 
 from models.method import Card, Event, Method
 from models.params import Choice, Flag, Span
-from models.sample.drafting import Exact
+from models.sample.acceptance import Exact
 from models.sample.drafting_records import CODES, DRAFTER, recorded
 from models.unmask import maskgit
 

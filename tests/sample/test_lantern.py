@@ -7,7 +7,8 @@ import torch
 import kernels
 from models.method import prepare, run
 from models.sample import drafting, lantern
-from models.sample.drafting import Chain, Exact, Plan, certain, examine, normalised, off, outcome, rounds
+from models.sample.acceptance import Exact, certain, normalised, off, outcome, pick
+from models.sample.drafting import Chain, Plan, examine, rounds
 from models.sample.drafting_records import condition
 from models.sample.lantern import Relaxed, by_distance
 
@@ -88,11 +89,11 @@ def chain_of_two(rule, target, draft, dice):
         t, drafts, ps = len(codes) - 1, [], []
         for i in range(t, 2):
             ps.append(draft[[*codes, *drafts][i]])
-            drafts.append(drafting.pick(ps[-1], float(dice[i, 0])))
+            drafts.append(pick(ps[-1], float(dice[i, 0])))
         qs = torch.stack([target[code] for code in [codes[-1], *drafts]])[: 2 - t]
         tested, left = examine(rule, drafts, ps, qs, dice[:, 1], t)
         good = [one.draft for one in tested if one.accepted]
-        codes += good if left is None else [*good, drafting.pick(left, float(dice[t + len(good), 2]))]
+        codes += good if left is None else [*good, pick(left, float(dice[t + len(good), 2]))]
     return codes[1:3]
 
 

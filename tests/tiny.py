@@ -122,6 +122,25 @@ def hpm():
     return HpmForPreTraining(mae_config())
 
 
+def illama(cls_first: bool = False):
+    from models.attend.illama_net import IllamaForImageClassification
+    torch.manual_seed(0)
+    made = IllamaForImageClassification(hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                                        intermediate_size=64, labels=tuple("abcde"), cls_first=cls_first)
+    for weight in made.parameters():
+        if weight.dim() == 2:
+            torch.nn.init.normal_(weight, std=0.3)  # attention of its own weights' size would be nearly even
+    return made
+
+
+def vit():
+    from transformers import ViTConfig, ViTForImageClassification
+    torch.manual_seed(0)
+    return ViTForImageClassification(ViTConfig(
+        image_size=64, patch_size=8, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        id2label=dict(enumerate("abcde")), initializer_range=0.3))
+
+
 def joint():
     from models.unmask.joint_sampling_net import JointSampler
     torch.manual_seed(0)
@@ -170,6 +189,9 @@ MAKERS = {
     "scene-vq-2": lambda: (light_tokenizer(), None),
     "photo-mae-1": lambda: (mae(), None),
     "photo-hpm-1": lambda: (hpm(), None),
+    "photo-vit-1": lambda: (vit(), None),
+    "photo-illama-1": lambda: (illama(), None),
+    "photo-illama-first-1": lambda: (illama(cls_first=True), None),
 }
 
 

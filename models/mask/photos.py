@@ -45,16 +45,21 @@ class Photo:
 
 def photo(image: np.ndarray, model) -> Photo:
     """The centre square of a picture at the network's size (Lanczos)."""
-    from PIL import Image
     size, patch = model.config.image_size, model.config.patch_size
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = Image.fromarray(image[top:top + side, left:left + side])
-    shown = np.asarray(square if side == size else square.resize((size, size), Image.Resampling.LANCZOS))
+    shown = square(image, size)
     like = next(model.parameters())
     pixels = normalise(shown[None]).to(like.device)  # [1, 3, S, S]; the target keeps full precision
     return Photo(shown, pixels.to(like.dtype), model.patchify(pixels), (size // patch, size // patch))
+
+
+def square(image: np.ndarray, size: int) -> np.ndarray:
+    """The centre square of a picture as uint8 [size, size, 3] (Lanczos)."""
+    from PIL import Image
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    cut = Image.fromarray(image[top:top + side, left:left + side])
+    return np.asarray(cut if side == size else cut.resize((size, size), Image.Resampling.LANCZOS))
 
 
 def normalise(shown: np.ndarray) -> Tensor:

@@ -1,0 +1,198 @@
+"""Attend for photo classifiers with a class token: its attention over the picture, the rank of the maps, a logit lens.
+
+    seen = look(arm, pixels)                       # one pass: the attention that acted, and the answer of every layer
+    yield from record(arm, view, seen, ...)        # Open, one Emit per step, Close
+
+Maps are those that act on the values: after a mask that deletes weight their rows sum to less than 1. Pictures are
+small, so all rows are held. Letters: L layers, H heads, P patches, N = P + 1 tokens, C classes, D width.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models import checkpoints
+from models.attend import loop
+from models.attend.attention import costs
+from models.instrument import observe
+from models.mask.photos import normalise, square
+from models.method import Close, Emit, Event, Open
+from models.trace import Chart, Cost, Fact, Field, Heads, Rows, Step, states
+
+FIELDS = {"cls": Field("Attention of the class token, mean over heads", "probability", 0.0),
+          "place": Field("Place in the sequence, counted from 1", ""),
+          "missing": Field("Attention deleted by the mask, mean over heads", "probability", 0.0, 1.0)}
+SMALL = 1e-3  # of the largest singular value: below it a direction does not count
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """A classifier, and where its tokens stand.
+
+    observed: the module to observe. states(pixels [1, 3, S, S]) -> hidden [1, N, D] after every layer. classify(hidden
+    [1, N, D]) -> logits [1, C]. cls: place of the class token. places int [P]: place of every patch.
+    """
+
+    observed: nn.Module
+    states: Callable[[Tensor], Sequence[Tensor]]
+    classify: Callable[[Tensor], Tensor]
+    labels: tuple[str, ...]
+    cls: int
+    places: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One pass over one photo: maps float [L, H, N, N] in sequence order, deleted [L, H, N] weight per row, answers
+    [L, C] (probabilities, read after each layer), cost of each layer."""
+
+    maps: np.ndarray
+    deleted: np.ndarray
+    answers: np.ndarray
+    costs: list[Cost] = field(default_factory=list)
+
+    def cls_row(self, arm: Arm) -> np.ndarray:
+        """The class token's attention to every patch [L, H, P]."""
+        return self.maps[:, :, arm.cls][..., arm.places]
+
+    def best(self, layer: int = -1) -> tuple[int, float]:
+        """The most probable class after a layer, and its probability."""
+        found = int(self.answers[layer].argmax())
+        return found, float(self.answers[layer, found])
+
+
+def cut(image: np.ndarray, model) -> tuple[np.ndarray, Tensor]:
+    """The picture as the network sees it: shown uint8 [S, S, 3] and pixels [1, 3, S, S]."""
+    shown, like = square(image, model.config.image_size), next(model.parameters())
+    return shown, normalise(shown[None]).to(like.device, like.dtype)
+
+
+def look(arm: Arm, pixels: Tensor) -> Seen:
+    """Runs the network once, as it runs unobserved, and computes its attention from the queries and keys it used."""
+    began = time.perf_counter()
+    with torch.no_grad(), observe(arm.observed, want={"qk"}) as calls:
+        hidden = arm.states(pixels)
+    ms = (time.perf_counter() - began) * 1000
+    count = hidden[0].shape[1]
+    rows = torch.stack([call.rows_for(torch.arange(count))[0].float() for call in calls]).cpu().numpy()  # [L, H, N, M]
+    with torch.no_grad():
+        answers = torch.cat([arm.classify(one) for one in hidden]).float().softmax(-1).cpu().numpy()
+    return Seen(rows[..., :count], rows[..., count:].sum(-1), answers, costs(arm, list(calls), ms))
+
+
+def ranks(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numerical and effective rank [...] of maps [..., N, N].
+
+    Numerical: singular values above SMALL of the largest. Effective: exp of the entropy of the singular values divided
+    by their sum. A triangular map without zeros on its diagonal has full numerical rank whatever it looks at, so the
+    effective one is the fair measure.
+    """
+    values = np.linalg.svd(maps.astype(np.float64), compute_uv=False)  # [..., N]
+    share = values / np.maximum(values.sum(-1, keepdims=True), 1e-300)
+    entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(-1)
+    return (values > SMALL * values[..., :1]).sum(-1), np.exp(entropy)
+
+
+def record(arm: Arm, shown: np.ndarray, seen: Seen, *, sentence: str, layer: int, first: Sequence[Step] = (),
+           facts: Mapping[str, Fact] | None = None, curves: Mapping[str, str] | None = None) -> Iterator[Event]:
+    """The events of an Attend record: the reading order, the caller's own steps, then one per layer.
+
+    layer: whose map is drawn in full, counted from 1. curves: arm -> checkpoint, for the training curves.
+    """
+    layout = layout_of(arm, shown)
+    looked = looked_at(arm, layout, seen)
+    steps = [order_step(arm), *first, *(told(arm, seen, place, step) for place, step in
+                                        enumerate(loop.layer_steps(layout, looked, seen.costs)))]
+    yield Open("attend", layout.canvas, {**FIELDS, **layout.fields}, len(steps), looked.heads, looked.rows)
+    for step in steps:
+        yield Emit("attend", step)
+    numerical, effective = ranks(seen.maps)
+    shown_layer = min(layer, len(seen.maps)) - 1
+    charts = (map_chart(seen, shown_layer), rank_chart(effective), lens_chart(arm, seen), *curve_chart(curves or {}))
+    found = {**answer_facts(arm, seen), **(facts or {}),
+             "rank": Fact("Mean effective rank of the maps", float(effective.mean()), f"of {seen.maps.shape[-1]}"),
+             "numerical": Fact("Mean numerical rank", float(numerical.mean()), f"of {seen.maps.shape[-1]}")}
+    closing = loop.closing(layout, looked, sentence, found, charts)
+    yield Close(closing.tab, sentence, closing.charts, closing.facts, closing.heads, closing.rows, kept=looked.kept)
+
+
+def layout_of(arm: Arm, shown: np.ndarray) -> loop.Layout:
+    """The patches on the picture; the class token has no place on it."""
+    side = int(len(arm.places) ** 0.5)
+    return replace(loop.grid_layout((side, side), shown, outside="the class token"), index=arm.places)
+
+
+def looked_at(arm: Arm, layout: loop.Layout, seen: Seen) -> loop.Looked:
+    """Head statistics and rows over the canvas, from the maps."""
+    queries = np.arange(len(arm.places))
+    over = seen.maps[:, :, arm.places]  # [L, H, P, N]
+    rows = over[..., arm.places]
+    heads: Heads = loop.row_heads(rows, queries, layout.coords)
+    return loop.Looked(heads, Rows.pack(queries, rows), None, "", over[..., arm.cls])
+
+
+def order_step(arm: Arm) -> Step:
+    """The photo before anything is computed: in which order its patches are read."""
+    return Step("reading order", states(*["visible"] * len(arm.places)), fields={"place": arm.places + 1.0},
+                note=f"The class token stands at place {arm.cls + 1} of {len(arm.places) + 1}.")
+
+
+def told(arm: Arm, seen: Seen, layer: int, step: Step) -> Step:
+    """A layer's step with the class token's attention, what the mask deleted, and what would be answered here."""
+    kind, share = seen.best(layer)
+    fields = {"cls": seen.cls_row(arm)[layer].mean(0), "missing": seen.deleted[layer].mean(0)[arm.places]}
+    return replace(step, fields={**fields, **step.fields},
+                   note=f"Read after this layer, the class token says {arm.labels[kind]} ({share:.0%}).")
+
+
+def answer_facts(arm: Arm, seen: Seen) -> dict[str, Fact]:
+    kind, share = seen.best()
+    return {"answer": Fact(f"Probability of its answer, {arm.labels[kind]}", share, "", "higher"),
+            "cls": Fact("Attention of the class token that falls on patches", float(seen.cls_row(arm).sum(-1).mean()),
+                        "mean over layers and heads"),
+            "missing": Fact("Attention deleted by the mask", float(seen.deleted.mean()), "mean over rows")}
+
+
+def map_chart(seen: Seen, layer: int) -> Chart:
+    return Chart("matrix", f"Who looks at whom: layer {layer + 1}, mean over heads", "key: place in the sequence",
+                 "query: place in the sequence", {"weight": seen.maps[layer].mean(0)},
+                 caption="One row per query, after the mask. Causal: everything right of the diagonal is zero.")
+
+
+def rank_chart(effective: np.ndarray) -> Chart:
+    layers, heads = effective.shape
+    return Chart("matrix", "Effective rank of every head's map", "head", "layer", {"effective rank": effective},
+                 tuple(f"head {head + 1}" for head in range(heads)), tuple(f"layer {n + 1}" for n in range(layers)),
+                 caption="How many different patterns the rows of a map are made of. Every row the same: 1.")
+
+
+def lens_chart(arm: Arm, seen: Seen, most: int = 3) -> Chart:
+    """The final favourites' probabilities after every layer."""
+    top = np.argsort(-seen.answers[-1], kind="stable")[:most]
+    layers = np.arange(1, len(seen.answers) + 1)
+    return Chart("line", "What the class token would answer after each layer", "layer", "probability",
+                 {arm.labels[kind]: np.stack([layers, seen.answers[:, kind]], 1) for kind in top},
+                 caption="The last norm and head on the states of earlier layers, which were not trained for it.")
+
+
+def curve_chart(names: Mapping[str, str]) -> tuple[Chart, ...]:
+    """Held-out loss of the arms while they were trained; none if no curve is shipped."""
+    found = {title: points for title, name in names.items() if len(points := curve(name))}
+    if not found:
+        return ()
+    return (Chart("line", "Held-out loss while training", "step", "nats", found, reference=float(np.log(50)),
+                  caption="Dashed: chance among 50 classes. With the class token in front nothing is learned."),)
+
+
+def curve(name: str) -> np.ndarray:
+    """Steps and losses [K, 2] that a shipped checkpoint's training left; [0, 2] if there are none."""
+    path = checkpoints.SHIPPED / name / "curve.json"
+    points = json.loads(path.read_text("utf-8")) if path.is_file() else []
+    return np.array([[point["step"], point["loss"]] for point in points]).reshape(-1, 2)

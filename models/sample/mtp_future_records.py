@@ -32,7 +32,7 @@ def told(job: Job, source: Reader, reader, decoded) -> Iterator[Event]:
     sheet, slots = Sheet(source, job.params), Slots(source, job.params)
     for found, new in decoded:
         sheet.read(found, new)
-        slots.read(found, new)
+        slots.read(found, new, over=new[-1] == source.end)
         yield sheet.open()
         yield sheet.emit(found)
         if sheet.calls == 1:
@@ -95,7 +95,7 @@ class Sheet(Page):
         """What was gained in calls, and by the clock."""
         guesses, right, rows = np.sum(self.log, 0)
         same = plain.ids == self.new
-        return {"per_call": Fact("Tokens per call", len(self.new) / self.calls, "the prompt's call counted", "higher"),
+        return {"per_call": Fact("Written", len(self.new) / self.calls, "tokens per call of the model", "higher"),
                 "right": Fact("Guesses accepted", 100 * right / max(guesses, 1), f"% of {guesses}", "higher"),
                 "rows": Fact("Rows fed per token", (rows - len(self.source.prompt)) / len(self.new),
                              "(the base alone: 1)", "lower"),
@@ -108,9 +108,9 @@ class Sheet(Page):
         if not found["same"].value:
             return f"{calls}, but not those of the base: with the gate open its verdicts are no longer its own."
         clock = found["speed"].value
-        pace = f"{clock:.2g} times as fast as" if clock >= 1 else f"yet at {clock:.2g} of the speed of"
+        pace = f"was {clock:.2g} times as fast as" if clock >= 1 else f"took {1 / clock:.2g} times as long as"
         return (f"{calls}, the very ones the base writes alone: {right} of them were guessed ahead and accepted. "
-                f"By the clock this was {pace} the base, at {found['rows'].value:.0f} rows fed per token.")
+                f"By the clock it {pace} the base, with {found['rows'].value:.0f} rows fed per token.")
 
     def charts(self) -> tuple[Chart, ...]:
         """By call: guesses verified and accepted, tokens per call so far, rows fed."""
@@ -140,14 +140,14 @@ class Slots:
         roles = ("prompt",) * self.start + ("sampled",) * (self.size - self.start)
         return Open("unmask", Canvas("text", labels, roles=roles), AHEAD)
 
-    def read(self, found, new: list[int]) -> None:
+    def read(self, found, new: list[int], over: bool) -> None:
         """Verified tokens are known; guesses that were wrong and have no successor are taken back."""
         self.state = np.where(self.state == CODE["new"], CODE["discarded"], self.state).astype(np.uint8)
         self.state[self.count: self.count + len(new)] = CODE["known"]
         self.ids[self.count: self.count + len(new)] = new
         self.count, self.calls = self.count + len(new), self.calls + 1
         self.ids[self.count:] = -1
-        self.filled = range(self.count, min(self.count + len(found.ahead), self.size))
+        self.filled = range(self.count, self.count if over else min(self.count + len(found.ahead), self.size))
         self.state[self.filled] = CODE["new"]
         self.ids[self.filled] = found.ahead[: len(self.filled)]
 

@@ -53,7 +53,7 @@ class Foresight:
             return {}
         share = 100 * (self.ranks == 1).mean((1, 2))
         return {name: Fact(f"Right, {title}", float(value), "% of guesses", "higher")
-                for name, title, value in zip(("fillers", "masks", "sampler"), WAYS, share)}
+                for name, title, value in reversed(list(zip(("fillers", "masks", "sampler"), WAYS, share)))}
 
     def sentence(self) -> str:
         if not self.ranks.shape[1]:
@@ -89,7 +89,7 @@ def training_mask(reader, source, ids: Sequence[int], k: int) -> Iterator[Event]
     from models.instrument import observe
 
     ids = list(ids)[-WINDOW:]
-    anchors = np.linspace(len(ids) // 4, len(ids) - 2, min(BLOCKS, len(ids) - 1)).astype(int).tolist()
+    anchors = np.linspace(len(ids) // 5, len(ids) * 4 // 5 - 1, min(BLOCKS, len(ids) - 1)).astype(int).tolist()
     rows = reals(0, len(ids)) + blocks(anchors, [k] * len(anchors))
     order = np.lexsort((rows.mask.numpy(), rows.anchor.numpy()))  # each block stands behind its token
     canvas = Canvas("text", tuple(names(source, ids, rows, order)), roles=tuple(roles(rows, order)))
@@ -98,7 +98,8 @@ def training_mask(reader, source, ids: Sequence[int], k: int) -> Iterator[Event]
         reader(torch.tensor([ids], device=reader.base.device), rows)
     looked = look(seen, layout, ask=len(order) - 1)
     yield opening(layout, len(looked.heads.layers), looked=looked)
-    state = states(*("masked" if rows.mask[i] else "visible" for i in order))
+    state = states(*("visible" if rows.mask[i] else "context" for i in order))
+    state[np.flatnonzero(rows.mask.numpy()[order])[-1]] = states("new")[0]  # the query shown at first: the last mask
     for step in layer_steps(layout, looked, state=state):
         yield Emit("attend", step)
     yield closing(layout, looked, f"In training one call holds many prefixes: {len(anchors)} blocks of {k} masks here. "

@@ -379,3 +379,28 @@ def test_a_checkpoint_without_masks_is_refused_in_a_sentence(tiny):
 def test_layouts_join_in_order():
     assert [len(part) for part in (reals(3, 2) + blocks([4], [2])).parts] == [4] * 4
     assert mtp_future_layout.blocks([], []).visible(3).shape == (0, 3)
+
+
+# --- the claim ------------------------------------------------------------------------------------------------------
+
+def test_the_claim_measures_and_states_a_verdict(tiny):
+    from models.claims import Lab
+    from models.claims import mtp_future as claim
+    found = claim.measure(Lab(quick=True))
+    assert found.verdict in ("mixed", "does not hold") and "one training" in found.reason
+    same = [r for r in found.rows if "identical" in r.name]
+    assert len(same) == 6 and all(r.holds for r in same), "two worlds, three modes"
+
+
+def test_repeated_text_is_left_out():
+    from models.claims.mtp_future import Text, first_times
+    text = Text([1, 2, 3, 4, 5, 1, 2, 3, 4], [True] * 5 + [False] * 4, 3)
+    assert first_times([9, 9, 9], text).tolist() == [True] * 5 + [False] * 3, "1 2 3 4 came before"
+
+
+def test_an_inexact_mode_is_seen(tiny, monkeypatch):
+    from models.claims import mtp_future as claim
+    world = claim.sums(3)
+    monkeypatch.setattr(mtp_future, "agreed", everything)
+    monkeypatch.setattr("models.sample.mtp_future.Call.accepted", property(lambda call: len(call.guesses)))
+    assert not any(r.holds for r in claim.exact_rows(world, claim.decoded(world, 3)))

@@ -23,7 +23,7 @@ from models.claims import Claim, Lab, Row, row, scene_lab
 from models.claims.recap import versus
 from models.unmask import enat, maskgit
 from models.unmask.enat_records import TOP, concentration, last_features
-from models.unmask.loop import Full, Plan, fill, moves
+from models.unmask.loop import Plan, fill, moves
 
 SEEDS = (71, 72, 73)
 STEPS = (8, 16, 28)  # 8 are the paper's, 28 the default of the tab
@@ -41,11 +41,12 @@ def measure(lab: Lab) -> Claim:
         return np.concatenate([scene_lab.base(net, tokenizer, things, count, seed, evaluate=evaluate)
                                for seed, things in asked])
 
-    full = {count: scored(plain, Full, count) for count in (*FEWER, *steps)}
-    ours = {count: scored(model, enat.Reusing, count) for count in steps}
-    afresh = {count: scored(model, partial(enat.Reusing, reuse=False), count) for count in steps}
-    unfit = scored(unprojected(model), enat.Reusing, steps[-1])
-    spent = costs({"plain": (plain, Full, list(full)), "enat": (model, enat.Reusing, steps)}, tokenizer,
+    again = partial(enat.Reusing, until=scene_lab.UNTIL)
+    full = {count: scored(plain, scene_lab.plain, count) for count in (*FEWER, *steps)}
+    ours = {count: scored(model, again, count) for count in steps}
+    afresh = {count: scored(model, partial(again, reuse=False), count) for count in steps}
+    unfit = scored(unprojected(model), again, steps[-1])
+    spent = costs({"plain": (plain, scene_lab.plain, list(full)), "enat": (model, again, steps)}, tokenizer,
                   lab.size(ROUNDS, 1))
     rows = [*change_rows(plain, tokenizer, asked[0][1], steps), *score_rows(full, ours, spent),
             *reuse_rows(ours, afresh, unfit)]
@@ -96,7 +97,7 @@ def changes(plain, tokenizer, asked, count: int) -> tuple[np.ndarray, np.ndarray
     """Held [K] and lift [K], means over the steps of a picture, and mean lifts of shuffled boards [SHUFFLES]."""
     group = scene_lab.boards(plain, tokenizer, asked)
     ids, cond = torch.cat([board.ids for board in group]), torch.cat([board.cond for board in group])
-    plan = Plan(moves(ids.shape[1], count, maskgit.SCHEDULE), Full(plain, cond, scene_lab.GUIDANCE),
+    plan = Plan(moves(ids.shape[1], count, maskgit.SCHEDULE), scene_lab.plain(plain, cond, scene_lab.GUIDANCE),
                 noise=scene_lab.NOISE, sampler=Sampler(scene_lab.TEMPERATURE))
     rng, before, found, shuffled = np.random.default_rng(0), None, [], []
     for turn in fill(ids, group[0].mask_id, plan, torch.Generator().manual_seed(SEEDS[0])):

@@ -41,28 +41,35 @@ class Params:
     order: Annotated[str, Choice(maskgit.ORDERS, "Order", "Which guesses are kept first.", fold=True)] = "confidence"
     noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise, less with every step.", fold=True)] = 2.0
     temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 0.8
+    until: Annotated[float, Span(0, 1, 0.05, "Guided part", "After it the caption no longer pulls, and a step costs "
+                                 "half.", unit="of the steps", fold=True)] = 0.5
 
 
 @dataclass
 class Reusing:
     """Encodes what is new and reuses the rest; with `reuse` off it encodes every known token in every pass.
 
-    state: what the last pass left, batch 2B with guidance: each branch has its own half. spent: multiply-adds of the
-    (encoder, decoder) in the last pass. In the evaluation, `rows` are the tokens that the encoder computed.
+    state: what the last pass left, batch 2B with guidance: each branch has its own half. Moves after the share `until`
+    are not guided; the conditional half goes on. branches, spent: of the last pass, how many there were, and the
+    multiply-adds of (encoder, decoder). In the evaluation, `rows` are the tokens that the encoder computed.
     """
 
     model: nn.Module
     cond: Tensor | None
     guidance: float = 0.0
     reuse: bool = True
+    until: float = 1.0
     state: State | None = None
+    branches: int = field(default=1, init=False)
     spent: tuple[int, int] = field(default=(0, 0), init=False)
 
     def __call__(self, moment: Moment) -> Evaluation:
-        ids, cond = branches(moment.ids, self.cond, self.guidance)
-        began, before, samples = time.perf_counter(), self.state if self.reuse else None, len(moment.ids)
+        guidance, samples = self.guidance if moment.made < self.until else 0.0, len(moment.ids)
+        ids, cond = branches(moment.ids, self.cond, guidance)
+        began, self.branches = time.perf_counter(), len(ids) // samples
+        before = self.state.first(len(ids)) if self.reuse and self.state else None
         look = self.model(ids, cond, before)
-        logits = guided(self.model.head(look.hidden).float(), samples, self.guidance)
+        logits = guided(self.model.head(look.hidden).float(), samples, guidance)
         self.state, ms = look.state, (time.perf_counter() - began) * 1e3
         new = ~moment.masked if before is None else ~moment.masked & ~before.visible[:samples]
         return Evaluation(look.positions[:samples], logits, new, self._cost(moment.masked[0], new[0], len(ids), ms))
@@ -81,7 +88,7 @@ class Reusing:
 def run(job) -> Iterator[Event]:
     board, plain = scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text), job.companion(PLAIN)
     p, record = job.params, Record()
-    reusing = Reusing(job.model, board.cond, p.guidance, p.reuse)
+    reusing = Reusing(job.model, board.cond, p.guidance, p.reuse, p.until)
     plan = Plan(moves(board.unknown, p.steps, maskgit.SCHEDULE), reusing, p.order, p.noise, Sampler(p.temperature))
     work, looked = Work(plain.model, reusing), Plain(plain.model, board, half_known(plan.moves))
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
@@ -104,7 +111,7 @@ def sentence(facts: dict[str, Fact], p: Params) -> str:
 
 def beside(p: Params) -> dict:
     """The plain model in as many steps, filled in by the same rule."""
-    return {name: getattr(p, name) for name in ("steps", "guidance", "order", "noise", "temperature")} | {"until": 1.0}
+    return {name: getattr(p, name) for name in ("steps", "guidance", "order", "noise", "temperature", "until")}
 
 
 METHOD = Method(

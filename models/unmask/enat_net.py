@@ -50,6 +50,10 @@ class State(NamedTuple):
     features: Tensor
     visible: Tensor
 
+    def first(self, batch: int) -> State:
+        """Only the first samples go on."""
+        return State(self.features[:batch], self.visible[:batch])
+
 
 class Look(NamedTuple):
     """One pass: its state, and the decoder's hidden [B, M, D] at the MASK positions [B, M]."""

@@ -40,9 +40,9 @@ class Work:
         """The loop's step, saying what was encoded."""
         moment, found = shot.turn.moment, shot.turn.found
         masked, new = int(moment.masked.sum()), int(found.rows.sum())
-        branches = 1 + bool(self.reusing.guidance)
         everything = moment.masked.shape[1] + self.plain.cond_length
-        self.spent.append((*self.reusing.spent, full_cost(self.plain, branches, everything, masked).macs))
+        same = full_cost(self.plain, self.reusing.branches, everything, masked)
+        self.spent.append((*self.reusing.spent, same.macs))
         self.encoded.append(new)
         kept = moment.masked.shape[1] - masked - new
         start = shot.step.label.split(":")[0]

@@ -161,6 +161,21 @@ def test_each_guidance_branch_keeps_its_own_state(scene):
     assert branch_error(SharedState, scene) > 200 * ATOL, "the mutant with one state for both must fail"
 
 
+def test_where_guidance_ends_the_conditional_state_goes_on(scene):
+    """Both halves until then, one after; the conditional half must not notice."""
+    model, board = scene
+    guided, alone = enat.Reusing(model, board.cond, 1.5, until=0.5), enat.Reusing(model, board.cond)
+    counted, plan = [], Plan(loop.moves(256, 6, maskgit.SCHEDULE), guided)
+    for turn in fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(0)):  # not a list: states move on
+        counted.append(guided.branches)
+        with torch.inference_mode():
+            yes = alone(turn.moment).logits
+        same = torch.allclose(yes, turn.found.logits, atol=20 * ATOL)
+        assert same == (guided.branches == 1) and torch.allclose(alone.state.features[0], guided.state.features[0],
+                                                                 atol=20 * ATOL)
+    assert counted == [2, 2, 2, 1, 1, 1]
+
+
 # --- a plain second implementation, whose switches are the known mistakes -------------------------------------------
 
 def naive(model, ids, cond, before, *, project=True, own_matrices=True, frozen=True):

@@ -124,7 +124,7 @@ class Player {
     view.act = act;
     view.label = el("div", { class: "ts-label ts-soft" });
     view.panel = el("section", { class: "ts-panel", "aria-label": drawing.title },
-      el("header", { class: "ts-head" }, el("h3", { text: drawing.title }), main && !this.turn ? el("span", { class: "ts-main ts-num", title: main.title, text: brief ? `${main.title} ${main.text}` : main.text }) : null),
+      el("header", { class: "ts-head" }, el("h2", { text: drawing.title }), main && !this.turn ? el("span", { class: "ts-main ts-num", title: main.title, text: brief ? `${main.title} ${main.text}` : main.text }) : null),
       view.box, view.label, rest.length && !this.turn ? el("div", { class: "ts-facts" }, ...rest.map(text)) : null);
     view.layer.setAttribute("aria-label", drawing.alt);
     return view;

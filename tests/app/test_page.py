@@ -66,7 +66,7 @@ def test_up_to_three_methods_stand_side_by_side(visit):
     page = visit("?tab=sample&method=sampling&seed=2&p.length=8&beside=cntp.byte-level")
     expect(page.locator("#sample-strip")).to_contain_text("live", timeout=90_000)
     expect(page.locator("#sample-player .ts-sides .ts-panel")).to_have_count(3)
-    assert len(set(page.locator("#sample-player .ts-sides .ts-head h3").all_inner_texts())) == 3
+    assert len(set(page.locator("#sample-player .ts-sides .ts-head h2").all_inner_texts())) == 3
 
 
 def test_another_method_brings_its_own_controls(visit):

@@ -1,0 +1,68 @@
+"""Photo classifiers in the Attend tab: maps, ranks and boxes, the control beside iLLaMA, and both claims."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from models.attend import classifiers, vit
+from models.claims import Lab
+from models.claims import illama as claim
+from models.claims import vit as vit_claim
+from models.method import find, prepare, twin
+from tests.attend.test_illama import photos
+from tests.tiny import vit as tiny_vit
+
+
+def test_effective_rank_is_the_fair_measure():
+    same, own = np.full((8, 8), 1 / 8), np.eye(8)
+    causal = np.tril(np.ones((8, 8))) / np.arange(1, 9)[:, None]
+    numerical, effective = classifiers.ranks(np.stack([same, own, causal]))
+    np.testing.assert_allclose(effective[:2], [1, 8])
+    assert list(numerical) == [1, 8, 8] and 2 < effective[2] < 6, "triangular maps have full numerical rank"
+
+
+def test_the_vits_maps_are_the_librarys():
+    net = tiny_vit().eval().requires_grad_(False)
+    seen = classifiers.look(vit.arm_of(net), photos(1))
+    torch.testing.assert_close(torch.from_numpy(seen.answers[-1:]), net(photos(1)).logits.softmax(-1))
+    net.set_attn_implementation("eager")
+    theirs = torch.cat(net(photos(1), output_attentions=True).attentions).numpy()
+    np.testing.assert_allclose(seen.maps, theirs, atol=1e-5)
+    assert seen.deleted.max() == 0 and not net.config.output_attentions
+
+
+def test_a_box_covers_shares_of_patches():
+    cover = vit_claim.covered(np.array([4, 0, 16, 8]))
+    assert list(cover[:3]) == [0.5, 1, 0] and cover.sum() == 1.5
+    assert vit_claim.covered(np.array([3, 3, 3, 3])).sum() == 0
+
+
+def test_the_vit_stands_beside_it_with_the_same_map(tiny):
+    other = twin(prepare("illama", params={"layer": 2}))
+    assert other.method.id == "vit" and other.params.layer == 2 and find("vit").card.seed is None
+
+
+@pytest.fixture
+def data(tmp_path):
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+    from PIL import Image
+    rng, pictures = np.random.default_rng(0), []
+    for _ in range(16):
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(file, "PNG")
+        pictures.append(file.getvalue())
+    boxes = [[8, 8, 40, 40]] * 15 + [[3, 3, 3, 3]]
+    for name in (vit_claim.TRAIN, vit_claim.VAL):
+        parquet.write_table(arrow.table({"image": pictures, "label": [i % 5 for i in range(16)], "bbox": boxes}),
+                            tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("measure", (claim.measure, vit_claim.measure))
+def test_the_claims_measure_without_training(measure, data, tiny):
+    found = measure(Lab(quick=True, data=data))
+    assert found.verdict in ("mixed", "does not hold") and all(np.isfinite(one.value) for one in found.rows)
+    assert len({one.name for one in found.rows}) == len(found.rows)

@@ -1,0 +1,108 @@
+"""The recipes of photo-vit-1 and photo-illama: one start for all arms, the schedule per step, and what is shipped."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from models.backbones import packing
+from models.checkpoints import load
+from tests import tiny
+from training.recipes import photo_illama, photo_vit
+
+ARMS = (photo_vit.PhotoViT, photo_illama.PhotoIllama, photo_illama.PhotoIllamaFirst)
+
+
+def filled(arm, monkeypatch):
+    """A recipe with eight photos and tiny networks that start from a tiny autoencoder."""
+    monkeypatch.setattr(photo_vit, "LOOK", 4)
+    recipe, rng = arm(0), np.random.default_rng(0)
+    recipe.batch_size, recipe.curve = 4, []
+    recipe.train = torch.from_numpy(rng.integers(0, 255, (8, 3, 64, 64), dtype=np.uint8))
+    recipe.labels = recipe.truth = torch.arange(8) % 5
+    recipe.val = photo_vit.normalise(recipe.train)
+    recipe.snapshots = {}
+    return recipe, (tiny.vit() if arm is photo_vit.PhotoViT else tiny.illama(recipe.cls_first))
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_all_arms_see_the_same_photos_and_learn_from_labels(arm, monkeypatch):
+    recipe, net = filled(arm, monkeypatch)
+    again, _ = filled(photo_vit.PhotoViT, monkeypatch)
+    one, other = recipe.batch(7, 0.5), again.batch(7, 0.5)
+    assert torch.equal(one["pixels"], other["pixels"]) and torch.equal(one["labels"], other["labels"])
+    loss, _ = recipe.loss(net, one, 0.5)
+    loss.backward()
+    assert sum(float(p.grad.abs().sum()) > 0 for p in net.parameters() if p.grad is not None) > 10
+
+
+def test_the_mask_softens_per_step_and_only_in_the_arm_that_has_it(monkeypatch):
+    soft, _ = filled(photo_illama.PhotoIllama, monkeypatch)
+    hard, _ = filled(photo_illama.PhotoIllamaFirst, monkeypatch)
+    values = [float(soft.batch(0, t)["a"]) for t in (0.0, 1 / 12, 1 / 6, 1.0)]
+    np.testing.assert_allclose(values, [1, 0.5, 0, 0], atol=1e-6)
+    assert [float(hard.batch(0, t)["a"]) for t in (0.0, 1.0)] == [0, 0]
+
+
+def test_a_run_leaves_its_curve_and_two_moments_of_the_schedule(monkeypatch, tmp_path):
+    recipe, net = filled(photo_illama.PhotoIllama, monkeypatch)
+    for step in range(100):
+        recipe.after_step(net, step, step / 100)
+    assert len(recipe.curve) == photo_vit.LOOKS and recipe.curve[0]["a"] == 1 and recipe.curve[-1]["a"] == 0
+    again, _ = filled(photo_illama.PhotoIllama, monkeypatch)
+    again.load_state(recipe.state())
+    again.save(net.half(), tmp_path)
+    assert len(json.loads((tmp_path / "curve.json").read_text())) == photo_vit.LOOKS
+    notes = {folder.parent.name: json.loads(folder.read_text()) for folder in tmp_path.glob("*/snapshot.json")}
+    assert {name: (note["a"], note["step"]) for name, note in notes.items()} == {
+        "a-50-percent": (0.5, 9), "a-0-percent": (0.0, 17)}
+    assert load(str(tmp_path / "a-50-percent")).model.cls_place == 64
+
+
+def test_the_failed_arm_is_shipped_at_one_byte_per_weight(monkeypatch, tmp_path):
+    recipe, net = filled(photo_illama.PhotoIllamaFirst, monkeypatch)
+    shipped = recipe.final(net).eval()
+    recipe.save(shipped, tmp_path)
+    read = load(str(tmp_path)).model
+    torch.testing.assert_close(read(recipe.val), shipped(recipe.val), atol=2e-3, rtol=0)
+    assert (tmp_path / "model.safetensors").stat().st_size < 1.4 * sum(p.numel() for p in net.parameters()) + 10_000
+
+
+def test_packed_weights_are_off_by_half_a_step_at_most(tmp_path):
+    state = {"matrix": torch.randn(5, 7) * torch.logspace(-4, 1, 5)[:, None], "conv": torch.randn(3, 2, 2, 2),
+             "zero": torch.zeros(2, 3), "vector": torch.randn(4)}
+    packing.save_packed(state, tmp_path / "packed.safetensors")
+    found = packing.read_packed(tmp_path / "packed.safetensors")
+    assert set(found) == set(state)
+    for name in ("matrix", "conv", "zero"):
+        step = state[name].flatten(1).abs().amax(1) / 127
+        off = (found[name] - state[name]).flatten(1).abs().amax(1)
+        assert (off <= 0.57 * step + 1e-6).all(), name  # half a step, and the scale's own rounding
+    torch.testing.assert_close(found["vector"], state["vector"], atol=2e-3, rtol=1e-3)
+
+
+def test_an_ordinary_file_is_not_taken_for_a_packed_one(tmp_path):
+    from safetensors.torch import save_file
+    save_file({"weight": torch.zeros(2, 2)}, str(tmp_path / "plain.safetensors"))
+    assert packing.read_packed(tmp_path / "plain.safetensors") is None
+
+
+def starts_alike(shift):
+    """Positions of the class token and of the first patch, wherever they stand in the sequence."""
+    from transformers import ViTMAEForPreTraining
+    first, last = (arm(0).build() for arm in (photo_illama.PhotoIllamaFirst, photo_illama.PhotoIllama))
+    mae = ViTMAEForPreTraining.from_pretrained(photo_vit.SHIPPED / photo_vit.START).vit.embeddings.position_embeddings
+    for net in (first, last):
+        places = net.position_embeddings.roll(0 if net is first else shift, 1)[0]
+        torch.testing.assert_close(places[net.first_patch], mae[0, 1].float())
+        torch.testing.assert_close(places[net.cls_place], mae[0, 0].float())
+    for one, other in zip(first.layers, last.layers):
+        assert torch.equal(one.self_attn.q_proj.weight, other.self_attn.q_proj.weight)
+
+
+@pytest.mark.weights
+def test_patches_keep_their_positions_when_the_class_token_moves():
+    starts_alike(0)
+    with pytest.raises(AssertionError):
+        starts_alike(1)  # positions of the sequence, not of the patches

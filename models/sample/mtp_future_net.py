@@ -6,7 +6,7 @@
 
 Real tokens take the base's own path, number for number, and `Layout` hides the masks from them: the base inside this
 network is the untouched model, which is what makes it a free verifier. The z_i added to the MLP is ours: the sampler
-starts as the mask's own guess and learns what the token just before changes.
+starts close to the mask's own guess and learns what the token just before changes.
 
 Letters: B texts, T rows of a call, D width, r rank, V vocabulary, M mask rows.
 """
@@ -47,7 +47,7 @@ class Sampler(nn.Module):
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(2 * width, hidden), nn.SiLU(), nn.LayerNorm(hidden),
                                  nn.Linear(hidden, width), nn.SiLU(), nn.LayerNorm(width))
-        nn.init.zeros_(self.mlp[-1].weight)
+        nn.init.constant_(self.mlp[-1].weight, 0.1)
 
     def forward(self, states: Tensor, before: Tensor) -> Tensor:
         return states + self.mlp(torch.cat([states, before], -1))

@@ -115,7 +115,7 @@ def record(arm: Arm, shown: np.ndarray, seen: Seen, *, sentence: str, layer: int
         yield Emit("attend", step)
     numerical, effective = ranks(seen.maps)
     shown_layer = min(layer, len(seen.maps)) - 1
-    charts = (map_chart(seen, shown_layer), rank_chart(effective), lens_chart(arm, seen), *curve_chart(curves or {}))
+    charts = (map_chart(seen, shown_layer), rank_chart(effective), lens_chart(arm, seen), *curve_charts(curves or {}))
     found = {**answer_facts(arm, seen), **(facts or {}),
              "rank": Fact("Mean effective rank of the maps", float(effective.mean()), f"of {seen.maps.shape[-1]}"),
              "numerical": Fact("Mean numerical rank", float(numerical.mean()), f"of {seen.maps.shape[-1]}")}
@@ -182,17 +182,26 @@ def lens_chart(arm: Arm, seen: Seen, most: int = 3) -> Chart:
                  caption="The last norm and head on the states of earlier layers, which were not trained for it.")
 
 
-def curve_chart(names: Mapping[str, str]) -> tuple[Chart, ...]:
-    """Held-out loss of the arms while they were trained; none if no curve is shipped."""
-    found = {title: points for title, name in names.items() if len(points := curve(name))}
+def curve_charts(names: Mapping[str, str]) -> tuple[Chart, ...]:
+    """Held-out loss and accuracy of the arms while they were trained, and the soft mask's schedule; none if no curve is
+    shipped."""
+    found = {title: points for title, name in names.items() if (points := curve(name))}
     if not found:
         return ()
-    return (Chart("line", "Held-out loss while training", "step", "nats", found, reference=float(np.log(50)),
-                  caption="Dashed: chance among 50 classes. With the class token in front nothing is learned."),)
+    loss, right = ({title: series(points, key) for title, points in found.items()} for key in ("loss", "accuracy"))
+    soft = {"a of the soft mask": series(points, "a") for points in found.values() if points[0].get("a")}
+    return (Chart("line", "Held-out loss while training", "step", "nats", loss, reference=float(np.log(50)),
+                  caption="Dashed: chance among 50 classes. With the class token in front nothing is learned."),
+            Chart("line", "Held-out accuracy and the soft mask", "step", "share of photos; a", {**right, **soft},
+                  caption="On 256 photos. a = 1: everyone sees everyone; 0: causal."))
 
 
-def curve(name: str) -> np.ndarray:
-    """Steps and losses [K, 2] that a shipped checkpoint's training left; [0, 2] if there are none."""
+def curve(name: str) -> list[dict]:
+    """The points that a shipped checkpoint's training left: step, loss, accuracy, a; none if there is no file."""
     path = checkpoints.SHIPPED / name / "curve.json"
-    points = json.loads(path.read_text("utf-8")) if path.is_file() else []
-    return np.array([[point["step"], point["loss"]] for point in points]).reshape(-1, 2)
+    return json.loads(path.read_text("utf-8")) if path.is_file() else []
+
+
+def series(points: list[dict], key: str) -> np.ndarray:
+    """Steps and values [K, 2]."""
+    return np.array([[point["step"], point[key]] for point in points])

@@ -1,6 +1,7 @@
 """Photo classifiers in the Attend tab: maps, ranks and boxes, the control beside iLLaMA, and both claims."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -31,6 +32,18 @@ def test_the_vits_maps_are_the_librarys():
     theirs = torch.cat(net(photos(1), output_attentions=True).attentions).numpy()
     np.testing.assert_allclose(seen.maps, theirs, atol=1e-5)
     assert seen.deleted.max() == 0 and not net.config.output_attentions
+
+
+def test_training_curves_stand_together(monkeypatch, tmp_path):
+    assert classifiers.curve_charts({"nobody": "no-such-checkpoint"}) == ()
+    for name, more in (("one", {"a": 1.0}), ("two", {})):
+        (tmp_path / name).mkdir()
+        points = [{"step": step, "loss": 4 - step, "accuracy": step / 4, **more} for step in range(3)]
+        (tmp_path / name / "curve.json").write_text(json.dumps(points))
+    monkeypatch.setattr(classifiers.checkpoints, "SHIPPED", tmp_path)
+    loss, right = classifiers.curve_charts({"soft": "one", "plain": "two", "nobody": "three"})
+    assert list(loss.series) == ["soft", "plain"] and list(right.series) == ["soft", "plain", "a of the soft mask"]
+    np.testing.assert_array_equal(loss.series["plain"][:, 1], [4, 3, 2])
 
 
 def test_a_box_covers_shares_of_patches():

@@ -18,7 +18,7 @@ class MTP(Recipe):
     """What both share. A text [N] comes with `counts` [N]: the tokens that are worth guessing."""
 
     trunk, length, rows, per_text, own = "", 0, 16, 32, 0
-    lr, lr_adam, decay, ema, compile = 0.03, 4e-3, 0.7, 0.99, False
+    lr, lr_adam, decay, ema, compile = 0.02, 2e-3, 0.7, 0.99, False
     look = 90.0
 
     def prepare(self, folder):
@@ -136,7 +136,7 @@ class TextMTP(MTP):
 
 class AlgoMTP(MTP):
     name, trunk, length, own = "algo-mtp-1", "algo-arithmetic-1", 64, 8192
-    minutes, rows, per_text, first, measured = 4.0, 48, 24, 8, 8
+    minutes, lr, lr_adam, rows, per_text, first, measured = 4.0, 0.03, 4e-3, 48, 24, 8, 8
     architecture = "FutureAdapters: 8 masks, gated LoRA of rank 16, a sampler, on algo-arithmetic-1 (not included)"
     trained_on = "worded chains of 3-5 operations on 0-99, made by program and solved, rightly or not, by its base"
     data_licence = "none: made by program"

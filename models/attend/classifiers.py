@@ -189,7 +189,7 @@ def curve_charts(names: Mapping[str, str]) -> tuple[Chart, ...]:
     if not found:
         return ()
     loss, right = ({title: series(points, key) for title, points in found.items()} for key in ("loss", "accuracy"))
-    soft = {"a of the soft mask": series(points, "a") for points in found.values() if points[0].get("a")}
+    soft = {f"a, {title}": series(points, "a") for title, points in found.items() if points[0].get("a")}
     return (Chart("line", "Held-out loss while training", "step", "nats", loss, reference=float(np.log(50)),
                   caption="Dashed: chance among 50 classes. With the class token in front nothing is learned."),
             Chart("line", "Held-out accuracy and the soft mask", "step", "share of photos; a", {**right, **soft},

@@ -42,7 +42,7 @@ def test_training_curves_stand_together(monkeypatch, tmp_path):
         (tmp_path / name / "curve.json").write_text(json.dumps(points))
     monkeypatch.setattr(classifiers.checkpoints, "SHIPPED", tmp_path)
     loss, right = classifiers.curve_charts({"soft": "one", "plain": "two", "nobody": "three"})
-    assert list(loss.series) == ["soft", "plain"] and list(right.series) == ["soft", "plain", "a of the soft mask"]
+    assert list(loss.series) == ["soft", "plain"] and list(right.series) == ["soft", "plain", "a, soft"]
     np.testing.assert_array_equal(loss.series["plain"][:, 1], [4, 3, 2])
 
 

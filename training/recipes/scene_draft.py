@@ -13,14 +13,14 @@ TARGET = "scene-ar-1"
 
 class SceneDraft(Recipe):
     name = "scene-ar-draft-1"
-    minutes, lr, lr_adam, decay, ema = 4.0, 0.01, 3e-3, 0.7, 0.99
+    minutes, lr, lr_adam, decay, ema = 2.5, 0.01, 3e-3, 0.7, 0.99
     size, noise = 12, 0.1
     compile = False  # one layer: compiling takes longer than it saves
     architecture = "FeatureDrafter: one causal Llama layer over input and last state of scene-ar-1 (not included)"
     trained_on = "procedurally drawn scenes, half of them lit; states and targets are scene-ar-1's"
     data_licence = "none: made by program"
     weak_at = "Fits one target only (its revision is in config.json); later drafts of a round build on its own guesses."
-    budget_fraction = "4 minutes against the 10,000 steps of the plan"
+    budget_fraction = "some 350 steps against the 10,000 of the plan"
 
     def prepare(self, folder):
         self.trunk, self.world = read_shipped(TARGET).requires_grad_(False), CodeWorld(read_shipped("scene-vq-2"))

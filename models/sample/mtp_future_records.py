@@ -96,8 +96,8 @@ class Sheet(Page):
         guesses, right, rows = np.sum(self.log, 0)
         same = plain.ids == self.new
         return {"per_call": Fact("Written", len(self.new) / self.calls, "tokens per call of the model", "higher"),
-                "right": Fact("Guesses accepted", 100 * right / max(guesses, 1), f"% of {guesses}", "higher"),
-                "rows": Fact("Rows fed per token", (rows - len(self.source.prompt)) / len(self.new),
+                "right": Fact("Guesses accepted", float(100 * right / max(guesses, 1)), f"% of {guesses}", "higher"),
+                "rows": Fact("Rows fed per token", float((rows - len(self.source.prompt)) / len(self.new)),
                              "(the base alone: 1)", "lower"),
                 "same": Fact("The base's own text", float(same), "of 1 (compared with the base alone)", "higher"),
                 "speed": Fact("Against the base alone, measured", plain.ms / self.cost.ms, "x as fast", "higher")}

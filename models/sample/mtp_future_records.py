@@ -161,8 +161,8 @@ class Slots:
             fields = {"confidence": sure}
         named = {*self.ids[self.ids >= 0].tolist(), *(int(i) for d in shown.values() for i in d.top_ids.ravel())}
         fresh, self.named = sorted(named - self.named), self.named | named
-        step = Step(f"call {self.calls}: {fill} masks at once", self.state.copy(), ids=self.ids.copy(), fields=fields,
-                    distributions=shown)  # what it cost is counted in the Sample record
+        label = f"call {self.calls}: " + (f"{fill} masks at once" if fill else "no masks to fill in")
+        step = Step(label, self.state.copy(), ids=self.ids.copy(), fields=fields, distributions=shown)
         return Emit("unmask", step, dict(zip(fresh, self.source.texts(fresh))))
 
 

@@ -56,11 +56,11 @@ class Text:
 
 
 def measure(lab: Lab) -> Claim:
-    worlds = [stories(lab.size(100, 2)), sums(lab.size(100, 2))]
+    worlds = [stories(lab.size(250, 2)), sums(lab.size(250, 2))]
     rows = []
     for world in worlds:
-        texts = decoded(world, lab.size(40, 2))
-        rows += [*exact_rows(world, texts), *call_rows(world, texts), *rank_rows(world, lab.size(24, 1)),
+        texts = decoded(world, lab.size(100, 2))
+        rows += [*exact_rows(world, texts), *call_rows(world, texts), *rank_rows(world, lab.size(40, 1)),
                  *clock_rows(world, lab.size(12, 1))]
     rows += gate_rows(worlds[0], lab.size(24, 2))
     held = [r.holds for r in rows if r.holds is not None]
@@ -71,7 +71,7 @@ def measure(lab: Lab) -> Claim:
         "sampler adds 5 %; the base's loss unchanged with the gate, worse without.",
         "share of identical texts; tokens per call of the base; nats; median rank; measured time",
         "the base alone: one token per call",
-        f"{len(worlds[0].sources)} held-out prompts of each kind in the quadratic mode, {lab.size(40, 2)} in the "
+        f"{len(worlds[0].sources)} held-out prompts of each kind in the quadratic mode, {lab.size(100, 2)} in the "
         f"others, k = {K}, at most {LENGTH} tokens each; {ASIDE}", tuple(rows),
         "mixed" if any(held) else "does not hold",
         f"{sum(held)} of {len(held)} expectations met; {ASIDE}, so it cannot read 'holds'."

@@ -46,7 +46,7 @@ def nets() -> Nets:
     return Nets(load("scene-ar-1").model, load(DRAFTER).model, load(CODES).model)
 
 
-def played(found: Nets, rule: Exact, count: int, *, light: bool = True, favourite: bool = True, seed: int = 0,
+def played(found: Nets, rule: Exact, count: int, *, light: bool = True, favourite: bool = False, seed: int = 0,
            ahead: int = 4) -> Played:
     """`count` captions of the world, each drawn once; two rules with one seed see the same captions and dice."""
     plan, rows = Plan(ahead, favourite, kernels.Sampler(1.0)), []

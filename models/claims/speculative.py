@@ -25,7 +25,7 @@ class NoSubtraction(Exact):
 
 
 def measure(lab: Lab) -> Claim:
-    found, count = nets(), lab.size(16, 2)
+    found, count = nets(), lab.size(12, 2)
     runs = {(lit, way): played(found, Exact(), count, light=lit, favourite=way == "favourite")
             for lit in (True, False) for way in ("favourite", "drawn")}
     rows = [*exact_rows(found, lab), *(
@@ -47,7 +47,7 @@ def measure(lab: Lab) -> Claim:
 
 def exact_rows(found: Nets, lab: Lab) -> list[Row]:
     """Smallest p-value over the first places, corrected for their number, of the rule and of the wrong one."""
-    count, made = lab.size(1500, 20), []
+    count, made = lab.size(1000, 20), []
     alone = one_by_one(found, count)
     for name, rule, good in (("exact rule", Exact(), True), ("replacement from q (control)", NoSubtraction(), False)):
         ours = by_rounds(found, rule, count)

@@ -70,7 +70,7 @@ class Plain:
     them; roles: per step [L, 4], attention by EDGES.
     """
 
-    fields = {"change": Field("Change of the plain model's features since the step before", "1 - cosine", 0.0)}
+    fields = {"change": Field("Change of features", "1 - cosine", 0.0)}
 
     def __init__(self, model, board: Board, show: int):
         self.model, self.board, self.show = model, board, show
@@ -115,9 +115,10 @@ class Plain:
                  "lift": Fact("New cells among them", float(lift), "times as often as by chance"),
                  **{f"edge{i}": Fact(f"Attention, {name}", 100 * float(share), "%")
                     for i, (name, share) in enumerate(to.items())}}
-        sentence = (f"The plain model on the same boards: the {TOP:.0%} of cells that change most hold {held:.0%} of "
-                    f"all change, and new cells are among them {lift:.1f} times as often as by chance; ENAT computes "
-                    f"those. Heads and rows are those of step {self.show + 1}.")
+        sentence = (f"On these boards the plain model changes in few places: {TOP:.0%} of the cells hold {held:.0%} of "
+                    f"the change, and new cells, which ENAT computes, are among them {lift:.1f} times as often as by "
+                    f"chance. Known cells give {to[EDGES[3]]:.0%} of their attention to masked ones, which ENAT "
+                    f"forbids. Heads and rows are those of step {self.show + 1}.")
         return closing(self.layout, self.looked, sentence, facts, self.charts())
 
     def charts(self) -> tuple[Chart, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from typing import Any
@@ -57,12 +57,16 @@ class Card:
 class Turn:
     """The visitor does the method's job. `unit`: what is picked ("cells" or "groups"), fact: the score in trace.facts.
 
-    count(job) -> how many tokens one choice holds (Mask), or tokens per group (Unmask).
+    count(job) -> how many tokens one choice holds (Mask), or tokens per group (Unmask), or a 1 per decision where
+    options are offered. options(trace) -> the canvas position still open and the candidates' ids there; `length` is the
+    parameter that says how many units are written.
     """
 
     prompt: str
     fact: str
     count: Callable[[Job], tuple[int, ...]]
+    options: Callable[[Trace], tuple[int, Sequence[int]]] | None = None
+    length: str = "length"
 
 
 @dataclass(frozen=True)

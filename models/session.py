@@ -1,4 +1,4 @@
-"""What one visitor asks for and sees: a method, what stands beside it, and the visitor's own turn.
+"""What one visitor asks for and sees: a method and what stands beside it. The visitor's own turn is in models/turns.py.
 
 An `Ask` is everything set on the page; `play` runs it and yields scenes while it goes on; models/links.py turns it into
 a link and back. No Gradio here: page and API share this file.
@@ -10,11 +10,9 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from models.method import Job, Method, find, follow, offered, prepare, twin
 from models.params import ParamError, declaration
@@ -123,22 +121,8 @@ def beside(first: Job, id: str) -> Job:
 def play(ask: Ask) -> Iterator[Scene]:
     """Scenes while the runs go on, at most four a second; the last one is done. Closing the iterator cancels."""
     first = job(ask)
-    yield from _stream(ask.tab, [("method", lambda: first), *(("beside", lambda id=id: beside(first, id))
+    yield from stream(ask.tab, [("method", lambda: first), *(("beside", lambda id=id: beside(first, id))
                                                               for id in ask.beside)])
-
-
-def take_turn(ask: Ask, own: Take, given: Any) -> Iterator[Scene]:
-    """Your turn: the visitor's choice, the method's own run (`own`, already there) and a random one, same budget.
-
-    given: what came from the page, checked here. Takes come in the order visitor, method, random.
-    """
-    asked, allowed = job(ask), playable(own.trace)
-    mine = checked_choice(asked, allowed, given)
-    chance = random_choice([len(group) for group in mine], allowed, ask.seed)
-    runs = [("visitor", lambda: replace(asked, choice=mine)), ("random", lambda: replace(asked, choice=chance))]
-    for scene in _stream(ask.tab, runs):
-        first, *rest = scene.takes
-        yield replace(scene, takes=(first, own, *rest))
 
 
 def pumped(scenes: Iterator[Scene]) -> Iterator[Scene]:
@@ -178,47 +162,12 @@ def _work(scenes: Iterator[Scene], box: queue.SimpleQueue, stop: threading.Event
         scenes.close()
 
 
-def groups(asked: Job) -> tuple[int, ...]:
-    """How many tokens the visitor picks, one number per group."""
-    return tuple(int(n) for n in asked.method.turn.count(asked))
-
-
-def checked_choice(asked: Job, allowed: np.ndarray, given: Any) -> tuple[tuple[int, ...], ...]:
-    """A choice from the page as tuples: one or more whole groups, each allowed token named at most once."""
-    lists = given if isinstance(given, (list, tuple)) else []
-    wanted = groups(asked)[:len(lists)]
-    sound = 0 < len(lists) == len(wanted) and all(isinstance(g, (list, tuple)) for g in lists)
-    flat = [token for group in lists for token in group] if sound else []
-    whole = all(isinstance(t, int) and not isinstance(t, bool) for t in flat)
-    if not sound or not whole or [len(g) for g in lists] != list(wanted) or len(set(flat)) != len(flat):
-        raise ParamError(f"Please choose whole groups of {', '.join(map(str, groups(asked)[:3]))} different tokens.")
-    if not set(flat) <= set(allowed.tolist()):
-        raise ParamError("One of the chosen tokens is not part of the game; please choose others.")
-    return tuple(tuple(group) for group in lists)
-
-
-def random_choice(sizes: Sequence[int], allowed: np.ndarray, seed: int) -> tuple[tuple[int, ...], ...]:
-    """Groups of the same sizes as the visitor's, drawn from the seed."""
-    order = np.random.default_rng([seed, 7919]).permutation(allowed)
-    ends = np.cumsum(sizes)
-    return tuple(tuple(int(t) for t in part) for part in np.split(order[:ends[-1]], ends[:-1]))
-
-
-def playable(trace: Trace) -> np.ndarray:
-    """Tokens that a visitor may pick: neither context nor prompt, and for Unmask not known before."""
-    blanks_only = trace.tab == "unmask"
-    aside = set(trace.steps[0].where("context", *(("visible",) if blanks_only else ())).tolist())
-    outside = {"cls", "condition", "pad", "answer"} | ({"prompt", "question"} if blanks_only else set())
-    roles = trace.canvas.roles or ("",) * trace.canvas.size
-    return np.array([i for i in range(trace.canvas.size) if i not in aside and roles[i] not in outside])
-
-
 def default_beside(method: Method, tab: str, kind: str) -> tuple[str, ...]:
     """Its baseline, where that has a picture of this tab."""
     return tuple(id for id in comparable(method, tab, kind) if id == method.baseline)
 
 
-def _stream(tab: str, makers) -> Iterator[Scene]:
+def stream(tab: str, makers) -> Iterator[Scene]:
     """The first step at once, then at most one scene per UPDATE_SECONDS, and the end of every run."""
     began, sent, finished = time.perf_counter(), -math.inf, ()
     for index, (role, make) in enumerate(makers):

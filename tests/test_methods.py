@@ -7,8 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from models import claims, params, recorded, session
+from models import claims, params, recorded, session, turns
 from models.method import atlas, find, follow, prepare, run, twin
+from models.params import ParamError
 from models.subject import SubjectError, from_example, from_text
 from models.trace import TRACES
 from models.trace_json import load, save
@@ -142,14 +143,42 @@ def test_the_baseline_runs_on_the_same_subject_and_seed(id, tiny):
     assert set(results(other)[-1].traces) & set(job.method.card.tabs)
 
 
-@pytest.mark.parametrize("id", [i for i in IDS if find(i).turn])
+@pytest.mark.parametrize("id", [i for i in IDS if find(i).turn and not find(i).turn.options])
 def test_your_turn_is_scored_like_the_method(id, tiny):
     job = prepare(id)
-    allowed = session.playable(run(id).traces[job.method.card.tabs[0]])
-    choice = session.random_choice(session.groups(job), allowed, job.seed)
-    assert session.checked_choice(job, allowed, [list(group) for group in choice]) == choice
+    allowed = turns.playable(run(id).traces[job.method.card.tabs[0]])
+    choice = turns.random_choice(turns.groups(job), allowed, job.seed)
+    assert turns.checked_choice(job, allowed, [list(group) for group in choice]) == choice
     trace = results(dataclasses.replace(job, choice=choice))[-1].traces[job.method.card.tabs[0]]
     assert np.isfinite(trace.facts[find(id).turn.fact].value)
+
+
+@pytest.mark.parametrize("id", [i for i in IDS if find(i).turn and find(i).turn.options])
+def test_candidates_follow_the_visitors_own_words(id, tiny):
+    ask = session.Ask(id, find(id).card.tabs[0])
+    offered = turns.offer(ask, ())
+    assert offered.made == 0 and len(set(offered.ids)) == len(offered.ids) > 1
+    assert turns.offer(ask, ()).ids == offered.ids and set(offered.ids) <= set(offered.trace.vocabulary)
+    picks = ()
+    while len(picks) < offered.total:
+        offered = turns.offer(ask, picks)
+        assert offered.at == offered.trace.canvas.size - 1
+        written = offered.trace.steps[-1].ids[offered.at - len(picks): offered.at]
+        assert tuple(written) == picks, "the text must go on from what was picked"
+        picks += (offered.picked([[0]]),)
+    *_, scene = turns.take_picks(ask, picks)
+    assert [take.role for take in scene.takes] == ["visitor", "method", "random"] and scene.done
+    scores = [take.trace.facts[find(id).turn.fact].value for take in scene.takes]
+    assert np.isfinite(scores).all() and scores[0] != scores[2]
+    sizes = {take.trace.canvas.size for take in scene.takes}
+    assert len(sizes) == 1, "all three write as many units"
+
+
+@pytest.mark.parametrize("given", [None, [], [[]], [[5]], [[-1]], [["0"]], [[True]], "00", [0]])
+def test_a_candidate_that_was_not_offered_is_refused(given, tiny):
+    id = next(i for i in IDS if find(i).turn and find(i).turn.options)
+    with pytest.raises(ParamError):
+        turns.offer(session.Ask(id, find(id).card.tabs[0]), ()).picked(given)
 
 
 @pytest.mark.parametrize("id", IDS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +27,7 @@ from models.trace_json import save
 from visualizers import player, words
 from visualizers.controls import OWN, cards
 from visualizers.panel import Panel, Shown, controls, has_folded, views
+from visualizers.turns import Seen, Turns
 
 log = logging.getLogger("tokenscope")
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}  # one run shares the cores
@@ -38,19 +38,6 @@ MIMES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf", "
          "json": "application/json", "html": "text/html", "py": "text/x-python"}
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What a visitor's session remembers: what was asked and what it led to. turn: the hand-made choice is awaited."""
-
-    ask: Ask
-    takes: tuple[Take, ...]
-    turn: bool = False
-
-    @property
-    def shown(self) -> Shown:
-        return Shown(tuple(t.trace for t in self.takes), tuple(t.role for t in self.takes))
-
-
 def opening(id: str, tab: str) -> Seen:
     """The recorded example of a method and its baseline's, or nothing recorded."""
     method = find(id)
@@ -59,8 +46,8 @@ def opening(id: str, tab: str) -> Seen:
     return Seen(Ask(id, tab, beside=session.default_beside(method, tab, method.kind())), takes)
 
 
-class Desk:
-    """The events of one tab."""
+class Desk(Turns):
+    """The events of one tab; those of "Your turn" are in visualizers/turns.py."""
 
     def __init__(self, tab: str, methods: list[Method]):
         """Builds the tab's panel in the Blocks that is being built, and wires it."""
@@ -85,7 +72,7 @@ class Desk:
         p.text.input(None, [p.text, p.picker], p.picker, js=f"(text, value) => ({{...value, selected: '{OWN}'}})")
         p.photo.upload(self.take_photo, [p.photo, p.method, p.checkpoint], [p.own, p.picker], **QUIET)
         p.view.row(self.row, [p.session, p.method], [p.view, p.session], **QUIET, **MODEL)
-        p.view.pick(self.picked, [p.session], p.outcome, **QUIET, **MODEL)
+        p.view.pick(self.picked, [p.session], p.outcome, **{**QUIET, "trigger_mode": "multiple"}, **MODEL)
         p.wanted.change(self.open_link, [p.wanted], p.choice, **QUIET, **MODEL)
         p.copy.click(None, [p.query], [p.link], js=COPY % p.tab)
         for kind, button in p.downloads.items():
@@ -216,42 +203,6 @@ class Desk:
             yield page | p.show(seen.shown, step=ask.step) | {p.session: seen}
         else:
             yield from self.guarded(lambda: self.scenes(ask), page)
-
-    # ---- your turn -----------------------------------------------------------------------------------------------
-
-    def turn(self, *page) -> Iterator[dict]:
-        yield from self.guarded(lambda: self.deal(replace(self.ask(*page), beside=())))
-
-    def deal(self, ask: Ask) -> Iterator[dict]:
-        """Runs the method once (its score is needed anyway) and hands the empty canvas to the visitor."""
-        p, turn = self.panel, find(ask.method).turn
-        *_, scene = session.pumped(session.play(ask))
-        trace, sizes = scene.takes[0].trace, session.groups(session.job(ask))
-        free = set(session.playable(trace).tolist())
-        locked = [i for i in range(trace.canvas.size) if i not in free]
-        card = player.turn(turn.prompt, sizes, "cells" if trace.canvas.kind == "grid" else "words", locked)
-        yield {p.view: p.value(Shown((trace,)), turn=card), p.session: Seen(ask, scene.takes, turn=True), p.score: []}
-
-    def picked(self, seen: Seen | None, event: gr.EventData) -> Iterator[dict]:
-        """The visitor's choice: three runs read the same way, and a score card."""
-        if not isinstance(seen, Seen) or not seen.turn:
-            yield {self.panel.status: []}
-            return
-        groups = getattr(event, "groups", None)
-        yield from self.guarded(lambda: self.judge(seen, groups))
-
-    def judge(self, seen: Seen, groups: Any) -> Iterator[dict]:
-        p, turn = self.panel, find(seen.ask.method).turn
-        for scene in session.pumped(session.take_turn(seen.ask, seen.takes[0], groups)):
-            now = Seen(seen.ask, scene.takes)
-            if not scene.done:
-                yield {p.view: p.value(now.shown, waiting=("random",) * (3 - len(scene.takes)), loading=True),
-                       p.status: self.words(scene)}
-        order = sorted(scene.takes, key=lambda t: ("visitor", "method", "random").index(t.role))
-        title = find(seen.ask.method).card.title
-        names = {"visitor": "Your choice", "method": title, "random": "At random"}
-        rows = [(names[t.role], t.trace.facts[turn.fact]) for t in order]
-        yield p.show(now.shown) | {p.session: now, p.score: words.score(rows)}
 
     # ---- questions to a picture ----------------------------------------------------------------------------------
 

@@ -76,7 +76,9 @@ class Player {
     this.turn = value.turn ? new Turn(value.turn, left.size, () => this.turn && this.show(), (groups) => this.trigger("pick", { groups })) : null;
     this.rebuild();
     const start = left.view.start ?? this.total - 1;
-    if (Number.isInteger(value.step)) this.step = value.step;
+    if (this.turn && this.root.getBoundingClientRect().top < 0) this.root.scrollIntoView(); // its button is far below
+    if (this.turn && value.turn.options) this.step = this.total - 1; // the open place is the last one
+    else if (Number.isInteger(value.step)) this.step = value.step;
     else if (this.loading || (wasLoading && atEnd)) this.step = this.total - 1;
     else if (!same) this.step = start;
     this.go(this.step);

@@ -49,6 +49,12 @@ def turn(prompt: str, groups: Sequence[int], unit: str = "cells", locked: Sequen
     return {"prompt": prompt, "groups": [int(n) for n in groups], "unit": unit, "locked": [int(i) for i in locked]}
 
 
+def offer(prompt: str, options: Sequence[str], at: int, made: int, total: int) -> dict:
+    """Your turn, one decision at a time: candidates for the canvas token `at`; picking one sends [[its index]]."""
+    return {"prompt": prompt, "groups": [1] * total, "unit": "words", "locked": [], "options": list(options), "at": at,
+            "made": made}
+
+
 def scene(left: Drawing | None, right: Drawing | None = None, third: Drawing | None = None, *,
           turn: dict | None = None, loading: str | bool = False, step: int | None = None) -> str:
     """Everything the player shows. loading: a run is still going on (its words, or True); step: where to start."""

@@ -8,12 +8,26 @@ class Turn {
     this.budget = Math.min(spec.groups.reduce((a, b) => a + b, 0), size - this.locked.size);
     this.ends = spec.groups.map((sum => (n) => sum += n)(0));
     this.counter = el("b", { class: "ts-num", role: "status" });
+    if (spec.options) return void this.offer();
     this.undo = el("button", { type: "button", text: "Undo", onclick: () => { this.picked.pop(); this.update(); } });
     this.clear = el("button", { type: "button", text: "Clear", onclick: () => { this.picked = []; this.update(); } });
     this.send = el("button", { type: "button", class: "ts-primary", text: "Score my choice", onclick: () => this.done(this.groups()) });
     this.bar = el("div", { class: "ts-turn" }, el("p", { text: spec.prompt }),
       el("div", { class: "ts-turn-row" }, this.counter, this.undo, this.clear, this.send));
     this.update();
+  }
+
+  // Candidates for one open place, instead of picking on the canvas.
+  offer() {
+    const spec = this.spec;
+    this.locked = new Set(Array.from({ length: spec.at + 1 }, (_, token) => token));
+    this.counter.textContent = `${spec.made + 1} of ${spec.groups.length}`;
+    const button = (text, index) => el("button", { type: "button", class: "ts-option", text, onclick: () => {
+      for (const other of this.bar.querySelectorAll("button")) other.disabled = true; // one answer per question
+      this.done([[index]]);
+    } });
+    this.bar = el("div", { class: "ts-turn" }, el("p", { text: spec.prompt }),
+      el("div", { class: "ts-turn-row", role: "group", "aria-label": "Candidates" }, this.counter, ...spec.options.map(button)));
   }
 
   // press: the first token of a drag decides whether the drag adds or takes away
@@ -46,11 +60,22 @@ class Turn {
 
   // The marks of the left canvas while choosing: nothing but the subject, and what was chosen.
   marks(drawing, page) {
+    if (this.spec.options) return this.open(drawing, page);
     const at = new Map(this.picked.map((token, index) => [token, index]));
     return Array.from({ length: drawing.size }, (_, token) => {
       const chosen = at.has(token);
       return { token, fill: chosen ? page.accent : null, share: chosen ? 0.75 : 0, cue: chosen ? "outline" : "", edge: page.accent, fade: 1,
         text: drawing.layout.labels[token] ?? "", number: chosen && this.ends.length > 1 ? String(this.group(at.get(token)) + 1) : "" };
+    });
+  }
+
+  // The text so far; the visitor's words are tinted, and the open place is a question mark.
+  open(drawing, page) {
+    const { at, made } = this.spec;
+    return Array.from({ length: drawing.size }, (_, token) => {
+      const mine = token < at && token >= at - made, here = token === at;
+      return { token, fill: mine || here ? page.accent : null, share: mine ? 0.35 : here ? 0.75 : 0, cue: here ? "outline" : "", edge: page.accent, fade: 1,
+        text: here ? " ? " : token < at ? drawing.layout.labels[token] ?? "" : "", number: "" };
     });
   }
 }

@@ -154,6 +154,13 @@ def _how(found: Mapping) -> list[Node]:
     return [part for title, text in pairs if text for part in (node("dt", title), node("dd", text))]
 
 
+def piece(text: str) -> str:
+    """A piece of a vocabulary on a button: without its space; one that goes on a word begins with an ellipsis."""
+    if not text.strip():
+        return {"": "nothing", " ": "a space"}.get(text, "a new line" if "\n" in text else "spaces")
+    return text.strip() if text[0].isspace() or not text[0].isalnum() else f"\u2026{text.rstrip()}"
+
+
 def score(rows: Sequence[tuple[str, Fact]]) -> list[Node]:
     """Your turn: the same quantity for the visitor, the method and a random choice, and who came first."""
     values = [fact.value for _, fact in rows]

@@ -8,18 +8,24 @@ Sources: top-p arXiv 1904.09751; min-p arXiv 2407.01082.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
+
+import kernels
 from kernels import Sampler
-from models.method import Card, Close, Event, Job, Method
+from models.method import Card, Close, Event, Job, Method, Turn
 from models.params import Span
 from models.sample.loop import Journal, Policy, decode, once
 from models.sample.report import along, entropy_curve, facts, shown
 from models.subject import Example
+from models.trace import Fact, Trace
 
 STORED = 500_000  # steps x vocabulary up to which full logits are kept
+PICKS, CANDIDATES = 6, 5  # a visitor's turn: words to choose, and from how many each
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,21 @@ def close(journal: Journal) -> Close:
     piece = shown(journal.page.labels[journal.page.start + at])
     sentence = (f"The model was least sure before {piece} ({entropy[at]:.1f} nats), where the warpers cut away "
                 f"{along(journal, 'cut')[at]:.0%} of the probability; point at a token to see its rivals.")
-    return Close("sample", sentence, (entropy_curve(journal),), facts(journal), path=journal.path)
+    return Close("sample", sentence, (entropy_curve(journal),), {**facts(journal), "surprise": surprise(journal)},
+                 path=journal.path)
+
+
+def surprise(journal: Journal) -> Fact:
+    """Mean of -log2 p over the tokens written, before the warpers: a visitor may choose what they exclude."""
+    logits = torch.stack([row for decision in journal.decisions for row in decision.trial.logits])  # [T, V]
+    stats = kernels.vocab_stats(logits, top_k=1, chosen=torch.tensor(journal.ids, device=logits.device))
+    return Fact("Surprise of the model", -float(stats.chosen_logp.mean()) / math.log(2), "bits per token", "lower")
+
+
+def candidates(trace: Trace) -> tuple[int, list[int]]:
+    """Your turn: the place that is still open, and the tokens the model finds likeliest there."""
+    found = trace.steps[-1].distributions["raw"]
+    return int(found.positions[-1]), found.top_ids[-1, :CANDIDATES].tolist()
 
 
 METHOD = Method(
@@ -74,4 +94,6 @@ METHOD = Method(
         Example("mill", "The miller's cat", "sample-mill.txt"),
         Example("rabbit-hole", "Alice, 1,100 tokens in", "sample-rabbit-hole.txt"),
         Example("four-steps", "A sum in four steps", "start 9, times 8, minus 50, minus 7, plus 5.", "problem"),
-    ))
+    ),
+    turn=Turn("Guess what the model finds likeliest next, word after word; the text goes on from your words.",
+              "surprise", lambda job: (1,) * PICKS, candidates))

@@ -168,6 +168,19 @@ def test_your_turn_is_scored_against_the_method_and_chance(visit):
     expect(player.locator(".ts-sides .ts-panel")).to_have_count(3)
 
 
+def test_candidates_are_offered_word_after_word(visit):
+    page = visit("?tab=sample&method=sampling&seed=2&p.length=8")
+    expect(page.locator("#sample-strip")).to_contain_text("seed 2", timeout=90_000)
+    page.locator("#sample-turn").click()
+    player = page.locator("#sample-player")
+    for word in range(6):
+        expect(player.locator(".ts-turn")).to_contain_text(f"{word + 1} of 6")
+        expect(player.locator(".ts-token").last).to_have_text(re.compile(r"\?"))
+        player.locator(".ts-option").nth(1).click()
+    expect(page.locator("#sample-score")).to_contain_text("Your choice", timeout=90_000)
+    expect(player.locator(".ts-sides .ts-panel")).to_have_count(3)
+
+
 def test_vocabulary_and_labels_are_text_never_code(visit):
     page = visit("?tab=sample")
     expect(page.locator("#sample-player .ts-text").first).to_contain_text("<img src=x onerror=window.pwned=1>")

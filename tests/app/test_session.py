@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models import session
+from models import session, turns
 from models.method import atlas, find, offered
 from models.params import ParamError
 from models.session import Scene
@@ -16,30 +16,30 @@ from visualizers import papers, words
 
 
 def test_a_choice_needs_whole_groups_of_different_allowed_tokens(monkeypatch):
-    monkeypatch.setattr(session, "groups", lambda asked: (2, 3))
+    monkeypatch.setattr(turns, "groups", lambda asked: (2, 3))
     allowed = np.arange(10)
-    assert session.checked_choice(None, allowed, [[1, 2]]) == ((1, 2),)
-    assert session.checked_choice(None, allowed, [[1, 2], [3, 4, 5]]) == ((1, 2), (3, 4, 5))
+    assert turns.checked_choice(None, allowed, [[1, 2]]) == ((1, 2),)
+    assert turns.checked_choice(None, allowed, [[1, 2], [3, 4, 5]]) == ((1, 2), (3, 4, 5))
     for wrong in (None, [], [[1]], [[1, 1]], [[1, 2], [3, 4]], [[1, 2], [2, 4, 5]], [[1, 99]], [[1, True]], [["1", 2]],
                   [[1, 2], [3, 4, 5], [6]], "12", [[-1, 2]]):
         with pytest.raises(ParamError):
-            session.checked_choice(None, allowed, wrong)
+            turns.checked_choice(None, allowed, wrong)
 
 
 def test_a_random_choice_is_drawn_from_the_seed_in_the_same_group_sizes():
     allowed = np.arange(5, 40)
-    drawn = session.random_choice((4, 6), allowed, seed=3)
+    drawn = turns.random_choice((4, 6), allowed, seed=3)
     assert [len(g) for g in drawn] == [4, 6] and len({t for g in drawn for t in g}) == 10
     assert {t for g in drawn for t in g} <= set(allowed.tolist())
-    assert drawn == session.random_choice((4, 6), allowed, seed=3) != session.random_choice((4, 6), allowed, seed=4)
+    assert drawn == turns.random_choice((4, 6), allowed, seed=3) != turns.random_choice((4, 6), allowed, seed=4)
 
 
 def test_what_is_given_cannot_be_picked():
     trace = samples.unmask()
-    assert set(session.playable(trace)).isdisjoint(trace.steps[0].where("context"))
+    assert set(turns.playable(trace)).isdisjoint(trace.steps[0].where("context"))
     text = samples.prune()
     canvas = replace(text.canvas, roles=("",) * (text.canvas.size - 2) + ("answer",) * 2)
-    assert text.canvas.size - 1 not in session.playable(replace(text, canvas=canvas))
+    assert text.canvas.size - 1 not in turns.playable(replace(text, canvas=canvas))
 
 
 def _endless(ended: list):

@@ -1,0 +1,102 @@
+"""The events of "Your turn": the visitor does the method's job, on the canvas or candidate by candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from models import session, turns
+from models.method import find
+from models.session import Ask, Scene, Take
+from models.trace import Trace
+from visualizers import player, words
+from visualizers.panel import Shown
+
+ROLES = ("visitor", "method", "random")
+WAITING = words.node("p", "Your score stands here when you have chosen.")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a visitor's session remembers: what was asked and what it led to.
+
+    turn: the hand-made choice is awaited; offer, picks: where candidates are offered, the open one and those before it.
+    """
+
+    ask: Ask
+    takes: tuple[Take, ...]
+    turn: bool = False
+    offer: turns.Offer | None = None
+    picks: tuple[int, ...] = ()
+
+    @property
+    def shown(self) -> Shown:
+        return Shown(tuple(t.trace for t in self.takes), tuple(t.role for t in self.takes))
+
+
+class Turns:
+    """Part of a tab's desk, which has `panel`, `ask`, `guarded` and `words`."""
+
+    def turn(self, *page) -> Iterator[dict]:
+        yield from self.guarded(lambda: self.deal(replace(self.ask(*page), beside=())))
+
+    def deal(self, ask: Ask) -> Iterator[dict]:
+        """Hands the first candidates, or the empty canvas, to the visitor."""
+        if find(ask.method).turn.options:
+            yield self.offered(Seen(ask, ()))
+        else:
+            *_, scene = session.pumped(session.play(ask))  # the method's own score is needed anyway
+            yield self.emptied(Seen(ask, scene.takes, turn=True))
+
+    def emptied(self, seen: Seen) -> dict:
+        trace, turn = seen.takes[0].trace, find(seen.ask.method).turn
+        free = set(turns.playable(trace).tolist())
+        locked = [i for i in range(trace.canvas.size) if i not in free]
+        unit = "cells" if trace.canvas.kind == "grid" else "words"
+        card = player.turn(turn.prompt, turns.groups(session.job(seen.ask)), unit, locked)
+        return self.dealt(trace, card, seen)
+
+    def offered(self, seen: Seen) -> dict:
+        """The candidates after these picks."""
+        offer = turns.offer(seen.ask, seen.picks)
+        card = player.offer(find(seen.ask.method).turn.prompt, [words.piece(label) for label in offer.labels], offer.at,
+                            offer.made, offer.total)
+        return self.dealt(offer.trace, card, replace(seen, turn=True, offer=offer))
+
+    def dealt(self, trace: Trace, card: dict, seen: Seen) -> dict:
+        """The game on the page; the last run's sentence and score would give answers away."""
+        p = self.panel
+        return {p.view: p.value(Shown((trace,)), turn=card), p.session: seen, p.score: [], p.sentence: [WAITING]}
+
+    def picked(self, seen: Seen | None, event: gr.EventData) -> Iterator[dict]:
+        """What the visitor chose: the next candidates, or three runs read the same way and a score card."""
+        if not isinstance(seen, Seen) or not seen.turn:
+            yield {self.panel.status: []}
+            return
+        groups = getattr(event, "groups", None)
+        yield from self.guarded(lambda: self.answered(seen, groups))
+
+    def answered(self, seen: Seen, groups: Any) -> Iterator[dict]:
+        if seen.offer is None:
+            yield from self.judge(seen, turns.take_turn(seen.ask, seen.takes[0], groups))
+            return
+        seen = replace(seen, picks=(*seen.picks, seen.offer.picked(groups)))
+        if len(seen.picks) < seen.offer.total:
+            yield self.offered(seen)
+        else:
+            yield from self.judge(seen, turns.take_picks(seen.ask, seen.picks))
+
+    def judge(self, seen: Seen, scenes: Iterator[Scene]) -> Iterator[dict]:
+        p, method = self.panel, find(seen.ask.method)
+        for scene in session.pumped(scenes):
+            now = Seen(seen.ask, scene.takes)
+            if not scene.done:
+                yield {p.view: p.value(now.shown, waiting=("random",) * (3 - len(scene.takes)), loading=True),
+                       p.status: self.words(scene)}
+        order = sorted(scene.takes, key=lambda t: ROLES.index(t.role))
+        names = dict(zip(ROLES, ("Your choice", method.card.title, "At random")))
+        rows = [(names[t.role], t.trace.facts[method.turn.fact]) for t in order]
+        yield p.show(now.shown) | {p.session: now, p.score: words.score(rows)}

@@ -148,12 +148,14 @@ def last_features(model, ids: Tensor, cond: Tensor | None) -> Tensor:
 
 def role_shares(seen, known: np.ndarray, prefix: int) -> np.ndarray:
     """Attention [L, 4] by EDGES, mean over heads and over the queries of a role; NaN where there is none of them."""
-    found, places = [], torch.arange(prefix, prefix + len(known))
+    here = torch.from_numpy(known)
+    roles = torch.stack([~here, here]).float().to(seen[0].q.device)  # [2, N]: masked, known
+    places, found = torch.arange(prefix, prefix + len(known)), []
     for call in seen:
-        weights = call.rows_for(places)[0, :, :, prefix:].float().mean(0).cpu().numpy()  # [N, N]
-        found.append([weights[role][:, to].sum(1).mean() if role.any() else np.nan
-                      for role, to in ((~known, known), (~known, ~known), (known, known), (known, ~known))])
-    return np.array(found, np.float32)
+        weights = call.rows_for(places)[0, :, :, prefix:].float().mean(0)  # [N, N]
+        mass = roles @ weights @ roles.T / roles.sum(1, keepdim=True)  # [2, 2], from and to
+        found.append([mass[0, 1], mass[0, 0], mass[1, 1], mass[1, 0]])
+    return torch.tensor(found).numpy()
 
 
 def concentration(change: np.ndarray, fresh: np.ndarray) -> tuple[float, float]:

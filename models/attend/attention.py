@@ -147,10 +147,10 @@ METHOD = Method(
         not_covered="Cross-attention; attribution for pictures, and for queries with more than 64 tokens behind."),
     params=Params, accepts="text",
     checkpoints=("text-ar-1", "text-mdm-1", "text-ar-retrieval-1", "text-ar-1k-1", "algo-arithmetic-1", "photo-mae-1",
-                 "photo-hpm-1", "scene-mgm-1"),
+                 "photo-hpm-1", "photo-vit-1", "scene-mgm-1"),
     companions=("scene-vq-1",), run=run,
-    kinds={"photo-mae-1": "photo", "photo-hpm-1": "photo", "scene-mgm-1": "caption", "algo-arithmetic-1": "problem",
-           "ViTMAEForPreTraining": "photo", "HpmForPreTraining": "photo"},
+    kinds={"photo-mae-1": "photo", "photo-hpm-1": "photo", "photo-vit-1": "photo", "scene-mgm-1": "caption",
+           "algo-arithmetic-1": "problem", "ViTMAEForPreTraining": "photo", "HpmForPreTraining": "photo"},
     examples=(
         Example("tea", "A table under a tree", "attend-tea.txt"),
         Example("party", "A mad tea party", "attend-party.txt"),

@@ -1,7 +1,7 @@
 """How each kind of checkpoint is looked at: its tokens on a canvas, the call to observe, and what it predicts.
 
 A Sight is made by `sight(job)` from the class of the model: a causal text model, a masked text model, a photo encoder
-or a masked scene model. Letters: N canvas tokens, S tokens of the sequence, V vocabulary.
+or classifier, or a masked scene model. Letters: N canvas tokens, S tokens of the sequence, V vocabulary.
 
 Not covered: encoder-decoder models, and networks that do not ask transformers for their attention.
 """
@@ -48,7 +48,8 @@ class Sight:
 def sight(job: Job) -> Sight:
     """The way to look at this job's model; SubjectError when the lens does not know its kind."""
     makers = {"LlamaForCausalLM": causal_text, "GPT2LMHeadModel": causal_text, "BertForMaskedLM": masked_text,
-              "ViTMAEForPreTraining": photo_patches, "HpmForPreTraining": photo_patches}
+              "ViTMAEForPreTraining": photo_patches, "HpmForPreTraining": photo_patches,
+              "ViTForImageClassification": photo_classes}
     kind = type(job.model).__name__
     if kind == "MaskedTransformer":
         return (masked_text if job.model.positions == "1d" else scene_codes)(job)
@@ -104,6 +105,17 @@ def photo_patches(job: Job) -> Sight:
     everything = torch.zeros(1, view.count)
     return Sight(layout, query, job.model.vit, lambda: encode_photo(job.model, view.pixels, everything, 0),
                  marked(view.count, query))
+
+
+def photo_classes(job: Job) -> Sight:
+    """A photo as a classifier sees it; -1 asks the patch in the middle."""
+    from models.attend.classifiers import cut
+    shown, pixels = cut(job.subject.image, job.model)
+    patches = job.model.vit.embeddings.patch_embeddings
+    grid = tuple(size // patch for size, patch in zip(patches.image_size, patches.patch_size))
+    query = middle(grid) if job.params.query == -1 else asked(job.params.query, patches.num_patches)
+    layout = grid_layout(grid, shown, first=1, outside="[CLS]")
+    return Sight(layout, query, job.model.vit, lambda: job.model.vit(pixels), marked(patches.num_patches, query))
 
 
 def scene_codes(job: Job) -> Sight:

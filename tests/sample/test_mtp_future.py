@@ -404,3 +404,15 @@ def test_an_inexact_mode_is_seen(tiny, monkeypatch):
     monkeypatch.setattr(mtp_future, "agreed", everything)
     monkeypatch.setattr("models.sample.mtp_future.Call.accepted", property(lambda call: len(call.guesses)))
     assert not any(r.holds for r in claim.exact_rows(world, claim.decoded(world, 3)))
+
+
+def test_the_bases_time_is_not_counted_as_ours(monkeypatch):
+    """Timed together, two equal clocks would read half."""
+    import time
+    from types import SimpleNamespace
+
+    from models.claims import mtp_future as claim
+    monkeypatch.setattr(claim, "one_text", lambda *_: time.sleep(0.05))
+    monkeypatch.setattr(claim, "alone", lambda *_: time.sleep(0.05) or SimpleNamespace(ms=50.0))
+    for found in claim.clock_rows(claim.World("x", None, None, [None] * 3), 3):
+        assert 0.75 < found.value < 1.05

@@ -47,7 +47,7 @@ class Page:
         lines = textwrap.wrap(short(sentence, 400), int((self.width - 2 * MARGIN) * 12.5))
         small = textwrap.wrap(strip, int((self.width - 2 * MARGIN) * 17.5))
         tall, keys = max(self.tall(i) for i in range(len(self.drawings))), self.key_rows()
-        curve = 1.75 if any(d.curves for d in self.drawings) else 0.0
+        curve = 2.0 if any(d.curves for d in self.drawings) else 0.0
         bar = 0.28 if self.by != "state" and self.scale else 0.0
         height = 0.62 + tall + 0.45 + bar + 0.24 * len(keys) + 0.2 * len(lines) + curve + 0.15 * len(small) + 0.3
         self.sheet = Sheet(self.width, height, self.colours["paper"])
@@ -289,9 +289,14 @@ class Page:
         words = short(", ".join(part for part in (title, runs[0][1].unit) if part), int(self.width * 9))
         self.y += 0.12
         self.sheet.text(MARGIN, self.y, words, self.colours["ink"], 9.5, weight="bold")
-        axes = self.sheet.plot(MARGIN + 0.4, self.y + 0.17, self.width - 2 * MARGIN - 0.4, tall - 0.75)
+        axes = self.sheet.plot(MARGIN + 0.4, self.y + 0.17, self.width - 2 * MARGIN - 0.4, tall - 1.0)
         for run, found in runs:
-            _lines(axes, found, run, self.colours)
+            _lines(axes, found, run, self.colours, self.drawings[run].title if len(runs) > 1 else "")
+        if len(axes.lines) > 1:
+            key = axes.legend(loc="upper left", bbox_to_anchor=(-0.01, -0.2), ncols=3, frameon=False, fontsize=7.5,
+                              labelcolor=self.colours["soft"], handlelength=2.2, columnspacing=1.4, borderpad=0)
+            for name in key.get_texts():
+                name.set_parse_math(False)
         axes.axvline(self.steps[0] + 1, color=self.colours["mark"], linewidth=1.6)
         axes.tick_params(colors=self.colours["soft"], labelsize=7.5, length=0)
         axes.grid(axis="y", color=self.colours["line"], linewidth=0.7)
@@ -303,10 +308,12 @@ class Page:
         self.y += tall - 0.12
 
 
-def _lines(axes, curve, run: int, colours: dict) -> None:
-    for number, points in enumerate(curve.series.values()):
+def _lines(axes, curve, run: int, colours: dict, title: str) -> None:
+    """The lines of one run; with a title, several runs share the plot and carry it in their names, as in the page."""
+    for number, (name, points) in enumerate(curve.series.items()):
+        label = name if not title else f"{title}: {name}" if len(curve.series) > 1 else title
         first = colours["accent"] if run == 0 else colours["twin"]
-        axes.plot(points[:, 0] + 1, points[:, 1], linewidth=1.6 if run == 0 else 1.2,
+        axes.plot(points[:, 0] + 1, points[:, 1], linewidth=1.6 if run == 0 else 1.2, label=short(label, 44),
                   color=first if number == 0 else theme.SERIES[(number - 1) % len(theme.SERIES)],
                   linestyle="solid" if run == 0 and number == 0 else (0, (4, 2)))
     if curve.reference is not None and run == 0:

@@ -26,7 +26,7 @@ from models.mask.photos import normalise, square
 from models.method import Close, Emit, Event, Open
 from models.trace import Chart, Cost, Fact, Field, Heads, Rows, Step, states
 
-FIELDS = {"cls": Field("Attention of the class token, mean over heads", "probability", 0.0),
+FIELDS = {"cls": Field("Class token's attention", "of its strongest patch", 0.0, 1.0),
           "place": Field("Place in the sequence, counted from 1", ""),
           "missing": Field("Attention deleted by the mask, mean over heads", "probability", 0.0, 1.0)}
 SMALL = 1e-3  # of the largest singular value: below it a direction does not count
@@ -61,6 +61,13 @@ class Seen:
     def cls_row(self, arm: Arm) -> np.ndarray:
         """The class token's attention to every patch [L, H, P]."""
         return self.maps[:, :, arm.cls][..., arm.places]
+
+    def painted(self, arm: Arm, layer: int | None = None) -> np.ndarray:
+        """The class token's attention [P] in one layer, or in all, mean over heads, its strongest patch 1, because
+        layers differ too much for one scale. All 0 if none falls on the picture."""
+        row = self.cls_row(arm).mean(1)
+        row = row.mean(0) if layer is None else row[layer]
+        return row / max(float(row.max()), 1e-12)
 
     def best(self, layer: int = -1) -> tuple[int, float]:
         """The most probable class after a layer, and its probability."""
@@ -147,9 +154,11 @@ def order_step(arm: Arm) -> Step:
 def told(arm: Arm, seen: Seen, layer: int, step: Step) -> Step:
     """A layer's step with the class token's attention, what the mask deleted, and what would be answered here."""
     kind, share = seen.best(layer)
-    fields = {"cls": seen.cls_row(arm)[layer].mean(0), "missing": seen.deleted[layer].mean(0)[arm.places]}
+    fields = {"cls": seen.painted(arm, layer), "missing": seen.deleted[layer].mean(0)[arm.places]}
+    falls = seen.cls_row(arm)[layer].sum(-1).mean()
     return replace(step, fields={**fields, **step.fields},
-                   note=f"Read after this layer, the class token says {arm.labels[kind]} ({share:.0%}).")
+                   note=f"class token: {falls:.0%} of its attention on patches, would say {arm.labels[kind]} "
+                        f"({share:.0%})")
 
 
 def answer_facts(arm: Arm, seen: Seen) -> dict[str, Fact]:

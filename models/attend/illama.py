@@ -82,10 +82,10 @@ def moment(job: Job, pixels, note: dict, folder) -> Step:
     arm = arm_of(model, note["a"], job.params.order)
     seen = look(arm, pixels)
     kind, share = seen.best()
-    fields = {"cls": seen.cls_row(arm).mean((0, 1)), "missing": seen.deleted.mean((0, 1))[arm.places]}
+    fields = {"cls": seen.painted(arm), "missing": seen.deleted.mean((0, 1))[arm.places]}
     return Step(f"training step {note['step']}: a = {note['a']:g}", states(*["visible"] * len(arm.places)), "snapshot",
                 fields=fields, cost=sum(seen.costs[1:], seen.costs[0]),
-                note=f"All layers together. The class token says {arm.labels[kind]} ({share:.0%}).")
+                note=f"class token, mean over layers: says {arm.labels[kind]} ({share:.0%})")
 
 
 def work(seen: Seen) -> dict[str, Fact]:
@@ -100,7 +100,7 @@ def work(seen: Seen) -> dict[str, Fact]:
 def say(job: Job, arm: Arm, seen: Seen) -> str:
     kind, share = seen.best()
     falls, model = seen.cls_row(arm).sum(-1).mean(), job.model
-    answer = f"it says {arm.labels[kind]} ({share:.0%})"
+    answer = f"of its {len(arm.labels)} classes it says {arm.labels[kind]} ({share:.0%})"
     what_if = "" if job.params == replace(job.params, softness=0.0, order="raster", convention="trained") else (
         f" This is a what-if: it was trained for a = 0 in raster order, mask {model.convention} the softmax.")
     if model.cls_first and falls < 1e-6:

@@ -16,7 +16,7 @@ from models.params import Span
 
 CHECKPOINT = "photo-vit-1"
 CURVES = {"ViT": CHECKPOINT}
-EXAMPLES = (PHOTOS[1], PHOTOS[0], *PHOTOS[2:])  # a cat first: cats are among the 50 classes
+EXAMPLES = (PHOTOS[2], *PHOTOS[:2], *PHOTOS[3:])  # the rocket first: one thing before a plain sky
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def run(job: Job):
     shown, pixels = cut(job.subject.image, job.model)
     seen = look(arm, pixels)
     kind, share = seen.best()
-    sentence = (f"It says {arm.labels[kind]} ({share:.0%}) of this photo; all tokens see all others, so no row loses "
-                "anything.")
+    sentence = (f"Of its {len(arm.labels)} classes it says {arm.labels[kind]} ({share:.0%}); every token sees all "
+                "others, so no weight is deleted.")
     yield from record(arm, shown, seen, sentence=sentence, layer=job.params.layer, curves=CURVES)
 
 

@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TABLES = {"softmax", "log_softmax", "logsumexp", "multinomial", "entr", "output_attentions"}
 ALLOWED = {  # file -> what it may use, and why
     "attend/sights.py": {"log_softmax"},  # attribution differentiates it; it is not shown
+    "attend/classifiers.py": {"softmax"},  # over a classifier's classes
     "sample/covers.py": {"logsumexp", "softmax"},  # over covers, not over a vocabulary
+    "sample/drafting.py": {"softmax"},  # the rules move mass between codes, and add up over all of them
     "unmask/joint_sampling_pairs.py": {"softmax", "entr"},  # the exact joint, to which the layer is compared
     "unmask/joint_sampling_records.py": {"log_softmax"},  # a divergence needs both tables; no kernel sums them
 }

@@ -18,6 +18,8 @@ ALLOWED = {  # file -> what it may use, and why
     "attend/classifiers.py": {"softmax"},  # over a classifier's classes
     "sample/covers.py": {"logsumexp", "softmax"},  # over covers, not over a vocabulary
     "sample/drafting.py": {"softmax"},  # the rules move mass between codes, and add up over all of them
+    "sample/drafting_records.py": {"entr"},  # of the tables that the rules used
+    "sample/lantern_net.py": {"softmax", "log_softmax"},  # the drafter's loss in training
     "unmask/joint_sampling_pairs.py": {"softmax", "entr"},  # the exact joint, to which the layer is compared
     "unmask/joint_sampling_records.py": {"log_softmax"},  # a divergence needs both tables; no kernel sums them
 }

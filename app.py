@@ -49,19 +49,23 @@ def build() -> gr.Blocks:
                         desks[tab] = Desk(tab, sorted(methods, key=lambda m: (m.id != OPENS[tab], m.card.seed is None)))
             with gr.Tab("All papers", id="papers"):
                 papers.page()
-        wanted = [desk.panel.wanted for desk in desks.values()]
-        page.load(None, None, [tabs, *wanted], js=ARRIVE % json.dumps(list(desks)))
+        panels = [desk.panel for desk in desks.values()]
+        page.load(None, None, [tabs, *(p.wanted for p in panels), *(p.method for p in panels)],
+                  js=ARRIVE % json.dumps({panel.tab: list(panel.methods) for panel in panels}))
         endpoints()
     return page.queue(max_size=32, default_concurrency_limit=1, api_open=False)
 
 
 # A copied link is read in the browser: it opens its tab and hands its parameters to that tab alone, where they are
-# checked by the same declarations as the controls. A page without a link costs no request.
+# checked by the same declarations as the controls. The method goes into its menu at once, so that the controls are
+# built for it and not for the one before. A page without a link costs no request.
 ARRIVE = """(...boxes) => {
-  const query = new URLSearchParams(location.search), tabs = %s, wanted = query.get('tab');
-  const link = query.get('method') ? query.toString() : '';
-  return [['papers', ...tabs].includes(wanted) ? {__type__: 'update', selected: wanted} : {__type__: 'update'},
-          ...tabs.map((tab) => tab === wanted ? link : '')]; }"""
+  const query = new URLSearchParams(location.search), methods = %s, tabs = Object.keys(methods);
+  const wanted = query.get('tab'), method = query.get('method'), same = {__type__: 'update'};
+  const link = method ? query.toString() : '';
+  return [['papers', ...tabs].includes(wanted) ? {...same, selected: wanted} : same,
+          ...tabs.map((tab) => tab === wanted ? link : ''),
+          ...tabs.map((tab) => tab === wanted && methods[tab].includes(method) ? method : same)]; }"""
 
 
 def endpoints() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from models import params as parameters
 from models.method import find, offered
 from models.params import ParamError, Words, declaration
+from models.recorded import SEED
 from models.session import Ask, default_beside, subject
 from models.subject import Example, from_example
 
@@ -55,7 +56,7 @@ def from_query(query: Mapping[str, str]) -> Ask:
         raise ParamError(f"a link cannot carry the text '{free[0]}'")
     values = parameters.parse(method.params, given)
     ask = Ask(method.id, tab, {name: getattr(values, name) for name in given},
-              _whole(query.get("seed", "0"), "seed"), query.get("example", ""), None, checkpoint, beside,
+              _whole(query.get("seed", SEED), "seed"), query.get("example", ""), None, checkpoint, beside,
               step=_whole(query.get("step", "-1"), "step", low=-1))
     subject(ask)  # an unknown example is refused here
     return ask
@@ -74,7 +75,7 @@ def nearest(ask: Ask) -> Example:
     return min(ask.examples, key=distance)
 
 
-def _whole(text: str, name: str, low: int = 0) -> int:
+def _whole(text: str | int, name: str, low: int = 0) -> int:
     if not str(text).lstrip("-").isdigit() or not low <= int(text) < 2**31 or len(str(text)) > 11:
         raise ParamError(f"{name} must be a whole number from {low} to 2147483647")
     return int(text)

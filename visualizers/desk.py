@@ -43,7 +43,8 @@ def opening(id: str, tab: str) -> Seen:
     method = find(id)
     found = [("method", recorded.read(id, tab)), ("beside", recorded.read(id, tab, beside=True))]
     takes = tuple(Take(role, trace) for role, trace in found if trace is not None)
-    return Seen(Ask(id, tab, beside=session.default_beside(method, tab, method.kind())), takes)
+    beside = session.default_beside(method, tab, method.kind())
+    return Seen(Ask(id, tab, seed=recorded.SEED, beside=beside), takes)
 
 
 class Desk(Turns):
@@ -200,7 +201,7 @@ class Desk(Turns):
         page = p.show_method(ask.method, ask.checkpoint, ask.example, ask.beside, ask.params) | {
             p.method: ask.method, p.seed: ask.seed, p.query: query}
         if seen.takes and links.to_query(seen.ask) == query:
-            yield page | p.show(seen.shown, step=ask.step) | {p.session: seen}
+            yield page | p.show(seen.shown, step=None if ask.step < 0 else ask.step) | {p.session: seen}
         else:
             yield from self.guarded(lambda: self.scenes(ask), page)
 

@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from models.recorded import SEED
 from tests.app.pages import TABS, method, open_tab, run, slowest_step, step
 
 pytestmark = pytest.mark.browser
@@ -111,6 +112,8 @@ def test_a_link_to_another_method_brings_its_subjects_and_runs(visit, more, show
     expect(page.locator("#unmask-method input")).to_have_value(re.compile("ADJUST"))
     expect(page.locator("#unmask-beside")).to_contain_text("Masked diffusion text")
     expect(page.locator("#unmask-picker [role=radio]").first).to_contain_text("fox")
+    expect(page.locator("#unmask-seed input")).to_have_value(str(SEED) if shown == "recorded" else "4")
+    assert step(page, "unmask") > 0, "a link that names no step opens where the method does, not on an empty canvas"
     run(page, "unmask", seed=6)
     expect(page.locator("#unmask-strip")).to_contain_text("seed 6")
 

@@ -200,7 +200,7 @@ def curve_charts(names: Mapping[str, str]) -> tuple[Chart, ...]:
     loss, right = ({title: series(points, key) for title, points in found.items()} for key in ("loss", "accuracy"))
     soft = {f"a, {title}": series(points, "a") for title, points in found.items() if points[0].get("a")}
     return (Chart("line", "Held-out loss while training", "step", "nats", loss, reference=float(np.log(50)),
-                  caption="Dashed: chance among 50 classes. With the class token in front nothing is learned."),
+                  caption="Dashed: chance among 50 classes. In front, the class token cannot attend to the photo."),
             Chart("line", "Held-out accuracy and the soft mask", "step", "share of photos; a", {**right, **soft},
                   caption="On 256 photos. a = 1: everyone sees everyone; 0: causal."))
 

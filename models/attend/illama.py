@@ -1,9 +1,10 @@
 """iLLaMA: a causal, LLaMA-style image classifier, with the class token behind the patches and a soft mask in training.
 
 Wang et al., Adapting LLaMA Decoder to Vision Transformer (arXiv 2404.06773); the network is in illama_net.py.
-With the class token in front, its causal row holds itself alone and nothing is learned (attention collapse); behind the
-patches its row holds them all. S = a ones + (1 - a) lower-triangular multiplies the weights after the softmax, a from 1
-to 0 while training begins and 0 at test time, and rows are not renormalised.
+With the class token in front, its causal row holds itself alone (attention collapse): all it learns of the photo is
+what its softmax denominators say. Behind the patches its row holds them all. S = a ones + (1 - a) lower-triangular
+multiplies the weights after the softmax, a from 1 to 0 while training begins and 0 at test time, and rows are not
+renormalised.
 
 The checkpoint's config says which convention it was trained with. Not covered: the public weights, which are pickles;
 LLaMA-2 weights by weight selection; the modified causal mask that the paper only draws.
@@ -105,7 +106,7 @@ def say(job: Job, arm: Arm, seen: Seen) -> str:
         f" This is a what-if: it was trained for a = 0 in raster order, mask {model.convention} the softmax.")
     if model.cls_first and falls < 1e-6:
         return (f"The class token stands in front, where the causal mask leaves it only itself: no attention falls on "
-                f"the picture, and {answer} without having seen it.{what_if}")
+                f"the picture, and {answer}, knowing no more of it than its softmax denominators.{what_if}")
     return (f"The class token looks at the patches with {falls:.0%} of its attention and {answer}; the mask deletes "
             f"{seen.deleted.mean():.0%} of all weights.{what_if}")
 
@@ -116,7 +117,7 @@ METHOD = Method(
         summary="A causal, LLaMA-style decoder classifies photos: the class token stands behind the patches, and the "
                 "causal mask comes in softly when training begins.",
         look_at="The class token's attention over the picture. Then choose the checkpoint with the class token first: "
-                "nothing falls on the picture, and nothing was learned.",
+                "nothing falls on the picture, and little was learned.",
         not_covered="Public weights (pickled files), LLaMA-2 initialisation, mixup and drop-path; the arms with a hard "
                     "mask and with renormalised rows were not trained.",
         unverified="That denominators leak what the mask deletes follows from the reference code; the paper does not "

@@ -76,9 +76,10 @@ class PhotoIllama(PhotoViT):
 class PhotoIllamaFirst(PhotoIllama):
     name = "photo-illama-first-1"
     minutes = 3.0
-    architecture = ("IllamaForImageClassification as photo-illama-1, class token first: the arm that cannot learn; one "
+    architecture = ("IllamaForImageClassification as photo-illama-1, class token first: the arm that collapses; one "
                     "byte per weight")
-    weak_at = "Everything: it is the paper's failure. It is near chance, and no longer training helps."
+    weak_at = ("Nearly everything: it is the paper's failure. Its class token attends to itself alone and knows the "
+               "photo by its softmax denominators only.")
     cls_first = True
 
     def moment(self, progress):

@@ -37,7 +37,8 @@ def measure(lab: Lab) -> Claim:
         baseline="nearest class mean of the 64 patch colours; even attention",
         budget=f"{len(pixels)} photos; {len(inside)} with a box", rows=rows,
         verdict="mixed" if any(good) else "does not hold",
-        reason=f"{sum(good)} of {len(good)} expectations met; one training, so it cannot read 'holds'.",
+        reason=f"{sum(good)} of {len(good)} expectations met; one training, so it cannot read 'holds'."
+               + "".join(f" Not met: {found.name}." for found in rows[2:] if not found.holds),
         control="Colours and even attention see the same photos.")
 
 

@@ -27,7 +27,7 @@ def test_a_view_slider_redraws_the_distribution_and_runs_no_model(visit, server)
 
 
 def test_another_checkpoint_brings_its_own_subjects_and_takes_a_photo(visit):
-    page = visit("?tab=attend&method=attention")
+    page = visit("?tab=attend")  # without a method: a link would set the menus again while they are used
     page.locator("#attend-checkpoint input").click()
     page.get_by_role("option", name="photo-mae-1").click()
     page.locator("#attend-photo").locator("xpath=preceding-sibling::input[@type='file'][1]").set_input_files(

@@ -21,6 +21,11 @@ LARGE = 4096  # cells from which a matrix is sent as uint8
 MARKERS = ("circle", "diamond-open", "square", "x", "triangle-up", "cross")
 
 
+def escape(text: str) -> str:
+    """Text without markup for Plotly, which shows &quot; and its like as they are written."""
+    return html.escape(text, quote=False)
+
+
 def figures(trace: Trace, twin: Trace | None = None, *, dark: bool = False) -> list[go.Figure]:
     """One figure per chart that the player does not draw; a twin's chart of the same title joins its figure."""
     beside = {} if twin is None else {(chart.kind, chart.title): chart for chart in twin.charts}
@@ -44,12 +49,12 @@ def _series(chart: Chart, dark: bool) -> Iterator[tuple[int, str, np.ndarray, st
     accent = theme.PAGE["dark" if dark else "light"]["accent"]
     for number, (name, values) in enumerate(chart.series.items()):
         colour = accent if number == 0 else theme.SERIES[(number - 1) % len(theme.SERIES)]
-        yield number, html.escape(name), np.asarray(values, np.float64), colour
+        yield number, escape(name), np.asarray(values, np.float64), colour
 
 
 def _bars(chart: Chart, dark: bool) -> Iterator[go.Bar]:
     for _, name, values, colour in _series(chart, dark):
-        ticks = [html.escape(tick) for tick in chart.ticks] or list(range(1, len(values) + 1))
+        ticks = [escape(tick) for tick in chart.ticks] or list(range(1, len(values) + 1))
         yield go.Bar(x=ticks, y=_plain(values), name=name, marker_color=colour,
                      hovertemplate=f"%{{x}}: %{{y:.3g}} {_safe(chart.y)}<extra>{_safe(name)}</extra>")
 
@@ -109,14 +114,14 @@ def _labels(names: tuple[str, ...], number: int) -> list:
     found = []
     for name in names:
         seen[name] = seen.get(name, 0) + 1
-        found.append(html.escape(name) + "\u200b" * (seen[name] - 1))
+        found.append(escape(name) + "\u200b" * (seen[name] - 1))
     return found
 
 
 def _as_twin(one, name: str, dark: bool, number: int):
     """The baseline's series: the quiet colour, told apart by pattern or dash as well."""
     quiet = theme.PAGE["dark" if dark else "light"]["twin"]
-    one.name = f"{html.escape(name)}" + (f": {one.name}" if one.name else "")
+    one.name = f"{escape(name)}" + (f": {one.name}" if one.name else "")
     if isinstance(one, go.Bar):
         one.marker = {"color": quiet, "pattern": {"shape": "/x.-"[number % 4], "solidity": 0.3, "size": 7,
                                                   "fgcolor": "rgba(255,255,255,0.65)", "fillmode": "overlay"}}
@@ -133,7 +138,7 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
     matrix = chart.kind == "matrix"
     under = " · ".join(part for part in ("" if matrix else chart.y, chart.caption) if part)
     heads, lines = textwrap.wrap(chart.title, WIDE[0]), textwrap.wrap(under, WIDE[1])
-    title = "<br>".join([*map(html.escape, heads), *(f"<sub>{html.escape(line)}</sub>" for line in lines)])
+    title = "<br>".join([*map(escape, heads), *(f"<sub>{escape(line)}</sub>" for line in lines)])
     extra = 18 * (len(heads) - 1) + 18 * len(lines)  # pixels: a line of the title, a line under it
     drawn.update_layout(
         template="none", height=(360 if matrix and len(chart.rows) > 14 else 276) + 30 * legend + extra,
@@ -142,7 +147,7 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
         title={"text": title, "font": {"size": 14, "color": page["ink"]}, "x": 0, "xref": "container",
                "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top", "pad": {"l": 14, "t": 14}},
         margin={"l": 54, "r": 18, "t": 46 + extra, "b": 46 + 30 * legend},
-        xaxis={**axis, "title": {"text": html.escape(chart.x), "standoff": 6, "font": {"size": 12}}},
+        xaxis={**axis, "title": {"text": escape(chart.x), "standoff": 6, "font": {"size": 12}}},
         showlegend=legend,
         yaxis={**axis, **({"autorange": "reversed"} if matrix else {})},
         legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0.06},
@@ -157,4 +162,4 @@ def _plain(values: np.ndarray) -> np.ndarray:
 
 def _safe(text: str) -> str:
     """Escaped, and without the braces that a hover template would read."""
-    return html.escape(text).replace("%{", "% {")
+    return escape(text).replace("%{", "% {")

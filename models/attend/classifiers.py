@@ -163,7 +163,7 @@ def told(arm: Arm, seen: Seen, layer: int, step: Step) -> Step:
 
 def answer_facts(arm: Arm, seen: Seen) -> dict[str, Fact]:
     kind, share = seen.best()
-    return {"answer": Fact(f"Probability of its answer, {arm.labels[kind]}", share, "", "higher"),
+    return {"answer": Fact(f"Probability of its answer, {arm.labels[kind]}", share, "of 1", "higher"),
             "cls": Fact("Attention of the class token that falls on patches", float(seen.cls_row(arm).sum(-1).mean()),
                         "mean over layers and heads"),
             "missing": Fact("Attention deleted by the mask", float(seen.deleted.mean()), "mean over rows")}

@@ -16,17 +16,7 @@ from models.backbones.masked import MaskedTransformer
 class CausalTransformer(MaskedTransformer):
     """Predicts each code of a picture from the condition and the codes before it."""
 
-    def __init__(self, vocab_size: int, hidden_size: int = 256, num_hidden_layers: int = 8,
-                 num_attention_heads: int = 4, num_key_value_heads: int | None = None,
-                 intermediate_size: int | None = None, positions: str = "2d", grid: tuple[int, int] = (16, 16),
-                 absolute: bool = False, mask_token_id: int | None = None, cond_vocab_size: int = 0,
-                 cond_length: int = 0, tie_word_embeddings: bool = True, rope_theta: float = 10000.0,
-                 rms_norm_eps: float = 1e-5):
-        super().__init__(vocab_size, hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads,
-                         intermediate_size, positions, grid, absolute, mask_token_id, cond_vocab_size, cond_length,
-                         tie_word_embeddings, rope_theta, rms_norm_eps)
-        for layer in self.layers:
-            layer.self_attn.is_causal = True
+    causal = True
 
     def slots(self, ids: Tensor, cond: Tensor | None = None):
         """Inputs of the first layer for the prefix and the slots of codes 0..N-1, from ids int64 [B, N], whose last

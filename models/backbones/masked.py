@@ -27,6 +27,8 @@ class MaskedTransformer(nn.Module, PyTorchModelHubMixin):
     `absolute` adds a learned row and column embedding (2-D) for what depends on the place in the picture.
     """
 
+    causal = False  # whether the library's attention looks at what comes before only
+
     def __init__(self, vocab_size: int, hidden_size: int = 256, num_hidden_layers: int = 8,
                  num_attention_heads: int = 4, num_key_value_heads: int | None = None,
                  intermediate_size: int | None = None, positions: str = "2d", grid: tuple[int, int] = (16, 16),
@@ -58,7 +60,7 @@ class MaskedTransformer(nn.Module, PyTorchModelHubMixin):
         self.norm = LlamaRMSNorm(hidden_size, eps=rms_norm_eps)
         self.lm_head = None if tie_word_embeddings else nn.Linear(hidden_size, vocab_size, bias=False)
         for layer in self.layers:
-            layer.self_attn.is_causal = False
+            layer.self_attn.is_causal = self.causal
         self.apply(_initialise)
 
     def embed(self, ids, cond=None, grid=None):

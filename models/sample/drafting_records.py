@@ -193,7 +193,7 @@ class Log:
         """Counts of the run; milliseconds of drafter and target stand apart, because drafts are not free."""
         drafter, target = np.array(self.ms).sum(0).tolist()
         return {
-            "length": Fact("Codes per pass of the model", self.chain.size / len(self.lengths), "", "higher"),
+            "length": Fact("Written", self.chain.size / len(self.lengths), "codes per pass", "higher"),
             "passes": Fact("Passes of the model", len(self.lengths), f"for {self.chain.size} codes", "lower"),
             "relaxed": Fact("Accepted only by borrowing", 100 * self.share("relaxed"), "% of tested drafts"),
             "off": Fact("Output's distance from the target", self.mean("off"), "total variation, mean per code",

@@ -96,7 +96,7 @@ def beside(p: Params) -> dict:
 
 METHOD = Method(
     card=Card(
-        id="lantern", title="LANTERN: accept a draft for its look-alikes", tabs=("sample", "unmask"),
+        id="lantern", title="LANTERN: relaxed acceptance", tabs=("sample", "unmask"),
         arxiv="2410.03355", year=2024, seed="A",
         summary="A drafter proposes codes of a picture and the model checks several in one pass. Where many codes "
                 "paint nearly the same, exact checking refuses most; LANTERN lets a draft borrow its neighbours' "

@@ -79,10 +79,15 @@ class PhotoMAE(Recipe):
     def save(self, model, folder):
         model.config.dtype = "float16"
         model.save_pretrained(folder)
-        processor = {"image_processor_type": "ViTImageProcessor", "do_resize": True,
-                     "size": {"height": 64, "width": 64}, "resample": 3, "do_rescale": True,
-                     "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": MEAN, "image_std": STD}
-        (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
+        preprocessor(folder)
+
+
+def preprocessor(folder) -> None:
+    """How transformers prepares a photo for these weights."""
+    found = {"image_processor_type": "ViTImageProcessor", "do_resize": True,
+             "size": {"height": 64, "width": 64}, "resample": 3, "do_rescale": True,
+             "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": MEAN, "image_std": STD}
+    (folder / "preprocessor_config.json").write_text(json.dumps(found, indent=2) + "\n")
 
 
 def crop(pixels: torch.Tensor, rng: np.random.Generator, smallest: float = 0.4) -> torch.Tensor:

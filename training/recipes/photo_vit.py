@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from training import data
 from training.export import SHIPPED, figure
-from training.recipes.photo_mae import MEAN, STD, crop, normalise
+from training.recipes.photo_mae import crop, normalise, preprocessor
 from training.trainer import Recipe, rng_of
 
 START = "photo-mae-1"  # patch embedding, positions and attention matrices of all arms start from this one's
@@ -114,10 +114,7 @@ class PhotoViT(Recipe):
     def save(self, model, folder):
         model.config.dtype = "float16"
         model.save_pretrained(folder)
-        processor = {"image_processor_type": "ViTImageProcessor", "do_resize": True,
-                     "size": {"height": 64, "width": 64}, "resample": 3, "do_rescale": True,
-                     "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": MEAN, "image_std": STD}
-        (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
+        preprocessor(folder)
         self.save_curve(folder)
 
     def save_curve(self, folder):

@@ -187,10 +187,12 @@ ARCHITECTURES: dict[str, Callable[[Path, dict], Any]] = {
     "CausalTransformer": _mixin("models.backbones.causal"),
     "FeatureDrafter": _mixin("models.sample.lantern_net"),
     "HpmForPreTraining": _pretrained("models.mask.hpm_net"),
+    "SparkNet": _mixin("models.mask.spark_net"),
     "JointSampler": _mixin("models.unmask.joint_sampling_net"),
     "FutureAdapters": _mixin("models.sample.mtp_future_net"),
     "EnatTransformer": _mixin("models.unmask.enat_net"),
     "IllamaForImageClassification": _mixin("models.attend.illama_net"),
+    "ConnectivityPredictors": _mixin("models.attend.sparsifiner_net"),
 }
 
 

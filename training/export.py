@@ -28,9 +28,10 @@ def bootstrap(samples: np.ndarray, draws: int = 2000, seed: int = 0) -> list[flo
 
 @torch.no_grad()
 def round_to_half(model) -> None:
-    """Rounds all weights to what fp16 can hold, in place, so that the figures are those of the shipped file."""
-    for p in model.parameters():
-        p.copy_(p.half().to(p.dtype))
+    """Rounds all that is saved to what fp16 can hold, in place, so that the figures are those of the shipped file."""
+    for saved in model.state_dict().values():
+        if saved.is_floating_point():
+            saved.copy_(saved.half())
 
 
 def save_hub(model, folder: Path) -> None:

@@ -9,10 +9,15 @@ _WHERE = {
     "text-electra-1": "text_electra:TextElectra", "text-mlm-1": "text_electra:TextMLM",
     "text-joint-1": "text_joint:TextJoint",
     "scene-vq-2": "scene_light:SceneLight", "scene-ar-1": "scene_ar:SceneAR",
+    "scene-vlm-1": "scene_vlm:SceneVLM",
     "scene-ar-draft-1": "scene_draft:SceneDraft",
     "text-mtp-1": "mtp:TextMTP", "algo-mtp-1": "mtp:AlgoMTP",
     "photo-vit-1": "photo_vit:PhotoViT", "photo-illama-1": "photo_illama:PhotoIllama",
     "photo-illama-first-1": "photo_illama:PhotoIllamaFirst",
+    "photo-sparsifiner-predictor-1": "photo_sparsifiner:PhotoPredictor",
+    "photo-sparsifiner-1": "photo_sparsifiner:PhotoSparsifiner",
+    "photo-sparsifiner-dense-1": "photo_sparsifiner:PhotoSparsifinerDense",
+    "photo-spark-1": "photo_spark:PhotoSpark", "photo-spark-zero-1": "photo_spark:PhotoSparkZero",
     "photo-mae-1": "photo_mae:PhotoMAE", "photo-hpm-1": "photo_hpm:PhotoHPM",
 }
 NAMES = tuple(_WHERE)

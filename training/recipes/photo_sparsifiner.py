@@ -1,0 +1,165 @@
+"""Sparsifiner (arXiv 2303.13755): connectivity predictors on the frozen photo-vit-1, then the trunk under their masks.
+
+Phase 1, photo-sparsifiner-predictor-1: predictors learn photo-vit-1's own attention; tokens flow densely, so student
+and teacher are one network. Phase 2, photo-sparsifiner-1: predictors frozen, the trunk trains under the sparse masks;
+photo-sparsifiner-dense-1 is its control, the same lessons and steps without a mask.
+"""
+import json
+
+import torch
+from torch.nn import functional as F
+
+from training.export import SHIPPED, figure, save_hub
+from training.recipes.photo_vit import PhotoViT
+from training.trainer import Recipe
+
+TRUNK, PREDICTOR, KEEP, EXAM = "photo-vit-1", "photo-sparsifiner-predictor-1", 0.25, 512
+
+
+def read_vit(name: str):
+    """A shipped ViTForImageClassification in float32."""
+    from transformers import ViTForImageClassification
+
+    return ViTForImageClassification.from_pretrained(SHIPPED / name).float().eval()
+
+
+class PhotoPredictor(PhotoViT):
+    name = PREDICTOR
+    minutes, decay, warmup = 4.0, 0.6, 0.02
+    lr, lr_adam = 0.0, 3e-3  # AdamW alone: the maps are no matrices inside a block; 8e-3 keeps less mass
+    architecture = "ConnectivityPredictors: two maps d -> d/2, W_down and W_up [65, 10] per layer of photo-vit-1"
+    trained_on = f"{TRUNK}'s attention on 24,584 photos of 50 classes, 64x64 (photos64_train), random crops and flips"
+    weak_at = "Serves 64 patches and a class token only; ten maps in a layer cannot hold every neighbourhood."
+    budget_fraction = "phase 1 of two: minutes where the plan has 2,000-3,000 steps"
+
+    def prepare(self, folder):
+        super().prepare(folder)
+        self.trunk = read_vit(TRUNK).requires_grad_(False)
+        self.revision = json.loads((SHIPPED / TRUNK / "card.json").read_text())["sha256"][:12]
+
+    def build(self):
+        from models.attend.sparsifiner_net import ConnectivityPredictors
+
+        return ConnectivityPredictors.beside(self.trunk, TRUNK, self.revision)
+
+    def place(self, device):
+        self.trunk.to(device)
+
+    def after_step(self, model, step, progress):
+        """No curve: see `quick`."""
+
+    @torch.no_grad()
+    def seen(self, pixels) -> list:
+        """q and k of every layer of the trunk, which looks densely."""
+        from models.attend.sparsifiner_net import states
+
+        found = []
+
+        def listen(attention, q, k, v, keys, alive):
+            found.append((q, k))
+            return F.scaled_dot_product_attention(q, k, v, scale=attention.scaling).transpose(1, 2)
+
+        states(self.trunk, pixels, mix=listen)
+        return found
+
+    def loss(self, model, batch, progress):
+        return model.reconstruction(self.seen(batch["pixels"])) / len(batch["pixels"]), {}
+
+    @torch.no_grad()
+    def mass(self, scores: dict, pixels) -> dict:
+        """Share [photos] of the dense attention of patches that the kept keys hold, mean over layers and heads."""
+        from models.attend.sparsifiner_net import chosen, probabilities
+
+        found = {name: 0.0 for name in scores}
+        for layer, (q, k) in enumerate(seen := self.seen(pixels)):
+            dense = probabilities(q, k)[:, :, 1:].float()
+            for name, score in scores.items():
+                kept = dense.gather(-1, chosen(score, KEEP)(layer, q, k)).sum(-1)  # [B, H, N - 1]
+                found[name] = found[name] + kept.mean((1, 2)) / len(seen)
+        return found
+
+    def quick(self, model):
+        device = next(self.trunk.parameters()).device
+        found = self.mass({"learned": model.learned()}, self.val[:128].to(device))["learned"]
+        return {"mass kept": round(float(found.mean()), 4)}
+
+    def evaluate(self, model):
+        from models.attend import sparsifiner_net as net
+
+        self.trunk.cpu()
+        scores = {"learned": model.learned(), "oracle": net.oracle, "window": net.window,
+                  "random": net.dice(torch.Generator().manual_seed(0))}
+        parts = [self.mass(scores, part) for part in self.val[:EXAM].split(128)]
+        share = {name: torch.cat([part[name] for part in parts]).numpy() for name in scores}
+        unit = f"of the dense attention, {KEEP:.0%} of the keys"
+        made = {name: figure(values.mean(), unit, len(values), values) for name, values in share.items()}
+        return {"metrics": {"mass kept": made["learned"]},
+                "trivial_baseline": {name: made[name] for name in ("random", "window", "oracle")}}
+
+    def save(self, model, folder):
+        save_hub(model, folder)
+
+
+class PhotoSparsifiner(PhotoViT):
+    name = "photo-sparsifiner-1"
+    minutes, decay, warmup = 6.0, 0.8, 0.05
+    lr, lr_adam = PhotoViT.lr * Recipe.warm_lr, PhotoViT.lr_adam * Recipe.warm_lr  # it goes on from a trained trunk
+    architecture = "ViTForImageClassification as photo-vit-1, for the masks of photo-sparsifiner-predictor-1"
+    trained_on = ("24,584 photos of 50 classes, 64x64 (photos64_train), random resized crops and flips, on from "
+                  "photo-vit-1, which is also its teacher; every patch keeps 25 % of its keys")
+    budget_fraction = "phase 2 of two: a few hundred steps of the plan's 10,000"
+    keep = KEEP
+
+    def prepare(self, folder):
+        from models.attend.sparsifiner_net import chosen
+        from models.checkpoints import load
+
+        super().prepare(folder)
+        self.teacher = read_vit(TRUNK).requires_grad_(False)
+        if self.keep < 1:
+            self.predictors = load(PREDICTOR, device="cpu", dtype="float32").model
+            self.keys = chosen(self.predictors.learned(), self.keep)
+
+    def build(self):
+        return read_vit(TRUNK)
+
+    def place(self, device):
+        self.teacher.to(device)
+        if self.keep < 1:
+            self.predictors.to(device)
+        if device.type == "cpu":  # the fused kernel's backward pass with a mask takes as long as all the rest
+            torch.backends.cuda.enable_flash_sdp(False)
+
+    def evaluate(self, model):
+        self.place(torch.device("cpu"))
+        return super().evaluate(model)
+
+    def both(self, model, pixels):
+        """Logits [B, C] and normed tokens [B, N, D] of the student, under its masks."""
+        from models.attend.sparsifiner_net import states
+
+        last = model.vit.layernorm(states(model, pixels, self.keys)[-1])
+        return model.classifier(last[:, 0]), last
+
+    def logits(self, model, pixels, batch):
+        return self.both(model, pixels)[0]
+
+    def loss(self, model, batch, progress):
+        """Cross-entropy + 0.5 KL from the teacher's answers + 0.5 mean square from its last patch tokens."""
+        with torch.no_grad():
+            told = self.teacher(batch["pixels"], output_hidden_states=True)
+            told_tokens = self.teacher.vit.layernorm(told.hidden_states[-1])
+        logits, tokens = self.both(model, batch["pixels"])
+        log, told_log = (one.float().log_softmax(-1) for one in (logits, told.logits))
+        right = F.cross_entropy(logits.float(), batch["labels"])
+        like = F.kl_div(log, told_log, reduction="batchmean", log_target=True)
+        near = F.mse_loss(tokens[:, 1:].float(), told_tokens[:, 1:].float())
+        return right + 0.5 * like + 0.5 * near, {"ce": right.detach(), "kl": like.detach(), "mse": near.detach()}
+
+
+class PhotoSparsifinerDense(PhotoSparsifiner):
+    name = "photo-sparsifiner-dense-1"
+    architecture = "ViTForImageClassification as photo-vit-1: photo-sparsifiner-1's control, trained densely"
+    trained_on = ("24,584 photos of 50 classes, 64x64 (photos64_train), random resized crops and flips, on from "
+                  "photo-vit-1, which is also its teacher; no mask")
+    keep, keys = 1.0, None

@@ -18,6 +18,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import gradio as gr
 from PIL import Image
 
+import kernels
 from models import checkpoints
 from models.__main__ import describe
 from models.method import Method, find, offered, run
@@ -131,6 +132,7 @@ def main() -> None:
     if options.preload:
         for name in checkpoints.shipped():
             checkpoints.load(name)
+    kernels.compile_kernels()
     launch(build(), options.host, options.port)
 
 

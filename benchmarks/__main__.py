@@ -29,8 +29,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def measure(name: str, device: str, quick: bool) -> dict:
     import torch
 
+    import kernels
     from benchmarks.timing import Elsewhere
 
+    kernels.compile_kernels(wait=True)
     module = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
     elsewhere = Elsewhere()
     with torch.no_grad():

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from kernels import blocked, identities, masks, reference
-from kernels.dispatch import attention_path
+from kernels import blocked, identities, masks, native, reference
+from kernels.dispatch import at_once, attention_path
 from kernels.records import AttentionStats
 
 attention_rows = reference.attention_rows
@@ -38,6 +38,8 @@ def attention_stats(
     options = {"scale": scale, "causal": causal, "mask": mask, "received_from": received_from}
     if path in ("cpu-eager", "cpu-blocked"):
         return blocked.attention_stats(q, k, v, whole=path == "cpu-eager", **options)
+    if path == "cpu-compiled":
+        return blocked.attention_stats(q, k, v, whole=at_once(q, k), compiled=native.ready(), **options)
     if path == "cuda-triton":
         from kernels import triton_attention  # triton is optional
 

@@ -18,12 +18,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kernels import masks
+from kernels import masks, native
 from kernels.records import AttentionStats
 from kernels.reference import wide
 from kernels.threads import on_threads, scratch
 
-CPU_EAGER, CPU_BLOCKED = "cpu-eager", "cpu-blocked"
+CPU_EAGER, CPU_BLOCKED, CPU_COMPILED = "cpu-eager", "cpu-blocked", "cpu-compiled"
 BLOCK = 96 * 2048  # scores per block: two fp32 tables of this size, keys and values fit the second-level cache
 ROWS, CAUSAL_ROWS = 256, 128  # most queries per block; causal blocks waste half of one at the diagonal
 WHOLE_BIAS = 1 << 22  # a bool mask of more entries is converted block by block
@@ -43,6 +43,7 @@ class Problem(NamedTuple):
     causal: bool
     sums: Tensor  # [3, B, Hkv, G, N]: row maximum, sum of exponentials, sum of exponential times score
     out: Tensor  # [B, Hkv, G, N, Dv]
+    compiled: bool  # softened by rows.c, which needs one table where torch needs two
 
     @property
     def guarded(self) -> bool:
@@ -69,21 +70,21 @@ def attention_stats(
     mask: Tensor | None = None,
     received_from: Tensor | None = None,
     whole: bool = False,
+    compiled: bool = False,
 ) -> AttentionStats:
     """CPU twin of `kernels.attention_stats`; `whole` makes the tables of a sample at once (small inputs)."""
-    problem = prepare(q, k, v, scale, causal, mask, received_from)
+    problem = prepare(q, k, v, scale, causal, mask, received_from, compiled)
     rows = max(1, q.shape[2]) if whole else block_rows(problem)
     received = problem.sums.new_zeros(*problem.q.shape[:3], k.shape[2])  # [B, Hkv, G, M]
     work = partial(run, problem, rows)
     jobs = list(divide(problem, rows, whole))
     for job, part in zip(jobs, on_threads(work, jobs, q.shape[:3].numel() * k.shape[2]), strict=True):
         received[job.batch, job.heads] += part
-    return AttentionStats(
-        problem.out.flatten(1, 2), *finish(problem.sums), received.flatten(1, 2), CPU_EAGER if whole else CPU_BLOCKED
-    )
+    path = CPU_COMPILED if compiled else CPU_EAGER if whole else CPU_BLOCKED
+    return AttentionStats(problem.out.flatten(1, 2), *finish(problem.sums), received.flatten(1, 2), path)
 
 
-def prepare(q, k, v, scale, causal, mask, received_from) -> Problem:
+def prepare(q, k, v, scale, causal, mask, received_from, compiled) -> Problem:
     batch, heads, queries, width = q.shape
     key_heads, dtype = k.shape[1], wide(q.dtype)
     grouped = (key_heads, heads // key_heads)
@@ -93,7 +94,7 @@ def prepare(q, k, v, scale, causal, mask, received_from) -> Problem:
     return Problem(
         q.unflatten(1, grouped), k, v, as_bias(mask, grouped, dtype),
         masks.chosen_queries(received_from, batch, queries, q.device), scale * math.log2(math.e), causal,
-        torch.empty(3, batch, *grouped, queries, dtype=dtype), out,
+        torch.empty(3, batch, *grouped, queries, dtype=dtype), out, compiled,
     )
 
 
@@ -150,30 +151,48 @@ def run(problem: Problem, rows: int, job: Job) -> Tensor:
     dtype, at, span = problem.sums.dtype, (job.batch, job.heads), slice(job.start, job.stop)
     keys = problem.k[at].transpose(1, 2).to(dtype).contiguous()  # [h, D, M]
     values = problem.v[at].to(dtype).contiguous()  # [h, M, Dv]
-    heads, width, total = keys.shape
     q = problem.q[at][:, :, span].to(dtype) * problem.scale  # [h, G, n, D]
-    group, length = q.shape[1:3]
+    heads, group, length, width = q.shape
     sums = problem.sums[:, job.batch, job.heads, :, span]  # [3, h, G, n]
     out = keys.new_empty(heads, group, length, values.shape[2])  # not yet divided by the mass
-    tables = scratch("tables", (2, heads * group * min(rows, length) * total), dtype)
-    received = keys.new_zeros(heads * group, 1, total)
-    table = None
+    room = scratch("tables", (2 - problem.compiled, heads * group * min(rows, length) * keys.shape[2]), dtype)
+    received = keys.new_zeros(heads * group, 1, keys.shape[2])
+    soften = softened_by_c if problem.compiled else softened
     for start in range(0, length, rows):
-        stop = min(start + rows, length)
-        seen = seen_keys(problem, job.start + stop)
-        if table != (heads, group, stop - start, seen):
-            table = (heads, group, stop - start, seen)
-            scores, probs = tables[:, : math.prod(table)].view(2, *table).unbind()  # [h, G, n, m]
-            flat = scores.view(heads, -1, seen), probs.view(heads, -1, seen)
-        torch.bmm(q[:, :, start:stop].reshape(heads, -1, width), keys[:, :, :seen], out=flat[0])
-        if problem.guarded:
-            shade(problem, job, job.start + start, job.start + stop, scores)
-        measure(scores, probs, sums[..., start:stop])
-        project(flat[1], values[:, :seen], out[:, :, start:stop])
-        share = shares(problem, job, sums[..., start:stop], start)
-        received[:, :, :seen].baddbmm_(share.view(-1, 1, stop - start), probs.view(-1, stop - start, seen))
+        part = slice(start, min(start + rows, length))
+        shape = heads, group, part.stop - start, seen_keys(problem, job.start + part.stop)
+        tables = room[:, : math.prod(shape)].view(-1, heads, group * shape[2], shape[3])  # [1|2, h, G n, m]
+        torch.bmm(q[:, :, part].reshape(heads, -1, width), keys[:, :, : shape[3]], out=tables[0])
+        probs = soften(problem, job, part, tables.view(-1, *shape), sums[..., part], received)
+        project(probs.view(heads, -1, shape[3]), values[:, : shape[3]], out[:, :, part])
     torch.mul(out, shares(problem, None, sums, 0)[..., None], out=problem.out[at][:, :, span])
-    return received.view(heads, group, total)
+    return received.view(heads, group, -1)
+
+
+def softened(problem: Problem, job: Job, part: slice, tables: Tensor, sums: Tensor, received: Tensor) -> Tensor:
+    """Turns the scores tables[0] of rows `part` of the job into unnormalised probabilities tables[1] [h, G, n, m],
+    fills sums [3, h, G, n] and adds to received [h G, 1, M]."""
+    scores, probs = tables
+    if problem.guarded:
+        shade(problem, job, job.start + part.start, job.start + part.stop, scores)
+    measure(scores, probs, sums)
+    share, seen = shares(problem, job, sums, part.start), scores.shape[3]
+    received[:, :, :seen].baddbmm_(share.view(len(received), 1, -1), probs.view(len(received), -1, seen))
+    return probs
+
+
+def softened_by_c(problem: Problem, job: Job, part: slice, tables: Tensor, sums: Tensor, received: Tensor) -> Tensor:
+    """The same in one call of rows.c, which leaves out the corner of a causal block and works in place."""
+    scores = tables[0]
+    first = scores.shape[3]
+    if problem.bias is not None:
+        shade_bias(problem, job, job.start + part.start, job.start + part.stop, scores)
+    if problem.causal:
+        first = job.start + part.start + 1 + problem.k.shape[2] - problem.q.shape[3]
+    weights = problem.weights
+    weights = None if weights is None else weights[job.batch, job.start + part.start : job.start + part.stop]
+    native.rows(scores.flatten(0, 1), first, int(problem.causal), sums.flatten(1, 2), weights, received[:, 0])
+    return scores
 
 
 def seen_keys(problem: Problem, stop: int) -> int:
@@ -218,17 +237,22 @@ def shade(problem: Problem, job: Job, start: int, stop: int, scores: Tensor) -> 
         rows, corner = stop - start, seen - first
         scores[..., first:] += scores.new_full((rows, corner), FORBIDDEN).triu_(1 + corner - rows)
     if problem.bias is not None:
-        b, h, _, n, _ = problem.bias.shape
-        part = problem.bias[job.batch if b > 1 else 0, job.heads if h > 1 else slice(None)]
-        part = (part[:, :, start:stop] if n > 1 else part)[..., :seen]
-        scores += forbid(part, scores.dtype) if part.dtype == torch.bool else part
+        shade_bias(problem, job, start, stop, scores)
+
+
+def shade_bias(problem: Problem, job: Job, start: int, stop: int, scores: Tensor) -> None:
+    """Adds what the mask says of the queries from `start` to `stop` to scores [h, G, n, m]."""
+    b, h, _, n, _ = problem.bias.shape
+    part = problem.bias[job.batch if b > 1 else 0, job.heads if h > 1 else slice(None)]
+    part = (part[:, :, start:stop] if n > 1 else part)[..., : scores.shape[3]]
+    scores += forbid(part, scores.dtype) if part.dtype == torch.bool else part
 
 
 def finish(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Log-sum-exp, entropy and peak [B, H, N] from the row maximum, mass and energy, which are in units of log 2."""
     top, mass, energy = sums.flatten(2, 3)
-    some = top > NOTHING
+    nothing = top <= NOTHING  # and not NaN, which stays visible
     log_mass = mass.log()
-    lse = (top * math.log(2) + log_mass).masked_fill_(~some, float("-inf"))
+    lse = (top * math.log(2) + log_mass).masked_fill_(nothing, float("-inf"))
     entropy = (log_mass - energy / mass * math.log(2)).clamp_min_(0)
-    return lse, entropy.masked_fill_(~some, 0), mass.reciprocal().masked_fill_(~some, 0)
+    return lse, entropy.masked_fill_(nothing, 0), mass.reciprocal().masked_fill_(nothing, 0)

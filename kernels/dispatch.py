@@ -14,8 +14,10 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
+from kernels import native
+
 FORCED: ContextVar[str | None] = ContextVar("forced_kernel_path", default=None)
-PATHS = ("reference", "cpu-eager", "cpu-blocked", "cpu-tiled", "cuda-triton", "identities")
+PATHS = ("reference", "cpu-eager", "cpu-blocked", "cpu-compiled", "cpu-tiled", "cuda-triton", "identities")
 TRITON_WIDTH = 256  # widest head whose tiles fit on chip
 TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 VERDICTS: dict[tuple[str, torch.device, torch.dtype], bool] = {}
@@ -50,9 +52,24 @@ def attention_path(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> str:
         return "reference"
     if q.device.type != "cpu":
         return "cuda-triton" if triton_serves(q, v) else "identities"
+    if native.ready() and q.dtype != torch.float64:
+        return "cpu-compiled"
+    return "cpu-eager" if at_once(q, k) else "cpu-blocked"
+
+
+def at_once(q: Tensor, k: Tensor) -> bool:
+    """Whether all tables of queries [B, H, N, D] over keys [B, Hkv, M, D] should be made at once on the CPU."""
     batch, heads, queries, _ = q.shape
-    small = queries <= EAGER_QUERIES and batch * heads * queries * k.shape[2] <= EAGER_SCORES
-    return "cpu-eager" if small else "cpu-blocked"
+    return queries <= EAGER_QUERIES and batch * heads * queries * k.shape[2] <= EAGER_SCORES
+
+
+def compile_kernels(wait: bool = False) -> None:
+    """Starts making the CPU kernel that needs a compiler, in the background unless `wait`; "cpu-compiled" is taken as
+    soon as it is ready and has passed its test."""
+    thread = threading.Thread(target=native.prepare, args=(note,), name="compile kernels", daemon=True)
+    thread.start()
+    if wait:
+        thread.join()
 
 
 def triton_serves(q: Tensor, v: Tensor) -> bool:

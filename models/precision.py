@@ -71,7 +71,8 @@ _kept: dict[str, float] = {}  # gains of this process
 
 
 def cache_file() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenscope" / "bfloat16.json"
+    from kernels.native import cache
+    return cache() / "bfloat16.json"
 
 
 def read_cache() -> dict[str, float]:

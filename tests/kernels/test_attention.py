@@ -1,15 +1,17 @@
 """Attention statistics against an fp64 truth, on every path, on ugly shapes; and the small mistakes that would pass."""
 
 import math
+import shutil
 
 import pytest
 import torch
 
 import kernels
-from kernels import blocked, masks, reference
+from kernels import blocked, masks, native, reference
 from kernels.dispatch import attention_path
 
-PATHS = ("cpu-eager", "cpu-blocked", "identities")
+COMPILED = ("cpu-compiled",) if any(map(shutil.which, ("cc", "gcc", "clang"))) else ()
+PATHS = ("cpu-eager", "cpu-blocked", "identities", *COMPILED)
 FIELDS = ("out", "lse", "entropy", "peak", "received")
 # B, H, Hkv, N, M, D
 SHAPES = {
@@ -57,6 +59,23 @@ def gap(found, expected):
     return ((found - expected).abs() / (1 + expected.abs())).max().item()
 
 
+@pytest.fixture(scope="module")
+def library():
+    """The C kernel, where a compiler is found."""
+    return native.load(native.library()) if COMPILED else None
+
+
+@pytest.fixture(autouse=True)
+def rows(library, monkeypatch):
+    monkeypatch.setattr(native, "_rows", library)
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """As if there were no compiler."""
+    monkeypatch.setattr(native, "_rows", None)
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_path_is_true_on_ugly_shapes_and_masks(name):
     q, k, v = inputs(SHAPES[name])
@@ -93,21 +112,75 @@ def test_several_blocks_jobs_and_threads_agree_with_one(monkeypatch, two_threads
     for shape in ((1, 1, 1, 507, 507, 8), (2, 6, 2, 130, 130, 8)):  # one head: its queries are divided
         q, k, v = inputs(shape)
         for options in ({}, {"causal": True}, {"mask": mask_of("any", shape), "received_from": torch.tensor([3, 100])}):
-            found = blocked.attention_stats(q, k, v, **options)
-            again = blocked.attention_stats(q, k, v, **options)
             expected = truth(q, k, v, **options)
-            assert max(gap(getattr(found, f), getattr(expected, f)) for f in FIELDS) < 2e-5
-            assert all(torch.equal(getattr(found, f), getattr(again, f)) for f in FIELDS)  # threads keep the order
+            for compiled in {False, native.ready()}:
+                found = blocked.attention_stats(q, k, v, compiled=compiled, **options)
+                again = blocked.attention_stats(q, k, v, compiled=compiled, **options)
+                assert max(gap(getattr(found, f), getattr(expected, f)) for f in FIELDS) < 2e-5
+                assert all(torch.equal(getattr(found, f), getattr(again, f)) for f in FIELDS)  # threads keep the order
 
 
 def test_large_bool_masks_are_converted_block_by_block(monkeypatch):
     monkeypatch.setattr(blocked, "WHOLE_BIAS", 8)
     q, k, v = inputs((1, 2, 2, 123, 123, 8))
     mask = mask_of("any", (1, 2, 2, 123, 123, 8))
-    assert gap(blocked.attention_stats(q, k, v, mask=mask).received, truth(q, k, v, mask=mask).received) < 2e-5
+    for compiled in {False, native.ready()}:
+        found = blocked.attention_stats(q, k, v, mask=mask, compiled=compiled)
+        assert gap(found.received, truth(q, k, v, mask=mask).received) < 2e-5
 
 
-def test_dispatch_is_by_shape_and_by_gradients():
+@pytest.mark.skipif(not COMPILED, reason="no C compiler here")
+def test_the_compiled_kernel_serves_every_length_but_not_doubles_or_gradients():
+    long, short = inputs((1, 1, 1, 300, 300, 8)), inputs((1, 1, 1, 19, 19, 8))
+    assert kernels.attention_stats(*long).path == kernels.attention_stats(*short).path == "cpu-compiled"
+    assert kernels.attention_stats(*inputs((1, 1, 1, 300, 300, 8), torch.float64)).path == "cpu-blocked"
+    assert kernels.attention_stats(long[0].requires_grad_(), *long[1:]).path == "reference"
+
+
+@pytest.mark.parametrize("compiled", (False, *map(bool, COMPILED)))
+def test_what_is_not_a_number_stays_visible(compiled):
+    """Mutant: comparisons that are false for NaN, so that it counts as "attends to nothing"."""
+    q, k, v = inputs((1, 1, 1, 40, 40, 8))
+    q[0, 0, 7, 3] = float("nan")
+    found = blocked.attention_stats(q, k, v, compiled=compiled)
+    assert found.out[0, 0, 7].isnan().all() and found.entropy[0, 0].isnan().tolist() == [r == 7 for r in range(40)]
+
+
+def test_a_kernel_that_cannot_be_compiled_or_disagrees_is_named(monkeypatch, library, without):
+    """Mutants: taking the library untested, trying again at every call, failing the visitor's run."""
+    said, calls = [], []
+
+    def refuse():
+        calls.append(1)
+        raise LookupError("no C compiler")
+
+    monkeypatch.setattr(native, "_tried", False)
+    monkeypatch.setattr(native, "library", refuse)
+    native.prepare(said.append)
+    native.prepare(said.append)
+    assert said == ["The CPU kernel could not be compiled (no C compiler), so torch's operations serve."]
+    assert len(calls) == 1
+    monkeypatch.setattr(native, "_tried", False)
+    monkeypatch.setattr(native, "library", lambda: None)
+    monkeypatch.setattr(native, "load", lambda path: lambda *arguments: None)  # a kernel that does nothing
+    native.prepare(said.append)
+    assert "disagrees" in said[1] and not native.ready()
+
+
+@pytest.mark.skipif(not COMPILED, reason="no C compiler here")
+def test_the_library_is_compiled_once_whole_and_only_into_a_folder_of_the_user(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = native.library()
+    made = path.stat().st_mtime_ns
+    assert native.library() == path and path.stat().st_mtime_ns == made and len(list(path.parent.iterdir())) == 1
+    monkeypatch.setattr(native, "FLAGS", (("-no-such-flag",), ("-O1",)))
+    other = native.library()
+    assert other != path and native.agrees(native.load(other))  # another command is another library; flags are tried
+    monkeypatch.setattr(native.os, "getuid", lambda: path.stat().st_uid + 1)
+    assert tmp_path not in native.own_folder().parents
+
+
+def test_dispatch_is_by_shape_and_by_gradients(without):
     long, short = inputs((1, 1, 1, 300, 300, 8)), inputs((1, 1, 1, 197, 197, 8))
     assert kernels.attention_stats(*long).path == "cpu-blocked"
     assert kernels.attention_stats(*short).path == "cpu-eager"
@@ -120,7 +193,7 @@ def test_dispatch_is_by_shape_and_by_gradients():
         pass
 
 
-def test_inference_mode_and_other_threads_can_call_it(two_threads):
+def test_inference_mode_and_other_threads_can_call_it(two_threads, without):
     q, k, v = inputs((1, 4, 4, 300, 300, 8))
     with torch.inference_mode():
         inside = kernels.attention_stats(q, k, v)

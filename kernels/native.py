@@ -1,0 +1,134 @@
+"""The C kernel of the CPU path (rows.c), compiled in the background where a compiler is found, and cached.
+
+torch reads a block of scores seven times to soften it and to sum up its rows, and two threads wait for each other at
+every one of these calls; the C code reads it once. Nothing needs it: without a compiler, before it is ready, or when
+its self-test fails, kernels/blocked.py does the same in torch operations.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SOURCE = Path(__file__).with_name("rows.c")
+FLAGS = (("-O3", "-march=native", "-mprefer-vector-width=512"), ("-O3", "-march=native"), ("-O3",))
+SECONDS = 60  # for the compiler
+POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
+ARGUMENTS = [POINTER, *[NUMBER] * 5, POINTER, NUMBER, NUMBER, POINTER, POINTER, NUMBER]
+
+_rows = None  # the C function, once it is there and has passed its test
+_tried = False
+_lock = threading.Lock()
+
+
+def ready() -> bool:
+    """Whether the compiled kernel serves; never waits, never compiles."""
+    return _rows is not None
+
+
+def prepare(tell: Callable[[str], None]) -> None:
+    """Finds or compiles the library, tests it against torch operations and puts it to use; once per process.
+
+    `tell` hears in a sentence why not, where that fails.
+    """
+    global _rows, _tried
+    with _lock:
+        if _tried:
+            return
+        _tried = True
+        try:
+            found = load(library())
+        except (OSError, subprocess.SubprocessError, LookupError) as error:
+            why = error.args[0] if isinstance(error, LookupError) else type(error).__name__
+            return tell(f"The CPU kernel could not be compiled ({why}), so torch's operations serve.")
+        if not agrees(found):
+            return tell("The compiled CPU kernel disagrees with the reference here, so torch's operations serve.")
+        _rows = found
+
+
+def library() -> Path:
+    """The compiled library for this source, compiler and processor. LookupError without a compiler."""
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        raise LookupError("no C compiler")
+    machine = f"{compiler} {platform.machine()} {torch.cpu.get_capabilities()} {FLAGS}"
+    key = hashlib.sha256(SOURCE.read_bytes() + machine.encode()).hexdigest()[:16]
+    path = own_folder() / f"rows-{key}.so"
+    return path if path.exists() else compiled(compiler, path)
+
+
+def own_folder() -> Path:
+    """The user's cache folder, or, where that cannot be written or belongs to others, a fresh one of this process."""
+    path = cache()
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(path, os.W_OK) and not (hasattr(os, "getuid") and path.stat().st_uid != os.getuid()):
+            return path
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="tokenscope-"))
+
+
+def cache() -> Path:
+    """What is measured or compiled once per machine lies here."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenscope"
+
+
+def compiled(compiler: str, path: Path) -> Path:
+    """Compiles with the best flags that the compiler knows; whole or not at all, also when two processes do it."""
+    made = path.with_suffix(f".{os.getpid()}")
+    for flags in FLAGS:
+        command = [compiler, *flags, "-shared", "-fPIC", "-w", str(SOURCE), "-o", str(made)]
+        if subprocess.run(command, capture_output=True, timeout=SECONDS, check=False).returncode == 0:
+            return made.replace(path)
+    raise LookupError("the compiler failed")
+
+
+def load(path: Path):
+    found = ctypes.CDLL(str(path)).attention_rows
+    found.argtypes, found.restype = ARGUMENTS, None
+    return found
+
+
+def rows(scores: Tensor, seen: int, step: int, sums: Tensor, weights: Tensor | None, received: Tensor,
+         use: Callable | None = None) -> None:
+    """Softens scores fp32 [t, n, m] in place and fills sums [3, t, n] as rows.c says; adds to received [t, M], M >= m.
+
+    Row r sees the first seen + step r keys. weights [n]: which rows count in `received`. sums and received may be parts
+    of larger tables, with their last dimension in one piece.
+    """
+    count, length, keys = scores.shape
+    (use or _rows)(
+        scores.data_ptr(), count, length, keys, seen, step, sums.data_ptr(), sums.stride(0), sums.stride(1),
+        None if weights is None else weights.data_ptr(), received.data_ptr(), received.stride(0))
+
+
+def agrees(found) -> bool:
+    """Compares with torch on a causal table with a row that sees nothing and one whose scores are far apart."""
+    made = torch.Generator().manual_seed(0)
+    scores = 8 * torch.randn(2, 7, 37, generator=made)
+    scores[0, 3], scores[1, 5, 4] = -1e30, 500
+    hidden = torch.arange(37) >= torch.arange(31, 38)[:, None]
+    plain = scores.masked_fill(hidden, -1e30)
+    weights = torch.tensor([1.0, 0, 1, 1, 1, 1, 1])
+    sums, received = torch.zeros(3, 2, 7), torch.zeros(2, 37)
+    rows(scores, 31, 1, sums, weights, received, found)
+    top = plain.amax(-1)
+    probs = torch.exp2(plain - top[..., None]) * (plain > -1e29)
+    some = top > -1e29
+    energy = (probs * (plain - top[..., None]).clamp_min(-126)).sum(-1)
+    expected = (probs / probs.sum(-1, keepdim=True).clamp_min(1e-30) * weights[:, None]).sum(1)
+    pairs = ((scores[some], probs[some]), (sums[0], top), (sums[1][some], probs.sum(-1)[some]),
+             (sums[2][some], energy[some]), (received, expected))
+    return all(torch.allclose(mine, theirs, atol=1e-5, rtol=1e-5) for mine, theirs in pairs)

@@ -122,6 +122,15 @@ def hpm():
     return HpmForPreTraining(mae_config())
 
 
+def spark(sparse: bool = True):
+    from models.mask.spark_net import Norm, SparkNet
+    torch.manual_seed(0)
+    made = SparkNet(widths=(8, 8, 16), depth=2, decoder_width=16, sparse=sparse)
+    for norm in filter(lambda module: isinstance(module, Norm), made.modules()):
+        torch.nn.init.uniform_(norm.bias, 1.0, 2.0)  # untrained norms would add nothing to a hole
+    return made
+
+
 def illama(cls_first: bool = False):
     from models.attend.illama_net import IllamaForImageClassification
     torch.manual_seed(0)
@@ -139,6 +148,16 @@ def vit():
     return ViTForImageClassification(ViTConfig(
         image_size=64, patch_size=8, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
         id2label=dict(enumerate("abcde")), initializer_range=0.3))
+
+
+def predictors():
+    from models.attend.sparsifiner_net import ConnectivityPredictors
+    torch.manual_seed(0)
+    made = ConnectivityPredictors.beside(bundle("photo-vit-1").model)
+    for own in made.layers:
+        for weight in (own.q_proj.weight, own.k_proj.weight, own.down, own.up):
+            torch.nn.init.normal_(weight, std=0.3)  # an untrained one would mix all maps alike
+    return made
 
 
 def joint():
@@ -189,9 +208,14 @@ MAKERS = {
     "scene-vq-2": lambda: (light_tokenizer(), None),
     "photo-mae-1": lambda: (mae(), None),
     "photo-hpm-1": lambda: (hpm(), None),
+    "photo-spark-1": lambda: (spark(), None),
+    "photo-spark-zero-1": lambda: (spark(sparse=False), None),
     "photo-vit-1": lambda: (vit(), None),
     "photo-illama-1": lambda: (illama(), None),
     "photo-illama-first-1": lambda: (illama(cls_first=True), None),
+    "photo-sparsifiner-1": lambda: (vit(), None),
+    "photo-sparsifiner-dense-1": lambda: (vit(), None),
+    "photo-sparsifiner-predictor-1": lambda: (predictors(), None),
 }
 
 

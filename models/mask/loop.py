@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from models.instrument import plain_attention
 from models.mask.photos import (
     Photo,
     inpaint,
@@ -108,13 +109,18 @@ def sit(job: Job, photo: Photo, hidden: Hidden) -> Exam:
     began = time.perf_counter()
     patches, mask = rebuild(job.model, photo.pixels, noise_of(hidden.ids, photo.count), len(hidden.ids))
     ms = (time.perf_counter() - began) * 1000
+    rows, macs = work(job.model, photo.count - len(hidden.ids), photo.count)
+    return graded(job.model, photo, hidden, patches, mask, Cost(1, rows, macs, 0, ms))
+
+
+def graded(model, photo: Photo, hidden: Hidden, patches: torch.Tensor, mask: torch.Tensor, cost: Cost) -> Exam:
+    """The exam of a network that rebuilt the patches [1, L, P] by itself: every patch against three answers."""
     answers = {"loss": patches, "loss_mean": mean_fill(photo.target, mask),
-               "loss_inpaint": inpaint(job.model, photo.target, mask)}
+               "loss_inpaint": inpaint(model, photo.target, mask)}
     errors = {name: _numbers(patch_error(answer, photo.target)) for name, answer in answers.items()}
     errors["loss_normalised"] = _numbers(patch_error(patches, photo.target, normalised=True))
     errors["variance"] = _numbers(photo.variance)
-    rows, macs = work(job.model, photo.count - len(hidden.ids), photo.count)
-    return Exam(hidden, patches, mask, errors, Cost(1, rows, macs, 0, ms))
+    return Exam(hidden, patches, mask, errors, cost)
 
 
 def record(job: Job, photo: Photo, exam: Exam, *, sentence: str, facts: Mapping[str, Fact]) -> Iterator[Event]:
@@ -135,7 +141,7 @@ def opening(photo: Photo, total: int, extra: Mapping[str, Field] | None = None) 
 
 def closing(job: Job, exam: Exam, sentence: str, facts: Mapping[str, Fact], charts: Sequence[Chart] = ()) -> Close:
     return Close("mask", sentence, (fills_chart(exam), *charts), facts,
-                 path=f"{job.model.config._attn_implementation} (no statistics)")
+                 path=f"{plain_attention(job.model) or 'convolutions'} (no statistics)")
 
 
 def exam_steps(model, photo: Photo, exam: Exam) -> Iterator[Step]:

@@ -92,9 +92,17 @@ class Encoder(nn.Module):
         """The map [B, C, H, W] after the stem and after every block, in the order of `names`."""
         x = relu(self.norm(self.stem(x, active), active))
         yield x
-        for block in (block for stage in self.stages for block in stage):
+        for block in self.blocks():
             x = block(x, active)
             yield x
+
+    def blocks(self) -> Iterator[Block]:
+        return (block for stage in self.stages for block in stage)
+
+    def norm_inputs(self, x: Tensor, active: Tensor | None = None) -> list[Tensor]:
+        """What the first norm of every layer is given."""
+        into = [block.first(y, active) for block, y in zip(self.blocks(), self.layers(x, active))]
+        return [self.stem(x, active), *into]
 
     def forward(self, x: Tensor, active: Tensor | None = None) -> list[Tensor]:
         """The last map of every stage, fine to coarse."""
@@ -105,7 +113,7 @@ class Encoder(nn.Module):
     def reach(self, seen: Tensor) -> list[Tensor]:
         """For every layer, where a dense encoder carries information about the seen pixels bool [B, 1, S, S]."""
         found = [self.stem.reach(seen)]
-        for block in (block for stage in self.stages for block in stage):
+        for block in self.blocks():
             found.append(block.reach(found[-1]))
         return found
 
@@ -171,6 +179,19 @@ class SparkNet(nn.Module, PyTorchModelHubMixin):
             x = upward(x + dense)
         return self.to_rgb(x)
 
+    def macs(self) -> tuple[int, int]:
+        """Multiply-adds of one photo, computed densely: of the encoder, and of densify and the decoder."""
+        def area(halvings: int) -> int:
+            return (self.config.image_size >> halvings) ** 2
+
+        encoder, deepest = self.encoder, len(self.encoder.stages)
+        inside = _weights(encoder.stem) * area(1) + sum(
+            _weights(stage) * area(1 + n) for n, stage in enumerate(encoder.stages))
+        outside = sum(_weights(layer) * area(deepest - n) for n, layer in enumerate(self.projections)) + sum(
+            _weights(upward.up) * area(deepest - n) + _weights(upward.mix) * area(deepest - n - 1)
+            for n, upward in enumerate(self.decoder))
+        return inside, outside + _weights(self.to_rgb) * area(0)
+
     def patchify(self, pixels: Tensor) -> Tensor:
         """[B, 3, S, S] -> [B, L, P], colours last as in ViTMAE."""
         size, (rows, columns) = self.config.patch_size, self.grid
@@ -182,6 +203,11 @@ class SparkNet(nn.Module, PyTorchModelHubMixin):
         size = self.config.patch_size
         cells = patches.unflatten(2, (size, size, 3)).unflatten(1, self.grid)  # [B, rows, columns, y, x, 3]
         return cells.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+
+
+def _weights(module: nn.Module) -> int:
+    """Weights of its convolutions: multiply-adds per position."""
+    return sum(p.numel() for p in module.parameters() if p.dim() == 4)
 
 
 def kept_count(count: int, mask_ratio: float) -> int:

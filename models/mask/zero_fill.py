@@ -1,0 +1,25 @@
+"""Zero-filling: SparK's control. A dense convnet sees the hidden cells as grey pixels, and they soon are no holes.
+
+The same network, decoder, masks and steps as spark.py (arXiv 2301.03580, its ablation); only the encoder's way with
+holes differs. Every convolution carries visible information half a kernel further into the holes, and the fake pixels
+shift what the norms are given.
+"""
+
+from models.mask.mae import EXAMPLES
+from models.mask.spark import Params, budget, play
+from models.method import Card, Job, Method, Turn
+
+
+def run(job: Job):
+    yield from play(job, sparse=False)
+
+
+METHOD = Method(
+    card=Card(
+        id="zero-fill", title="Zero-filled convnet", tabs=("mask",), arxiv="2301.03580", year=2023, seed=None,
+        summary="A convnet repaints hidden patches that it sees as zeros: SparK's control, alike in all but the holes.",
+        look_at="Slide through the layers: the surroundings leak in, and after a few layers no hole is left.",
+        not_covered="Training and fine-tuning; learned mask tokens in the pixels.",
+        unverified="Its decoder gets mask vectors in the holes, as SparK's does, so that only the encoder differs."),
+    params=Params, accepts="photo", checkpoints=("photo-spark-zero-1",), run=run, examples=EXAMPLES,
+    turn=Turn("Hide the patches that you think are hardest to repaint.", "error", budget))

@@ -124,6 +124,16 @@ def dice(generator: torch.Generator) -> Score:
     return score
 
 
+KINDS = ("learned", "oracle", "window", "random")
+
+
+def score_of(kind: str, predictors: ConnectivityPredictors, generator: torch.Generator, top: int = TOP,
+             threshold: float = THRESHOLD) -> Score:
+    """The score of a kind of mask by its name."""
+    return {"learned": predictors.learned(top, threshold), "oracle": oracle, "window": window,
+            "random": dice(generator)}[kind]
+
+
 # Which pairs are computed, and how
 
 def budget(keep: float, tokens: int) -> int:

@@ -14,6 +14,7 @@ from training.recipes.photo_vit import PhotoViT
 from training.trainer import Recipe
 
 TRUNK, PREDICTOR, KEEP, EXAM = "photo-vit-1", "photo-sparsifiner-predictor-1", 0.25, 512
+RATES = (0.05, 0.1, 0.25, 0.5, 0.75)
 
 
 def read_vit(name: str):
@@ -87,8 +88,7 @@ class PhotoPredictor(PhotoViT):
         from models.attend import sparsifiner_net as net
 
         self.trunk.cpu()
-        scores = {"learned": model.learned(), "oracle": net.oracle, "window": net.window,
-                  "random": net.dice(torch.Generator().manual_seed(0))}
+        scores = {kind: net.score_of(kind, model, torch.Generator().manual_seed(0)) for kind in net.KINDS}
         parts = [self.mass(scores, part) for part in self.val[:EXAM].split(128)]
         share = {name: torch.cat([part[name] for part in parts]).numpy() for name in scores}
         unit = f"of the dense attention, {KEEP:.0%} of the keys"
@@ -132,7 +132,26 @@ class PhotoSparsifiner(PhotoViT):
 
     def evaluate(self, model):
         self.place(torch.device("cpu"))
+        self.swept = self.sweep(model) if self.keep < 1 else {}
         return super().evaluate(model)
+
+    @torch.no_grad()
+    def sweep(self, model) -> dict:
+        """Accuracy on the first EXAM held-out photos by kind of mask and share of kept keys: kind -> [[keep, hits]]."""
+        from models.attend.sparsifiner_net import KINDS, chosen, score_of, states
+
+        def right(kind, keep):
+            keys = chosen(score_of(kind, self.predictors, torch.Generator().manual_seed(0)), keep)
+            last = torch.cat([states(model, part, keys)[-1][:, 0] for part in self.val[:EXAM].split(128)])
+            found = model.classifier(model.vit.layernorm(last)).argmax(1)
+            return round(float((found == self.truth[:EXAM]).float().mean()), 4)
+
+        return {kind: [[keep, right(kind, keep)] for keep in RATES] for kind in KINDS}
+
+    def save(self, model, folder):
+        super().save(model, folder)
+        if self.swept:
+            (folder / "sweep.json").write_text(json.dumps(self.swept) + "\n")
 
     def both(self, model, pixels):
         """Logits [B, C] and normed tokens [B, N, D] of the student, under its masks."""

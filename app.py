@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported; also silences the Hub's telemetry
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
+import yaml
 from PIL import Image
 
 import kernels
@@ -115,7 +117,8 @@ def launch(page: gr.Blocks, host: str, port: int, **more):
 
 def flags() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python app.py", description=f"{TITLE}: {MOTTO}.")
-    parser.add_argument("--host", default=os.environ.get("HOST", "127.0.0.1"))
+    hosted = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")  # a Space says here where it listens
+    parser.add_argument("--host", default=os.environ.get("HOST", hosted))
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", 7860)))
     parser.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"),
@@ -124,14 +127,20 @@ def flags() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def preloaded() -> list[str]:
+    """The checkpoints that the Spacefile wants in memory before the first visitor comes; none outside of a Space."""
+    if not os.environ.get("SPACE_ID"):
+        return []
+    return yaml.safe_load((Path(__file__).parent / "Spacefile").read_text("utf-8"))["preload"]
+
+
 def main() -> None:
     options = flags()
     for name, value in (("TOKENSCOPE_DEVICE", options.device), ("TOKENSCOPE_DTYPE", options.dtype)):
         if value:
             os.environ[name] = value
-    if options.preload:
-        for name in checkpoints.shipped():
-            checkpoints.load(name)
+    for name in checkpoints.shipped() if options.preload else preloaded():
+        checkpoints.load(name)
     kernels.compile_kernels()
     launch(build(), options.host, options.port)
 

@@ -184,6 +184,7 @@ ARCHITECTURES: dict[str, Callable[[Path, dict], Any]] = {
     "MaskedTransformer": _mixin("models.backbones.masked"),
     "FsqTokenizer": _mixin("models.backbones.fsq"),
     "PatchCodebook": _mixin("models.backbones.codebook"),
+    "SceneVLM": _mixin("models.backbones.vlm"),
     "CausalTransformer": _mixin("models.backbones.causal"),
     "FeatureDrafter": _mixin("models.sample.lantern_net"),
     "HpmForPreTraining": _pretrained("models.mask.hpm_net"),
@@ -191,6 +192,8 @@ ARCHITECTURES: dict[str, Callable[[Path, dict], Any]] = {
     "JointSampler": _mixin("models.unmask.joint_sampling_net"),
     "FutureAdapters": _mixin("models.sample.mtp_future_net"),
     "EnatTransformer": _mixin("models.unmask.enat_net"),
+    "ScaleTokenizer": _mixin("models.unmask.var_tokens"),
+    "ScaleTransformer": _mixin("models.unmask.var_net"),
     "IllamaForImageClassification": _mixin("models.attend.illama_net"),
     "ConnectivityPredictors": _mixin("models.attend.sparsifiner_net"),
 }

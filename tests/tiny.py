@@ -102,6 +102,24 @@ def drafter():
     return FeatureDrafter.beside(bundle("scene-ar-1").model)
 
 
+@cache
+def question_tokenizer():
+    from training.recipes.scene_vlm import word_tokenizer
+    from training.text import wrap
+    return wrap(word_tokenizer())
+
+
+def scene_vlm():
+    from models.backbones.vlm import SceneVLM
+    torch.manual_seed(0)
+    made = SceneVLM(len(question_tokenizer()), encoder_size=32, encoder_layers=2, encoder_heads=2, hidden_size=32,
+                    num_hidden_layers=4, num_attention_heads=2, intermediate_size=64)
+    for weight in made.parameters():
+        if weight.dim() == 2:
+            torch.nn.init.normal_(weight, std=0.3)  # attention of its own weights' size would be nearly even
+    return made
+
+
 def mae_config():
     from transformers import ViTMAEConfig
     return ViTMAEConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
@@ -203,6 +221,7 @@ MAKERS = {
     "scene-mgm-1": lambda: (masked_scene(), None),
     "scene-enat-1": lambda: (enat(), None),
     "scene-vq-1": lambda: (scene_tokenizer(), None),
+    "scene-vlm-1": lambda: (scene_vlm(), question_tokenizer()),
     "scene-ar-1": lambda: (causal_scene(), None),
     "scene-ar-draft-1": lambda: (drafter(), None),
     "scene-vq-2": lambda: (light_tokenizer(), None),

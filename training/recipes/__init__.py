@@ -10,6 +10,7 @@ _WHERE = {
     "text-joint-1": "text_joint:TextJoint",
     "scene-vq-2": "scene_light:SceneLight", "scene-ar-1": "scene_ar:SceneAR",
     "scene-vlm-1": "scene_vlm:SceneVLM",
+    "scene-mvq-1": "scene_var:SceneMVQ", "scene-var-1": "scene_var:SceneVAR",
     "scene-ar-draft-1": "scene_draft:SceneDraft",
     "text-mtp-1": "mtp:TextMTP", "algo-mtp-1": "mtp:AlgoMTP",
     "photo-vit-1": "photo_vit:PhotoViT", "photo-illama-1": "photo_illama:PhotoIllama",

@@ -177,8 +177,8 @@ def gathered(attention: nn.Module, q: Tensor, k: Tensor, v: Tensor, keys: Tensor
     """The same numbers from the kept pairs alone: b keys and values are fetched for every patch; cls stays dense."""
     if keys is None:
         return masked(attention, q, k, v, None, alive)
-    may = None if alive is None else alive[:, None, None]
-    first = F.scaled_dot_product_attention(q[:, :, :1], k, v, may, scale=attention.scaling)
+    scores = q[:, :, :1] @ k.transpose(-1, -2) * attention.scaling  # [B, H, 1, N]
+    first = (scores if alive is None else scores.masked_fill(~alive[:, None, None], float("-inf"))).softmax(-1) @ v
     begin = torch.arange(q.shape[0] * q.shape[1], device=q.device).view(*q.shape[:2], 1, 1) * k.shape[2]
     flat = (keys + begin).flatten()
     near, values = (part.flatten(0, 2)[flat].view(-1, keys.shape[-1], part.shape[-1]) for part in (k, v))

@@ -1,0 +1,152 @@
+"""Sparsifiner: a cheap guess of who will look at whom decides which query-key pairs are computed at all.
+
+Wei et al., Sparsifiner: Learning Sparse Instance-Dependent Attention for Efficient Vision Transformers (arXiv
+2303.13755); predictor, masks and both ways of computing them are in sparsifiner_net.py. Every patch keeps the 25 % of
+its keys that the predictor ranks first; the class token keeps all.
+
+The checkpoint is an ordinary ViT: after phase 2 (it was trained under the masks), its control (equally long, densely),
+or the trunk before phase 2. The predictors are frozen after phase 1 and serve all three. Pictures are computed under a
+mask, so that attention can be watched; what the kept pairs alone cost in time is measured in the claim.
+Not covered: the threshold modes, LV-ViT, other numbers of patches (predictors are tied to theirs).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import numpy as np
+import torch
+
+from models.attend import vit
+from models.attend.classifiers import Arm, answer_facts, cut, layout_of, lens_chart
+from models.attend.sparsifiner_net import KINDS, budget, chosen, score_of, states
+from models.attend.sparsifiner_records import Sight, Work, charts, look, shipped_charts, steps_of, work, work_chart
+from models.method import Card, Close, Emit, Job, Method, Open
+from models.params import Choice, Span
+from models.trace import Cost, Fact, Field
+
+SPARSE, DENSE, PREDICTORS = "photo-sparsifiner-1", "photo-sparsifiner-dense-1", "photo-sparsifiner-predictor-1"
+CURVES = {"with masks": SPARSE, "control, dense": DENSE}
+LARGE = 257, 42, 8  # tokens, maps and coefficients of 4-pixel patches, for the count
+FIELDS = {"cls": Field("Class token's attention", "of its strongest patch", 0.0, 1.0),
+          "missing": Field("Dense attention left out, mean over heads", "probability", 0.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class Params:
+    keep: Annotated[float, Span(0.05, 1, 0.05, "Keys kept", "Per patch; trained at 0.25.", unit="of all keys")] = 0.25
+    mask: Annotated[str, Choice(KINDS, "Chosen by", "The oracle computes all attention first and shows what is best.",
+                                titles=("predictor", "oracle", "distance", "chance"))] = "learned"
+    layer: Annotated[int, Span(1, 12, 1, "Layer opened", "Shown in stages: dense, predicted, kept, missed.")] = 6
+    tokens: Annotated[float, Span(0.5, 1, 0.05, "Patches kept", "Below 1, patches the class token looks at least leave "
+                                  "at three layers: this share, its square, its cube stay.", fold=True)] = 1.0
+    query: Annotated[int, Span(-1, 63, 1, "Query patch", "Whose map coefficients are drawn, counted from 0; -1 is the "
+                               "middle. Any patch can be clicked.", fold=True)] = -1
+    head: Annotated[int, Span(1, 12, 1, "Head of the pairs chart", fold=True)] = 1
+    coefficients: Annotated[int, Span(1, 10, 1, "Maps in a row", "How many maps a predicted row is made of.",
+                                      fold=True)] = 4
+    threshold: Annotated[float, Span(0, 0.1, 0.01, "Map threshold", "Smaller map entries count as zero.",
+                                     fold=True)] = 0.02
+
+
+def arm_of(model, keys: Callable | None = None, tokens: float = 1.0) -> Arm:
+    """The ViT with the pairs that `keys` keeps; None: all."""
+    return replace(vit.arm_of(model), states=lambda pixels: states(model, pixels, keys, tokens=tokens))
+
+
+def run(job: Job):
+    """One pass, with one layer of it opened up."""
+    p, model, predictors = job.params, job.model, job.companion(PREDICTORS).model
+    score = score_of(p.mask, predictors, job.generator(), p.coefficients, p.threshold)
+    arm = arm_of(model, chosen(score, p.keep) if p.keep < 1 else None, p.tokens)
+    shown, pixels = cut(job.subject.image, model)
+    sight = look(arm, predictors, pixels, p.coefficients, p.threshold)
+    spent, layout = [spending(p, predictors, sight, n) for n in range(len(sight.alive))], layout_of(arm, shown)
+    costs = [Cost(int(n == 0), int(sight.alive[n].sum()), one.predictor + one.kept + rest(model, sight.alive[n].sum()),
+                  0, sight.ms / len(spent)) for n, one in enumerate(spent)]
+    opened, query = min(p.layer, len(spent)) - 1, p.query if p.query >= 0 else middle(layout)
+    steps, heads, rows = steps_of(arm, layout, sight, costs, opened, query)
+    yield Open("attend", layout.canvas, {**FIELDS, **layout.fields}, len(steps), heads, rows)
+    for step in steps:
+        yield Emit("attend", step)
+    answer = densely(model, pixels)
+    drawn = (*charts(sight, predictors, opened, min(p.head, sight.kept.shape[1]) - 1, query, p.coefficients,
+                     p.threshold),
+             work_chart(spent[opened], large(p, predictors, opened)), lens_chart(arm, sight.seen(costs)),
+             *shipped_charts(CURVES, SPARSE))
+    yield Close("attend", say(job, arm, sight, answer), drawn, facts(arm, sight, spent, costs, answer), heads, rows)
+
+
+def middle(layout) -> int:
+    """The patch in the middle of the picture."""
+    high, wide = layout.canvas.shape
+    return high // 2 * wide + wide // 2
+
+
+def densely(model, pixels) -> np.ndarray:
+    """The same weights' answer [C] without a mask."""
+    with torch.no_grad():
+        return model(pixels).logits.float().softmax(-1)[0].cpu().numpy()
+
+
+def spending(p: Params, predictors, sight: Sight, layer: int) -> Work:
+    """What attention takes in a layer, for as many tokens as are left; only a prediction costs a predictor, and the
+    oracle all scores."""
+    own, tokens = predictors.layers[layer], int(sight.alive[layer].sum())
+    filled, width = float((own.maps(p.threshold) > 0).sum(1).float().mean()), own.q_proj.in_features
+    kept, heads = min(budget(p.keep, sight.kept.shape[-1]), tokens), sight.kept.shape[1]
+    found = work(tokens, width, kept, own.down.shape[1], p.coefficients, filled, heads)
+    if p.keep >= 1:
+        return found._replace(predictor=0, kept=found.dense)
+    scored = found._replace(predictor=found.dense // 2, kept=found.kept // 2)
+    return {"learned": found, "oracle": scored}.get(p.mask, found._replace(predictor=0))
+
+
+def large(p: Params, predictors, layer: int) -> Work:
+    """The count for 4-pixel patches, where maps are as full as here."""
+    own, (tokens, maps, top) = predictors.layers[layer], LARGE
+    filled = tokens * float((own.maps(p.threshold) > 0).float().mean())
+    return work(tokens, own.q_proj.in_features, budget(p.keep, tokens), maps, top, filled, 1)
+
+
+def rest(model, tokens: int) -> int:
+    """Multiply-adds of a layer's projections and MLP."""
+    return int(tokens) * sum(weight.numel() for weight in model.vit.layers[0].parameters() if weight.dim() == 2)
+
+
+def facts(arm: Arm, sight: Sight, spent: list[Work], costs: list[Cost], answer: np.ndarray) -> dict[str, Fact]:
+    found = answer_facts(arm, sight.seen(costs))
+    kind, _ = sight.seen(costs).best()
+    share = sum(one.predictor + one.kept for one in spent) / sum(one.dense for one in spent)
+    return {"answer": found["answer"], "dense": Fact("The same, computed densely", float(answer[kind]), "of 1"),
+            "kept": Fact("Dense attention kept", float(sight.mass.mean()), "of 1", "higher"),
+            "most": Fact("At most, with as many keys", float(sight.most.mean()), "of 1"),
+            "recall": Fact("Strongest keys kept", 100 * float(sight.recall.mean()), "%", "higher"),
+            "pairs": Fact("Pairs computed", 100 * float(sight.kept.mean()), "% of all"),
+            "work": Fact("Multiply-adds of attention, predictor included", 100 * share, "% of dense", "lower")}
+
+
+def say(job: Job, arm: Arm, sight: Sight, answer: np.ndarray) -> str:
+    p, (kind, share) = job.params, sight.seen([]).best()
+    kept, tokens = int(sight.kept[0, 0, 1].sum()), sight.kept.shape[-1]
+    told = f"it says {arm.labels[kind]} ({share:.0%}; densely {answer[kind]:.0%})"
+    if p.keep >= 1:
+        return f"Every pair is computed: {told}."
+    who = {"learned": "chosen before any query met a key", "oracle": "chosen from the finished attention",
+           "window": "the nearest ones", "random": "drawn by chance"}[p.mask]
+    return (f"With {kept} of {tokens} keys per patch, {who}, {sight.mass.mean():.0%} of the dense attention is kept "
+            f"(at best {sight.most.mean():.0%}), and {told}.")
+
+
+METHOD = Method(
+    card=Card(
+        id="sparsifiner", title="Sparsifiner", tabs=("attend",), arxiv="2303.13755", year=2023, seed="A",
+        summary="Before attention is computed, a small predictor guesses for this photo which patches will matter to "
+                "which; only those pairs are computed.",
+        look_at="Step through the opened layer and click patches: what dense attention would do, what was guessed, "
+                "which keys are kept, and what was missed.",
+        not_covered="Threshold modes, LV-ViT, larger pictures: predictors are tied to 64 patches. A gather of the kept "
+                    "pairs is timed in the claim; at this size it is no faster.",
+        unverified="Patches that leave are hidden from the class token too; the released code lets it see zeros."),
+    params=Params, accepts="photo", checkpoints=(SPARSE, DENSE, vit.CHECKPOINT), companions=(PREDICTORS,), run=run,
+    examples=vit.EXAMPLES, baseline="vit", baseline_params=lambda p: {"layer": p.layer})

@@ -1,0 +1,209 @@
+"""What a Sparsifiner pass leaves to look at: the dense attention it avoided, the guess, the kept keys, and the price.
+
+Dense attention here is that of the same queries and keys, so it says what the mask took from this very pass. Letters: L
+layers, H heads, P patches, N = P + 1 tokens (class token first), n maps, b kept keys.
+"""
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models import checkpoints
+from models.attend import loop
+from models.attend.classifiers import Arm, Seen, curve, looked_at, series, told
+from models.attend.sparsifiner_net import probabilities, strongest
+from models.instrument import observe
+from models.trace import Chart, Cost, Heads, Rows
+from models.trace import states as codes
+
+
+class Work(NamedTuple):
+    """Multiply-adds of one layer's attention between the projections, all heads."""
+
+    dense: int
+    predictor: int
+    kept: int
+
+    @property
+    def share(self) -> float:
+        """Of what dense attention takes, the predictor included."""
+        return (self.predictor + self.kept) / self.dense
+
+
+def work(tokens: int, width: int, kept: int, maps: int, top: int, filled: float, heads: int) -> Work:
+    """The paper's count. kept: b; filled: non-zero entries of a map. The class token's row is dense."""
+    inner = width // 2
+    predictor = 2 * tokens * width * inner + 2 * inner * tokens * maps + (tokens - 1) * top * round(filled)
+    return Work(heads * 2 * tokens**2 * width, heads * predictor, heads * 2 * width * ((tokens - 1) * kept + tokens))
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """One pass. acted, dense [L, H, N, N]; estimate [L, H, P, N]; coefficients [L, H, P, n]; kept bool [L, H, N, N];
+    alive bool [L, N] tokens that a layer had; answers [L, C]; ms of the pass."""
+
+    acted: np.ndarray
+    dense: np.ndarray
+    estimate: np.ndarray
+    coefficients: np.ndarray
+    kept: np.ndarray
+    alive: np.ndarray
+    answers: np.ndarray
+    ms: float
+
+    @property
+    def best(self) -> np.ndarray:
+        """The oracle's keys, bool [L, H, P, N]: as many as were kept, those of the largest dense attention."""
+        rank = np.argsort(np.argsort(-self.dense[:, :, 1:], -1, kind="stable"), -1)
+        return rank < self.kept[:, :, 1:].sum(-1, keepdims=True)
+
+    @property
+    def mass(self) -> np.ndarray:
+        """Dense attention on the kept keys [L, H, P]."""
+        return (self.dense * self.kept)[:, :, 1:].sum(-1)
+
+    @property
+    def most(self) -> np.ndarray:
+        """The same for the oracle's keys [L, H, P]."""
+        return (self.dense[:, :, 1:] * self.best).sum(-1)
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Share of the oracle's keys that were kept [L, H, P]."""
+        return (self.best & self.kept[:, :, 1:]).sum(-1) / self.best.sum(-1)
+
+    def seen(self, costs: list[Cost]) -> Seen:
+        """As the classifiers of this tab are recorded; what the mask took counts as deleted."""
+        return Seen(self.acted, 1 - (self.dense * self.kept).sum(-1), self.answers, costs)
+
+
+def look(arm: Arm, predictors: nn.Module, pixels: Tensor, top: int, threshold: float) -> Sight:
+    """Runs the arm once and computes, from the queries and keys it used, what else could have been looked at."""
+    began = time.perf_counter()
+    with torch.no_grad(), observe(arm.observed, want={"qk"}) as calls:
+        hidden = arm.states(pixels)
+    ms = (time.perf_counter() - began) * 1000
+    with torch.no_grad():
+        parts = [layer_parts(call, own, top, threshold) for call, own in zip(calls, predictors.layers, strict=True)]
+        answers = torch.cat([arm.classify(one) for one in hidden]).float().softmax(-1).cpu().numpy()
+    before = [torch.ones_like(hidden[0][0, :, 0], dtype=torch.bool), *((one[0] != 0).any(-1) for one in hidden[:-1])]
+    stacked = (np.stack([one.cpu().numpy() for one in part]) for part in zip(*parts))
+    return Sight(*stacked, torch.stack(before).cpu().numpy(), answers, ms)
+
+
+def layer_parts(call, own, top: int, threshold: float) -> tuple[Tensor, ...]:
+    """acted, dense, estimate, coefficients and kept of one layer, without the batch."""
+    q, k, mask = call.q.float(), call.k.float(), call.options["mask"]
+    dense = probabilities(q, k)
+    kept = torch.ones_like(dense, dtype=torch.bool) if mask is None else (mask == 0).expand_as(dense)
+    acted = call.rows_for(torch.arange(q.shape[2])).float()
+    return tuple(part[0] for part in (acted, dense, own(q, k, top, threshold), own.coefficients(q, k), kept))
+
+
+# The record: one step per layer, and inside one layer the stages that led to it
+
+def stages(sight: Sight, layer: int) -> dict[str, np.ndarray]:
+    """Further rows [H, N, N] of one layer by name, in the order in which one would ask for them."""
+    dense, kept = sight.dense[layer], sight.kept[layer].astype(np.float32)
+    estimate = sight.estimate[layer] / np.maximum(sight.estimate[layer].sum(-1, keepdims=True), 1e-12)
+    missed = dense[:, 1:] * (sight.best[layer] & ~sight.kept[layer, :, 1:])
+    return {"if it were dense": dense, "as predicted": with_cls(estimate, dense),
+            "keys kept": kept / kept.sum(-1, keepdims=True), "missed": with_cls(missed, 0 * dense)}
+
+
+def with_cls(rows: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Rows [H, P, N] under the class token's of another map [H, N, N]."""
+    return np.concatenate([other[:, :1], rows], 1)
+
+
+def steps_of(arm: Arm, layout: loop.Layout, sight: Sight, costs: list[Cost], opened: int,
+             query: int) -> tuple[list, Heads, Rows]:
+    """The steps, and head statistics and rows with one "layer" per step, so that any query can be clicked in each.
+    query: the patch that is asked at first."""
+    extra, seen = stages(sight, opened), sight.seen(costs)
+    order = [*range(opened), *[opened] * len(extra), *range(opened, len(costs))]
+    names = [f"layer {n + 1}" for n in range(opened)] + [f"layer {opened + 1}: {name}" for name in extra]
+    names += [f"layer {n + 1}" for n in range(opened, len(costs))]
+    maps = np.stack([*sight.acted[:opened], *extra.values(), *sight.acted[opened:]])
+    looked = looked_at(arm, layout, replace(seen, maps=maps))
+    heads = replace(looked.heads, layers=tuple(order), names=tuple(names))
+    found = []
+    for step, layer in zip(loop.layer_steps(layout, replace(looked, heads=heads)), order):
+        stage, gone = ":" in step.label, ~sight.alive[layer][arm.places]
+        state = loop.marked(len(gone), query, state=np.where(gone, *codes("dropped", "visible")).astype(np.uint8))
+        made = told(arm, seen, layer, replace(step, state=state, cost=Cost() if stage else costs[layer]))
+        found.append(replace(made, note=NOTES.get(step.label.partition(": ")[2], made.note)))
+    return found, heads, looked.rows
+
+
+NOTES = {"if it were dense": "What the same queries would look at if every pair were computed.",
+         "as predicted": "The predictor's guess, made before any query met a key; rows scaled to 1.",
+         "keys kept": "The pairs that will be computed, all painted alike.",
+         "missed": "Keys among the strongest of the dense attention that the guess left out."}
+
+
+# Charts
+
+def charts(sight: Sight, predictors: nn.Module, layer: int, head: int, query: int, top: int,
+           threshold: float) -> tuple[Chart, ...]:
+    layers, heads = sight.kept.shape[:2]
+    columns, rows = names("head", heads), names("layer", layers)
+    own, place = predictors.layers[layer], f"layer {layer + 1}, head {head + 1}"
+    parts = strongest(torch.from_numpy(sight.coefficients[layer, :, query]), top).numpy()  # [H, n]
+    return (
+        Chart("matrix", f"Pairs computed: {place}", "key: class token, then patches", "query",
+              {"kept": sight.kept[layer, head].astype(np.float32)},
+              caption="The class token's row is always full."),
+        Chart("matrix", f"The {parts.shape[1]} maps of layer {layer + 1}", "row by row, without the class token", "",
+              {"weight": tiled(own.maps(threshold).detach().cpu().numpy()[:, 1:])},
+              caption="All that a predicted row can be made of."),
+        Chart("bar", f"Maps in patch {query}'s row: layer {layer + 1}", "map", "coefficient",
+              {f"head {n + 1}": one for n, one in enumerate(parts)}, names("", parts.shape[1])),
+        Chart("matrix", "Dense attention that is kept", "head", "layer", {"share": sight.mass.mean(-1)}, columns, rows,
+              caption="Mean over patches, of the same queries and keys."),
+        Chart("matrix", "Strongest keys that are kept", "head", "layer", {"share": sight.recall.mean(-1)}, columns,
+              rows, caption="Share of the oracle's keys, mean over patches."))
+
+
+def names(word: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{word} {n + 1}".strip() for n in range(count))
+
+
+def tiled(maps: np.ndarray, columns: int = 5) -> np.ndarray:
+    """Maps [n, P] side by side, a gap of one cell between them."""
+    side = int(maps.shape[1] ** 0.5)
+    high = -(-len(maps) // columns)
+    sheet = np.full((high * (side + 1) - 1, columns * (side + 1) - 1), np.nan)
+    for number, one in enumerate(maps):
+        y, x = (side + 1) * (number // columns), (side + 1) * (number % columns)
+        sheet[y:y + side, x:x + side] = one.reshape(side, side)
+    return sheet
+
+
+def work_chart(here: Work, large: Work) -> Chart:
+    """Both sizes in percent of their own dense attention."""
+    shares = {name: np.array([100 * part / one.dense for part in (one.dense, one.predictor, one.kept)])
+              for name, one in (("65 tokens, this network", here), ("257 tokens, counted only", large))}
+    return Chart("bar", "Multiply-adds of attention per layer", "", "% of dense", shares,
+                 ("all pairs", "predictor", "kept pairs"),
+                 caption="Scores and mixing; projections and MLP come on top and stay as they are.")
+
+
+def shipped_charts(arms: dict[str, str], sweep: str) -> tuple[Chart, ...]:
+    """What training left: held-out accuracy of the arms, and accuracy against keys kept for every kind of mask."""
+    found = {title: series(points, "accuracy") for title, name in arms.items() if (points := curve(name))}
+    made = () if not found else (
+        Chart("line", "Held-out accuracy in training", "step", "share of photos", found,
+              caption="On 256 photos, with and without masks."),)
+    path = checkpoints.SHIPPED / sweep / "sweep.json"
+    if not path.is_file():
+        return made
+    lines = {kind: np.array(points) for kind, points in json.loads(path.read_text("utf-8")).items()}
+    return *made, Chart("line", "Accuracy against keys kept", "keys kept, of 1", "share of photos", lines,
+                        caption="Held-out photos; the network was trained for learned masks of 0.25.")

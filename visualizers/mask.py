@@ -8,7 +8,7 @@ from visualizers.marks import Drawing
 
 WORDS = {"unknown": "hidden", "masked": "hidden", "new": "reconstructed", "masked-random": "hidden at random",
          "masked-hard": "hidden because predicted hard", "accepted": "judged rightly", "refused": "judged wrongly",
-         "known": "visible", "recomputed": "hidden, but the surroundings have leaked in"}
+         "known": "visible", "recomputed": "hidden, but leaked into"}
 # On a text nothing is painted over: words are replaced by others, and a judge says which.
 TEXT = WORDS | {"new": "replaced", "reused": "selected, still the original", "accepted": "replaced, and found",
                 "refused": "original, called replaced", "visible": "original"}

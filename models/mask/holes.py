@@ -17,7 +17,7 @@ from torch import Tensor
 from models.mask.photos import Photo
 from models.trace import Chart, Step, states
 
-EMPTY, LEAKED = (217, 214, 205), (213, 94, 0)  # colours of positions: nothing here, and filled from the surroundings
+EMPTY, LEAKED = (217, 214, 205), (204, 121, 167)  # colours of positions: nothing here, and filled from the side
 BINS = 40
 
 
@@ -59,9 +59,9 @@ def layer_steps(names: Sequence[str], view: Photo, hidden: np.ndarray, found: Wa
     for name, covered, norm in zip(names, found.covered, found.norms, strict=True):
         share = by_cell(covered, side)
         state = np.where(hidden, np.where(share > 0, "recomputed", "masked-random"), "visible")
-        yield Step(f"covered after {name}", states(*state), "layer", picture=mosaic(view.shown, hidden, covered),
+        yield Step(f"after {name}", states(*state), "layer", picture=mosaic(view.shown, hidden, covered),
                    fields={"covered": 100 * share, "norm": by_cell(norm, side)},
-                   note=f"{covered.mean():.0%} of the {len(covered)} x {len(covered)} positions carry information.")
+                   note=f"{covered.mean():.0%} of {len(covered)} x {len(covered)} positions covered")
 
 
 def mosaic(shown: np.ndarray, hidden: np.ndarray, covered: np.ndarray) -> np.ndarray:

@@ -136,8 +136,8 @@ def say(job: Job, exam: loop.Exam, found: holes.Walk) -> str:
         story = f"After every layer {shares[-1]:.0%} of the positions carry information: the holes stay"
     else:
         full = next((name for name, share in zip(names, shares) if share == 1), None)
-        story = (f"The surroundings leak into the holes: {shares[0]:.0%} of the positions carry information after the "
-                 f"stem, {shares[1]:.0%} after {names[1]}"
+        story = (f"The surroundings leak into the holes: {shares[0]:.0%} of the positions carry information after "
+                 f"the stem, {shares[1]:.0%} after {names[1]}"
                  + (f"; after {full} no hole is left" if full else f", {shares[-1]:.0%} after the last layer"))
     what_if = "" if found.sparse == job.model.sparse else " This is a what-if: it was trained the other way."
     error, fill = exam.mean("loss"), exam.mean("loss_inpaint")

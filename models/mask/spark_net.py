@@ -86,7 +86,7 @@ class Encoder(nn.Module):
         self.stages = nn.ModuleList(
             nn.ModuleList(Block(wide if i == 0 else width, width, 2 if n and i == 0 else 1) for i in range(depth))
             for n, (wide, width) in enumerate(zip((widths[0], *widths), widths)))
-        self.names = ("stem", *(f"stage {n + 1}, block {i + 1}" for n in range(len(widths)) for i in range(depth)))
+        self.names = ("the stem", *(f"stage {n + 1}, block {i + 1}" for n in range(len(widths)) for i in range(depth)))
 
     def layers(self, x: Tensor, active: Tensor | None = None) -> Iterator[Tensor]:
         """The map [B, C, H, W] after the stem and after every block, in the order of `names`."""

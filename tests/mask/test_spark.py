@@ -14,13 +14,16 @@ import torch
 from torch import nn
 from torch.nn.functional import batch_norm, conv2d, max_pool2d, relu
 
-from models.claims import spark_exact
+from models.claims import Lab, spark_exact, spark_tuning
+from models.claims import spark as claim
+from models.claims import zero_fill as control_claim
 from models.mask import holes, spark
 from models.mask.photos import photo
 from models.mask.spark_net import Conv, Norm, SparkNet, at, kept_cells, kept_count, masked_error
 from models.method import find, prepare, run, twin
 from models.trace import CODE
 from tests import tiny
+from tests.attend.test_classifiers import data  # noqa: F401
 from tests.mask.nets import picture
 from tests.tiny import mae
 
@@ -350,3 +353,30 @@ def test_a_network_is_read_as_it_was_saved(tmp_path):
 def test_the_baseline_is_the_control():
     assert find("spark").baseline == "zero-fill" and find("zero-fill").checkpoints == ("photo-spark-zero-1",)
     assert replace(find("spark").params(), mode="sparse").mask_ratio == 0.6
+
+
+# ---- the claims
+
+@pytest.mark.parametrize("measure", (claim.measure, control_claim.measure))
+def test_the_claims_measure_without_training(measure, data, tiny):  # noqa: F811
+    found = measure(Lab(quick=True, data=data))
+    assert found.verdict in ("mixed", "does not hold") and all(np.isfinite(one.value) for one in found.rows)
+    assert len({one.name for one in found.rows}) == len(found.rows)
+
+
+def test_the_trained_network_is_measured_not_changed(tiny):
+    encoder = tiny.spark().encoder
+    before = copy.deepcopy(encoder.state_dict())
+    pixels, labels = torch.randn(6, 3, 64, 64), np.arange(6) % 3
+    model = spark_tuning.tune(encoder, pixels, labels, 2)
+    assert spark_tuning.hits(model, pixels, labels).shape == (6,)
+    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+    assert not torch.equal(model.encoder.stem.weight, encoder.stem.weight)
+    assert not torch.equal(spark_tuning.fresh(encoder).stem.weight, encoder.stem.weight)
+
+
+def test_a_probe_reads_what_lies_in_the_features(tiny):
+    pixels = torch.randn(60, 3, 64, 64) * 0.1 + torch.arange(60).remainder(3)[:, None, None, None]
+    labels = np.arange(60) % 3
+    found = spark_tuning.probe(tiny.spark().encoder, (pixels[:30], labels[:30]), (pixels[30:], labels[30:]))
+    assert found.mean() > 0.9

@@ -14,8 +14,8 @@ from training.recipes import photo_illama, photo_vit
 ARMS = (photo_vit.PhotoViT, photo_illama.PhotoIllama, photo_illama.PhotoIllamaFirst)
 
 
-def filled(arm, monkeypatch):
-    """A recipe with eight photos and tiny networks that start from a tiny autoencoder."""
+def filled(arm, monkeypatch, net=None):
+    """A recipe with eight photos, and a tiny network of its kind (or the one that `net` makes)."""
     monkeypatch.setattr(photo_vit, "LOOK", 4)
     recipe, rng = arm(0), np.random.default_rng(0)
     recipe.batch_size, recipe.curve = 4, []
@@ -23,6 +23,8 @@ def filled(arm, monkeypatch):
     recipe.labels = recipe.truth = torch.arange(8) % 5
     recipe.val = photo_vit.normalise(recipe.train)
     recipe.snapshots = {}
+    if net is not None:
+        return recipe, net()
     return recipe, (tiny.vit() if arm is photo_vit.PhotoViT else tiny.illama(recipe.cls_first))
 
 

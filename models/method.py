@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from typing import Any
@@ -54,18 +54,29 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Options:
+    """One decision of a visitor: the canvas position `at` that is still open, what each candidate puts into the job's
+    choice, and how it reads. shuffled: the order would give the answer away."""
+
+    at: int
+    picks: tuple[int, ...]
+    labels: tuple[str, ...]
+    shuffled: bool = True
+
+
+@dataclass(frozen=True)
 class Turn:
     """The visitor does the method's job. `unit`: what is picked ("cells" or "groups"), fact: the score in trace.facts.
 
     count(job) -> how many tokens one choice holds (Mask), or tokens per group (Unmask), or a 1 per decision where
-    options are offered. options(trace) -> the canvas position still open and the candidates' ids there; `length` is the
-    parameter that says how many units are written.
+    options are offered. options(trace) -> the decision that is open there, or None where the run is over. length: the
+    parameter that says how many units are written, one per decision; "" where the run ends by itself after its choice.
     """
 
     prompt: str
     fact: str
     count: Callable[[Job], tuple[int, ...]]
-    options: Callable[[Trace], tuple[int, Sequence[int]]] | None = None
+    options: Callable[[Trace], Options | None] | None = None
     length: str = "length"
 
 
@@ -189,7 +200,8 @@ def follow(job: Job) -> Iterator[Result]:
             yield Result(_later(job, pages(books), time.perf_counter() - began, _path(job, taken)), reached)
     stamp = _provenance(job, time.perf_counter() - began, _path(job, taken))
     finished = traces(pages(books), stamp, job.method.id, final=True)
-    missing = [tab for tab in job.method.card.tabs if tab not in finished]
+    promised = job.method.card.tabs if job.choice is None else job.method.card.tabs[:1]  # where the game is played
+    missing = [tab for tab in promised if tab not in finished]
     if missing:
         raise RuntimeError(f"'{job.method.id}' promised a record for {missing} and left none")
     yield Result(lambda: finished, 1.0, True, {tab: book.close.kept for tab, book in books.items() if book.close})

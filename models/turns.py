@@ -81,47 +81,59 @@ def playable(trace: Trace) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Offer:
-    """One decision: the text so far (its token `at` is still open), candidates in the order of the seed, how many
+    """One decision: the text so far (its token `at` is still open), the candidates' meanings and names, how many
     decisions were made and how many there are."""
 
     trace: Trace
     at: int
-    ids: tuple[int, ...]
+    picks: tuple[int, ...]
+    labels: tuple[str, ...]
     made: int
     total: int
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return tuple(self.trace.vocabulary[id] for id in self.ids)
-
     def picked(self, given: Any) -> int:
-        """The unit behind [[index]] from the page; ParamError for anything else."""
+        """What the candidate behind [[index]] from the page means; ParamError for anything else."""
         index = given[0][0] if isinstance(given, list) and given and isinstance(given[0], list) and given[0] else None
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(self.ids):
-            raise ParamError(f"Please choose one of the {len(self.ids)} candidates.")
-        return self.ids[index]
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(self.picks):
+            raise ParamError(f"Please choose one of the {len(self.picks)} candidates.")
+        return self.picks[index]
 
 
-def offer(ask: Ask, picks: tuple[int, ...]) -> Offer:
-    """The decision that follows these picks: the method's own candidates there."""
+def offer(ask: Ask, picks: tuple[int, ...]) -> Offer | None:
+    """The decision that follows these picks: the method's own candidates there. None when none is left."""
     turn, total = _turn(ask), len(groups(job(ask)))
-    asked = job(replace(ask, params={**ask.params, turn.length: len(picks) + 1}, choice=tuple((p,) for p in picks)))
+    if len(picks) == total:
+        return None
+    asked = job(_long(replace(ask, choice=_choice(picks)), len(picks) + 1))
     *_, last = follow(asked)
     trace = last.traces[ask.tab]
-    at, ids = turn.options(trace)
-    order = np.random.default_rng([ask.seed, len(picks)]).permutation(len(ids))
-    return Offer(trace, at, tuple(int(ids[i]) for i in order), len(picks), total)
+    found = turn.options(trace)
+    if found is None:
+        return None
+    order = np.arange(len(found.picks))
+    order = np.random.default_rng([ask.seed, len(picks)]).permutation(order) if found.shuffled else order
+    return Offer(trace, found.at, *(tuple(values[i] for i in order) for values in (found.picks, found.labels)),
+                 len(picks), total)
 
 
 def take_picks(ask: Ask, picks: tuple[int, ...]) -> Iterator[Scene]:
-    """The visitor's text, the method's own and one of random candidates, all as long as there are picks."""
+    """The visitor's run, the method's own and one of random candidates, all as long as there are picks."""
     chance, dice = (), np.random.default_rng([ask.seed, 7919])
-    while len(chance) < len(picks):
-        offered = offer(ask, chance)
-        chance += (offered.ids[dice.integers(len(offered.ids))],)
-    ask = replace(ask, params={**ask.params, _turn(ask).length: len(picks)})
+    while len(chance) < len(picks) and (offered := offer(ask, chance)):
+        chance += (offered.picks[dice.integers(len(offered.picks))],)
+    ask = _long(ask, len(picks))
     *_, scene = play(replace(ask, beside=()))
-    yield from beside_own(ask, scene.takes[0], tuple((p,) for p in picks), tuple((p,) for p in chance))
+    yield from beside_own(ask, scene.takes[0], _choice(picks), _choice(chance))
+
+
+def _choice(picks: tuple[int, ...]) -> Choice:
+    return tuple((pick,) for pick in picks)
+
+
+def _long(ask: Ask, units: int) -> Ask:
+    """The question for a run of so many units, where a parameter says how many."""
+    turn = _turn(ask)
+    return replace(ask, params={**ask.params, turn.length: units}) if turn.length else ask
 
 
 def _turn(ask: Ask) -> Turn:

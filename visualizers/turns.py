@@ -46,7 +46,7 @@ class Turns:
     def deal(self, ask: Ask) -> Iterator[dict]:
         """Hands the first candidates, or the empty canvas, to the visitor."""
         if find(ask.method).turn.options:
-            yield self.offered(Seen(ask, ()))
+            yield self.offered(Seen(ask, ()), turns.offer(ask, ()))
         else:
             *_, scene = session.pumped(session.play(ask))  # the method's own score is needed anyway
             yield self.emptied(Seen(ask, scene.takes, turn=True))
@@ -59,9 +59,8 @@ class Turns:
         card = player.turn(turn.prompt, turns.groups(session.job(seen.ask)), unit, locked)
         return self.dealt(trace, card, seen)
 
-    def offered(self, seen: Seen) -> dict:
-        """The candidates after these picks."""
-        offer = turns.offer(seen.ask, seen.picks)
+    def offered(self, seen: Seen, offer: turns.Offer) -> dict:
+        """The candidates after the picks made so far."""
         card = player.offer(find(seen.ask.method).turn.prompt, [words.piece(label) for label in offer.labels], offer.at,
                             offer.made, offer.total)
         return self.dealt(offer.trace, card, replace(seen, turn=True, offer=offer))
@@ -84,8 +83,8 @@ class Turns:
             yield from self.judge(seen, turns.take_turn(seen.ask, seen.takes[0], groups))
             return
         seen = replace(seen, picks=(*seen.picks, seen.offer.picked(groups)))
-        if len(seen.picks) < seen.offer.total:
-            yield self.offered(seen)
+        if offer := turns.offer(seen.ask, seen.picks):
+            yield self.offered(seen, offer)
         else:
             yield from self.judge(seen, turns.take_picks(seen.ask, seen.picks))
 
@@ -96,7 +95,8 @@ class Turns:
             if not scene.done:
                 yield {p.view: p.value(now.shown, waiting=("random",) * (3 - len(scene.takes)), loading=True),
                        p.status: self.words(scene)}
-        order = sorted(scene.takes, key=lambda t: ROLES.index(t.role))
+        scored = [take for take in scene.takes if method.turn.fact in take.trace.facts]  # not the judge itself
+        order = sorted(scored, key=lambda t: ROLES.index(t.role))
         names = dict(zip(ROLES, ("Your choice", method.card.title, "At random")))
         rows = [(names[t.role], t.trace.facts[method.turn.fact]) for t in order]
         yield p.show(now.shown) | {p.session: now, p.score: words.score(rows)}

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor
 from models.method import Card, Event, Job, Method
 from models.params import Choice, Flag, ParamError, Span
 from models.sample.mtp_future_layout import Layout, call
+from models.sample.mtp_future_turn import DRAFTS, TURN
 from models.subject import Example
 from models.trace import Cost
 
@@ -156,9 +157,18 @@ def run(job: Job) -> Iterator[Event]:
     from models.sample.mtp_future_records import told
     from models.sample.stream import Reader
 
+    if job.choice is not None:
+        job = replace(job, params=for_turn(job.params))
     p, source = job.params, Reader(job.bundle, job.subject, job.params.length + job.params.k)
     reader = adapters(job).model.on(job.model)
     return told(job, source, reader, written(reader, source.prompt, p, source.end))
+
+
+def for_turn(p: Params) -> Params:
+    """Room for all drafts of a game, however short the visitor's text is. ParamError where nothing is guessed."""
+    if p.way == "plain":
+        raise ParamError("The base alone drafts nothing to judge: let masks stand behind the guesses.")
+    return replace(p, length=2 * DRAFTS * (p.k + 1))
 
 
 METHOD = Method(
@@ -175,7 +185,7 @@ METHOD = Method(
                    "sampler's shortcut from the mask's own state is ours."),
     params=Params, accepts="text", kinds={"algo-arithmetic-1": "problem"}, checkpoints=tuple(ADAPTERS),
     companions=tuple(ADAPTERS.values()), run=run, baseline="sampling",
-    baseline_params=lambda p: {"temperature": 0.0, "top_p": 1.0, "length": p.length},
+    baseline_params=lambda p: {"temperature": 0.0, "top_p": 1.0, "length": p.length}, turn=TURN,
     examples=(
         Example("garden", "The key to the garden", "sample-garden.txt"),
         Example("mill", "The miller's cat", "sample-mill.txt"),

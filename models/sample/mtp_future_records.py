@@ -15,6 +15,7 @@ import torch
 import kernels
 from models.method import Close, Emit, Event, Job, Open
 from models.sample import mtp_future_sight as sight
+from models.sample import mtp_future_turn as turn
 from models.sample.page import Page, describe
 from models.sample.report import pairs
 from models.sample.stream import Meter, Reader, Stream
@@ -29,6 +30,9 @@ AHEAD = {"confidence": Field("Probability that the guess gives itself", "", 0.0,
 
 def told(job: Job, source: Reader, reader, decoded) -> Iterator[Event]:
     """The run as events: both records while it decodes, then what a look back over the text shows."""
+    if job.choice is not None:
+        yield from game(job, source, decoded)
+        return
     sheet, slots = Sheet(source, job.params), Slots(source, job.params)
     for found, new in decoded:
         sheet.read(found, new)
@@ -44,6 +48,21 @@ def told(job: Job, source: Reader, reader, decoded) -> Iterator[Event]:
     yield Close("sample", sheet.sentence(plain), (*sheet.charts(), *seen.charts()), sheet.facts(plain))
     yield Close("unmask", seen.sentence(), seen.charts(), seen.facts())
     yield from sight.training_mask(reader, source, [*source.prompt, *sheet.new], job.params.k)
+
+
+def game(job: Job, source: Reader, decoded) -> Iterator[Event]:
+    """Your turn: the Sample record alone, up to the draft that waits for a verdict."""
+    sheet = Sheet(source, job.params)
+    for found, new in turn.played(decoded, len(job.choice)):
+        sheet.read(found, new)
+        yield sheet.open()
+        yield sheet.emit(found)
+    if len(job.choice) < turn.DRAFTS and found.ahead and new[-1] != source.end:
+        yield turn.pending(sheet, found.ahead)
+    mine, base = turn.judged(job, sheet.log)
+    yield sheet.open()
+    yield Close("sample", turn.sentence(mine, base), (turn.chart(mine, base),) if len(base) else (),
+                {"verdicts": turn.fact(mine, base)})
 
 
 class Sheet(Page):
@@ -85,6 +104,13 @@ class Sheet(Page):
             logp = kernels.vocab_stats(self.chain, top_k=1, chosen=torch.tensor(found.guesses)).chosen_logp
             self.values["guessed"][places] = logp.exp().numpy()
         return shown
+
+    def propose(self, ids: list[int]) -> None:
+        """Puts guesses that nobody has judged yet beside the text."""
+        self.settle()
+        self.state[self.side - 1:], self.ids[self.side:] = CODE["unknown"], -1
+        self.state[self.side: self.side + len(ids)] = CODE["new"]
+        self.ids[self.side: self.side + len(ids)] = ids
 
     def emit(self, found) -> Emit:
         verdict = f"{self.log[-1][1]} of {len(found.guesses)} guesses right" if found.guesses else "nothing to verify"

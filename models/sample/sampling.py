@@ -17,7 +17,7 @@ import torch
 
 import kernels
 from kernels import Sampler
-from models.method import Card, Close, Event, Job, Method, Turn
+from models.method import Card, Close, Event, Job, Method, Options, Turn
 from models.params import Span
 from models.sample.loop import Journal, Policy, decode, once
 from models.sample.report import along, entropy_curve, facts, shown
@@ -74,10 +74,11 @@ def surprise(journal: Journal) -> Fact:
     return Fact("Surprise of the model", -float(stats.chosen_logp.mean()) / math.log(2), "bits per token", "lower")
 
 
-def candidates(trace: Trace) -> tuple[int, list[int]]:
+def candidates(trace: Trace) -> Options:
     """Your turn: the place that is still open, and the tokens the model finds likeliest there."""
     found = trace.steps[-1].distributions["raw"]
-    return int(found.positions[-1]), found.top_ids[-1, :CANDIDATES].tolist()
+    ids = tuple(found.top_ids[-1, :CANDIDATES].tolist())
+    return Options(int(found.positions[-1]), ids, tuple(trace.vocabulary[id] for id in ids))
 
 
 METHOD = Method(

@@ -27,7 +27,8 @@ def export(trace: Trace, kind: str, *, twin: Trace | None = None, step: int = -1
         raise ValueError(f"a figure can be one of {', '.join(KINDS)}, not '{str(kind)[:20]}'")
     drawings = [draw(trace, title=title, **view)]
     if twin is not None:
-        drawings.append(draw(twin, title=twin_title, **view))
+        asked = {name: drawings[0].view[name] for name in ("query",) if name in drawings[0].view}  # as in the player
+        drawings.append(draw(twin, title=twin_title, **{**asked, **view}))
     paint = _painter(drawings, trace, dark)
     if kind == "html":
         return page(drawings, step).encode("utf-8")

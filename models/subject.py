@@ -15,7 +15,7 @@ import numpy as np
 MAX_CHARACTERS = 8_000
 MAX_PIXELS = 4_000_000
 MAX_FILE_BYTES = 5_000_000
-KINDS = ("photo", "text", "caption", "problem")
+KINDS = ("photo", "text", "caption", "problem", "question")
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 

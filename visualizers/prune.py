@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from models.trace import PruneTrace
+from models.trace import CODE, PruneTrace
 from visualizers.canvas import Wording, assemble, counts, steps_text, tidy, where
 from visualizers.marks import Drawing
 
 WORDS = {"known": "kept", "visible": "kept", "new": "the newest token", "recomputed": "computed in this step",
          "revived": "brought back", "unknown": "not there yet"}
+# On a picture nothing is written; patches are judged before they are dropped, and some stand for their neighbours.
+PICTURE = WORDS | {"visible": "a patch", "new": "global: looked at by most", "recycled": "recycled: holds dropped ones"}
+JUDGED = {CODE["visible"], CODE["new"]}  # the states of a step in which nobody has left yet
+
+
+def words_of(trace: PruneTrace) -> dict[str, str]:
+    return WORDS if trace.canvas.kind == "text" else PICTURE
 
 
 def describe(trace: PruneTrace) -> str:
     """The picture in words: the fewest tokens left, and the rows computed in all."""
     last = trace.steps[-1]
-    return (f"{where(trace.canvas).capitalize()} in {steps_text(trace)}. At '{last.label}': {counts(last, WORDS)}. "
-            f"In all {tidy(trace.cost.rows)} token rows were computed.")
+    return (f"{where(trace.canvas).capitalize()} in {steps_text(trace)}. At '{last.label}': "
+            f"{counts(last, words_of(trace))}. In all {tidy(trace.cost.rows)} token rows were computed.")
+
+
+def about(trace: PruneTrace) -> list[str]:
+    """The number each step is about: what patches are judged by, as long as all are there; then who is left."""
+    return [next(iter(step.fields), "") if set(step.state.tolist()) <= JUDGED else "" for step in trace.steps]
 
 
 def first_group(trace: PruneTrace) -> int:
@@ -24,4 +36,7 @@ def first_group(trace: PruneTrace) -> int:
 
 
 def draw(trace: PruneTrace, **view) -> Drawing:
-    return assemble(trace, Wording(describe, WORDS, start=first_group), **view)
+    if trace.canvas.kind == "text":
+        return assemble(trace, Wording(describe, words_of(trace), start=first_group), **view)
+    words = Wording(describe, words_of(trace), by=lambda trace: "auto", start=first_group, about=about)
+    return assemble(trace, words, **view)

@@ -70,7 +70,8 @@ class Pass(NamedTuple):
 
 @dataclass
 class Pruner:
-    """One generation. Call `advance` with the prompt's ids, then with one new id after another."""
+    """One generation. Call `advance` with the prompt's ids, then with one new id after another. Where tokens leave
+    before the first layer, call `enter` instead, with the states of those that come in; it is then the only pass."""
 
     model: torch.nn.Module
     policy: Policy
@@ -93,10 +94,21 @@ class Pruner:
     @torch.inference_mode()
     def advance(self, ids: list[int]) -> Pass:
         """Reads new tokens; every earlier token is alive again at the first layer."""
-        began = time.perf_counter()
         first, self.count = self.count, self.count + len(ids)
-        alive, seen, sheets = torch.arange(self.count), {}, []
         carried = self.model.model.embed_tokens(torch.tensor([ids], device=self.aux.device))  # [1, R, D]
+        return self._pass(carried, torch.arange(self.count), first)
+
+    @torch.inference_mode()
+    def enter(self, hidden: Tensor, alive: Tensor) -> Pass:
+        """Reads a prompt of which only the tokens `alive` int [S], ascending, come in: hidden [1, S, D]. They keep
+        their places; the sequence is really shorter."""
+        if self.count:
+            raise ValueError("tokens can only be left out of the first pass")
+        self.count = int(alive[-1]) + 1
+        return self._pass(hidden, alive, 0)
+
+    def _pass(self, carried: Tensor, alive: Tensor, first: int) -> Pass:
+        began, seen, sheets = time.perf_counter(), {}, []
         for index in range(len(self.model.model.layers)):
             sheet, alive, carried = self._layer(index, alive, carried, seen, first)
             sheets.append(sheet)

@@ -9,13 +9,15 @@ import torch
 
 from models.method import Card, Event, Job, Method
 from models.params import Flag
-from models.prune import texts
+from models.prune import pictures, texts
 from models.prune.forward import Policy
 from models.prune.loop import Cuts, generate, rates
+from models.prune.picture_records import look
+from models.prune.pictures import Kept, Plan, View, one_stage
 
 
 @dataclass(frozen=True)
-class Params(Cuts):
+class Params(Kept, Cuts):
     revive: Annotated[bool, Flag("Draw again for every token", "What left may come back for a later token.")] = False
 
 
@@ -26,7 +28,14 @@ def policy(job: Job, layers: int) -> Policy:
                   revive=job.params.revive)
 
 
+def plan(job: Job, seen: View) -> Plan:
+    """Patches drawn at random, all before the first layer."""
+    return one_stage(seen, job.params.kept, torch.rand(seen.count, generator=job.generator()))
+
+
 def run(job: Job) -> Iterator[Event]:
+    if job.subject.kind == "question":
+        return look(job, lambda seen: plan(job, seen))
     return generate(job, lambda layers: policy(job, layers))
 
 
@@ -34,7 +43,9 @@ METHOD = Method(
     card=Card(
         id="random-keep", title="Random dropping", tabs=("prune",),
         summary="While reading a prompt, deeper layers keep a random part of the tokens. It saves exactly as much as a "
-                "clever rule with the same cuts, so it shows what cleverness is worth.",
+                "clever rule with the same cuts, so it shows what cleverness is worth. Of a picture a random part is "
+                "never read.",
         look_at="Whether the words that the answer needs survive by luck.",
         not_covered="The newest token never leaves; all others have the same chance."),
-    params=Params, accepts="text", checkpoints=texts.CHECKPOINTS, run=run, examples=texts.EXAMPLES)
+    params=Params, accepts="text", checkpoints=(*texts.CHECKPOINTS, *pictures.CHECKPOINTS), kinds=pictures.KINDS,
+    run=run, examples=(*texts.EXAMPLES, *pictures.EXAMPLES))

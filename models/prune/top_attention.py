@@ -2,6 +2,8 @@
 
 The ranking is the attention that the prompt's last token pays at one chosen layer, mean over heads. It is the
 simple neighbour of LazyLLM (arXiv 2407.14057): what is missing is a new ranking at every cut and word, and the revival.
+On a picture patches are ranked by the attention they receive in the encoder's last layer, and the language model reads
+the first ones only: reading a layer of eight in full would already cost more than a budget of 10 %.
 """
 from __future__ import annotations
 
@@ -13,13 +15,18 @@ import torch
 
 from models.method import Card, Event, Job, Method
 from models.params import Span
-from models.prune import texts
+from models.prune import pictures, texts
 from models.prune.forward import Policy
 from models.prune.loop import Cuts, generate, rates
+from models.prune.picture_records import look
+from models.prune.pictures import Kept, Plan, View, one_stage
+from models.trace import Field
+
+FIELDS = {"received": Field("Attention received in the encoder", "x the mean", 0.0)}
 
 
 @dataclass(frozen=True)
-class Params(Cuts):
+class Params(Kept, Cuts):
     rank_layer: Annotated[int, Span(1, 48, 1, "Layer that ranks", "Never later than the first cut: a layer that is "
                                     "beyond it is replaced by the layer before the first cut.", fold=True)] = 48
 
@@ -38,7 +45,15 @@ def policy(job: Job, layers: int) -> Policy:
     return Policy(cuts, score, frozenset({layer}), revive=False)
 
 
+def plan(job: Job, seen: View) -> Plan:
+    """The most looked-at patches, all chosen before the first layer."""
+    received = seen.attention.mean(0)
+    return one_stage(seen, job.params.kept, received, {"received": (received / received.mean()).numpy()})
+
+
 def run(job: Job) -> Iterator[Event]:
+    if job.subject.kind == "question":
+        return look(job, lambda seen: plan(job, seen), FIELDS)
     return generate(job, lambda layers: policy(job, layers))
 
 
@@ -49,7 +64,7 @@ METHOD = Method(
                 "layer. The lowest leave at every cut and never return.",
         look_at="A word that only the second half of the answer needs is gone for good.",
         not_covered="Only this one-shot ranking; published static methods differ in which layer and queries rank."),
-    params=Params, accepts="text", checkpoints=texts.CHECKPOINTS, run=run, examples=texts.EXAMPLES,
-    baseline="random-keep",
+    params=Params, accepts="text", checkpoints=(*texts.CHECKPOINTS, *pictures.CHECKPOINTS), kinds=pictures.KINDS,
+    run=run, examples=(*texts.EXAMPLES, *pictures.EXAMPLES), baseline="random-keep",
     baseline_params=lambda p: {"first": p.first, "second": p.second, "third": p.third, "where": p.where,
-                               "length": p.length, "rounds": p.rounds, "revive": False})
+                               "length": p.length, "rounds": p.rounds, "revive": False, "kept": p.kept})

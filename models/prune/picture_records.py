@@ -1,0 +1,201 @@
+"""The record of a Prune run on a picture with a question: what decided, who entered, who left before which layer."""
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.method import Close, Emit, Event, Job, Open
+from models.prune.forward import Pass, Pruner, Sheet
+from models.prune.pictures import (
+    Plan,
+    Rule,
+    View,
+    answer_logits,
+    by_hand,
+    encoded,
+    everything,
+    last_state,
+    prefill,
+    view,
+)
+from models.prune.report import race
+from models.trace import CODE, Canvas, Chart, Cost, Edges, Fact, Field, Step, states
+
+FIELDS = {"attention": Field("Attention of the question's last word", "% of its attention", 0.0),
+          "weight": Field("Share of the token it is folded into", "of 1", 0.0, 1.0)}
+ROUNDS = 3  # in which the answer is timed in turn with the full model's
+SHOWN = 5  # answers compared
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A finished prefill: the machine, its pass, the state that is read [D] and the answer's probabilities [V]."""
+
+    pruner: Pruner
+    now: Pass
+    state: Tensor
+    chances: Tensor
+
+    @property
+    def best(self) -> int:
+        return int(self.chances.argmax())
+
+
+def look(job: Job, make: Rule, fields: dict[str, Field] | None = None, charts: Sequence[Chart] = ()) -> Iterator[Event]:
+    """The events of a record. make(view) -> the plan; fields explain the plan's maps; charts: the method's own."""
+    began = time.perf_counter()
+    seen = view(job)
+    plan = by_hand(make(seen), seen, job.choice)
+    ms = (time.perf_counter() - began) * 1e3
+    canvas = Canvas("grid", ("",) * seen.count, seen.grid, seen.picture, roles=("patch",) * seen.count)
+    yield Open("prune", canvas, {**(fields or {}), **FIELDS}, 2 + len(plan.maps) + len(plan.cuts))
+    yield from before(job, seen, plan, ms)
+    mine = answered(job.model, plan, seen.ids, watch=True)
+    for stage in stages(mine.now.sheets):
+        yield Emit("prune", stage_step(job, plan, mine, stage))
+    yield close(job, make, seen, plan, mine, charts)
+
+
+def answered(model, plan: Plan, ids: list[int], watch: bool = False) -> Answer:
+    pruner, now = prefill(model, plan, ids, watch)
+    state = last_state(model, now)
+    return Answer(pruner, now, state, answer_logits(model, state).softmax(-1).cpu())
+
+
+def before(job: Job, seen: View, plan: Plan, ms: float) -> Iterator[Emit]:
+    """The picture, every map that decided, and who enters the language model."""
+    shown = states(*["visible"] * seen.count)
+    cost = Cost(1, seen.count * len(job.model.encoder.layers), encoder_macs(job.model), 0, ms)
+    yield Emit("prune", Step("the picture", shown, cost=cost, note=f"{seen.question.text} ({seen.count} patches)"))
+    marked = shown.copy()
+    marked[plan.marked] = CODE["new"]
+    for name, values in plan.maps.items():
+        yield Emit("prune", Step(name, marked, fields={name: np.asarray(values, np.float32)}))
+    yield Emit("prune", entry(plan, seen.count))
+
+
+def entry(plan: Plan, count: int) -> Step:
+    """Who enters, and what is folded into whom."""
+    weight = np.full(count, np.nan, np.float32)
+    query, key, share = [], [], []
+    for group in plan.groups:
+        weight[list(group.members)] = group.weights
+        query += [group.target] * len(group.members)
+        key, share = [*key, *group.members], [*share, *group.weights]
+    folded = sum(len(group.members) for group in plan.groups)
+    note = f"{len(plan.kept)} of {count} patches enter the language model"
+    if not plan.groups:
+        return Step("before the language model", patch_states(plan, plan.kept.numpy(), count), note=note)
+    return Step("before the language model", patch_states(plan, plan.kept.numpy(), count), fields={"weight": weight},
+                edges={"recycling": Edges(np.array(query), np.array(key), np.array(share, np.float32))},
+                note=f"{note}; {len(plan.groups)} of them are recycled, folded from {folded}")
+
+
+def patch_states(plan: Plan, alive: np.ndarray, count: int) -> np.ndarray:
+    """State codes [L]: alive, alive and recycled, or dropped."""
+    codes = np.full(count, CODE["dropped"], np.uint8)
+    codes[alive] = CODE["known"]
+    targets = np.array([group.target for group in plan.groups], int)
+    codes[np.intersect1d(targets, alive)] = CODE["recycled"]
+    return codes
+
+
+def stages(sheets: Sequence[Sheet]) -> list[list[Sheet]]:
+    """Layers with the same tokens, in runs."""
+    runs: list[list[Sheet]] = []
+    for sheet in sheets:
+        if runs and len(runs[-1][-1].alive) == len(sheet.alive):
+            runs[-1].append(sheet)
+        else:
+            runs.append([sheet])
+    return runs
+
+
+def stage_step(job: Job, plan: Plan, mine: Answer, stage: Sequence[Sheet]) -> Step:
+    """A run of layers: who is alive, what the question's last word looks at in the last of them, and the cost."""
+    count, last, layers = job.model.count, stage[-1], len(mine.now.sheets)
+    alive = last.alive[last.alive < count].numpy()
+    looked = np.full(count, np.nan, np.float32)
+    looked[alive] = 100 * last.attention.float().mean(0).cpu().numpy()[: len(alive)]
+    _, heads, _, width = mine.pruner.store.keys[0].shape
+    size = 2 * heads * width * mine.pruner.store.keys[0].element_size()  # bytes of one token's keys and values
+    stored = sum(len(sheet.alive) for sheet in mine.now.sheets[: last.layer + 1]) * size
+    macs = sum(sheet.macs for sheet in stage) + (job.model.lm.lm_head.weight.numel() if last.layer == layers - 1 else 0)
+    cost = Cost(int(last.layer == layers - 1), sum(len(sheet.rows) for sheet in stage), macs, stored,
+                mine.now.ms * len(stage) / layers)
+    name = f"layer {last.layer + 1}" if len(stage) == 1 else f"layers {stage[0].layer + 1} to {last.layer + 1}"
+    return Step(name, patch_states(plan, alive, count), "layer", fields={"attention": looked}, cost=cost,
+                note=f"{len(alive)} of {count} patches and {len(last.alive) - len(alive)} words, at their own places")
+
+
+def close(job: Job, make: Rule, seen: View, plan: Plan, mine: Answer, charts: Sequence[Chart]) -> Close:
+    """Charts, facts and the sentence, beside the full model on the same question."""
+    full = answered(job.model, everything(seen), seen.ids)
+    names = job.tokenizer.convert_ids_to_tokens(list(range(len(mine.chances))))
+    said, whole = names[mine.best], names[full.best]
+    share = 100 * plan.share(seen.layers, seen.count)
+    text = (f'Asked "{seen.question.text}" it says {said}, which is '
+            f'{"right" if said == seen.question.answer else "wrong"}; with all patches it says {whole}. '
+            f"On average {share / 100 * seen.count:.1f} of {seen.count} patches are in a layer.")
+    return Close("prune", text, (layer_chart(seen, plan), answer_chart(mine, full, names), *charts),
+                 facts(job, make, seen, plan, mine, full, said), path=f"{mine.pruner.aux.device.type}-sdpa-rows")
+
+
+def facts(job: Job, make: Rule, seen: View, plan: Plan, mine: Answer, full: Answer, said: str) -> dict[str, Fact]:
+    cosine = float(torch.cosine_similarity(mine.state, full.state, dim=0))
+    return {
+        "budget": Fact("Patches kept, recycled ones included", 100 * plan.share(seen.layers, seen.count),
+                       "% of patches x layers", "lower"),
+        "memory": Fact("Keys and values", 100 * mine.pruner.store.bytes / full.pruner.store.bytes,
+                       "% of the full model's", "lower"),
+        "work": Fact("Multiply-adds of the language model", 100 * mine.pruner.store.macs / full.pruner.store.macs,
+                     "% of the full model's", "lower"),
+        "speed": Fact("Answer, measured", speed(job, make, seen), f"x as fast as with all patches (median of {ROUNDS})",
+                      "higher"),
+        "cosine": Fact("Last state, cosine with the full model's", cosine, "of 1", "higher"),
+        "agreement": Fact("Probability of the full model's answer", 100 * float(mine.chances[full.best]), "%",
+                          "higher"),
+        "answer": Fact("Answer correct", float(said == seen.question.answer), "of 1", "higher")}
+
+
+def speed(job: Job, make: Rule, seen: View) -> float:
+    """Median ratio of full to pruned, from the picture to the answer, scoring and folding included."""
+    model = job.model
+
+    def run(rule):
+        again = encoded(model, job.tokenizer, seen.picture, seen.question)
+        return last_state(model, prefill(model, rule(again), again.ids)[1])
+
+    times, _ = race({"pruned": lambda: run(lambda v: by_hand(make(v), v, job.choice)),
+                     "full": lambda: run(everything)}, ROUNDS)
+    return float(np.median(times["full"] / times["pruned"]))
+
+
+def layer_chart(seen: View, plan: Plan) -> Chart:
+    counts = np.array(plan.counts(seen.layers), np.float32)
+    return Chart("bar", "Patches in each layer", "layer", "patches",
+                 {"this run": counts, "all patches": np.full(seen.layers, seen.count, np.float32)},
+                 tuple(str(layer + 1) for layer in range(seen.layers)),
+                 caption="Their mean is the budget; keys and values are stored for these only.")
+
+
+def answer_chart(mine: Answer, full: Answer, names: Sequence[str]) -> Chart:
+    """The likeliest words of both."""
+    shown = torch.unique(torch.cat([run.chances.topk(SHOWN).indices for run in (mine, full)]))
+    shown = shown[full.chances[shown].argsort(descending=True)][: SHOWN + 2].tolist()
+    return Chart("bar", "The answer", "word", "probability",
+                 {"this run": mine.chances[shown].numpy(), "all patches": full.chances[shown].numpy()},
+                 tuple(names[i] for i in shown))
+
+
+def encoder_macs(model) -> int:
+    """Multiply-adds of the encoder: matrices for every patch, and every pair twice in each layer."""
+    linear = sum(m.weight.numel() for m in model.encoder.layers.modules() if isinstance(m, nn.Linear))
+    width = model.encoder.config.hidden_size
+    patches = model.embed_patches.weight.numel()
+    return model.count * (linear + patches) + 2 * model.count**2 * width * len(model.encoder.layers)

@@ -1,0 +1,188 @@
+"""Prune on a picture with a question: which patches enter the language model, and how far they go.
+
+A method gives a `Plan`: the patches that enter, their features, and how many leave before which layer, by one ranking.
+The sequence is really shorter, places keep their numbers, and the question's words never leave. The answer is one word,
+so the prefill is all there is.
+
+Letters: L patches, K patches that enter, N layers of the language model (from 0; shown from 1), D width, T words.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.backbones.text import encode as encode_words
+from models.instrument import observe
+from models.method import Job
+from models.params import Span
+from models.prune.forward import Moment, Pass, Policy, Pruner
+from models.subject import Example, SubjectError
+from models.worlds import questions
+
+CHECKPOINTS = ("scene-vlm-1",)
+KINDS = dict.fromkeys(CHECKPOINTS, "question")
+EXAMPLES = (
+    Example("small", "The colour of a small thing",
+            "small pink ring, blue square, green cross, white circle. What colour is the small thing?", "question"),
+    Example("sides", "Left or right",
+            "red circle, blue square, small green ring. Is the red circle left or right of the blue square?",
+            "question"),
+    Example("number", "How many red things",
+            "red circle, small red diamond, white square, blue triangle. How many red things?", "question"),
+    Example("shape", "The shape of the yellow thing",
+            "yellow triangle, pink ring, pink cross, small blue circle. What shape is the yellow thing?", "question"),
+)
+KEPT = Span(0.05, 1.0, 0.05, "Patches kept", "Mean over the layers of the language model; recycled ones count.",
+            "of the patches")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a method of this tab needs to run on pictures too."""
+
+    kept: Annotated[float, replace(KEPT, title="Patches kept (pictures)", fold=True)] = 0.25
+
+
+class View(NamedTuple):
+    """A picture with its question as the network has encoded it, before anything leaves.
+
+    picture uint8 [S, S, 3]. features [1, L, D] of the encoder. attention float [L, L]: its last layer, mean over heads,
+    rows are queries. ids: the question's words. layers: N.
+    """
+
+    picture: np.ndarray
+    question: questions.Question
+    ids: list[int]
+    features: Tensor
+    attention: Tensor
+    grid: tuple[int, int]
+    layers: int
+
+    @property
+    def count(self) -> int:
+        return len(self.attention)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Patches folded into one token: it stands at the place of `target`, one of the members. weights sum to 1."""
+
+    target: int
+    members: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """kept: patches that enter, int [K] ascending; features [1, K, D] of them. cuts: layer -> how many leave before it,
+    those of the lowest importance [L]. groups: patches folded before the first layer. maps: named numbers [L] that
+    decided. marked: patches to point out."""
+
+    kept: Tensor
+    features: Tensor
+    importance: Tensor
+    cuts: Mapping[int, int] = field(default_factory=dict)
+    groups: Sequence[Group] = ()
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    marked: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+
+    def counts(self, layers: int) -> list[int]:
+        """Patches alive at each layer."""
+        gone = np.cumsum([self.cuts.get(layer, 0) for layer in range(layers)])
+        return (len(self.kept) - gone).tolist()
+
+    def share(self, layers: int, count: int) -> float:
+        """Patches alive, mean over layers, as a share of all: the budget that was spent, recycled tokens included."""
+        return sum(self.counts(layers)) / (layers * count)
+
+
+Rule = Callable[[View], Plan]
+
+
+def scene(job: Job) -> tuple[np.ndarray, questions.Question]:
+    """The picture uint8 [S, S, 3] and the question of a subject; the seed places the things."""
+    try:
+        items, question = questions.read(job.subject.text, np.random.default_rng(job.seed))
+    except questions.QuestionError as error:
+        raise SubjectError(f"{str(error)[0].upper()}{str(error)[1:]}.") from error
+    return questions.draw(items), question
+
+
+def view(job: Job) -> View:
+    picture, question = scene(job)
+    return encoded(job.model, job.tokenizer, picture, question)
+
+
+def encoded(model, tokenizer, picture: np.ndarray, question: questions.Question) -> View:
+    """Runs the encoder and keeps the attention of its last layer."""
+    from models.backbones.vlm import normalise
+    pixels = normalise(torch.from_numpy(np.array(picture))[None]).to(model.lm.device)
+    last = len(model.encoder.layers) - 1
+    with torch.inference_mode(), observe(model.encoder, [last], {"qk"}) as seen:
+        features = model.encode(pixels)
+    rows = seen[last].rows_for(torch.arange(model.count))[0].float().mean(0).cpu()
+    ids = encode_words(tokenizer, question.text, model.config.max_position_embeddings - model.count)
+    return View(picture, question, ids, features, rows, model.grid, len(model.lm.model.layers))
+
+
+def everything(seen: View) -> Plan:
+    """Nobody leaves."""
+    return Plan(torch.arange(seen.count), seen.features, torch.zeros(seen.count))
+
+
+def one_stage(seen: View, kept: float, score: Tensor, maps: Mapping[str, np.ndarray] | None = None) -> Plan:
+    """The best patches by score [L] enter and stay; where the budget of layers x patches leaves a remainder, one of
+    them goes part of the way, so that the share of this plan is the asked one to the last patch."""
+    total = max(round(kept * seen.count * seen.layers), seen.layers)
+    fewest, deeper = divmod(total, seen.layers)
+    ids = score.argsort(descending=True, stable=True)[: fewest + bool(deeper)].sort().values
+    return Plan(ids, seen.features[:, ids], score, {deeper: 1} if deeper else {}, maps=maps or {})
+
+
+def by_hand(plan: Plan, seen: View, choice: tuple[tuple[int, ...], ...] | None) -> Plan:
+    """The visitor's patches enter instead, as many as the plan's; nothing is folded. The cuts stay the plan's."""
+    if choice is None:
+        return plan
+    ids = torch.tensor(sorted({int(i) for group in choice for i in group}), dtype=torch.long)
+    if len(ids) != len(plan.kept) or int(ids[0]) < 0 or int(ids[-1]) >= seen.count:
+        raise SubjectError(f"Please choose {len(plan.kept)} of the {seen.count} patches.")
+    return replace(plan, kept=ids, features=seen.features[:, ids], groups=())
+
+
+def prefill(model, plan: Plan, ids: list[int], watch: bool = False) -> tuple[Pruner, Pass]:
+    """One pass of the language model over the patches of a plan and the question."""
+    count, layers = model.count, len(model.lm.model.layers)
+    with torch.inference_mode():
+        words = model.lm.model.embed_tokens(torch.tensor([ids], device=model.lm.device))
+        hidden = torch.cat([model.visual(plan.features), words], 1)
+    pruner = Pruner(model.lm, policy(plan, count, len(ids), layers), count + len(ids), watch)
+    return pruner, pruner.enter(hidden, torch.cat([plan.kept, count + torch.arange(len(ids))]))
+
+
+def policy(plan: Plan, count: int, words: int, layers: int) -> Policy:
+    """The plan's cuts for the shared machine: the question's words outrank every patch."""
+    rank = torch.cat([plan.importance.float(), torch.full((words,), float("inf"))])
+    alive = np.array([len(plan.kept), *plan.counts(layers)]) + words
+    rates = [plan.cuts.get(layer + 1, 0) / alive[layer + 1] for layer in range(layers)]
+
+    def score(moment: Moment) -> Tensor:
+        return rank[moment.alive]
+
+    return Policy(tuple(rates), score, revive=False)
+
+
+def last_state(model, now: Pass) -> Tensor:
+    """The hidden state [D] of the last word after the final norm, from which the answer is read."""
+    with torch.inference_mode():
+        return model.lm.model.norm(now.hidden)[0, -1].float()
+
+
+def answer_logits(model, state: Tensor) -> Tensor:
+    """Logits [V] of the word that follows."""
+    with torch.inference_mode():
+        return model.lm.lm_head(state.to(model.lm.lm_head.weight.dtype)).float()

@@ -1,0 +1,211 @@
+"""VFlowOpt (arXiv 2508.05211): patches leave in three stages, scored once by the encoder; all knobs are searched.
+
+    received_j   = mean_i A[i, j]                     A: attention of the encoder's last layer, mean over heads
+    G            = { j : received_j > t mean(received) }        the few patches that everyone looks at
+    importance_j = mean_{i in G} A[i, j] + alpha softmax(entropy)_j     what they look at, and how busy a patch is
+
+Before the language model the least important patches of each cell of m x m are folded into one, at the place of the
+most important; before layers k1 and k2 more leave by the same importance. The search (vflowopt_search.py) makes the
+question's last state move as little as possible. Not covered: crops beside the global view, separator tokens.
+
+Letters: L patches, K that enter, G global patches, N layers, D width.
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.method import Card, Event, Job, Method, Turn
+from models.params import Choice, Flag, Span
+from models.prune import pictures
+from models.prune.picture_records import look
+from models.prune.pictures import Group, Plan, View
+from models.prune.vflowopt_charts import search_charts
+from models.trace import Field
+
+FILE = "vflowopt.json"  # beside the weights: what the search found for them
+FIELDS = {"relevance": Field("Attention that the global patches pay", "% of their attention", 0.0),
+          "entropy": Field("Entropy of the patch's grey values", "bits", 0.0),
+          "importance": Field("Importance", "", None, None)}
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """theta: r0, r1 are the shares kept before the language model and before k1; t, m, alpha as above. What is kept
+    before k2 follows from the budget."""
+
+    r0: float
+    r1: float
+    t: float
+    m: float
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Params:
+    kept: Annotated[float, pictures.KEPT] = 0.25
+    knobs: Annotated[str, Choice(
+        ("searched", "default", "own"), "Knobs", "Searched: those found for the nearest of 50, 25 and 10 %. Default: "
+        "t = 1, m = 4, alpha = 0 and equal ratios. Own: the three below.", ("searched", "unsearched", "my own"))] = \
+        "searched"
+    recycle: Annotated[bool, Flag("Fold dropped patches", "Off: as many patches stay, and the others are lost.")] = True
+    t: Annotated[float, Span(0.5, 8.0, 0.1, "Global above (t)", "A patch is global if it receives so many times the "
+                             "mean attention.", "x the mean", fold=True)] = 1.0
+    m: Annotated[float, Span(1.5, 8.0, 0.1, "Cell (m)", "Dropped patches of a cell of m x m become one.", "patches",
+                             fold=True)] = 4.0
+    alpha: Annotated[float, Span(-1.0, 1.0, 0.05, "Weight of entropy (alpha)", "Below 0 busy patches leave first.",
+                                 "", fold=True)] = 0.0
+
+
+def stages(layers: int) -> tuple[int, int]:
+    """k1, k2: the layers before which more patches leave: 9 and 18 of the reference's 28, so 3 and 6 of 8."""
+    return -(-9 * layers // 28), -(-18 * layers // 28)
+
+
+def global_patches(attention: Tensor, t: float) -> Tensor:
+    """G as ids; the most looked at patch alone where no patch reaches t."""
+    received = attention.mean(0)
+    found = (received > t * received.mean()).nonzero()[:, 0]
+    return found if len(found) else received.argmax()[None]
+
+
+def relevance(attention: Tensor, rows: Tensor) -> Tensor:
+    """Float [L]: the attention that the patches `rows` PAY to each patch."""
+    return attention[rows].mean(0)
+
+
+def entropy(picture: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Bits [L] of the 256-bin histogram of grey values 0..255 in each patch of a uint8 picture."""
+    size = picture.shape[0] // grid[0]
+    grey = picture.astype(np.float64).mean(-1).astype(int)
+    cells = grey.reshape(grid[0], size, grid[1], size).swapaxes(1, 2).reshape(grid[0] * grid[1], -1)
+    p = np.stack([np.bincount(cell, minlength=256) for cell in cells]) / size**2
+    return -(p * np.log2(np.where(p > 0, p, 1.0))).sum(1)
+
+
+def importance(seen: View, knobs: Knobs) -> tuple[Tensor, Tensor, Mapping[str, np.ndarray]]:
+    """Importance [L], G, and the maps it is made of."""
+    chosen = global_patches(seen.attention, knobs.t)
+    relevant, busy = relevance(seen.attention, chosen), entropy(seen.picture, seen.grid)
+    total = relevant + knobs.alpha * torch.from_numpy(busy).float().softmax(0)
+    return total, chosen, {"relevance": 100 * relevant.numpy(), "entropy": busy, "importance": total.numpy()}
+
+
+def fold(seen: View, rank: Tensor, r0: float, m: float) -> tuple[Tensor, Tensor, list[Group]]:
+    """Stage 0: who enters [K], their features [1, K, D], and the groups. Each cell of m x m that holds a low patch
+    gives one token: the mean of its low patches, weighted by importance, at the place of the most important."""
+    columns, drop = seen.grid[1], round(seen.count * (1 - r0))
+    low = rank.argsort(stable=True)[: min(drop + int(seen.count / m**2), seen.count) if drop else 0]
+    features, groups, cells = seen.features.clone(), [], {}
+    for patch in low.sort().values.tolist():
+        cells.setdefault((int(patch // columns / m), int(patch % columns / m)), []).append(patch)
+    for members in cells.values():
+        weights = shares(rank[members])
+        target = members[int(rank[members].argmax())]
+        features[0, target] = (weights[:, None] * seen.features[0, members]).sum(0)
+        groups.append(Group(target, tuple(members), tuple(weights.tolist())))
+    kept = torch.ones(seen.count, dtype=torch.bool)
+    kept[low] = False
+    kept[[group.target for group in groups]] = True
+    ids = kept.nonzero()[:, 0]
+    return ids, features[:, ids], groups
+
+
+def shares(values: Tensor) -> Tensor:
+    """Importances divided by their sum; where a negative alpha leaves one below zero, counted from the least."""
+    values = values - min(float(values.min()), 0.0)
+    return values / values.sum() if float(values.sum()) > 0 else torch.full_like(values, 1 / len(values))
+
+
+def cuts(entered: int, r1: float, kept: float, count: int, layers: int) -> dict[int, int]:
+    """How many leave before k1 and k2, so that the layers hold `kept` of layers x patches on average: r2 is what is
+    left of the budget, at most 1, and a patch stays to the end."""
+    k1, k2 = stages(layers)
+    first = min(round(entered * (1 - r1)), entered - 1)
+    middle = entered - first
+    rest = (round(kept * count * layers) - k1 * entered - (k2 - k1) * middle) // (layers - k2)
+    return {k: n for k, n in ((k1, first), (k2, middle - min(max(rest, 1), middle))) if n}
+
+
+def plan(seen: View, knobs: Knobs, kept: float, recycle: bool = True) -> Plan:
+    """The paper's difference. Without recycling as many patches enter, the most important ones as they are."""
+    rank, chosen, maps = importance(seen, knobs)
+    ids, features, groups = fold(seen, rank, knobs.r0, knobs.m)
+    if not recycle:
+        ids = rank.argsort(descending=True, stable=True)[: len(ids)].sort().values
+        features, groups = seen.features[:, ids], []
+    return Plan(ids, features, rank, cuts(len(ids), knobs.r1, kept, seen.count, seen.layers), groups, maps,
+                chosen.numpy())
+
+
+def unsearched(kept: float, layers: int) -> Knobs:
+    """t = 1, m = 4, alpha = 0 and one ratio r for all three stages, by bisection."""
+    k1, k2 = stages(layers)
+    low, high = 0.0, 1.0
+    while high - low > 1e-6:
+        r = (low + high) / 2
+        spent = (k1 * r + (k2 - k1) * r**2 + (layers - k2) * r**3) / layers
+        low, high = (r, high) if spent < kept else (low, r)
+    return Knobs(high, high, 1.0, 4.0, 0.0)
+
+
+def searched(folder, kept: float, layers: int) -> Knobs:
+    """The knobs found for the nearest budget, r0 in proportion; unsearched ones where the weights bring none."""
+    found = settings(folder)
+    if not found:
+        return unsearched(kept, layers)
+    target = min(found, key=lambda percent: abs(np.log(int(percent) / 100 / kept)))
+    knobs = Knobs(**found[target]["knobs"])
+    r0 = min(1.0, knobs.r0 * kept / (int(target) / 100))
+    return Knobs(r0, knobs.r1 if kept < 0.75 else 1.0, knobs.t, knobs.m, knobs.alpha)
+
+
+def settings(folder) -> dict:
+    """Percent kept -> what the search found and its trace, from the checkpoint's folder; {} if there is none."""
+    path = None if folder is None else folder / FILE
+    return json.loads(path.read_text("utf-8"))["settings"] if path is not None and path.is_file() else {}
+
+
+def knobs_of(job: Job, layers: int) -> Knobs:
+    p = job.params
+    if p.knobs == "searched":
+        return searched(job.bundle.folder, p.kept, layers)
+    plain = unsearched(p.kept, layers)
+    return plain if p.knobs == "default" else Knobs(plain.r0, plain.r1, p.t, p.m, p.alpha)
+
+
+def own_plan(job: Job, seen: View) -> Plan:
+    return plan(seen, knobs_of(job, seen.layers), job.params.kept, job.params.recycle)
+
+
+def run(job: Job) -> Iterator[Event]:
+    return look(job, lambda seen: own_plan(job, seen), FIELDS,
+                search_charts(settings(job.bundle.folder), job.params.kept, [f.name for f in fields(Knobs)]))
+
+
+def spent(job: Job) -> dict[str, float]:
+    """The budget that this very run spends, for the baseline."""
+    seen = pictures.view(job)
+    return {"kept": own_plan(job, seen).share(seen.layers, seen.count)}
+
+
+METHOD = Method(
+    card=Card(
+        id="vflowopt", title="VFlowOpt", tabs=("prune",), arxiv="2508.05211", year=2025, seed="A",
+        summary="A picture becomes 64 tokens in front of a question; most of them leave in three stages. What the most "
+                "looked-at patches look at stays, dropped neighbours are folded into one token, and a search sets the "
+                "knobs.",
+        look_at="Whether the patches that the question needs are still there in the last layers. The importance does "
+                "not know the question.",
+        not_covered="Detail crops and separator tokens; the paper prunes LLaVA-OneVision, whose knobs do not transfer.",
+        unverified="On eight layers the stages stand before layers 4 and 7, in proportion to 9 and 18 of 28."),
+    params=Params, accepts="question", checkpoints=pictures.CHECKPOINTS, run=run, examples=pictures.EXAMPLES,
+    baseline="random-keep", baseline_params=lambda p: {"kept": p.kept}, baseline_budget=spent,
+    turn=Turn("Choose the patches that enter the language model", "agreement",
+              lambda job: (len(own_plan(job, pictures.view(job)).kept),)))

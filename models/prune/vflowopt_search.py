@@ -1,0 +1,181 @@
+"""The search of VFlowOpt's knobs: make the question's last state move as little as possible on calibration scenes.
+
+    python -m models.prune.vflowopt_search        # writes vflowopt.json beside scene-vlm-1's weights
+
+Bayesian optimisation with a Gaussian process (Matern 5/2, numpy) and expected improvement. The signal is a hidden
+state, never an answer: calibration questions are only asked, and their scenes are not those of the claim.
+
+Letters: E evaluations so far, C candidates, P knobs.
+"""
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.prune import pictures
+from models.prune.pictures import Plan, Rule, View, encoded, everything, last_state, prefill
+from models.prune.vflowopt import FILE, Knobs, plan
+from models.worlds.questions import Case, digest, exam
+
+TARGETS = (0.5, 0.25, 0.1)
+SCENES, INITIAL, TRIES = 24, 12, 60  # calibration scenes; random evaluations, then proposed ones
+CALIBRATION, TEST = 71_000, 72_000  # seeds of scenes; training draws neither
+OVERSPENT = 1.02  # a setting that spends more than this share of the budget counts 0
+CANDIDATES = 2000
+
+
+class Known(NamedTuple):
+    """A calibration scene, encoded, and the full model's last state [D]."""
+
+    seen: View
+    state: Tensor
+
+
+class Search(NamedTuple):
+    """The best knobs, their score, and every evaluation [E, P + 1] in order, the score last."""
+
+    knobs: Knobs
+    score: float
+    trace: np.ndarray
+
+
+@dataclass(frozen=True)
+class Box:
+    """Least and greatest value of each knob."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+    def knobs(self, unit: np.ndarray) -> Knobs:
+        """Knobs at a point of the unit cube."""
+        return Knobs(*(self.low + unit * (self.high - self.low)).tolist())
+
+
+def calibration(seed: int = 0, count: int = SCENES) -> list[Case]:
+    return exam(CALIBRATION + seed, count)
+
+
+def known(model, tokenizer, cases: Sequence[Case]) -> list[Known]:
+    """Every scene encoded once, with the state that pruning should not move."""
+    views = [encoded(model, tokenizer, case.picture, case.questions[0]) for case in cases]
+    return [Known(seen, last_state(model, prefill(model, everything(seen), seen.ids)[1])) for seen in views]
+
+
+def box(kept: float, scenes: Sequence[Known]) -> Box:
+    """The reference's bounds, in proportion to the budget and to a grid of 8 x 8 instead of 27 x 27."""
+    peak = np.mean([float(k.seen.attention.mean(0).max() / k.seen.attention.mean()) for k in scenes])
+    side = scenes[0].seen.grid[0]
+    return Box(np.array([kept, 0.533, 0.5, side / 5, -1.0]),
+               np.array([min(1.5 * kept, 1.0), 1.0, max(min(8.0, 0.95 * peak), 0.6), float(side), 1.0]))
+
+
+def flow(model, scenes: Sequence[Known], rule: Rule, kept: float) -> float:
+    """F: mean cosine of the last state, full against pruned; 0 for a setting that spends more than the budget."""
+    plans: list[Plan] = [rule(k.seen) for k in scenes]
+    spent = np.mean([p.share(k.seen.layers, k.seen.count) for p, k in zip(plans, scenes, strict=True)])
+    if spent > OVERSPENT * kept:
+        return 0.0
+    states = [last_state(model, prefill(model, p, k.seen.ids)[1]) for p, k in zip(plans, scenes, strict=True)]
+    return float(np.mean([float(torch.cosine_similarity(s, k.state, dim=0))
+                          for s, k in zip(states, scenes, strict=True)]))
+
+
+def search(score: Callable[[Knobs], float], bounds: Box, *, initial: int = INITIAL, tries: int = TRIES,
+           seed: int = 42) -> Search:
+    """Random evaluations, then those that promise the largest improvement."""
+    rng, size = np.random.default_rng(seed), len(bounds.low)
+    points, found = list(rng.random((initial, size))), []
+    while len(found) < initial + tries:
+        if len(points) == len(found):
+            points.append(propose(np.array(points), np.array(found), rng))
+        found.append(score(bounds.knobs(points[len(found)])))
+    best = int(np.argmax(found))
+    tried = np.column_stack([bounds.low + np.array(points) * (bounds.high - bounds.low), found])
+    return Search(bounds.knobs(points[best]), found[best], tried)
+
+
+def propose(points: np.ndarray, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The point [P] of greatest expected improvement among random ones and neighbours of the best."""
+    near = points[values.argmax()] + 0.1 * rng.standard_normal((CANDIDATES // 4, points.shape[1]))
+    candidates = np.concatenate([rng.random((CANDIDATES, points.shape[1])), near.clip(0, 1)])
+    centre, spread = values.mean(), values.std() or 1.0
+    mean, deviation = Process.fit(points, (values - centre) / spread).predict(candidates)
+    return candidates[improvement(mean, deviation, (values.max() - centre) / spread).argmax()]
+
+
+def improvement(mean: np.ndarray, deviation: np.ndarray, best: float) -> np.ndarray:
+    """Expected improvement [C] over `best`."""
+    z = (mean - best) / deviation
+    cumulative = np.array([0.5 * (1 + math.erf(v / math.sqrt(2))) for v in z])
+    return (mean - best) * cumulative + deviation * np.exp(-z**2 / 2) / math.sqrt(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A Gaussian process of unit variance on the unit cube: points [E, P], the Cholesky factor [E, E] of their
+    covariance, and the weights [E] that give its mean."""
+
+    points: np.ndarray
+    factor: np.ndarray
+    weights: np.ndarray
+    length: float
+
+    NOISE = 1e-3
+    LENGTHS = (0.15, 0.3, 0.6, 1.2)
+
+    @classmethod
+    def fit(cls, points: np.ndarray, values: np.ndarray) -> Process:
+        """The length scale of greatest likelihood, from a few."""
+        made = [cls._at(points, values, length) for length in cls.LENGTHS]
+        return max(made, key=lambda p: -0.5 * values @ p.weights - np.log(np.diag(p.factor)).sum())
+
+    @classmethod
+    def _at(cls, points: np.ndarray, values: np.ndarray, length: float) -> Process:
+        factor = np.linalg.cholesky(matern(points, points, length) + cls.NOISE * np.eye(len(points)))
+        weights = np.linalg.solve(factor.T, np.linalg.solve(factor, values))
+        return cls(points, factor, weights, length)
+
+    def predict(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation [C] at points [C, P]."""
+        across = matern(at, self.points, self.length)
+        explained = np.linalg.solve(self.factor, across.T)
+        return across @ self.weights, np.sqrt(np.maximum(1 - (explained**2).sum(0), 1e-9))
+
+
+def matern(a: np.ndarray, b: np.ndarray, length: float) -> np.ndarray:
+    """Matern 5/2 covariance [A, B]."""
+    d = np.sqrt(5) * np.linalg.norm(a[:, None] - b[None], axis=-1) / length
+    return (1 + d + d**2 / 3) * np.exp(-d)
+
+
+def found_for(model, scenes: Sequence[Known], kept: float, **options) -> Search:
+    """The search for one budget."""
+    return search(lambda knobs: flow(model, scenes, lambda seen: plan(seen, knobs, kept), kept), box(kept, scenes),
+                  **options)
+
+
+def main() -> None:
+    from models.checkpoints import load
+    bundle, cases = load(pictures.CHECKPOINTS[0], dtype="float32"), calibration()
+    scenes, began, made = known(bundle.model, bundle.tokenizer, cases), time.perf_counter(), {}
+    for kept in TARGETS:
+        found = found_for(bundle.model, scenes, kept)
+        made[str(round(100 * kept))] = {
+            "knobs": {name: round(value, 6) for name, value in asdict(found.knobs).items()},
+            "cosine": round(found.score, 6), "initial": INITIAL, "scenes": len(scenes),
+            "trace": np.round(found.trace, 5).tolist()}
+        print(f"{kept:.0%}: cosine {found.score:.4f} with {found.knobs}, {time.perf_counter() - began:.0f} s")
+    record = {"revision": bundle.revision, "calibration": digest(cases), "settings": made}
+    (bundle.folder / FILE).write_text(json.dumps(record) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

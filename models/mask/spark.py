@@ -15,7 +15,7 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from models.mask import holes, loop
+from models.mask import holes, kernel_paths, loop
 from models.mask.mae import EXAMPLES
 from models.mask.photos import Photo, photo, picture
 from models.method import Card, Emit, Job, Method, Turn
@@ -95,6 +95,7 @@ def play(job: Job, sparse: bool):
     shifted = shift_charts(job, view, active) if sparse else ()
     charts = (scales_chart(exam, less), holes.coverage_chart(found), *shifted)
     yield loop.closing(job, exam, say(job, exam, found), facts(job, exam, view, found), charts)
+    yield from kernel_paths.record(job.model.encoder, view, active, found)
 
 
 def without(job: Job, view: Photo, name: str, exam: loop.Exam) -> Step:
@@ -153,10 +154,11 @@ def run(job: Job):
 
 METHOD = Method(
     card=Card(
-        id="spark", title="SparK", tabs=("mask",), arxiv="2301.03580", year=2023, seed="A",
+        id="spark", title="SparK", tabs=("mask", "attend"), arxiv="2301.03580", year=2023, seed="A",
         summary="A convnet learns by repainting hidden patches. Its convolutions skip the holes, so nothing leaks into "
                 "them from the side, and three scales are repainted together.",
-        look_at="Slide through the layers: the mosaic of holes stays. Beside it, with zeros in them, it dissolves.",
+        look_at="Slide through the layers: the mosaic of holes stays. Beside it, with zeros in them, it dissolves. In "
+                "Attend: which visible patches a patch can hear.",
         not_covered="Fine-tuning as in the paper, per-patch normalised targets (raw pixels here), the ConvNeXt "
                     "encoder; the sparse layers are computed densely and emptied, so no time is saved.",
         unverified="The control fills its holes with the mask vectors too, so that only the encoder differs."),

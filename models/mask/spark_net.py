@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d, relu
+from torch.nn.functional import conv2d, relu
 
 
 def at(active: Tensor, like: Tensor) -> Tensor:
@@ -35,9 +35,10 @@ class Conv(nn.Conv2d):
         y = super().forward(x)
         return y if active is None else y * at(active, y)
 
-    def reach(self, seen: Tensor) -> Tensor:
-        """Which positions bool [B, 1, h, w] a dense convolution fills from the seen ones bool [B, 1, H, W]."""
-        return max_pool2d(seen.float(), self.kernel_size, self.stride, self.padding) > 0
+    def paths(self, x: Tensor, active: Tensor | None = None) -> Tensor:
+        """The same connections with every weight 1, on one channel: ways [B, 1, H, W] to a position -> [B, 1, h, w]."""
+        y = conv2d(x, x.new_ones(1, 1, *self.kernel_size), stride=self.stride, padding=self.padding)
+        return y if active is None else y * at(active, y)
 
 
 class Norm(nn.BatchNorm2d):
@@ -71,10 +72,10 @@ class Block(nn.Module):
             x = self.norm_shortcut(self.shortcut(x, active), active)
         return relu(x + y)
 
-    def reach(self, seen: Tensor) -> Tensor:
-        """As `Conv.reach`, through both branches."""
-        far = self.second.reach(self.first.reach(seen))
-        return far | (seen if self.shortcut is None else self.shortcut.reach(seen))
+    def paths(self, x: Tensor, active: Tensor | None = None) -> Tensor:
+        """As `Conv.paths`, through both branches."""
+        far = self.second.paths(self.first.paths(x, active), active)
+        return far + (x if self.shortcut is None else self.shortcut.paths(x, active))
 
 
 class Encoder(nn.Module):
@@ -110,12 +111,18 @@ class Encoder(nn.Module):
         depth = len(self.stages[0])
         return found[depth::depth]
 
-    def reach(self, seen: Tensor) -> list[Tensor]:
-        """For every layer, where a dense encoder carries information about the seen pixels bool [B, 1, S, S]."""
-        found = [self.stem.reach(seen)]
+    def paths(self, seen: Tensor, active: Tensor | None = None) -> list[Tensor]:
+        """For every layer, in how many ways its positions [B, 1, h, w] are connected to the seen pixels bool
+        [B, 1, S, S], up to one factor for all."""
+        found = [self.stem.paths(seen.double(), active)]
         for block in self.blocks():
-            found.append(block.reach(found[-1]))
+            ways = block.paths(found[-1], active)
+            found.append(ways / ways.amax().clamp(min=1))
         return found
+
+    def reach(self, seen: Tensor) -> list[Tensor]:
+        """For every layer, where a dense encoder carries information about the seen pixels: bool [B, 1, h, w]."""
+        return [ways > 0 for ways in self.paths(seen)]
 
 
 class Upward(nn.Module):

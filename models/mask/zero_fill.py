@@ -16,7 +16,7 @@ def run(job: Job):
 
 METHOD = Method(
     card=Card(
-        id="zero-fill", title="Zero-filled convnet", tabs=("mask",), arxiv="2301.03580", year=2023, seed=None,
+        id="zero-fill", title="Zero-filled convnet", tabs=("mask", "attend"), arxiv="2301.03580", year=2023, seed=None,
         summary="A convnet repaints hidden patches that it sees as zeros: SparK's control, alike in all but the holes.",
         look_at="Slide through the layers: the surroundings leak in, and after a few layers no hole is left.",
         not_covered="Training and fine-tuning; learned mask tokens in the pixels.",

@@ -17,7 +17,7 @@ from torch.nn.functional import batch_norm, conv2d, max_pool2d, relu
 from models.claims import Lab, spark_exact, spark_tuning
 from models.claims import spark as claim
 from models.claims import zero_fill as control_claim
-from models.mask import holes, spark
+from models.mask import holes, kernel_paths, spark
 from models.mask.photos import photo
 from models.mask.spark_net import Conv, Norm, SparkNet, at, kept_cells, kept_count, masked_error
 from models.method import find, prepare, run, twin
@@ -247,6 +247,43 @@ def test_holes_dissolve_in_the_dense_arm_before_the_last_stage():
     assert np.all(np.diff(dense) >= 0) and dense[0] < 1 and dense[4] == 1  # layers 5 and 6 are the last stage
 
 
+# ---- who reaches whom
+
+def walled():
+    """Kept cells [1, 1, 8, 8] on both sides of a wall one patch wide, and which cells are left and right of it."""
+    active = torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    active[..., 3] = False
+    column = np.arange(64) % 8
+    return active, column < 3, column > 3
+
+
+def a_wall_is_not_crossed(shares):
+    active, left, right = walled()
+    rows = shares(network().encoder, active)
+    assert not rows[:, left][..., right].any() and not rows[:, right][..., left].any()
+    assert np.allclose(rows[:, left | right].sum(-1), 1) and not rows[:, ~(left | right)].any()
+
+
+def test_paths_do_not_lead_through_skipped_holes():
+    a_wall_is_not_crossed(lambda encoder, active: kernel_paths.shares(encoder, active, sparse=True))
+    with pytest.raises(AssertionError):
+        a_wall_is_not_crossed(lambda encoder, active: kernel_paths.shares(encoder, active, sparse=False))
+
+
+def test_paths_are_counted_as_a_network_of_ones_adds_them():
+    encoder = SparkNet(widths=(1, 1, 1), depth=2, decoder_width=8).encoder.double().eval()
+    for name, value in encoder.state_dict().items():
+        value.fill_(float(name.endswith(("weight", "running_var"))))
+    for norm in (module for module in encoder.modules() if isinstance(module, Norm)):
+        norm.eps = 0.0
+    _, active = masked()
+    pixel = torch.zeros(1, 3, 64, 64).double()
+    pixel[0, 0] = at(active[:1], pixel)[0, 0] * torch.randn(64, 64).exp()
+    for inside in (None, active[:1]):
+        for mine, added in zip(encoder.paths(pixel[:, :1], inside), encoder.layers(pixel, inside), strict=True):
+            assert torch.allclose(mine / mine.sum(), added.detach() / added.sum())
+
+
 # ---- mask, loss, densify
 
 def test_the_share_kept_is_rounded():
@@ -299,6 +336,13 @@ def test_a_visitor_sees_holes_that_stay_and_holes_that_dissolve(tiny):
     assert np.array_equal(own.steps[0].state, other.steps[0].state), "not the same mask"
     assert twin(job).params == spark.Params(0.6)
     assert own.facts["covered"].value == pytest.approx(100 * KEPT / 64) and other.facts["covered"].value == 100
+
+
+def test_the_visitor_can_ask_who_reaches_whom(tiny):
+    own, other = (run(id).traces["attend"] for id in ("spark", "zero-fill"))
+    assert len(own.rows.queries) == KEPT and len(other.rows.queries) == 64  # nobody reaches a skipped hole
+    assert own.facts["reached"].value < other.facts["reached"].value <= KEPT
+    assert len(own.steps[0].where("new")) == 1 and len(own.steps[0].where("masked-random")) == 64 - KEPT
 
 
 def test_the_modes_are_what_ifs_and_say_so(tiny):

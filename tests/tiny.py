@@ -82,6 +82,27 @@ def scene_tokenizer():
 
 
 @cache
+def scale_tokenizer():
+    from models.unmask.var_tokens import ScaleTokenizer
+    torch.manual_seed(0)
+    made = ScaleTokenizer(64, channels=6, overview=4, layouts=16, hidden_size=32)
+    made.entries.data *= 10
+    for phi in made.phi:  # as they begin they would change nothing
+        torch.nn.init.normal_(phi.conv.weight, std=0.1)
+    return made
+
+
+def scale_transformer():
+    from models.unmask.var_net import ScaleTransformer
+    torch.manual_seed(0)
+    made = ScaleTransformer(64, 10, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+    for weight in made.parameters():
+        if weight.dim() == 2:
+            torch.nn.init.normal_(weight, std=0.2)  # else every token would be drawn alike
+    return made
+
+
+@cache
 def light_tokenizer():
     from models.backbones.codebook import PatchCodebook
     torch.manual_seed(0)
@@ -221,6 +242,8 @@ MAKERS = {
     "scene-mgm-1": lambda: (masked_scene(), None),
     "scene-enat-1": lambda: (enat(), None),
     "scene-vq-1": lambda: (scene_tokenizer(), None),
+    "scene-mvq-1": lambda: (scale_tokenizer(), None),
+    "scene-var-1": lambda: (scale_transformer(), None),
     "scene-vlm-1": lambda: (scene_vlm(), question_tokenizer()),
     "scene-ar-1": lambda: (causal_scene(), None),
     "scene-ar-draft-1": lambda: (drafter(), None),

@@ -61,6 +61,9 @@ def layout(canvas: Canvas, unseen: str = "box", tint: float = 1.0) -> Layout:
         return Layout("text", canvas.labels, **extras)
     if canvas.shape is not None:
         return Layout("grid", canvas.labels, *canvas.shape, **extras)
+    if canvas.kind == "pyramid" and canvas.positions is not None:
+        xy, side = _squared(canvas.positions)
+        return Layout("places", canvas.labels, xy=xy, cell=side, **extras)
     if canvas.positions is not None:
         return Layout("places", canvas.labels, xy=_placed(canvas.positions), **extras)
     columns = min(canvas.size, WRAP)
@@ -73,6 +76,13 @@ def _placed(positions: np.ndarray) -> np.ndarray:
     low, span = xy.min(0), max(float(np.ptp(xy, axis=0).max()), 1e-9)
     middle = (1 - np.ptp(xy, axis=0) / span) / 2
     return 0.06 + 0.88 * ((xy - low) / span + middle)
+
+
+def _squared(positions: np.ndarray) -> tuple[np.ndarray, float]:
+    """[N, 2] in 0..1 and the side there of cells of side 1: the smallest square around all cells is the panel."""
+    low, high = positions.min(0) - 0.5, positions.max(0) + 0.5
+    side = float((high - low).max())
+    return (np.asarray(positions, np.float64) - (low + high) / 2) / side + 0.5, 1 / side
 
 
 def scale_of(trace: Trace, name: str, spec: Field) -> Scale:

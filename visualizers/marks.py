@@ -18,13 +18,17 @@ from visualizers import theme
 
 @dataclass(frozen=True)
 class Layout:
-    """Where tokens sit. kind "grid" (rows x columns), "text" (flowing) or "places" (xy [N, 2] in 0..1)."""
+    """Where tokens sit. kind "grid" (rows x columns), "text" (flowing) or "places" (xy [N, 2] in 0..1).
+
+    cell: side of a place in 0..1 where places are squares that show their piece of the picture; 0: they are discs.
+    """
 
     kind: str
     labels: tuple[str, ...]
     rows: int = 0
     columns: int = 0
     xy: np.ndarray | None = None
+    cell: float = 0.0
     picture: np.ndarray | None = None
     roles: tuple[str, ...] = ()
     truth: tuple[str, ...] = ()

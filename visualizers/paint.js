@@ -126,7 +126,7 @@ class CellView {
       const w = this.width / this.columns, h = this.height / this.rows;
       return [(token % this.columns) * w, Math.floor(token / this.columns) * h, w, h];
     }
-    const [x, y] = this.drawing.layout.xy[token], s = Math.max(10, Math.min(40, this.width / Math.sqrt(this.drawing.size) * 0.5));
+    const [x, y] = this.drawing.layout.xy[token], cell = this.drawing.layout.cell * this.width * 0.95, s = cell || Math.max(10, Math.min(40, this.width / Math.sqrt(this.drawing.size) * 0.5));
     return [x * this.width - s / 2, y * this.height - s / 2, s, s];
   }
 
@@ -164,7 +164,7 @@ class CellView {
 
   outline(boxes) {
     const path = new Path2D();
-    for (const [x, y, w, h] of boxes) path.roundRect(x, y, w, h, this.grid ? Math.min(2.5, w * 0.12) : w / 2);
+    for (const [x, y, w, h] of boxes) path.roundRect(x, y, w, h, this.grid || this.drawing.layout.cell ? Math.min(2.5, w * 0.12) : w / 2);
     return path;
   }
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from visualizers import theme
 from visualizers.canvas import tidy
 from visualizers.ink import Ruler, Sheet, circle, readable, short
-from visualizers.marks import Drawing, Mark, Scale, cells, number_scale, resolved
+from visualizers.marks import Drawing, Layout, Mark, Scale, cells, number_scale, resolved
 
 MARGIN, GUTTER = 0.3, 0.3
 TEXT, LINE = 9.5, 0.235  # running text: size in points, height of a line
@@ -135,7 +135,23 @@ class Page:
             elif not pictured:
                 self.sheet.fill(shape, self.colours["chip"], 1.0, 4)
 
+    def squares(self, side: int, marks: list[Mark], left: float, top: float) -> None:
+        """Places that are cells: each with its piece of the picture, as in a grid."""
+        drawing = self.drawings[side]
+        picture, size = drawing.picture(self.steps[side]), drawing.layout.cell * self.panel * 0.95
+        corners = drawing.layout.xy * self.panel - size / 2 + (left, top)
+        if picture is not None:
+            seen = [mark.token for mark in marks if not mark.fill or mark.share < 1]
+            cut = pieces(picture, drawing.layout, seen, self.colours["panel"])
+            self.sheet.picture(cut, left, top, self.panel, self.panel)
+        self.fills(marks, [[(x, y), (x + size, y), (x + size, y + size), (x, y + size)] for x, y in corners],
+                   picture is not None)
+        for mark, (x, y) in zip(marks, corners):
+            self.cue(mark, x, y, size, size)
+
     def places(self, side: int, marks: list[Mark], left: float, top: float) -> None:
+        if self.drawings[side].layout.cell:
+            return self.squares(side, marks, left, top)
         radius = min(0.2, max(0.05, self.panel / np.sqrt(len(marks)) * 0.25))
         at = self.drawings[side].layout.xy * self.panel + (left, top)
         self.fills(marks, [circle(x, y, radius) for x, y in at], False)
@@ -318,6 +334,18 @@ def _lines(axes, curve, run: int, colours: dict, title: str) -> None:
                   linestyle="solid" if run == 0 and number == 0 else (0, (4, 2)))
     if curve.reference is not None and run == 0:
         axes.axhline(curve.reference, color=colours["soft"], linewidth=0.8, linestyle=(0, (1, 2)))
+
+
+def pieces(picture: np.ndarray, layout: Layout, tokens: list[int], colour: str) -> np.ndarray:
+    """A picture [h, w, 3] where these square places are, `colour` (#rrggbb) everywhere else."""
+    sheet = np.empty_like(picture)
+    sheet[:] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    scale = np.array([picture.shape[1], picture.shape[0]])
+    for x, y in layout.xy[tokens]:
+        (left, top), (right, below) = (np.round((np.array([x, y]) + d * layout.cell / 2) * scale).astype(int)
+                                       for d in (-1, 1))
+        sheet[top:below, left:right] = picture[top:below, left:right]
+    return sheet
 
 
 def at_step(drawing: Drawing, step: int, first: Drawing) -> int:

@@ -69,7 +69,7 @@ def pack(drawing: Drawing) -> dict:
         "layout": {"kind": layout.kind, "rows": layout.rows, "columns": layout.columns, "size": layout.size,
                    "labels": list(layout.labels) if any(layout.labels) else [], "roles": list(layout.roles),
                    "truth": list(layout.truth), "unseen": layout.unseen, "tint": layout.tint,
-                   "picture": store.picture(layout.picture),
+                   "cell": round(layout.cell, 5), "picture": store.picture(layout.picture),
                    "xy": None if layout.xy is None else np.round(layout.xy, 4).tolist()},
         "fields": {name: _scale(scale) for name, scale in drawing.fields.items()},
         "legend": [{"state": STATES.index(name), "title": words} for name, words in drawing.legend],

@@ -115,16 +115,25 @@ class MaskedTransformer(nn.Module, PyTorchModelHubMixin):
 
     def _rotary(self, rows, columns):
         """cos and sin [1, C + N, head_dim] in the layout of transformers' apply_rotary_pos_emb (two equal halves)."""
-        pairs = self.head_dim // 2
-        if self.positions == "1d":
-            angles = (rows + 1)[:, None] * _frequencies(pairs, self.rope_theta, rows.device)
-        else:
-            f = _frequencies(pairs // 2, self.rope_theta, rows.device)
-            angles = torch.cat([(rows + 1)[:, None] * f, (columns + 1)[:, None] * f], 1)  # [N, pairs]
-        angles = torch.cat([angles.new_zeros(self.cond_length, pairs), angles])
-        angles = torch.cat([angles, angles], 1)[None]
         dtype = self.embed_tokens.weight.dtype
-        return angles.cos().to(dtype), angles.sin().to(dtype)
+        if self.positions == "2d":
+            return rotary(rows + 1, columns + 1, self.cond_length, self.head_dim, self.rope_theta, dtype)
+        pairs = self.head_dim // 2
+        return _waves((rows + 1)[:, None] * _frequencies(pairs, self.rope_theta, rows.device), self.cond_length, dtype)
+
+
+def rotary(rows, columns, prefix: int, head_dim: int, theta: float, dtype):
+    """cos and sin [1, prefix + N, head_dim] of N tokens in a plane: half of the frequencies turn with the row [N], half
+    with the column; prefix tokens are not turned."""
+    f = _frequencies(head_dim // 4, theta, rows.device)
+    return _waves(torch.cat([rows[:, None] * f, columns[:, None] * f], 1), prefix, dtype)
+
+
+def _waves(angles, prefix: int, dtype):
+    """cos and sin [1, prefix + N, 2 pairs] of angles [N, pairs]."""
+    angles = torch.cat([angles.new_zeros(prefix, angles.shape[1]), angles])
+    angles = torch.cat([angles, angles], 1)[None]
+    return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def _frequencies(count: int, theta: float, device):

@@ -11,7 +11,7 @@ from models.claims import mdm as text_claim
 from models.claims import recap as claim
 
 
-@pytest.mark.parametrize("id", ["maskgit", "mdm", "recap", "enat"])
+@pytest.mark.parametrize("id", ["maskgit", "mdm", "recap", "enat", "var"])
 def test_a_claim_measures_and_states_a_verdict(id, tiny):
     found = importlib.import_module(f"models.claims.{id}").measure(Lab(quick=True))
     assert found.method == id and len(found.rows) > 4 and found.reason

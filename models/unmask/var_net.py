@@ -1,0 +1,145 @@
+"""VAR's transformer (arXiv 2404.02905): all tokens of a scale are predicted at once, from all coarser scales.
+
+The input of a scale is no embedding of tokens. It is what the coarser maps add up to, upsampled and filtered, taken at
+this scale's own size (`ScaleTokenizer.following`), so that each place reads where it stands and predicts its own token.
+Scale 1 reads the caption's words and a learned start. Attention is block-causal: a query of scale i sees keys of
+scales j <= i, and the caption.
+
+The paper's class enters by AdaLN. Here the caption's words stand before the first scale, as in the masked model of the
+same scenes, from whose layers this one starts: RMSNorm, SwiGLU and rotary positions are that model's. Rotary places
+are the middles of the tokens, measured in its cells, so that one geometry serves all scales. Left out: normalised
+queries and keys, drop-path.
+
+Letters: B samples, C caption words, L tokens of all scales, M tokens of one, F features' channels, D width, V entries.
+"""
+from __future__ import annotations
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from transformers import DynamicCache, LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
+
+from models.backbones.masked import MaskedTransformer, rotary
+from models.unmask.var_tokens import SCALES
+
+
+class ScaleTransformer(nn.Module, PyTorchModelHubMixin):
+    """Logits of every token of a pyramid given the coarser scales and a caption.
+
+    vocab_size V and channels F are the tokenizer's; span: the picture's side in units of rotary positions;
+    cond_vocab_size: words of captions including 0, which says nothing; cond_length C.
+    """
+
+    def __init__(self, vocab_size: int = 1536, channels: int = 32, scales: tuple[int, ...] = SCALES,
+                 hidden_size: int = 192, num_hidden_layers: int = 6, num_attention_heads: int = 4,
+                 intermediate_size: int = 512, cond_vocab_size: int = 37, cond_length: int = 4, span: float = 16.0,
+                 rope_theta: float = 100.0, rms_norm_eps: float = 1e-5):
+        super().__init__()
+        self.vocab_size, self.scales, self.cond_length = vocab_size, tuple(scales), cond_length
+        self.span, self.rope_theta = span, rope_theta
+        self.config = LlamaConfig(
+            vocab_size=vocab_size, hidden_size=hidden_size, num_hidden_layers=num_hidden_layers,
+            num_attention_heads=num_attention_heads, num_key_value_heads=num_attention_heads,
+            intermediate_size=intermediate_size, rms_norm_eps=rms_norm_eps, attn_implementation="sdpa")
+        self.embed_cond = nn.Embedding(cond_vocab_size, hidden_size)
+        self.embed_slots = nn.Embedding(cond_length, hidden_size)
+        self.embed_start = nn.Parameter(0.02 * torch.randn(hidden_size))
+        self.embed_features = nn.Linear(channels, hidden_size)
+        self.embed_places = nn.Embedding(self.length, hidden_size)
+        self.embed_levels = nn.Embedding(len(self.scales), hidden_size)
+        self.layers = nn.ModuleList(LlamaDecoderLayer(self.config, i) for i in range(num_hidden_layers))
+        self.norm = LlamaRMSNorm(hidden_size, eps=rms_norm_eps)
+        self.lm_head = nn.Linear(hidden_size, vocab_size)
+        for layer in self.layers:
+            layer.self_attn.is_causal = False
+        for part in (self.embed_places, self.embed_levels, self.lm_head):
+            nn.init.normal_(part.weight, std=0.02)
+
+    @classmethod
+    @torch.no_grad()
+    def beside(cls, trunk: MaskedTransformer, tokenizer) -> ScaleTransformer:
+        """A network for a tokenizer's pyramid that starts from a masked model's layers, words and places."""
+        c = trunk.config
+        made = cls(tokenizer.codebook_size, tokenizer.channels, tokenizer.scales, c.hidden_size, len(trunk.layers),
+                   c.num_attention_heads, c.intermediate_size, trunk.embed_cond.num_embeddings, trunk.cond_length,
+                   float(trunk.grid[0]), trunk.rope_theta)
+        for name in ("layers", "norm", "embed_cond", "embed_slots"):
+            getattr(made, name).load_state_dict(getattr(trunk, name).state_dict())
+        if hasattr(trunk, "embed_rows"):
+            rows, columns = made.middles().clamp(1, made.span).round().long().T - 1
+            made.embed_places.weight.copy_(trunk.embed_rows.weight[rows] + trunk.embed_columns.weight[columns])
+        return made
+
+    @property
+    def length(self) -> int:
+        """L."""
+        return sum(side**2 for side in self.scales)
+
+    def level_of(self) -> Tensor:
+        """The scale [L] of every token, from 0."""
+        return torch.repeat_interleave(torch.arange(len(self.scales)), torch.tensor([p**2 for p in self.scales]))
+
+    def place(self, scale: int) -> slice:
+        """Where the tokens of a scale stand among the L."""
+        first = sum(side**2 for side in self.scales[:scale])
+        return slice(first, first + self.scales[scale] ** 2)
+
+    def middles(self) -> Tensor:
+        """Row and column [L, 2] of every token's middle, as rotary positions; the first fine cell's is 1."""
+        def one(side: int) -> Tensor:
+            at = (torch.arange(side) + 0.5) * self.span / side + 0.5
+            return torch.cartesian_prod(at, at)
+        return torch.cat([one(side) for side in self.scales])
+
+    def angles(self) -> tuple[Tensor, Tensor]:
+        """cos and sin [1, C + L, W]; the caption is not turned."""
+        weight = self.lm_head.weight
+        rows, columns = self.middles().to(weight.device).T
+        return rotary(rows, columns, self.cond_length, self.config.head_dim, self.rope_theta, weight.dtype)
+
+    def caption(self, cond: Tensor) -> Tensor:
+        """The first layer's inputs [B, C, D] of caption words int64 [B, C]."""
+        return self.embed_cond(cond) + self.embed_slots.weight
+
+    def start(self, cond: Tensor) -> Tensor:
+        """What scale 1 reads [B, 1, D]: a learned start and the sum of the words."""
+        return self.embed_start + self.embed_cond(cond).sum(1, keepdim=True)
+
+    def level(self, scale: int, features: Tensor | None, cond: Tensor) -> Tensor:
+        """The first layer's inputs [B, p * p, D] of one scale from its features [B, p * p, F], None for the first."""
+        hidden = self.start(cond) if features is None else self.embed_features(features)
+        return hidden + self.embed_places.weight[self.place(scale)] + self.embed_levels.weight[scale]
+
+    def tokens(self, features: Tensor, cond: Tensor) -> Tensor:
+        """`level` of all scales at once [B, L, D], from features [B, L - 1, F]."""
+        hidden = torch.cat([self.start(cond), self.embed_features(features)], 1)
+        return hidden + self.embed_places.weight + self.embed_levels(self.level_of().to(hidden.device))
+
+    def states(self, hidden: Tensor, angles, cache: DynamicCache | None = None, mask: Tensor | None = None) -> Tensor:
+        """Last states [B, M, D] before the final norm; behind a cache every row sees all of it, and needs no mask."""
+        for layer in self.layers:
+            hidden = layer(hidden, position_embeddings=angles, past_key_values=cache, attention_mask=mask)
+        return hidden
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits [B, M, V]."""
+        return self.lm_head(self.norm(hidden))
+
+    def mask(self) -> Tensor:
+        """Bool [1, 1, C + L, C + L]: who may look at whom; the caption counts as the scale before the first."""
+        level = torch.cat([torch.full((self.cond_length,), -1), self.level_of()]).to(self.lm_head.weight.device)
+        return (level[:, None] >= level)[None, None]
+
+    def work(self, scale: int) -> int:
+        """Multiply-adds of one sample's pass over a scale behind a cache; the first also computes the caption."""
+        seen, tokens = self.cond_length + self.place(scale).stop, self.scales[scale] ** 2
+        rows = tokens + (self.cond_length if scale == 0 else 0)
+        linear = sum(m.weight.numel() for m in self.layers[0].modules() if isinstance(m, nn.Linear))
+        layer = rows * linear + 2 * rows * seen * self.config.hidden_size
+        return len(self.layers) * layer + tokens * (self.lm_head.weight.numel() + self.embed_features.weight.numel())
+
+    def forward(self, features: Tensor, cond: Tensor) -> Tensor:
+        """Logits [B, L, V] of all tokens from features [B, L - 1, F] of the coarser scales and words [B, C]."""
+        hidden = torch.cat([self.caption(cond), self.tokens(features, cond)], 1)
+        return self.head(self.states(hidden, self.angles(), mask=self.mask())[:, self.cond_length :])

@@ -1,0 +1,257 @@
+"""scene-mvq-1 and scene-var-1: scenes as pyramids of token maps, and next-scale prediction (VAR, arXiv 2404.02905)."""
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from models.checkpoints import load
+from models.worlds import scenes
+from training.export import figure, read_shipped, save_hub
+from training.recipes.scene_light import mean_score
+from training.recipes.scene_vq import distinct_patches, from_uint8, to_uint8
+from training.trainer import Recipe, rng_of
+
+TRUNK, TOKENIZER, ENOUGH = "scene-mgm-1", "scene-mvq-1", 0.95  # ENOUGH: parser score of its reconstructions
+SPREAD = 1.5  # size of the overview's channels beside a patch's
+SHARES = (0.15, 0.15, 0.3, 0.1, 0.3)  # of the entries that are no layout's: for scales 2 to 6, at first
+
+
+def drawn(rng, count: int) -> tuple[list, torch.Tensor]:
+    """Scenes and their pictures [B, 3, 64, 64] in 0..1."""
+    things = [scenes.sample(rng) for _ in range(count)]
+    return things, from_uint8(np.stack([scenes.draw(t) for t in things]))
+
+
+class SceneMVQ(Recipe):
+    name = TOKENIZER
+    minutes, lr, lr_adam, decay = 4.0, 0.0, 1e-3, 0.8
+    autocast = compile = False
+    size, patience = 32, 100  # pictures per batch; steps without use after which an entry starts again
+    architecture = ("ScaleTokenizer: patch MLPs, an overview of 512 layouts, residual maps of 1, 2, 3, 4, 6 and 8 "
+                    "cells a side (130 tokens) over one codebook of 1,536")
+    trained_on = "procedurally drawn scenes (models/worlds/scenes.py)"
+    data_licence = "none: made by program"
+    weak_at = "Knows only the patches and layouts of this world."
+    budget_fraction = "1 (trained until the parser reads its pictures)"
+
+    def build(self):
+        from models.unmask.var_tokens import ScaleTokenizer
+
+        made, rng = ScaleTokenizer(), np.random.default_rng(self.seed)
+        images = drawn(rng, 2048)[1]
+        start_features(made)
+        start_layouts(made, images)
+        start_entries(made, images[:256])
+        start_pixels(made)
+        self.idle = torch.zeros(made.codebook_size)
+        return made
+
+    def batch(self, step, progress):
+        return {"images": drawn(rng_of(self.seed, step), self.size)[1]}
+
+    def loss(self, model, batch, progress):
+        images = batch["images"]
+        again, coded, found = model(images)
+        part = found.sums[int(torch.randint(len(found.sums), ()))].detach()  # so that unfinished sums can be shown
+        error, rough = (again - images).abs(), F.mse_loss(model.paint(part), images)
+        self.idle += 1
+        self.idle[found.ids.unique()] = 0
+        self.missed = found.wanted.flatten(0, 1), (found.wanted - model.entries[found.ids].detach()).flatten(0, 1)
+        logs = {"coded": coded.detach(), "rough": rough.detach()}
+        return error.mean() + 4 * error.pow(2).mean() + coded + 0.3 * rough, logs
+
+    @torch.no_grad()
+    def after_step(self, model, step, progress):
+        """Entries that nobody took for a while start again as something that was just wanted."""
+        dead = (self.idle > self.patience).nonzero()[:, 0]
+        if len(dead) and progress < 0.7:
+            model.entries[dead] = loudest(*self.missed, len(dead))
+            self.idle[dead] = 0
+
+    def state(self):
+        return {"idle": self.idle}
+
+    def load_state(self, state):
+        self.idle = state["idle"]
+
+    def quick(self, model):
+        return {k: v["value"] for k, v in self.evaluate(model, 128)["metrics"].items()}
+
+    @torch.no_grad()
+    def evaluate(self, model, n: int = 512):
+        asked, images = drawn(np.random.default_rng(12345), n)
+        found = model.quantise(model.features(images))
+        painted = to_uint8(model.decode(found.ids))
+        metrics = {"parser score of reconstructions": figure(mean_score(asked, painted), "0-1", n),
+                   "entries in use": figure(len(found.ids.unique()), f"of {model.codebook_size}", n)}
+        for side, total in zip(model.scales, found.sums, strict=True):
+            part = to_uint8(model.paint(total).clamp(0, 1))
+            metrics[f"mean absolute error up to {side} x {side}"] = figure(
+                abs(part.astype(float) - to_uint8(images)).mean(), "of 255", n)
+        other = torch.roll(found.ids, 1, 0)
+        return {"metrics": metrics, "trivial_baseline": {
+            "parser score of another picture's tokens": figure(mean_score(asked, to_uint8(model.decode(other))), "0-1",
+                                                               n)}}
+
+    def save(self, model, folder):
+        save_hub(model, folder)
+
+
+@torch.no_grad()
+def start_features(model):
+    """Channels of a patch start as the main directions in which patches differ from the ground's, which becomes 0."""
+    patches = torch.from_numpy(distinct_patches(model.patch_size))
+    flat = F.pixel_unshuffle(patches.permute(0, 3, 1, 2), model.patch_size).flatten(1)
+    apart = flat - flat[0]
+    basis = torch.linalg.svd(apart, full_matrices=False)
+    size = basis.S[: model.local, None] / len(flat) ** 0.5
+    model.to_features.weight.copy_(0.5 * basis.Vh[: model.local] / size)
+    model.to_features.bias.copy_(-model.to_features.weight @ flat[0])
+
+
+@torch.no_grad()
+def start_layouts(model, images):
+    """Layouts are centres of thumbnails, told apart along their main directions."""
+    from models.unmask.var_tokens import thumbnails
+
+    model.layouts.copy_(k_means(thumbnails(images), len(model.layouts)))
+    axes = torch.linalg.svd(model.layouts - model.layouts.mean(0), full_matrices=False).Vh
+    model.directions.copy_(SPREAD * axes[: model.directions.shape[1]].T)
+
+
+@torch.no_grad()
+def start_entries(model, images):
+    """Scale by scale, entries start as centres of what is left: one for each layout first, then a share for each map.
+    """
+    first = len(model.layouts)
+    model.entries[:] = 1e3  # not taken yet
+    model.entries[:first] = F.pad(model.layouts @ model.directions, (model.local, 0))
+    at = first
+    for scale, share in enumerate(SHARES, 1):
+        count = int(share * (len(model.entries) - first))
+        wanted = model.quantise(model.features(images)).wanted[:, model.place(scale)].flatten(0, 1)
+        model.entries[at : at + count] = k_means(loudest(wanted, wanted, 8 * count), count)
+        at += count
+    model.entries[model.entries[:, 0] > 1e2] = 0.0
+
+
+def start_pixels(model, steps: int = 1000, noise: float = 0.15):
+    """The decoder first learns the patches themselves, from features that are a little off."""
+    patches = torch.from_numpy(distinct_patches(model.patch_size))
+    flat = F.pixel_unshuffle(patches.permute(0, 3, 1, 2), model.patch_size).flatten(1).repeat(4, 1)
+    f = F.pad(model.to_features(flat).detach(), (0, model.channels - model.local + 3))
+    optimiser = torch.optim.AdamW(model.to_pixels.parameters(), 2e-3)
+    for step in range(steps):
+        blurred = f + noise * torch.randn(f.shape, generator=torch.Generator().manual_seed(step))
+        (model.to_pixels(blurred) - flat).abs().mean().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+
+def loudest(points, error, count: int):
+    """So many of points [K, d], the likelier the larger their error [K, d]: most of a scene is empty."""
+    energy = error.pow(2).sum(1) + 1e-6
+    return points[torch.multinomial(energy, count, replacement=True, generator=torch.Generator().manual_seed(count))]
+
+
+def k_means(points, count: int, rounds: int = 6):
+    """Centres [count, d] of points [K, d]."""
+    generator = torch.Generator().manual_seed(0)
+    centres = points[torch.randperm(len(points), generator=generator)[:count]].clone()
+    for _ in range(rounds):
+        near = torch.cdist(points, centres).argmin(1)
+        sums = torch.zeros_like(centres).index_add_(0, near, points)
+        held = near.bincount(minlength=count)[:, None]
+        lost = points[torch.randint(len(points), (count,), generator=generator)]
+        centres = torch.where(held > 0, sums / held.clamp_min(1), lost)
+    return centres
+
+
+class SceneVAR(Recipe):
+    name = "scene-var-1"
+    minutes, lr, lr_adam, decay, ema = 20.0, 0.01, 3e-3, 0.7, 0.998
+    size, dropout = 24, 0.1  # pictures per batch; share of captions replaced by the null condition
+    compile = False
+    architecture = ("ScaleTransformer, 6 layers, width 192, caption prefix, 130 tokens of 6 scales, block-causal; "
+                    "starts from scene-mgm-1")
+    trained_on = "procedurally drawn scenes (models/worlds/scenes.py) as pyramids of scene-mvq-1"
+    data_licence = "none: made by program"
+    weak_at = "Draws the tokens of a scale without knowing of each other: objects are lost or doubled."
+    budget_fraction = "starts from the layers of scene-mgm-1 (44 minutes); no paper's budget applies to this world"
+
+    def prepare(self, folder):
+        shipped = load(TOKENIZER, device="cpu", dtype="float32")
+        reached, self.tokenizer = shipped.card["metrics"]["parser score of reconstructions"]["value"], shipped.model
+        if reached < ENOUGH:
+            raise ValueError(f"{TOKENIZER} reaches {reached} on its own pictures: train it to {ENOUGH} first")
+
+    def build(self):
+        from models.unmask.var_net import ScaleTransformer
+
+        return ScaleTransformer.beside(read_shipped(TRUNK), self.tokenizer)
+
+    def place(self, device):
+        if device.type == "cpu":  # the fused kernel's backward pass with a mask takes as long as all the rest
+            torch.backends.cuda.enable_flash_sdp(False)
+
+    def batch(self, step, progress):
+        return self.lesson(rng_of(self.seed, step), self.size, self.dropout)
+
+    @torch.no_grad()
+    def lesson(self, rng, size: int, dropout: float = 0.0) -> dict:
+        """ids [B, L], the features [B, L - 1, F] that teacher forcing reads, and words [B, C] in any order."""
+        things, images = drawn(rng, size)
+        found = self.tokenizer.quantise(self.tokenizer.features(images))
+        cond = np.stack([rng.permutation(scenes.condition(scenes.caption(t))) for t in things])
+        cond[rng.random(size) < dropout] = 0
+        return {"ids": found.ids, "features": self.tokenizer.inputs(found.sums), "cond": torch.from_numpy(cond)}
+
+    def losses(self, model, batch) -> list:
+        """Cross-entropy of every scale, nats per token."""
+        logits = model(batch["features"], batch["cond"]).float()
+        each = F.cross_entropy(logits.transpose(1, 2), batch["ids"], reduction="none").mean(0)  # [L]
+        return [each[model.place(scale)].mean() for scale in range(len(model.scales))]
+
+    def loss(self, model, batch, progress):
+        """A scale counts with its side p, not with its p * p tokens: the few coarse ones decide, and time is short."""
+        found = self.losses(model, batch)
+        total = sum(side * one for side, one in zip(model.scales, found, strict=True)) / sum(model.scales)
+        return total, {f"ce{side}": one.detach() for side, one in zip(model.scales, found, strict=True)}
+
+    def quick(self, model):
+        return {f"score, guidance {cfg:g}": round(self.measure(model, 32, cfg)["score"], 3) for cfg in (0.0, 1.5)}
+
+    def measure(self, model, n: int, guidance: float, seed: int = 999) -> dict:
+        """Parser scores of drawn pictures, and how often an object is broken."""
+        from models.unmask.var import paint
+
+        rng = np.random.default_rng(seed)
+        asked = [scenes.sample(rng) for _ in range(n)]
+        cond = torch.from_numpy(np.stack([scenes.condition(scenes.caption(a)) for a in asked]))
+        pictures = to_uint8(paint(model, self.tokenizer, cond, torch.Generator().manual_seed(seed), guidance))
+        found = [scenes.parse(p) for p in pictures]
+        scored = [scenes.score(a, f) for a, f in zip(asked, found, strict=True)]
+        return {"score": float(np.mean(scored)), "scores": scored,
+                "broken": float(np.mean([any(f.kind != "object" for f in fs) for fs in found]))}
+
+    @torch.no_grad()
+    def evaluate(self, model, n: int = 96):
+        metrics = {}
+        for cfg in (0.0, 0.75, 1.5, 3.0):
+            got = self.measure(model, n, cfg)
+            metrics[f"score, guidance {cfg:g}"] = figure(got["score"], "0-1", n, got["scores"])
+            metrics[f"pictures with a broken object, guidance {cfg:g}"] = figure(got["broken"], "share", n)
+        batch = self.lesson(np.random.default_rng(77), n)
+        right = (model(batch["features"], batch["cond"]).argmax(-1) == batch["ids"]).float().mean(0)
+        for scale, (side, nats) in enumerate(zip(model.scales, self.losses(model, batch), strict=True)):
+            metrics[f"cross-entropy at {side} x {side}"] = figure(nats, "nats per token", n * side**2)
+            metrics[f"accuracy at {side} x {side}"] = figure(right[model.place(scale)].mean(), "share", n * side**2)
+        rng = np.random.default_rng(5)
+        other = [scenes.score(scenes.sample(rng), scenes.parse(scenes.draw(scenes.sample(rng)))) for _ in range(2000)]
+        asked, images = drawn(rng, n)
+        ceiling = mean_score(asked, to_uint8(self.tokenizer.decode(self.tokenizer.encode(images))))
+        return {"metrics": metrics, "trivial_baseline": {
+            "a perfect scene for another caption": figure(float(np.mean(other)), "0-1", 2000),
+            "ceiling of the tokenizer": figure(ceiling, "0-1", n)}}
+
+    def save(self, model, folder):
+        save_hub(model, folder)

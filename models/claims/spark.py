@@ -25,7 +25,6 @@ from models.mask.spark_net import at, kept_cells, kept_count, masked_error
 SPARK, ZERO = "photo-spark-1", "photo-spark-zero-1"
 RATIO, SEED, LABELLED, EPOCHS = 0.6, 11, 2458, 4  # every tenth training photo is labelled
 APART = "the control's error minus SparK's"
-WHERE = {name: tuple(scales) for scales, name in WITHOUT.items()}
 
 
 def measure(lab: Lab) -> Claim:
@@ -120,12 +119,12 @@ def errors(sparse, zero, pixels: torch.Tensor, kept: torch.Tensor) -> tuple[Row,
     own, control = (painted(model, pixels, kept) for model in (sparse, zero))
     fill, flat = (masked_error(fill(target), target, kept).numpy() for fill in
                   (lambda x: inpaint(sparse, x, hidden), lambda x: mean_fill(x, hidden)))
-    less = {name: painted(sparse, pixels, kept, scales) for name, scales in WHERE.items()}
+    less = {name: painted(sparse, pixels, kept, scales) for name, scales in WITHOUT.items()}
     return (row("masked-patch error, 60 % hidden", own, "MSE"), row("the control's", control, "MSE"),
             row(APART, control - own, "MSE"),
             below("error below bilinear inpainting", own, fill, 10),
             below("error below the mean visible colour", own, flat, 10),
-            *(row(f"masked-patch error {name}", found, "MSE") for name, found in less.items()))
+            *(row(f"masked-patch error without the {name} map", found, "MSE") for name, found in less.items()))
 
 
 def painted(model, pixels: torch.Tensor, kept: torch.Tensor, scales=None) -> np.ndarray:

@@ -24,8 +24,7 @@ from models.trace import Chart, Cost, Fact, Field, Step
 
 FIELDS = {"covered": Field("Positions that carry information", "% of the patch", 0.0, 100.0),
           "norm": Field("Length of the activation", "activation", 0.0)}
-WITHOUT = {(True, True, False): "without the coarsest map", (True, False, True): "without the middle map",
-           (False, True, True): "without the finest map"}  # fine to coarse
+WITHOUT = {"coarsest": (True, True, False), "middle": (True, False, True), "finest": (False, True, True)}
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def play(job: Job, sparse: bool):
     mask = ~active[0, 0].flatten().cpu().numpy()
     for step in (*holes.layer_steps(job.model.encoder.names, view, mask, found), *painted):
         yield Emit("mask", step)
-    less = {name: repaint(job, view, hidden, sparse, scales) for scales, name in WITHOUT.items()}
+    less = {name: repaint(job, view, hidden, sparse, scales) for name, scales in WITHOUT.items()}
     for step in (*(without(job, view, name, one) for name, one in less.items()), errors):
         yield Emit("mask", step)
     shifted = shift_charts(job, view, active) if sparse else ()
@@ -101,16 +100,16 @@ def play(job: Job, sparse: bool):
 def without(job: Job, view: Photo, name: str, exam: loop.Exam) -> Step:
     """The repainting with one scale switched off."""
     pasted = picture(job.model, torch.where(exam.mask[..., None] > 0, exam.patches, view.target))
-    return Step(f"repainted {name}", exam.hidden.states(view.count, hidden="new"), picture=pasted, cost=exam.cost,
-                fields={"loss": exam.on_hidden("loss")},
+    return Step(f"repainted without the {name} map", exam.hidden.states(view.count, hidden="new"), picture=pasted,
+                cost=exam.cost, fields={"loss": exam.on_hidden("loss")},
                 note="That map is replaced by its mask vector everywhere, visible patches too.")
 
 
 def scales_chart(exam: loop.Exam, less: dict[str, loop.Exam]) -> Chart:
     values = np.array([exam.mean(), *(one.mean() for one in less.values())])
-    return Chart("bar", "What each scale is worth", "maps that the decoder gets", f"error ({loop.UNIT})",
-                 {"error": values}, ("all", *less), reference=float(values[0]),
-                 caption="Mean error of the hidden patches; one map at a time is switched off.")
+    return Chart("bar", "What each scale is worth", "map switched off", f"error ({loop.UNIT})",
+                 {"error": values}, ("none", *less), reference=float(values[0]),
+                 caption="Mean error of the hidden patches; one map at a time is replaced by its mask vector.")
 
 
 def shift_charts(job: Job, view: Photo, active) -> tuple[Chart, ...]:

@@ -61,8 +61,14 @@ def _statistic(values: np.ndarray, name: str, unit: str) -> tuple[Scale, np.ndar
 
 def queried(trace: AttendTrace, stored: list[int]) -> int:
     """The token whose row is shown at first: the trace's own query if it marks one, else the last stored row."""
-    marked = trace.steps[-1].where("new")
+    marked = trace.steps[start(trace)].where("new")
     return int(marked[0]) if len(marked) == 1 else (stored[-1] if stored else 0)
+
+
+def start(trace: AttendTrace) -> int:
+    """The step shown at first: the last that marks a query, so that a trace may say where to look; else the last."""
+    last, asked = len(trace.steps) - 1, [len(step.where("new")) for step in trace.steps]
+    return max((n for n, count in enumerate(asked) if count), default=last) if max(asked) == 1 else last
 
 
 def words(trace: AttendTrace) -> dict[str, str]:
@@ -74,7 +80,7 @@ def words(trace: AttendTrace) -> dict[str, str]:
 def draw(trace: AttendTrace, *, layer: int | None = None, head: int = -1, query: int | None = None,
          quantity: str | None = None, by: str | None = None, **view) -> Drawing:
     found = attention(trace)
-    drawing = assemble(trace, Wording(describe, words(trace)), by=by, **view)
+    drawing = assemble(trace, Wording(describe, words(trace), start=start), by=by, **view)
     if found is None:
         return drawing
     stored = [] if found.queries is None else [int(q) for q in found.queries]

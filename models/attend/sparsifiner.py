@@ -37,7 +37,7 @@ class Params:
     keep: Annotated[float, Span(0.05, 1, 0.05, "Keys kept", "Per patch; trained at 0.25.", unit="of all keys")] = 0.25
     mask: Annotated[str, Choice(KINDS, "Chosen by", "The oracle computes all attention first and shows what is best.",
                                 titles=("predictor", "oracle", "distance", "chance"))] = "learned"
-    layer: Annotated[int, Span(1, 12, 1, "Layer opened", "Shown in stages: dense, predicted, kept, missed.")] = 6
+    layer: Annotated[int, Span(1, 12, 1, "Layer opened", "Shown in stages: dense, predicted, kept, missed.")] = 4
     tokens: Annotated[float, Span(0.5, 1, 0.05, "Patches kept", "Below 1, patches the class token looks at least leave "
                                   "at three layers: this share, its square, its cube stay.", fold=True)] = 1.0
     query: Annotated[int, Span(-1, 63, 1, "Query patch", "Whose map coefficients are drawn, counted from 0; -1 is the "

@@ -125,7 +125,7 @@ def with_cls(rows: np.ndarray, other: np.ndarray) -> np.ndarray:
 def steps_of(arm: Arm, layout: loop.Layout, sight: Sight, costs: list[Cost], opened: int,
              query: int) -> tuple[list, Heads, Rows]:
     """The steps, and head statistics and rows with one "layer" per step, so that any query can be clicked in each.
-    query: the patch that is asked at first."""
+    query: the patch that is asked at first; the last step that marks it is the opened layer's own."""
     extra, seen = stages(sight, opened), sight.seen(costs)
     order = [*range(opened), *[opened] * len(extra), *range(opened, len(costs))]
     names = [f"layer {n + 1}" for n in range(opened)] + [f"layer {opened + 1}: {name}" for name in extra]
@@ -136,7 +136,8 @@ def steps_of(arm: Arm, layout: loop.Layout, sight: Sight, costs: list[Cost], ope
     found = []
     for step, layer in zip(loop.layer_steps(layout, replace(looked, heads=heads)), order):
         stage, gone = ":" in step.label, ~sight.alive[layer][arm.places]
-        state = loop.marked(len(gone), query, state=np.where(gone, *codes("dropped", "visible")).astype(np.uint8))
+        state = np.where(gone, *codes("dropped", "visible")).astype(np.uint8)
+        state = loop.marked(len(gone), query, state=state) if layer <= opened else state
         made = told(arm, seen, layer, replace(step, state=state, cost=Cost() if stage else costs[layer]))
         found.append(replace(made, note=NOTES.get(step.label.partition(": ")[2], made.note)))
     return found, heads, looked.rows

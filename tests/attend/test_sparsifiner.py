@@ -17,6 +17,7 @@ from models.method import find, prepare, run, twin
 from tests import tiny
 from tests.attend.test_classifiers import data  # noqa: F401
 from tests.attend.test_illama import photos
+from visualizers.attend import draw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -313,7 +314,8 @@ def test_the_record_opens_one_layer(tiny):
         "layer 2"]
     assert trace.rows.weights.shape[:2] == (6, 2) and list(trace.heads.layers) == [0, 0, 0, 0, 0, 1]
     kept = trace.rows.row(2, 0, 9)
-    assert np.allclose(kept[kept > 0], 1 / 17, atol=1e-3) and list(trace.steps[-1].where("new")) == [9]
+    assert np.allclose(kept[kept > 0], 1 / 17, atol=1e-3) and list(trace.steps[4].where("new")) == [9]
+    assert draw(trace).view["start"] == 4 and draw(trace).view["query"] == 9, "it opens where its layer is opened"
     assert trace.cost.macs > 0 and trace.steps[0].cost.macs == 0
     assert {"kept", "most", "recall", "work", "answer"} <= set(trace.facts)
     assert "17 of 65 keys" in trace.sentence and "before any query met a key" in trace.sentence

@@ -36,10 +36,18 @@ def test_predictions_of_difficulty_are_worth_something(shipped):
     assert np.mean([f["harder"].value for f in facts]) > 0
 
 
+def test_both_convnets_beat_inpainting_and_only_one_keeps_its_holes(shipped):
+    shipped("photo-spark-1", "photo-spark-zero-1")
+    for id, covered in (("spark", 40.625), ("zero-fill", 100)):
+        facts = [trace.facts for trace in traces(id, seeds=(0, 1))]
+        assert np.mean([f["error"].value for f in facts]) < np.mean([f["inpaint"].value for f in facts])
+        assert {f["covered"].value for f in facts} == {covered}
+
+
 def test_defaults_answer_in_time(shipped):
     """Processor time on one core, because a shared machine's wall clock says little."""
-    shipped("photo-mae-1", "photo-hpm-1")
-    for id in ("mae", "hpm"):
+    shipped("photo-mae-1", "photo-hpm-1", "photo-spark-1", "photo-spark-zero-1")
+    for id in ("mae", "hpm", "spark", "zero-fill"):
         job = prepare(id)
         list(job.method.run(job))  # warm
         began = time.process_time()

@@ -162,7 +162,8 @@ def piece(text: str) -> str:
 
 
 def score(rows: Sequence[tuple[str, Fact]]) -> list[Node]:
-    """Your turn: the same quantity for the visitor, the method and a random choice, and who came first."""
+    """Your turn: the same quantity for the visitor, the method, unless it is the judge itself, and a random choice; and
+    who came first."""
     values = [fact.value for _, fact in rows]
     span = max(map(abs, values)) or 1.0
     fact = rows[0][1]
@@ -176,14 +177,16 @@ def score(rows: Sequence[tuple[str, Fact]]) -> list[Node]:
 
 
 def _verdict(rows: Sequence[tuple[str, Fact]], best: int, ranked: bool) -> str:
-    mine, method, chance = (fact.value for _, fact in rows)
+    values = [fact.value for _, fact in rows]
+    if len(rows) == 2:
+        return "You and chance reached the same score." if values[0] == values[1] else (
+            "You did better than chance.", "A random choice did better this time.")[best]
     if not ranked:
-        return f"You reached {number(mine)}, the method {number(method)}, a random choice {number(chance)}."
-    if mine == method:
+        return "You reached {}, the method {}, a random choice {}.".format(*map(number, values))
+    if values[0] == values[1]:
         return "You and the method reached the same score."
-    where = ("You did better than the method and than chance.", "The method did best this time.",
-             "A random choice did best this time: try another one.")
-    return where[best]
+    return ("You did better than the method and than chance.", "The method did best this time.",
+            "A random choice did best this time: try another one.")[best]
 
 
 def progress(share: float, text: str) -> list[Node]:

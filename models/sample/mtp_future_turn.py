@@ -72,8 +72,8 @@ def options(trace: Trace) -> Options | None:
     held = np.flatnonzero(last.ids >= 0)
     at = int(np.flatnonzero(last.ids < 0)[0])
     words = [trace.vocabulary[int(id)] for id in last.ids[held[held > at]]]
-    kept = [f"keep \u201c{''.join(words[:n])}\u201d" for n in range(1, len(words) + 1)]
-    return Options(at, tuple(range(len(words) + 1)), ("refuse all", *kept), shuffled=False)
+    kept = ["".join(words[:n]).strip().replace("\n", "\u23ce") for n in range(1, len(words) + 1)]
+    return Options(at, tuple(range(len(words) + 1)), ("\u2715 none of it", *(f"\u2713 {text}" for text in kept)), False)
 
 
 TURN = Turn("A small helper guessed what comes next. How much of its draft will the model keep?", "verdicts",

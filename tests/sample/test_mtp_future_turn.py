@@ -30,8 +30,8 @@ def test_the_bases_own_verdicts_score_all_points_and_the_text_is_hers_whatever_i
 
 def test_an_offer_hides_nothing_of_the_draft_and_tells_nothing_of_the_verdict(tiny):
     offered = turns.offer(ASK, ())
-    assert offered.labels[0] == "refuse all" and offered.picks == tuple(range(len(offered.picks)))
-    assert all(long.startswith(short[:-1]) for short, long in zip(offered.labels[1:], offered.labels[2:]))
+    assert offered.labels[0].endswith("none of it") and offered.picks == tuple(range(len(offered.picks)))
+    assert all(long.startswith(short) for short, long in zip(offered.labels[1:], offered.labels[2:]))
     later = turns.offer(ASK, (0,))
     assert later.at > offered.at and later.made == 1  # the base has written on
     assert turns.offer(ASK, (0,) * DRAFTS) is None
@@ -51,6 +51,12 @@ def test_a_verdict_outside_its_draft_is_refused(tiny):
 
 
 def test_words_of_the_score():
+    from models.trace import Fact
+    from visualizers.words import score
+
+    two = [Fact("Judged", value, "%", "higher") for value in (50.0, 20.0)]
+    assert "better than chance" in str(score([("You", two[0]), ("At random", two[1])]))
+    assert "random choice did better" in str(score([("You", two[1]), ("At random", two[0])]))
     mine, base = np.array([2, 0, 1]), np.array([0, 3, 1])
     assert fact(mine, base).value == pytest.approx(100 / 3) and "2 guesses too many" in sentence(mine, base)
     assert "3 too few" in sentence(mine, base) and "All 3" in sentence(base, base)

@@ -8,7 +8,7 @@ from models.method import find
 from models.worlds import retrieval
 
 
-@pytest.mark.parametrize("id", ["random-keep", "top-attention", "lazyllm"])
+@pytest.mark.parametrize("id", ["random-keep", "top-attention", "lazyllm", "vflowopt"])
 def test_claims_can_be_measured(id, tiny):
     claim = stamped(find(id), Lab(quick=True))
     assert claim.method == id and claim.rows and claim.control and claim.checkpoint

@@ -26,8 +26,8 @@ from models.prune.pictures import (
 from models.prune.report import race
 from models.trace import CODE, Canvas, Chart, Cost, Edges, Fact, Field, Step, states
 
-FIELDS = {"attention": Field("Attention of the question's last word", "% of its attention", 0.0),
-          "weight": Field("Share of the token it is folded into", "of 1", 0.0, 1.0)}
+FIELDS = {"attention": Field("Attention of the last word", "% of its attention", 0.0),
+          "weight": Field("Share in its recycled token", "of 1", 0.0, 1.0)}
 ROUNDS = 3  # in which the answer is timed in turn with the full model's
 SHOWN = 5  # answers compared
 
@@ -88,12 +88,12 @@ def entry(plan: Plan, count: int) -> Step:
         query += [group.target] * len(group.members)
         key, share = [*key, *group.members], [*share, *group.weights]
     folded = sum(len(group.members) for group in plan.groups)
-    note = f"{len(plan.kept)} of {count} patches enter the language model"
+    note = f"{len(plan.kept)} of {count} patches"
     if not plan.groups:
-        return Step("before the language model", patch_states(plan, plan.kept.numpy(), count), note=note)
-    return Step("before the language model", patch_states(plan, plan.kept.numpy(), count), fields={"weight": weight},
+        return Step("what enters", patch_states(plan, plan.kept.numpy(), count), note=note)
+    return Step("what enters", patch_states(plan, plan.kept.numpy(), count), fields={"weight": weight},
                 edges={"recycling": Edges(np.array(query), np.array(key), np.array(share, np.float32))},
-                note=f"{note}; {len(plan.groups)} of them are recycled, folded from {folded}")
+                note=f"{note}, {len(plan.groups)} of them folded from {folded}")
 
 
 def patch_states(plan: Plan, alive: np.ndarray, count: int) -> np.ndarray:
@@ -130,7 +130,7 @@ def stage_step(job: Job, plan: Plan, mine: Answer, stage: Sequence[Sheet]) -> St
                 mine.now.ms * len(stage) / layers)
     name = f"layer {last.layer + 1}" if len(stage) == 1 else f"layers {stage[0].layer + 1} to {last.layer + 1}"
     return Step(name, patch_states(plan, alive, count), "layer", fields={"attention": looked}, cost=cost,
-                note=f"{len(alive)} of {count} patches and {len(last.alive) - len(alive)} words, at their own places")
+                note=f"{len(alive)} of {count} patches and {len(last.alive) - len(alive)} words")
 
 
 def close(job: Job, make: Rule, seen: View, plan: Plan, mine: Answer, charts: Sequence[Chart]) -> Close:
@@ -149,16 +149,16 @@ def close(job: Job, make: Rule, seen: View, plan: Plan, mine: Answer, charts: Se
 def facts(job: Job, make: Rule, seen: View, plan: Plan, mine: Answer, full: Answer, said: str) -> dict[str, Fact]:
     cosine = float(torch.cosine_similarity(mine.state, full.state, dim=0))
     return {
-        "budget": Fact("Patches kept, recycled ones included", 100 * plan.share(seen.layers, seen.count),
+        "budget": Fact("Patches kept, recycled included", 100 * plan.share(seen.layers, seen.count),
                        "% of patches x layers", "lower"),
         "memory": Fact("Keys and values", 100 * mine.pruner.store.bytes / full.pruner.store.bytes,
                        "% of the full model's", "lower"),
-        "work": Fact("Multiply-adds of the language model", 100 * mine.pruner.store.macs / full.pruner.store.macs,
+        "work": Fact("Multiply-adds, language model", 100 * mine.pruner.store.macs / full.pruner.store.macs,
                      "% of the full model's", "lower"),
         "speed": Fact("Answer, measured", speed(job, make, seen), f"x as fast as with all patches (median of {ROUNDS})",
                       "higher"),
-        "cosine": Fact("Last state, cosine with the full model's", cosine, "of 1", "higher"),
-        "agreement": Fact("Probability of the full model's answer", 100 * float(mine.chances[full.best]), "%",
+        "cosine": Fact("Cosine with the full model's state", cosine, "of 1", "higher"),
+        "agreement": Fact("Chance of the full model's answer", 100 * float(mine.chances[full.best]), "%",
                           "higher"),
         "answer": Fact("Answer correct", float(said == seen.question.answer), "of 1", "higher")}
 

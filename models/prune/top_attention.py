@@ -22,7 +22,7 @@ from models.prune.picture_records import look
 from models.prune.pictures import Kept, Plan, View, one_stage
 from models.trace import Field
 
-FIELDS = {"received": Field("Attention received in the encoder", "x the mean", 0.0)}
+FIELDS = {"received": Field("Attention received", "x the mean", 0.0)}
 
 
 @dataclass(frozen=True)

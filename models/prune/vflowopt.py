@@ -30,8 +30,8 @@ from models.prune.vflowopt_charts import search_charts
 from models.trace import Field
 
 FILE = "vflowopt.json"  # beside the weights: what the search found for them
-FIELDS = {"relevance": Field("Attention that the global patches pay", "% of their attention", 0.0),
-          "entropy": Field("Entropy of the patch's grey values", "bits", 0.0),
+FIELDS = {"relevance": Field("Attention of global patches", "% of their attention", 0.0),
+          "entropy": Field("Entropy of grey values", "bits", 0.0),
           "importance": Field("Importance", "", None, None)}
 
 

@@ -300,7 +300,7 @@ def test_what_was_searched_is_used_and_shown(tmp_path, tiny):
 def test_the_record_shows_what_decided_and_who_was_folded(tiny):
     trace = run("vflowopt", ASKED, {"kept": 0.5}, seed=1).traces["prune"]
     labels = [step.label for step in trace.steps]
-    assert labels[:5] == ["the picture", "relevance", "entropy", "importance", "before the language model"]
+    assert labels[:5] == ["the picture", "relevance", "entropy", "importance", "what enters"]
     entry = trace.steps[4]
     assert len(entry.where("recycled")) == len(np.unique(entry.edges["recycling"].query)) > 0
     sums = np.bincount(entry.edges["recycling"].query, entry.edges["recycling"].weight)

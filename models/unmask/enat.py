@@ -92,10 +92,9 @@ def run(job) -> Iterator[Event]:
     plan = Plan(moves(board.unknown, p.steps, maskgit.SCHEDULE), reusing, p.order, p.noise, Sampler(p.temperature))
     work, looked = Work(plain.model, reusing), Plain(plain.model, board, half_known(plan.moves))
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
-    yield Open("attend", board.canvas, looked.fields, len(plan.moves))
     for shot in shots(job, board, plan, record):
         yield Emit("unmask", work.seen(shot), shot.names)
-        yield Emit("attend", looked.seen(shot))
+        yield from looked.told(shot, len(plan.moves))
     facts = {**maskgit.scene_facts(board, record, job.subject.text), **work.facts()}
     yield Close("unmask", sentence(facts, p), (*work.charts(), *record.charts()), facts, path=record.path)
     yield looked.close()

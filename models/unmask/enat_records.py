@@ -8,7 +8,7 @@ Letters: N canvas tokens, C caption words, S = C + N, L layers, H heads, D width
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.attend.loop import closing, grid_layout, look
 from models.instrument import observe
-from models.method import Close
+from models.method import Close, Emit, Event, Open
 from models.trace import CODE, Chart, Fact, Field, Step
 from models.unmask.boards import Board
 from models.unmask.loop import Move, Shot
@@ -79,12 +79,19 @@ class Plain:
         self.changes: list[tuple[float, float]] = []
         self.roles: list[np.ndarray] = []
 
+    def told(self, shot: Shot, total: int) -> Iterator[Event]:
+        """The step, and heads and rows to look at meanwhile: the first board's until the shown one's are there."""
+        step = self.seen(shot)
+        if shot.turn.moment.index in (0, self.show):
+            yield Open("attend", self.board.canvas, self.fields, total, self.looked.heads, self.looked.rows)
+        yield Emit("attend", step)
+
     def seen(self, shot: Shot) -> Step:
         """What the plain model says of the board that this step starts from."""
         moment = shot.turn.moment
         known = ~moment.masked[0].cpu().numpy()
         fresh = known if self.known is None else known & ~self.known
-        features = self.read(moment.ids, known, moment.index == self.show)
+        features = self.read(moment.ids, known, moment.index in (0, self.show))
         fields = {} if self.features is None else {"change": self.changed(features, fresh)}
         self.features, self.known = features, known
         state = np.where(fresh, CODE["new"], np.where(known, CODE["known"], CODE["unknown"])).astype(np.uint8)

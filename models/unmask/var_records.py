@@ -69,7 +69,7 @@ class Log:
         place, side = self.model.place(found.scale), self.model.scales[found.scale]
         self.state[self.state == CODE["new"]] = CODE["known"]
         drawn, ids = found.drawn.cpu().numpy(), found.ids[0].cpu().numpy()
-        self.state[place] = np.where(drawn, CODE["new"], CODE["context"])
+        self.state[place] = np.where(drawn, CODE["new"], CODE["visible"])
         self.ids[place] = ids
         candidates = self.guessed(found, place, ids)
         self.note(found, ids)
@@ -141,9 +141,10 @@ class Log:
         sure = [float(np.nanmean(self.values["entropy"][self.model.place(k)])) for k in range(len(self.model.scales))]
         most = int(np.argmax(sure))
         side = self.model.scales[most]
+        why = ("one token decides where things go" if side == 1 else
+               "its tokens are drawn at once and do not know of each other")
         return (f"{len(sure)} passes drew {self.canvas.size} tokens in {ms:.0f} ms, score {score:.2f}. The model was "
-                f"least sure of the {side} x {side} map ({sure[most]:.1f} nats per token): what is decided there is "
-                "drawn all at once.")
+                f"least sure of the {side} x {side} map, {sure[most]:.1f} nats per token: {why}.")
 
     def charts(self) -> tuple[Chart, ...]:
         """By map: entropy, what it changed, tokens and milliseconds."""
@@ -212,7 +213,7 @@ def mass_charts(mass: np.ndarray, scales: Sequence[int]) -> tuple[Chart, ...]:
 def roles(mass: np.ndarray) -> dict[str, Fact]:
     """Of the last map's attention."""
     last = mass.mean(0)[-1]
-    return {"own": Fact("Last map to itself", 100 * float(last[-1]), "% of its attention"),
+    return {"own": Fact("Last map to itself", 100 * float(last[-1]), "% of the last map's attention stays in it"),
             "coarser": Fact("Last map to coarser maps", 100 * float(last[1:-1].sum()), "% of its attention"),
             "caption": Fact("Last map to the caption", 100 * float(last[0]), "% of its attention")}
 

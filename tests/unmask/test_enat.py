@@ -377,3 +377,12 @@ def test_unchanged_boards_do_not_change_the_plain_model(scene, tiny):
 @pytest.mark.parametrize("counts, step", [((1, 1, 2), 2), ((2, 1, 1), 1), ((1, 3), 1)])
 def test_heads_are_those_of_the_half_known_board(counts, step):
     assert enat_records.half_known([loop.Move(count) for count in counts]) == step
+
+
+def test_attention_can_be_looked_at_from_the_first_step_on(tiny):
+    """Mutant: heads that come with the end of the run, so that the Attend tab shows nothing until then."""
+    results = [result.traces for result in followed(prepare("enat", params={"steps": 8}))]
+    first = next(traces for traces in results if "attend" in traces)
+    assert len(first["attend"].steps) == 1 and first["attend"].heads is not None
+    early, late = first["attend"].heads.entropy, results[-1]["attend"].heads.entropy
+    assert early.shape == late.shape and not np.array_equal(early, late)  # the half known board's replace them

@@ -14,6 +14,7 @@ from models.trace import STATES, Canvas, Cost, Distribution, Fact, Field, Step, 
 from visualizers import theme
 from visualizers.marks import Candidates, Curve, Drawing, Frame, Layout, Scale
 
+PYRAMID = 0.35  # of the usual tint: a whole map is new at once, and its picture is the point
 WRAP = 32  # columns of a list that has no shape of its own
 
 
@@ -63,7 +64,7 @@ def layout(canvas: Canvas, unseen: str = "box", tint: float = 1.0) -> Layout:
         return Layout("grid", canvas.labels, *canvas.shape, **extras)
     if canvas.kind == "pyramid" and canvas.positions is not None:
         xy, side = _squared(canvas.positions)
-        return Layout("places", canvas.labels, xy=xy, cell=side, **extras)
+        return Layout("places", canvas.labels, xy=xy, cell=side, **{**extras, "tint": PYRAMID * tint})
     if canvas.positions is not None:
         return Layout("places", canvas.labels, xy=_placed(canvas.positions), **extras)
     columns = min(canvas.size, WRAP)

@@ -114,8 +114,10 @@ class CellView {
     return this.drawing.layout.xy.map(([x, y], token) => {
       const place = el("div", { role: "option", class: "ts-place", tabindex: "-1" });
       place.dataset.token = token;
-      place.style.left = `${x * 100}%`;
-      place.style.top = `${y * 100}%`;
+      const side = this.drawing.layout.cell;
+      place.style.left = `${(x - side / 2) * 100}%`;
+      place.style.top = `${(y - side / 2) * 100}%`;
+      if (side) { place.classList.add("ts-square"); place.style.width = place.style.height = `${side * 95}%`; }
       this.layer.append(place);
       return place;
     });

@@ -9,6 +9,7 @@ from models.trace import CODE, Canvas, Field, MaskTrace, Step
 from tests import samples
 from visualizers import draw, theme
 from visualizers.marks import Scale, cells, number_codes, resolved
+from visualizers.paper import pieces
 
 
 def grid(*states: str, numbers=None, picture=True) -> MaskTrace:
@@ -128,3 +129,26 @@ def test_one_mark_per_token_in_order(tab):
     drawing = draw(trace)
     for step in range(len(trace.steps)):
         assert [mark.token for mark in cells(drawing, step)] == list(range(trace.canvas.size))
+
+
+def pyramid() -> MaskTrace:
+    """A map of one cell above a map of four, each with its own colour behind it."""
+    canvas = Canvas("pyramid", ("",) * 5, positions=np.array([[1, 0.5], [0.5, 2], [1.5, 2], [0.5, 3], [1.5, 3]]))
+    picture = np.full((70, 70, 3), 9, np.uint8)
+    return MaskTrace("m", canvas, (Step("one", np.full(5, CODE["known"], np.uint8), picture=picture),
+                                   Step("two", np.full(5, CODE["masked"], np.uint8))))
+
+
+def test_a_pyramid_is_made_of_squares_that_fill_the_panel():
+    layout = draw(pyramid()).layout
+    assert layout.kind == "places" and layout.cell == pytest.approx(1 / 3.5)
+    low, high = layout.xy.min(0) - layout.cell / 2, layout.xy.max(0) + layout.cell / 2
+    assert (low[1], high[1]) == pytest.approx((0, 1)) and low[0] == pytest.approx(1 - high[0])
+    assert np.abs(layout.xy[1] - layout.xy[2]).max() == pytest.approx(layout.cell), "neighbours touch"
+
+
+def test_only_places_show_the_picture():
+    drawing = draw(pyramid())
+    cut = pieces(drawing.picture(0), drawing.layout, [0, 4], "#ffffff")
+    seen = (cut == 9).all(-1)
+    assert seen.sum() == 2 * 20 * 20 and seen[5, 35] and seen[60, 40] and not seen[60, 20] and not seen[5, 5]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported; also silences the Hub's telemetry
@@ -21,18 +22,19 @@ import yaml
 from PIL import Image
 
 import kernels
-from models import checkpoints
+from models import checkpoints, limits
 from models.__main__ import describe
-from models.method import Method, find, offered, run
+from models.method import Method, find, follow, offered, prepare
 from models.params import ParamError, schema
-from models.subject import MAX_FILE_BYTES, MAX_PIXELS, Subject, SubjectError, from_example, from_text
+from models.session import in_time
+from models.subject import Subject, SubjectError, from_example, from_text
 from models.trace import TABS
 from models.trace_json import save
 from visualizers import look, papers
 from visualizers.desk import CLEAR, MODEL, Desk
 from visualizers.panel import QUESTIONS
 
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # a small file can hide a huge picture
+Image.MAX_IMAGE_PIXELS = limits.PIXELS  # a small file can hide a huge picture
 TITLE = "Tokenscope"
 OPENS = {"mask": "hpm", "attend": "attention", "prune": "lazyllm", "unmask": "recap", "sample": "sampling"}
 MOTTO = "see what a model masks, attends to, prunes, unmasks and samples"
@@ -89,8 +91,9 @@ def run_method(method: str, subject: str = "", params: dict | None = None, seed:
     """
     try:
         chosen = find(method)
-        given = from_api(chosen, subject) if subject else None
-        traces = run(chosen, given, params, seed=seed).traces
+        asked = prepare(chosen, from_api(chosen, subject) if subject else None, params, seed=seed)
+        *_, last = in_time(follow(asked), time.perf_counter())
+        traces = last.traces
         if tab and tab not in traces:
             raise ParamError(f"there is no record for the tab '{tab[:20]}'; this method has {', '.join(traces)}")
         return json.loads(save(traces[tab or chosen.card.tabs[0]]))
@@ -111,7 +114,7 @@ def launch(page: gr.Blocks, host: str, port: int, **more):
     """Serves the page: no other host is contacted, no history, no monitoring, no file outside the page's own."""
     return page.launch(
         server_name=host, server_port=port, run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False,
-        show_error=False, strict_cors=True, max_file_size=MAX_FILE_BYTES, allowed_paths=[], footer_links=["api"],
+        show_error=False, strict_cors=True, max_file_size=limits.FILE_BYTES, allowed_paths=[], footer_links=["api"],
         state_session_capacity=200, theme=look.theme(), css=look.css(), **more)
 
 

@@ -2,7 +2,7 @@
 
 A checkpoint is a folder in the standard layout of its library: config.json with `architectures`, safetensors,
 a tokenizer.json for text, and for ours a card.json. Safetensors only: no pickle, no remote code. Loaded models stay in
-memory up to MAX_BYTES, least recently used first out; a model is never mutated for one visitor.
+memory up to limits.MODEL_BYTES, least recently used first out; a model is never mutated for one visitor.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models import precision
+from models import limits, precision
 from models.subject import ASSETS
 
 SHIPPED = ASSETS / "checkpoints"
-MAX_BYTES = int(os.environ.get("TOKENSCOPE_MODEL_BYTES", 2_000_000_000))
 
 
 class CheckpointError(ValueError):
@@ -220,6 +219,6 @@ def _bytes(bundle: Bundle) -> int:
 
 
 def _evict() -> None:
-    """Drop the least recently used models beyond MAX_BYTES; the newest always stays."""
-    while len(_loaded) > 1 and sum(map(_bytes, _loaded.values())) > MAX_BYTES:
+    """Drop the least recently used models beyond limits.MODEL_BYTES; the newest always stays."""
+    while len(_loaded) > 1 and sum(map(_bytes, _loaded.values())) > limits.MODEL_BYTES:
         _loaded.popitem(last=False)

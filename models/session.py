@@ -11,15 +11,16 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.method import Job, Method, find, follow, offered, prepare, twin
+from models import limits
+from models.method import Job, Method, Result, find, follow, offered, prepare, twin
 from models.params import ParamError, declaration
 from models.subject import Example, Subject, from_example
 from models.trace import Trace
 
-MOST_BESIDE = 2  # three pictures side by side are what a screen can show
 UPDATE_SECONDS = 0.25
 END = object()
 
@@ -45,8 +46,8 @@ class Ask:
     def __post_init__(self):
         if self.tab not in find(self.method).card.tabs:
             raise ParamError(f"'{self.method}' has no picture in the tab '{str(self.tab)[:20]}'")
-        if len(self.beside) > MOST_BESIDE:
-            raise ParamError(f"please compare with at most {MOST_BESIDE} further methods")
+        if len(self.beside) > limits.BESIDE:
+            raise ParamError(f"please compare with at most {limits.BESIDE} further methods")
         for id in self.beside:
             if id not in comparable(find(self.method), self.tab, self.kind):
                 raise ParamError(f"'{str(id)[:40]}' cannot stand beside '{self.method}' here")
@@ -167,11 +168,21 @@ def default_beside(method: Method, tab: str, kind: str) -> tuple[str, ...]:
     return tuple(id for id in comparable(method, tab, kind) if id == method.baseline)
 
 
+def in_time(results: Iterator[Result], began: float) -> Iterator[Result]:
+    """The same results; ParamError as soon as one comes later than a visitor's run may take."""
+    with closing(results):
+        for result in results:
+            if time.perf_counter() - began > limits.SECONDS and not result.done:
+                raise ParamError(f"this run was stopped after {limits.SECONDS:.0f} seconds; please choose fewer steps "
+                                 f"or a shorter text, or compare with fewer methods")
+            yield result
+
+
 def stream(tab: str, makers) -> Iterator[Scene]:
     """The first step at once, then at most one scene per UPDATE_SECONDS, and the end of every run."""
     began, sent, finished = time.perf_counter(), -math.inf, ()
     for index, (role, make) in enumerate(makers):
-        for result in follow(make()):
+        for result in in_time(follow(make()), began):
             now = time.perf_counter() - began
             if not result.done and now - sent < UPDATE_SECONDS:
                 continue  # its traces are never put together

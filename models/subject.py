@@ -1,6 +1,6 @@
 """What the visitor gives: a text, a picture or a caption, checked against one set of limits.
 
-All limits on visitors' input stand here and are enforced here, whoever calls: page, API or command line.
+The limits of models/limits.py on texts and pictures are enforced here, whoever calls: page, API or command line.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-MAX_CHARACTERS = 8_000
-MAX_PIXELS = 4_000_000
-MAX_FILE_BYTES = 5_000_000
+from models import limits
+
 KINDS = ("photo", "text", "caption", "problem", "question")
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
@@ -50,8 +49,8 @@ def from_text(text: str, kind: str = "text", name: str = "") -> Subject:
     """A text subject; raises SubjectError when it is empty, too long or not text."""
     if not isinstance(text, str) or not text.strip():
         raise SubjectError("Please type some text first.")
-    if len(text) > MAX_CHARACTERS:
-        raise SubjectError(f"This text has {len(text):,} characters; please keep it under {MAX_CHARACTERS:,}.")
+    if len(text) > limits.CHARACTERS:
+        raise SubjectError(f"This text has {len(text):,} characters; please keep it under {limits.CHARACTERS:,}.")
     cleaned = re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", "", text.replace("\r\n", "\n"))
     if not cleaned.strip():
         raise SubjectError("This text has only control characters; please type something readable.")
@@ -59,11 +58,11 @@ def from_text(text: str, kind: str = "text", name: str = "") -> Subject:
 
 
 def from_image(data: bytes | np.ndarray, name: str = "") -> Subject:
-    """A photo subject from file bytes or pixels; first frame, RGB, at most MAX_PIXELS; raises SubjectError."""
+    """A photo subject from file bytes or pixels; first frame, RGB, at most limits.PIXELS; raises SubjectError."""
     if isinstance(data, np.ndarray):
         return _checked_pixels(data, name)
-    if len(data) > MAX_FILE_BYTES:
-        raise SubjectError(f"This file has {len(data) / 1e6:.1f} MB; the limit is {MAX_FILE_BYTES / 1e6:.0f} MB.")
+    if len(data) > limits.FILE_BYTES:
+        raise SubjectError(f"This file has {len(data) / 1e6:.1f} MB; the limit is {limits.FILE_BYTES / 1e6:.0f} MB.")
     return _checked_pixels(_decode(data), name)
 
 
@@ -94,14 +93,15 @@ def _decode(data: bytes) -> np.ndarray:
     from PIL import Image
     try:
         picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP"))
-        if picture.width * picture.height > MAX_PIXELS:  # known before anything is decoded
+        if picture.width * picture.height > limits.PIXELS:  # known before anything is decoded
             raise SubjectError(f"This picture has {picture.width} x {picture.height} pixels; the limit is "
-                               f"{MAX_PIXELS / 1e6:.0f} megapixels.")
+                               f"{limits.PIXELS / 1e6:.0f} megapixels.")
         return np.asarray(picture.convert("RGB"))
     except SubjectError:
         raise
     except Image.DecompressionBombError as error:
-        raise SubjectError(f"This picture has far too many pixels; the limit is {MAX_PIXELS / 1e6:.0f} MP.") from error
+        megapixels = limits.PIXELS / 1e6
+        raise SubjectError(f"This picture has far too many pixels; the limit is {megapixels:.0f} MP.") from error
     except Exception as error:
         raise SubjectError("This file cannot be read as a picture; please use a PNG, JPEG or WebP file.") from error
 
@@ -112,10 +112,11 @@ def _checked_pixels(pixels: np.ndarray, name: str) -> Subject:
     if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or pixels.dtype != np.uint8:
         raise SubjectError("This picture is not an ordinary colour picture; please use an RGB PNG, JPEG or WebP file.")
     height, width = pixels.shape[:2]
-    if min(height, width) < 8:
-        raise SubjectError(f"This picture has {width} x {height} pixels; please use at least 8 x 8.")
-    if height * width > MAX_PIXELS:
-        raise SubjectError(f"This picture has {width} x {height} pixels; the limit is {MAX_PIXELS / 1e6:.0f} MP.")
+    if min(height, width) < limits.SIDE:
+        raise SubjectError(f"This picture has {width} x {height} pixels; please use at least "
+                           f"{limits.SIDE} x {limits.SIDE}.")
+    if height * width > limits.PIXELS:
+        raise SubjectError(f"This picture has {width} x {height} pixels; the limit is {limits.PIXELS / 1e6:.0f} MP.")
     return Subject("photo", image=np.ascontiguousarray(pixels[..., :3]), name=name)
 
 

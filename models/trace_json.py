@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from models import limits
 from models import trace as records
 from models.trace import Trace, TraceError
 
 SCHEMA = 1
-MAX_ARRAY_BYTES = 64 * 1024 * 1024  # a hostile file cannot inflate without end
 ARRAY_TYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool")
 _RECORDS = {cls.__name__: cls for cls in (
     records.Canvas, records.Field, records.Distribution, records.Edges, records.Cost, records.Step, records.Chart,
@@ -70,7 +70,7 @@ def _unpack(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if "array" in value:
-        raw = zlib.decompressobj().decompress(base64.b64decode(value["array"]), MAX_ARRAY_BYTES)
+        raw = zlib.decompressobj().decompress(base64.b64decode(value["array"]), limits.ARRAY_BYTES)
         return np.frombuffer(raw, dtype=_dtype(value["dtype"])).reshape(value["shape"]).copy()
     if "map" in value:
         return {_unpack(key): _unpack(item) for key, item in value["map"]}

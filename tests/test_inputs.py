@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models import limits
 from models.checkpoints import CheckpointError, load, resolve
 from models.params import Choice, Flag, ParamError, Span, Words, parse, schema
-from models.subject import MAX_CHARACTERS, SubjectError, from_anything, from_image, from_text
+from models.subject import SubjectError, from_anything, from_image, from_text
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def test_schema_says_what_parse_enforces():
     assert found["order"]["enum"] == ["random", "confidence"] and found["ratio"]["default"] == 0.75
 
 
-@pytest.mark.parametrize("text", ["", "   \n", "\x00\x01", "a" * (MAX_CHARACTERS + 1), None, 7])
+@pytest.mark.parametrize("text", ["", "   \n", "\x00\x01", "a" * (limits.CHARACTERS + 1), None, 7])
 def test_useless_texts_are_refused(text):
     with pytest.raises(SubjectError):
         from_text(text)
@@ -124,3 +125,28 @@ def test_foreign_and_damaged_checkpoints_end_in_one_sentence(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"\x00" * 64)
     with pytest.raises(CheckpointError, match="damaged"):
         load(str(tmp_path))
+
+
+def test_a_run_that_takes_too_long_is_stopped_with_a_sentence_and_closed(monkeypatch, tiny):
+    """Mutants: a limit on the page alone; a run that goes on behind its error."""
+    import gradio as gr
+
+    import app
+    from models import session
+
+    monkeypatch.setattr(limits, "SECONDS", 0.0)
+    closed = []
+
+    def slow(job):
+        try:
+            yield from real(job)
+        finally:
+            closed.append(True)
+
+    real = session.follow
+    monkeypatch.setattr(session, "follow", slow)
+    with pytest.raises(ParamError, match="fewer steps"):
+        list(session.play(session.Ask("mdm", "unmask")))
+    assert closed
+    with pytest.raises(gr.Error, match="fewer steps"):
+        app.run_method("mdm")

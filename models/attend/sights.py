@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models import limits
 from models.attend.loop import Layout, grid_layout, marked, text_layout
 from models.backbones.text import encode, pieces
 from models.method import Job
 from models.subject import SubjectError
 from models.trace import states
-
-MOST = 2048  # tokens of a text
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +143,7 @@ def _drawn(job: Job, painter) -> Tensor:
 
 
 def _ids(job: Job) -> Tensor:
-    room = min(MOST, getattr(job.model.config, "max_position_embeddings", MOST))
+    room = min(limits.TOKENS, getattr(job.model.config, "max_position_embeddings", limits.TOKENS))
     return torch.tensor([encode(job.tokenizer, job.subject.text, room)], device=job.device)
 
 

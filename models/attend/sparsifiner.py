@@ -17,6 +17,7 @@ from typing import Annotated
 import numpy as np
 import torch
 
+from models.attend import sparsifiner_leaving as leaving
 from models.attend import vit
 from models.attend.classifiers import Arm, answer_facts, cut, layout_of, lens_chart
 from models.attend.sparsifiner_net import KINDS, budget, chosen, score_of, states
@@ -38,8 +39,9 @@ class Params:
     mask: Annotated[str, Choice(KINDS, "Chosen by", "The oracle computes all attention first and shows what is best.",
                                 titles=("predictor", "oracle", "distance", "chance"))] = "learned"
     layer: Annotated[int, Span(1, 12, 1, "Layer opened", "Shown in stages: dense, predicted, kept, missed.")] = 4
-    tokens: Annotated[float, Span(0.5, 1, 0.05, "Patches kept", "Below 1, patches the class token looks at least leave "
-                                  "at three layers: this share, its square, its cube stay.", fold=True)] = 1.0
+    tokens: Annotated[float, Span(0.5, 1, 0.05, "Patches kept (Prune)", "In the Prune tab the patches the class token "
+                                  "looks at least leave at three layers: this share, its square, its cube stay. Not "
+                                  "trained for.", unit="of the patches")] = 0.7
     query: Annotated[int, Span(-1, 63, 1, "Query patch", "Whose map coefficients are drawn, counted from 0; -1 is the "
                                "middle. Any patch can be clicked.", fold=True)] = -1
     head: Annotated[int, Span(1, 12, 1, "Head of the pairs chart", fold=True)] = 1
@@ -50,26 +52,36 @@ class Params:
 
 
 def arm_of(model, keys: Callable | None = None, tokens: float = 1.0) -> Arm:
-    """The ViT with the pairs that `keys` keeps; None: all."""
+    """The ViT with the pairs that `keys` keeps (None: all) and the patches that stay."""
     return replace(vit.arm_of(model), states=lambda pixels: states(model, pixels, keys, tokens=tokens))
 
 
 def run(job: Job):
-    """One pass, with one layer of it opened up."""
+    """One pass with one layer of it opened up; then one in which patches leave as well."""
     p, model, predictors = job.params, job.model, job.companion(PREDICTORS).model
     score = score_of(p.mask, predictors, job.generator(), p.coefficients, p.threshold)
-    arm = arm_of(model, chosen(score, p.keep) if p.keep < 1 else None, p.tokens)
+    keys = chosen(score, p.keep) if p.keep < 1 else None
     shown, pixels = cut(job.subject.image, model)
+    answer = densely(model, pixels)
+    yield from opened_up(job, predictors, arm_of(model, keys), shown, pixels, answer)
+    arm = arm_of(model, keys, p.tokens)
     sight = look(arm, predictors, pixels, p.coefficients, p.threshold)
-    spent, layout = [spending(p, predictors, sight, n) for n in range(len(sight.alive))], layout_of(arm, shown)
-    costs = [Cost(int(n == 0), int(sight.alive[n].sum()), one.predictor + one.kept + rest(model, sight.alive[n].sum()),
-                  0, sight.ms / len(spent)) for n, one in enumerate(spent)]
+    yield from leaving.record(arm, shown, sight, spending(p, predictors, sight), matrices(model), answer, CURVES,
+                              SPARSE)
+
+
+def opened_up(job: Job, predictors, arm: Arm, shown, pixels, answer: np.ndarray):
+    """The Attend record."""
+    p, layout = job.params, layout_of(arm, shown)
+    sight = look(arm, predictors, pixels, p.coefficients, p.threshold)
+    spent, tokens = spending(p, predictors, sight), sight.alive.shape[1]
+    costs = [Cost(int(n == 0), tokens, one.predictor + one.kept + tokens * matrices(job.model), 0,
+                  sight.ms / len(spent)) for n, one in enumerate(spent)]
     opened, query = min(p.layer, len(spent)) - 1, p.query if p.query >= 0 else middle(layout)
     steps, heads, rows = steps_of(arm, layout, sight, costs, opened, query)
     yield Open("attend", layout.canvas, {**FIELDS, **layout.fields}, len(steps), heads, rows)
     for step in steps:
         yield Emit("attend", step)
-    answer = densely(model, pixels)
     drawn = (*charts(sight, predictors, opened, min(p.head, sight.kept.shape[1]) - 1, query, p.coefficients,
                      p.threshold),
              work_chart(spent[opened], large(p, predictors, opened)), lens_chart(arm, sight.seen(costs)),
@@ -89,10 +101,15 @@ def densely(model, pixels) -> np.ndarray:
         return model(pixels).logits.float().softmax(-1)[0].cpu().numpy()
 
 
-def spending(p: Params, predictors, sight: Sight, layer: int) -> Work:
-    """What attention takes in a layer, for as many tokens as are left; only a prediction costs a predictor, and the
-    oracle all scores."""
-    own, tokens = predictors.layers[layer], int(sight.alive[layer].sum())
+def spending(p: Params, predictors, sight: Sight) -> list[Work]:
+    """What attention takes in every layer; `dense` is that of all tokens."""
+    tokens = sight.alive.sum(1).tolist()
+    found = [layer_work(p, own, sight, count) for own, count in zip(predictors.layers, tokens, strict=True)]
+    return [one._replace(dense=round(one.dense * (tokens[0] / count) ** 2)) for one, count in zip(found, tokens)]
+
+
+def layer_work(p: Params, own, sight: Sight, tokens: int) -> Work:
+    """For as many tokens as are left; only a prediction costs a predictor, and the oracle all scores."""
     filled, width = float((own.maps(p.threshold) > 0).sum(1).float().mean()), own.q_proj.in_features
     kept, heads = min(budget(p.keep, sight.kept.shape[-1]), tokens), sight.kept.shape[1]
     found = work(tokens, width, kept, own.down.shape[1], p.coefficients, filled, heads)
@@ -109,9 +126,9 @@ def large(p: Params, predictors, layer: int) -> Work:
     return work(tokens, own.q_proj.in_features, budget(p.keep, tokens), maps, top, filled, 1)
 
 
-def rest(model, tokens: int) -> int:
-    """Multiply-adds of a layer's projections and MLP."""
-    return int(tokens) * sum(weight.numel() for weight in model.vit.layers[0].parameters() if weight.dim() == 2)
+def matrices(model) -> int:
+    """Weights of a layer's projections and MLP: multiply-adds per token."""
+    return sum(weight.numel() for weight in model.vit.layers[0].parameters() if weight.dim() == 2)
 
 
 def facts(arm: Arm, sight: Sight, spent: list[Work], costs: list[Cost], answer: np.ndarray) -> dict[str, Fact]:
@@ -140,11 +157,11 @@ def say(job: Job, arm: Arm, sight: Sight, answer: np.ndarray) -> str:
 
 METHOD = Method(
     card=Card(
-        id="sparsifiner", title="Sparsifiner", tabs=("attend",), arxiv="2303.13755", year=2023, seed="A",
+        id="sparsifiner", title="Sparsifiner", tabs=("attend", "prune"), arxiv="2303.13755", year=2023, seed="A",
         summary="Before attention is computed, a small predictor guesses for this photo which patches will matter to "
                 "which; only those pairs are computed.",
-        look_at="Step through the opened layer and click patches: what dense attention would do, what was guessed, "
-                "which keys are kept, and what was missed.",
+        look_at="Attend: step through the opened layer and click patches: what dense attention would do, what was "
+                "guessed, which keys are kept, what was missed. Prune: patches leave on top of that.",
         not_covered="Threshold modes, LV-ViT, larger pictures: predictors are tied to 64 patches. A gather of the kept "
                     "pairs is timed in the claim; at this size it is no faster.",
         unverified="Patches that leave are hidden from the class token too; the released code lets it see zeros."),

@@ -20,7 +20,6 @@ from models.attend.classifiers import Arm, Seen, curve, looked_at, series, told
 from models.attend.sparsifiner_net import probabilities, strongest
 from models.instrument import observe
 from models.trace import Chart, Cost, Heads, Rows
-from models.trace import states as codes
 
 
 class Work(NamedTuple):
@@ -135,9 +134,8 @@ def steps_of(arm: Arm, layout: loop.Layout, sight: Sight, costs: list[Cost], ope
     heads = replace(looked.heads, layers=tuple(order), names=tuple(names))
     found = []
     for step, layer in zip(loop.layer_steps(layout, replace(looked, heads=heads)), order):
-        stage, gone = ":" in step.label, ~sight.alive[layer][arm.places]
-        state = np.where(gone, *codes("dropped", "visible")).astype(np.uint8)
-        state = loop.marked(len(gone), query, state=state) if layer <= opened else state
+        stage = ":" in step.label
+        state = loop.marked(len(step.state), query) if layer <= opened else step.state
         made = told(arm, seen, layer, replace(step, state=state, cost=Cost() if stage else costs[layer]))
         found.append(replace(made, note=NOTES.get(step.label.partition(": ")[2], made.note)))
     return found, heads, looked.rows

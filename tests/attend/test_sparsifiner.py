@@ -323,10 +323,34 @@ def test_the_record_opens_one_layer(tiny):
 
 @pytest.mark.parametrize("kind", net.KINDS)
 def test_every_mask_and_fewer_patches_run(tiny, kind):
-    trace = run("sparsifiner", params={"mask": kind, "keep": 0.1, "tokens": 0.7}).traces["attend"]
-    assert len(trace.steps[-1].where("dropped")) == 64 - 45 and trace.facts["pairs"].value < 20
-    spent = trace.facts["work"].value
+    found = run("sparsifiner", params={"mask": kind, "keep": 0.1, "tokens": 0.7}).traces
+    assert found["attend"].facts["pairs"].value < 20
+    spent = found["attend"].facts["work"].value
     assert {"oracle": 50 < spent < 100, "learned": 20 < spent < 100}.get(kind, spent < 20)
+    first, last = found["prune"].steps[1], found["prune"].steps[-1]
+    assert len(first.where("known")) == 64 and len(last.where("known")) == 45 and last.cost.rows == 46
+
+
+def price(trace, plain):
+    """Fewer patches cost fewer rows, and dense is the same whoever left."""
+    one, all_there = trace.facts, plain.facts
+    assert one["work"].value < all_there["work"].value and one["attention"].value < all_there["attention"].value
+    assert trace.cost.rows == 65 + 46 and plain.cost.rows == 2 * 65
+    np.testing.assert_allclose(*(t.charts[0].series["all pairs, all patches"] for t in (trace, plain)))
+
+
+def test_patches_leave_in_the_prune_tab(tiny):
+    fewer, full = (run("sparsifiner", params={"tokens": tokens}).traces["prune"] for tokens in (0.7, 1.0))
+    price(fewer, full)
+    with pytest.raises(AssertionError):
+        price(full, full)
+    assert "45 of 64 patches reach the last layer" in fewer.sentence and full.facts["budget"].value == 100
+    looked = fewer.steps[1].fields["cls"]
+    gone = fewer.steps[2].where("dropped")
+    assert looked[gone].max() <= np.delete(looked, gone).min() and np.isnan(fewer.steps[2].fields["cls"][gone]).all()
+    nothing = run("sparsifiner", params={"keep": 1, "tokens": 1}).traces["prune"].facts
+    assert nothing["work"].value == pytest.approx(100) and nothing["agreement"].value == pytest.approx(
+        nothing["dense"].value, abs=1e-3)
 
 
 def test_all_keys_answer_as_the_vit_does(tiny):
@@ -351,7 +375,7 @@ def test_maps_are_tiled_with_gaps():
 
 def test_defaults_are_the_papers():
     p = sparsifiner.Params()
-    assert (p.keep, p.mask, p.coefficients, p.threshold, p.tokens) == (0.25, "learned", net.TOP, net.THRESHOLD, 1.0)
+    assert (p.keep, p.mask, p.coefficients, p.threshold, p.tokens) == (0.25, "learned", net.TOP, net.THRESHOLD, 0.7)
     assert dataclasses.is_dataclass(p)
 
 

@@ -112,9 +112,10 @@ class ScaleTransformer(nn.Module, PyTorchModelHubMixin):
         return hidden + self.embed_places.weight[self.place(scale)] + self.embed_levels.weight[scale]
 
     def tokens(self, features: Tensor, cond: Tensor) -> Tensor:
-        """`level` of all scales at once [B, L, D], from features [B, L - 1, F]."""
+        """`level` of the first M + 1 tokens at once, from features [B, M, F]."""
         hidden = torch.cat([self.start(cond), self.embed_features(features)], 1)
-        return hidden + self.embed_places.weight + self.embed_levels(self.level_of().to(hidden.device))
+        there, level = slice(hidden.shape[1]), self.level_of().to(hidden.device)
+        return hidden + self.embed_places.weight[there] + self.embed_levels(level[there])
 
     def states(self, hidden: Tensor, angles, cache: DynamicCache | None = None, mask: Tensor | None = None) -> Tensor:
         """Last states [B, M, D] before the final norm; behind a cache every row sees all of it, and needs no mask."""
@@ -140,6 +141,9 @@ class ScaleTransformer(nn.Module, PyTorchModelHubMixin):
         return len(self.layers) * layer + tokens * (self.lm_head.weight.numel() + self.embed_features.weight.numel())
 
     def forward(self, features: Tensor, cond: Tensor) -> Tensor:
-        """Logits [B, L, V] of all tokens from features [B, L - 1, F] of the coarser scales and words [B, C]."""
+        """Logits [B, M + 1, V] of the first M + 1 tokens, whole scales, from features [B, M, F] of the scales that are
+        coarser than each and words [B, C]; M + 1 = L for the whole pyramid. What is left out changes nothing."""
         hidden = torch.cat([self.caption(cond), self.tokens(features, cond)], 1)
-        return self.head(self.states(hidden, self.angles(), mask=self.mask())[:, self.cond_length :])
+        there = slice(hidden.shape[1])
+        hidden = self.states(hidden, [part[:, there] for part in self.angles()], mask=self.mask()[..., there, there])
+        return self.head(hidden[:, self.cond_length :])

@@ -194,6 +194,15 @@ def test_tokens_of_a_scale_see_each_other_and_no_finer_one(parts, monkeypatch):
     assert int(moved.sum()) == 1, "the causal mutant must fail"
 
 
+@torch.no_grad()
+def test_a_pyramid_cut_short_is_exact(parts):
+    """Training reads most pictures up to 4 x 4 only: finer maps must not have mattered."""
+    tokenizer, model, pictures = parts
+    features, cond = lesson(tokenizer, pictures)[1], torch.tensor([[3, 20, 0, 0]] * 3)
+    whole, short = model(features, cond), model(features[:, :29], cond)
+    assert short.shape[1] == 30 and torch.allclose(whole[:, :30], short, atol=ATOL)
+
+
 # --- drawing --------------------------------------------------------------------------------------------------------
 
 def grown(parts, guidance=0.0, seed=0, count=2, **options):

@@ -54,7 +54,8 @@ def test_every_answer_is_the_right_one_and_ends_its_question(recipe):
 def test_batches_depend_on_seed_and_step_alone_and_start_with_few_things(recipe):
     one, other = recipe.batch(7, 0.0), recipe.batch(7, 0.0)
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert float(recipe.batch(0, 0.0)["weight"]) == recipe.tutor and float(recipe.batch(0, 0.6)["weight"]) == 0
+    assert recipe.batch(0, 0.0)["weights"].tolist() == [recipe.tutor, recipe.guide]
+    assert float(recipe.batch(0, 0.6)["weights"][0]) == 0 and float(recipe.batch(0, 1.0)["weights"][1]) == 0
     few, many = ((recipe.batch(5, at)["looks"] > 0).sum(1).float().mean() for at in (0.0, 0.9))
     assert few < many
 
@@ -63,9 +64,23 @@ def test_the_loss_reaches_encoder_projector_and_language_model(recipe):
     model = Tutored(tiny.scene_vlm())
     loss, logs = recipe.loss(model, recipe.batch(0, 0.0), 0.0)
     loss.backward()
-    for name in ("net.embed_patches.weight", "net.projector.0.weight", "net.lm.lm_head.weight", "patch_head.weight"):
+    for name in ("net.embed_patches.weight", "net.projector.0.weight", "net.lm.lm_head.weight", "patch_head.weight",
+                 "column_head.weight"):
         assert float(model.get_parameter(name).grad.abs().sum()) > 0, name
-    assert set(logs) == {"asked", "named"}
+    assert set(logs) == {"asked", "named", "placed"}
+
+
+def test_the_columns_are_those_of_the_things_that_are_named(recipe):
+    batch, words = recipe.batch(2, 0.9), {i: word for word, i in IDS.items()}
+    items = questions.cases(np.random.default_rng((0, 2)), 6, kinds=(), most=questions.MOST)
+    checked = 0
+    for row, place in (batch["columns"] >= 0).nonzero().tolist():
+        at = int(scene_vlm.PLACED[place])
+        look = " ".join(words[int(i)] for i in batch["ids"][row, at - 1 : at + 1])
+        item = next(item for item in items[row].items if item.look == look)
+        assert int(batch["columns"][row, place]) == item.cell % 4
+        checked += 1
+    assert checked >= 6
 
 
 def test_a_patch_is_named_by_what_is_drawn_in_it():

@@ -1,8 +1,8 @@
 """scene-vlm-1: a patch encoder and a causal language model that answer questions about procedurally drawn scenes.
 
-Every picture pays off nine times: its nine questions stand behind it in one sequence, and a mask keeps them apart, each
-at the places it has when it is asked alone. While learning, the encoder also names the thing in each patch; that head
-is thrown away.
+Every picture pays off several times: its questions stand behind it in one sequence, and a mask keeps them apart, each
+at the places it has when it is asked alone. Two heads tutor and are thrown away: the encoder names the thing in each
+patch, and halfway up the language model says in which column the two things of a left-or-right question stand.
 """
 from collections import Counter, defaultdict
 
@@ -15,8 +15,10 @@ from models.worlds import questions, scenes
 from training.export import figure, save_hub
 from training.trainer import Recipe, rng_of
 
-ASKED = ("colour", "colour", "shape", "shape", "count", "count", "side", "side", "small")
+ASKED = ("colour", "shape", "count", "count", "side", "side", "side", "small")
 ROOM = {"colour": 6, "shape": 7, "count": 5, "side": 12, "small": 7}  # words of the longest question of a kind
+NAMED = (3, 10)  # words of a left-or-right question with which its two things are fully named
+HALFWAY = 5  # layers of the language model after which their columns should be known
 SPECIALS = ("<|endoftext|>", "<|mask|>", "<|pad|>", "<|unk|>")
 HELD_OUT = 70_000  # seed of scenes that training never draws
 LOOKS = {"": 0, **{f"{size}{colour} {shape}": 1 + i for i, (size, colour, shape) in enumerate(
@@ -43,12 +45,13 @@ def one_layer(block: nn.Module, hidden, angles, mask):
 
 
 class Tutored(nn.Module):
-    """The network, and the head that names what is in each patch while it learns."""
+    """The network, and the heads that only teach: what is in each patch, and in which column a thing stands."""
 
     def __init__(self, net):
         super().__init__()
         self.net = net
         self.patch_head = nn.Linear(net.encoder.config.hidden_size, len(LOOKS))
+        self.column_head = nn.Linear(net.config.hidden_size, scenes.SIDE)
 
 
 class SceneVLM(Recipe):
@@ -58,9 +61,11 @@ class SceneVLM(Recipe):
     first_steps, few = 0.12, 2  # share of the budget with at most so many things in a scene
     compile = False  # not the loss as a whole, which takes minutes: one layer, in `place`
     tutor = 0.5  # weight of naming the patches, falling to 0 at half of the budget
+    guide = 0.5  # weight of the columns, falling to 0 at the end
+    warm_lr = 0.5
     architecture = ("SceneVLM: 4 bidirectional layers of width 128 over 8 x 8 patches of 8 x 8 pixels, projector, "
                     "LlamaForCausalLM of 8 layers, width 128, 4 heads; one token per word")
-    trained_on = "procedurally drawn scenes, half of them lit, with nine questions each (models/worlds/questions.py)"
+    trained_on = "procedurally drawn scenes, half of them lit, with several questions each (models/worlds/questions.py)"
     data_licence = "none: made by program"
     weak_at = "Knows one world of 36 looks and five kinds of questions; any other picture or wording is foreign to it."
     budget_fraction = "1 of the plan's minutes; no paper's budget applies to this world"
@@ -78,9 +83,9 @@ class SceneVLM(Recipe):
     def batch(self, step, progress):
         rng = rng_of(self.seed, step)
         most = self.few if progress < self.first_steps else questions.MOST
-        weight = self.tutor * max(0.0, 1 - 2 * progress)
+        weights = [self.tutor * max(0.0, 1 - 2 * progress), self.guide * (1 - progress)]
         return {**tensors(questions.cases(rng, self.size, kinds=(), lit=self.lit, most=most), rng),
-                "weight": torch.tensor([weight])}
+                "weights": torch.tensor(weights)}
 
     layer = staticmethod(one_layer)
 
@@ -95,11 +100,14 @@ class SceneVLM(Recipe):
         seen = net.encoder.norm(self.through(net.encoder.layers, *net.patches(batch["pixels"])))
         hidden = torch.cat([net.visual(seen), net.lm.model.embed_tokens(batch["ids"])], 1)
         turned = net.lm.model.rotary_emb(hidden, PLACES)
-        last = self.through(net.lm.model.layers, hidden, turned, VISIBLE)[:, net.count :]
+        halfway = self.through(net.lm.model.layers[:HALFWAY], hidden, turned, VISIBLE)
+        last = self.through(net.lm.model.layers[HALFWAY:], halfway, turned, VISIBLE)[:, net.count :]
         last = last.gather(1, batch["ends"][..., None].expand(-1, -1, last.shape[-1]))  # [B, Q, D]
-        asked = cross_entropy(net.head(last).flatten(0, 1).float(), batch["answers"].flatten(), ignore_index=-100)
-        named = cross_entropy(model.patch_head(seen).flatten(0, 1).float(), batch["looks"].flatten())
-        return asked + batch["weight"][0] * named, {"asked": asked.detach(), "named": named.detach()}
+        asked = entropy(net.head(last), batch["answers"])
+        named = entropy(model.patch_head(seen), batch["looks"])
+        placed = entropy(model.column_head(net.lm.model.norm(halfway[:, net.count + PLACED])), batch["columns"])
+        loss = asked + batch["weights"][0] * named + batch["weights"][1] * placed
+        return loss, {"asked": asked.detach(), "named": named.detach(), "placed": placed.detach()}
 
     def quick(self, model):
         hits = hits_of(model.net, held_out(400, seed=5))
@@ -137,7 +145,8 @@ def _shipped(name: str):
 
 def tensors(found: list[questions.Case], rng) -> dict:
     """A training batch: pixels [B, 3, 64, 64], words [B, T], where each of Q questions ends and its answer [B, Q]
-    (-100: could not be asked), and what is in each patch [B, L]."""
+    (-100: could not be asked), what is in each patch [B, L], and columns [B, 2 S] of the things of S questions about
+    sides."""
     from models.backbones.vlm import normalise
 
     ids = np.full((len(found), sum(ROOM[kind] for kind in ASKED)), IDS[SPECIALS[2]])
@@ -148,9 +157,22 @@ def tensors(found: list[questions.Case], rng) -> dict:
                 words = [IDS[word] for word in question.text.split()]
                 ids[row, start : start + len(words)] = words
                 ends[row, slot], answers[row, slot] = start + len(words) - 1, IDS[question.answer]
-    made = {"ids": ids, "ends": ends, "answers": answers, "looks": np.stack([patch_looks(c.items) for c in found])}
+    columns = np.stack([named_columns(case.items, words) for case, words in zip(found, ids, strict=True)])
+    looks = np.stack([patch_looks(case.items) for case in found])
+    made = {"ids": ids, "ends": ends, "answers": answers, "columns": columns, "looks": looks}
     pixels = normalise(torch.from_numpy(np.stack([case.picture for case in found])))
     return {"pixels": pixels, **{name: torch.from_numpy(value) for name, value in made.items()}}
+
+
+def named_columns(items, words: np.ndarray) -> np.ndarray:
+    """Int64 [2 S]: the column of the thing named by the words at PLACED and before; -100 where nothing was asked."""
+    columns = {(IDS[item.colour], IDS[item.shape]): item.cell % scenes.SIDE for item in items}
+    return np.array([columns.get((int(words[at - 1]), int(words[at])), -100) for at in PLACED.tolist()])
+
+
+def entropy(logits, truth):
+    """Mean cross-entropy in nats of logits [..., C] where truth [...] is not -100."""
+    return cross_entropy(logits.flatten(0, 1).float(), truth.flatten(), ignore_index=-100)
 
 
 def patch_looks(items, patch: int = 8) -> np.ndarray:
@@ -174,6 +196,7 @@ def layout(visual: int = 64):
 
 
 STARTS, PLACES, VISIBLE = layout()
+PLACED = torch.tensor([start + at for kind, start in zip(ASKED, STARTS, strict=True) if kind == "side" for at in NAMED])
 
 
 def held_out(count: int, seed: int = HELD_OUT) -> list[questions.Case]:

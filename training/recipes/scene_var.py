@@ -26,8 +26,8 @@ class SceneMVQ(Recipe):
     minutes, lr, lr_adam, decay = 4.0, 0.0, 1e-3, 0.8
     autocast = compile = False
     size, patience = 32, 100  # pictures per batch; steps without use after which an entry starts again
-    architecture = ("ScaleTokenizer: patch MLPs, an overview of 512 layouts, residual maps of 1, 2, 3, 4, 6 and 8 "
-                    "cells a side (130 tokens) over one codebook of 1,536")
+    architecture = ("ScaleTokenizer: linear patch encoder, MLP decoder, an overview of 512 layouts, residual maps of "
+                    "1, 2, 3, 4, 6 and 8 cells a side (130 tokens) over one codebook of 1,536")
     trained_on = "procedurally drawn scenes (models/worlds/scenes.py)"
     data_licence = "none: made by program"
     weak_at = "Knows only the patches and layouts of this world."

@@ -38,5 +38,6 @@ def first_group(trace: PruneTrace) -> int:
 def draw(trace: PruneTrace, **view) -> Drawing:
     if trace.canvas.kind == "text":
         return assemble(trace, Wording(describe, words_of(trace), start=first_group), **view)
-    words = Wording(describe, words_of(trace), by=lambda trace: "auto", start=first_group, about=about)
+    words = Wording(describe, words_of(trace), by=lambda trace: "auto" if any(about(trace)) else "state",
+                    start=first_group, about=about)
     return assemble(trace, words, **view)

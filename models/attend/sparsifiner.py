@@ -21,7 +21,18 @@ from models.attend import sparsifiner_leaving as leaving
 from models.attend import vit
 from models.attend.classifiers import Arm, answer_facts, cut, layout_of, lens_chart
 from models.attend.sparsifiner_net import KINDS, budget, chosen, score_of, states
-from models.attend.sparsifiner_records import Sight, Work, charts, look, shipped_charts, steps_of, work, work_chart
+from models.attend.sparsifiner_records import (
+    Sight,
+    Work,
+    charts,
+    look,
+    mass_chart,
+    steps_of,
+    sweep_chart,
+    training_chart,
+    work,
+    work_chart,
+)
 from models.method import Card, Close, Emit, Job, Method, Open
 from models.params import Choice, Span
 from models.trace import Cost, Fact, Field
@@ -41,7 +52,7 @@ class Params:
     layer: Annotated[int, Span(1, 12, 1, "Layer opened", "Shown in stages: dense, predicted, kept, missed.")] = 4
     tokens: Annotated[float, Span(0.5, 1, 0.05, "Patches kept (Prune)", "In the Prune tab the patches the class token "
                                   "looks at least leave at three layers: this share, its square, its cube stay. Not "
-                                  "trained for.", unit="of the patches")] = 0.7
+                                  "trained for.")] = 0.7
     query: Annotated[int, Span(-1, 63, 1, "Query patch", "Whose map coefficients are drawn, counted from 0; -1 is the "
                                "middle. Any patch can be clicked.", fold=True)] = -1
     head: Annotated[int, Span(1, 12, 1, "Head of the pairs chart", fold=True)] = 1
@@ -66,8 +77,10 @@ def run(job: Job):
     yield from opened_up(job, predictors, arm_of(model, keys), shown, pixels, answer)
     arm = arm_of(model, keys, p.tokens)
     sight = look(arm, predictors, pixels, p.coefficients, p.threshold)
-    yield from leaving.record(arm, shown, sight, spending(p, predictors, sight), matrices(model), answer, CURVES,
-                              SPARSE)
+    spent, opened = spending(p, predictors, sight), min(p.layer, len(sight.alive)) - 1
+    more = (*sweep_chart(SPARSE), work_chart(spent[0], large(p, predictors, opened)),
+            *training_chart(CURVES))
+    yield from leaving.record(arm, shown, sight, spent, matrices(model), answer, more)
 
 
 def opened_up(job: Job, predictors, arm: Arm, shown, pixels, answer: np.ndarray):
@@ -82,10 +95,9 @@ def opened_up(job: Job, predictors, arm: Arm, shown, pixels, answer: np.ndarray)
     yield Open("attend", layout.canvas, {**FIELDS, **layout.fields}, len(steps), heads, rows)
     for step in steps:
         yield Emit("attend", step)
-    drawn = (*charts(sight, predictors, opened, min(p.head, sight.kept.shape[1]) - 1, query, p.coefficients,
-                     p.threshold),
-             work_chart(spent[opened], large(p, predictors, opened)), lens_chart(arm, sight.seen(costs)),
-             *shipped_charts(CURVES, SPARSE))
+    head = min(p.head, sight.kept.shape[1]) - 1
+    drawn = (mass_chart(sight, heads.layers), *charts(sight, predictors, opened, head, query, p.coefficients,
+                                                      p.threshold), lens_chart(arm, sight.seen(costs)))
     yield Close("attend", say(job, arm, sight, answer), drawn, facts(arm, sight, spent, costs, answer), heads, rows)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from models.attend.classifiers import Arm, layout_of
-from models.attend.sparsifiner_records import Sight, Work, shipped_charts
+from models.attend.sparsifiner_records import Sight, Work, mass_chart
 from models.method import Close, Emit, Event, Open
 from models.trace import Chart, Cost, Fact, Field, Step
 from models.trace import states as codes
@@ -19,9 +19,9 @@ FIELDS = {"cls": Field("Class token's attention: the least looked at leave", "% 
 
 
 def record(arm: Arm, shown: np.ndarray, sight: Sight, spent: Sequence[Work], matrices: int, dense: np.ndarray,
-           curves: dict[str, str], sweep: str) -> Iterator[Event]:
+           extra: Sequence[Chart] = ()) -> Iterator[Event]:
     """The events of the Prune record. matrices: weights of a layer's projections and MLP; dense [C]: the answer of the
-    same weights with all pairs and patches."""
+    same weights with all pairs and patches; extra: further charts."""
     there = sight.alive[:, arm.places]  # [L, P]
     tokens = sight.alive.sum(1)
     yield Open("prune", layout_of(arm, shown).canvas, FIELDS, 1 + len(there))
@@ -35,7 +35,7 @@ def record(arm: Arm, shown: np.ndarray, sight: Sight, spent: Sequence[Work], mat
     used = sum(one.predictor + one.kept for one in spent) + matrices * int(tokens.sum())
     found = facts(sight, there, used / full, spent, dense)
     yield Close("prune", say(arm, sight, there, used / full, dense),
-                (work_chart(spent), mass_chart(sight), *shipped_charts(curves, sweep)), found)
+                (mass_chart(sight, range(len(spent)), 1), layers_chart(spent), *extra), found)
 
 
 def layer_step(arm: Arm, sight: Sight, layer: int, cost: Cost) -> Step:
@@ -65,21 +65,10 @@ def say(arm: Arm, sight: Sight, there: np.ndarray, used: float, dense: np.ndarra
             f"{used:.0%} of the multiply-adds of all layers remain, and it says {arm.labels[kind]} ({agrees}).")
 
 
-def work_chart(spent: Sequence[Work]) -> Chart:
+def layers_chart(spent: Sequence[Work]) -> Chart:
     """Thousands of multiply-adds of attention by layer."""
     parts = {"all pairs, all patches": [spent[0].dense] * len(spent), "predictor": [one.predictor for one in spent],
              "kept pairs": [one.kept for one in spent]}
     return Chart("bar", "Attention's multiply-adds by layer", "layer", "thousand",
                  {name: np.array(values) / 1000 for name, values in parts.items()},
                  tuple(str(n + 1) for n in range(len(spent))), caption="Scores and mixing, all heads.")
-
-
-def mass_chart(sight: Sight) -> Chart:
-    """Dense attention on kept keys by layer, beside the most that as many keys could hold."""
-    layers = np.arange(1, len(sight.alive) + 1)
-    left = sight.alive[:, None, 1:]  # [L, 1, P]
-    lines = {name: (values * left).sum((1, 2)) / (left.sum((1, 2)) * values.shape[1])
-             for name, values in (("kept", sight.mass), ("best keys", sight.most))}
-    return Chart("line", "Dense attention kept, by layer", "layer", "of 1",
-                 {name: np.stack([layers, values], 1) for name, values in lines.items()},
-                 caption="Mean over patches and heads, of the same queries and keys.")

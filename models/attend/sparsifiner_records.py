@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -152,36 +153,47 @@ NOTES = {"if it were dense": "What the same queries would look at if every pair 
 def charts(sight: Sight, predictors: nn.Module, layer: int, head: int, query: int, top: int,
            threshold: float) -> tuple[Chart, ...]:
     layers, heads = sight.kept.shape[:2]
-    columns, rows = names("head", heads), names("layer", layers)
     own, place = predictors.layers[layer], f"layer {layer + 1}, head {head + 1}"
     parts = strongest(torch.from_numpy(sight.coefficients[layer, :, query]), top).numpy()  # [H, n]
+    sheet = tiled(own.maps(threshold).detach().cpu().numpy()[:, 1:])
     return (
         Chart("matrix", f"Pairs computed: {place}", "key: class token, then patches", "query",
               {"kept": sight.kept[layer, head].astype(np.float32)},
               caption="The class token's row is always full."),
-        Chart("matrix", f"The {parts.shape[1]} maps of layer {layer + 1}", "row by row, without the class token", "",
-              {"weight": tiled(own.maps(threshold).detach().cpu().numpy()[:, 1:])},
-              caption="All that a predicted row can be made of."),
+        Chart("matrix", f"The {parts.shape[1]} maps of layer {layer + 1}", "maps 1 and 2, then 3 and 4, ...", "",
+              {"weight": sheet}, ("",) * sheet.shape[1], ("",) * len(sheet),
+              caption="All that a predicted row can be made of, over the picture."),
         Chart("bar", f"Maps in patch {query}'s row: layer {layer + 1}", "map", "coefficient",
               {f"head {n + 1}": one for n, one in enumerate(parts)}, names("", parts.shape[1])),
-        Chart("matrix", "Dense attention that is kept", "head", "layer", {"share": sight.mass.mean(-1)}, columns, rows,
-              caption="Mean over patches, of the same queries and keys."),
-        Chart("matrix", "Strongest keys that are kept", "head", "layer", {"share": sight.recall.mean(-1)}, columns,
-              rows, caption="Share of the oracle's keys, mean over patches."))
+        Chart("matrix", "Strongest keys that are kept", "head", "layer", {"share": sight.recall.mean(-1)},
+              names("head", heads), names("layer", layers),
+              caption="Share of the oracle's keys, mean over patches."))
+
+
+def mass_chart(sight: Sight, order: Sequence[int], first: int = 0) -> Chart:
+    """Dense attention on kept keys, step by step: of every head, and what as many keys could hold at best. order: the
+    layer of every step from the step `first` on."""
+    steps, left = np.arange(first, first + len(order)), sight.alive[:, None, 1:]  # [L, 1, P]
+    share, best = ((values * left).sum(-1) / left.sum(-1) for values in (sight.mass, sight.most))  # [L, H]
+    lines = {f"head {n + 1}": share[:, n] for n in range(share.shape[1])} | {"best keys": best.mean(1)}
+    return Chart("line", "Dense attention that is kept", "step", "of 1, mean over patches",
+                 {name: np.stack([steps, values[list(order)]], 1) for name, values in lines.items()}, by_step=True,
+                 caption="Of the same queries and keys; the best keys are the oracle's, mean over heads.")
 
 
 def names(word: str, count: int) -> tuple[str, ...]:
     return tuple(f"{word} {n + 1}".strip() for n in range(count))
 
 
-def tiled(maps: np.ndarray, columns: int = 5) -> np.ndarray:
-    """Maps [n, P] side by side, a gap of one cell between them."""
-    side = int(maps.shape[1] ** 0.5)
-    high = -(-len(maps) // columns)
-    sheet = np.full((high * (side + 1) - 1, columns * (side + 1) - 1), np.nan)
+def tiled(maps: np.ndarray, columns: int = 2, zoom: int = 2) -> np.ndarray:
+    """Maps [n, P] side by side with a gap between them; every entry is zoom x zoom cells, so that none of them is
+    drawn with a border."""
+    side = zoom * int(maps.shape[1] ** 0.5)
+    high, step = -(-len(maps) // columns), side + 1
+    sheet = np.full((high * step - 1, columns * step - 1), np.nan, np.float32)
     for number, one in enumerate(maps):
-        y, x = (side + 1) * (number // columns), (side + 1) * (number % columns)
-        sheet[y:y + side, x:x + side] = one.reshape(side, side)
+        y, x = step * (number // columns), step * (number % columns)
+        sheet[y:y + side, x:x + side] = np.kron(one.reshape(side // zoom, -1), np.ones((zoom, zoom)))
     return sheet
 
 
@@ -194,15 +206,18 @@ def work_chart(here: Work, large: Work) -> Chart:
                  caption="Scores and mixing; projections and MLP come on top and stay as they are.")
 
 
-def shipped_charts(arms: dict[str, str], sweep: str) -> tuple[Chart, ...]:
-    """What training left: held-out accuracy of the arms, and accuracy against keys kept for every kind of mask."""
+def training_chart(arms: dict[str, str]) -> tuple[Chart, ...]:
+    """Held-out accuracy of the arms while they were trained; none if no curve is shipped."""
     found = {title: series(points, "accuracy") for title, name in arms.items() if (points := curve(name))}
-    made = () if not found else (
-        Chart("line", "Held-out accuracy in training", "step", "share of photos", found,
-              caption="On 256 photos, with and without masks."),)
-    path = checkpoints.SHIPPED / sweep / "sweep.json"
+    return (Chart("line", "Held-out accuracy in training", "step", "share of photos", found,
+                  caption="On 256 photos, with and without masks."),) if found else ()
+
+
+def sweep_chart(name: str) -> tuple[Chart, ...]:
+    """Accuracy against keys kept for every kind of mask, as measured behind a checkpoint's training."""
+    path = checkpoints.SHIPPED / name / "sweep.json"
     if not path.is_file():
-        return made
+        return ()
     lines = {kind: np.array(points) for kind, points in json.loads(path.read_text("utf-8")).items()}
-    return *made, Chart("line", "Accuracy against keys kept", "keys kept, of 1", "share of photos", lines,
-                        caption="Held-out photos; the network was trained for learned masks of 0.25.")
+    return (Chart("line", "Accuracy against keys kept", "keys kept, of 1", "share of photos", lines,
+                  caption="512 held-out photos; trained for predicted keys at 0.25."),)

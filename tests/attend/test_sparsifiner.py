@@ -336,7 +336,7 @@ def price(trace, plain):
     one, all_there = trace.facts, plain.facts
     assert one["work"].value < all_there["work"].value and one["attention"].value < all_there["attention"].value
     assert trace.cost.rows == 65 + 46 and plain.cost.rows == 2 * 65
-    np.testing.assert_allclose(*(t.charts[0].series["all pairs, all patches"] for t in (trace, plain)))
+    np.testing.assert_allclose(*(t.charts[1].series["all pairs, all patches"] for t in (trace, plain)))
 
 
 def test_patches_leave_in_the_prune_tab(tiny):
@@ -369,8 +369,18 @@ def test_it_waits_for_its_weights(monkeypatch, tmp_path):
 
 
 def test_maps_are_tiled_with_gaps():
-    sheet = sparsifiner_records.tiled(np.arange(7 * 4).reshape(7, 4).astype(float), 3)
-    assert sheet.shape == (8, 8) and np.isnan(sheet[2]).all() and list(sheet[3, :2]) == [12, 13]
+    sheet = sparsifiner_records.tiled(np.arange(7 * 4).reshape(7, 4).astype(float), 3, 2)
+    assert sheet.shape == (14, 14) and np.isnan(sheet[4]).all() and list(sheet[5, :5:2]) == [12, 13, pytest.approx(
+        np.nan, nan_ok=True)] and list(sheet[6, :4]) == [12, 12, 13, 13]
+
+
+def test_the_mass_of_every_step_is_its_layers(vit, predictors):
+    sight = sight_of(vit, predictors, tokens=0.5)
+    chart = sparsifiner_records.mass_chart(sight, [0, 0, 1], 1)
+    assert list(chart.series) == ["head 1", "head 2", "best keys"] and chart.by_step
+    left = sight.alive[1, 1:]
+    np.testing.assert_allclose(chart.series["head 2"][2], [3, sight.mass[1, 1][left].mean()], rtol=1e-5)
+    assert (chart.series["best keys"][:, 1] <= 1.0001).all() and chart.series["head 1"][0, 0] == 1
 
 
 def test_defaults_are_the_papers():

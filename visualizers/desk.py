@@ -75,6 +75,8 @@ class Desk(Turns):
         p.view.row(self.row, [p.session, p.method], [p.view, p.session], **QUIET, **MODEL)
         p.view.pick(self.picked, [p.session], p.outcome, **{**QUIET, "trigger_mode": "multiple"}, **MODEL)
         p.wanted.change(self.open_link, [p.wanted], p.choice, **QUIET, **MODEL)
+        if p.walk is not None:
+            p.walk.go(None, [p.walk], [p.wanted, p.method], js="(walk) => [walk.link, walk.method]")
         p.copy.click(None, [p.query], [p.link], js=COPY % p.tab)
         for kind, button in p.downloads.items():
             got = button.click(self.export(kind), [p.session, p.method, p.step], [p.file], js=STEP % p.tab,

@@ -17,7 +17,7 @@ from models.claims import read as read_claim
 from models.method import Method
 from models.params import declaration
 from models.trace import Trace
-from visualizers import draw, words
+from visualizers import draw, lessons, words
 from visualizers.controls import cards, control, picker
 from visualizers.marks import Drawing, Frame
 from visualizers.player import player, scene
@@ -68,6 +68,7 @@ class Panel:
 
     def _choices(self, first: Method) -> None:
         gr.HTML(html_template=f"<p class='question'>{QUESTIONS[self.tab][1]}</p>", apply_default_css=False)
+        self.walk = lessons.walk(self.tab)
         self.method = gr.Dropdown([(m.card.title, m.id) for m in self.methods.values()], value=first.id, label="Method",
                                   filterable=False, elem_id=f"{self.tab}-method")
         self.about = words.block(words.about(first.card), elem_id=f"{self.tab}-about", elem_classes="about")

@@ -62,7 +62,7 @@ def close(journal: Journal) -> Close:
     at = int(entropy.argmax())
     piece = shown(journal.page.labels[journal.page.start + at])
     sentence = (f"The model was least sure before {piece} ({entropy[at]:.1f} nats), where the warpers cut away "
-                f"{along(journal, 'cut')[at]:.0%} of the probability; point at a token to see its rivals.")
+                f"{max(0.0, along(journal, 'cut')[at]):.0%} of the probability; point at a token to see its rivals.")
     return Close("sample", sentence, (entropy_curve(journal),), {**facts(journal), "surprise": surprise(journal)},
                  path=journal.path)
 

@@ -77,8 +77,9 @@ def scene_facts(board: Board, record: Record, caption: str) -> Mapping[str, Fact
 
 def scene_sentence(facts: Mapping[str, Fact], steps: int) -> str:
     score, whole, broken = (facts[name].value for name in ("score", "objects", "broken"))
-    return (f"In {steps} steps the model painted {whole:.0f} whole objects {facts['objects'].unit} and {broken:.0f} "
-            f"broken ones: score {score:.2f}. With fewer steps neighbouring cells guess without knowing of each other.")
+    return (f"In {steps} step{'s' * (steps > 1)} the model painted {whole:.0f} whole object{'s' * (whole != 1)} "
+            f"{facts['objects'].unit} and {broken:.0f} broken: score {score:.2f}. With fewer steps neighbouring cells "
+            f"guess without knowing of each other.")
 
 
 def score_chart(facts: Mapping[str, Fact], plan: Plan) -> tuple[Chart, ...]:

@@ -15,7 +15,7 @@ from models.checkpoints import load
 from models.claims import Claim, Lab, Row, bootstrap
 from models.claims.picture_lab import Board, above, looked_at_rule, random_rule, retained, right
 from models.claims.prune_lab import weighed
-from models.prune.pictures import CHECKPOINTS, Plan, View, encoded, everything, last_state, prefill
+from models.prune.pictures import CHECKPOINTS, Plan, View, able, encoded, everything, last_state, prefill
 from models.prune.report import race
 from models.prune.vflowopt import Knobs, plan, settings, unsearched
 from models.prune.vflowopt_search import TEST, Known, box, calibration, flow, found_for, known
@@ -28,8 +28,8 @@ LEAST = 0.16  # below it, reading layer 1 of eight in full leaves the language m
 
 def measure(lab: Lab) -> Claim:
     bundle = load(CHECKPOINTS[0])
-    sets = [calibration(seed, lab.size(24, 3)) for seed in SEEDS]
-    cases = exam(TEST, lab.size(500, 6), [case for found in sets for case in found])
+    sets = [calibration(bundle.card, seed, lab.size(24, 3)) for seed in SEEDS]
+    cases = exam(TEST, lab.size(500, 6), [case for found in sets for case in found], able(bundle.card))
     board = Board.of(bundle, cases)
     scenes = [known(bundle.model, bundle.tokenizer, found) for found in sets]
     full = board.hits(lambda number, seen: everything(seen))
@@ -126,6 +126,6 @@ def concluded(bundle, rows: tuple[Row, ...], tests: list[Row], sets, cases) -> C
         "exact answers to one-word questions about held-out scenes",
         "unsearched knobs; random; attention received in the encoder; attention in layer 1 of the language model (25 % "
         "only: reading one layer of eight in full costs 12.5 %)",
-        f"{len(cases)} questions; equal layers x patches on every picture; test scenes {digest(cases)}, calibration "
-        f"scenes {hashes}", rows, verdict, reason,
+        f"{len(cases)} questions ({', '.join(able(bundle.card))}); equal layers x patches on every picture; test "
+        f"scenes {digest(cases)}, calibration scenes {hashes}", rows, verdict, reason,
         control="the full model on the same questions; random patches at the same budget", seeds=SEEDS)

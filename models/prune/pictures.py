@@ -29,14 +29,12 @@ KINDS = dict.fromkeys(CHECKPOINTS, "question")
 EXAMPLES = (
     Example("small", "The colour of a small thing",
             "small pink ring, blue square, green cross, white circle. What colour is the small thing?", "question"),
-    Example("sides", "Left or right",
-            "red circle, blue square, small green ring. Is the red circle left or right of the blue square?",
-            "question"),
     Example("number", "How many red things",
             "red circle, small red diamond, white square, blue triangle. How many red things?", "question"),
     Example("shape", "The shape of the yellow thing",
             "yellow triangle, pink ring, pink cross, small blue circle. What shape is the yellow thing?", "question"),
 )
+ABLE = 0.9  # share of exact answers from which a kind of question can show what pruning costs
 KEPT = Span(0.05, 1.0, 0.05, "Patches kept", "Mean over the layers of the language model; recycled ones count.",
             "of the patches")
 
@@ -102,6 +100,12 @@ class Plan:
 
 
 Rule = Callable[[View], Plan]
+
+
+def able(card: Mapping) -> tuple[str, ...]:
+    """The kinds of questions that a checkpoint answers, by its card; all where it says nothing."""
+    share = {kind: card.get("metrics", {}).get(f"exact answers, {kind}", {"value": 1.0}) for kind in questions.KINDS}
+    return tuple(kind for kind, found in share.items() if found["value"] >= ABLE)
 
 
 def scene(job: Job) -> tuple[np.ndarray, questions.Question]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -59,8 +59,9 @@ class Box:
         return Knobs(*(self.low + unit * (self.high - self.low)).tolist())
 
 
-def calibration(seed: int = 0, count: int = SCENES) -> list[Case]:
-    return exam(CALIBRATION + seed, count)
+def calibration(card: Mapping, seed: int = 0, count: int = SCENES) -> list[Case]:
+    """Scenes with questions of the kinds that the checkpoint of this card answers."""
+    return exam(CALIBRATION + seed, count, kinds=pictures.able(card))
 
 
 def known(model, tokenizer, cases: Sequence[Case]) -> list[Known]:
@@ -164,7 +165,8 @@ def found_for(model, scenes: Sequence[Known], kept: float, **options) -> Search:
 
 def main() -> None:
     from models.checkpoints import load
-    bundle, cases = load(pictures.CHECKPOINTS[0], dtype="float32"), calibration()
+    bundle = load(pictures.CHECKPOINTS[0], dtype="float32")
+    cases = calibration(bundle.card)
     scenes, began, made = known(bundle.model, bundle.tokenizer, cases), time.perf_counter(), {}
     for kept in TARGETS:
         found = found_for(bundle.model, scenes, kept)

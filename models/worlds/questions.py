@@ -140,11 +140,11 @@ def cases(rng: np.random.Generator, count: int, *, kinds: tuple[str, ...] = KIND
             for items, g in zip(found, glow, strict=True)]
 
 
-def exam(seed: int, count: int, without: Iterable[Case] = ()) -> list[Case]:
+def exam(seed: int, count: int, without: Iterable[Case] = (), kinds: tuple[str, ...] = KINDS) -> list[Case]:
     """Scenes with one question each, the kinds in turn, none of which has a scene of `without`."""
     rng, known, found = np.random.default_rng((seed, 0)), {tuple(sorted(case.items)) for case in without}, []
     while len(found) < count:
-        case = cases(rng, 1, kinds=(KINDS[len(found) % len(KINDS)],))[0]
+        case = cases(rng, 1, kinds=(kinds[len(found) % len(kinds)],))[0]
         if case.questions and tuple(sorted(case.items)) not in known:
             found.append(case)
     return found

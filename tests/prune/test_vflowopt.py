@@ -34,7 +34,7 @@ from models.prune.vflowopt_search import (
     search,
 )
 from models.subject import SubjectError, from_text
-from models.worlds.questions import Question, digest, exam
+from models.worlds.questions import KINDS, Question, digest, exam
 from tests import tiny
 
 KNOBS = Knobs(0.4, 0.6, 1.2, 3.0, 0.3)
@@ -232,14 +232,20 @@ def test_the_baseline_beside_spends_what_this_run_spends(tiny):
 # ---- the search ------------------------------------------------------------------------------------------------------
 
 def test_calibration_and_test_scenes_are_disjoint():
-    used, asked = calibration(), exam(TEST, 30, calibration())
+    used, asked = calibration({}), exam(TEST, 30, calibration({}))
     assert digest(used) != digest(asked) and CALIBRATION != TEST
     assert not {tuple(sorted(c.items)) for c in used} & {tuple(sorted(c.items)) for c in asked}
 
 
+def test_only_kinds_that_are_answered_are_asked():
+    card = {"metrics": {f"exact answers, {kind}": {"value": 0.49 if kind == "side" else 0.95} for kind in KINDS}}
+    assert pictures.able(card) == tuple(kind for kind in KINDS if kind != "side") and pictures.able({}) == KINDS
+    assert "side" not in {case.questions[0].kind for case in calibration(card)}
+
+
 @pytest.fixture(scope="module")
 def scenes(model):
-    return known(model, tiny.question_tokenizer(), calibration(count=4))
+    return known(model, tiny.question_tokenizer(), calibration({}, count=4))
 
 
 def test_the_signal_is_the_hidden_state_and_needs_no_answer(model, scenes):

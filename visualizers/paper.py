@@ -360,7 +360,10 @@ def at_step(drawing: Drawing, step: int, first: Drawing) -> int:
 
 
 def shared_scale(drawings: Sequence[Drawing], by: str, steps: Sequence[int]) -> Scale | None:
-    """One range for all panels, as in the player."""
+    """One range for all panels, as in the player; attention is painted by each row's own peak, so the bar is the first
+    panel's."""
+    if by.startswith("attention:"):
+        return number_scale(drawings[0], by, steps[0])
     found = None
     for drawing, step in zip(drawings, steps):
         own = number_scale(drawing, by, step)

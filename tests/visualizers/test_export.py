@@ -127,3 +127,21 @@ def test_drawing_needs_no_torch_no_gradio_and_no_pyplot():
             "from visualizers.export import export; export(samples.mask(), 'png');"
             "assert 'torch' not in sys.modules and 'matplotlib.pyplot' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_attention_beside_attention_asks_one_query_and_shows_the_first_rows_scale():
+    from visualizers import attend, paper
+    one, other = (attend.draw(samples.attend(), query=query) for query in (3, 40))
+    own = [paper.shared_scale([drawing], "attention:row", [0]) for drawing in (one, other)]
+    assert own[0].high != own[1].high and paper.shared_scale([one, other], "attention:row", [0, 0]) == own[0]
+    asked = []
+
+    def noted(trace, **view):
+        asked.append(view.get("query"))
+        return attend.draw(trace, **view)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("visualizers.export.draw", noted)
+        export(samples.attend(), "svg", twin=samples.attend(), query=7)
+        export(samples.attend(), "svg", twin=samples.attend())
+    assert asked == [7, 7, None, 47]

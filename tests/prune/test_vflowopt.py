@@ -343,3 +343,23 @@ def test_a_question_that_cannot_be_answered_is_refused(text, tiny):
     with pytest.raises(SubjectError) as refusal:
         run("vflowopt", from_text(text, "question"))
     assert len(str(refusal.value)) < 250 and str(refusal.value).endswith(".")
+
+
+# ---- what is shipped -------------------------------------------------------------------------------------------------
+
+@pytest.mark.weights
+def test_the_shipped_settings_were_searched_for_these_weights_and_keep_the_budget(shipped):
+    import json
+
+    from models.checkpoints import load
+    shipped("scene-vlm-1")
+    bundle = load("scene-vlm-1", dtype="float32")
+    record = json.loads((bundle.folder / vflowopt.FILE).read_text())
+    cases = calibration(bundle.card)
+    assert record["revision"] == bundle.revision and record["calibration"] == digest(cases)
+    views = [encoded(bundle.model, bundle.tokenizer, case.picture, case.questions[0]) for case in cases]
+    for percent, found in record["settings"].items():
+        kept, tried = int(percent) / 100, np.array(found["trace"])
+        assert tried.shape == (72, 6) and found["cosine"] == pytest.approx(tried[:, -1].max(), abs=1e-4)
+        shares = [plan(view, Knobs(**found["knobs"]), kept).share(view.layers, view.count) for view in views]
+        assert np.mean(shares) <= 1.02 * kept

@@ -1,4 +1,4 @@
-# make run · test · lint · bench · claims · traces · train CHECKPOINT=text-ar-1 · space [TO=OWNER/NAME] · install · clean
+# make run · test · lint · bench · claims · traces · train CHECKPOINT=text-ar-1 · fuzz [CALLS=10000] · space [TO=OWNER/NAME] · install · clean
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 CI ?=
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: run install install-dev test lint bench claims traces train space browser clean help
+.PHONY: run install install-dev test lint bench claims traces train fuzz space browser clean help
 
 run: install
 	$(BIN)/python app.py --host $(HOST) --port $(PORT)
@@ -53,6 +53,9 @@ traces: install
 train: install-dev
 	@test -n "$(CHECKPOINT)" || { echo "Say which: make train CHECKPOINT=photo-mae-1 (see training/README.md)"; exit 2; }
 	$(BIN)/python -m training $(CHECKPOINT)
+
+fuzz: install-dev
+	FUZZ_CALLS=$${CALLS:-10000} $(BIN)/python -m pytest tests/test_fuzz.py
 
 space: install
 	$(BIN)/python .ci/space.py $(if $(TO),--push $(TO))

@@ -90,6 +90,8 @@ def run_method(method: str, subject: str = "", params: dict | None = None, seed:
     params: values by name inside the ranges that list_methods states. tab: one of the method's tabs, or its first.
     """
     try:
+        if not isinstance(subject, str) or not isinstance(tab, str):
+            raise ParamError("subject and tab must be texts")
         chosen = find(method)
         asked = prepare(chosen, from_api(chosen, subject) if subject else None, params, seed=seed)
         *_, last = in_time(follow(asked), time.perf_counter())

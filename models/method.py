@@ -249,7 +249,7 @@ def offered() -> dict[str, Method]:
 def find(id: str) -> Method:
     """The method with this id; ParamError names the ones there are."""
     methods = atlas()
-    if id not in methods:
+    if not isinstance(id, str) or id not in methods:
         raise parameters.ParamError(f"there is no method '{str(id)[:40]}'; choose one of {', '.join(offered())}")
     return methods[id]
 

@@ -118,6 +118,8 @@ def declaration(params: type) -> dict[str, tuple[Any, type, Any]]:
 
 def parse(params: type, given: Mapping[str, Any] | None = None) -> Any:
     """An instance of `params`; unknown names and values outside the declaration raise ParamError."""
+    if given is not None and not isinstance(given, Mapping):
+        raise ParamError("parameters must be given as names with values")
     declared, given = declaration(params), dict(given or {})
     unknown = [name for name in given if name not in declared]
     if unknown:

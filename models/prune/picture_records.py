@@ -75,7 +75,8 @@ def before(job: Job, seen: View, plan: Plan, ms: float) -> Iterator[Emit]:
     marked = shown.copy()
     marked[plan.marked] = CODE["new"]
     for name, values in plan.maps.items():
-        yield Emit("prune", Step(name, marked, fields={name: np.asarray(values, np.float32)}))
+        note = plan.note if name == [*plan.maps][-1] else ""
+        yield Emit("prune", Step(name, marked, fields={name: np.asarray(values, np.float32)}, note=note))
     yield Emit("prune", entry(plan, seen.count))
 
 

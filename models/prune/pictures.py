@@ -79,7 +79,7 @@ class Group:
 class Plan:
     """kept: patches that enter, int [K] ascending; features [1, K, D] of them. cuts: layer -> how many leave before it,
     those of the lowest importance [L]. groups: patches folded before the first layer. maps: named numbers [L] that
-    decided. marked: patches to point out."""
+    decided. marked: patches to point out. note: how the last map was made."""
 
     kept: Tensor
     features: Tensor
@@ -88,6 +88,7 @@ class Plan:
     groups: Sequence[Group] = ()
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     marked: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    note: str = ""
 
     def counts(self, layers: int) -> list[int]:
         """Patches alive at each layer."""

@@ -59,8 +59,8 @@ class Params:
                              "mean attention.", "x the mean", fold=True)] = 1.0
     m: Annotated[float, Span(1.5, 8.0, 0.1, "Cell (m)", "Dropped patches of a cell of m x m become one.", "patches",
                              fold=True)] = 4.0
-    alpha: Annotated[float, Span(-1.0, 1.0, 0.05, "Weight of entropy (alpha)", "Below 0 busy patches leave first.",
-                                 "", fold=True)] = 0.0
+    alpha: Annotated[float, Span(-1.0, 1.0, 0.05, "Weight of entropy (alpha)", "Below 0 busy patches leave first. The "
+                                 "settings that the authors released all have 0.", fold=True)] = 0.0
 
 
 def stages(layers: int) -> tuple[int, int]:
@@ -141,7 +141,7 @@ def plan(seen: View, knobs: Knobs, kept: float, recycle: bool = True) -> Plan:
         ids = rank.argsort(descending=True, stable=True)[: len(ids)].sort().values
         features, groups = seen.features[:, ids], []
     return Plan(ids, features, rank, cuts(len(ids), knobs.r1, kept, seen.count, seen.layers), groups, maps,
-                chosen.numpy())
+                chosen.numpy(), f"t {knobs.t:.2g}, alpha {knobs.alpha:.2g}, {len(chosen)} global patches")
 
 
 def unsearched(kept: float, layers: int) -> Knobs:

@@ -174,8 +174,8 @@ METHOD = Method(
                 "which; only those pairs are computed.",
         look_at="Attend: step through the opened layer and click patches: what dense attention would do, what was "
                 "guessed, which keys are kept, what was missed. Prune: patches leave on top of that.",
-        not_covered="Threshold modes, LV-ViT, larger pictures: predictors are tied to 64 patches. A gather of the kept "
-                    "pairs is timed in the claim; at this size it is no faster.",
+        not_covered="Threshold modes, LV-ViT, larger pictures: predictors are tied to 64 patches. Computing the "
+                    "kept pairs alone is timed in the claim: on a processor it is slower.",
         unverified="Patches that leave are hidden from the class token too; the released code lets it see zeros."),
     params=Params, accepts="photo", checkpoints=(SPARSE, DENSE, vit.CHECKPOINT), companions=(PREDICTORS,), run=run,
     examples=vit.EXAMPLES, baseline="vit", baseline_params=lambda p: {"layer": p.layer})

@@ -70,8 +70,8 @@ class SceneVLM(Recipe):
                     "LlamaForCausalLM of 8 layers, width 128, 4 heads; one token per word")
     trained_on = "procedurally drawn scenes, half of them lit, with several questions each (models/worlds/questions.py)"
     data_licence = "none: made by program"
-    weak_at = ("Left or right: it answers at chance, because places were lost before the language model. It knows one "
-               "world of 36 looks and five kinds of questions.")
+    weak_at = ("Left or right: hardly better than chance. It finds both things, but has not learned to compare their "
+               "places. It knows one world of 36 looks and five kinds of questions.")
     budget_fraction = "1 of the plan's minutes; no paper's budget applies to this world"
 
     def place(self, device):

@@ -32,7 +32,7 @@ ROUNDS = 5
 
 
 def measure(lab: Lab) -> Claim:
-    each, nets = lab.size(32, 2), Nets()
+    each, nets = lab.size(20, 2), Nets()
     asked = [(seed, scene_lab.requests(each, seed)) for seed in SEEDS]
     painters = {"VAR": nets.scales, "raster": nets.raster, "maskgit": nets.masked}
 

@@ -59,19 +59,21 @@ def rule(knobs: Knobs, kept: float, recycle: bool = True) -> Callable[[int, View
 
 def budget_rows(board: Board, full: np.ndarray, kept: float, knobs: list[Knobs]) -> tuple[list[Row], list[Row]]:
     """All arms at one budget: rows that inform, and rows that are judged. Arms with seeds are averaged per question."""
-    share = board.spent(lambda seen: plan(seen, knobs[0], kept))  # what each picture really spends, recycled included
+    shares = [board.spent(lambda seen, k=k: plan(seen, k, kept)) for k in knobs]  # per picture, recycled included
+    plain_knobs = unsearched(kept, board.views[0].layers)
     mine = np.mean([board.hits(rule(k, kept)) for k in knobs], 0)
     lost = np.mean([board.hits(rule(k, kept, recycle=False)) for k in knobs], 0)
-    others = {"random patches": board.hits(random_rule(share, 1)),
-              "most looked-at patches": board.hits(looked_at_rule(share))}
+    others = {"random patches": np.mean([board.hits(random_rule(s, 1 + i)) for i, s in enumerate(shares)], 0),
+              "most looked-at patches": np.mean([board.hits(looked_at_rule(s)) for s in shares], 0)}
     if kept >= LEAST:
-        others["ranked by layer 1 of the language model"] = board.looked_up(share)
-    plain = board.hits(rule(unsearched(kept, board.views[0].layers), kept))
+        others["ranked by layer 1 of the language model"] = np.mean([board.looked_up(s) for s in shares], 0)
+    plain = board.hits(rule(plain_knobs, kept))
     at = f"at {kept:.0%}"
     rows = [right(f"{name}, {at}", hits) for name, hits in
             {"searched": mine, "searched without folding": lost, "unsearched": plain, **others}.items()]
-    rows.append(Row(f"patches kept {at}, recycled ones included", 100 * float(share.mean()), "% of patches x layers",
-                    len(share)))
+    rows += [Row(f"patches kept {at}, recycled ones included, {name}", 100 * float(np.mean(share)),
+                 "% of patches x layers", len(board.views)) for name, share in
+             (("searched and the rules", shares), ("unsearched", board.spent(lambda s: plan(s, plain_knobs, kept))))]
     tests = [above(f"searched minus unsearched, {at}", mine, plain, 2.0),
              *(above(f"searched minus {name}, {at}", mine, hits) for name, hits in others.items()),
              no_worse(f"with folding minus without, {at}", mine, lost),

@@ -125,12 +125,13 @@ def shares(values: Tensor) -> Tensor:
 
 def cuts(entered: int, r1: float, kept: float, count: int, layers: int) -> dict[int, int]:
     """How many leave before k1 and k2, so that the layers hold `kept` of layers x patches on average: r2 is what is
-    left of the budget, at most 1, and a patch stays to the end."""
+    left of the budget, and a patch stays to the end. Where r2 would be above 1, fewer leave before k1 instead: patches
+    that are gone cannot come back, and a budget that is not spent makes comparisons uneven."""
     k1, k2 = stages(layers)
-    first = min(round(entered * (1 - r1)), entered - 1)
-    middle = entered - first
-    rest = (round(kept * count * layers) - k1 * entered - (k2 - k1) * middle) // (layers - k2)
-    return {k: n for k, n in ((k1, first), (k2, middle - min(max(rest, 1), middle))) if n}
+    left = round(kept * count * layers) - k1 * entered  # patches x layers for the layers behind k1
+    middle = min(max(round(entered * r1), left // (layers - k1), 1), entered)
+    rest = (left - (k2 - k1) * middle) // (layers - k2)
+    return {k: n for k, n in ((k1, entered - middle), (k2, middle - min(max(rest, 1), middle))) if n}
 
 
 def plan(seen: View, knobs: Knobs, kept: float, recycle: bool = True) -> Plan:

@@ -16,6 +16,11 @@ TABLES = {"softmax", "log_softmax", "logsumexp", "multinomial", "entr", "output_
 ALLOWED = {  # file -> what it may use, and why
     "attend/sights.py": {"log_softmax"},  # attribution differentiates it; it is not shown
     "attend/classifiers.py": {"softmax"},  # over a classifier's classes
+    "attend/sparsifiner.py": {"softmax"},  # over a classifier's classes
+    "attend/sparsifiner_net.py": {"softmax"},  # the method's own attention: over basis maps, and over kept keys
+    "attend/sparsifiner_records.py": {"softmax"},  # over a classifier's classes
+    "prune/picture_records.py": {"softmax"},  # over the answers of a kind of question
+    "prune/vflowopt.py": {"softmax"},  # over entropies of patches, as the importance is defined
     "sample/covers.py": {"logsumexp", "softmax"},  # over covers, not over a vocabulary
     "sample/drafting.py": {"softmax"},  # the rules move mass between codes, and add up over all of them
     "sample/drafting_records.py": {"entr"},  # of the tables that the rules used

@@ -56,7 +56,7 @@ def record(encoder, view: Photo, active: Tensor, found: Walk) -> Iterator[Event]
         yield Emit("attend", step)
     reached = (rows > 0)[:, visible].sum(-1).mean(-1)  # [L]
     yield Close("attend", say(reached, visible, found.sparse), (reach_chart(reached, found.sparse),),
-                facts(reached, heads), heads, stored, "kernel paths, counted")
+                facts(reached, heads), heads, stored, "kernel paths, counted (no statistics)")
 
 
 def steps(names, heads: Heads, visible: np.ndarray, found: Walk) -> Iterator[Step]:

@@ -81,9 +81,8 @@ class Log:
 
     def guessed(self, found, place: slice, ids: np.ndarray) -> Distribution:
         """The distributions of a map's tokens; fills in the fields."""
-        stats = kernels.vocab_stats(found.logits[0], top_k=TOP)
-        logp = found.logits[0].log_softmax(-1)
-        chosen = logp.gather(1, found.ids[0][:, None])[:, 0].exp()
+        stats = kernels.vocab_stats(found.logits[0], top_k=TOP, chosen=found.ids[0])
+        chosen = stats.chosen_logp.exp()
         for name, values in (("entropy", stats.entropy), ("confidence", chosen), ("peak", stats.top_logp[:, 0].exp())):
             self.values[name][place] = values.float().cpu().numpy()
         drawn = np.where(found.drawn.cpu().numpy(), ids, -1)

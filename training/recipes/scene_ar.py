@@ -3,8 +3,9 @@ import numpy as np
 import torch
 
 from models.worlds import light, scenes
+from training import painted
 from training.export import figure, read_shipped, save_hub
-from training.recipes.scene_light import ground, mean_score
+from training.recipes.scene_light import ground
 from training.recipes.scene_vq import from_uint8, to_uint8
 from training.trainer import Recipe, rng_of
 
@@ -68,33 +69,22 @@ class SceneAR(Recipe):
         return {name: round(self.measure(model, 24, lit)["score"], 3) for name, lit in (("clean", 0), ("lit", 1))}
 
     def measure(self, model, n: int, lit: bool, seed: int = 999) -> dict:
-        """Parser scores of pictures drawn at temperature 1, and of their kind of failure."""
-        rng = np.random.default_rng(seed)
-        asked = [scenes.sample(rng) for _ in range(n)]
-        cond = torch.from_numpy(np.stack([condition(scenes.caption(a), lit) for a in asked]))
+        """What the parser finds in pictures drawn at temperature 1 for n captions."""
+        wanted = painted.asked(n, seed)
+        cond = torch.from_numpy(np.stack([condition(scenes.caption(a), lit) for a in wanted]))
         ids = draw(model, cond, torch.Generator().manual_seed(seed))
-        pictures = to_uint8(self.tokenizer.decode(ids.reshape(n, 16, 16)))
-        found = [scenes.parse(p) for p in pictures]
-        scored = [scenes.score(a, f) for a, f in zip(asked, found, strict=True)]
-        return {"score": float(np.mean(scored)), "scores": scored,
-                "broken": float(np.mean([any(f.kind != "object" for f in fs) for fs in found]))}
+        return painted.judged(wanted, to_uint8(self.tokenizer.decode(ids.reshape(n, 16, 16))))
 
     @torch.no_grad()
     def evaluate(self, model, n: int = 96):
         metrics = {}
         for name, lit in (("clean", False), ("lit", True)):
-            got, batch = self.measure(model, n, lit), self.world.batch(np.random.default_rng(77), 64, 0, float(lit))
-            metrics[f"score of {name} scenes"] = figure(got["score"], "0-1", n, got["scores"])
-            metrics[f"{name} pictures with a broken object"] = figure(got["broken"], "share", n)
+            batch = self.world.batch(np.random.default_rng(77), 64, 0, float(lit))
+            metrics |= painted.figures(f"of {name} scenes", self.measure(model, n, lit))
             metrics[f"cross-entropy, {name}"] = figure(self.loss(model, batch, 1)[0], "nats per code", 64 * 256)
-        rng = np.random.default_rng(5)
-        other = [scenes.score(scenes.sample(rng), scenes.parse(scenes.draw(scenes.sample(rng)))) for _ in range(2000)]
-        asked = [scenes.sample(rng) for _ in range(n)]
-        codes = torch.from_numpy(np.stack([self.world.codes(rng, a, True) for a in asked]))
-        ceiling = mean_score(asked, to_uint8(self.tokenizer.decode(codes)))
-        return {"metrics": metrics, "trivial_baseline": {
-            "a perfect scene for another caption": figure(float(np.mean(other)), "0-1", 2000),
-            "ceiling of the tokenizer, lit scenes": figure(ceiling, "0-1", n)}}
+        rng, wanted = np.random.default_rng(5), painted.asked(n, 5)
+        codes = torch.from_numpy(np.stack([self.world.codes(rng, a, True) for a in wanted]))
+        return {"metrics": metrics, "trivial_baseline": painted.trivial(wanted, to_uint8(self.tokenizer.decode(codes)))}
 
     def save(self, model, folder):
         save_hub(model, folder)

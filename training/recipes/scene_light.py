@@ -4,6 +4,7 @@ import torch
 
 from models.worlds import light, scenes
 from training.export import figure, save_hub
+from training.painted import judged
 from training.recipes.scene_vq import distinct_patches, from_uint8, to_uint8
 from training.trainer import Recipe, rng_of
 
@@ -57,8 +58,8 @@ class SceneLight(Recipe):
         rebuilt, clean = (to_uint8(model.decode(model.encode(from_uint8(p)))) for p in (lit, drawn))
         codes = model.encode(from_uint8(lit)).unique()
         return {"metrics": {
-            "parser score of lit scenes": figure(mean_score(asked, rebuilt), "0-1", n),
-            "parser score of clean scenes": figure(mean_score(asked, clean), "0-1", n),
+            "parser score of lit scenes": figure(judged(asked, rebuilt)["score"], "0-1", n),
+            "parser score of clean scenes": figure(judged(asked, clean)["score"], "0-1", n),
             "mean absolute error, lit scenes": figure(abs(rebuilt.astype(float) - lit).mean(), "of 255", n),
             "codes in use": figure(len(codes), f"codes of {CODES}", n)},
             "trivial_baseline": {
@@ -74,8 +75,3 @@ def lit_scenes(rng, asked) -> np.ndarray:
     glow = light.patches(rng, len(asked), 16).reshape(-1, 16, 16, 4, 4).swapaxes(2, 3).reshape(-1, 64, 64, 1)
     empty = (pictures == np.array(scenes.BACKGROUND, np.uint8)).all(-1).reshape(-1, 16, 4, 16, 4).all((2, 4))
     return (pictures + 255 * glow * empty.repeat(4, 1).repeat(4, 2)[..., None]).round().astype(np.uint8)
-
-
-def mean_score(asked, pictures) -> float:
-    """Parser score 0..1, the mean over scenes."""
-    return float(np.mean([scenes.score(a, scenes.parse(p)) for a, p in zip(asked, pictures, strict=True)]))

@@ -6,7 +6,8 @@ import torch
 
 from kernels import schedule
 from models.worlds import scenes
-from training.export import figure, read_shipped, save_hub
+from training import painted
+from training.export import read_shipped, save_hub
 from training.recipes.scene_vq import from_uint8, to_uint8
 from training.trainer import Recipe, rng_of
 
@@ -106,32 +107,18 @@ class SceneMGM(Recipe):
         return generate(model, cond, steps, **settings)
 
     def measure(self, model, steps: int, n: int, seed: int = 999, **settings) -> dict:
-        """Mean score, share of pictures with a chimera or fragment, and with an object too many or too few."""
-        rng = np.random.default_rng(seed)
-        asked = [scenes.sample(rng) for _ in range(n)]
-        cond = torch.from_numpy(np.stack([scenes.condition(scenes.caption(a)) for a in asked]))
-        generator = torch.Generator().manual_seed(seed)
-        ids = self.generate(model, cond, steps, generator=generator, **settings)
-        pictures = to_uint8(self.tokenizer.decode(ids.reshape(n, 16, 16)))
-        found = [scenes.parse(p) for p in pictures]
-        broken = [any(f.kind != "object" for f in fs) for fs in found]
-        scored = [scenes.score(a, f) for a, f in zip(asked, found, strict=True)]
-        return {"score": float(np.mean(scored)), "scores": scored, "broken": float(np.mean(broken)),
-                "wrong count": float(np.mean([len(a) != len(f) for a, f in zip(asked, found, strict=True)]))}
+        """What the parser finds in pictures painted in so many steps for n captions."""
+        wanted = painted.asked(n, seed)
+        cond = torch.from_numpy(np.stack([scenes.condition(scenes.caption(a)) for a in wanted]))
+        ids = self.generate(model, cond, steps, generator=torch.Generator().manual_seed(seed), **settings)
+        return painted.judged(wanted, to_uint8(self.tokenizer.decode(ids.reshape(n, 16, 16))))
 
     def evaluate(self, model, n: int = 96):
-        metrics = {}
+        metrics, wanted = {}, painted.asked(n, 5)
         for steps in STEPS:
-            got = self.measure(model, steps, n, **SETTING)
-            metrics[f"score at {steps} steps"] = figure(got["score"], "0-1", n, got["scores"])
-            metrics[f"pictures with a broken object at {steps} steps"] = figure(got["broken"], "share", n)
-        rng = np.random.default_rng(5)
-        ceiling = [scenes.score(t, scenes.parse(to_uint8(self.tokenizer.decode(
-            torch.from_numpy(self.codes_of(t, 4))[None]))[0])) for t in (scenes.sample(rng) for _ in range(n))]
-        chance = [scenes.score(scenes.sample(rng), scenes.parse(scenes.draw(scenes.sample(rng)))) for _ in range(2000)]
-        return {"metrics": metrics, "trivial_baseline": {
-            "a perfect scene for another caption": figure(float(np.mean(chance)), "0-1", 2000),
-            "ceiling of the tokenizer": figure(float(np.mean(ceiling)), "0-1", n)}}
+            metrics |= painted.figures(f"at {steps} steps", self.measure(model, steps, n, **SETTING))
+        codes = torch.from_numpy(np.stack([self.codes_of(things, 4) for things in wanted]))
+        return {"metrics": metrics, "trivial_baseline": painted.trivial(wanted, to_uint8(self.tokenizer.decode(codes)))}
 
     def save(self, model, folder):
         save_hub(model, folder)

@@ -5,8 +5,8 @@ from torch.nn import functional as F
 
 from models.checkpoints import load
 from models.worlds import scenes
+from training import painted
 from training.export import figure, read_shipped, save_hub
-from training.recipes.scene_light import mean_score
 from training.recipes.scene_vq import distinct_patches, from_uint8, to_uint8
 from training.trainer import Recipe, rng_of
 
@@ -80,8 +80,8 @@ class SceneMVQ(Recipe):
     def evaluate(self, model, n: int = 512):
         asked, images = drawn(np.random.default_rng(12345), n)
         found = model.quantise(model.features(images))
-        painted = to_uint8(model.decode(found.ids))
-        metrics = {"parser score of reconstructions": figure(mean_score(asked, painted), "0-1", n),
+        score = lambda ids: painted.judged(asked, to_uint8(model.decode(ids)))["score"]  # noqa: E731
+        metrics = {"parser score of reconstructions": figure(score(found.ids), "0-1", n),
                    "entries in use": figure(len(found.ids.unique()), f"of {model.codebook_size}", n)}
         for side, total in zip(model.scales, found.sums, strict=True):
             part = to_uint8(model.paint(total).clamp(0, 1))
@@ -89,8 +89,7 @@ class SceneMVQ(Recipe):
                 abs(part.astype(float) - to_uint8(images)).mean(), "of 255", n)
         other = torch.roll(found.ids, 1, 0)
         return {"metrics": metrics, "trivial_baseline": {
-            "parser score of another picture's tokens": figure(mean_score(asked, to_uint8(model.decode(other))), "0-1",
-                                                               n)}}
+            "parser score of another picture's tokens": figure(score(other), "0-1", n)}}
 
     def save(self, model, folder):
         save_hub(model, folder)
@@ -233,37 +232,27 @@ class SceneVAR(Recipe):
         return {f"score, guidance {cfg:g}": round(self.measure(model, 32, cfg)["score"], 3) for cfg in (0.0, 1.5)}
 
     def measure(self, model, n: int, guidance: float, seed: int = 999) -> dict:
-        """Parser scores of drawn pictures, and how often an object is broken."""
+        """What the parser finds in pictures drawn for n captions."""
         from models.unmask.var import paint
 
-        rng = np.random.default_rng(seed)
-        asked = [scenes.sample(rng) for _ in range(n)]
-        cond = torch.from_numpy(np.stack([scenes.condition(scenes.caption(a)) for a in asked]))
-        pictures = to_uint8(paint(model, self.tokenizer, cond, torch.Generator().manual_seed(seed), guidance))
-        found = [scenes.parse(p) for p in pictures]
-        scored = [scenes.score(a, f) for a, f in zip(asked, found, strict=True)]
-        return {"score": float(np.mean(scored)), "scores": scored,
-                "broken": float(np.mean([any(f.kind != "object" for f in fs) for fs in found]))}
+        wanted = painted.asked(n, seed)
+        cond = torch.from_numpy(np.stack([scenes.condition(scenes.caption(a)) for a in wanted]))
+        return painted.judged(wanted, to_uint8(
+            paint(model, self.tokenizer, cond, torch.Generator().manual_seed(seed), guidance)))
 
     @torch.no_grad()
     def evaluate(self, model, n: int = 96):
         metrics = {}
         for cfg in (0.0, 0.75, 1.5, 3.0):
-            got = self.measure(model, n, cfg)
-            metrics[f"score, guidance {cfg:g}"] = figure(got["score"], "0-1", n, got["scores"])
-            metrics[f"pictures with a broken object, guidance {cfg:g}"] = figure(got["broken"], "share", n)
+            metrics |= painted.figures(f"at guidance {cfg:g}", self.measure(model, n, cfg))
         batch = self.lesson(np.random.default_rng(77), n)
         right = (model(batch["features"], batch["cond"]).argmax(-1) == batch["ids"]).float().mean(0)
         for scale, (side, nats) in enumerate(zip(model.scales, self.losses(model, batch), strict=True)):
             metrics[f"cross-entropy at {side} x {side}"] = figure(nats, "nats per token", n * side**2)
             metrics[f"accuracy at {side} x {side}"] = figure(right[model.place(scale)].mean(), "share", n * side**2)
-        rng = np.random.default_rng(5)
-        other = [scenes.score(scenes.sample(rng), scenes.parse(scenes.draw(scenes.sample(rng)))) for _ in range(2000)]
-        asked, images = drawn(rng, n)
-        ceiling = mean_score(asked, to_uint8(self.tokenizer.decode(self.tokenizer.encode(images))))
-        return {"metrics": metrics, "trivial_baseline": {
-            "a perfect scene for another caption": figure(float(np.mean(other)), "0-1", 2000),
-            "ceiling of the tokenizer": figure(ceiling, "0-1", n)}}
+        wanted, images = drawn(np.random.default_rng(5), n)
+        rebuilt = to_uint8(self.tokenizer.decode(self.tokenizer.encode(images)))
+        return {"metrics": metrics, "trivial_baseline": painted.trivial(wanted, rebuilt)}
 
     def save(self, model, folder):
         save_hub(model, folder)

@@ -4,6 +4,7 @@ import torch
 
 from models.worlds import scenes
 from training.export import figure, save_hub
+from training.painted import judged
 from training.trainer import Recipe, rng_of
 
 
@@ -71,8 +72,7 @@ class SceneVQ(Recipe):
         codes = model.encode(from_uint8(drawn))
         rebuilt = to_uint8(model.decode(codes))
         shuffled = codes.flatten(1)[:, torch.from_numpy(rng.permutation(256))].reshape(codes.shape)
-        mean = lambda pictures: float(np.mean([scenes.score(a, scenes.parse(p))  # noqa: E731
-                                               for a, p in zip(asked, pictures, strict=True)]))
+        mean = lambda pictures: judged(asked, pictures)["score"]  # noqa: E731
         blank = np.stack([scenes.draw([])] * n)
         return {"metrics": {
             "parser score of reconstructions": figure(mean(rebuilt), "0-1", n),

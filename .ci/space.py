@@ -14,6 +14,10 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from models import hub  # noqa: E402  run as a script, it finds its own repository
+
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 HARDWARE = {"cpu-basic", "cpu-upgrade", "zero-a10g"}
 PYTHONS = {"3.12"}  # ZeroGPU offers it, and our libraries need 3.11
@@ -53,7 +57,8 @@ def misnamed(found: dict) -> list[str]:
 def faults(found: dict, root: Path) -> list[str]:
     """Sentences on values that would fail only after the upload."""
     pin = re.search(r"^gradio==(\S+)$", (root / "requirements.txt").read_text(), re.MULTILINE)
-    absent = [name for name in found["preload"] if not (root / "assets/checkpoints" / str(name) / "card.json").exists()]
+    absent = [name for name in found["preload"]
+              if name not in hub.TABLE and not (root / "assets/checkpoints" / str(name) / "card.json").exists()]
     checks = [
         (found["sdk"] == "gradio", "sdk must be gradio."),
         (pin and pin[1] == found["sdk_version"], f"sdk_version must be requirements.txt's {pin and pin[1]}."),
@@ -62,15 +67,23 @@ def faults(found: dict, root: Path) -> list[str]:
         (found["suggested_hardware"] in HARDWARE, f"suggested_hardware is one of {', '.join(sorted(HARDWARE))}."),
         (len(found["short_description"]) <= 60, "short_description has at most 60 characters."),
         ((root / found["app_file"]).is_file(), f"There is no {found['app_file']}."),
-        (not absent, f"Not shipped, so not preloaded: {', '.join(map(str, absent))}."),
+        (not absent, f"Neither shipped nor in models/hub.py, so not preloaded: {', '.join(map(str, absent))}."),
     ]
     return [sentence for fine, sentence in checks if not fine]
 
 
 def front_matter(found: dict) -> str:
     """What the Hub reads at the top of README.md."""
-    shown = {key: value for key, value in found.items() if key not in OURS}
+    shown = {key: value for key, value in found.items() if key not in OURS} | fetched(found["preload"])
     return f"---\n{yaml.safe_dump(shown, sort_keys=False, default_flow_style=False, width=120)}---\n"
+
+
+def fetched(names: list) -> dict[str, list[str]]:
+    """Public checkpoints among those to preload: the Hub puts their files, and no others, beside the Space when it is
+    built."""
+    public = [hub.TABLE[name] for name in names if name in hub.TABLE]
+    lines = [f"{entry.repo} {','.join(hub.certain(entry))} {entry.revision}" for entry in public]
+    return {"models": [entry.repo for entry in public], "preload_from_hub": lines} if public else {}
 
 
 def with_front(readme: str, front: str) -> str:

@@ -18,8 +18,9 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # as in app.py
 
-from models import checkpoints, claims, recorded
+from models import checkpoints, claims, fetching, hub, recorded
 from models.method import Method, Result, find, follow, offered, prepare, twin
 from models.subject import from_anything
 from models.trace import Trace
@@ -28,18 +29,19 @@ from models.trace_json import save
 
 def describe(method: Method) -> dict:
     """One method as plain data, for `list --json` and the API."""
-    card, cards = method.card, checkpoints.shipped()
+    card, cards = method.card, checkpoints.shipped() | hub.cards()
     claim = claims.read(method.id)
     paper = {"arxiv": card.arxiv, "year": card.year} if card.arxiv else None
     return {"id": card.id, "title": card.title, "paper": paper, "seed": card.seed, "tabs": list(card.tabs),
             "baseline": method.baseline, "grade": card.grade,
-            "checkpoints": [_checkpoint(name, cards) for name in (*method.checkpoints, *method.companions)],
+            "checkpoints": [_checkpoint(name, cards) for name in (*method.choices, *method.companions)],
             "claim": claim["verdict"] if claim else None}
 
 
 def _checkpoint(name: str, cards: dict) -> dict:
     card = cards.get(name, {})
-    return {"name": name, "shipped": name in cards, "bytes": card.get("bytes"), "licence": card.get("weights_licence")}
+    return {"name": name, "shipped": name in cards and name not in hub.TABLE, "bytes": card.get("bytes"),
+            "licence": card.get("weights_licence")}
 
 
 def list_methods(args) -> None:
@@ -56,6 +58,7 @@ def run_method(args) -> None:
     method = find(args.method)
     kind = method.kind(args.checkpoint)
     subject = from_anything(args.subject, kind, method.examples_for(kind)) if args.subject else None
+    _fetch(args.checkpoint)
     job = prepare(method, subject, _settings(args.set), checkpoint=args.checkpoint, seed=args.seed)
     result = _watch(job)
     trace = _of_tab(result, args.tab or method.card.tabs[0])
@@ -66,6 +69,13 @@ def run_method(args) -> None:
         _draw(trace, beside, Path(args.figure))
     for one in filter(None, (trace, beside)):
         _report(one)
+
+
+def _fetch(name: str | None) -> None:
+    """Brings a public checkpoint that was named, with a progress line on a terminal."""
+    for done, total in fetching.fetch(name or ""):
+        if sys.stderr.isatty():
+            print(f"\rfetching {name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", end="", file=sys.stderr)
 
 
 def _baseline_trace(job, tab: str) -> Trace:

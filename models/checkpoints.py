@@ -1,15 +1,17 @@
 """name -> weights: shipped with the app, a local folder, or a pinned Hub revision; one code path for all three.
 
 A checkpoint is a folder in the standard layout of its library: config.json with `architectures`, safetensors,
-a tokenizer.json for text, and for ours a card.json. Safetensors only: no pickle, no remote code. Loaded models stay in
-memory up to limits.MODEL_BYTES, least recently used first out; a model is never mutated for one visitor.
+a tokenizer.json for text, and for ours a card.json. Safetensors only: no pickle, no remote code. Nothing is fetched
+here (models/fetching.py does that when a visitor chose a public one), so the lock is held for a read from disk at most.
+Loaded models stay in memory as far as the machine allows (models/machine.py), least recently used first out; a model is
+never mutated for one visitor.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
+import gc
 import json
+import logging
 import os
 import threading
 from collections import OrderedDict
@@ -18,14 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models import limits, precision
+from models import fetching, hub, limits, machine, precision, weights
+from models.architectures import READERS, tokenizer
 from models.subject import ASSETS
+from models.weights import CheckpointError, WeightsError
 
 SHIPPED = ASSETS / "checkpoints"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be had or loaded; the sentence says what to do."""
+log = logging.getLogger("tokenscope")
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,25 @@ def resolve(asked: str | None, declared: tuple[str, ...]) -> str:
 
 def architecture(name: str) -> str:
     """The class that a checkpoint's config.json names, without loading it; "" if there is none to read."""
-    return (_config(name).get("architectures") or [""])[0]
+    named = _config(name).get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else ""
+
+
+def _folder(name: str) -> Path:
+    """Where a checkpoint of this name lies, or would lie."""
+    if name in hub.TABLE:
+        return hub.folder(name) or hub.snapshot(hub.TABLE[name])
+    return SHIPPED / name if (SHIPPED / name / "config.json").is_file() else Path(name)
 
 
 def _config(name: str) -> dict:
-    path = (SHIPPED / name if (SHIPPED / name / "config.json").is_file() else Path(name)) / "config.json"
     try:
-        return json.loads(path.read_text("utf-8"))
+        found = json.loads((_folder(name) / "config.json").read_text("utf-8"))
     except (OSError, ValueError):
-        return {}
+        found = None
+    if isinstance(found, dict):
+        return found
+    return {"architectures": [hub.TABLE[name].architecture]} if name in hub.TABLE else {}
 
 
 def default_dtype(name: str, device: str) -> str:
@@ -101,8 +112,17 @@ def load(name: str, *, device: str | None = None, dtype: str | None = None) -> B
         if key not in _loaded:
             _loaded[key] = _read(name, device, dtype)
         _loaded.move_to_end(key)
-        _evict()
         return _loaded[key]
+
+
+def preload(name: str) -> None:
+    """Loads a checkpoint before anybody asks, a public one fetched first; one that cannot be had is only logged."""
+    try:
+        for _ in fetching.fetch(name):
+            pass
+        load(name)
+    except CheckpointError as error:
+        log.warning("not preloaded: %s", error)
 
 
 def default_device() -> str:
@@ -116,15 +136,34 @@ def register(name: str, maker: Callable[[], Bundle]) -> None:
     _makers[name] = maker
 
 
+def unload() -> None:
+    """Drops every loaded model, so that its memory can be had by a run that lacked some."""
+    with _lock:
+        _loaded.clear()
+
+
 _loaded: OrderedDict[tuple, Bundle] = OrderedDict()
 _makers: dict[str, Callable[[], Bundle]] = {}
 _lock = threading.RLock()
 
 
+def _fresh_lock() -> None:
+    """In a forked process: another thread of the parent may have held the lock, and nobody would ever release it."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_fresh_lock)
+
+
 def _read(name: str, device: str, dtype: str) -> Bundle:
     if name in _makers:
         return _makers[name]()
-    folder = SHIPPED / name if (SHIPPED / name / "config.json").is_file() else Path(name)
+    folder, public = _folder(name), hub.TABLE.get(name)
+    if public and not hub.folder(name):
+        raise CheckpointError(f"'{name}' is not on this machine yet; choose it in the menu Checkpoint, which fetches "
+                              f"its {public.bytes / 1e6:.0f} MB, or wait until they have arrived.")
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"The checkpoint '{name[:60]}' is not shipped here; train it with `make train "
                               f"CHECKPOINT={name[:60]}` or choose another.")
@@ -132,93 +171,75 @@ def _read(name: str, device: str, dtype: str) -> Bundle:
 
 
 def _read_folder(name: str, folder: Path, device: str, dtype: str) -> Bundle:
+    """Reads a checkpoint whose files stand up to a look, after room was made for it."""
     import torch
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    card = json.loads((folder / "card.json").read_text("utf-8")) if (folder / "card.json").is_file() else {}
-    architecture = (config.get("architectures") or ["?"])[0]
-    if architecture not in ARCHITECTURES:
-        raise CheckpointError(f"'{name[:60]}' is a {architecture}; supported are {', '.join(sorted(ARCHITECTURES))}.")
+    config, named, card = _config(name), architecture(name), _card(name, folder)
+    if named not in READERS:
+        raise CheckpointError(f"'{name[:60]}' is a {named[:60] or '?'}; supported are "
+                              f"{', '.join(sorted(READERS))}.")
+    kind = getattr(torch, dtype)
     try:
-        model = ARCHITECTURES[architecture](folder, config).to(device=device, dtype=getattr(torch, dtype)).eval()
-    except Exception as error:  # a truncated or foreign file: one sentence, the cause stays in the log
-        raise CheckpointError(f"The checkpoint '{name[:60]}' could not be read; its files seem damaged.") from error
+        files = weights.checked(folder, card.get("sha256", ""))
+        _make_room(name, weights.loaded_bytes(files, kind.itemsize))
+        model = READERS[named](folder, config).to(device=device, dtype=kind).eval()
+        words = tokenizer(folder)
+    except CheckpointError:
+        raise
+    except WeightsError as error:
+        raise CheckpointError(f"The checkpoint '{name[:60]}' {error}" + _again(name, folder)) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged or foreign file: one sentence, the cause stays in the log
+        raise CheckpointError(f"The checkpoint '{name[:60]}' could not be read; its files seem damaged, or do not "
+                              f"belong together.{_again(name, folder)}") from error
     model.requires_grad_(False)
-    revision = card.get("sha256", "") or _fingerprint(folder)
-    return Bundle(name, model, _tokenizer(folder), card, revision[:12], device, dtype, folder)
+    revision = hub.TABLE[name].revision if name in hub.TABLE else card.get("sha256") or _fingerprint(files)
+    return Bundle(name, model, words, card, revision[:12], device, dtype, folder)
 
 
-def _pretrained(module: str) -> Callable[[Path, dict], Any]:
-    """Reader of transformers' layout for a class in `module`."""
-    def read(folder: Path, config: dict):
-        import transformers
-        transformers.utils.logging.disable_progress_bar()
-        cls = getattr(importlib.import_module(module), config["architectures"][0])
-        return cls.from_pretrained(folder, use_safetensors=True, local_files_only=True, trust_remote_code=False)
-    return read
+def _card(name: str, folder: Path) -> dict:
+    """What is known of a checkpoint: its own card, or the table's line; {} for a folder without."""
+    if name in hub.TABLE:
+        fetching.used(name)
+        return hub.cards()[name]
+    try:
+        found = json.loads((folder / "card.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _mixin(module: str) -> Callable[[Path, dict], Any]:
-    """Reader of PyTorchModelHubMixin's layout, without its prints: config.json holds the constructor's arguments."""
-    def read(folder: Path, config: dict):
-        from safetensors.torch import load_model
-
-        from models.backbones.packing import read_packed
-        cls = getattr(importlib.import_module(module), config["architectures"][0])
-        known = inspect.signature(cls.__init__).parameters
-        model = cls(**{key: value for key, value in config.items() if key in known})
-        packed = read_packed(folder / "model.safetensors")
-        if packed is None:
-            load_model(model, str(folder / "model.safetensors"))
-        else:
-            model.load_state_dict(packed)
-        return model
-    return read
+def _again(name: str, folder: Path) -> str:
+    """What to do about damaged files; a public checkpoint's weights are deleted, so that choosing it fetches them."""
+    if name in hub.TABLE:
+        fetching.drop(folder / "model.safetensors")
+        return " Its weights were deleted; choose it again to fetch them."
+    return " Please choose another checkpoint."
 
 
-# What may be loaded, and by whom: a fixed list, because a config file is untrusted.
-ARCHITECTURES: dict[str, Callable[[Path, dict], Any]] = {
-    **{name: _pretrained("transformers") for name in (
-        "LlamaForCausalLM", "GPT2LMHeadModel", "ViTMAEForPreTraining", "ViTForImageClassification", "BertForMaskedLM",
-        "ElectraForPreTraining", "ElectraForMaskedLM")},
-    "MaskedTransformer": _mixin("models.backbones.masked"),
-    "FsqTokenizer": _mixin("models.backbones.fsq"),
-    "PatchCodebook": _mixin("models.backbones.codebook"),
-    "SceneVLM": _mixin("models.backbones.vlm"),
-    "CausalTransformer": _mixin("models.backbones.causal"),
-    "FeatureDrafter": _mixin("models.sample.lantern_net"),
-    "HpmForPreTraining": _pretrained("models.mask.hpm_net"),
-    "SparkNet": _mixin("models.mask.spark_net"),
-    "JointSampler": _mixin("models.unmask.joint_sampling_net"),
-    "FutureAdapters": _mixin("models.sample.mtp_future_net"),
-    "EnatTransformer": _mixin("models.unmask.enat_net"),
-    "ScaleTokenizer": _mixin("models.unmask.var_tokens"),
-    "ScaleTransformer": _mixin("models.unmask.var_net"),
-    "IllamaForImageClassification": _mixin("models.attend.illama_net"),
-    "ConnectivityPredictors": _mixin("models.attend.sparsifiner_net"),
-}
-
-
-def _tokenizer(folder: Path):
-    if not (folder / "tokenizer.json").is_file():
-        return None
-    from transformers import PreTrainedTokenizerFast
-    return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-
-
-def _fingerprint(folder: Path) -> str:
+def _fingerprint(files: list[Path]) -> str:
     import hashlib
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return hashlib.sha256("".join(map(weights.fingerprint, files)).encode()).hexdigest()
 
 
 def _bytes(bundle: Bundle) -> int:
-    parameters = getattr(bundle.model, "parameters", lambda: ())()
-    return sum(p.numel() * p.element_size() for p in parameters)
+    """Memory of a loaded model: its parameters and buffers."""
+    model = bundle.model
+    held = [*getattr(model, "parameters", tuple)(), *getattr(model, "buffers", tuple)()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
 
-def _evict() -> None:
-    """Drop the least recently used models beyond limits.MODEL_BYTES; the newest always stays."""
-    while len(_loaded) > 1 and sum(map(_bytes, _loaded.values())) > limits.MODEL_BYTES:
+def _make_room(name: str, needed: int) -> None:
+    """Drops the least recently used models until one of so many bytes fits; CheckpointError where it never will."""
+    while _loaded and (held := loaded_bytes()) + needed > machine.model_room(held):
         _loaded.popitem(last=False)
+        gc.collect()
+    room = machine.model_room(loaded_bytes())
+    if needed > max(room, limits.SMALL_MODEL):
+        raise CheckpointError(f"'{name[:60]}' needs {needed / 1e6:,.0f} MB of memory and this machine has "
+                              f"{room / 1e6:,.0f} MB for models now; please choose a smaller checkpoint.")
+
+
+def loaded_bytes() -> int:
+    """Memory of all loaded models."""
+    return sum(map(_bytes, _loaded.values()))

@@ -1,7 +1,7 @@
 """Every limit on what a visitor may ask for, in one place; each is enforced where the value enters, whoever calls.
 
 Ranges of a method's own parameters (steps, lengths, ratios) stand in its `Params` and are enforced by models/params.py.
-The environment may widen the two that depend on the machine.
+The environment may change those that depend on the machine.
 """
 
 from __future__ import annotations
@@ -16,4 +16,16 @@ FILE_BYTES = 5_000_000  # of an uploaded file
 ARRAY_BYTES = 64 * 1024 * 1024  # of one array in a record: a hostile file cannot inflate without end
 BESIDE = 2  # further methods: three pictures side by side are what a screen can show
 SECONDS = float(os.environ.get("TOKENSCOPE_SECONDS", 120))  # of one visitor's run, all pictures together
-MODEL_BYTES = int(os.environ.get("TOKENSCOPE_MODEL_BYTES", 2_000_000_000))  # of all models in memory
+GPU_SECONDS = 60  # that one run asks for on ZeroGPU: visitors without an account have 120 a day
+# Models in memory, least recently used first out. Without a number from the environment the limit follows the machine:
+# a share of its memory, and never more than a share of what is free (models/machine.py).
+MODEL_BYTES = int(os.environ.get("TOKENSCOPE_MODEL_BYTES", 0))
+MODEL_SHARE, FREE_SHARE = 0.25, 0.5
+SMALL_MODEL = 100_000_000  # bytes; one of at most this size is loaded even where the shares leave less
+HEADER_BYTES = 20_000_000  # of a safetensors file's table of contents
+# Public checkpoints (models/hub.py): off with TOKENSCOPE_HUB=0.
+HUB = os.environ.get("TOKENSCOPE_HUB", "1") != "0"
+DOWNLOAD_BYTES = int(os.environ.get("TOKENSCOPE_DOWNLOAD_BYTES", 1_000_000_000))  # of one; larger ones are not offered
+DISK_BYTES = int(os.environ.get("TOKENSCOPE_DISK_BYTES", 4_000_000_000))  # of all that the app fetched
+DISK_FREE = 1_000_000_000  # left on the disk after a download
+FETCH_SECONDS = float(os.environ.get("TOKENSCOPE_FETCH_SECONDS", 900))  # that a visitor waits for one

@@ -29,7 +29,7 @@ def to_query(ask: Ask) -> str:
         pairs["example"] = ask.example or ask.examples[0].id
     else:
         pairs |= {"example": nearest(ask).id, "own": 1}
-    if ask.checkpoint in method.checkpoints[1:]:
+    if ask.checkpoint in method.choices[1:]:
         pairs["checkpoint"] = ask.checkpoint
     if ask.beside != default_beside(method, ask.tab, ask.kind):
         pairs["beside"] = ".".join(ask.beside)
@@ -45,7 +45,7 @@ def from_query(query: Mapping[str, str]) -> Ask:
         raise ParamError(f"{method.card.title} is not shown yet, because its weights are still to be trained")
     given = {key[2:]: value for key, value in query.items() if key.startswith("p.")}
     checkpoint = query.get("checkpoint")
-    if checkpoint is not None and checkpoint not in method.checkpoints:
+    if checkpoint is not None and checkpoint not in method.choices:
         raise ParamError(f"there is no checkpoint '{checkpoint[:40]}' for this method")
     tab = query.get("tab", method.card.tabs[0])
     usual = default_beside(method, tab, method.kind(checkpoint))

@@ -19,6 +19,7 @@ from functools import cache, cached_property
 from typing import Any
 
 import kernels
+from models import hub
 from models import params as parameters
 from models.checkpoints import Bundle, architecture, load, resolve
 from models.events import Book, Close, Emit, Event, Open, Page, pages, progress, traces
@@ -84,11 +85,11 @@ class Turn:
 class Method:
     """One paper or baseline.
 
-    params: frozen dataclass of Annotated fields. accepts: kind of subject; `kinds` names the checkpoints (or, for local
-    folders, architectures) that take another kind, so ask `kind(checkpoint)`. checkpoints: the first is the default;
-    companions: further checkpoints a run loads by name. run(job) yields events. baseline: id of the method beside it;
-    baseline_params(params) -> that method's parameters at the same budget; baseline_budget(job) -> more of them, where
-    the budget is what this very run spends. Its claim is measured by models/claims/<id>.py.
+    params: frozen dataclass of Annotated fields. accepts: kind of subject; `kinds` names the checkpoints (or, for
+    public ones and local folders, architectures) that take another kind, so ask `kind(checkpoint)`. checkpoints: the
+    first is the default; companions: further checkpoints a run loads by name. run(job) yields events. baseline: id of
+    the method beside it; baseline_params(params) -> that method's parameters at the same budget; baseline_budget(job)
+    -> more of them, where the budget is what this very run spends. Its claim is measured by models/claims/<id>.py.
     """
 
     card: Card
@@ -107,6 +108,11 @@ class Method:
     @property
     def id(self) -> str:
         return self.card.id
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What a visitor may choose: its checkpoints, then the public ones that are here or can be fetched."""
+        return (*self.checkpoints, *hub.offered(self.id))
 
     def kind(self, checkpoint: str | None = None) -> str:
         """The kind of subject that a run on this checkpoint takes (None: the default checkpoint)."""
@@ -179,7 +185,7 @@ def prepare(method: Method | str, subject: Subject | None = None, params: Mappin
     Raises ParamError, SubjectError or CheckpointError, each with one sentence.
     """
     method = find(method) if isinstance(method, str) else method
-    kind = method.kind(name := resolve(checkpoint, method.checkpoints))
+    kind = method.kind(name := resolve(checkpoint, method.choices))
     subject = subject or from_example(method.examples_for(kind)[0], kind)
     if subject.kind != kind:
         raise SubjectError(f"{method.card.title} on {name[:60]} needs a {kind}, not a {subject.kind}.")
@@ -219,7 +225,7 @@ def twin(job: Job) -> Job | None:
     if job.method.baseline is None:
         return None
     other = find(job.method.baseline)
-    checkpoint = job.bundle.name if job.bundle.name in other.checkpoints else None
+    checkpoint = job.bundle.name if job.bundle.name in other.choices else None
     asked = {**job.method.baseline_params(job.params), **job.method.baseline_budget(job)}
     return prepare(other, job.subject, asked, checkpoint=checkpoint, seed=job.seed, device=job.bundle.device,
                    dtype=job.bundle.dtype)
@@ -275,7 +281,8 @@ def _provenance(job: Job, seconds: float, path: str) -> Provenance:
 
     import torch
     values = {f.name: getattr(job.params, f.name) for f in fields(job.params)}
-    return Provenance(checkpoint=job.bundle.name, revision=job.bundle.revision, grade=job.method.card.grade,
+    grade = hub.grade(job.bundle.name, job.method.id) or job.method.card.grade
+    return Provenance(checkpoint=job.bundle.name, revision=job.bundle.revision, grade=grade,
                       device=job.bundle.device, dtype=job.bundle.dtype, path=path, seed=job.seed, params=values,
                       subject=job.subject.name, seconds=round(seconds, 4), note=" ".join(kernels.notes()),
                       versions={"torch": torch.__version__.split("+")[0], "python": platform.python_version()})

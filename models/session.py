@@ -90,7 +90,7 @@ def comparable(method: Method, tab: str, kind: str) -> list[str]:
 
 def _takes(method: Method, kind: str) -> list[str]:
     """The method's checkpoints that take this kind of subject."""
-    return [name for name in method.checkpoints if method.kind(name) == kind]
+    return [name for name in method.choices if method.kind(name) == kind]
 
 
 def subject(ask: Ask) -> Subject:

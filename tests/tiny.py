@@ -37,7 +37,8 @@ def words_tokenizer():
     """A word-level tokenizer like algo-arithmetic's: words, single digits' numbers and punctuation."""
     folder = checkpoints.SHIPPED / "algo-arithmetic-1"
     if (folder / "tokenizer.json").is_file():
-        return checkpoints._tokenizer(folder)
+        from models.architectures import tokenizer
+        return tokenizer(folder)
     return text_tokenizer()
 
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from models import checkpoints, links, recorded, session
+from models import checkpoints, fetching, hub, links, recorded, session
 from models.checkpoints import CheckpointError
 from models.method import Method, find
 from models.params import ParamError
@@ -31,6 +31,7 @@ from visualizers.turns import Seen, Turns
 
 log = logging.getLogger("tokenscope")
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}  # one run shares the cores
+FETCH = {"concurrency_id": "fetch", "concurrency_limit": 4, "api_visibility": "private", "show_progress": "hidden"}
 QUIET = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once"}
 GENERIC = "Something went wrong on our side; please try again or choose another example."
 CLEAR = (ParamError, SubjectError, CheckpointError, TraceError)  # each says in one sentence what to change
@@ -54,8 +55,8 @@ class Desk(Turns):
         """Builds the tab's panel in the Blocks that is being built, and wires it."""
         first = opening(methods[0].id, tab)
         beside = {m.id: session.comparable(m, tab, m.kind()) for m in methods}
-        self.panel = Panel(tab, methods, first.shown, checkpoints.shipped(), beside, links.to_query(first.ask),
-                           self.controls)
+        self.panel = Panel(tab, methods, first.shown, checkpoints.shipped() | hub.cards(), beside,
+                           links.to_query(first.ask), self.controls)
         self.wire()
 
     # ---- wiring --------------------------------------------------------------------------------------------------
@@ -68,7 +69,8 @@ class Desk(Turns):
         turned = p.turn.click(self.turn, page, p.outcome, **QUIET, **MODEL)
         p.cancel.click(self.cancelled, None, [p.run, p.cancel, p.turn, p.status], cancels=[started, turned], **QUIET)
         p.method.input(self.choose, [p.method], p.choice, **QUIET)
-        p.checkpoint.input(p.show_subjects, [p.method, p.checkpoint], [p.picker, p.text, p.photo], **QUIET)
+        chosen = p.checkpoint.input(p.show_subjects, [p.method, p.checkpoint], [p.picker, p.text, p.photo], **QUIET)
+        chosen.then(self.fetch, [p.method, p.checkpoint], [p.status, p.checkpoint], **FETCH)
         p.picker.pick(None, None, p.text, js="() => ''")
         p.text.input(None, [p.text, p.picker], p.picker, js=f"(text, value) => ({{...value, selected: '{OWN}'}})")
         p.photo.upload(self.take_photo, [p.photo, p.method, p.checkpoint], [p.own, p.picker], **QUIET)
@@ -120,10 +122,20 @@ class Desk(Turns):
             Path(path).unlink(missing_ok=True)
         return {p.own: own, p.picker: cards(method.examples_for(kind), kind, own=own)}
 
+    def fetch(self, id: str, checkpoint: str) -> Iterator[dict]:
+        """A public checkpoint that was chosen is fetched, with the progress where runs show theirs."""
+        p = self.panel
+        try:
+            for done, total in fetching.fetch(checkpoint) if checkpoint in find(id).choices else ():
+                yield {p.status: words.progress(done / total, f"fetching {done / 1e6:.0f} of {total / 1e6:.0f} MB")}
+        except CLEAR as error:
+            gr.Warning(str(error))
+        yield {p.status: [], p.checkpoint: p.menu(id)}
+
     def ask(self, id, picked, text, own, seed, checkpoint, beside, settings) -> Ask:
         """The page as an Ask; raises one of the errors that `guarded` knows."""
         method = find(id)
-        checkpoint = checkpoint if checkpoint in method.checkpoints else None
+        checkpoint = checkpoint if checkpoint in method.choices else None
         chosen = picked.get("selected") if isinstance(picked, Mapping) else ""
         mine, example = None, str(chosen or "")
         kind = method.kind(checkpoint)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import gradio as gr
 import numpy as np
 
-from models import recorded
+from models import hub, recorded
 from models.claims import read as read_claim
 from models.method import Method
 from models.params import declaration
@@ -79,7 +79,7 @@ class Panel:
         self.photo = gr.UploadButton("Your own photo", file_types=[".png", ".jpg", ".jpeg", ".webp"], type="filepath",
                                      visible=kind == "photo", size="sm", elem_id=f"{self.tab}-photo",
                                      elem_classes="own")
-        self.checkpoint = gr.Dropdown(list(first.checkpoints), value=first.checkpoints[0], label="Checkpoint",
+        self.checkpoint = gr.Dropdown(_menu(first), value=first.checkpoints[0], label="Checkpoint",
                                       filterable=False, visible=_shown(first), allow_custom_value=True,
                                       elem_id=f"{self.tab}-checkpoint")
         with gr.Column(elem_classes="controls"):
@@ -146,11 +146,15 @@ class Panel:
         return self.show_subjects(id, checkpoint, example) | {
             self.about: words.about(method.card), self.claim: self._claim(method),
             self.own: None, self.settings: dict(settings or {}), self.score: [],
-            self.checkpoint: gr.update(choices=list(method.checkpoints), value=checkpoint or method.checkpoints[0],
+            self.checkpoint: gr.update(choices=_menu(method), value=checkpoint or method.checkpoints[0],
                                        visible=_shown(method)),
             self.beside: gr.update(choices=self._besides(method), value=standing),
             self.turn: gr.update(visible=self._playable(method)),
         }
+
+    def menu(self, id: str) -> dict:
+        """The checkpoint menu as it stands now: a public one may have arrived."""
+        return gr.update(choices=_menu(self.methods[id]))
 
     def show_subjects(self, id: str, checkpoint: str | None = None, example: str = "") -> dict:
         """The examples and the place for an own subject, of the kind that the checkpoint takes."""
@@ -237,4 +241,9 @@ def views(method: Method) -> list[str]:
 def _shown(method: Method) -> bool | str:
     """The checkpoint menu with one entry is hidden but stays in the page: a menu taken out keeps its old value.
     Where one arrives late all the same, Desk.ask takes the method's own checkpoint."""
-    return len(method.checkpoints) > 1 or "hidden"
+    return len(method.choices) > 1 or "hidden"
+
+
+def _menu(method: Method) -> list[tuple[str, str]]:
+    """Checkpoints with what they say about themselves: the shipped ones their name, public ones size and licence."""
+    return [(hub.title(name), name) for name in method.choices]

@@ -150,7 +150,8 @@ METHOD = Method(
                  "photo-hpm-1", "photo-vit-1", "scene-mgm-1"),
     companions=("scene-vq-1",), run=run,
     kinds={"photo-mae-1": "photo", "photo-hpm-1": "photo", "photo-vit-1": "photo", "scene-mgm-1": "caption",
-           "algo-arithmetic-1": "problem", "ViTMAEForPreTraining": "photo", "HpmForPreTraining": "photo"},
+           "algo-arithmetic-1": "problem", "ViTMAEForPreTraining": "photo", "HpmForPreTraining": "photo",
+           "ViTForImageClassification": "photo", "Dinov2Model": "photo"},
     examples=(
         Example("tea", "A table under a tree", "attend-tea.txt"),
         Example("party", "A mad tea party", "attend-party.txt"),

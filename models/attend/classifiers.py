@@ -75,10 +75,23 @@ class Seen:
         return found, float(self.answers[layer, found])
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """All rows of a pass [L, H, P, P] in half precision, for questions about those that are too many for a trace."""
+
+    maps: np.ndarray
+
+    def row(self, layer: int, head: int, query: int) -> np.ndarray:
+        """Attention [P] float32 of one patch over the patches."""
+        if min(layer, head, query) < 0:
+            raise IndexError("layers, heads and patches are counted from 0")
+        return self.maps[layer, head, query].astype(np.float32)
+
+
 def cut(image: np.ndarray, model) -> tuple[np.ndarray, Tensor]:
     """The picture as the network sees it: shown uint8 [S, S, 3] and pixels [1, 3, S, S]."""
     shown, like = square(image, model.config.image_size), next(model.parameters())
-    return shown, normalise(shown[None]).to(like.device, like.dtype)
+    return shown, normalise(shown[None], model).to(like.device, like.dtype)
 
 
 def look(arm: Arm, pixels: Tensor) -> Seen:
@@ -142,7 +155,9 @@ def looked_at(arm: Arm, layout: loop.Layout, seen: Seen) -> loop.Looked:
     over = seen.maps[:, :, arm.places]  # [L, H, P, N]
     rows = over[..., arm.places]
     heads: Heads = loop.row_heads(rows, queries, layout.coords)
-    return loop.Looked(heads, Rows.pack(queries, rows), None, "", over[..., arm.cls])
+    wanted = loop.stored_queries(heads.received)
+    held = None if len(wanted) == len(queries) else Held(rows.astype(np.float16))
+    return loop.Looked(heads, Rows.pack(wanted, rows[:, :, wanted]), held, "", over[..., arm.cls])
 
 
 def order_step(arm: Arm) -> Step:

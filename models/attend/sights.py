@@ -1,7 +1,7 @@
 """How each kind of checkpoint is looked at: its tokens on a canvas, the call to observe, and what it predicts.
 
-A Sight is made by `sight(job)` from the class of the model: a causal text model, a masked text model, a photo encoder
-or classifier, or a masked scene model. Letters: N canvas tokens, S tokens of the sequence, V vocabulary.
+A Sight is made by `sight(job)` from the class of the model: a causal text model, a masked text model, a photo encoder,
+classifier or feature model, or a masked scene model. Letters: N canvas tokens, S tokens of the sequence, V vocabulary.
 
 Not covered: encoder-decoder models, and networks that do not ask transformers for their attention.
 """
@@ -21,6 +21,8 @@ from models.backbones.text import encode, pieces
 from models.method import Job
 from models.subject import SubjectError
 from models.trace import states
+
+FEATURES = 224  # pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ def sight(job: Job) -> Sight:
     """The way to look at this job's model; SubjectError when the lens does not know its kind."""
     makers = {"LlamaForCausalLM": causal_text, "GPT2LMHeadModel": causal_text, "BertForMaskedLM": masked_text,
               "ViTMAEForPreTraining": photo_patches, "HpmForPreTraining": photo_patches,
-              "ViTForImageClassification": photo_classes}
+              "ViTForImageClassification": photo_classes, "Dinov2Model": photo_features}
     kind = type(job.model).__name__
     if kind == "MaskedTransformer":
         return (masked_text if job.model.positions == "1d" else scene_codes)(job)
@@ -80,8 +82,9 @@ def causal_text(job: Job) -> Sight:
 
 def masked_text(job: Job) -> Sight:
     """A text read from both sides: the query is masked, so that the model has to predict it from all others."""
-    model, ids = job.model, _ids(job)
-    query, mask = asked(job.params.query, ids.shape[1]), _token(job.tokenizer, "mask_token_id")
+    model, ids, mask = job.model, _ids(job, whole=True), _token(job.tokenizer, "mask_token_id")
+    ends = job.params.query == -1 and int(ids[0, -1]) == job.tokenizer.sep_token_id  # -1 asks the last word
+    query = asked(job.params.query - ends, ids.shape[1])
     layout = _text(job, ids)  # the canvas keeps the word that the model does not see
     ids[0, query] = mask
 
@@ -117,6 +120,18 @@ def photo_classes(job: Job) -> Sight:
     return Sight(layout, query, job.model.vit, lambda: job.model.vit(pixels), marked(patches.num_patches, query))
 
 
+def photo_features(job: Job) -> Sight:
+    """A photo at the size on which self-taught features are usually read; -1 asks the patch in the middle."""
+    from models.mask.photos import normalise, square
+    model, like = job.model, next(job.model.parameters())
+    side = max(FEATURES // model.config.patch_size, 1)
+    shown = square(job.subject.image, side * model.config.patch_size)
+    pixels = normalise(shown[None], model).to(like.device, like.dtype)
+    query = middle((side, side)) if job.params.query == -1 else asked(job.params.query, side * side)
+    layout = grid_layout((side, side), shown, first=1, outside="[CLS]")
+    return Sight(layout, query, model, lambda: model(pixels), marked(side * side, query))
+
+
 def scene_codes(job: Job) -> Sight:
     """A drawn scene under its caption, half of its codes masked; places and mask come from the seed."""
     from models.unmask.boards import picture, scene_board
@@ -142,9 +157,12 @@ def _drawn(job: Job, painter) -> Tensor:
     return painter.encode(pixels.to(painter.basis.device)).flatten(1)
 
 
-def _ids(job: Job) -> Tensor:
+def _ids(job: Job, whole: bool = False) -> Tensor:
+    """Token ids [1, S]; whole: with what the tokenizer puts around a text, such as BERT's [CLS] and [SEP]."""
     room = min(limits.TOKENS, getattr(job.model.config, "max_position_embeddings", limits.TOKENS))
-    return torch.tensor([encode(job.tokenizer, job.subject.text, room)], device=job.device)
+    around = job.tokenizer("")["input_ids"] if whole else []
+    ids = encode(job.tokenizer, job.subject.text, room - len(around))
+    return torch.tensor([job.tokenizer(job.subject.text)["input_ids"] if around else ids], device=job.device)
 
 
 def _text(job: Job, ids: Tensor) -> Layout:

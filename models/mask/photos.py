@@ -62,9 +62,11 @@ def square(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(cut if side == size else cut.resize((size, size), Image.Resampling.LANCZOS))
 
 
-def normalise(shown: np.ndarray) -> Tensor:
-    """uint8 [B, S, S, 3] -> float [B, 3, S, S] with ImageNet's mean and deviation."""
-    return torch.from_numpy((shown.astype(np.float32) / 255 - MEAN) / STD).permute(0, 3, 1, 2).contiguous()
+def normalise(shown: np.ndarray, model=None) -> Tensor:
+    """uint8 [B, S, S, 3] -> float [B, 3, S, S] with ImageNet's mean and deviation, or those that the model names."""
+    own = getattr(model, "pixels", None) or {"mean": MEAN, "std": STD}
+    scaled = (shown.astype(np.float32) / 255 - np.float32(own["mean"])) / np.float32(own["std"])
+    return torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous()
 
 
 def picture(model, patches: Tensor) -> np.ndarray:

@@ -162,7 +162,8 @@ METHOD = Method(
                 "cost.",
         not_covered="Vision-language models; the vote over several runs (self-consistency).",
         unverified="Whether the paper means the entropy before or after the warpers; the reference takes it after."),
-    params=Params, accepts="problem", kinds={"text-ar-1": "text"}, checkpoints=("algo-arithmetic-1", "text-ar-1"),
+    params=Params, accepts="problem", checkpoints=("algo-arithmetic-1", "text-ar-1"),
+    kinds={"algo-arithmetic-1": "problem", "LlamaForCausalLM": "text", "GPT2LMHeadModel": "text"},
     run=run, baseline="sampling", baseline_budget=matched,
     baseline_params=lambda p: {"temperature": p.temperature, "top_p": p.top_p, "length": p.length},
     examples=(

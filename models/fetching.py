@@ -1,0 +1,203 @@
+"""Brings a public checkpoint of models/hub.py into the Hub's cache: once for all who wait, or a sentence why not.
+
+The download runs in a thread of its own and holds no lock that a run needs. What arrived is compared with the table
+before anyone may load it; what is wrong is deleted, so that the next try starts clean. Old downloads of ours make room
+for new ones; what other programs put into the Hub's cache is never touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from pathlib import Path
+
+from models import hub, limits
+from models.hub import Public
+from models.weights import CheckpointError, WeightsError, checked, fingerprint
+
+POLL = 0.5  # seconds between two looks at how much has arrived
+BESIDE = 5_000_000  # bytes at most of config and tokenizer
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def fetch(name: str) -> Iterator[tuple[int, int]]:
+    """Bytes that are here and bytes in all, until a public checkpoint can be loaded; nothing for one that can be now.
+
+    Several who want the same one share a download, and it goes on when one of them leaves. CheckpointError when it
+    cannot be had.
+    """
+    if name not in hub.TABLE or hub.folder(name):
+        return
+    if not hub.can_fetch(name):
+        raise CheckpointError(f"'{name}' cannot be fetched here: this server may not ask the Hub for it; please choose "
+                              "a shipped checkpoint.")
+    entry, began = hub.TABLE[name], time.monotonic()
+    download = _download(entry)
+    while not wait([download], timeout=POLL).done:
+        yield min(arrived(entry), entry.bytes), entry.bytes
+        if time.monotonic() - began > limits.FETCH_SECONDS:
+            raise CheckpointError(f"'{name}' is still on its way after {limits.FETCH_SECONDS:.0f} seconds; it will go "
+                                  "on arriving, please choose it again in a few minutes.")
+    download.result()
+
+
+def arrived(entry: Public) -> int:
+    """Bytes of this repository on the disk so far, finished or not; counted there, so any way of fetching shows."""
+    total = 0
+    for path in (hub.storage(entry) / "blobs").glob("*"):
+        try:
+            total += path.stat().st_blocks * 512
+        except OSError:  # finished and renamed meanwhile
+            continue
+    return total
+
+
+_running: dict[str, Future] = {}
+_lock = threading.Lock()
+
+
+def _download(entry: Public) -> Future:
+    """The running download of this entry, begun now if there is none."""
+    with _lock:
+        if entry.repo not in _running:
+            _running[entry.repo] = future = Future()
+            threading.Thread(target=_work, args=(entry, future), daemon=True).start()
+        return _running[entry.repo]
+
+
+def _work(entry: Public, future: Future) -> None:
+    try:
+        _bring(entry)
+        future.set_result(None)
+    except CheckpointError as error:
+        future.set_exception(error)
+    except BaseException as error:  # handed to those who wait; the cause stays behind the sentence
+        clear(entry)
+        known = CheckpointError(sentence(entry, error))
+        known.__cause__ = error
+        future.set_exception(known)
+    finally:
+        with _lock:
+            del _running[entry.repo]
+
+
+def _bring(entry: Public) -> None:
+    """Room, download, comparison with the table, and our mark beside it."""
+    from huggingface_hub import snapshot_download
+    place = hub.snapshot(entry)
+    drop(place / "model.safetensors")  # if there is one it is cut short; the Hub's library would take it for complete
+    make_room(entry)
+    snapshot_download(entry.repo, revision=entry.revision, allow_patterns=list(hub.FILES), token=False,
+                      endpoint=os.environ.get("HF_ENDPOINT"))
+    try:
+        compared(entry, place)
+    except WeightsError as error:
+        drop(place / "model.safetensors")
+        raise CheckpointError(f"What the Hub sent as '{entry.repo}' {error} It was deleted; please try again later or "
+                              "choose another checkpoint.") from None
+    (place / hub.MARK).touch()
+
+
+def compared(entry: Public, place: Path) -> None:
+    """WeightsError unless the files are those of the table."""
+    weights, = checked(place, entry.sha256)[:1]
+    if weights.stat().st_size != entry.bytes:
+        raise WeightsError(f"has {weights.stat().st_size:,} bytes of weights where {entry.bytes:,} were promised.")
+    named = weights.resolve().name  # the Hub's cache names a large file by the sha256 that the Hub states
+    if not entry.sha256 and len(named) == 64 and fingerprint(weights) != named:
+        raise WeightsError("was changed on its way (its sha256 differs).")
+    if not (place / "config.json").is_file():
+        raise WeightsError("has no config.json.")
+
+
+def make_room(entry: Public) -> None:
+    """Deletes our least recently used downloads until this one fits; CheckpointError where the disk is too full."""
+    need, ours = entry.bytes + BESIDE, fetched()
+    while ours and (sum(one.bytes for one in ours) + need > limits.DISK_BYTES or free() < need + limits.DISK_FREE):
+        forget(ours.pop(0))
+    if free() < need + limits.DISK_FREE:
+        raise CheckpointError(_full(entry))
+
+
+def fetched() -> list[Public]:
+    """What we put into the cache and is still there, least recently used first."""
+    marks = {entry.repo: hub.snapshot(entry) / hub.MARK for entry in hub.TABLE.values()}
+    ours = {repo: mark.stat().st_mtime for repo, mark in marks.items() if mark.is_file()}
+    return [hub.TABLE[repo] for repo in sorted(ours, key=ours.get)]
+
+
+def used(name: str) -> None:
+    """Notes that a public checkpoint was just loaded."""
+    mark = hub.snapshot(hub.TABLE[name]) / hub.MARK
+    try:
+        if mark.exists():
+            os.utime(mark)
+    except OSError:
+        pass  # a read-only cache
+
+
+def forget(entry: Public) -> None:
+    """Deletes this revision from the cache, and the files that no other revision shares."""
+    from huggingface_hub import constants, scan_cache_dir
+    scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(entry.revision).execute()
+
+
+def drop(weights: Path) -> None:
+    """Deletes one damaged file of the cache, so that the next fetch brings it again."""
+    weights.resolve().unlink(missing_ok=True)
+    weights.unlink(missing_ok=True)
+
+
+def clear(entry: Public) -> None:
+    """Deletes what an interrupted download left; the library starts over anyway."""
+    for path in (hub.storage(entry) / "blobs").glob("*.incomplete"):
+        path.unlink(missing_ok=True)
+
+
+def free() -> int:
+    """Bytes free where the Hub's cache is, or will be."""
+    from huggingface_hub import constants
+    place = Path(constants.HF_HUB_CACHE).absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def sentence(entry: Public, error: BaseException) -> str:
+    """What went wrong with a download, for a visitor."""
+    from huggingface_hub import errors
+    name, otherwise = f"'{entry.repo}'", "please choose another checkpoint"
+    if any(isinstance(one, OSError) and one.errno in FULL for one in chain(error)):
+        return _full(entry)
+    causes = (
+        (errors.GatedRepoError, f"{name} is behind an agreement on the Hub that a person has to accept; {otherwise}."),
+        (errors.RevisionNotFoundError, f"The revision of {name} that this app is pinned to is gone from the Hub; "
+                                       f"{otherwise}, and tell whoever runs this server."),
+        (errors.DisabledRepoError, f"{name} was disabled on the Hub; {otherwise}."),
+        (errors.RepositoryNotFoundError, f"{name} is gone from the Hub, or no longer public; {otherwise}."),
+        (errors.RemoteEntryNotFoundError, f"A file of {name} is gone from the Hub; {otherwise}."))
+    for one in chain(error):
+        for kind, said in causes:
+            if isinstance(one, kind):
+                return said
+        if isinstance(one, errors.HfHubHTTPError) and one.response.status_code in (401, 403):
+            return f"{name} is not open to everyone on the Hub any more; {otherwise}."
+    return (f"The Hub could not be reached, or broke off, while {name} was fetched; please try again in a few minutes "
+            "or choose a shipped checkpoint.")
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what caused it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _full(entry: Public) -> str:
+    return (f"The disk is too full for the {entry.bytes / 1e6:.0f} MB of '{entry.repo}'; please choose a smaller "
+            "checkpoint or a shipped one.")

@@ -1,0 +1,124 @@
+"""Public checkpoints on the Hugging Face Hub: a fixed table, which of them a method offers here, and where they lie.
+
+Nobody can ask for anything else: each entry is one commit of one repository with one safetensors file whose size (and
+sha256, where public text states it) is written here. No pickle, no code from the Hub, no name made up by a visitor.
+Files lie in the Hub's own cache, where other programs find them too; models/fetching.py brings them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import limits
+
+OFFICIAL, PUBLIC = "official weights", "paper's rule on public weights"  # grades, see models/method.py
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+         "preprocessor_config.json")  # what is fetched, where a repository has it
+MARK = ".tokenscope"  # lies beside what we fetched; when it was last used
+
+
+@dataclass(frozen=True)
+class Public:
+    """revision: a commit, 40 hex digits. bytes, sha256: of model.safetensors. methods: id -> grade on these weights."""
+
+    repo: str
+    revision: str
+    bytes: int
+    sha256: str
+    licence: str
+    architecture: str
+    methods: Mapping[str, str]
+
+
+def _uses(*ids: str, official: tuple[str, ...] = ()) -> dict[str, str]:
+    return {**dict.fromkeys(ids, PUBLIC), **dict.fromkeys(official, OFFICIAL)}
+
+
+# Each revision is confirmed by public text that pins it (docs/decisions.md); none is a guess.
+TABLE: dict[str, Public] = {entry.repo: entry for entry in (
+    Public("HuggingFaceTB/SmolLM2-135M", "93efa2f097d58c2a74874c7e644dbc9b0cee75a2", 269_060_552,
+           "80521b40281d6ce74e35c9282c22539e75aa0ac8578892b2a59955ef78d55da1", "Apache-2.0", "LlamaForCausalLM",
+           _uses("sampling", "cntp", "attention", "lazyllm", "top-attention", "random-keep")),
+    Public("openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e", 548_105_171,
+           "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707", "MIT", "GPT2LMHeadModel",
+           _uses("sampling", "cntp", "attention")),
+    Public("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594", 440_449_768,
+           "68d45e234eb4a928074dfd868cead0219ab85354cc53d20e772753c6bb9169d3", "Apache-2.0", "BertForMaskedLM",
+           _uses("attention")),
+    Public("facebook/vit-mae-base", "25b184bea5538bf5c4c852c79d221195fdd2778d", 447_670_680,
+           "479dcef4bd5df06259399027b789f21e9d9a1b79f37155a64176d55bc26fdae8",
+           "Apache-2.0 on the Hub, first released CC BY-NC 4.0", "ViTMAEForPreTraining",
+           _uses("attention", official=("mae",))),
+    Public("google/vit-base-patch16-224", "3f49326eb077187dfe1c2a2bb15fbd74e6ab91e3", 346_293_852, "", "Apache-2.0",
+           "ViTForImageClassification", _uses("attention", official=("vit",))),
+    Public("facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056", 88_249_960,
+           "ae1e99fcefd534ed978cdeb8326f08030c96e28b7a81ffcbc98a857c84d14be1", "Apache-2.0", "Dinov2Model",
+           _uses("attention")),
+)}
+
+
+def offered(method: str) -> tuple[str, ...]:
+    """Names that the checkpoint menu of a method has beyond the shipped ones: those here, and those that can be had."""
+    return tuple(name for name, entry in TABLE.items() if method in entry.methods and (folder(name) or can_fetch(name)))
+
+
+def can_fetch(name: str) -> bool:
+    """Whether this machine may fetch a public checkpoint at all; whether the Hub answers shows later."""
+    return limits.HUB and name in TABLE and TABLE[name].bytes <= limits.DOWNLOAD_BYTES and not offline()
+
+
+def certain(entry: Public) -> tuple[str, ...]:
+    """The files that this repository is known to have; a Space's builder wants them by name."""
+    words = ("tokenizer.json", "tokenizer_config.json") if "LM" in entry.architecture else ("preprocessor_config.json",)
+    return ("config.json", "model.safetensors", *words)
+
+
+def offline() -> bool:
+    """Whether HF_HUB_OFFLINE forbids asking the Hub."""
+    from huggingface_hub import constants
+    return constants.HF_HUB_OFFLINE
+
+
+def folder(name: str) -> Path | None:
+    """Where a public checkpoint lies on this machine, whole as far as its size tells; None if it does not."""
+    if not limits.HUB or name not in TABLE:
+        return None
+    place = snapshot(TABLE[name])
+    weights = place / "model.safetensors"
+    try:
+        return place if (place / "config.json").is_file() and weights.stat().st_size == TABLE[name].bytes else None
+    except OSError:
+        return None
+
+
+def snapshot(entry: Public) -> Path:
+    """The folder of this revision in the Hub's cache."""
+    return storage(entry) / "snapshots" / entry.revision
+
+
+def storage(entry: Public) -> Path:
+    """Everything that the Hub's cache has of this repository."""
+    from huggingface_hub import constants
+    return Path(constants.HF_HUB_CACHE) / f"models--{entry.repo.replace('/', '--')}"
+
+
+def title(name: str) -> str:
+    """How the menu writes a checkpoint: size and licence of a public one, and whether it must be fetched first."""
+    if name not in TABLE:
+        return name
+    entry = TABLE[name]
+    size = f"{entry.bytes / 1e6:.0f} MB" + ("" if folder(name) else " to fetch")
+    return f"{name} ({size}, {entry.licence})"
+
+
+def grade(name: str, method: str) -> str:
+    """What a run of this method with these public weights is worth; "" for other checkpoints."""
+    return TABLE[name].methods.get(method, "") if name in TABLE else ""
+
+
+def cards() -> dict[str, dict]:
+    """name -> what is known of each public checkpoint, in the words of the shipped ones' cards."""
+    return {name: {"name": name, "bytes": entry.bytes, "weights_licence": entry.licence, "sha256": entry.sha256,
+                   "architecture": entry.architecture} for name, entry in TABLE.items()}

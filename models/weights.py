@@ -1,0 +1,83 @@
+"""safetensors files before they are loaded: are they there, whole and the right ones, and how much memory do they take.
+
+Only the table of contents is read, and every file is hashed once per process, so that a damaged or foreign checkpoint
+ends in a sentence and not in a model that answers nonsense.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from math import prod
+from pathlib import Path
+
+from models import limits
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
+INDEX = "model.safetensors.index.json"
+FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # loaded as the model's dtype, whatever the file holds
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be had or loaded; the sentence says what to do."""
+
+
+class WeightsError(ValueError):
+    """What is wrong with the files, as the end of a sentence that begins with the checkpoint's name."""
+
+
+def files(folder: Path) -> list[Path]:
+    """The weights of a checkpoint; WeightsError when there are none that may be read."""
+    found = sorted(folder.glob("model*.safetensors"))
+    if found:
+        return found
+    if any(path.suffix in PICKLES for path in folder.iterdir()):
+        raise WeightsError("has only files that can run code when they are read; please choose one with safetensors.")
+    raise WeightsError("has no model.safetensors; please choose one that has.")
+
+
+def checked(folder: Path, sha256: str = "") -> list[Path]:
+    """The weights, none of which is cut short. sha256: what model.safetensors must be, or "" where nobody said."""
+    found = files(folder)
+    for path in found:
+        contents(path)
+    if sha256 and (len(found) != 1 or fingerprint(found[0]) != sha256):
+        raise WeightsError("is not the file that it should be (its sha256 differs).")
+    return found
+
+
+def contents(path: Path) -> dict[str, dict]:
+    """name -> dtype, shape and place of every tensor, without reading any."""
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= limits.HEADER_BYTES:
+                raise ValueError
+            table = json.loads(file.read(length))
+        tensors = {name: one for name, one in table.items() if name != "__metadata__"}
+        end = 8 + length + max((one["data_offsets"][1] for one in tensors.values()), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        raise WeightsError("has a file that is no safetensors file, or is damaged.") from None
+    if end != size:
+        raise WeightsError(f"has a damaged file: {path.name} has {size:,} bytes and should have {end:,}.")
+    return tensors
+
+
+def loaded_bytes(paths: list[Path], itemsize: int) -> int:
+    """Bytes of memory that the weights take with `itemsize` bytes per number."""
+    return sum(prod(one["shape"]) * (itemsize if one["dtype"] in FLOATS else 8)
+               for path in paths for one in contents(path).values())
+
+
+def fingerprint(path: Path) -> str:
+    """sha256 of a file, read once per process as long as the file stays as it is."""
+    seen = path.stat()
+    key = (str(path), seen.st_size, seen.st_mtime_ns)
+    if key not in _prints:
+        with path.open("rb") as file:
+            _prints[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _prints[key]
+
+
+_prints: dict[tuple, str] = {}

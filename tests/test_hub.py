@@ -1,0 +1,547 @@
+"""Public checkpoints: the table, the menu's offers, fetching from a loopback Hub, every fault, memory and disk."""
+
+import errno
+import json
+import os
+import re
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models import checkpoints, fetching, hub, limits, links, machine, session, weights
+from models.checkpoints import CheckpointError
+from models.method import atlas, find, follow, prepare
+from tests import fake_hub
+
+GPT2, SMOL, BERT = "openai-community/gpt2", "HuggingFaceTB/SmolLM2-135M", "google-bert/bert-base-uncased"
+USES = [(name, method) for name, entry in hub.TABLE.items() for method in entry.methods]
+
+
+@pytest.fixture(scope="module")
+def layouts(tmp_path_factory):
+    """name -> folder with tiny weights in the layout of the real repository."""
+    root = tmp_path_factory.mktemp("layouts")
+    return {name: make(root / name.replace("/", "--")) for name, make in fake_hub.LAYOUTS.items()}
+
+
+@pytest.fixture
+def here(layouts, tmp_path, monkeypatch):
+    """A Hub on loopback that has these; nothing in its cache yet. Yields the Hub's faults."""
+    table = {name: tiny_entry(hub.TABLE[name], folder) for name, folder in layouts.items()}
+    served = {(name, entry.revision): layouts[name] for name, entry in table.items()}
+    with fake_hub.serving(served) as (address, faults):
+        monkeypatch.setattr(hub, "TABLE", table)
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(limits, "DISK_FREE", 0)
+        monkeypatch.setattr(fetching, "POLL", 0.02)
+        monkeypatch.setattr("huggingface_hub.utils._http.time", Hurried())  # it waits between tries
+        monkeypatch.setattr(checkpoints, "_loaded", type(checkpoints._loaded)())
+        yield faults
+
+
+class Hurried:
+    """The clock without its pauses."""
+
+    sleep = staticmethod(lambda *_: None)
+
+    def __getattr__(self, name):
+        return getattr(time, name)
+
+
+def tiny_entry(entry: hub.Public, folder: Path) -> hub.Public:
+    """The table's line for a stand-in; a sha256 that nobody stated stays unstated."""
+    file = folder / "model.safetensors"
+    return replace(entry, bytes=file.stat().st_size, sha256=entry.sha256 and weights.fingerprint(file))
+
+
+def fetch(name: str) -> list[tuple[int, int]]:
+    return list(fetching.fetch(name))
+
+
+def refused(name: str) -> str:
+    """The sentence with which a fetch ends; afterwards a shipped checkpoint still loads."""
+    with pytest.raises(CheckpointError) as caught:
+        fetch(name)
+    said = str(caught.value)
+    assert said.endswith(".") and "\n" not in said and len(said) < 300 and "/tmp" not in said
+    assert not hub.folder(name) and name not in fetching._running
+    assert checkpoints.load("scene-vq-2").model is not None
+    return said
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_holds_pinned_known_weights_of_methods_that_exist():
+    for name, entry in hub.TABLE.items():
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+", name) and ".." not in name and name == entry.repo
+        assert re.fullmatch("[0-9a-f]{40}", entry.revision) and re.fullmatch("([0-9a-f]{64})?", entry.sha256)
+        assert entry.licence and 0 < entry.bytes <= limits.DOWNLOAD_BYTES
+        assert entry.architecture in checkpoints.READERS and set(entry.methods) <= set(atlas())
+        for method in entry.methods:  # the menu switches to examples of the right kind before anything is fetched
+            assert atlas()[method].examples_for(atlas()[method].kind(name))
+    assert set(fake_hub.LAYOUTS) == set(hub.TABLE)
+
+
+def test_nothing_that_could_run_code_is_ever_asked_for():
+    assert all(file.endswith((".json", ".safetensors")) for file in hub.FILES)
+    source = "".join(Path(module.__file__).read_text() for module in (hub, fetching, checkpoints))
+    assert "trust_remote_code=True" not in source and "use_safetensors=False" not in source
+
+
+# ---- real layouts ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, method", USES, ids=lambda value: value.rpartition("/")[2])
+def test_every_offer_runs_on_the_files_of_the_real_layout(here, name, method, one_thread):
+    """Mutants: gamma and beta lost, decoder_layers lost, a tokenizer without its special tokens, an unknown class."""
+    assert name not in find(method).checkpoints and name in find(method).choices
+    fetch(name)
+    params = {"length": 4} if hasattr(find(method).params, "length") else {}
+    job = prepare(method, None, params, checkpoint=name, dtype="float32")
+    *_, last = follow(job)
+    stamp = last.traces[find(method).card.tabs[0]].provenance
+    assert (stamp.checkpoint, stamp.revision) == (name, hub.TABLE[name].revision[:12])
+    assert stamp.grade == hub.TABLE[name].methods[method]
+
+
+def test_weights_are_those_of_the_file_and_not_random_ones(here):
+    """transformers fills what it does not find with random numbers and only logs it."""
+    import torch
+    from safetensors.torch import load_file
+    for name, theirs, ours in ((BERT, "bert.embeddings.LayerNorm.gamma", "bert.embeddings.LayerNorm.weight"),
+                               (GPT2, "h.1.mlp.c_fc.weight", "transformer.h.1.mlp.c_fc.weight"),
+                               ("facebook/vit-mae-base", "decoder.decoder_layers.0.intermediate.dense.weight",
+                                "decoder.decoder_layers.0.mlp.fc1.weight")):
+        fetch(name)
+        state = checkpoints.load(name, dtype="float32").model.state_dict()
+        assert torch.equal(state[ours], load_file(str(hub.folder(name) / "model.safetensors"))[theirs])
+
+
+def test_tokenizers_know_what_their_files_leave_unsaid(here):
+    fetch(GPT2)
+    fetch(BERT)
+    assert checkpoints.load(GPT2).tokenizer.eos_token == "<|endoftext|>"
+    words = checkpoints.load(BERT).tokenizer
+    assert words.mask_token == "[MASK]" and words.convert_ids_to_tokens(words("hen")["input_ids"])[0] == "[CLS]"
+    assert len(words) == words.backend_tokenizer.get_vocab_size()  # no token was added
+
+
+def test_bert_reads_its_own_frame_and_is_asked_about_the_last_word(here, one_thread):
+    fetch(BERT)
+    *_, last = follow(prepare("attention", None, {"steps": 8}, checkpoint=BERT))
+    trace = last.traces["attend"]
+    assert trace.canvas.labels[0].strip() == "[CLS]" and trace.canvas.labels[-1].strip() == "[SEP]"
+    assert trace.steps[0].state[-2] != trace.steps[0].state[-3] and trace.steps[0].state[-1] == trace.steps[0].state[-3]
+
+
+def test_a_network_gets_the_colours_that_it_was_trained_on(here):
+    import numpy as np
+
+    from models.attend.classifiers import cut
+    fetch("google/vit-base-patch16-224")
+    model = checkpoints.load("google/vit-base-patch16-224").model
+    _, pixels = cut(np.full((80, 80, 3), 255, np.uint8), model)
+    assert float(pixels.max()) == pytest.approx(1.0)  # ImageNet's own would make it 2.64
+
+
+def test_a_discriminator_finds_its_generator_in_the_layout_of_the_hub(tmp_path, monkeypatch, one_thread):
+    """Local folders, because no public text pins the pair's revisions with safetensors."""
+    fake_hub.electra(tmp_path / "electra-small-discriminator")
+    fake_hub.electra(tmp_path / "electra-small-generator", generator=True)
+    *_, last = follow(prepare("electra", checkpoint=str(tmp_path / "electra-small-discriminator"), dtype="float32"))
+    assert set(last.traces) == {"mask", "attend", "sample"}
+
+
+@pytest.mark.parametrize("config, word", [
+    ({"_class_name": "VQModel"}, "supported are"), ({"_class_name": "UVit2DModel"}, "supported are"),
+    ({"architectures": ["LlavaOnevisionForConditionalGeneration"]}, "LlavaOnevision"),
+    ({"architectures": ["os.system"]}, "supported are"), ({"architectures": "LlamaForCausalLM"}, "supported are"),
+    ([], "supported are"), ({"architectures": [["LlamaForCausalLM"]]}, "supported are")])
+def test_a_foreign_architecture_is_named(tmp_path, config, word):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=word):
+        checkpoints.load(str(tmp_path))
+
+
+# ---- fetching --------------------------------------------------------------------------------------------------------
+
+
+def test_only_what_is_needed_is_fetched_once_and_without_a_token(here, layouts, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    (layouts[GPT2] / "pytorch_model.bin").write_bytes(b"pickle")
+    (layouts[GPT2] / "modeling.py").write_text("raise SystemExit")
+    try:
+        fetch(GPT2)
+    finally:
+        for extra in ("pytorch_model.bin", "modeling.py"):
+            (layouts[GPT2] / extra).unlink()
+    got = {path.rpartition("/")[2] for verb, path in here.asked if verb == "GET" and "/resolve/" in path}
+    assert got == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert set(here.tokens) == {None}
+    before = len(here.asked)
+    assert fetch(GPT2) == [] and checkpoints.load(GPT2).folder == hub.folder(GPT2) and len(here.asked) == before
+
+
+def test_two_visitors_share_one_download_and_a_shipped_model_loads_meanwhile(here):
+    """Mutant: a lock held while downloading; the shipped model would wait for the whole hold."""
+    here.hold, seen = 1.0, {}
+    both = [threading.Thread(target=lambda n=n: seen.update({n: fetch(GPT2)})) for n in range(2)]
+    for one in both:
+        one.start()
+    while not any("safetensors" in path for _, path in here.asked):
+        time.sleep(0.01)
+    began = time.monotonic()
+    checkpoints.load("scene-vq-2")
+    took = time.monotonic() - began
+    for one in both:
+        one.join()
+    assert sum(verb == "GET" and path.endswith("safetensors") for verb, path in here.asked) == 1
+    assert took < 0.8 and hub.folder(GPT2)
+    total = hub.TABLE[GPT2].bytes
+    assert all(0 <= done <= whole == total for steps in seen.values() for done, whole in steps) and seen[0]
+
+
+def test_a_download_goes_on_when_the_visitor_leaves(here):
+    here.hold = 0.3
+    visit = fetching.fetch(GPT2)
+    next(visit)
+    visit.close()
+    until = time.monotonic() + 5
+    while not hub.folder(GPT2) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert hub.folder(GPT2)
+
+
+def test_a_run_without_the_files_says_where_to_get_them(here):
+    with pytest.raises(CheckpointError, match="choose it in the menu Checkpoint"):
+        prepare("sampling", checkpoint=GPT2)
+    assert not here.asked  # a link or a run never begins a download
+
+
+@pytest.mark.parametrize("status, code, word", [
+    (403, "GatedRepo", "agreement"), (401, "GatedRepo", "agreement"), (401, "", "not open"),
+    (404, "RepoNotFound", "gone from the Hub"), (404, "RevisionNotFound", "revision"),
+    (403, "", "not open"), (429, "", "try again"), (500, "", "try again")])
+def test_what_the_hub_refuses_is_said(here, status, code, word):
+    here.status, here.error = status, code
+    assert word in refused(GPT2)
+    here.status = 200
+    fetch(GPT2)
+    assert hub.folder(GPT2)
+
+
+def test_a_revision_or_a_file_that_is_gone(here, layouts, monkeypatch):
+    other = replace(hub.TABLE[GPT2], revision="0" * 40)
+    monkeypatch.setitem(hub.TABLE, GPT2, other)
+    assert "revision" in refused(GPT2)
+
+
+def test_a_hub_that_cannot_be_reached(here, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert "could not be reached" in refused(GPT2)
+
+
+def test_offline_or_switched_off_nothing_is_offered_unless_it_is_here(here, monkeypatch):
+    fetch(GPT2)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert hub.offered("sampling") == (GPT2,) and "may not ask the Hub" in refused(SMOL)
+    monkeypatch.setattr(limits, "HUB", False)
+    assert hub.offered("sampling") == () and find("sampling").choices == find("sampling").checkpoints
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        prepare("sampling", checkpoint=GPT2)
+
+
+def test_one_that_is_too_large_for_this_server_is_not_offered(here, monkeypatch):
+    monkeypatch.setattr(limits, "DOWNLOAD_BYTES", hub.TABLE[GPT2].bytes - 1)
+    assert GPT2 not in hub.offered("sampling") and "may not ask the Hub" in refused(GPT2)
+
+
+@pytest.mark.parametrize("fault", [{"short": 100}, {"flip": True}], ids=str)
+def test_a_broken_or_changed_download_is_deleted_and_can_be_tried_again(here, fault):
+    """Mutant: without the sha256 a flipped byte loads as a slightly wrong model."""
+    for key, value in fault.items():
+        setattr(here, key, value)
+    refused(GPT2)
+    assert not list((hub.storage(hub.TABLE[GPT2]) / "blobs").glob("*.incomplete"))
+    here.short, here.flip = 0, False
+    fetch(GPT2)
+    assert checkpoints.load(GPT2).model is not None
+
+
+def test_a_changed_file_without_a_stated_sha256_is_found_by_the_name_that_the_hub_gave_it(here):
+    here.flip = True
+    assert "sha256" in refused("google/vit-base-patch16-224")
+
+
+@pytest.mark.parametrize("change", [{"bytes": 1}, {"sha256": "0" * 64}], ids=str)
+def test_other_weights_than_the_table_says_are_refused(here, change, monkeypatch):
+    monkeypatch.setitem(hub.TABLE, GPT2, replace(hub.TABLE[GPT2], **change))
+    assert "deleted" in refused(GPT2)
+
+
+def test_a_repository_of_pickles_is_refused(here, layouts, tmp_path, monkeypatch):
+    folder = tmp_path / "pickles"
+    folder.mkdir()
+    (folder / "config.json").write_text((layouts[GPT2] / "config.json").read_text())
+    (folder / "pytorch_model.bin").write_bytes(b"x" * 100)
+    with fake_hub.serving({(GPT2, hub.TABLE[GPT2].revision): folder}) as (address, faults):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        assert "safetensors" in refused(GPT2)
+        assert not any(path.endswith(".bin") for _, path in faults.asked)
+    with pytest.raises(CheckpointError, match="can run code"):
+        checkpoints.load(str(folder))
+
+
+def test_a_full_disk_is_said_before_and_while(here, monkeypatch):
+    monkeypatch.setattr(limits, "DISK_FREE", 1 << 60)
+    assert "disk is too full" in refused(GPT2) and not here.asked
+    monkeypatch.setattr(limits, "DISK_FREE", 0)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.file_download.http_get", full)
+        assert "disk is too full" in refused(GPT2)
+    fetch(GPT2)
+
+
+def test_old_downloads_of_ours_make_room_and_nobody_elses(here, monkeypatch):
+    """Mutant: by name or by age alone; a file of another program in the same cache would be deleted."""
+    for name in (GPT2, SMOL, BERT):
+        fetch(name)
+    (hub.snapshot(hub.TABLE[BERT]) / hub.MARK).unlink()  # as if another program had fetched it
+    for days, name in ((9, SMOL), (5, GPT2)):
+        os.utime(hub.snapshot(hub.TABLE[name]) / hub.MARK, (time.time() - days * 86400,) * 2)
+    checkpoints.load(SMOL)  # used just now, so GPT-2 goes
+    sizes = {name: hub.TABLE[name].bytes for name in (GPT2, SMOL, "facebook/dinov2-small")}
+    monkeypatch.setattr(limits, "DISK_BYTES", sum(sizes.values()) + fetching.BESIDE - sizes[GPT2])
+    fetch("facebook/dinov2-small")
+    assert not hub.folder(GPT2) and hub.folder(SMOL) and hub.folder(BERT) and hub.folder("facebook/dinov2-small")
+    assert {entry.repo for entry in fetching.fetched()} == {SMOL, "facebook/dinov2-small"}
+
+
+# ---- what a visitor sees ---------------------------------------------------------------------------------------------
+
+
+def test_the_menu_says_size_and_licence_and_what_must_be_fetched(here):
+    size = f"{hub.TABLE[GPT2].bytes / 1e6:.0f} MB"
+    assert hub.title(GPT2) == f"{GPT2} ({size} to fetch, MIT)" and hub.title("text-ar-1") == "text-ar-1"
+    fetch(GPT2)
+    assert hub.title(GPT2) == f"{GPT2} ({size}, MIT)"
+
+
+def test_a_link_to_a_public_checkpoint_is_followed_and_others_are_not(here):
+    ask = session.Ask("sampling", "sample", checkpoint=GPT2)
+    query = dict(pair.split("=") for pair in links.to_query(ask).split("&"))
+    assert query["checkpoint"] == "openai-community%2Fgpt2"
+    assert links.from_query({"method": "sampling", "checkpoint": GPT2}).checkpoint == GPT2
+    for name in ("openai-community/gpt2-xl", "facebook/vit-mae-base", "../../etc", "openai-community/../gpt2"):
+        with pytest.raises(ValueError, match="no checkpoint"):
+            links.from_query({"method": "sampling", "checkpoint": name})
+
+
+@pytest.mark.parametrize("name", ["../secrets", "/etc", "a/b", "openai-community/gpt2/../../x", "x" * 5000, "\x00",
+                                  "https://huggingface.co/openai-community/gpt2", "text-ar-1/..", "."])
+def test_no_other_name_reaches_the_hub_or_the_disk(here, name, monkeypatch):
+    monkeypatch.setenv("SPACE_ID", "a/b")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        prepare("sampling", checkpoint=name)
+    assert fetch(name) == [] and not here.asked
+
+
+def test_the_baseline_stands_on_the_same_public_weights(here, one_thread):
+    fetch(SMOL)
+    first = prepare("lazyllm", checkpoint=SMOL, params={"length": 2})
+    assert session.beside(first, "random-keep").bundle.name == SMOL
+
+
+def test_a_space_that_preloads_a_public_checkpoint_names_its_files_and_commit():
+    import importlib.util
+
+    import yaml
+    root = Path(__file__).parent.parent
+    spec = importlib.util.spec_from_file_location("space_hub", root / ".ci" / "space.py")
+    space = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(space)
+    found = yaml.safe_load((root / "Spacefile").read_text()) | {"preload": ["text-ar-1", GPT2]}
+    front = yaml.safe_load(space.front_matter(space.declared(yaml.safe_dump(found))).split("---")[1])
+    assert front["models"] == [GPT2] and "preload" not in front
+    assert front["preload_from_hub"] == [f"{GPT2} config.json,model.safetensors,tokenizer.json,tokenizer_config.json "
+                                         f"{hub.TABLE[GPT2].revision}"]
+
+
+def test_preloading_goes_on_when_one_cannot_be_had(here, caplog):
+    here.status, here.error = 403, "GatedRepo"
+    checkpoints.preload(GPT2)
+    assert "not preloaded" in caplog.text and "agreement" in caplog.text
+
+
+# ---- damaged files ---------------------------------------------------------------------------------------------------
+
+
+def copy_of(source: Path, target: Path) -> Path:
+    target.mkdir()
+    for file in source.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    return target
+
+
+@pytest.mark.parametrize("damage, word", [
+    (lambda data: data[:-50], "should have"), (lambda data: data[:20], "damaged"), (lambda data: b"", "damaged"),
+    (lambda data: b"\xff" * 8 + data[8:], "damaged"), (lambda data: data + b"more", "should have"),
+    (lambda data: b"\x80\x04pickle" + data, "damaged"), (lambda data: b"\x02" + bytes(7) + b"[]", "damaged")])
+def test_a_damaged_file_is_one_sentence_and_the_next_load_works(layouts, tmp_path, damage, word):
+    folder = copy_of(layouts[GPT2], tmp_path / "cut")
+    file = folder / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    with pytest.raises(CheckpointError, match=word):
+        checkpoints.load(str(folder))
+    file.write_bytes(whole)
+    assert checkpoints.load(str(folder)).model is not None
+
+
+def test_a_fetched_file_that_rotted_on_the_disk_is_fetched_again(here):
+    fetch(GPT2)
+    file = hub.folder(GPT2) / "model.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match="choose it again to fetch them"):
+        checkpoints.load(GPT2)
+    fetch(GPT2)
+    assert checkpoints.load(GPT2).model is not None
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_other_damaged_files_are_one_sentence_too(layouts, tmp_path, file):
+    folder = copy_of(layouts[GPT2], tmp_path / "bad")
+    (folder / file).write_text('{"a": ')
+    with pytest.raises(CheckpointError):
+        checkpoints.load(str(folder))
+
+
+def test_weights_of_another_network_are_refused_instead_of_filled_with_noise(layouts, tmp_path):
+    """Mutant: without the look at missing keys the model loads, with random weights, and answers nonsense."""
+    folder = copy_of(layouts[SMOL], tmp_path / "mixed")
+    (folder / "model.safetensors").write_bytes((layouts[GPT2] / "model.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match="another network|belong together"):
+        checkpoints.load(str(folder))
+
+
+def test_shipped_weights_that_are_not_the_cards_are_refused_and_hashed_once(tmp_path, monkeypatch):
+    copy_of(checkpoints.SHIPPED / "scene-vq-2", tmp_path / "scene-vq-2")
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
+    monkeypatch.setattr(checkpoints, "_loaded", type(checkpoints._loaded)())
+    file = tmp_path / "scene-vq-2" / "model.safetensors"
+    data = file.read_bytes()
+    checkpoints.load("scene-vq-2")
+    monkeypatch.setattr(weights.hashlib, "file_digest", None)  # would fail if it were hashed again
+    checkpoints.unload()
+    checkpoints.load("scene-vq-2")
+    monkeypatch.undo()
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
+    checkpoints.unload()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match="sha256"):
+        checkpoints.load("scene-vq-2")
+
+
+def test_every_shipped_card_states_the_sha256_of_its_weights():
+    for name, card in checkpoints.shipped().items():
+        assert weights.fingerprint(checkpoints.SHIPPED / name / "model.safetensors") == card["sha256"], name
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_oldest_models_leave_before_a_new_one_is_read(here, monkeypatch):
+    """Mutant: evicting afterwards, when both are in memory already."""
+    for name in (SMOL, GPT2, BERT):
+        fetch(name)
+    needed = weights.loaded_bytes([hub.folder(BERT) / "model.safetensors"], 4)
+    checkpoints.load(SMOL, dtype="float32")
+    checkpoints.load(GPT2, dtype="float32")
+    checkpoints.load(SMOL, dtype="float32")  # now GPT-2 is the oldest
+    room = checkpoints.loaded_bytes() + needed - 1
+    monkeypatch.setattr(machine, "model_room", lambda loaded: room)
+    present = []
+    read = checkpoints.READERS["BertForMaskedLM"]
+    monkeypatch.setitem(checkpoints.READERS, "BertForMaskedLM", lambda *a: present.extend(checkpoints._loaded)
+                        or read(*a))
+    checkpoints.load(BERT, dtype="float32")
+    assert [key[0] for key in present] == [SMOL] and [key[0] for key in checkpoints._loaded] == [SMOL, BERT]
+
+
+def test_a_dropped_model_gives_its_memory_back(here, one_thread):
+    import gc
+    import weakref
+    fetch(GPT2)
+    job = prepare("sampling", None, {"length": 2}, checkpoint=GPT2)
+    *_, last = follow(job)
+    gone = weakref.ref(job.bundle.model)
+    del job, last, _
+    checkpoints.unload()
+    gc.collect()
+    assert gone() is None
+
+
+def test_what_never_fits_is_refused_before_it_is_read(here, monkeypatch):
+    fetch(GPT2)
+    monkeypatch.setattr(machine, "model_room", lambda loaded: 1000)
+    monkeypatch.setattr(limits, "SMALL_MODEL", 0)
+    with pytest.raises(CheckpointError, match="needs .* MB of memory"):
+        checkpoints.load(GPT2)
+    monkeypatch.setattr(limits, "SMALL_MODEL", 100_000_000)
+    assert checkpoints.load(GPT2).model is not None  # a small one is always read
+
+
+def test_buffers_count_and_the_guess_from_the_files_is_close(here):
+    """Mutant: parameters alone; a model whose tables are buffers would count as nothing."""
+    import torch
+    module = torch.nn.BatchNorm1d(8)
+    assert checkpoints._bytes(checkpoints.Bundle("x", module)) == 4 * 8 * 4 + 8
+    fetch(SMOL)
+    bundle = checkpoints.load(SMOL, dtype="float32")
+    guess = weights.loaded_bytes([hub.folder(SMOL) / "model.safetensors"], 4)
+    assert guess == pytest.approx(checkpoints._bytes(bundle), rel=0.01)
+
+
+def test_the_limit_follows_the_machine_and_its_container(tmp_path, monkeypatch):
+    def put(path: str, text: str):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    put("proc/meminfo", "MemTotal:  16000000 kB\nMemFree: 1 kB\nMemAvailable:  8000000 kB\n")
+    assert machine.memory(tmp_path) == (16_384_000_000, 8_192_000_000)
+    put("sys/fs/cgroup/memory.max", "max\n")
+    put("sys/fs/cgroup/memory.current", "1000\n")
+    assert machine.memory(tmp_path)[0] == 16_384_000_000  # no limit of its own
+    put("sys/fs/cgroup/memory.max", "4000000000\n")
+    put("sys/fs/cgroup/memory.current", "3000000000\n")
+    put("sys/fs/cgroup/memory.stat", "anon 5\ninactive_file 500000000\n")
+    assert machine.memory(tmp_path) == (4_000_000_000, 1_500_000_000)
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.setattr(limits, "MODEL_BYTES", 0)
+    assert machine.model_room(0) == 750_000_000 and machine.model_room(800_000_000) == 1_000_000_000
+    monkeypatch.setattr(limits, "MODEL_BYTES", 7)
+    assert machine.model_room(0) == 7
+
+
+def test_another_machine_without_proc_still_has_a_limit(tmp_path):
+    total, free = machine.memory(tmp_path)
+    assert 0 < free <= total
+
+
+def test_the_command_line_fetches_what_it_is_told(here, capsys, one_thread):
+    from models.__main__ import main
+    here.status = 500
+    assert main(["run", "sampling", "--checkpoint", SMOL]) == 2
+    assert "could not be reached" in capsys.readouterr().err
+    here.status = 200
+    assert main(["run", "sampling", "--checkpoint", SMOL, "--set", "length=2"]) == 0
+    assert SMOL in capsys.readouterr().out

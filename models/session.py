@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,12 @@ from models.subject import Example, Subject, from_example
 from models.trace import Trace
 
 UPDATE_SECONDS = 0.25
+REST, LONGEST_REST = 2.0, 2.0  # no new picture for so many times as long as the last one took to draw; seconds
 END = object()
+
+
+class TooSlow(ParamError):
+    """A run that took longer than a visitor's may."""
 
 
 @dataclass(frozen=True)
@@ -127,27 +133,43 @@ def play(ask: Ask) -> Iterator[Scene]:
 
 
 def pumped(scenes: Iterator[Scene]) -> Iterator[Scene]:
-    """The same scenes from one thread of their own, so that a run sees one context from its first step to its last.
+    """The same scenes from one thread of their own, so that a run sees one context from its first step to its last: a
+    copy of the caller's, as ZeroGPU reads in it whose request this is.
 
-    The run never waits for the page: scenes that nobody fetched yet are replaced by newer ones. Closing this iterator
-    stops the run at its next step and waits for it.
+    The run never waits for the page: scenes that nobody fetched yet are replaced by newer ones, and drawing them takes
+    at most a third of the time, because it takes it from the run. Closing this iterator stops the run at its next step
+    and waits for it.
     """
     box, stop = queue.SimpleQueue(), threading.Event()
-    worker = threading.Thread(target=_work, args=(scenes, box, stop), daemon=True)
+    worker = threading.Thread(target=copy_context().run, args=(_work, scenes, box, stop), daemon=True)
     worker.start()
     try:
-        item = box.get()
+        item, patience = box.get(), 0.0
         while isinstance(item, Scene):
-            newer = box.get_nowait() if not box.empty() else None
-            if not isinstance(newer, Scene):  # nothing newer, or the end comes right after it
-                yield item
-                newer = newer or box.get()
-            item = newer
+            item, behind = _newest(box, item, patience)
+            began = time.perf_counter()
+            yield item
+            patience = min(LONGEST_REST, REST * (time.perf_counter() - began))
+            item = behind or box.get()
         if isinstance(item, BaseException):
             raise item
     finally:
         stop.set()
         worker.join()
+
+
+def _newest(box: queue.SimpleQueue, item: Scene, patience: float) -> tuple[Scene, Any]:
+    """The newest scene that comes within `patience` seconds, and what came behind it if that is no scene."""
+    until = time.perf_counter() + patience
+    while not item.done:
+        try:
+            newer = box.get(timeout=max(0.0, until - time.perf_counter()))
+        except queue.Empty:
+            break
+        if not isinstance(newer, Scene):
+            return item, newer
+        item = newer
+    return item, None
 
 
 def _work(scenes: Iterator[Scene], box: queue.SimpleQueue, stop: threading.Event) -> None:
@@ -169,12 +191,12 @@ def default_beside(method: Method, tab: str, kind: str) -> tuple[str, ...]:
 
 
 def in_time(results: Iterator[Result], began: float) -> Iterator[Result]:
-    """The same results; ParamError as soon as one comes later than a visitor's run may take."""
+    """The same results; TooSlow as soon as one comes later than a visitor's run may take."""
     with closing(results):
         for result in results:
             if time.perf_counter() - began > limits.SECONDS and not result.done:
-                raise ParamError(f"this run was stopped after {limits.SECONDS:.0f} seconds; please choose fewer steps "
-                                 f"or a shorter text, or compare with fewer methods")
+                raise TooSlow(f"this run was stopped after {limits.SECONDS:.0f} seconds; please choose fewer steps "
+                              f"or a shorter text, or compare with fewer methods")
             yield result
 
 

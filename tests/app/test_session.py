@@ -70,6 +70,19 @@ def test_a_slow_page_sees_the_newest_scene_and_always_the_last_one():
     assert seen[-1].done and len(seen) < 50
 
 
+def test_drawing_leaves_most_of_the_time_to_the_run():
+    """Mutant: the next scene as soon as the last one is drawn, which would be twelve of them or more."""
+    def run():
+        for i in range(60):
+            time.sleep(0.01)
+            yield Scene((), i / 59, done=i == 59)
+    seen = []
+    for scene in session.pumped(run()):
+        seen.append(scene)
+        time.sleep(0.05)
+    assert seen[-1].done and len(seen) <= 7
+
+
 def test_a_failure_in_the_run_reaches_the_page():
     def failing():
         yield Scene(())

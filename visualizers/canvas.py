@@ -16,6 +16,7 @@ from visualizers.marks import Candidates, Curve, Drawing, Frame, Layout, Scale
 
 PYRAMID = 0.35  # of the usual tint: a whole map is new at once, and its picture is the point
 WRAP = 32  # columns of a list that has no shape of its own
+SPOKEN = 4  # facts that the text alternative repeats
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,14 @@ def assemble(trace: Trace, wording: Wording, *, title: str = "", by: str | None 
         facts=tuple((fact.title, fact_text(fact)) for fact in trace.facts.values()),
         curves=tuple(Curve(c.title, c.y, {name: np.asarray(line, float) for name, line in c.series.items()},
                            c.reference, c.caption) for c in trace.charts if c.kind == "line" and c.by_step),
-        vocabulary=dict(trace.vocabulary), sentence=trace.sentence, alt=wording.describe(trace),
+        vocabulary=dict(trace.vocabulary), sentence=trace.sentence, alt=spoken(trace, wording),
         view={"by": chosen, "start": wording.start(trace), **view})
+
+
+def spoken(trace: Trace, wording: Wording) -> str:
+    """The text alternative: what the picture shows, and its main figures."""
+    facts = [f"{fact.title}: {fact_text(fact)}." for fact in trace.facts.values()]
+    return " ".join([wording.describe(trace), *facts[:SPOKEN]])
 
 
 def layout(canvas: Canvas, unseen: str = "box", tint: float = 1.0) -> Layout:

@@ -29,7 +29,12 @@ def control(spec: Any, kind: type, value: Any) -> gr.components.Component:
         return gr.Dropdown(list(zip(titles, spec.options)), value=value, filterable=False, **shared)
     if isinstance(spec, Flag):
         return gr.Checkbox(value, **shared)
-    return gr.Textbox(value, max_length=spec.limit, lines=1, **shared)
+    return gr.Textbox(value, max_length=spec.limit, lines=1, html_attributes=unheard(), **shared)
+
+
+def unheard() -> gr.InputHTMLAttributes:
+    """For every box that a visitor types into: the browser keeps no list of entries and sends none to be corrected."""
+    return gr.InputHTMLAttributes(autocomplete="off", autocorrect="off", spellcheck=False)
 
 
 def picker(value: dict | None = None, **options) -> gr.HTML:

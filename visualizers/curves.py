@@ -42,7 +42,24 @@ def figure(chart: Chart, other: Chart | None = None, names: tuple[str, str] = ("
     if other is not None and chart.kind != "matrix":
         drawn.add_traces([_as_twin(one, names[1], dark, i) for i, one in enumerate(make(other, dark))])
     _dress(drawn, chart, dark, len(drawn.data) > 1)
+    both = [("", chart)] if other is None else [(f"{names[0]} ", chart), (f"{names[1]} ", other)]
+    drawn.layout.meta = {"alt": ". ".join([chart.title, *(spoken(one, name) for name, one in both)]) + "."}
     return drawn
+
+
+def spoken(chart: Chart, name: str = "") -> str:
+    """The chart in words: the extent of each series, and where it has them the place of its largest value."""
+    return "; ".join(f"{name}{series}: {_extent(chart, np.asarray(values, np.float64))}"
+                     for series, values in chart.series.items())
+
+
+def _extent(chart: Chart, values: np.ndarray) -> str:
+    heights = values[:, 1] if chart.kind in ("line", "scatter") else values
+    if not np.isfinite(heights).any():
+        return "no values"
+    top = int(np.nanargmax(heights))
+    at = f" at {chart.ticks[top]}" if chart.kind == "bar" and top < len(chart.ticks) else ""
+    return f"{np.nanmin(heights):.3g} to {np.nanmax(heights):.3g} {chart.y}{at}".strip()
 
 
 def _series(chart: Chart, dark: bool) -> Iterator[tuple[int, str, np.ndarray, str]]:

@@ -22,7 +22,8 @@ class Player {
     this.where = el("output", { class: "ts-where ts-num" });
     this.strip = svg("svg", { class: "ts-strip", "aria-hidden": "true", height: 22 });
     this.speeds = this.menu("Speed", SPEEDS, (value) => { this.speed = Number(value); });
-    this.speeds.select.value = "1";
+    this.speed = matchMedia("(prefers-reduced-motion: reduce)").matches ? 0.5 : 1;
+    this.speeds.select.value = String(this.speed);
     this.levels = this.menu("Stop at", [], (value) => { this.level = value; this.go(this.step); this.timeline(); });
     this.colours = this.menu("Colour by", [], (value) => { this.by = value; this.show(); });
     this.layers = this.menu("Layer", [], (value) => { this.view.layer = Number(value); this.show(); });
@@ -313,7 +314,7 @@ class Player {
     this.curves.replaceChildren(...titles.map((title) => {
       const runs = this.drawings.map((d) => ({ name: d.title, curve: d.curves.find((c) => c.title === title) })).filter((run) => run.curve);
       const { unit, caption } = runs[0].curve, plot = curvePlot(runs, this.step, this.total, (width > 760 && titles.length > 1 ? (width - 18) / 2 : width) - 34, this.page, (x) => this.go(x));
-      plot.setAttribute("aria-label", `${title}, ${unit}, over the steps`);
+      plot.setAttribute("aria-label", `${title}, ${unit}, over the steps: ${runs.flatMap((run) => run.curve.series.map((s) => lineWords(run, s, this.step))).join("; ")}`);
       return el("figure", { class: "ts-panel ts-curve" }, el("header", { class: "ts-head" }, el("h3", { text: title }), el("span", { class: "ts-main", text: unit })),
         plot, runNames(runs, this.page), caption ? el("figcaption", { class: "ts-soft", text: caption }) : null);
     }));
@@ -421,6 +422,13 @@ function costWords(cost) {
   if (!cost) return "";
   const words = { rows: "token rows", macs: "multiply-adds", ms: "ms" };
   return ["rows", "macs", "ms"].filter((name) => cost[name]).map((name) => `${tidy(cost[name])} ${cost[name] === 1 ? words[name].replace(/s$/, "") : words[name]}`).join(" · ");
+}
+
+// `recap: from 0.2 to 0.9, here 0.4`: a line for those who do not see it.
+function lineWords(run, series, step) {
+  const known = series.points.filter(([, y]) => y !== null), here = known.find(([x]) => x === step);
+  if (!known.length) return `${run.name}: no values`;
+  return `${run.name}${run.curve.series.length > 1 ? `, ${series.name}` : ""}: from ${tidy(known[0][1])} to ${tidy(known.at(-1)[1])}${here ? `, here ${tidy(here[1])}` : ""}`;
 }
 
 function runNames(runs, page) {

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from models import session, turns
+from models import session, turns, zero
 from models.method import find
 from models.session import Ask, Scene, Take
 from models.trace import Trace
@@ -16,6 +16,7 @@ from visualizers import player, words
 from visualizers.panel import Shown
 
 ROLES = ("visitor", "method", "random")
+FORGOTTEN = "This page was away for so long that its picture was forgotten here; please run it again."
 WAITING = words.node("p", "Your score stands here when you have chosen.")
 
 
@@ -48,7 +49,7 @@ class Turns:
         if find(ask.method).turn.options:
             yield self.offered(Seen(ask, ()), turns.offer(ask, ()))
         else:
-            *_, scene = session.pumped(session.play(ask))  # the method's own score is needed anyway
+            *_, scene = session.pumped(zero.scenes(session.play, ask))  # the method's own score is needed anyway
             yield self.emptied(Seen(ask, scene.takes, turn=True))
 
     def emptied(self, seen: Seen) -> dict:
@@ -73,6 +74,7 @@ class Turns:
     def picked(self, seen: Seen | None, event: gr.EventData) -> Iterator[dict]:
         """What the visitor chose: the next candidates, or three runs read the same way and a score card."""
         if not isinstance(seen, Seen) or not seen.turn:
+            gr.Warning(FORGOTTEN)
             yield {self.panel.status: []}
             return
         groups = getattr(event, "groups", None)
@@ -80,13 +82,13 @@ class Turns:
 
     def answered(self, seen: Seen, groups: Any) -> Iterator[dict]:
         if seen.offer is None:
-            yield from self.judge(seen, turns.take_turn(seen.ask, seen.takes[0], groups))
+            yield from self.judge(seen, zero.scenes(turns.take_turn, seen.ask, seen.takes[0], groups))
             return
         seen = replace(seen, picks=(*seen.picks, seen.offer.picked(groups)))
         if offer := turns.offer(seen.ask, seen.picks):
             yield self.offered(seen, offer)
         else:
-            yield from self.judge(seen, turns.take_picks(seen.ask, seen.picks))
+            yield from self.judge(seen, zero.scenes(turns.take_picks, seen.ask, seen.picks))
 
     def judge(self, seen: Seen, scenes: Iterator[Scene]) -> Iterator[dict]:
         p, method = self.panel, find(seen.ask.method)

@@ -2,16 +2,11 @@
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.serving import serving
+
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -25,43 +20,11 @@ def chromium() -> str:
     pytest.skip("no Chromium is installed (Debian's package is called chromium)")
 
 
-class Server:
-    def __init__(self, url: str, log: Path):
-        self.url, self.log = url, log
-
-    def endings(self) -> list[str]:
-        return self.log.read_text().splitlines() if self.log.exists() else []
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     chromium()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("app")
-    with (folder / "server.txt").open("w") as out:
-        process = subprocess.Popen([sys.executable, "-m", "tests.app.serve", str(port), str(folder / "runs.txt")],
-                                   cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait(url, process, folder / "server.txt")
-        yield Server(url, folder / "runs.txt")
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _wait(url: str, process, out: Path) -> None:
-    for _ in range(240):
-        if process.poll() is not None:
-            pytest.fail(f"the app did not start:\n{out.read_text()[-3000:]}")
-        try:
-            urllib.request.urlopen(url, timeout=5).read()
-            return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail("the app did not answer within two minutes")
+    with serving(tmp_path_factory.mktemp("app")) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,85 @@
+"""When a run breaks: one clear sentence for the visitor, a log line without their words, and a process that goes on.
+
+Errors that a visitor can cause say themselves what to change (`CLEAR`). The others are ours or the machine's: memory, a
+graphics card, a disk. `told` names them and puts the process in order, so that the next run works.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import logging
+import os
+import sys
+import traceback
+
+from models import checkpoints
+from models.checkpoints import CheckpointError
+from models.params import ParamError
+from models.subject import SubjectError
+from models.trace import TraceError
+
+CLEAR = (ParamError, SubjectError, CheckpointError, TraceError)  # each says in one sentence what to change
+GENERIC = "Something went wrong on our side; please try again or choose another example."
+MEMORY = ("There was not enough memory for this run; please choose a shorter text or fewer steps, or compare with "
+          "fewer methods.")
+CARD_MEMORY = ("The graphics card had no memory left for this run; please try again, or choose a shorter text or fewer "
+               "steps.")
+CARD = "The graphics card failed in this run; from now on the server computes without it, please press Run again."
+DISK = "The server's disk is full; please try again later, and tell whoever runs this server."
+FILE = "The server could not read or write one of its files; please try again, and tell whoever runs this server."
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+log = logging.getLogger("tokenscope")
+
+
+def told(error: BaseException) -> str:
+    """The sentence for whoever asked. What is not their doing is logged, and the process is made ready to go on."""
+    if isinstance(error, CLEAR):
+        return str(error)
+    log.error("a run failed: %s", trail(error))
+    sentence = _named(error)
+    if sentence in (MEMORY, CARD_MEMORY):
+        _make_room()
+    if sentence == CARD:
+        os.environ["TOKENSCOPE_DEVICE"] = "cpu"  # after such an error CUDA answers no more until the process restarts
+    return sentence
+
+
+def trail(error: BaseException) -> str:
+    """Types and places of an error and its causes. Never its message: that may hold what a visitor typed."""
+    found = [f"{type(error).__name__} at {_place(error)}"]
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return " after ".join([*found, trail(cause)]) if cause is not None else found[0]
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return " > ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in frames) or "an unknown place"
+
+
+def _named(error: BaseException) -> str:
+    text = str(error).lower()
+    if _is_torchs(error, "OutOfMemoryError") or "cuda out of memory" in text:
+        return CARD_MEMORY
+    if _is_torchs(error, "AcceleratorError") or (isinstance(error, RuntimeError) and "cuda error" in text):
+        return CARD
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in text):
+        return MEMORY
+    if isinstance(error, OSError):
+        return DISK if error.errno in NO_SPACE else FILE
+    return GENERIC
+
+
+def _is_torchs(error: BaseException, name: str) -> bool:
+    """Whether it is torch's error of this name, without importing torch here; older versions lack some."""
+    kind = getattr(sys.modules.get("torch"), name, None)
+    return kind is not None and isinstance(error, kind)
+
+
+def _make_room() -> None:
+    """Gives back what can be had again: loaded models, and what torch keeps of the card's memory."""
+    checkpoints.unload()
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,31 @@
+// When the server goes away during a run, Gradio waits for it and loads the page again. This brings the visitor back to the same tab and says what happened.
+const box = element.querySelector(".lost"), KEY = "tokenscope-lost";
+const WORDS = "The server was restarted, so this page was loaded again. A run that was going on is lost, and your own text or photo was not kept; please press Run again.";
+
+function make(tag, text, attributes = {}) {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+// Storage is refused in some embedded pages; then only the sentence is missing.
+function stored(act) { try { return act(sessionStorage); } catch (refused) { return null; } }
+
+function remember() {
+  stored((storage) => storage.setItem(KEY, "1"));
+  const open = document.querySelector("#tabs [role=tab][aria-selected=true]"), tab = open?.textContent.trim().toLowerCase().replace("all papers", "papers");
+  const query = new URLSearchParams(location.search);
+  if (tab && query.get("tab") !== tab) history.replaceState(null, "", `?tab=${encodeURIComponent(tab)}`);
+}
+
+if (stored((storage) => storage.getItem(KEY))) {
+  stored((storage) => storage.removeItem(KEY));
+  const close = make("button", "Close", { type: "button" });
+  close.addEventListener("click", () => box.replaceChildren());
+  box.replaceChildren(make("p", WORDS, { role: "alert" }), close);
+}
+
+new MutationObserver((changes) => {
+  if (changes.some((change) => [...change.addedNodes].some((node) => node.textContent?.includes("Connection to the server was lost")))) remember();
+}).observe(document.body, { childList: true, subtree: true });

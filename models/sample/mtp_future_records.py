@@ -29,7 +29,8 @@ AHEAD = {"confidence": Field("Probability that the guess gives itself", "", 0.0,
 
 
 def told(job: Job, source: Reader, reader, decoded) -> Iterator[Event]:
-    """The run as events: both records while it decodes, then what a look back over the text shows."""
+    """The run as events: what the layout of training looks like, both records while it decodes, then what a look back
+    over the text shows."""
     if job.choice is not None:
         yield from game(job, source, decoded)
         return
@@ -42,12 +43,13 @@ def told(job: Job, source: Reader, reader, decoded) -> Iterator[Event]:
         if sheet.calls == 1:
             yield slots.open()
         yield slots.emit(found)
+        if sheet.calls == 1:
+            yield from sight.training_mask(reader, source, [*source.prompt, *sheet.new], job.params.k)
     plain = alone(source, job.params.length)
     seen = sight.foresight(reader, [*source.prompt, *sheet.new], len(source.prompt), job.params.k)
     yield sheet.open()
     yield Close("sample", sheet.sentence(plain), (*sheet.charts(), *seen.charts()), sheet.facts(plain))
     yield Close("unmask", seen.sentence(), seen.charts(), seen.facts())
-    yield from sight.training_mask(reader, source, [*source.prompt, *sheet.new], job.params.k)
 
 
 def game(job: Job, source: Reader, decoded) -> Iterator[Event]:

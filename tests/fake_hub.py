@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from models import hub, limits, weights
 from tests.tiny import CORPUS, mae, text_tokenizer
 
 
@@ -105,6 +108,31 @@ def _entry(file: Path) -> dict:
 def _etag(file: Path) -> str:
     kind = hashlib.sha256 if file.suffix == ".safetensors" else hashlib.sha1
     return kind(file.read_bytes()).hexdigest()
+
+
+def public(root: Path) -> tuple[dict[str, hub.Public], dict[tuple[str, str], Path]]:
+    """The real table with the sizes of stand-ins made under `root`, and what a Hub that has them serves."""
+    folders = {name: make(root / name.replace("/", "--")) for name, make in LAYOUTS.items()}
+    table = {name: tiny_entry(hub.TABLE[name], folder) for name, folder in folders.items()}
+    return table, {(name, entry.revision): folders[name] for name, entry in table.items()}
+
+
+def tiny_entry(entry: hub.Public, folder: Path) -> hub.Public:
+    """The table's line for a stand-in; a sha256 that nobody stated stays unstated."""
+    file = folder / "model.safetensors"
+    return replace(entry, bytes=file.stat().st_size, sha256=entry.sha256 and weights.fingerprint(file))
+
+
+@contextmanager
+def in_use(root: Path) -> Iterator[Faults]:
+    """This process may fetch the stand-ins, and nothing else, from a Hub on loopback; for the browser tests."""
+    from huggingface_hub import constants
+    hub.TABLE, served = public(root / "layouts")
+    limits.DISK_FREE = 0
+    constants.HF_HUB_OFFLINE, constants.HF_HUB_CACHE = False, str(root / "cache")
+    with serving(served) as (address, faults):
+        os.environ["HF_ENDPOINT"] = address
+        yield faults
 
 
 # ---- layouts ---------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def layouts(tmp_path_factory):
 @pytest.fixture
 def here(layouts, tmp_path, monkeypatch):
     """A Hub on loopback that has these; nothing in its cache yet. Yields the Hub's faults."""
-    table = {name: tiny_entry(hub.TABLE[name], folder) for name, folder in layouts.items()}
+    table = {name: fake_hub.tiny_entry(hub.TABLE[name], folder) for name, folder in layouts.items()}
     served = {(name, entry.revision): layouts[name] for name, entry in table.items()}
     with fake_hub.serving(served) as (address, faults):
         monkeypatch.setattr(hub, "TABLE", table)
@@ -51,12 +51,6 @@ class Hurried:
 
     def __getattr__(self, name):
         return getattr(time, name)
-
-
-def tiny_entry(entry: hub.Public, folder: Path) -> hub.Public:
-    """The table's line for a stand-in; a sha256 that nobody stated stays unstated."""
-    file = folder / "model.safetensors"
-    return replace(entry, bytes=file.stat().st_size, sha256=entry.sha256 and weights.fingerprint(file))
 
 
 def fetch(name: str) -> list[tuple[int, int]]:
@@ -334,6 +328,24 @@ def test_the_menu_says_size_and_licence_and_what_must_be_fetched(here):
     assert hub.title(GPT2) == f"{GPT2} ({size} to fetch, MIT)" and hub.title("text-ar-1") == "text-ar-1"
     fetch(GPT2)
     assert hub.title(GPT2) == f"{GPT2} ({size}, MIT)"
+
+
+def test_the_page_shows_progress_then_the_new_menu_or_a_sentence(here, monkeypatch):
+    import gradio as gr
+
+    from visualizers.desk import Desk
+    said = []
+    monkeypatch.setattr(gr, "Warning", said.append)
+    with gr.Blocks():
+        desk = Desk("sample", [find("sampling")])
+    menu, status = desk.panel.checkpoint, desk.panel.status
+    here.hold = 0.3
+    *waiting, last = desk.fetch("sampling", GPT2)
+    assert "fetching 0 of" in str(waiting[0][status]) and last[status] == [] and not said
+    assert "to fetch" not in dict((name, words) for words, name in last[menu]["choices"])[GPT2]
+    here.status, here.error = 403, "GatedRepo"
+    assert list(desk.fetch("sampling", SMOL))[-1][status] == [] and "agreement" in said[0]
+    assert len(list(desk.fetch("sampling", "text-ar-1"))) == len(list(desk.fetch("sampling", "../x"))) == 1
 
 
 def test_a_link_to_a_public_checkpoint_is_followed_and_others_are_not(here):

@@ -7,6 +7,7 @@ on a vocabulary that tries to run code.
 """
 
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import tests.conftest  # noqa: F401  the environment comes first
 from models import recorded, session
 from models.method import follow
-from tests import samples, tiny
+from tests import fake_hub, samples, tiny
 
 SLOW, BROKEN = 77, 78
 
@@ -51,7 +52,9 @@ def main(port: int, log: Path) -> None:
     tiny.use()
     recorded.read, session.follow = read, watched(log)
     import app
-    app.launch(app.build(), "127.0.0.1", port, quiet=True)
+    with fake_hub.in_use(Path(tempfile.mkdtemp())) as faults:
+        faults.hold = 1.0
+        app.launch(app.build(), "127.0.0.1", port, quiet=True)
 
 
 if __name__ == "__main__":

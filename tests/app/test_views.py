@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.app.pages import picture, run
+from tests.app.pages import picture, run, toast
 
 pytestmark = pytest.mark.browser
 
@@ -36,3 +36,25 @@ def test_another_checkpoint_brings_its_own_subjects_and_takes_a_photo(visit):
     run(page, "attend")
     expect(page.locator("#attend-strip")).to_contain_text("photo-mae-1")
     expect(page.locator("#attend-player .ts-cell").first).to_be_visible()
+
+
+def test_a_public_checkpoint_is_fetched_when_it_is_chosen_and_then_runs(visit):
+    page = visit("?tab=sample")
+    page.locator("#sample-checkpoint input").click()
+    page.get_by_role("option", name="openai-community/gpt2").click()
+    expect(page.locator("#sample-status")).to_contain_text("fetching")
+    expect(page.locator("#sample-status")).not_to_contain_text("fetching", timeout=60_000)
+    page.locator("#sample-checkpoint input").click()
+    expect(page.get_by_role("option", name="openai-community/gpt2")).not_to_contain_text("to fetch")
+    page.keyboard.press("Escape")
+    page.locator("#sample-text textarea").fill("Once upon a time")
+    run(page, "sample")
+    strip = page.locator("#sample-strip")
+    expect(strip).to_contain_text("openai-community/gpt2")
+    expect(strip).to_contain_text("607a30d783df")
+    expect(strip).to_contain_text("paper's rule on public weights")
+
+
+def test_a_link_to_a_public_checkpoint_that_is_not_here_says_where_to_get_it(visit):
+    page = visit("?tab=sample&method=sampling&checkpoint=HuggingFaceTB%2FSmolLM2-135M")
+    toast(page, "choose it in the menu Checkpoint")

@@ -1,4 +1,4 @@
-# make run · test · lint · bench · claims · traces · train CHECKPOINT=text-ar-1 · fuzz [CALLS=10000] · space [TO=OWNER/NAME] · install · clean
+# make run · test · lint · bench · claims · traces · train CHECKPOINT=text-ar-1 · fuzz [CALLS=10000] · load · soak · space [TO=OWNER/NAME] · install · clean
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 CI ?=
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: run install install-dev test lint bench claims traces train fuzz space browser clean help
+.PHONY: run install install-dev test lint bench claims traces train fuzz load soak space browser clean help
 
 run: install
 	$(BIN)/python app.py --host $(HOST) --port $(PORT)
@@ -25,7 +25,7 @@ $(VENV)/.runtime: requirements.txt
 
 install-dev: $(VENV)/.dev
 
-$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt requirements-mcp.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
@@ -56,6 +56,12 @@ train: install-dev
 
 fuzz: install-dev
 	FUZZ_CALLS=$${CALLS:-10000} $(BIN)/python -m pytest tests/test_fuzz.py
+
+load: install-dev
+	$(BIN)/python -m tests.load $(ARGS)
+
+soak: install-dev
+	$(BIN)/python -m tests.soak $(ARGS)
 
 space: install
 	$(BIN)/python .ci/space.py $(if $(TO),--push $(TO))

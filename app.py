@@ -1,6 +1,6 @@
 """Tokenscope's front door: builds the page, says which event calls what, and launches.
 
-    python app.py [--host H] [--port P] [--device cpu|cuda] [--dtype float32|bfloat16|float16] [--preload]
+    python app.py [--host H] [--port P] [--device cpu|cuda] [--dtype float32|bfloat16|float16] [--preload] [--mcp]
 
 The layout is in visualizers/panel.py, what a click does in visualizers/desk.py, the runs in models/session.py.
 Nothing a visitor types or uploads is kept.
@@ -9,30 +9,32 @@ Nothing a visitor types or uploads is kept.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
-import time
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported; also silences the Hub's telemetry
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # one way of fetching checkpoints: the one that is tested
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")  # no list of who called what ...
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")  # ... and no table of it after every call
 
 import gradio as gr
 import yaml
 from PIL import Image
 
 import kernels
-from models import checkpoints, limits
-from models.__main__ import describe
-from models.method import Method, find, follow, offered, prepare
-from models.params import ParamError, schema
-from models.session import in_time
-from models.subject import Subject, SubjectError, from_example, from_text
+from models import api, checkpoints, limits, zero
+from models.faults import told
+from models.method import offered
 from models.trace import TABS
-from models.trace_json import save
-from visualizers import look, papers
-from visualizers.desk import CLEAR, MODEL, Desk
+from visualizers import forget, look, lost, papers
+from visualizers.desk import MODEL, Desk
+from visualizers.headers import middleware
 from visualizers.panel import QUESTIONS
 
 Image.MAX_IMAGE_PIXELS = limits.PIXELS  # a small file can hide a huge picture
@@ -43,9 +45,10 @@ MOTTO = "see what a model masks, attends to, prunes, unmasks and samples"
 
 def build() -> gr.Blocks:
     """The whole page: five tabs and the list of all papers. Methods are imported, models are not loaded."""
-    with gr.Blocks(title=TITLE, delete_cache=(3600, 3600), fill_width=True) as page:
+    with gr.Blocks(title=TITLE, delete_cache=(20, 40), fill_width=True) as page:
         gr.HTML(html_template=f"<header><h1>{TITLE}</h1><p>{MOTTO}</p></header>", apply_default_css=False,
                 elem_id="title")
+        lost.notice()
         desks = {}
         with gr.Tabs(overflow_behavior="wrap", elem_id="tabs") as tabs:
             for tab in TABS:
@@ -59,6 +62,8 @@ def build() -> gr.Blocks:
         page.load(None, None, [tabs, *(p.wanted for p in panels), *(p.method for p in panels)],
                   js=ARRIVE % json.dumps({panel.tab: list(panel.methods) for panel in panels}))
         endpoints()
+        insist(page)
+        forget.after_leaving(page)
     return page.queue(max_size=32, default_concurrency_limit=1, api_open=False)
 
 
@@ -75,50 +80,68 @@ ARRIVE = """(...boxes) => {
 
 
 def endpoints() -> None:
-    """Two documented endpoints for programs; everything else on the page is private."""
+    """What programs and agents may call: the list, and one endpoint per tab; everything else on the page is private."""
     gr.api(list_methods, api_name="list_methods", queue=False)
-    gr.api(run_method, api_name="run_method", **MODEL)
+    for tab in TABS:
+        gr.api(endpoint(tab), api_name=tab, **MODEL)
+
+
+def insist(page: gr.Blocks) -> None:
+    """A call with too few values is told so; Gradio would answer nothing, and log what was sent."""
+    check = page.validate_inputs
+
+    def validate(*call) -> None:
+        try:
+            check(*call)
+        except ValueError:
+            raise gr.Error("this call needs all its values, in their order", print_exception=False) from None
+    page.validate_inputs = validate
 
 
 def list_methods() -> list[dict]:
-    """Every method: id, title, paper, tabs, baseline, grade, checkpoints, the verdict on its claim, its parameters."""
-    return [describe(method) | {"parameters": schema(method.params)} for method in offered().values()]
+    """Lists every method: its id, title, tabs, what it does, its subjects, the JSON schema of its parameters, its
+    checkpoints and the verdict on its paper's claim."""
+    return api.listing()
 
 
-def run_method(method: str, subject: str = "", params: dict | None = None, seed: int = 0, tab: str = "") -> dict:
-    """Runs one method on an example's id (or, for text methods, on a text) and returns its trace as JSON data.
+def endpoint(tab: str) -> Callable[..., dict]:
+    """The function behind /<tab>; its name, hints and words are what MCP clients and the API page read."""
+    def ask(method: str, subject: str = "", params: dict | None = None, seed: int = 0,
+            summary_only: bool = False) -> dict:
+        try:
+            return api.answer(tab, method, subject, params, seed, summary_only)
+        except Exception as error:
+            raise gr.Error(told(error), print_exception=False) from None
 
-    params: values by name inside the ranges that list_methods states. tab: one of the method's tabs, or its first.
-    """
-    try:
-        if not isinstance(subject, str) or not isinstance(tab, str):
-            raise ParamError("subject and tab must be texts")
-        chosen = find(method)
-        asked = prepare(chosen, from_api(chosen, subject) if subject else None, params, seed=seed)
-        *_, last = in_time(follow(asked), time.perf_counter())
-        traces = last.traces
-        if tab and tab not in traces:
-            raise ParamError(f"there is no record for the tab '{tab[:20]}'; this method has {', '.join(traces)}")
-        return json.loads(save(traces[tab or chosen.card.tabs[0]]))
-    except CLEAR as error:
-        raise gr.Error(str(error), print_exception=False) from None
+    ids = tuple(method.id for method in offered().values() if tab in method.card.tabs)
+    ask.__name__ = ask.__qualname__ = tab
+    ask.__annotations__["method"] = Literal[ids] if ids else str
+    ask.__doc__ = WORDS.format(tab=QUESTIONS[tab][0], question=QUESTIONS[tab][1])
+    return ask
 
 
-def from_api(method: Method, subject: str) -> Subject:
-    """An example by id or a text; never a path on this machine."""
-    kind = method.kind()
-    named = [e for e in method.examples_for(kind) if e.id == subject]
-    if not named and kind == "photo":
-        raise SubjectError("there is no example photo of this name; see list_methods")
-    return from_example(named[0], kind) if named else from_text(subject, kind)
+WORDS = """{tab}: {question} Runs one method on a small real model and says what happened, step by step.
+
+Parameters:
+    method: Id of the method; list_methods says what each one does.
+    subject: An example's id or a text (for photos an id only), as list_methods says; empty for the first example.
+    params: Values by name, inside the ranges of the method's schema in list_methods; the others keep their defaults.
+    seed: A whole number from 0; the same seed gives the same answer.
+    summary_only: True for a readable summary alone, without the trace (up to a megabyte).
+Returns:
+    summary: a sentence, facts with units, steps. trace: the whole record as JSON text, for models.trace_json.load.
+"""
 
 
-def launch(page: gr.Blocks, host: str, port: int, **more):
+def launch(page: gr.Blocks, host: str, port: int, mcp: bool = False, **more):
     """Serves the page: no other host is contacted, no history, no monitoring, no file outside the page's own."""
     return page.launch(
         server_name=host, server_port=port, run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False,
         show_error=False, strict_cors=True, max_file_size=limits.FILE_BYTES, allowed_paths=[], footer_links=["api"],
-        state_session_capacity=200, theme=look.theme(), css=look.css(), **more)
+        state_session_capacity=200, theme=look.theme(), css=look.css(), mcp_server=mcp,
+        app_kwargs={"middleware": middleware()},
+        _frontend=False,  # else Gradio ends an app that, on a busy machine, answers itself later than after 3 s
+        **more)
 
 
 def flags() -> argparse.Namespace:
@@ -129,6 +152,7 @@ def flags() -> argparse.Namespace:
     parser.add_argument("--device", help="cpu or cuda; default: cuda where there is one")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"),
                         help="default: float32, or bfloat16 where this processor gains by it")
+    parser.add_argument("--mcp", action="store_true", help="also offer the API as tools for agents (docs/api.md)")
     parser.add_argument("--preload", action="store_true", help="load every shipped checkpoint before serving")
     return parser.parse_args()
 
@@ -142,13 +166,16 @@ def preloaded() -> list[str]:
 
 def main() -> None:
     options = flags()
+    if options.mcp and not importlib.util.find_spec("mcp"):
+        sys.exit("tokenscope: --mcp needs one more package: pip install -r requirements-mcp.txt")
     for name, value in (("TOKENSCOPE_DEVICE", options.device), ("TOKENSCOPE_DTYPE", options.dtype)):
         if value:
             os.environ[name] = value
     for name in checkpoints.shipped() if options.preload else preloaded():
         checkpoints.preload(name)
+    zero.place(checkpoints.shipped())
     kernels.compile_kernels()
-    launch(build(), options.host, options.port)
+    launch(build(), options.host, options.port, options.mcp)
 
 
 if __name__ == "__main__":

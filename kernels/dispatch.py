@@ -128,6 +128,18 @@ def tried(kernel: str, device: torch.device, dtype: torch.dtype) -> bool:
     return agrees
 
 
+def learned() -> tuple[dict, list[str]]:
+    """What self-tests found in this process, for the next one on such a GPU: verdicts and notes, to be pickled."""
+    return dict(VERDICTS), notes()
+
+
+def recall(found: tuple[dict, list[str]]) -> None:
+    """Takes over what `learned` said elsewhere, so that no self-test is run again."""
+    VERDICTS.update(found[0])
+    for sentence in found[1]:
+        note(sentence)
+
+
 def note(sentence: str) -> None:
     """Keeps a plain sentence on what could not run as planned, once."""
     NOTES.setdefault(sentence)

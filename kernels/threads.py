@@ -6,6 +6,7 @@ torch's own threads meet at the end of every operation, so a stolen core delays 
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,16 @@ def scratch(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tens
     if (name, dtype) not in kept or kept[name, dtype].numel() < size:
         kept[name, dtype] = torch.empty(size, dtype=dtype)
     return kept[name, dtype][:size].view(shape)
+
+
+def forget() -> None:
+    """In a forked process: the pool's threads stayed behind in the parent, and its lock may have been held there."""
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forget)
 
 
 def pool() -> ThreadPoolExecutor:

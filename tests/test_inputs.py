@@ -150,4 +150,4 @@ def test_a_run_that_takes_too_long_is_stopped_with_a_sentence_and_closed(monkeyp
         list(session.play(session.Ask("mdm", "unmask")))
     assert closed
     with pytest.raises(gr.Error, match="fewer steps"):
-        app.run_method("mdm")
+        app.endpoint("unmask")("mdm")

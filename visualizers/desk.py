@@ -7,7 +7,6 @@ that a visitor can cause becomes one sentence on the page, and the picture stays
 from __future__ import annotations
 
 import base64
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,25 +15,21 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from models import checkpoints, fetching, hub, links, recorded, session
-from models.checkpoints import CheckpointError
+from models import checkpoints, fetching, hub, links, recorded, session, zero
+from models.faults import CLEAR, told
 from models.method import Method, find
 from models.params import ParamError
-from models.session import Ask, Scene, Take
-from models.subject import Subject, SubjectError, from_image, from_text
-from models.trace import TraceError
+from models.session import Ask, Scene, Take, TooSlow
+from models.subject import Subject, from_image, from_text
 from models.trace_json import save
 from visualizers import player, words
 from visualizers.controls import OWN, cards
 from visualizers.panel import Panel, Shown, controls, has_folded, views
-from visualizers.turns import Seen, Turns
+from visualizers.turns import FORGOTTEN, Seen, Turns
 
-log = logging.getLogger("tokenscope")
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}  # one run shares the cores
 FETCH = {"concurrency_id": "fetch", "concurrency_limit": 4, "api_visibility": "private", "show_progress": "hidden"}
 QUIET = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once"}
-GENERIC = "Something went wrong on our side; please try again or choose another example."
-CLEAR = (ParamError, SubjectError, CheckpointError, TraceError)  # each says in one sentence what to change
 MIMES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf", "gif": "image/gif",
          "json": "application/json", "html": "text/html", "py": "text/x-python"}
 
@@ -65,8 +60,9 @@ class Desk(Turns):
         """Connects everything that does not depend on the selected method."""
         p = self.panel
         page = [p.method, p.picker, p.text, p.own, p.seed, p.checkpoint, p.beside, p.settings]
-        started = p.run.click(self.run, page, p.outcome, **QUIET, **MODEL)
-        turned = p.turn.click(self.turn, page, p.outcome, **QUIET, **MODEL)
+        waiting = {"show_progress": "minimal", "show_progress_on": p.status}  # the place in the queue; see style.css
+        started = p.run.click(self.run, page, p.outcome, **QUIET | MODEL | waiting)
+        turned = p.turn.click(self.turn, page, p.outcome, **QUIET | MODEL | waiting)
         p.cancel.click(self.cancelled, None, [p.run, p.cancel, p.turn, p.status], cancels=[started, turned], **QUIET)
         p.method.input(self.choose, [p.method], p.choice, **QUIET)
         chosen = p.checkpoint.input(p.show_subjects, [p.method, p.checkpoint], [p.picker, p.text, p.photo], **QUIET)
@@ -74,15 +70,15 @@ class Desk(Turns):
         p.picker.pick(None, None, p.text, js="() => ''")
         p.text.input(None, [p.text, p.picker], p.picker, js=f"(text, value) => ({{...value, selected: '{OWN}'}})")
         p.photo.upload(self.take_photo, [p.photo, p.method, p.checkpoint], [p.own, p.picker], **QUIET)
-        p.view.row(self.row, [p.session, p.method], [p.view, p.session], **QUIET, **MODEL)
+        p.view.row(self.row, [p.session, p.method, p.query], [p.view, p.session], **QUIET, **MODEL)
         p.view.pick(self.picked, [p.session], p.outcome, **{**QUIET, "trigger_mode": "multiple"}, **MODEL)
         p.wanted.change(self.open_link, [p.wanted], p.choice, **QUIET, **MODEL)
         if p.walk is not None:
             p.walk.go(None, [p.walk], [p.wanted, p.method], js="(walk) => [walk.link, walk.method]")
         p.copy.click(None, [p.query], [p.link], js=COPY % p.tab)
         for kind, button in p.downloads.items():
-            got = button.click(self.export(kind), [p.session, p.method, p.step], [p.file], js=STEP % p.tab,
-                               api_visibility="private", show_progress="minimal")
+            got = button.click(self.export(kind), [p.session, p.method, p.query, p.step], [p.file],
+                               js=STEP % p.tab, api_visibility="private", show_progress="minimal")
             got.then(None, [p.file], None, js=SAVE)
 
     def controls(self, id: str, wanted: str) -> None:
@@ -98,7 +94,8 @@ class Desk(Turns):
         seen_as = views(method)
         for name in seen_as:
             change = built[name].release if isinstance(built[name], gr.Slider) else built[name].change
-            change(self.viewer(seen_as), [p.session, p.method, *(built[n] for n in seen_as)], [p.view], **QUIET)
+            change(self.viewer(seen_as), [p.session, p.method, p.query, *(built[n] for n in seen_as)], [p.view],
+                   **QUIET)
 
     # ---- choosing ------------------------------------------------------------------------------------------------
 
@@ -115,8 +112,8 @@ class Desk(Turns):
         try:
             data = Path(path).read_bytes()
             own = from_image(data)
-        except SubjectError as error:
-            gr.Warning(str(error))
+        except Exception as error:
+            gr.Warning(told(error))
             return {p.own: gr.skip()}
         finally:
             Path(path).unlink(missing_ok=True)
@@ -128,8 +125,8 @@ class Desk(Turns):
         try:
             for done, total in fetching.fetch(checkpoint) if checkpoint in find(id).choices else ():
                 yield {p.status: words.progress(done / total, f"fetching {done / 1e6:.0f} of {total / 1e6:.0f} MB")}
-        except CLEAR as error:
-            gr.Warning(str(error))
+        except Exception as error:
+            gr.Warning(told(error))
         yield {p.status: [], p.checkpoint: p.menu(id)}
 
     def ask(self, id, picked, text, own, seed, checkpoint, beside, settings) -> Ask:
@@ -168,11 +165,8 @@ class Desk(Turns):
         yield {**also, **busy}
         try:
             yield from work()
-        except CLEAR as error:
-            gr.Warning(str(error))
-        except Exception:
-            log.exception("a run failed")
-            gr.Warning(GENERIC)
+        except Exception as error:
+            gr.Warning(told(error))
         yield self.cancelled()
 
     def cancelled(self) -> dict:
@@ -183,9 +177,21 @@ class Desk(Turns):
     def scenes(self, ask: Ask) -> Iterator[dict]:
         """A run as updates of the page: the picture while it grows, everything at the end."""
         p = self.panel
-        for scene in session.pumped(session.play(ask)):
-            yield self.update(ask, scene)
-        yield {p.query: links.to_query(ask), p.score: []}
+        try:
+            for scene in session.pumped(zero.scenes(session.play, ask)):
+                yield self.update(ask, scene)
+        except TooSlow as error:
+            yield self.instead(ask, error)
+        else:
+            yield {p.query: links.to_query(ask), p.score: []}
+
+    def instead(self, ask: Ask, error: TooSlow) -> dict:
+        """The recorded example of a method that takes too long here."""
+        p, seen = self.panel, opening(ask.method, self.panel.tab)
+        if not seen.takes:
+            raise error
+        gr.Warning(f"{str(error).capitalize()}. Here is the recorded example instead.")
+        return p.show(seen.shown) | {p.session: seen, p.query: links.to_query(seen.ask), p.score: []}
 
     def update(self, ask: Ask, scene: Scene) -> dict:
         p, seen = self.panel, Seen(ask, scene.takes)
@@ -223,40 +229,61 @@ class Desk(Turns):
 
     def viewer(self, names: list[str]):
         """Parameters that the trace alone answers: drawn again, no model."""
-        def look(seen: Seen | None, id: str, *values):
-            seen = seen or opening(id, self.panel.tab)
-            return self.panel.value(seen.shown, view=dict(zip(names, values))) if seen.takes else gr.skip()
+        def look(seen: Seen | None, id: str, query: str, *values):
+            try:
+                seen = self.remembered(seen, id, query)
+                return self.panel.value(seen.shown, view=dict(zip(names, values))) if seen.takes else gr.skip()
+            except Exception as error:
+                gr.Warning(told(error))
+                return gr.skip()
         return look
 
-    def row(self, seen: Seen | None, id: str, event: gr.EventData) -> dict:
+    def remembered(self, seen: Seen | None, id: str, query: str) -> Seen:
+        """What the picture shows: from the visitor's session, or the recorded example that a page opens on."""
+        if seen is not None:
+            return seen
+        found = opening(id, self.panel.tab)
+        if links.to_query(found.ask) != query:
+            raise ParamError(FORGOTTEN)
+        return found
+
+    def row(self, seen: Seen | None, id: str, shown: str, event: gr.EventData) -> dict:
         """One exact attention row that was not stored; a recorded picture is run once to be able to answer."""
         p = self.panel
         try:
-            seen = self.with_kept(seen or opening(id, p.tab))
+            seen = self.with_kept(self.remembered(seen, id, shown))
             side = ("left", "right", "third").index(event.side)
             layer, head, query = (int(event._data[key]) for key in ("layer", "head", "query"))
             weights = seen.takes[side].kept.row(layer, head, query)
+            return {p.view: player.row(event.side, layer, head, query, weights), p.session: seen}
+        except CLEAR as error:
+            gr.Warning(str(error))
         except (AttributeError, KeyError, IndexError, TypeError, ValueError, NotImplementedError):
-            return {p.session: gr.skip()}
-        return {p.view: player.row(event.side, layer, head, query, weights), p.session: seen}
+            pass  # a row that is not there, or a message that no player sends
+        except Exception as error:
+            gr.Warning(told(error))
+        return {p.session: gr.skip()}
 
     def with_kept(self, seen: Seen) -> Seen:
         if any(take.kept is not None for take in seen.takes):
             return seen
-        *_, scene = session.pumped(session.play(seen.ask))
+        *_, scene = session.pumped(zero.scenes(session.play, seen.ask))
         return Seen(seen.ask, scene.takes)
 
     # ---- taking it away ------------------------------------------------------------------------------------------
 
     def export(self, kind: str):
         """A download as base64 data; the page makes the file, nothing is written on this machine."""
-        def make(seen: Seen | None, id: str, step: Any) -> dict | None:
-            seen = seen or opening(id, self.panel.tab)
-            if not seen.takes:
-                gr.Warning("There is no picture yet; please run the method first.")
-                return None
+        def make(seen: Seen | None, id: str, query: str, step: Any) -> dict | None:
             end = {"python": "py"}.get(kind.lower(), kind.lower())
-            data = rendered(seen.shown, end, step if isinstance(step, int) else -1)
+            try:
+                seen = self.remembered(seen, id, query)
+                if not seen.takes:
+                    raise ParamError("There is no picture yet; please run the method first.")
+                data = rendered(seen.shown, end, step if isinstance(step, int) else -1)
+            except Exception as error:
+                gr.Warning(told(error))
+                return None
             name = f"tokenscope-{seen.ask.method}-{self.panel.tab}.{end}"
             return {"name": name, "mime": MIMES[end], "data": base64.b64encode(data).decode("ascii")}
         return make
@@ -287,7 +314,7 @@ def rendered(shown: Shown, end: str, step: int) -> bytes:
 
 
 NOW = "Number(document.querySelector('#%s-player input[type=range]')?.value ?? -1)"
-STEP = f"(seen, method) => [seen, method, {NOW}]"
+STEP = f"(seen, method, query) => [seen, method, query, {NOW}]"
 COPY = f"""async (query) => {{
   const link = `${{location.origin}}${{location.pathname}}?${{query}}&step=${{{NOW}}}`;
   try {{ await navigator.clipboard.writeText(link); }} catch (refused) {{ /* shown for copying by hand */ }}

@@ -1,8 +1,6 @@
 """Bad input gets one clear sentence, and nothing breaks; a run can be stopped in every way."""
 
-import json
 import time
-import urllib.request
 
 import pytest
 from playwright.sync_api import expect
@@ -90,41 +88,6 @@ def test_a_failure_of_ours_shows_one_sentence_and_no_secret(visit):
     assert not leaked
     expect(page.locator("#mask-player .ts-panel").first).to_be_visible()
     run(page, "mask", seed=1)
-
-
-@pytest.mark.parametrize("data, words", [
-    (["recap", "two", {"full": 4000}, 0, ""], "full must be"), (["recap", "two", {}, -1, ""], "seed must be"),
-    (["recap", "two", {"nothing": 1}, 0, ""], "there is no parameter"), (["none", "", {}, 0, ""], "there is no method"),
-    (["mae", "/etc/passwd", {}, 0, ""], "no example photo"), (["sampling", "a" * 50_000, {}, 0, ""], "under 8,000"),
-])
-def test_the_api_refuses_with_a_sentence(server, data, words):
-    kind, answer = _call(server, "run_method", data)
-    assert kind == "error" and words in answer
-
-
-def test_the_api_runs_and_lists(server):
-    kind, answer = _call(server, "list_methods", [])
-    listed = json.loads(answer)[0]
-    assert kind == "complete" and {"id", "tabs", "parameters"} <= set(listed[0])
-    kind, answer = _call(server, "run_method", ["hpm", "cat", {}, 3, "attend"])
-    assert kind == "complete" and json.loads(answer)[0]["record"] == "AttendTrace"
-
-
-def test_only_the_documented_endpoints_are_public(server):
-    with urllib.request.urlopen(f"{server.url}/gradio_api/info") as answer:
-        assert set(json.load(answer)["named_endpoints"]) == {"/list_methods", "/run_method"}
-
-
-def _call(server, name: str, data: list) -> tuple[str, str]:
-    """(event, data) of the last message of an API call."""
-    url = f"{server.url}/gradio_api/call/{name}"
-    asked = urllib.request.Request(url, json.dumps({"data": data}).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(asked) as answer:
-        id = json.load(answer)["event_id"]
-    with urllib.request.urlopen(f"{url}/{id}", timeout=60) as answer:
-        lines = answer.read().decode().strip().split("\n")
-    kind = next(line[7:] for line in reversed(lines) if line.startswith("event: "))
-    return kind, next(line[6:] for line in reversed(lines) if line.startswith("data: "))
 
 
 def _ended(server, who: str, how: str, start: int = 0) -> None:

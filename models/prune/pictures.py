@@ -33,6 +33,9 @@ EXAMPLES = (
             "red circle, small red diamond, white square, blue triangle. How many red things?", "question"),
     Example("shape", "The shape of the yellow thing",
             "yellow triangle, pink ring, pink cross, small blue circle. What shape is the yellow thing?", "question"),
+    Example("side", "Left or right of it",
+            "red circle, blue square, small green ring. Is the red circle left or right of the blue square?",
+            "question"),
 )
 ABLE = 0.9  # share of exact answers from which a kind of question can show what pruning costs
 KEPT = Span(0.05, 1.0, 0.05, "Patches kept", "Mean over the layers of the language model; recycled ones count.",

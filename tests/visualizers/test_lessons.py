@@ -18,7 +18,7 @@ def ask(tab, step):
 
 def test_every_tab_has_a_walk_of_a_few_steps():
     found = lessons.lessons()
-    assert set(found) == set(TABS) and all(4 <= len(walk["steps"]) <= 7 for walk in found.values())
+    assert set(found) == set(TABS) and all(5 <= len(walk["steps"]) <= 7 for walk in found.values())
     assert len({step["link"] for _, _, step in STEPS}) == len(STEPS), "the same view twice in a walk shows nothing new"
 
 

@@ -4,7 +4,8 @@ Every picture pays off several times: its questions stand behind it in one seque
 at the places it has when it is asked alone. Three heads tutor and are thrown away: the encoder names the thing in each
 patch, the projector keeps the patch's place, and halfway up the language model says in which cell the two things of a
 left-or-right question stand. Without the last two nothing asks where a thing is but a comparison of two of them: after
-1,879 steps places were lost before the language model (a probe found 26 % of the columns, 12.5 % being chance).
+1,879 steps places were lost before the language model (a probe found 26 % of the columns, 12.5 % being chance). With
+them left or right was learned as soon as both cells were known: after 350 further steps 0.96, after 700 all.
 """
 from collections import Counter, defaultdict
 
@@ -70,8 +71,7 @@ class SceneVLM(Recipe):
                     "LlamaForCausalLM of 8 layers, width 128, 4 heads; one token per word")
     trained_on = "procedurally drawn scenes, half of them lit, with several questions each (models/worlds/questions.py)"
     data_licence = "none: made by program"
-    weak_at = ("Left or right: hardly better than chance. It finds both things, but has not learned to compare their "
-               "places. It knows one world of 36 looks and five kinds of questions.")
+    weak_at = "Counting: one answer in thirty is wrong. It knows one world of 36 looks and five kinds of questions."
     budget_fraction = "1 of the plan's minutes; no paper's budget applies to this world"
 
     def place(self, device):

@@ -32,9 +32,8 @@ from models import api, checkpoints, limits, zero
 from models.faults import told
 from models.method import offered
 from models.trace import TABS
-from visualizers import forget, look, lost, papers
+from visualizers import forget, headers, look, lost, papers, uploads
 from visualizers.desk import MODEL, Desk
-from visualizers.headers import middleware
 from visualizers.panel import QUESTIONS
 
 Image.MAX_IMAGE_PIXELS = limits.PIXELS  # a small file can hide a huge picture
@@ -139,7 +138,7 @@ def launch(page: gr.Blocks, host: str, port: int, mcp: bool = False, **more):
         server_name=host, server_port=port, run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False,
         show_error=False, strict_cors=True, max_file_size=limits.FILE_BYTES, allowed_paths=[], footer_links=["api"],
         state_session_capacity=200, theme=look.theme(), css=look.css(), mcp_server=mcp,
-        app_kwargs={"middleware": middleware()},
+        app_kwargs={"middleware": [*headers.middleware(), *uploads.middleware()]},
         _frontend=False,  # else Gradio ends an app that, on a busy machine, answers itself later than after 3 s
         **more)
 

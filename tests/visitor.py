@@ -32,17 +32,20 @@ class Answer:
 
 
 class Visitor:
-    """One open tab. `stay()` holds the connection that a browser holds; `leave()` closes the tab."""
+    """One open tab. `stay()` holds the connection that a browser holds; `leave()` closes the tab.
 
-    def __init__(self, url: str, timeout: float = 120):
+    config: the page's own description, where another visitor has already fetched it.
+    """
+
+    def __init__(self, url: str, timeout: float = 120, config: dict | None = None):
         self.session, self.url = secrets.token_hex(8), url
         self.http = httpx.Client(base_url=url, timeout=timeout, trust_env=False)
-        config = self.http.get("/config").json()
+        self.config = config = config or self.http.get("/config").json()
         self.components = {c["id"]: c for c in config["components"]}
         self.named = {c["props"].get("elem_id"): c["id"] for c in config["components"] if c["props"].get("elem_id")}
         self.listeners = {tuple(target): dep for dep in config["dependencies"] for target in dep["targets"]}
         self.values: dict[int, object] = {}  # what was typed or answered since the page opened
-        self.stream = None
+        self.stream, self.waiting = None, []
 
     def set(self, name: str, value: object) -> None:
         self.values[self.named[name]] = value
@@ -67,6 +70,11 @@ class Visitor:
                         pass  # closed by leave()
         threading.Thread(target=hold, daemon=True).start()
         assert ready.wait(30), "the page's connection did not open"
+
+    def cancel(self) -> None:
+        """Breaks off what this visitor waits for: the stream of answers ends, as when a tab is closed."""
+        for stream in list(self.waiting):
+            stream.extensions["network_stream"].close()
 
     def leave(self) -> None:
         if self.stream is not None:
@@ -99,9 +107,15 @@ class Visitor:
 
     def _messages(self) -> Iterator[dict]:
         with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as stream:
-            for line in stream.iter_lines():
-                if line.startswith("data:"):
-                    yield json.loads(line[5:])
+            self.waiting.append(stream)
+            try:
+                for line in stream.iter_lines():
+                    if line.startswith("data:"):
+                        yield json.loads(line[5:])
+            except httpx.HTTPError:
+                return  # broken off by cancel()
+            finally:
+                self.waiting.remove(stream)
 
 
 def _take(answer: Answer, message: dict, outputs: list[int], seen: list) -> list:

@@ -18,7 +18,7 @@ from models.method import Method
 from models.params import declaration
 from models.trace import Trace
 from visualizers import draw, lessons, words
-from visualizers.controls import cards, control, picker
+from visualizers.controls import cards, control, picker, unheard
 from visualizers.marks import Drawing, Frame
 from visualizers.player import player, scene
 
@@ -75,6 +75,7 @@ class Panel:
         kind = first.kind()
         self.picker = picker(cards(first.examples_for(kind), kind), elem_id=f"{self.tab}-picker")
         self.text = gr.Textbox(label=OWN_WORDS.get(kind, "Or your own text"), lines=1, max_lines=6,
+                               html_attributes=unheard(),
                                visible=kind != "photo", elem_id=f"{self.tab}-text")
         self.photo = gr.UploadButton("Your own photo", file_types=[".png", ".jpg", ".jpeg", ".webp"], type="filepath",
                                      visible=kind == "photo", size="sm", elem_id=f"{self.tab}-photo",
@@ -103,8 +104,8 @@ class Panel:
                                     elem_id=f"{self.tab}-sentence")
         figures = self.figures(opening)
         with gr.Row(elem_classes="charts"):
-            self.charts = [gr.Plot(figure, visible=figure is not None, show_label=False, elem_classes="chart")
-                           for figure in figures]
+            self.charts = [gr.Plot(figure, visible=figure is not None, label=chart_words(figure), show_label=False,
+                                   elem_classes="chart") for figure in figures]
         self.strip = words.block(self._strip(opening), elem_id=f"{self.tab}-strip")
         self.claim = words.block(self._claim(first), elem_id=f"{self.tab}-claim")
         with gr.Row(elem_classes="take-away"):
@@ -167,7 +168,8 @@ class Panel:
     def show(self, shown: Shown, **extra) -> dict:
         """The picture and everything under it; extra as in `value`."""
         figures = self.figures(shown)
-        charts = {slot: gr.update(value=f, visible=f is not None) for slot, f in zip(self.charts, figures)}
+        charts = {slot: gr.update(value=f, visible=f is not None, label=chart_words(f))
+                  for slot, f in zip(self.charts, figures)}
         return {self.view: self.value(shown, **extra), self.sentence: self._sentence(shown),
                 self.strip: self._strip(shown), **charts}
 
@@ -214,6 +216,11 @@ class Panel:
 
     def _playable(self, method: Method) -> bool:
         return method.turn is not None and self.tab == method.card.tabs[0]
+
+
+def chart_words(figure) -> str:
+    """The text alternative of a Plotly figure: its label, which the page shows to screen readers only."""
+    return "" if figure is None else figure.layout.meta["alt"]
 
 
 def _blank(like: Drawing, title: str) -> Drawing:

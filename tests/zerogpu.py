@@ -154,9 +154,8 @@ class Host:
         return found
 
     def close(self) -> None:
-        self.pipe.send(None)
-        self.process.join(20)
         self.process.kill()
+        self.process.join()
 
 
 def serve(pipe) -> None:
@@ -171,10 +170,11 @@ def serve(pipe) -> None:
     forbid(torch.cuda)
     zero.DEVICE = "cpu"
     tiny.use()
-    while (asked := pipe.recv()) is not None:
+    while True:
+        function, args = pipe.recv()
         Platform.left, Platform.free, Platform.dies = math.inf, True, False
         try:
-            pipe.send((True, asked[0](*asked[1])))
+            pipe.send((True, function(*args)))
         except Exception:
             pipe.send((False, traceback.format_exc()))
 

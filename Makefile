@@ -1,4 +1,4 @@
-# make run · test · lint · bench · claims · traces · train CHECKPOINT=text-ar-1 · fuzz [CALLS=10000] · load · soak · space [TO=OWNER/NAME] · install · clean
+# make run · test · lint · bench · claims · traces · train CHECKPOINT=text-ar-1 · fuzz [CALLS=10000] · load · soak · serve-ray [N=2] · space [TO=OWNER/NAME] · install · clean
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 CI ?=
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: run install install-dev test lint bench claims traces train fuzz load soak space browser clean help
+.PHONY: run install install-dev test lint bench claims traces train fuzz load soak serve-ray space browser clean help
 
 run: install
 	$(BIN)/python app.py --host $(HOST) --port $(PORT)
@@ -25,7 +25,7 @@ $(VENV)/.runtime: requirements.txt
 
 install-dev: $(VENV)/.dev
 
-$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt requirements-mcp.txt
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt requirements-mcp.txt requirements-ray.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
@@ -62,6 +62,11 @@ load: install-dev
 
 soak: install-dev
 	$(BIN)/python -m tests.soak $(ARGS)
+
+# One page and N replicas of the models, on this machine or on the cluster at RAY_ADDRESS (docs/replicas.md).
+serve-ray: install
+	$(BIN)/python -c 'import ray.serve' 2>/dev/null || $(BIN)/python -m pip install --quiet -r requirements-ray.txt
+	TOKENSCOPE_REPLICAS=$${N:-2} $(BIN)/python app.py --host $(HOST) --port $(PORT)
 
 space: install
 	$(BIN)/python .ci/space.py $(if $(TO),--push $(TO))

@@ -28,7 +28,7 @@ import yaml
 from PIL import Image
 
 import kernels
-from models import api, checkpoints, limits, zero
+from models import api, checkpoints, limits, replicas, zero
 from models.faults import told
 from models.method import offered
 from models.trace import TABS
@@ -167,6 +167,8 @@ def main() -> None:
     options = flags()
     if options.mcp and not importlib.util.find_spec("mcp"):
         sys.exit("tokenscope: --mcp needs one more package: pip install -r requirements-mcp.txt")
+    if limits.REPLICAS and not importlib.util.find_spec("ray"):
+        sys.exit("tokenscope: replicas need one more package: pip install -r requirements-ray.txt")
     for name, value in (("TOKENSCOPE_DEVICE", options.device), ("TOKENSCOPE_DTYPE", options.dtype)):
         if value:
             os.environ[name] = value
@@ -174,6 +176,8 @@ def main() -> None:
         checkpoints.preload(name)
     zero.place(checkpoints.shipped())
     kernels.compile_kernels()
+    if limits.REPLICAS:
+        replicas.deploy(limits.REPLICAS, tuple(preloaded()))
     launch(build(), options.host, options.port, options.mcp)
 
 

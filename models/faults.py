@@ -32,6 +32,10 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 log = logging.getLogger("tokenscope")
 
 
+class Interrupted(ParamError):
+    """A run that ended in its midst; the sentence says what to do."""
+
+
 def told(error: BaseException) -> str:
     """The sentence for whoever asked. What is not their doing is logged, and the process is made ready to go on."""
     if isinstance(error, CLEAR):

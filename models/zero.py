@@ -4,7 +4,7 @@ There a task is a forked worker. What goes in and what comes out is pickled, so 
 arrays out; errors come out as values, because the platform keeps only their class. The parent stays on the processor
 and asks the emulated device nothing: it checks every question before it asks for a task, computes without a GPU when
 there is none to be had, and remembers what workers found out about the kernels, as the next one is forked from it.
-Anywhere else `scenes` runs the work where it stands.
+Anywhere else `scenes` asks a replica on another machine where there are some, or runs the work where it stands.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import kernels
-from models import checkpoints, limits, recorded, session
+from models import checkpoints, limits, recorded, replicas, session
 from models.checkpoints import CheckpointError
-from models.faults import CLEAR, told
+from models.faults import CLEAR, Interrupted, told
 from models.method import find
-from models.params import ParamError, Span, declaration
+from models.params import Span, declaration
 from models.session import Ask, Scene, Take
 
 DEVICE = "cuda"  # of a task
@@ -43,10 +43,6 @@ class NoTask(Exception):
     """No task began; the sentence says why, for the honesty strip."""
 
 
-class Interrupted(ParamError):
-    """A task that ended in its midst; the sentence says what to do."""
-
-
 @dataclass(frozen=True)
 class Report:
     """The first and the last word of a task: the GPU's name, and at the end what was learned there about kernels."""
@@ -63,6 +59,9 @@ def scenes(work: Callable[..., Iterator[Scene]], ask: Ask, *rest: Any) -> Iterat
     work: a function of a module, known by its name to the worker. Raises what work raises, and Interrupted.
     """
     why = ""
+    if replicas.deployed():
+        yield from replicas.scenes(work, ask, *rest)
+        return
     if HOSTED:
         session.job(ask)  # a wrong question or a download costs no GPU time
         try:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from models import checkpoints, fetching, hub, links, recorded, session, zero
+from models import checkpoints, fetching, hub, limits, links, recorded, session, zero
 from models.faults import CLEAR, told
 from models.method import Method, find
 from models.params import ParamError
@@ -27,7 +27,7 @@ from visualizers.controls import OWN, cards
 from visualizers.panel import Panel, Shown, controls, has_folded, views
 from visualizers.turns import FORGOTTEN, Seen, Turns
 
-MODEL = {"concurrency_id": "model", "concurrency_limit": 1}  # one run shares the cores
+MODEL = {"concurrency_id": "model", "concurrency_limit": limits.RUNS}
 FETCH = {"concurrency_id": "fetch", "concurrency_limit": 4, "api_visibility": "private", "show_progress": "hidden"}
 QUIET = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once"}
 MIMES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf", "gif": "image/gif",

@@ -34,7 +34,7 @@ SHUFFLES, ROUNDS = 999, 3
 
 
 def measure(lab: Lab) -> Claim:
-    (plain, tokenizer), each = (b.model for b in scene_lab.bundles()), lab.size(12, 2)
+    (plain, tokenizer), each = (b.model for b in scene_lab.bundles()), lab.size(32, 2)
     model, steps = load("scene-enat-1", dtype="bfloat16").model, STEPS[: lab.size(2, 1)]
     asked = [(seed, scene_lab.requests(each, seed)) for seed in SEEDS]
 

@@ -449,8 +449,8 @@ function momentBlock(drawing, step, go) {
   const around = drawing.frames.map((f, i) => [f, i]).filter(([f, i]) => ["trial", "branch", "sample"].includes(f.level) && (f.parent ?? -1) === (frame.parent ?? step) && (f.parent !== undefined));
   if (!lists.length && !around.length) return null;
   const box = el("div", { class: "ts-panel ts-now" });
-  if (lists.length) box.append(el("h4", { text: "What could come here" }), el("div", { class: "ts-lists" }, ...candidateLists(lists, 8)));
-  if (around.length) box.append(el("h4", { text: "Trials of this step" }), el("div", { class: "ts-trials" }, ...around.map(([f, i]) =>
+  if (lists.length) box.append(el("h3", { text: "What could come here" }), el("div", { class: "ts-lists" }, ...candidateLists(lists, 8)));
+  if (around.length) box.append(el("h3", { text: "Trials of this step" }), el("div", { class: "ts-trials" }, ...around.map(([f, i]) =>
     el("button", { type: "button", "aria-pressed": String(i === step), onclick: () => go(i), text: [f.label, f.note].filter(Boolean).join(": ") }))));
   return box;
 }

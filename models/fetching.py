@@ -23,6 +23,7 @@ from models.weights import CheckpointError, WeightsError, checked, fingerprint
 POLL = 0.5  # seconds between two looks at how much has arrived
 BESIDE = 5_000_000  # bytes at most of config and tokenizer
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def fetch(name: str) -> Iterator[tuple[int, int]]:
@@ -37,9 +38,9 @@ def fetch(name: str) -> Iterator[tuple[int, int]]:
         raise CheckpointError(f"'{name}' cannot be fetched here: this server may not ask the Hub for it; please choose "
                               "a shipped checkpoint.")
     entry, began = hub.TABLE[name], time.monotonic()
-    download = _download(entry)
+    download, before = _download(entry)
     while not wait([download], timeout=POLL).done:
-        yield min(arrived(entry), entry.bytes), entry.bytes
+        yield min(max(arrived(entry) - before, 0), entry.bytes), entry.bytes
         if time.monotonic() - began > limits.FETCH_SECONDS:
             raise CheckpointError(f"'{name}' is still on its way after {limits.FETCH_SECONDS:.0f} seconds; it will go "
                                   "on arriving, please choose it again in a few minutes.")
@@ -57,33 +58,34 @@ def arrived(entry: Public) -> int:
     return total
 
 
-_running: dict[str, Future] = {}
+_running: dict[str, tuple[Future, int]] = {}  # each download, and what was there of its repository before
 _lock = threading.Lock()
 
 
-def _download(entry: Public) -> Future:
+def _download(entry: Public) -> tuple[Future, int]:
     """The running download of this entry, begun now if there is none."""
     with _lock:
         if entry.repo not in _running:
-            _running[entry.repo] = future = Future()
+            future = Future()
+            _running[entry.repo] = future, arrived(entry)
             threading.Thread(target=_work, args=(entry, future), daemon=True).start()
         return _running[entry.repo]
 
 
 def _work(entry: Public, future: Future) -> None:
+    """A download from its beginning to what those who wait are told; over before they are, so that a new try is new."""
+    failed = None
     try:
         _bring(entry)
-        future.set_result(None)
     except CheckpointError as error:
-        future.set_exception(error)
+        failed = error
     except BaseException as error:  # handed to those who wait; the cause stays behind the sentence
         clear(entry)
-        known = CheckpointError(sentence(entry, error))
-        known.__cause__ = error
-        future.set_exception(known)
-    finally:
-        with _lock:
-            del _running[entry.repo]
+        failed = CheckpointError(sentence(entry, error))
+        failed.__cause__ = error
+    with _lock:
+        del _running[entry.repo]
+    future.set_result(None) if failed is None else future.set_exception(failed)
 
 
 def _bring(entry: Public) -> None:
@@ -172,8 +174,11 @@ def sentence(entry: Public, error: BaseException) -> str:
     """What went wrong with a download, for a visitor."""
     from huggingface_hub import errors
     name, otherwise = f"'{entry.repo}'", "please choose another checkpoint"
-    if any(isinstance(one, OSError) and one.errno in FULL for one in chain(error)):
+    numbers = {one.errno for one in chain(error) if isinstance(one, OSError)}
+    if numbers & FULL:
         return _full(entry)
+    if numbers & CLOSED:
+        return f"This server may not write to its folder for checkpoints, so {name} cannot be fetched; {otherwise}."
     causes = (
         (errors.GatedRepoError, f"{name} is behind an agreement on the Hub that a person has to accept; {otherwise}."),
         (errors.RevisionNotFoundError, f"The revision of {name} that this app is pinned to is gone from the Hub; "

@@ -305,6 +305,31 @@ def test_a_full_disk_is_said_before_and_while(here, monkeypatch):
     fetch(GPT2)
 
 
+def test_a_cache_that_cannot_be_written_is_said(here, monkeypatch):
+    def closed(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", closed)
+    assert "may not write" in refused(GPT2)
+
+
+def test_a_visitor_is_not_kept_waiting_for_ever(here, monkeypatch):
+    here.hold = 0.5
+    monkeypatch.setattr(limits, "FETCH_SECONDS", 0.1)
+    with pytest.raises(CheckpointError, match="still on its way"):
+        fetch(GPT2)
+    monkeypatch.setattr(limits, "FETCH_SECONDS", 60)
+    fetch(GPT2)  # joins the same download
+    assert hub.folder(GPT2) and sum(verb == "GET" and "safetensors" in path for verb, path in here.asked) == 1
+
+
+def test_progress_leaves_out_what_another_revision_left_in_the_cache(here):
+    blobs = hub.storage(hub.TABLE[GPT2]) / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "of-another-revision").write_bytes(b"x" * 10_000_000)
+    here.hold = 0.2
+    assert fetch(GPT2)[0][0] < 1_000_000
+
+
 def test_old_downloads_of_ours_make_room_and_nobody_elses(here, monkeypatch):
     """Mutant: by name or by age alone; a file of another program in the same cache would be deleted."""
     for name in (GPT2, SMOL, BERT):

@@ -43,6 +43,11 @@ def opening(id: str, tab: str) -> Seen:
     return Seen(Ask(id, tab, seed=recorded.SEED, beside=beside), takes)
 
 
+def ready(seen: Seen, ask: Ask) -> bool:
+    """Whether the recorded picture answers the question."""
+    return bool(seen.takes) and links.to_query(seen.ask) == links.to_query(ask)
+
+
 class Desk(Turns):
     """The events of one tab; those of "Your turn" are in visualizers/turns.py."""
 
@@ -63,7 +68,10 @@ class Desk(Turns):
         waiting = {"show_progress": "minimal", "show_progress_on": p.status}  # the place in the queue; see style.css
         started = p.run.click(self.run, page, p.outcome, **QUIET | MODEL | waiting)
         turned = p.turn.click(self.turn, page, p.outcome, **QUIET | MODEL | waiting)
-        p.cancel.click(self.cancelled, None, [p.run, p.cancel, p.turn, p.status], cancels=[started, turned], **QUIET)
+        opened = p.wanted.change(self.open_link, [p.wanted], p.choice, **QUIET)  # waits for nobody's run
+        followed = opened.then(self.follow_link, [p.wanted], p.choice, **QUIET | MODEL)
+        p.cancel.click(self.cancelled, None, [p.run, p.cancel, p.turn, p.status],
+                       cancels=[started, turned, followed], **QUIET)
         p.method.input(self.choose, [p.method], p.choice, **QUIET)
         chosen = p.checkpoint.input(p.show_subjects, [p.method, p.checkpoint], [p.picker, p.text, p.photo], **QUIET)
         chosen.then(self.fetch, [p.method, p.checkpoint], [p.status, p.checkpoint], **FETCH)
@@ -72,7 +80,6 @@ class Desk(Turns):
         p.photo.upload(self.take_photo, [p.photo, p.method, p.checkpoint], [p.own, p.picker], **QUIET)
         p.view.row(self.row, [p.session, p.method, p.query], [p.view, p.session], **QUIET, **MODEL)
         p.view.pick(self.picked, [p.session], p.outcome, **{**QUIET, "trigger_mode": "multiple"}, **MODEL)
-        p.wanted.change(self.open_link, [p.wanted], p.choice, **QUIET, **MODEL)
         if p.walk is not None:
             p.walk.go(None, [p.walk], [p.wanted, p.method], js="(walk) => [walk.link, walk.method]")
         p.copy.click(None, [p.query], [p.link], js=COPY % p.tab)
@@ -205,25 +212,38 @@ class Desk(Turns):
         left = "" if scene.left is None else f", about {max(1, round(scene.left))} s left"
         return words.progress(scene.progress, f"{scene.progress * 100:.0f} %{left}")
 
-    def open_link(self, wanted: str) -> Iterator[dict]:
-        """A copied link: the recorded picture if it is that one, else the run itself."""
-        p, parts = self.panel, link_parts(wanted)
+    def open_link(self, wanted: str) -> dict:
+        """A copied link, as far as no model is needed: the controls, and the picture if it is the recorded one."""
+        p = self.panel
         try:
-            ask = links.from_query(parts)
+            ask = links.from_query(link_parts(wanted))
         except CLEAR as error:
             gr.Warning(f"This link cannot be followed: {str(error).rstrip('.')}.")
-            yield {p.status: []}  # a generator that yields nothing would empty the page
-            return
-        if parts.get("own"):
+            return {p.status: []}
+        if link_parts(wanted).get("own"):
             gr.Info("This link was made with somebody's own subject, which never leaves their page; here is the "
                     "example nearest to it.")
-        seen, query = opening(ask.method, p.tab), links.to_query(ask)
-        page = p.show_method(ask.method, ask.checkpoint, ask.example, ask.beside, ask.params) | {
-            p.method: ask.method, p.seed: ask.seed, p.query: query}
-        if seen.takes and links.to_query(seen.ask) == query:
-            yield page | p.show(seen.shown, step=None if ask.step < 0 else ask.step) | {p.session: seen}
+        seen = opening(ask.method, p.tab)
+        if ready(seen, ask):
+            return self.page(ask) | p.show(seen.shown, step=None if ask.step < 0 else ask.step) | {p.session: seen}
+        return self.page(ask) | {p.status: words.progress(0, "waiting for its turn")}
+
+    def follow_link(self, wanted: str) -> Iterator[dict]:
+        """The rest of it: the run, unless its picture is there already."""
+        try:
+            ask = links.from_query(link_parts(wanted))
+        except CLEAR:
+            ask = None
+        if ask is None or ready(opening(ask.method, self.panel.tab), ask):
+            yield {self.panel.status: []}  # a generator that yields nothing would empty the page
         else:
-            yield from self.guarded(lambda: self.scenes(ask), page)
+            yield from self.guarded(lambda: self.scenes(ask), self.page(ask))
+
+    def page(self, ask: Ask) -> dict:
+        """The controls as this question sets them."""
+        p = self.panel
+        return p.show_method(ask.method, ask.checkpoint, ask.example, ask.beside, ask.params) | {
+            p.method: ask.method, p.seed: ask.seed, p.query: links.to_query(ask)}
 
     # ---- questions to a picture ----------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class Platform:
     free = True  # whether there is a GPU at all
     dies = False  # whether workers die before they begin
     asked: list[int] = []
-    largest = 0  # bytes that crossed at once
+    largest = 0  # bytes that came back at once
 
 
 class Plain(pickle.Pickler):
@@ -54,7 +54,6 @@ class Plain(pickle.Pickler):
 def packed(value: Any) -> bytes:
     out = io.BytesIO()
     Plain(out, pickle.HIGHEST_PROTOCOL).dump(value)
-    Platform.largest = max(Platform.largest, out.tell())
     return out.getvalue()
 
 
@@ -105,9 +104,11 @@ def received(pipe) -> tuple[str, Any]:
     if not pipe.poll(SECONDS):
         raise AssertionError("the worker says nothing")
     try:
-        return pickle.loads(pipe.recv_bytes())
+        message = pipe.recv_bytes()
     except EOFError:
         raise Error("GPU task aborted", "ZeroGPU worker error") from None
+    Platform.largest = max(Platform.largest, len(message))
+    return pickle.loads(message)
 
 
 def drain(pipe) -> None:

@@ -358,7 +358,8 @@ def test_the_menu_says_size_and_licence_and_what_must_be_fetched(here):
 def test_the_page_shows_progress_then_the_new_menu_or_a_sentence(here, monkeypatch):
     import gradio as gr
 
-    from visualizers.desk import Desk
+    from visualizers.desk import FETCH, MODEL, Desk
+    assert FETCH["concurrency_id"] != MODEL["concurrency_id"]  # a download never holds up the runs of others
     said = []
     monkeypatch.setattr(gr, "Warning", said.append)
     with gr.Blocks():

@@ -98,8 +98,9 @@ def _config(name: str) -> dict:
 def default_dtype(name: str, device: str) -> str:
     """The dtype a checkpoint is loaded in when nobody names one; see models/precision.py."""
     config = _config(name)
-    width = config.get("hidden_size") or config.get("n_embd") or 0
-    return precision.default(device, width, writes=architecture(name).endswith(("ForCausalLM", "LMHeadModel")))
+    width = config.get("hidden_size") or config.get("n_embd")
+    writes = architecture(name).endswith(("ForCausalLM", "LMHeadModel"))
+    return precision.default(device, width if isinstance(width, int) else 0, writes=writes)
 
 
 def load(name: str, *, device: str | None = None, dtype: str | None = None) -> Bundle:
@@ -181,17 +182,17 @@ def _read_folder(name: str, folder: Path, device: str, dtype: str) -> Bundle:
     try:
         files = weights.checked(folder, card.get("sha256", ""))
         _make_room(name, weights.loaded_bytes(files, kind.itemsize))
-        model = READERS[named](folder, config).to(device=device, dtype=kind).eval()
-        words = tokenizer(folder)
+        model, words = READERS[named](folder, config), tokenizer(folder)
     except CheckpointError:
         raise
     except WeightsError as error:
         raise CheckpointError(f"The checkpoint '{name[:60]}' {error}" + _again(name, folder)) from error
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged or foreign file: one sentence, the cause stays in the log
+        if "memory" in f"{type(error).__name__} {error}".lower():  # models/faults.py knows what to say
+            raise
         raise CheckpointError(f"The checkpoint '{name[:60]}' could not be read; its files seem damaged, or do not "
                               f"belong together.{_again(name, folder)}") from error
+    model = model.to(device=device, dtype=kind).eval()
     model.requires_grad_(False)
     revision = hub.TABLE[name].revision if name in hub.TABLE else card.get("sha256") or _fingerprint(files)
     return Bundle(name, model, words, card, revision[:12], device, dtype, folder)
@@ -210,11 +211,11 @@ def _card(name: str, folder: Path) -> dict:
 
 
 def _again(name: str, folder: Path) -> str:
-    """What to do about damaged files; a public checkpoint's weights are deleted, so that choosing it fetches them."""
-    if name in hub.TABLE:
-        fetching.drop(folder / "model.safetensors")
-        return " Its weights were deleted; choose it again to fetch them."
-    return " Please choose another checkpoint."
+    """What to do about damaged files; a public checkpoint's copy is deleted, so that choosing it fetches it again."""
+    if name not in hub.TABLE:
+        return " Please choose another checkpoint."
+    fetching.drop(folder)
+    return " This copy was deleted; choose it again to fetch it."
 
 
 def _fingerprint(files: list[Path]) -> str:

@@ -92,14 +92,15 @@ def _bring(entry: Public) -> None:
     """Room, download, comparison with the table, and our mark beside it."""
     from huggingface_hub import snapshot_download
     place = hub.snapshot(entry)
-    drop(place / "model.safetensors")  # if there is one it is cut short; the Hub's library would take it for complete
+    if (place / "model.safetensors").exists():  # it is cut short, and the Hub's library would take it for complete
+        drop(place)
     make_room(entry)
     snapshot_download(entry.repo, revision=entry.revision, allow_patterns=list(hub.FILES), token=False,
                       endpoint=os.environ.get("HF_ENDPOINT"))
     try:
         compared(entry, place)
     except WeightsError as error:
-        drop(place / "model.safetensors")
+        drop(place)
         raise CheckpointError(f"What the Hub sent as '{entry.repo}' {error} It was deleted; please try again later or "
                               "choose another checkpoint.") from None
     (place / hub.MARK).touch()
@@ -149,10 +150,11 @@ def forget(entry: Public) -> None:
     scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(entry.revision).execute()
 
 
-def drop(weights: Path) -> None:
-    """Deletes one damaged file of the cache, so that the next fetch brings it again."""
-    weights.resolve().unlink(missing_ok=True)
-    weights.unlink(missing_ok=True)
+def drop(place: Path) -> None:
+    """Deletes the files of a damaged snapshot, whoever fetched them, so that the next fetch brings them again."""
+    for name in hub.FILES:
+        (place / name).resolve().unlink(missing_ok=True)
+        (place / name).unlink(missing_ok=True)
 
 
 def clear(entry: Public) -> None:

@@ -450,10 +450,33 @@ def test_a_fetched_file_that_rotted_on_the_disk_is_fetched_again(here):
     file = hub.folder(GPT2) / "model.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(CheckpointError, match="choose it again to fetch them"):
+    with pytest.raises(CheckpointError, match="choose it again to fetch it"):
         checkpoints.load(GPT2)
     fetch(GPT2)
     assert checkpoints.load(GPT2).model is not None
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_a_small_file_that_rotted_is_fetched_again_too(here, file):
+    fetch(GPT2)
+    (hub.folder(GPT2) / file).write_text('{"model_type": ')
+    with pytest.raises(CheckpointError, match="choose it again"):
+        checkpoints.load(GPT2)
+    fetch(GPT2)
+    assert checkpoints.load(GPT2).tokenizer is not None
+
+
+@pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])
+def test_a_lack_of_memory_is_no_damage_and_deletes_nothing(here, monkeypatch, error):
+    """Mutant: every failure to read taken for damage, and half a gigabyte deleted."""
+    def read(*_):
+        raise error
+    fetch(GPT2)
+    with monkeypatch.context() as patch:
+        patch.setitem(checkpoints.READERS, "GPT2LMHeadModel", read)
+        with pytest.raises(type(error)):
+            checkpoints.load(GPT2)
+    assert hub.folder(GPT2) and checkpoints.load(GPT2).model is not None
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])

@@ -49,7 +49,7 @@ Caller = Callable[[str, str, str, int], str]  # (tab, method, example, seed) -> 
 def by_api(url: str) -> Caller:
     """A visitor's own gradio_client."""
     from gradio_client import Client
-    client = Client(url, verbose=False, analytics_enabled=False)
+    client = Client(url, verbose=False, analytics_enabled=False, httpx_kwargs={"timeout": 120})
     names = {dep.get("api_name") for dep in client.config["dependencies"]}
 
     def call(tab: str, method: str, example: str, seed: int) -> str:
@@ -104,10 +104,12 @@ class Classroom:
         dice = random.Random(number)
         time.sleep(dice.uniform(0, self.think[1]))  # nobody comes in at the same moment
         call, tabs = self.caller(self.url), list(app.OPENS)
-        while time.monotonic() < self.ends:
+        while True:
             tab = tabs[(number + len(self.runs)) % len(tabs)]
             self.runs.append(self.once(number, tab, call, dice))
             time.sleep(dice.uniform(*self.think))
+            if time.monotonic() > self.ends:
+                return
 
     def once(self, number: int, tab: str, call: Caller, dice: random.Random) -> Run:
         method = find(app.OPENS[tab])

@@ -58,7 +58,7 @@ def serving(folder: Path, port: int | None = None, command: list[str] | None = N
             process.kill()
 
 
-def waited(server: Server, seconds: float = 120) -> Server:
+def waited(server: Server, seconds: float = 300) -> Server:
     """The server as soon as it answers; RuntimeError with what it printed if it does not."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends and server.process.poll() is None:

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
+import gradio.queueing
+
+from models.faults import trail
 
 AWAY = 20.0  # seconds without a connection before a session is dropped; a page that reloads is back sooner
 KEEP = 40.0  # seconds that an uploaded file may lie on the disk; it is read and deleted at once if all goes well
@@ -39,8 +44,14 @@ def after_leaving(page: gr.Blocks) -> Forgetting:
     """Inside the Blocks that is being built: forgets those who leave it. Nothing here is an endpoint for programs."""
     found = Forgetting(page, own_folder())
     page.unload(found.note)
+    gradio.queueing.traceback = SimpleNamespace(print_exc=say_where)
     next(reversed(page.default_config.fns.values())).api_visibility = "private"
     return found
+
+
+def say_where() -> None:
+    """In place of Gradio's printed traceback, whose message quotes the value that a menu or a slider refused."""
+    log.error("a call failed: %s", trail(sys.exc_info()[1]))
 
 
 class Forgetting:

@@ -169,8 +169,11 @@ def crowd(server):
         return answers
     yield come
     over.set()
-    for visitor in visitors:
-        visitor.cancel()
+    ends = time.monotonic() + 60
+    while waiting(server) and time.monotonic() < ends:
+        for visitor in visitors:
+            visitor.cancel()
+        time.sleep(0.5)
 
 
 def waiting(server) -> int:

@@ -25,6 +25,7 @@ from urllib.parse import parse_qs
 import numpy as np
 
 import app
+from models import trace_json
 from models.method import find
 from tests.serving import serving
 from tests.visitor import Visitor
@@ -50,14 +51,11 @@ def by_api(url: str) -> Caller:
     """A visitor's own gradio_client."""
     from gradio_client import Client
     client = Client(url, verbose=False, analytics_enabled=False, httpx_kwargs={"timeout": 120})
-    names = {dep.get("api_name") for dep in client.config["dependencies"]}
 
     def call(tab: str, method: str, example: str, seed: int) -> str:
-        given = {"method": method, "subject": example, "params": {}, "seed": seed}
-        extra = {} if tab in names else {"tab": tab}
-        trace = client.predict(**given, **extra, api_name=f"/{tab if tab in names else 'run_method'}")["trace"]
-        stamp = trace["provenance"]
-        return misfit({"method": trace["method"], "seed": stamp["seed"], "example": stamp["subject"]},
+        answer = client.predict(method=method, subject=example, params={}, seed=seed, api_name=f"/{tab}")
+        trace = trace_json.load(answer["trace"])
+        return misfit({"method": trace.method, "seed": trace.provenance.seed, "example": trace.provenance.subject},
                       {"method": method, "seed": seed, "example": example})
     return call
 

@@ -14,16 +14,17 @@ LOOKS = [(theme, size) for theme in ("light", "dark") for size in SIZES]
 STOPS = """() => {  // what the Tab key must reach; a group with a moving tab stop is reached once
   const seen = (e) => e.checkVisibility({visibilityProperty: true, opacityProperty: true}) && e.getClientRects().length;
   const found = [...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex]')];
-  return found.filter((e) => seen(e) && !e.disabled && e.tabIndex >= 0).map((e, i) => {
-    e.dataset.stop = i;
-    return e.outerHTML.slice(0, 120); }); }"""
+  window.stops = found.filter((e) => seen(e) && !e.disabled && e.tabIndex >= 0);
+  return window.stops.map((e, i) => { e.dataset.stop = i; return e.outerHTML.slice(0, 120); }); }"""
 HERE = """() => {  // the stop that has the focus, and whether that can be seen on it or on the box around it
   const e = document.activeElement;
   let shown = false;
   for (let at = e, n = 0; at && n < 4; at = at.parentElement, n++) {
     const look = getComputedStyle(at);
     shown ||= (look.outlineStyle !== 'none' && parseFloat(look.outlineWidth) >= 1) || look.boxShadow !== 'none'; }
-  return [e.dataset.stop ?? null, shown, e.outerHTML.slice(0, 120)]; }"""
+  const same = (s) => s.tagName === e.tagName && s.dataset.token === e.dataset.token;  // drawn anew meanwhile
+  const redrawn = window.stops.findIndex((s) => !s.isConnected && same(s));
+  return [e.dataset.stop ?? (redrawn < 0 ? null : redrawn), shown, e.outerHTML.slice(0, 120)]; }"""
 
 
 def violations(page: Page) -> list[str]:

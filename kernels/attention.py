@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from kernels import blocked, identities, masks, native, reference
-from kernels.dispatch import attention_path, small
+from kernels.dispatch import at_once, attention_path
 from kernels.records import AttentionStats
 
 attention_rows = reference.attention_rows
@@ -39,7 +39,7 @@ def attention_stats(
     if path in ("cpu-eager", "cpu-blocked"):
         return blocked.attention_stats(q, k, v, whole=path == "cpu-eager", **options)
     if path == "cpu-compiled":
-        return blocked.attention_stats(q, k, v, whole=small(q, k), compiled=native.ready(), **options)
+        return blocked.attention_stats(q, k, v, whole=at_once(q, k), compiled=native.ready(), **options)
     if path == "cuda-triton":
         from kernels import triton_attention  # triton is optional
 

@@ -78,7 +78,9 @@ def attention_stats(
     received = problem.sums.new_zeros(*problem.q.shape[:3], k.shape[2])  # [B, Hkv, G, M]
     work = partial(run, problem, rows)
     jobs = list(divide(problem, rows, whole))
-    for job, part in zip(jobs, on_threads(work, jobs, q.shape[:3].numel() * k.shape[2]), strict=True):
+    # Threads of ours would meet those of torch, which still spin after the model's last product.
+    parts = map(work, jobs) if whole else on_threads(work, jobs, q.shape[:3].numel() * k.shape[2])
+    for job, part in zip(jobs, parts, strict=True):
         received[job.batch, job.heads] += part
     path = CPU_COMPILED if compiled else CPU_EAGER if whole else CPU_BLOCKED
     return AttentionStats(problem.out.flatten(1, 2), *finish(problem.sums), received.flatten(1, 2), path)

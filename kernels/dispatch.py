@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from kernels import native
-from kernels.threads import SMALL
 
 FORCED: ContextVar[str | None] = ContextVar("forced_kernel_path", default=None)
 PATHS = ("reference", "cpu-eager", "cpu-blocked", "cpu-compiled", "cpu-tiled", "cuda-triton", "identities")
@@ -62,11 +61,6 @@ def at_once(q: Tensor, k: Tensor) -> bool:
     """Whether all tables of queries [B, H, N, D] over keys [B, Hkv, M, D] should be made at once on the CPU."""
     batch, heads, queries, _ = q.shape
     return queries <= EAGER_QUERIES and batch * heads * queries * k.shape[2] <= EAGER_SCORES
-
-
-def small(q: Tensor, k: Tensor) -> bool:
-    """Whether one core makes all tables of queries [B, H, N, D] over keys [B, Hkv, M, D] sooner than two share them."""
-    return q.shape[:3].numel() * k.shape[2] <= SMALL
 
 
 def compile_kernels(wait: bool = False) -> None:

@@ -188,14 +188,14 @@ def test_a_guided_walk_asks_before_it_shows(visit):
     """Opened by its link; a guess opens the view that answers, with the keyboard too."""
     page = visit("?tab=sample&walk")
     walk = page.locator(".walk:visible")
-    expect(walk).to_contain_text("1 of 5")
+    expect(walk).to_contain_text("1 of 6")
     expect(walk.locator("[role=status]")).to_have_count(0)  # no answer before the guess
     walk.locator(".guesses button").nth(1).click()
     expect(walk.locator("[role=status]")).to_contain_text("As you expected")
     expect(page.locator("#sample-strip")).to_contain_text("live", timeout=90_000)
     expect(page.locator("#sample-query textarea, #sample-query input")).to_have_value(re.compile("p.temperature=0"))
     page.keyboard.press("Enter")  # Next has the focus
-    expect(walk).to_contain_text("2 of 5")
+    expect(walk).to_contain_text("2 of 6")
     walk.get_by_role("button", name="Close").click()
     expect(page.locator(".walk:visible")).to_have_count(0)
     expect(page.locator("#sample-walk button")).to_be_visible()

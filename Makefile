@@ -35,9 +35,9 @@ browser:
 	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	|| echo "No Chromium found and it cannot be installed here: the browser tests will be skipped (install the package 'chromium')."
 
-# Two at a time, a file stays together: many browser tests wait for the page more than they compute.
+# Three at a time, a file stays together: many browser tests wait for the page more than they compute.
 test: install-dev browser
-	CI=$(CI) $(BIN)/python -m pytest -n 2 --dist loadfile
+	CI=$(CI) $(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -157,6 +157,8 @@ def main() -> int:
     before = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), command=["app.py", "--port", "PORT",
                                                                                  "--preload"]) as server:
+        if hasattr(os, "nice"):
+            os.nice(15)  # the visitors' computers are not this one: what they compute must not slow the server
         room = Classroom(server.url, options.visitors, options.seconds, options.think,
                          by_page if options.page else by_api)
         found = summary(room.work())

@@ -36,8 +36,8 @@ def test_a_mixed_up_result_and_a_slow_one_are_noticed():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_sixty_runs_leave_the_memory_as_it_was(busy):
-    found = soak.soak(busy.url, busy.process.pid, runs=60, switches=6, early=20)
+def test_thirty_runs_leave_the_memory_as_it_was(busy):
+    found = soak.soak(busy.url, busy.process.pid, runs=30, switches=4, early=10)
     assert found["holds"], found["rows"]
     assert found["rows"][-1]["threads"] <= found["rows"][0]["threads"] + 10
 
@@ -46,5 +46,5 @@ def test_sixty_runs_leave_the_memory_as_it_was(busy):
 def test_a_leak_of_eight_megabytes_per_run_is_noticed(tmp_path):
     """Mutant: a server that keeps something of every run."""
     with serving(tmp_path, command=["-m", "tests.soak", "--tiny", "--leak", "--serve", "PORT"]) as server:
-        found = soak.soak(server.url, server.process.pid, runs=30, switches=1, early=10)
+        found = soak.soak(server.url, server.process.pid, runs=20, switches=1, early=8)
     assert not found["holds"], found["rows"]

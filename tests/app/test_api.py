@@ -7,6 +7,7 @@ import re
 import threading
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -161,7 +162,8 @@ def test_agents_find_the_same_functions_as_tools(server):
                 wrong = await session.call_tool("sample", {"method": "sampling", "params": {"length": 10**6}})
                 return {tool.name: tool for tool in tools}, fine, wrong
 
-    tools, fine, wrong = asyncio.run(talk())
+    with ThreadPoolExecutor(1) as other:  # a browser test before this one may have left a loop in this thread
+        tools, fine, wrong = other.submit(asyncio.run, talk()).result()
     assert {f"/{name}" for name in tools} == ENDPOINTS
     known = tools["sample"].inputSchema["properties"]
     assert "How sure is it?" in tools["sample"].description and "sampling" in known["method"]["enum"]

@@ -12,6 +12,9 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
 
 from models import checkpoints
 from models.checkpoints import CheckpointError
@@ -47,6 +50,18 @@ def told(error: BaseException) -> str:
     if sentence == CARD:
         os.environ["TOKENSCOPE_DEVICE"] = "cpu"  # after such an error CUDA answers no more until the process restarts
     return sentence
+
+
+def spoken(work: Callable[..., Iterator], *arguments: Any) -> Iterator:
+    """What `work` yields; an error is the last word instead. For another process, whose raised errors come back with
+    text of the platform's own, or not at all. `Interrupted` is one that was not the visitor's doing."""
+    try:
+        with closing(work(*arguments)) as found:
+            yield from found
+    except CLEAR as error:
+        yield error
+    except Exception as error:
+        yield Interrupted(told(error))
 
 
 def trail(error: BaseException) -> str:

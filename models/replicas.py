@@ -13,12 +13,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 
 import kernels
 from models import checkpoints
-from models.faults import CLEAR, Interrupted, told
+from models.faults import Interrupted, spoken
 from models.session import Scene
 
 NAME = "tokenscope"
@@ -44,13 +43,7 @@ class Replica:
 
     def scenes(self, work: Callable[..., Iterator[Scene]], *arguments: Any) -> Iterator[Scene | Exception]:
         """What `work` yields; an error is the last word instead, because Ray would add its own text to it."""
-        try:
-            with closing(work(*arguments)) as found:
-                yield from found
-        except CLEAR as error:
-            yield error
-        except Exception as error:
-            yield Interrupted(told(error))
+        yield from spoken(work, *arguments)
 
     def process(self) -> int:
         """Which process this is: for tests, which end one."""

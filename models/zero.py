@@ -20,7 +20,7 @@ from typing import Any
 import kernels
 from models import checkpoints, limits, recorded, replicas, session
 from models.checkpoints import CheckpointError
-from models.faults import CLEAR, Interrupted, told
+from models.faults import CLEAR, Interrupted, spoken
 from models.method import find
 from models.params import Span, declaration
 from models.session import Ask, Scene, Take
@@ -162,15 +162,12 @@ def task(work: Callable[..., Iterator[Scene]], *arguments: Any) -> Iterator[Repo
     """What `work` yields inside a task, between two reports; an error is the last word instead."""
     name = enter()
     yield Report(name)
-    try:
-        with closing(work(*arguments)) as found:
-            yield from found
-    except CLEAR as error:
-        yield error
-    except Exception as error:
-        yield Interrupted(told(error))
-        raise  # a worker that broke is not used again
-    else:
+    last = None
+    for last in spoken(work, *arguments):
+        yield last
+    if isinstance(last, Interrupted):
+        raise last  # a worker that broke is not used again
+    if not isinstance(last, Exception):
         yield Report(name, kernels.learned())
 
 

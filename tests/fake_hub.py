@@ -11,18 +11,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
 from models import hub, limits, weights
+from tests.loopback import Answers, answering
 from tests.tiny import CORPUS, mae, text_tokenizer
 
 
@@ -40,58 +39,35 @@ class Faults:
 def serving(folders: dict[tuple[str, str], Path]) -> Iterator[tuple[str, Faults]]:
     """The address of a Hub that has these (repository, revision) -> folder, and its faults."""
     faults = Faults()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(folders, faults))
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", faults
-    finally:
-        server.shutdown()
-        server.server_close()
+    with answering(_handler(folders, faults)) as address:
+        yield address, faults
 
 
 def _handler(folders: dict[tuple[str, str], Path], faults: Faults):
-    class Hub(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_):
-            pass
-
-        def do_HEAD(self):
-            self.do_GET()
-
+    class Hub(Answers):
         def do_GET(self):
             path = self.path.partition("?")[0]
             faults.asked.append((self.command, path))
             faults.tokens.append(self.headers.get("Authorization"))
             if faults.status != 200:
-                return self.answer(faults.status, b"{}", {"X-Error-Code": faults.error} if faults.error else {})
+                return self.answer(b"{}", faults.status, **({"X_Error_Code": faults.error} if faults.error else {}))
             for (repository, revision), folder in folders.items():
                 if path == f"/api/models/{repository}/tree/{revision}":
-                    return self.answer(200, json.dumps([_entry(file) for file in sorted(folder.iterdir())]).encode())
+                    return self.answer(json.dumps([_entry(file) for file in sorted(folder.iterdir())]).encode())
                 if path.startswith(f"/{repository}/resolve/{revision}/"):
                     return self.file(folder / path.rpartition("/")[2], revision)
             known = any(path.startswith((f"/api/models/{name}/", f"/{name}/")) for name, _ in folders)
-            return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound" if known else "RepoNotFound"})
+            return self.answer(b"{}", 404, X_Error_Code="RevisionNotFound" if known else "RepoNotFound")
 
         def file(self, file: Path, revision: str):
             if not file.is_file():
-                return self.answer(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+                return self.answer(b"{}", 404, X_Error_Code="EntryNotFound")
             data, large = file.read_bytes(), file.suffix == ".safetensors"
-            head = {"X-Repo-Commit": revision, "ETag": f'"{_etag(file)}"', "Accept-Ranges": "bytes"}
             if large and self.command == "GET":
                 time.sleep(faults.hold)
                 data = data[: len(data) - faults.short]
                 data = data[:-1] + bytes([data[-1] ^ 1]) if faults.flip else data
-            return self.answer(200, data, head)
-
-        def answer(self, status: int, body: bytes, more: dict[str, str] | None = None):
-            self.send_response(status)
-            for key, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **(more or {})
-                               }.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
+            return self.answer(data, X_Repo_Commit=revision, ETag=f'"{_etag(file)}"', Accept_Ranges="bytes")
 
     return Hub
 

@@ -12,46 +12,37 @@ import json
 import os
 import sys
 import tempfile
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import torch
 
+from tests.loopback import Answers, answering
 
-class DeviceApi(BaseHTTPRequestHandler):
+
+class DeviceApi(Answers):
     """Answers as the platform's scheduler: no quota, or a worker's permission."""
 
     quota = False
     asked: list[str] = []
 
     def do_POST(self):  # noqa: N802  the name that http.server calls
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.asked.append(self.path)
         if self.path.startswith("/schedule") and not self.quota:
             return self.say(429, {"left": 3, "wait": "PT1H"})
         return self.say(200, {"idle": False, "nvidiaIndex": 0, "nvidiaUUID": "GPU-0", "allowToken": "token"})
 
     def say(self, code: int, answer: dict) -> None:
-        body = json.dumps(answer).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args) -> None:
-        pass
+        self.answer(json.dumps(answer).encode(), code)
 
 
 def never(*args) -> bool:
     return False
 
 
-def pretend() -> None:
+def pretend(api: str) -> None:
     """What the package expects around it: its environment, and names that a build without CUDA lacks."""
-    api = ThreadingHTTPServer(("127.0.0.1", 0), DeviceApi)
-    threading.Thread(target=api.serve_forever, daemon=True).start()
-    os.environ |= {"SPACES_ZERO_GPU": "true", "SPACES_ZERO_DEVICE_API_URL": f"http://127.0.0.1:{api.server_port}",
+    os.environ |= {"SPACES_ZERO_GPU": "true", "SPACES_ZERO_DEVICE_API_URL": api,
                    "ZEROGPU_OFFLOAD_DIR": tempfile.mkdtemp(), "TOKENIZERS_PARALLELISM": "false"}
     if torch.version.cuda is None:
         torch.version.cuda, torch._C._cuda_init, torch.cuda._is_in_bad_fork = "12.8", never, never
@@ -78,12 +69,13 @@ def answered() -> str:
 
 
 def main() -> int:
-    pretend()
-    from models import zero
-    print(f"placed on the emulated device: {placed():.0f} s of processor time")
-    without = answered()
-    DeviceApi.quota = True
-    broken = answered()
+    with answering(DeviceApi) as api:
+        pretend(api)
+        from models import zero
+        print(f"placed on the emulated device: {placed():.0f} s of processor time")
+        without = answered()
+        DeviceApi.quota = True
+        broken = answered()
     print(f"without quota: {without}\nwith a worker that finds no GPU: {broken}")
     print("the device API was asked for", *(path.split("?")[0] for path in DeviceApi.asked))
     return int(without != zero.SPENT or broken != zero.NONE_FREE)

@@ -3,12 +3,12 @@
 import importlib.util
 import json
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.loopback import Answers, answering
 
 ROOT = Path(__file__).parent.parent
 spec = importlib.util.spec_from_file_location("space", ROOT / ".ci" / "space.py")
@@ -61,7 +61,7 @@ def test_too_large_a_space_is_refused(monkeypatch):
         space.report(space.uploaded())
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(Answers):
     """As much of the Hub as creating a Space and one commit need; remembers what it was asked."""
 
     asked: list = []
@@ -70,21 +70,13 @@ class Hub(BaseHTTPRequestHandler):
     def here(self):
         return f"http://127.0.0.1:{self.server.server_port}"
 
-    def log_message(self, *_):
-        pass
-
-    def answer(self, found, status=200):
-        body = json.dumps(found).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    def say(self, found):
+        self.answer(json.dumps(found).encode())
 
     def do_GET(self):
         Hub.asked.append((self.path, self.headers.get("Authorization")))
         tree = [{"type": "file", "path": name, "size": 1, "oid": "0" * 40} for name in ("old.py", ".gitattributes")]
-        self.answer(tree if "/tree/" in self.path else {"id": "a/b", "sha": "0" * 40, "siblings": [
+        self.say(tree if "/tree/" in self.path else {"id": "a/b", "sha": "0" * 40, "siblings": [
             {"rfilename": "old.py"}, {"rfilename": ".gitattributes"}]})
 
     def do_POST(self):
@@ -92,23 +84,21 @@ class Hub(BaseHTTPRequestHandler):
         Hub.asked.append((self.path, self.headers.get("Authorization"), body))
         if "preupload" in self.path:
             names = [file["path"] for file in json.loads(body)["files"]]
-            self.answer({"files": [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]})
+            self.say({"files": [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]})
         elif "/commit/" in self.path:
-            self.answer({"success": True, "commitUrl": f"{self.here}/spaces/a/b/commit/1", "commitOid": "1" * 40,
-                         "hookOutput": ""})
+            self.say({"success": True, "commitUrl": f"{self.here}/spaces/a/b/commit/1", "commitOid": "1" * 40,
+                      "hookOutput": ""})
         else:
-            self.answer({"url": f"{self.here}/spaces/a/b", "name": "a/b", "id": "1"})
+            self.say({"url": f"{self.here}/spaces/a/b", "name": "a/b", "id": "1"})
 
 
 @pytest.fixture
 def hub(monkeypatch):
     Hub.asked = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with answering(Hub) as address:
+        yield address
 
 
 def test_a_push_is_one_commit_that_also_deletes_what_is_gone(hub, tmp_path):

@@ -4,12 +4,10 @@ import importlib.util
 import io
 import json
 import re
-import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from models.subject import SubjectError
 from models.trace import TRACES
 from models.trace_json import load
 from tests.app.pages import TABS, open_tab, run
+from tests.loopback import Answers, answering
 from visualizers.headers import HEADERS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -218,7 +217,7 @@ def test_the_policy_forbids_third_hosts_and_nothing_that_the_page_needs(browser,
 
 # ---- frames ----------------------------------------------------------------------------------------------------------
 
-class Course(BaseHTTPRequestHandler):
+class Course(Answers):
     """Somebody's course page with the app in a frame of 400 pixels, as docs/api.md writes it."""
 
     app = ""
@@ -227,24 +226,15 @@ class Course(BaseHTTPRequestHandler):
         snippet = re.search(r"<iframe.*?</iframe>", (DOCS / "api.md").read_text(), re.DOTALL)[0]
         shown = snippet.replace("https://YOUR-HOST/", f"{self.app}/").replace('"100%"', '"400"')
         body = f"<!doctype html><title>Course</title><h1>Lesson 1</h1>{shown}".encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
+        self.answer(body, Content_Type="text/html")
 
 
 @pytest.fixture
 def course(server):
     """The address of a page at another site: another name and another port."""
     Course.app = server.url
-    served = ThreadingHTTPServer(("127.0.0.1", 0), Course)
-    threading.Thread(target=served.serve_forever, daemon=True).start()
-    yield f"http://localhost:{served.server_port}/"
-    served.shutdown()
+    with answering(Course) as address:
+        yield address.replace("127.0.0.1", "localhost") + "/"
 
 
 def test_another_sites_page_shows_the_app_in_a_narrow_frame(browser, course, server):
@@ -254,7 +244,7 @@ def test_another_sites_page_shows_the_app_in_a_narrow_frame(browser, course, ser
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(course)
         page.locator("iframe").scroll_into_view_if_needed()
-        frame = page.frame(url=re.compile("tab=unmask"))
+        frame = page.locator("iframe").element_handle().content_frame()  # loads late: wait for what is in it
         expect(frame.locator(".walk:visible")).to_contain_text("1 of")
         assert frame.evaluate("document.documentElement.scrollWidth") <= 400
         with pytest.raises(Error, match="cross-origin"):

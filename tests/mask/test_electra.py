@@ -424,7 +424,7 @@ def find_example(number: int):
 
 
 @pytest.mark.weights
-def test_first_step_and_last_step_in_time(shipped):
+def test_first_step_and_last_step_in_time(shipped, one_thread):
     """Processor time on one core, because a shared machine's wall clock says little."""
     import time
     shipped("text-electra-1")

@@ -44,7 +44,7 @@ def test_both_convnets_beat_inpainting_and_only_one_keeps_its_holes(shipped):
         assert {f["covered"].value for f in facts} == {covered}
 
 
-def test_defaults_answer_in_time(shipped):
+def test_defaults_answer_in_time(shipped, one_thread):
     """Processor time on one core, because a shared machine's wall clock says little."""
     shipped("photo-mae-1", "photo-hpm-1", "photo-spark-1", "photo-spark-zero-1")
     for id in ("mae", "hpm", "spark", "zero-fill"):

@@ -41,9 +41,10 @@ def visit(browser, server):
     """visit(query, width=...) -> a loaded page; afterwards: no script error, no request to another host."""
     pages, foreign, errors = [], [], []
 
-    def open_page(query: str = "", width: int = 1400, height: int = 1000, **options):
+    def open_page(query: str = "", width: int = 1400, height: int = 1000, script: str = "", **options):
         context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
         page = context.new_page()
+        page.add_init_script(script)
         page.set_default_timeout(90_000)
         page.asked = []
         page.on("request", lambda r: page.asked.append(r.url))

@@ -1,8 +1,8 @@
-"""The C kernel of the CPU path (rows.c), compiled in the background where a compiler is found, and cached.
+"""The C kernels of the CPU path (rows.c), compiled in the background where a compiler is found, and cached.
 
-torch reads a block of scores seven times to soften it and to sum up its rows, and two threads wait for each other at
-every one of these calls; the C code reads it once. Nothing needs it: without a compiler, before it is ready, or when
-its self-test fails, kernels/blocked.py does the same in torch operations.
+torch reads a block of scores seven times to soften it and to sum up its rows, and a tile of logits ten times; the C
+code reads them once or twice. Nothing needs it: without a compiler, before it is ready, or when its self-test fails,
+kernels/blocked.py and kernels/vocabulary.py do the same in torch operations.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ SOURCE = Path(__file__).with_name("rows.c")
 FLAGS = (("-O3", "-march=native", "-mprefer-vector-width=512"), ("-O3", "-march=native"), ("-O3",))
 SECONDS = 60  # for the compiler
 POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
-ARGUMENTS = [POINTER, *[NUMBER] * 5, POINTER, NUMBER, NUMBER, POINTER, POINTER, NUMBER]
+ARGUMENTS = {
+    "attention_rows": [POINTER, *[NUMBER] * 5, POINTER, NUMBER, NUMBER, POINTER, POINTER, NUMBER],
+    "vocabulary_rows": [POINTER, *[NUMBER] * 4, ctypes.c_float, NUMBER, *[POINTER] * 4]}
+LANES, WIDEST, MOST = 16, 1024, 128  # as in rows.c
 
-_rows = None  # the C function, once it is there and has passed its test
+_rows = None  # the library, once it is there and has passed its test
 _tried = False
 _lock = threading.Lock()
 
@@ -96,8 +99,10 @@ def compiled(compiler: str, path: Path) -> Path:
 
 
 def load(path: Path):
-    found = ctypes.CDLL(str(path)).attention_rows
-    found.argtypes, found.restype = ARGUMENTS, None
+    found = ctypes.CDLL(str(path))
+    for name, arguments in ARGUMENTS.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = arguments, None
     return found
 
 
@@ -109,12 +114,55 @@ def rows(scores: Tensor, seen: int, step: int, sums: Tensor, weights: Tensor | N
     of larger tables, with their last dimension in one piece.
     """
     count, length, keys = scores.shape
-    (use or _rows)(
+    (use or _rows).attention_rows(
         scores.data_ptr(), count, length, keys, seen, step, sums.data_ptr(), sums.stride(0), sums.stride(1),
         None if weights is None else weights.data_ptr(), received.data_ptr(), received.stride(0))
 
 
+def serves(dtype: torch.dtype, found: int) -> bool:
+    """Whether `vocabulary` takes tiles of this precision, of which so many entries are asked."""
+    return ready() and dtype == torch.float32 and found <= MOST
+
+
+def vocabulary(logits: Tensor, found: int, temperature: float, weights: Tensor | None, use=None) -> tuple[Tensor, ...]:
+    """Maximum, mass, energy and mass at `temperature` [T], the `found` largest entries and their columns [T, K].
+
+    logits fp32 [T, W]; `weights` [T, W] in one piece takes the summands of the mass at `temperature`.
+    """
+    logits = logits if logits.stride(1) == 1 else logits.contiguous()
+    count, width = logits.shape
+    sums, best = torch.empty(4, count), torch.empty(count, found)
+    ids = torch.empty(count, found, dtype=torch.int64)
+    lanes = max(LANES, min(WIDEST, 1 << (found * width).bit_length() // 2))  # about the root: least to look at
+    (use or _rows).vocabulary_rows(
+        logits.data_ptr(), count, width, logits.stride(0), lanes if lanes <= width else LANES, temperature, found,
+        sums.data_ptr(), best.data_ptr(), ids.data_ptr(), None if weights is None else weights.data_ptr())
+    return *sums, best, ids
+
+
 def agrees(found) -> bool:
+    """Compares both kernels with torch."""
+    return attends(found) and sums_up(found)
+
+
+def sums_up(found) -> bool:
+    """Compares with torch on tiles with a forbidden column and a row whose logits are far apart."""
+    made = torch.Generator().manual_seed(0)
+    for width in (5, 37, 300):
+        logits = 8 * torch.randn(3, width + 3, generator=made)[:, :width]
+        logits[:, 2], logits[1, 4] = float("-inf"), 500
+        weights = torch.empty(3, width)
+        top, mass, energy, warm, best, ids = vocabulary(logits, 3, 0.7, weights, found)
+        below = (logits - logits.amax(-1, keepdim=True)).clamp_min(-87)
+        table = (below / 0.7).exp()
+        pairs = ((top, logits.amax(-1)), (mass, below.exp().sum(-1)), (energy, (below.exp() * below).sum(-1)),
+                 (warm, table.sum(-1)), (weights, table), (best, logits.topk(3).values), (logits.gather(1, ids), best))
+        if not all(torch.allclose(mine, theirs, atol=1e-5, rtol=1e-5) for mine, theirs in pairs):
+            return False
+    return True
+
+
+def attends(found) -> bool:
     """Compares with torch on a causal table with a row that sees nothing and one whose scores are far apart."""
     made = torch.Generator().manual_seed(0)
     scores = 8 * torch.randn(2, 7, 37, generator=made)

@@ -1,8 +1,8 @@
-/* Softmax with statistics over rows of scores that are still in the first-level cache: one call where torch needs ten.
+/* Statistics of rows that are still in the cache, of attention scores and of logits: one call where torch needs ten.
 
    Compiled on the machine that runs it (native.py), with the vector types that gcc and clang share, so that it does not
-   depend on what an optimiser recognises. kernels/blocked.py says the same in torch operations and is the definition.
-   Scores are in units of log 2 and at least FORBIDDEN. */
+   depend on what an optimiser recognises. kernels/blocked.py and kernels/vocabulary.py say the same in torch operations
+   and are the definition. */
 
 #include <stdint.h>
 #include <string.h>
@@ -11,6 +11,10 @@
 #define FORBIDDEN -1e30f
 #define NOTHING -1e29f /* a row whose maximum is below this may attend to nothing */
 #define LEAST -126.0f  /* 2 to this is the smallest normal number; what is below counts as 0 */
+#define UNDERFLOW -87.0f /* of logits below the largest: what is lower counts as this */
+#define LOG2E 1.44269504f
+#define MOST 128   /* entries that a tile of logits can be asked for */
+#define WIDEST 1024 /* lanes of a row at most */
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
@@ -73,7 +77,7 @@ static void one_row(float *row, int64_t seen, float *sums, int64_t apart) {
     sums[0] = top + 0.0f * sums[apart];
 }
 
-/* tables: scores [count, rows, keys], one after the other; they become unnormalised probabilities.
+/* tables: scores [count, rows, keys] in units of log 2, at least FORBIDDEN, one after the other; they become unnormalised probabilities.
    seen, step: row r may see the first min(keys, seen + step r) keys; what it may not see becomes 0.
    sums: row maximum, mass and energy, `apart` numbers from one to the next, `stride` from table to table.
    weights: [rows] of the queries that count in `received`, or null for all. received: [count, total], added to. */
@@ -89,5 +93,69 @@ void attention_rows(float *tables, int64_t count, int64_t rows, int64_t keys, in
             float share = (weights ? weights[r] : 1.0f) / sums[apart + r];
             for (int64_t j = 0; j < open; j++) received[j] += share * tables[j];
         }
+    }
+}
+
+/* Puts a value among the largest so far, best first; of equals the first stays first. */
+static inline void insert(float value, int64_t id, float *best, int64_t *ids, int64_t found) {
+    int64_t at = found - 1;
+    for (; at > 0 && best[at - 1] < value; at--) best[at] = best[at - 1], ids[at] = ids[at - 1];
+    best[at] = value, ids[at] = id;
+}
+
+/* The found largest of every lane's maximum; returns the maximum of all. Lane l has the entries l, l + lanes, ... */
+static float lane_maxima(const float *row, int64_t width, int64_t lanes, float *tops) {
+    for (int64_t l = 0; l < lanes; l += LANES) store(tops + l, load(row + l, width - l), LANES);
+    for (int64_t first = lanes; first < width; first += lanes)
+        for (int64_t l = 0; l < lanes && first + l < width; l += LANES)
+            store(tops + l, larger(load(row + first + l, width - first - l), load(tops + l, LANES)), LANES);
+    float top = FORBIDDEN;
+    for (int64_t l = 0; l < lanes; l++) top = tops[l] > top ? tops[l] : top;
+    return top;
+}
+
+/* The found largest entries and their columns, best first; -inf and column 0 where there are fewer. They lie in the
+   lanes with the found largest maxima, so only those are searched. */
+static void largest(const float *row, int64_t width, int64_t lanes, const float *tops, int64_t found, float *best,
+                    int64_t *ids) {
+    float chosen[MOST];
+    int64_t order[MOST], many = found < lanes ? found : lanes;
+    for (int64_t i = 0; i < found; i++) chosen[i] = best[i] = -__builtin_inff(), order[i] = ids[i] = 0;
+    for (int64_t l = 0; l < lanes; l++) if (tops[l] > chosen[many - 1]) insert(tops[l], l, chosen, order, many);
+    for (int64_t i = 0; i < many && chosen[i] > -__builtin_inff(); i++)
+        for (int64_t j = order[i]; j < width; j += lanes)
+            if (row[j] > best[found - 1]) insert(row[j], j, best, ids, found);
+}
+
+/* The sum of exp(share (logit - top)), and of that times (logit - top) if `energy` is asked for; the summands go to
+   `weights` if it is not null. */
+static float masses(const float *row, int64_t width, float top, float share, float *energy, float *weights) {
+    Floats mass = {0}, heat = {0};
+    for (int64_t j = 0; j < width; j += LANES) {
+        Floats score = load(row + j, width - j) - top, held = larger(score, all(UNDERFLOW));
+        Floats weight = exp2_of(larger(held * (share * LOG2E), all(LEAST)));
+        weight = (Floats)((Ints)weight | (Ints)(score != score)); /* NaN stays NaN */
+        if (width - j < LANES) for (int64_t i = width - j; i < LANES; i++) weight[i] = 0;
+        mass += weight;
+        heat += weight * held;
+        if (weights) store(weights + j, weight, width - j);
+    }
+    if (energy) *energy = sum(heat);
+    return sum(mass);
+}
+
+/* logits [rows, width], `stride` numbers from row to row; sums [4, rows]: the largest, mass and energy at temperature 1,
+   mass at `temperature`; best, ids [rows, found]; weights [rows, width] or null: the summands at `temperature`.
+   lanes: LANES, or a multiple of it that is at most WIDEST and the width. found: at most MOST. */
+void vocabulary_rows(const float *logits, int64_t rows, int64_t width, int64_t stride, int64_t lanes, float temperature,
+                     int64_t found, float *sums, float *best, int64_t *ids, float *weights) {
+    float tops[WIDEST];
+    for (int64_t r = 0; r < rows; r++, logits += stride, best += found, ids += found, sums++) {
+        float top = lane_maxima(logits, width, lanes, tops), cold = temperature == 1.0f || temperature == 0.0f;
+        largest(logits, width, lanes, tops, found, best, ids);
+        sums[0] = top;
+        sums[rows] = masses(logits, width, top, 1.0f, sums + 2 * rows, cold ? weights : 0);
+        sums[3 * rows] = cold ? sums[rows] : masses(logits, width, top, 1.0f / temperature, 0, weights);
+        if (weights) weights += width;
     }
 }

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kernels import reference
+from kernels import native, reference
 from kernels.dispatch import vocabulary_path
-from kernels.logits import Given, Head, Source
+from kernels.logits import PATH, Given, Head, Source
 from kernels.records import VocabStats
 from kernels.sampling import Sampler, draw, inverse_cdf, inverse_cdf_laned, kept_ranks, lane_count, uniform
 from kernels.threads import on_threads, scratch
@@ -123,7 +123,8 @@ def tiled(source: Source, sweep: Sweep, shape: torch.Size, *, top_k, chosen, sam
     sample = None if sampler is None else pick(source, sums, best, ids, sampler, generator).view(shape)
     top_logp = (best[:, :kept] - lse[:, None]).view(*shape, kept)
     top_ids = ids[:, :kept].view(*shape, kept)
-    return VocabStats(lse.view(shape), entropy.view(shape), top_ids, top_logp, chosen_logp, sample, source.path)
+    path = "cpu-compiled" if source.path == PATH and native.serves(source.dtype, found) else source.path
+    return VocabStats(lse.view(shape), entropy.view(shape), top_ids, top_logp, chosen_logp, sample, path)
 
 
 def candidates(top_k: int, sampler: Sampler | None, columns: int) -> int:
@@ -161,6 +162,11 @@ def measure(
 
 
 def measure_strip(logits: Tensor, found: int, temperature: float, place: Tensor | None) -> tuple[Tensor, ...]:
+    """Of a strip [T, W]: the columns of Sums, in C where that is ready."""
+    if native.serves(logits.dtype, found):
+        weight = None if place is None else scratch("weight", tuple(logits.shape), logits.dtype)
+        *sums, best, ids = native.vocabulary(logits, found, temperature, weight)
+        return *sums, ids[:, 0] if place is None else inverse_cdf_laned(weight, place), best, ids
     best, ids = largest(logits, found)
     peak = best[:, 0].clamp_min(LOWEST)
     below, weight = (scratch(name, tuple(logits.shape), logits.dtype) for name in ("below", "weight"))

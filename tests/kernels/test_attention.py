@@ -1,7 +1,7 @@
 """Attention statistics against an fp64 truth, on every path, on ugly shapes; and the small mistakes that would pass."""
 
 import math
-import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ import torch
 import kernels
 from kernels import blocked, masks, native, reference
 from kernels.dispatch import attention_path
+from tests.kernels.conftest import COMPILED
 
-COMPILED = ("cpu-compiled",) if any(map(shutil.which, ("cc", "gcc", "clang"))) else ()
 PATHS = ("cpu-eager", "cpu-blocked", "identities", *COMPILED)
 FIELDS = ("out", "lse", "entropy", "peak", "received")
 # B, H, Hkv, N, M, D
@@ -57,12 +57,6 @@ def gap(found, expected):
     assert torch.equal(found.isinf(), expected.isinf()) and not found.isnan().any()
     found, expected = found.nan_to_num(neginf=0), expected.nan_to_num(neginf=0)
     return ((found - expected).abs() / (1 + expected.abs())).max().item()
-
-
-@pytest.fixture(scope="module")
-def library():
-    """The C kernel, where a compiler is found."""
-    return native.load(native.library()) if COMPILED else None
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +156,8 @@ def test_a_kernel_that_cannot_be_compiled_or_disagrees_is_named(monkeypatch, lib
     assert len(calls) == 1
     monkeypatch.setattr(native, "_tried", False)
     monkeypatch.setattr(native, "library", lambda: None)
-    monkeypatch.setattr(native, "load", lambda path: lambda *arguments: None)  # a kernel that does nothing
+    monkeypatch.setattr(native, "load", lambda path: SimpleNamespace(
+        **dict.fromkeys(native.ARGUMENTS, lambda *arguments: None)))  # kernels that do nothing
     native.prepare(said.append)
     assert "disagrees" in said[1] and not native.ready()
 

@@ -7,9 +7,10 @@ import torch
 from torch.nn.functional import linear
 
 import kernels
-from kernels import Sampler, reference, vocabulary
+from kernels import Sampler, native, reference, vocabulary
 from kernels import logits as logits_module
 from kernels.sampling import inverse_cdf, kept_ranks, warp
+from tests.kernels.conftest import COMPILED
 
 SAMPLERS = {
     "plain": Sampler(),
@@ -21,6 +22,13 @@ SAMPLERS = {
     "all": Sampler(temperature=0.8, top_k=30, top_p=0.9, min_p=0.02),
 }
 DRAWS = 200_000
+
+
+@pytest.fixture(autouse=True, params=("cpu-tiled", *COMPILED))
+def path(request, library, monkeypatch):
+    """Once in torch operations, once in C."""
+    monkeypatch.setattr(native, "_rows", None if request.param == "cpu-tiled" else library)
+    return request.param
 
 
 def close(found, expected, tolerance=3e-6):
@@ -40,14 +48,14 @@ def head(rows, columns, width=16, dtype=torch.float32):
 
 @pytest.mark.parametrize("whole", [0, 1 << 20])
 @pytest.mark.parametrize("rows, columns", [(1, 1), (3, 50), (1, 4096), (7, 9001), (300, 2500), (700, 130), (2, 1024)])
-def test_streamed_is_the_whole_table(rows, columns, whole, monkeypatch):
+def test_streamed_is_the_whole_table(rows, columns, whole, path, monkeypatch):
     monkeypatch.setattr(vocabulary, "WHOLE", whole)
     hidden, weight, bias, chosen = head(rows, columns)
     logits = linear(hidden, weight, bias)
     expected = reference.vocab_stats(logits.double(), chosen=chosen)
     for found in (kernels.head_stats(hidden, weight, bias=bias, chosen=chosen),
                   kernels.vocab_stats(logits, chosen=chosen)):
-        assert found.path == "cpu-tiled"
+        assert found.path == path
         close(found, expected)
         assert torch.equal(found.top_ids, expected.top_ids)
 
@@ -63,6 +71,29 @@ def test_bands_and_tiles_on_threads_agree_with_one_thread(rows, columns, two_thr
     alone = kernels.head_stats(hidden, weight, generator=make[1], **options)
     close(found, alone)
     assert torch.equal(found.top_ids, alone.top_ids) and torch.equal(found.sample, alone.sample)
+
+
+@pytest.mark.skipif(not COMPILED, reason="no C compiler here")
+@pytest.mark.parametrize("width, found, temperature", [(1, 1, 1.0), (17, 20, 0.1), (100, 8, 2.0), (5000, 65, 0.7),
+                                                       (40_000, 8, 1.0), (40_000, 128, 1.0)])
+def test_a_strip_in_c_is_the_strip_in_torch(width, found, temperature, library, monkeypatch):
+    """Mutants: lanes beyond the width read, the tail's padding counted, NaN taken for the smallest number."""
+    make = torch.Generator().manual_seed(width)
+    logits = 9 * torch.randn(6, width + 5, generator=make)[:, 2 : width + 2]
+    logits[1, ::2], logits[2], logits[3, -1] = float("-inf"), float("-inf"), 300
+    place = torch.rand(6, generator=make, dtype=torch.float64)
+    ours, theirs = [], []
+    for use, into in ((library, ours), (None, theirs)):
+        monkeypatch.setattr(native, "_rows", use)
+        into += [part.clone() for part in vocabulary.measure_strip(logits, found, temperature, place)]
+    for mine, its in zip(ours[:4] + [ours[5]], theirs[:4] + [theirs[5]]):
+        torch.testing.assert_close(mine, its, rtol=2e-5, atol=1e-30)
+    assert torch.equal(ours[4][[0, 1, 3, 4, 5]], theirs[4][[0, 1, 3, 4, 5]])  # row 2 has nothing to draw
+    finite = ours[5].isfinite()
+    assert torch.equal(logits.gather(1, ours[6])[finite], ours[5][finite])
+    monkeypatch.setattr(native, "_rows", library)
+    logits[4, width // 2] = float("nan")
+    assert vocabulary.measure_strip(logits, found, temperature, None)[1].isnan().tolist() == [False] * 4 + [True, False]
 
 
 def test_leading_shape_and_gradients_and_override():

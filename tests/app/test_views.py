@@ -38,12 +38,19 @@ def test_another_checkpoint_brings_its_own_subjects_and_takes_a_photo(visit):
     expect(page.locator("#attend-player .ts-cell").first).to_be_visible()
 
 
+# Everything that a part of the page ever said: what is there for a second only may pass between two looks.
+WATCH = """() => { window.said = ''; new MutationObserver(() => {
+    window.said += document.querySelector('%s')?.textContent ?? '';
+  }).observe(document.body, { subtree: true, childList: true, characterData: true }); }"""
+
+
 def test_a_public_checkpoint_is_fetched_when_it_is_chosen_and_then_runs(visit):
     page = visit("?tab=sample")
+    page.evaluate(WATCH % "#sample-status")
     page.locator("#sample-checkpoint input").click()
     page.get_by_role("option", name="openai-community/gpt2").click()
-    expect(page.locator("#sample-status")).to_contain_text("fetching")
-    expect(page.locator("#sample-status")).not_to_contain_text("fetching", timeout=60_000)
+    page.wait_for_function("said.includes('fetching')")
+    expect(page.locator("#sample-status")).not_to_contain_text("fetching")
     page.locator("#sample-checkpoint input").click()
     expect(page.get_by_role("option", name="openai-community/gpt2")).not_to_contain_text("to fetch")
     page.keyboard.press("Escape")

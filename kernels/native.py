@@ -21,13 +21,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kernels.sampling import inverse_cdf_laned, lane_count
+from kernels.threads import scratch
+
 SOURCE = Path(__file__).with_name("rows.c")
 FLAGS = (("-O3", "-march=native", "-mprefer-vector-width=512"), ("-O3", "-march=native"), ("-O3",))
 SECONDS = 60  # for the compiler
 POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
 ARGUMENTS = {
     "attention_rows": [POINTER, *[NUMBER] * 5, POINTER, NUMBER, NUMBER, POINTER, POINTER, NUMBER],
-    "vocabulary_rows": [POINTER, *[NUMBER] * 4, ctypes.c_float, NUMBER, *[POINTER] * 4]}
+    "vocabulary_rows": [POINTER, *[NUMBER] * 4, ctypes.c_float, NUMBER, *[POINTER] * 5, NUMBER, POINTER]}
 LANES, WIDEST, MOST = 16, 1024, 128  # as in rows.c
 
 _rows = None  # the library, once it is there and has passed its test
@@ -124,20 +127,21 @@ def serves(dtype: torch.dtype, found: int) -> bool:
     return ready() and dtype == torch.float32 and found <= MOST
 
 
-def vocabulary(logits: Tensor, found: int, temperature: float, weights: Tensor | None, use=None) -> tuple[Tensor, ...]:
-    """Maximum, mass, energy and mass at `temperature` [T], the `found` largest entries and their columns [T, K].
-
-    logits fp32 [T, W]; `weights` [T, W] in one piece takes the summands of the mass at `temperature`.
+def vocabulary(logits: Tensor, found: int, temperature: float, place: Tensor | None, use=None) -> tuple[Tensor, ...]:
+    """Maximum, mass, energy, mass at `temperature` and a column drawn at it [T], the `found` largest entries and their
+    columns [T, K]; logits fp32 [T, W]. place fp64 [T]: where in the running sum to draw; without it the first is drawn.
     """
     logits = logits if logits.stride(1) == 1 else logits.contiguous()
     count, width = logits.shape
     sums, best = torch.empty(4, count), torch.empty(count, found)
-    ids = torch.empty(count, found, dtype=torch.int64)
-    lanes = max(LANES, min(WIDEST, 1 << (found * width).bit_length() // 2))  # about the root: least to look at
+    ids, drawn = (torch.empty(shape, dtype=torch.int64) for shape in ((count, found), (count,)))
+    lanes = min(WIDEST, max(LANES, lane_count(found * width)))
+    place, row = None if place is None else place.contiguous(), scratch("weight", (width,), logits.dtype)
     (use or _rows).vocabulary_rows(
         logits.data_ptr(), count, width, logits.stride(0), lanes if lanes <= width else LANES, temperature, found,
-        sums.data_ptr(), best.data_ptr(), ids.data_ptr(), None if weights is None else weights.data_ptr())
-    return *sums, best, ids
+        sums.data_ptr(), best.data_ptr(), ids.data_ptr(), None if place is None else place.data_ptr(),
+        drawn.data_ptr(), lane_count(width), row.data_ptr())
+    return *sums, ids[:, 0] if place is None else drawn, best, ids
 
 
 def agrees(found) -> bool:
@@ -151,12 +155,13 @@ def sums_up(found) -> bool:
     for width in (5, 37, 300):
         logits = 8 * torch.randn(3, width + 3, generator=made)[:, :width]
         logits[:, 2], logits[1, 4] = float("-inf"), 500
-        weights = torch.empty(3, width)
-        top, mass, energy, warm, best, ids = vocabulary(logits, 3, 0.7, weights, found)
+        place = torch.tensor([0.0, 0.5, 0.999], dtype=torch.float64)
+        top, mass, energy, warm, drawn, best, ids = vocabulary(logits, 3, 0.7, place, found)
         below = (logits - logits.amax(-1, keepdim=True)).clamp_min(-87)
         table = (below / 0.7).exp()
         pairs = ((top, logits.amax(-1)), (mass, below.exp().sum(-1)), (energy, (below.exp() * below).sum(-1)),
-                 (warm, table.sum(-1)), (weights, table), (best, logits.topk(3).values), (logits.gather(1, ids), best))
+                 (warm, table.sum(-1)), (best, logits.topk(3).values), (logits.gather(1, ids), best),
+                 (drawn, inverse_cdf_laned(table, place)))
         if not all(torch.allclose(mine, theirs, atol=1e-5, rtol=1e-5) for mine, theirs in pairs):
             return False
     return True

@@ -144,18 +144,53 @@ static float masses(const float *row, int64_t width, float top, float share, flo
     return sum(mass);
 }
 
+/* The first of `count` weights, `apart` numbers from one to the next, at which their running sum exceeds `share` of the
+   whole; `before`: the running sum so far. In double: in float a token beyond 24 bits could never be drawn. */
+static int64_t inverse_cdf(const float *weights, int64_t count, int64_t apart, double share, double *before) {
+    double total = 0, running = 0;
+    for (int64_t i = 0; i < count; i++) total += weights[i * apart];
+    double target = share * total, edge = total * (1 - 0x1p-53); /* rounding may reach the total */
+    if (target > edge) target = edge;
+    int64_t i = 0;
+    for (; i < count - 1 && running + weights[i * apart] <= target; i++) running += weights[i * apart];
+    *before = running;
+    return i;
+}
+
+/* The same in two steps, for long rows: the lane, then the place in it, with what is left of the share. */
+static int64_t draw(const float *weights, int64_t width, int64_t lanes, double share) {
+    float sums[2 * WIDEST];
+    double before, total = 0, members = 0;
+    int64_t even = width - width % lanes, tail = width - even, long_ = even / lanes;
+    if (long_ < 4) return inverse_cdf(weights, width, 1, share, &before);
+    memcpy(sums, weights, 4 * lanes);
+    for (int64_t first = lanes; first < even; first += lanes)
+        for (int64_t l = 0; l < lanes; l++) sums[l] += weights[first + l];
+    memcpy(sums + lanes, weights + even, 4 * tail);
+    int64_t lane = inverse_cdf(sums, lanes + tail, 1, share, &before);
+    if (lane >= lanes) return even + lane - lanes;
+    for (int64_t l = 0; l < lanes + tail; l++) total += sums[l];
+    for (int64_t i = 0; i < long_; i++) members += weights[i * lanes + lane];
+    double left = (share * total - before) / members;
+    left = left > 0 ? left < 1 ? left : 1 : 0;
+    return inverse_cdf(weights + lane, long_, lanes, left, &before) * lanes + lane;
+}
+
 /* logits [rows, width], `stride` numbers from row to row; sums [4, rows]: the largest, mass and energy at temperature 1,
-   mass at `temperature`; best, ids [rows, found]; weights [rows, width] or null: the summands at `temperature`.
-   lanes: LANES, or a multiple of it that is at most WIDEST and the width. found: at most MOST. */
+   mass at `temperature`; best, ids [rows, found]. places [rows] or null: where in the running sum at `temperature` a
+   column is drawn, into drawn [rows]; weights [width] is for that. lanes: LANES, or a multiple of it that is at most
+   WIDEST and the width; draw_lanes: at most WIDEST. found: at most MOST. */
 void vocabulary_rows(const float *logits, int64_t rows, int64_t width, int64_t stride, int64_t lanes, float temperature,
-                     int64_t found, float *sums, float *best, int64_t *ids, float *weights) {
+                     int64_t found, float *sums, float *best, int64_t *ids, const double *places, int64_t *drawn,
+                     int64_t draw_lanes, float *weights) {
     float tops[WIDEST];
     for (int64_t r = 0; r < rows; r++, logits += stride, best += found, ids += found, sums++) {
-        float top = lane_maxima(logits, width, lanes, tops), cold = temperature == 1.0f || temperature == 0.0f;
+        float top = lane_maxima(logits, width, lanes, tops);
+        int same = temperature == 1.0f || temperature == 0.0f;
         largest(logits, width, lanes, tops, found, best, ids);
         sums[0] = top;
-        sums[rows] = masses(logits, width, top, 1.0f, sums + 2 * rows, cold ? weights : 0);
-        sums[3 * rows] = cold ? sums[rows] : masses(logits, width, top, 1.0f / temperature, 0, weights);
-        if (weights) weights += width;
+        sums[rows] = masses(logits, width, top, 1.0f, sums + 2 * rows, same && places ? weights : 0);
+        sums[3 * rows] = same ? sums[rows] : masses(logits, width, top, 1.0f / temperature, 0, places ? weights : 0);
+        if (places) drawn[r] = draw(weights, width, draw_lanes, places[r]);
     }
 }

@@ -164,9 +164,7 @@ def measure(
 def measure_strip(logits: Tensor, found: int, temperature: float, place: Tensor | None) -> tuple[Tensor, ...]:
     """Of a strip [T, W]: the columns of Sums, in C where that is ready."""
     if native.serves(logits.dtype, found):
-        weight = None if place is None else scratch("weight", tuple(logits.shape), logits.dtype)
-        *sums, best, ids = native.vocabulary(logits, found, temperature, weight)
-        return *sums, ids[:, 0] if place is None else inverse_cdf_laned(weight, place), best, ids
+        return native.vocabulary(logits, found, temperature, place)
     best, ids = largest(logits, found)
     peak = best[:, 0].clamp_min(LOWEST)
     below, weight = (scratch(name, tuple(logits.shape), logits.dtype) for name in ("below", "weight"))

@@ -1,7 +1,7 @@
 """What may be loaded, and by whom: a fixed list of classes and their readers, because a config file is untrusted.
 
-Two layouts: transformers' own, and PyTorchModelHubMixin's for the networks that it does not have. No reader runs code
-from a checkpoint's folder or unpickles anything.
+Three layouts: transformers' own, PyTorchModelHubMixin's for the networks that it does not have, and repositories of
+several parts. No reader runs code from a checkpoint's folder or unpickles anything.
 """
 
 from __future__ import annotations
@@ -20,19 +20,40 @@ UNSAID = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "cls_token
           "mask_token": "[MASK]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
 
 
+def _loaded(module: str, named: str, folder: Path, **options):
+    """A library's own class with its weights; WeightsError where some are missing."""
+    cls = getattr(importlib.import_module(module), named)
+    model, report = cls.from_pretrained(folder, use_safetensors=True, local_files_only=True, output_loading_info=True,
+                                        **options)
+    if report["missing_keys"] or report["mismatched_keys"]:
+        raise WeightsError("has weights of another network than its config.json describes.")
+    return model
+
+
 def _pretrained(module: str) -> Callable[[Path, dict], Any]:
     """Reader of transformers' layout for a class in `module`."""
     def read(folder: Path, config: dict):
         import transformers
         transformers.utils.logging.disable_progress_bar()
-        cls = getattr(importlib.import_module(module), config["architectures"][0])
-        model, report = cls.from_pretrained(folder, use_safetensors=True, local_files_only=True,
-                                            trust_remote_code=False, output_loading_info=True)
-        if report["missing_keys"] or report["mismatched_keys"]:
-            raise WeightsError("has weights of another network than its config.json describes.")
+        model = _loaded(module, config["architectures"][0], folder, trust_remote_code=False)
         model.pixels = _pixels(folder)
         return model
     return read
+
+
+def _amused(folder: Path, config: dict):
+    """The parts of an aMUSEd repository as one model; each must be of the class that its place asks for."""
+    from transformers import CLIPTokenizer
+
+    from models.backbones.amused import Amused
+    made = []
+    for path, named in PARTS["AmusedPipeline"].items():
+        place = folder / Path(path).parent
+        if named not in stated(_object(place / "config.json")):
+            raise WeightsError(f"has no {named} in its folder {place.name}.")
+        theirs = {"trust_remote_code": False} if named.startswith("CLIP") else {"low_cpu_mem_usage": False}
+        made.append(_loaded("transformers" if named.startswith("CLIP") else "diffusers", named, place, **theirs))
+    return Amused(*made, CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True))
 
 
 def _mixin(module: str) -> Callable[[Path, dict], Any]:
@@ -53,6 +74,21 @@ def _mixin(module: str) -> Callable[[Path, dict], Any]:
     return read
 
 
+# Repositories of several parts, by the class that their model_index.json names: weights -> class of each part. (That
+# class itself is a pipeline of diffusers that is to be withdrawn; it is never used, the parts are.)
+PARTS: dict[str, dict[str, str]] = {
+    "AmusedPipeline": {"transformer/diffusion_pytorch_model.safetensors": "UVit2DModel",
+                       "vqvae/diffusion_pytorch_model.safetensors": "VQModel",
+                       "text_encoder/model.safetensors": "CLIPTextModelWithProjection"}}
+# What is fetched beside the weights, by class; "" is every network that is one file.
+BESIDE: dict[str, tuple[str, ...]] = {
+    "": ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+         "preprocessor_config.json"),
+    "AmusedPipeline": ("model_index.json", "transformer/config.json", "vqvae/config.json", "text_encoder/config.json",
+                       *(f"tokenizer/{name}" for name in ("vocab.json", "merges.txt", "tokenizer_config.json",
+                                                          "special_tokens_map.json"))),
+}
+
 READERS: dict[str, Callable[[Path, dict], Any]] = {
     **{name: _pretrained("transformers") for name in (
         "LlamaForCausalLM", "GPT2LMHeadModel", "ViTMAEForPreTraining", "ViTForImageClassification", "BertForMaskedLM",
@@ -61,6 +97,7 @@ READERS: dict[str, Callable[[Path, dict], Any]] = {
     "FsqTokenizer": _mixin("models.backbones.fsq"),
     "PatchCodebook": _mixin("models.backbones.codebook"),
     "SceneVLM": _mixin("models.backbones.vlm"),
+    "LlavaOnevisionForConditionalGeneration": _pretrained("models.backbones.llava"),
     "CausalTransformer": _mixin("models.backbones.causal"),
     "FeatureDrafter": _mixin("models.sample.lantern_net"),
     "HpmForPreTraining": _pretrained("models.mask.hpm_net"),
@@ -72,7 +109,43 @@ READERS: dict[str, Callable[[Path, dict], Any]] = {
     "ScaleTransformer": _mixin("models.unmask.var_net"),
     "IllamaForImageClassification": _mixin("models.attend.illama_net"),
     "ConnectivityPredictors": _mixin("models.attend.sparsifiner_net"),
+    "AmusedPipeline": _amused,
 }
+
+
+def parts(named: str) -> dict[str, str]:
+    """weights -> class of every part of a checkpoint whose own class is `named`."""
+    return PARTS.get(named) or {"model.safetensors": named}
+
+
+def index(named: str) -> str:
+    """The file that says what a checkpoint of this class is."""
+    return "model_index.json" if named in PARTS else "config.json"
+
+
+def is_checkpoint(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("config.json", "model_index.json"))
+
+
+def stated(config: dict) -> list[str]:
+    """The classes that a part's config.json names, in transformers' way or in diffusers'."""
+    named = config.get("architectures") or [config.get("_class_name")]
+    return [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
+
+
+def described(folder: Path) -> dict:
+    """A folder's config.json, or of several parts their common class in its place; {} where neither can be read."""
+    config, together = (_object(folder / name) for name in ("config.json", "model_index.json"))
+    return config or ({"architectures": [together["_class_name"]]} if "_class_name" in together else {})
+
+
+def _object(path: Path) -> dict:
+    """A JSON file's keys and values; {} for anything else."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _pixels(folder: Path) -> dict[str, list[float]]:

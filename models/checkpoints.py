@@ -1,10 +1,10 @@
 """name -> weights: shipped with the app, a local folder, or a pinned Hub revision; one code path for all three.
 
-A checkpoint is a folder in the standard layout of its library: config.json with `architectures`, safetensors,
-a tokenizer.json for text, and for ours a card.json. Safetensors only: no pickle, no remote code. Nothing is fetched
-here (models/fetching.py does that when a visitor chose a public one), so the lock is held for a read from disk at most.
-Loaded models stay in memory as far as the machine allows (models/machine.py), least recently used first out; a model is
-never mutated for one visitor.
+A checkpoint is a folder in the standard layout of its library: config.json with `architectures` (of several parts:
+model_index.json), safetensors, a tokenizer.json for text, and for ours a card.json. Safetensors only: no pickle, no
+remote code. Nothing is fetched here (models/fetching.py does that when a visitor chose a public one), so the lock is
+held for a read from disk at most. Loaded models stay in memory as far as the machine allows (models/machine.py), least
+recently used first out; a model is never mutated for one visitor.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from models import fetching, hub, limits, machine, precision, weights
-from models.architectures import READERS, tokenizer
+from models.architectures import PARTS, READERS, described, is_checkpoint, parts, tokenizer
 from models.subject import ASSETS
 from models.weights import CheckpointError, WeightsError
 
@@ -66,7 +66,7 @@ def resolve(asked: str | None, declared: tuple[str, ...]) -> str:
     if asked in declared:
         return asked
     folder = Path(asked)
-    if not os.environ.get("SPACE_ID") and len(asked) < 1024 and (folder / "config.json").is_file():
+    if not os.environ.get("SPACE_ID") and len(asked) < 1024 and is_checkpoint(folder):
         return str(folder.resolve())
     raise CheckpointError(f"There is no checkpoint '{asked[:60]}' for this method; choose one of {', '.join(declared)}"
                           " or, on your own machine, a folder with config.json and safetensors.")
@@ -86,13 +86,8 @@ def _folder(name: str) -> Path:
 
 
 def _config(name: str) -> dict:
-    try:
-        found = json.loads((_folder(name) / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if isinstance(found, dict):
-        return found
-    return {"architectures": [hub.TABLE[name].architecture]} if name in hub.TABLE else {}
+    found = described(_folder(name))
+    return {"architectures": [hub.TABLE[name].architecture]} if not found and name in hub.TABLE else found
 
 
 def default_dtype(name: str, device: str) -> str:
@@ -165,7 +160,7 @@ def _read(name: str, device: str, dtype: str) -> Bundle:
     if public and not hub.folder(name):
         raise CheckpointError(f"'{name}' is not on this machine yet; choose it in the menu Checkpoint, which fetches "
                               f"its {public.bytes / 1e6:.0f} MB, or wait until they have arrived.")
-    if not (folder / "config.json").is_file():
+    if not is_checkpoint(folder):
         raise CheckpointError(f"The checkpoint '{name[:60]}' is not shipped here; train it with `make train "
                               f"CHECKPOINT={name[:60]}` or choose another.")
     return _read_folder(name, folder, device, dtype)
@@ -180,22 +175,30 @@ def _read_folder(name: str, folder: Path, device: str, dtype: str) -> Bundle:
                               f"{', '.join(sorted(READERS))}.")
     kind = getattr(torch, dtype)
     try:
-        files = weights.checked(folder, card.get("sha256", ""))
+        files = weights.checked(folder, _expected(name, named, card))
         _make_room(name, weights.loaded_bytes(files, kind.itemsize))
         model, words = READERS[named](folder, config), tokenizer(folder)
     except CheckpointError:
         raise
     except WeightsError as error:
-        raise CheckpointError(f"The checkpoint '{name[:60]}' {error}" + _again(name, folder)) from error
+        raise CheckpointError(f"The checkpoint '{name[:60]}' {error}" + _again(name)) from error
     except Exception as error:  # a damaged or foreign file: one sentence, the cause stays in the log
         if "memory" in f"{type(error).__name__} {error}".lower():  # models/faults.py knows what to say
             raise
         raise CheckpointError(f"The checkpoint '{name[:60]}' could not be read; its files seem damaged, or do not "
-                              f"belong together.{_again(name, folder)}") from error
+                              f"belong together.{_again(name)}") from error
     model = model.to(device=device, dtype=kind).eval()
     model.requires_grad_(False)
     revision = hub.TABLE[name].revision if name in hub.TABLE else card.get("sha256") or _fingerprint(files)
     return Bundle(name, model, words, card, revision[:12], device, dtype, folder)
+
+
+def _expected(name: str, named: str, card: dict) -> dict[str, str]:
+    """Which files hold the weights, and their sha256 where somebody stated it; {} where only the folder knows."""
+    if name in hub.TABLE:
+        return hub.TABLE[name].prints
+    sha256 = card.get("sha256", "")
+    return dict.fromkeys(parts(named), sha256) if sha256 or named in PARTS else {}
 
 
 def _card(name: str, folder: Path) -> dict:
@@ -210,11 +213,11 @@ def _card(name: str, folder: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def _again(name: str, folder: Path) -> str:
+def _again(name: str) -> str:
     """What to do about damaged files; a public checkpoint's copy is deleted, so that choosing it fetches it again."""
     if name not in hub.TABLE:
         return " Please choose another checkpoint."
-    fetching.drop(folder)
+    fetching.drop(hub.TABLE[name])
     return " This copy was deleted; choose it again to fetch it."
 
 

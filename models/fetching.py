@@ -17,6 +17,7 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 
 from models import hub, limits
+from models.architectures import index
 from models.hub import Public
 from models.weights import CheckpointError, WeightsError, checked, fingerprint
 
@@ -92,15 +93,15 @@ def _bring(entry: Public) -> None:
     """Room, download, comparison with the table, and our mark beside it."""
     from huggingface_hub import snapshot_download
     place = hub.snapshot(entry)
-    if (place / "model.safetensors").exists():  # it is cut short, and the Hub's library would take it for complete
-        drop(place)
+    if any(path.exists() for path in hub.cut(entry)):  # the Hub's library would take it for complete
+        drop(entry)
     make_room(entry)
-    snapshot_download(entry.repo, revision=entry.revision, allow_patterns=list(hub.FILES), token=False,
+    snapshot_download(entry.repo, revision=entry.revision, allow_patterns=list(entry.files), token=False,
                       endpoint=os.environ.get("HF_ENDPOINT"))
     try:
         compared(entry, place)
     except WeightsError as error:
-        drop(place)
+        drop(entry)
         raise CheckpointError(f"What the Hub sent as '{entry.repo}' {error} It was deleted; please try again later or "
                               "choose another checkpoint.") from None
     (place / hub.MARK).touch()
@@ -108,14 +109,14 @@ def _bring(entry: Public) -> None:
 
 def compared(entry: Public, place: Path) -> None:
     """WeightsError unless the files are those of the table."""
-    weights, = checked(place, entry.sha256)[:1]
-    if weights.stat().st_size != entry.bytes:
-        raise WeightsError(f"has {weights.stat().st_size:,} bytes of weights where {entry.bytes:,} were promised.")
-    named = weights.resolve().name  # the Hub's cache names a large file by the sha256 that the Hub states
-    if not entry.sha256 and len(named) == 64 and fingerprint(weights) != named:
-        raise WeightsError("was changed on its way (its sha256 differs).")
-    if not (place / "config.json").is_file():
-        raise WeightsError("has no config.json.")
+    for path, (size, sha256) in zip(checked(place, entry.prints), entry.weights.values()):
+        if path.stat().st_size != size:
+            raise WeightsError(f"has {path.stat().st_size:,} bytes of weights where {size:,} were promised.")
+        named = path.resolve().name  # the Hub's cache names a large file by the sha256 that the Hub states
+        if not sha256 and len(named) == 64 and fingerprint(path) != named:
+            raise WeightsError("was changed on its way (its sha256 differs).")
+    if not (place / index(entry.architecture)).is_file():
+        raise WeightsError(f"has no {index(entry.architecture)}.")
 
 
 def make_room(entry: Public) -> None:
@@ -150,11 +151,12 @@ def forget(entry: Public) -> None:
     scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(entry.revision).execute()
 
 
-def drop(place: Path) -> None:
+def drop(entry: Public) -> None:
     """Deletes the files of a damaged snapshot, whoever fetched them, so that the next fetch brings them again."""
-    for name in hub.FILES:
-        (place / name).resolve().unlink(missing_ok=True)
-        (place / name).unlink(missing_ok=True)
+    for name in entry.files:
+        path = hub.snapshot(entry) / name
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def clear(entry: Public) -> None:

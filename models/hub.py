@@ -1,8 +1,8 @@
 """Public checkpoints on the Hugging Face Hub: a fixed table, which of them a method offers here, and where they lie.
 
-Nobody can ask for anything else: each entry is one commit of one repository with one safetensors file whose size (and
-sha256, where public text states it) is written here. No pickle, no code from the Hub, no name made up by a visitor.
-Files lie in the Hub's own cache, where other programs find them too; models/fetching.py brings them there.
+Nobody can ask for anything else: each entry is one commit of one repository whose safetensors files are written here
+with their sizes (and sha256, where public text states it). No pickle, no code from the Hub, no name made up by a
+visitor. Files lie in the Hub's own cache, where other programs find them too; models/fetching.py brings them there.
 """
 
 from __future__ import annotations
@@ -10,26 +10,53 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from models import limits
+from models.architectures import BESIDE, index, parts
 
 OFFICIAL, PUBLIC = "official weights", "paper's rule on public weights"  # grades, see models/method.py
-FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-         "preprocessor_config.json")  # what is fetched, where a repository has it
 MARK = ".tokenscope"  # lies beside what we fetched; when it was last used
+
+
+class Weights(NamedTuple):
+    """One safetensors file; sha256 is "" where nobody stated it."""
+
+    bytes: int
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
 class Public:
-    """revision: a commit, 40 hex digits. bytes, sha256: of model.safetensors. methods: id -> grade on these weights."""
+    """revision: a commit, 40 hex digits. weights: path -> each safetensors file of the repository that is read.
+    architecture: what models/architectures.py knows it by. methods: id -> grade on these weights."""
 
     repo: str
     revision: str
-    bytes: int
-    sha256: str
+    weights: Mapping[str, Weights]
     licence: str
     architecture: str
     methods: Mapping[str, str]
+
+    @property
+    def bytes(self) -> int:
+        """Of all weights."""
+        return sum(one.bytes for one in self.weights.values())
+
+    @property
+    def prints(self) -> dict[str, str]:
+        """path -> sha256 of all weights."""
+        return {path: one.sha256 for path, one in self.weights.items()}
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is fetched, where the repository has it."""
+        return (*parts(self.architecture), *BESIDE.get(self.architecture, BESIDE[""]))
+
+
+def _one(bytes: int, sha256: str = "") -> dict[str, Weights]:
+    """The weights of most repositories."""
+    return {"model.safetensors": Weights(bytes, sha256)}
 
 
 def _uses(*ids: str, official: tuple[str, ...] = ()) -> dict[str, str]:
@@ -38,24 +65,25 @@ def _uses(*ids: str, official: tuple[str, ...] = ()) -> dict[str, str]:
 
 # Each revision is confirmed by public text that pins it (docs/decisions.md); none is a guess.
 TABLE: dict[str, Public] = {entry.repo: entry for entry in (
-    Public("HuggingFaceTB/SmolLM2-135M", "93efa2f097d58c2a74874c7e644dbc9b0cee75a2", 269_060_552,
-           "80521b40281d6ce74e35c9282c22539e75aa0ac8578892b2a59955ef78d55da1", "Apache-2.0", "LlamaForCausalLM",
+    Public("HuggingFaceTB/SmolLM2-135M", "93efa2f097d58c2a74874c7e644dbc9b0cee75a2",
+           _one(269_060_552, "80521b40281d6ce74e35c9282c22539e75aa0ac8578892b2a59955ef78d55da1"),
+           "Apache-2.0", "LlamaForCausalLM",
            _uses("sampling", "cntp", "attention", "lazyllm", "top-attention", "random-keep")),
-    Public("openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e", 548_105_171,
-           "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707", "MIT", "GPT2LMHeadModel",
-           _uses("sampling", "cntp", "attention")),
-    Public("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594", 440_449_768,
-           "68d45e234eb4a928074dfd868cead0219ab85354cc53d20e772753c6bb9169d3", "Apache-2.0", "BertForMaskedLM",
-           _uses("attention")),
-    Public("facebook/vit-mae-base", "25b184bea5538bf5c4c852c79d221195fdd2778d", 447_670_680,
-           "479dcef4bd5df06259399027b789f21e9d9a1b79f37155a64176d55bc26fdae8",
+    Public("openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+           _one(548_105_171, "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707"),
+           "MIT", "GPT2LMHeadModel", _uses("sampling", "cntp", "attention")),
+    Public("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594",
+           _one(440_449_768, "68d45e234eb4a928074dfd868cead0219ab85354cc53d20e772753c6bb9169d3"),
+           "Apache-2.0", "BertForMaskedLM", _uses("attention")),
+    Public("facebook/vit-mae-base", "25b184bea5538bf5c4c852c79d221195fdd2778d",
+           _one(447_670_680, "479dcef4bd5df06259399027b789f21e9d9a1b79f37155a64176d55bc26fdae8"),
            "Apache-2.0 on the Hub, first released CC BY-NC 4.0", "ViTMAEForPreTraining",
            _uses("attention", official=("mae",))),
-    Public("google/vit-base-patch16-224", "3f49326eb077187dfe1c2a2bb15fbd74e6ab91e3", 346_293_852, "", "Apache-2.0",
-           "ViTForImageClassification", _uses("attention", official=("vit",))),
-    Public("facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056", 88_249_960,
-           "ae1e99fcefd534ed978cdeb8326f08030c96e28b7a81ffcbc98a857c84d14be1", "Apache-2.0", "Dinov2Model",
-           _uses("attention")),
+    Public("google/vit-base-patch16-224", "3f49326eb077187dfe1c2a2bb15fbd74e6ab91e3", _one(346_293_852),
+           "Apache-2.0", "ViTForImageClassification", _uses("attention", official=("vit",))),
+    Public("facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056",
+           _one(88_249_960, "ae1e99fcefd534ed978cdeb8326f08030c96e28b7a81ffcbc98a857c84d14be1"),
+           "Apache-2.0", "Dinov2Model", _uses("attention")),
 )}
 
 
@@ -71,6 +99,8 @@ def can_fetch(name: str) -> bool:
 
 def certain(entry: Public) -> tuple[str, ...]:
     """The files that this repository is known to have; a Space's builder wants them by name."""
+    if entry.architecture in BESIDE:
+        return entry.files
     words = ("tokenizer.json", "tokenizer_config.json") if "LM" in entry.architecture else ("preprocessor_config.json",)
     return ("config.json", "model.safetensors", *words)
 
@@ -86,9 +116,18 @@ def folder(name: str) -> Path | None:
     if not limits.HUB or name not in TABLE:
         return None
     place = snapshot(TABLE[name])
-    weights = place / "model.safetensors"
+    return place if (place / index(TABLE[name].architecture)).is_file() and not cut(TABLE[name]) else None
+
+
+def cut(entry: Public) -> list[Path]:
+    """The weights that are not here, or not in their full length."""
+    place = snapshot(entry)
+    return [place / path for path, one in entry.weights.items() if _size(place / path) != one.bytes]
+
+
+def _size(path: Path) -> int | None:
     try:
-        return place if (place / "config.json").is_file() and weights.stat().st_size == TABLE[name].bytes else None
+        return path.stat().st_size
     except OSError:
         return None
 
@@ -120,5 +159,5 @@ def grade(name: str, method: str) -> str:
 
 def cards() -> dict[str, dict]:
     """name -> what is known of each public checkpoint, in the words of the shipped ones' cards."""
-    return {name: {"name": name, "bytes": entry.bytes, "weights_licence": entry.licence, "sha256": entry.sha256,
+    return {name: {"name": name, "bytes": entry.bytes, "weights_licence": entry.licence,
                    "architecture": entry.architecture} for name, entry in TABLE.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from math import prod
 from pathlib import Path
 
@@ -26,22 +27,27 @@ class WeightsError(ValueError):
     """What is wrong with the files, as the end of a sentence that begins with the checkpoint's name."""
 
 
-def files(folder: Path) -> list[Path]:
-    """The weights of a checkpoint; WeightsError when there are none that may be read."""
-    found = sorted(folder.glob("model*.safetensors"))
-    if found:
+def files(folder: Path, names: Collection[str] = ()) -> list[Path]:
+    """The weights of a checkpoint, or those of these names; WeightsError when there are none that may be read."""
+    found = [folder / name for name in names] or sorted(folder.glob("model*.safetensors"))
+    if found and all(path.is_file() for path in found):
         return found
-    if any(path.suffix in PICKLES for path in folder.iterdir()):
+    places = {path.parent for path in found} or {folder}
+    if any(file.suffix in PICKLES for place in places if place.is_dir() for file in place.iterdir()):
         raise WeightsError("has only files that can run code when they are read; please choose one with safetensors.")
-    raise WeightsError("has no model.safetensors; please choose one that has.")
+    absent = next((path.relative_to(folder) for path in found if not path.is_file()), "model.safetensors")
+    raise WeightsError(f"has no {absent}; please choose one that has.")
 
 
-def checked(folder: Path, sha256: str = "") -> list[Path]:
-    """The weights, none of which is cut short. sha256: what model.safetensors must be, or "" where nobody said."""
-    found = files(folder)
+def checked(folder: Path, expected: Mapping[str, str]) -> list[Path]:
+    """The weights, none of which is cut short.
+
+    expected: name -> sha256 of each file ("" where nobody said); {} where only the folder says which there are.
+    """
+    found = files(folder, expected)
     for path in found:
         contents(path)
-    if sha256 and (len(found) != 1 or fingerprint(found[0]) != sha256):
+    if any(sha256 and fingerprint(folder / name) != sha256 for name, sha256 in expected.items()):
         raise WeightsError("is not the file that it should be (its sha256 differs).")
     return found
 

@@ -53,9 +53,9 @@ def _handler(folders: dict[tuple[str, str], Path], faults: Faults):
                 return self.answer(b"{}", faults.status, **({"X_Error_Code": faults.error} if faults.error else {}))
             for (repository, revision), folder in folders.items():
                 if path == f"/api/models/{repository}/tree/{revision}":
-                    return self.answer(json.dumps([_entry(file) for file in sorted(folder.iterdir())]).encode())
-                if path.startswith(f"/{repository}/resolve/{revision}/"):
-                    return self.file(folder / path.rpartition("/")[2], revision)
+                    return self.answer(json.dumps([_entry(file, folder) for file in _files(folder)]).encode())
+                if path.startswith(start := f"/{repository}/resolve/{revision}/"):
+                    return self.file(folder / path.removeprefix(start), revision)
             known = any(path.startswith((f"/api/models/{name}/", f"/{name}/")) for name, _ in folders)
             return self.answer(b"{}", 404, X_Error_Code="RevisionNotFound" if known else "RepoNotFound")
 
@@ -72,10 +72,15 @@ def _handler(folders: dict[tuple[str, str], Path], faults: Faults):
     return Hub
 
 
-def _entry(file: Path) -> dict:
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _entry(file: Path, folder: Path) -> dict:
     """One line of a repository's tree."""
     data = file.read_bytes()
-    found = {"type": "file", "path": file.name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+    found = {"type": "file", "path": file.relative_to(folder).as_posix(), "size": len(data),
+             "oid": hashlib.sha1(data).hexdigest()}
     if file.suffix == ".safetensors":
         found["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
     return found
@@ -95,8 +100,9 @@ def public(root: Path) -> tuple[dict[str, hub.Public], dict[tuple[str, str], Pat
 
 def tiny_entry(entry: hub.Public, folder: Path) -> hub.Public:
     """The table's line for a stand-in; a sha256 that nobody stated stays unstated."""
-    file = folder / "model.safetensors"
-    return replace(entry, bytes=file.stat().st_size, sha256=entry.sha256 and weights.fingerprint(file))
+    def sizes(path: str, sha256: str) -> hub.Weights:
+        return hub.Weights((folder / path).stat().st_size, sha256 and weights.fingerprint(folder / path))
+    return replace(entry, weights={path: sizes(path, one.sha256) for path, one in entry.weights.items()})
 
 
 @contextmanager
@@ -253,6 +259,56 @@ def dinov2(folder: Path) -> Path:
     Dinov2Model(Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2, image_size=56,
                              patch_size=14, initializer_range=0.2)).save_pretrained(folder)
     return preprocessor(folder, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+
+
+def amused(folder: Path) -> Path:
+    """amused/amused-256: parts in folders of their own, each as its library writes it, and what is not fetched: weights
+    of half the precision, a schedule that our loop has itself. The mask is the last of some unused ids."""
+    import diffusers
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+    torch.manual_seed(0)
+    transformer = diffusers.UVit2DModel(
+        hidden_size=32, cond_embed_dim=16, micro_cond_encode_dim=8, micro_cond_embed_dim=40, encoder_hidden_size=24,
+        vocab_size=48, codebook_size=40, in_channels=16, block_out_channels=16, num_res_blocks=1, block_num_heads=2,
+        num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, sample_size=4)
+    for weight in transformer.parameters():
+        if weight.dim() > 1:
+            torch.nn.init.normal_(weight, std=0.3)  # else no prompt would make a difference
+    codes = diffusers.VQModel(
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 16), latent_channels=8, vq_embed_dim=8, num_vq_embeddings=40, norm_num_groups=4,
+        sample_size=8, lookup_from_codebook=True, force_upcast=True, mid_block_add_attention=False)
+    torch.nn.init.normal_(codes.quantize.embedding.weight)
+    words = clip_words(folder / "tokenizer", 12)
+    said = CLIPTextConfig(vocab_size=words, hidden_size=24, intermediate_size=32, projection_dim=16,
+                          num_hidden_layers=3, num_attention_heads=2, max_position_embeddings=12, bos_token_id=0,
+                          eos_token_id=1, pad_token_id=1, initializer_range=0.3)
+    for part, model in (("transformer", transformer), ("vqvae", codes),
+                        ("text_encoder", CLIPTextModelWithProjection(said))):
+        model.save_pretrained(folder / part)
+    (folder / "transformer" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"x" * 100)
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "AmusedScheduler"}')
+    (folder / "model_index.json").write_text(json.dumps({
+        "_class_name": "AmusedPipeline", "_diffusers_version": "0.25.0.dev0",
+        "scheduler": ["diffusers", "AmusedScheduler"], "text_encoder": ["transformers", "CLIPTextModelWithProjection"],
+        "tokenizer": ["transformers", "CLIPTokenizer"], "transformer": ["diffusers", "UVit2DModel"],
+        "vqvae": ["diffusers", "VQModel"]}))
+    return folder
+
+
+def clip_words(folder: Path, length: int) -> int:
+    """A CLIP tokenizer's four files, of single letters; returns how many pieces it knows."""
+    letters = "abcdefghijklmnopqrstuvwxyz,."
+    pieces = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    special = {"bos_token": pieces[0], "eos_token": pieces[1], "unk_token": pieces[1], "pad_token": pieces[1]}
+    folder.mkdir(parents=True)
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    for name, content in {"vocab": {piece: i for i, piece in enumerate(pieces)}, "special_tokens_map": special,
+                          "tokenizer_config": {"model_max_length": length, "tokenizer_class": "CLIPTokenizer",
+                                               "do_lower_case": True, **special}}.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return len(pieces)
 
 
 def preprocessor(folder: Path, mean: list[float], std: list[float]) -> Path:

@@ -5,11 +5,15 @@ token, so that answering is one prefill. Blocks are transformers' Llama layers t
 
 Letters: B pictures, L visual tokens, T words, N = L + T, D width, V vocabulary.
 """
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from models.backbones.masked import MaskedTransformer
+from models.backbones.text import encode as encode_words
 
 
 class SceneVLM(nn.Module, PyTorchModelHubMixin):
@@ -48,6 +52,19 @@ class SceneVLM(nn.Module, PyTorchModelHubMixin):
     def count(self) -> int:
         """Number of visual tokens L."""
         return self.grid[0] * self.grid[1]
+
+    def prepared(self, picture: np.ndarray) -> Tensor:
+        """Pixels [1, 3, H, W] of a picture uint8 [H, W, 3]."""
+        return normalise(torch.from_numpy(np.array(picture))[None]).to(self.lm.device)
+
+    def prompt(self, tokenizer, question: str) -> list[int]:
+        """Ids of a question; SubjectError when there is no room for it beside the picture."""
+        return encode_words(tokenizer, question, self.config.max_position_embeddings - self.count)
+
+    def around(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Embeddings [1, 0, D] and [1, T, D] of what stands before and behind the picture."""
+        words = self.lm.model.embed_tokens(torch.tensor([ids], device=self.lm.device))
+        return words[:, :0], words
 
     def patches(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Input of the encoder's first layer [B, L, D] and its angles, from pixels [B, 3, H, W] in -1..1."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.backbones.text import pieces
 from models.method import Close, Emit, Event, Job, Open
 from models.prune.forward import Pass, Pruner, Sheet
 from models.prune.pictures import (
@@ -57,7 +58,7 @@ def look(job: Job, make: Rule, fields: dict[str, Field] | None = None, charts: S
     yield from before(job, seen, plan, ms)
     mine = answered(job.model, plan, seen.ids, watch=True)
     for stage in stages(mine.now.sheets):
-        yield Emit("prune", stage_step(job, plan, mine, stage))
+        yield Emit("prune", stage_step(job, seen, plan, mine, stage))
     yield close(job, make, seen, plan, mine, charts)
 
 
@@ -117,12 +118,13 @@ def stages(sheets: Sequence[Sheet]) -> list[list[Sheet]]:
     return runs
 
 
-def stage_step(job: Job, plan: Plan, mine: Answer, stage: Sequence[Sheet]) -> Step:
+def stage_step(job: Job, seen: View, plan: Plan, mine: Answer, stage: Sequence[Sheet]) -> Step:
     """A run of layers: who is alive, what the question's last word looks at in the last of them, and the cost."""
-    count, last, layers = job.model.count, stage[-1], len(mine.now.sheets)
-    alive = last.alive[last.alive < count].numpy()
-    looked = np.full(count, np.nan, np.float32)
-    looked[alive] = 100 * last.attention.float().mean(0).cpu().numpy()[: len(alive)]
+    count, last, layers = seen.count, stage[-1], len(mine.now.sheets)
+    places = last.alive.numpy() - seen.first
+    inside = (places >= 0) & (places < count)
+    alive, looked = places[inside], np.full(count, np.nan, np.float32)
+    looked[alive] = 100 * last.attention.float().mean(0).cpu().numpy()[inside]
     _, heads, _, width = mine.pruner.store.keys[0].shape
     size = 2 * heads * width * mine.pruner.store.keys[0].element_size()  # bytes of one token's keys and values
     stored = sum(len(sheet.alive) for sheet in mine.now.sheets[: last.layer + 1]) * size
@@ -137,19 +139,26 @@ def stage_step(job: Job, plan: Plan, mine: Answer, stage: Sequence[Sheet]) -> St
 def close(job: Job, make: Rule, seen: View, plan: Plan, mine: Answer, charts: Sequence[Chart]) -> Close:
     """Charts, facts and the sentence, beside the full model on the same question."""
     full = answered(job.model, everything(seen), seen.ids)
-    names = job.tokenizer.convert_ids_to_tokens(list(range(len(mine.chances))))
-    said, whole = names[mine.best], names[full.best]
-    share = 100 * plan.share(seen.layers, seen.count)
-    text = (f'Asked "{seen.question.text}" it says {said}, which is '
-            f'{"right" if said == seen.question.answer else "wrong"}; with all patches it says {whole}. '
-            f"On average {share / 100 * seen.count:.1f} of {seen.count} patches are in a layer.")
-    return Close("prune", text, (layer_chart(seen, plan), answer_chart(mine, full, names), *charts),
-                 facts(job, make, seen, plan, mine, full, said), path=f"{mine.pruner.aux.device.type}-sdpa-rows")
+    said, whole = (word.strip() for word in pieces(job.tokenizer, (mine.best, full.best)))
+    shown = (layer_chart(seen, plan), answer_chart(mine, full, job.tokenizer), *charts)
+    return Close("prune", sentence(seen, plan, said, whole), shown, facts(job, make, seen, plan, mine, full, said),
+                 path=f"{mine.pruner.aux.device.type}-sdpa-rows")
+
+
+def sentence(seen: View, plan: Plan, said: str, whole: str) -> str:
+    """What was answered; whether it is right where somebody knows, else only how the answer begins."""
+    asked, known = seen.question.text, seen.question.answer
+    verb = "says" if known else "begins its answer with"
+    said, whole = (said, whole) if known else (f"'{said}'", f"'{whole}'")
+    verdict = f", which is {'right' if said == known else 'wrong'}" if known else ""
+    mean = plan.share(seen.layers, seen.count) * seen.count
+    return (f'Asked "{asked}" it {verb} {said}{verdict}; with all patches it {verb} {whole}. On average {mean:.1f} of '
+            f"{seen.count} patches are in a layer.{' ' * bool(plan.remark)}{plan.remark}")
 
 
 def facts(job: Job, make: Rule, seen: View, plan: Plan, mine: Answer, full: Answer, said: str) -> dict[str, Fact]:
     cosine = float(torch.cosine_similarity(mine.state, full.state, dim=0))
-    return {
+    found = {
         "budget": Fact("Patches kept, recycled included", 100 * plan.share(seen.layers, seen.count),
                        "% of patches x layers", "lower"),
         "memory": Fact("Keys and values", 100 * mine.pruner.store.bytes / full.pruner.store.bytes,
@@ -160,8 +169,10 @@ def facts(job: Job, make: Rule, seen: View, plan: Plan, mine: Answer, full: Answ
                       "higher"),
         "cosine": Fact("Cosine with the full model's state", cosine, "of 1", "higher"),
         "agreement": Fact("Chance of the full model's answer", 100 * float(mine.chances[full.best]), "%",
-                          "higher"),
-        "answer": Fact("Answer correct", float(said == seen.question.answer), "of 1", "higher")}
+                          "higher")}
+    if seen.question.answer:
+        found["answer"] = Fact("Answer correct", float(said == seen.question.answer), "of 1", "higher")
+    return found
 
 
 def speed(job: Job, make: Rule, seen: View) -> float:
@@ -185,13 +196,13 @@ def layer_chart(seen: View, plan: Plan) -> Chart:
                  caption="Their mean is the budget; keys and values are stored for these only.")
 
 
-def answer_chart(mine: Answer, full: Answer, names: Sequence[str]) -> Chart:
+def answer_chart(mine: Answer, full: Answer, tokenizer) -> Chart:
     """The likeliest words of both."""
     shown = torch.unique(torch.cat([run.chances.topk(SHOWN).indices for run in (mine, full)]))
     shown = shown[full.chances[shown].argsort(descending=True)][: SHOWN + 2].tolist()
     return Chart("bar", "The answer", "word", "probability",
                  {"this run": mine.chances[shown].numpy(), "all patches": full.chances[shown].numpy()},
-                 tuple(names[i] for i in shown))
+                 pieces(tokenizer, shown))
 
 
 def encoder_macs(model) -> int:

@@ -4,7 +4,12 @@ A method gives a `Plan`: the patches that enter, their features, and how many le
 The sequence is really shorter, places keep their numbers, and the question's words never leave. The answer is one word,
 so the prefill is all there is.
 
-Letters: L patches, K patches that enter, N layers of the language model (from 0; shown from 1), D width, T words.
+A model offers what SceneVLM does (models/backbones/vlm.py): a picture, `prepared`, is `encode`d into features and these
+made `visual` tokens; a question becomes the ids of a `prompt` and these the embedded words `around` the picture; the
+`encoder` and the `lm` can be looked into.
+
+Letters: L patches, P words before them and T behind, K patches that enter, N layers of the language model (from 0;
+shown from 1), D width.
 """
 from __future__ import annotations
 
@@ -16,16 +21,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.backbones.text import encode as encode_words
 from models.instrument import observe
 from models.method import Job
 from models.params import Span
+from models.prune import photo_questions
 from models.prune.forward import Moment, Pass, Policy, Pruner
+from models.prune.photo_questions import Asked, photo
 from models.subject import Example, SubjectError
 from models.worlds import questions
 
 CHECKPOINTS = ("scene-vlm-1",)
-KINDS = dict.fromkeys(CHECKPOINTS, "question")
+KINDS = {**dict.fromkeys(CHECKPOINTS, "question"), "LlavaOnevisionForConditionalGeneration": "photo"}
 EXAMPLES = (
     Example("small", "The colour of a small thing",
             "small pink ring, blue square, green cross, white circle. What colour is the small thing?", "question"),
@@ -36,6 +42,7 @@ EXAMPLES = (
     Example("side", "Left or right of it",
             "red circle, blue square, small green ring. Is the red circle left or right of the blue square?",
             "question"),
+    *photo_questions.EXAMPLES,
 )
 ABLE = 0.9  # share of exact answers from which a kind of question can show what pruning costs
 KEPT = Span(0.05, 1.0, 0.05, "Patches kept", "Mean over the layers of the language model; recycled ones count.",
@@ -43,7 +50,7 @@ KEPT = Span(0.05, 1.0, 0.05, "Patches kept", "Mean over the layers of the langua
 
 
 @dataclass(frozen=True)
-class Kept:
+class Kept(Asked):
     """What a method of this tab needs to run on pictures too."""
 
     kept: Annotated[float, replace(KEPT, title="Patches kept (pictures)", fold=True)] = 0.25
@@ -53,7 +60,7 @@ class View(NamedTuple):
     """A picture with its question as the network has encoded it, before anything leaves.
 
     picture uint8 [S, S, 3]. features [1, L, D] of the encoder. attention float [L, L]: its last layer, mean over heads,
-    rows are queries. ids: the question's words. layers: N.
+    rows are queries. ids: the question as the model is asked it. layers: N. first: P, the place of the first patch.
     """
 
     picture: np.ndarray
@@ -63,6 +70,7 @@ class View(NamedTuple):
     attention: Tensor
     grid: tuple[int, int]
     layers: int
+    first: int = 0
 
     @property
     def count(self) -> int:
@@ -82,7 +90,8 @@ class Group:
 class Plan:
     """kept: patches that enter, int [K] ascending; features [1, K, D] of them. cuts: layer -> how many leave before it,
     those of the lowest importance [L]. groups: patches folded before the first layer. maps: named numbers [L] that
-    decided. marked: patches to point out. note: how the last map was made."""
+    decided. marked: patches to point out. note: how the last map was made. remark: what a reader of the result must
+    know of the plan."""
 
     kept: Tensor
     features: Tensor
@@ -92,6 +101,7 @@ class Plan:
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     marked: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     note: str = ""
+    remark: str = ""
 
     def counts(self, layers: int) -> list[int]:
         """Patches alive at each layer."""
@@ -121,21 +131,21 @@ def scene(job: Job) -> tuple[np.ndarray, questions.Question]:
     return questions.draw(items), question
 
 
+SUBJECTS: Mapping[str, Callable[[Job], tuple[np.ndarray, questions.Question]]] = {"question": scene, "photo": photo}
+
+
 def view(job: Job) -> View:
-    picture, question = scene(job)
+    picture, question = SUBJECTS[job.subject.kind](job)
     return encoded(job.model, job.tokenizer, picture, question)
 
 
 def encoded(model, tokenizer, picture: np.ndarray, question: questions.Question) -> View:
     """Runs the encoder and keeps the attention of its last layer."""
-    from models.backbones.vlm import normalise
-    pixels = normalise(torch.from_numpy(np.array(picture))[None]).to(model.lm.device)
-    last = len(model.encoder.layers) - 1
+    ids, last = model.prompt(tokenizer, question.text), len(model.encoder.layers) - 1
     with torch.inference_mode(), observe(model.encoder, [last], {"qk"}) as seen:
-        features = model.encode(pixels)
+        features, first = model.encode(model.prepared(picture)), model.around(ids)[0].shape[1]
     rows = seen[last].rows_for(torch.arange(model.count))[0].float().mean(0).cpu()
-    ids = encode_words(tokenizer, question.text, model.config.max_position_embeddings - model.count)
-    return View(picture, question, ids, features, rows, model.grid, len(model.lm.model.layers))
+    return View(picture, question, ids, features, rows, model.grid, len(model.lm.model.layers), first)
 
 
 def everything(seen: View) -> Plan:
@@ -163,19 +173,22 @@ def by_hand(plan: Plan, seen: View, choice: tuple[tuple[int, ...], ...] | None) 
 
 
 def prefill(model, plan: Plan, ids: list[int], watch: bool = False) -> tuple[Pruner, Pass]:
-    """One pass of the language model over the patches of a plan and the question."""
-    count, layers = model.count, len(model.lm.model.layers)
+    """One pass of the language model over the patches of a plan and the words around them."""
     with torch.inference_mode():
-        words = model.lm.model.embed_tokens(torch.tensor([ids], device=model.lm.device))
-        hidden = torch.cat([model.visual(plan.features), words], 1)
-    pruner = Pruner(model.lm, policy(plan, count, len(ids), layers), count + len(ids), watch)
-    return pruner, pruner.enter(hidden, torch.cat([plan.kept, count + torch.arange(len(ids))]))
+        before, behind = model.around(ids)  # [1, P, D], [1, T, D]
+        hidden = torch.cat([before, model.visual(plan.features), behind], 1)
+    first, end = before.shape[1], before.shape[1] + model.count
+    rule = policy(plan, first, behind.shape[1], len(model.lm.model.layers))
+    pruner = Pruner(model.lm, rule, end + behind.shape[1], watch)
+    places = [torch.arange(first), first + plan.kept, torch.arange(end, end + behind.shape[1])]
+    return pruner, pruner.enter(hidden, torch.cat(places))
 
 
-def policy(plan: Plan, count: int, words: int, layers: int) -> Policy:
-    """The plan's cuts for the shared machine: the question's words outrank every patch."""
-    rank = torch.cat([plan.importance.float(), torch.full((words,), float("inf"))])
-    alive = np.array([len(plan.kept), *plan.counts(layers)]) + words
+def policy(plan: Plan, before: int, behind: int, layers: int) -> Policy:
+    """The plan's cuts for the shared machine: the words before and behind the patches outrank every patch."""
+    never = torch.full((before + behind,), float("inf"))
+    rank = torch.cat([never[:before], plan.importance.float(), never[before:]])
+    alive = np.array([len(plan.kept), *plan.counts(layers)]) + before + behind
     rates = [plan.cuts.get(layer + 1, 0) / alive[layer + 1] for layer in range(layers)]
 
     def score(moment: Moment) -> Tensor:

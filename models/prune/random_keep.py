@@ -34,7 +34,7 @@ def plan(job: Job, seen: View) -> Plan:
 
 
 def run(job: Job) -> Iterator[Event]:
-    if job.subject.kind == "question":
+    if job.subject.kind in pictures.SUBJECTS:
         return look(job, lambda seen: plan(job, seen))
     return generate(job, lambda layers: policy(job, layers))
 

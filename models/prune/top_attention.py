@@ -52,7 +52,7 @@ def plan(job: Job, seen: View) -> Plan:
 
 
 def run(job: Job) -> Iterator[Event]:
-    if job.subject.kind == "question":
+    if job.subject.kind in pictures.SUBJECTS:
         return look(job, lambda seen: plan(job, seen), FIELDS)
     return generate(job, lambda layers: policy(job, layers))
 
@@ -67,4 +67,5 @@ METHOD = Method(
     params=Params, accepts="text", checkpoints=(*texts.CHECKPOINTS, *pictures.CHECKPOINTS), kinds=pictures.KINDS,
     run=run, examples=(*texts.EXAMPLES, *pictures.EXAMPLES), baseline="random-keep",
     baseline_params=lambda p: {"first": p.first, "second": p.second, "third": p.third, "where": p.where,
-                               "length": p.length, "rounds": p.rounds, "revive": False, "kept": p.kept})
+                               "length": p.length, "rounds": p.rounds, "revive": False, "kept": p.kept,
+                               "question": p.question})

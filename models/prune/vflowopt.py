@@ -6,7 +6,7 @@
 
 Before the language model the least important patches of each cell of m x m are folded into one, at the place of the
 most important; before layers k1 and k2 more leave by the same importance. The search (vflowopt_search.py) makes the
-question's last state move as little as possible. Not covered: crops beside the global view, separator tokens.
+question's last state move as little as possible. Not covered: crops beside the global view.
 
 Letters: L patches, K that enter, G global patches, N layers, D width.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Annotated
 
 import numpy as np
@@ -24,12 +24,14 @@ from torch import Tensor
 from models.method import Card, Event, Job, Method, Turn
 from models.params import Choice, Flag, Span
 from models.prune import pictures
+from models.prune.photo_questions import Asked
 from models.prune.picture_records import look
 from models.prune.pictures import Group, Plan, View
 from models.prune.vflowopt_charts import search_charts
 from models.trace import Field
 
 FILE = "vflowopt.json"  # beside the weights: what the search found for them
+UNSEARCHED = "No knobs were searched for these weights; these are t = 1, m = 4, alpha = 0 and equal ratios."
 FIELDS = {"relevance": Field("Attention of global patches", "% of their attention", 0.0),
           "entropy": Field("Entropy of grey values", "bits", 0.0),
           "importance": Field("Importance", "", None, None)}
@@ -48,12 +50,12 @@ class Knobs:
 
 
 @dataclass(frozen=True)
-class Params:
+class Params(Asked):
     kept: Annotated[float, pictures.KEPT] = 0.25
     knobs: Annotated[str, Choice(
         ("searched", "default", "own"), "Knobs", "Searched: those found for the nearest of 50, 25 and 10 %. Default: "
-        "t = 1, m = 4, alpha = 0 and equal ratios. Own: the three below.", ("searched", "unsearched", "my own"))] = \
-        "searched"
+        "t = 1, m = 4, alpha = 0 and equal ratios, also for weights without a search. Own: the three below.",
+        ("searched", "unsearched", "my own"))] = "searched"
     recycle: Annotated[bool, Flag("Fold dropped patches", "Off: as many patches stay, and the others are lost.")] = True
     t: Annotated[float, Span(0.5, 8.0, 0.1, "Global above (t)", "A patch is global if it receives so many times the "
                              "mean attention.", "x the mean", fold=True)] = 1.0
@@ -108,7 +110,7 @@ def fold(seen: View, rank: Tensor, r0: float, m: float) -> tuple[Tensor, Tensor,
     for members in cells.values():
         weights = shares(rank[members])
         target = members[int(rank[members].argmax())]
-        features[0, target] = (weights[:, None] * seen.features[0, members]).sum(0)
+        features[0, target] = (weights[:, None].to(features.device) * seen.features[0, members]).sum(0)
         groups.append(Group(target, tuple(members), tuple(weights.tolist())))
     kept = torch.ones(seen.count, dtype=torch.bool)
     kept[low] = False
@@ -182,7 +184,9 @@ def knobs_of(job: Job, layers: int) -> Knobs:
 
 
 def own_plan(job: Job, seen: View) -> Plan:
-    return plan(seen, knobs_of(job, seen.layers), job.params.kept, job.params.recycle)
+    made = plan(seen, knobs_of(job, seen.layers), job.params.kept, job.params.recycle)
+    missing = job.params.knobs == "searched" and not settings(job.bundle.folder)
+    return replace(made, remark=UNSEARCHED) if missing else made
 
 
 def run(job: Job) -> Iterator[Event]:
@@ -199,14 +203,17 @@ def spent(job: Job) -> dict[str, float]:
 METHOD = Method(
     card=Card(
         id="vflowopt", title="VFlowOpt", tabs=("prune",), arxiv="2508.05211", year=2025, seed="A",
-        summary="A picture becomes 64 tokens in front of a question; most of them leave in three stages. What the most "
-                "looked-at patches look at stays, dropped neighbours are folded into one token, and a search sets the "
-                "knobs.",
+        summary="A picture becomes tokens in front of a question, 64 of a scene; most of them leave in three stages. "
+                "What the most looked-at patches look at stays, dropped neighbours are folded into one token, and a "
+                "search sets the knobs.",
         look_at="Whether the patches that the question needs are still there in the last layers. The importance does "
                 "not know the question.",
-        not_covered="Detail crops and separator tokens; the paper prunes LLaVA-OneVision, whose knobs do not transfer.",
-        unverified="On eight layers the stages stand before layers 4 and 7, in proportion to 9 and 18 of 28."),
-    params=Params, accepts="question", checkpoints=pictures.CHECKPOINTS, run=run, examples=pictures.EXAMPLES,
-    baseline="random-keep", baseline_params=lambda p: {"kept": p.kept}, baseline_budget=spent,
+        not_covered="Detail crops: LLaVA-OneVision reads the base view of a photo only. Its separator token never "
+                    "leaves and is no patch of the budget. Knobs were searched for scenes only; they do not transfer.",
+        unverified="On eight layers the stages stand before layers 4 and 7, on 24 before 9 and 17: in proportion to 9 "
+                   "and 18 of 28."),
+    params=Params, accepts="question", checkpoints=pictures.CHECKPOINTS, kinds=pictures.KINDS, run=run,
+    examples=pictures.EXAMPLES, baseline="random-keep",
+    baseline_params=lambda p: {"kept": p.kept, "question": p.question}, baseline_budget=spent,
     turn=Turn("Choose the patches that enter the language model", "agreement",
               lambda job: (len(own_plan(job, pictures.view(job)).kept),)))

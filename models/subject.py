@@ -14,7 +14,7 @@ import numpy as np
 
 from models import limits
 
-KINDS = ("photo", "text", "caption", "problem", "question")
+KINDS = ("photo", "text", "caption", "prompt", "problem", "question")
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 

@@ -32,7 +32,8 @@ QUESTIONS = {
 CHARTS = 3
 KINDS = ("PNG", "SVG", "PDF", "GIF", "JSON", "HTML", "Python")
 ROLES = {"visitor": "Your choice", "random": "At random"}
-OWN_WORDS = {"text": "Or your own text", "caption": "Or your own words", "problem": "Or your own problem",
+OWN_WORDS = {"text": "Or your own text", "caption": "Or your own words",
+             "prompt": "Or whatever you want painted", "problem": "Or your own problem",
              "question": "Or your own things and question"}
 
 

@@ -43,7 +43,7 @@ class Amused(nn.Module):
     def to(self, device=None, dtype=None) -> Amused:
         """The VQ model keeps its float32: in half precision it paints black (NaN)."""
         for part in (self.transformer, self.text_encoder):
-            part.to(device=device, dtype=dtype)
+            nn.Module.to(part, device=device, dtype=dtype)  # diffusers' own only adds a warning
         self.vqvae.to(device=device)
         return self
 
@@ -57,7 +57,7 @@ class Amused(nn.Module):
         """A text as the network reads it, padded as in training: the text encoder's last states but one, and its
         projected sum. SubjectError for more words than it takes."""
         most = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
-        count = len(self.tokenizer(text).input_ids)
+        count = len(self.tokenizer(text, verbose=False).input_ids)
         if count > most:
             raise SubjectError(f"This prompt makes {count} tokens; please keep it under {most + 1}.")
         tokens = self.tokenizer([text, ""], padding="max_length", max_length=most, return_tensors="pt").input_ids

@@ -83,10 +83,31 @@ class MaskedTransformer(nn.Module, PyTorchModelHubMixin):
 
     def forward(self, ids, cond=None, grid=None):
         """Logits of all N tokens, masked or not: [B, N, V]. Arguments as in `embed`."""
+        return self.head(self.look(ids, cond, grid)[:, self.cond_length :])
+
+    def look(self, ids, cond=None, grid=None):
+        """Last states [B, C + N, D] of one pass over all tokens. Arguments as in `embed`."""
         hidden, position_embeddings = self.embed(ids, cond, grid)
         for layer in self.layers:
             hidden = layer(hidden, position_embeddings=position_embeddings)
-        return self.head(hidden[:, self.cond_length :])
+        return hidden
+
+    def read(self, looked, positions):
+        """Logits [B, P, V] at tokens [B, P] of the N, from last states [B, C + N, D]."""
+        places = (positions + self.cond_length)[..., None].expand(-1, -1, looked.shape[2])
+        return self.head(looked.gather(1, places))
+
+    def with_null(self, cond):
+        """The condition [B, C], then the one that says nothing: [2B, C]."""
+        return torch.cat([cond, torch.full_like(cond, NULL)])
+
+    def spent(self, tokens, read_out, layers=None):
+        """Rows and multiply-adds of one sample's pass over all its tokens, condition included: projections and MLP,
+        attention, head at `read_out` tokens. layers: how many of this shape are run, by default all."""
+        layers = len(self.layers) if layers is None else layers
+        linear = sum(m.weight.numel() for m in self.layers[0].modules() if isinstance(m, nn.Linear))
+        per_layer = tokens * linear + 2 * tokens * tokens * self.layers[0].self_attn.q_proj.out_features
+        return layers * tokens, layers * per_layer + read_out * self.vocab_size * self.config.hidden_size
 
     def head(self, hidden):
         """Final norm and output projection: [B, M, D] -> [B, M, V]."""

@@ -83,7 +83,7 @@ class Chain:
         self.target, self.drafter, self.plan = target, drafter, plan
         self.size, self.prefix = target.grid[0] * target.grid[1], target.cond_length
         blank = torch.full((1, self.size), target.mask_token_id, device=cond.device)
-        blank, self.cond = branches(blank, cond, plan.guidance)
+        blank, self.cond = branches(target, blank, cond, plan.guidance)
         hidden, self.angles = target.slots(blank, self.cond)
         self.cache, self.draft_cache, self.rows = DynamicCache(), DynamicCache(), len(blank)
         self.codes, self.cost = [target.mask_token_id], Cost()  # codes[i] is what slot i carries: code i - 1

@@ -1,4 +1,5 @@
-"""What is filled in: a scene's codes under a caption, or a text with masked tokens, as tensors and as a canvas.
+"""What is filled in: a picture's codes under a caption or a free prompt, or a text with masked tokens, as tensors and
+as a canvas.
 
 Letters: N canvas tokens, V vocabulary, C condition words.
 """
@@ -8,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,14 +28,14 @@ EMPTY = 217  # grey of a cell that is not filled in yet
 @dataclass(frozen=True, eq=False)
 class Board:
     """ids int64 [1, N] with mask_id where unknown; forbidden: ids that are never proposed; names(id): how a token
-    reads; paint(ids [1, N]) -> uint8 [h, w, 3] for pictures."""
+    reads; cond: what the backbone is told; paint(ids [1, N]) -> uint8 [h, w, 3] for pictures."""
 
     canvas: Canvas
     ids: Tensor
     mask_id: int
     names: Callable[[int], str]
     forbidden: tuple[int, ...] = ()
-    cond: Tensor | None = None
+    cond: Any = None
     paint: Callable[[Tensor], np.ndarray] | None = None
 
     @property
@@ -58,6 +60,20 @@ def scene_board(model, tokenizer, caption: str) -> Board:
     words = code_names(tokenizer)
     return Board(canvas, ids, model.mask_token_id, words.__getitem__, cond=cond,
                  paint=lambda ids: picture(tokenizer, ids, model.mask_token_id, (rows, columns)))
+
+
+def prompt_board(model, prompt: str) -> Board:
+    """An empty picture under any words. model: one that reads prompts and paints its codes itself, as Amused does.
+
+    Raises SubjectError for a prompt that is too long. What a code shows depends on its neighbours, so it has no name;
+    and while some are masked, those beside them are painted as if code 0 stood there.
+    """
+    rows, columns = model.grid
+    cond = model.prompt(prompt)
+    ids = torch.full((1, rows * columns), model.mask_token_id, device=cond.words.device)
+    canvas = Canvas("grid", ("",) * (rows * columns), shape=(rows, columns))
+    return Board(canvas, ids, model.mask_token_id, "code {}".format, model.forbidden, cond,
+                 lambda ids: picture(model, ids, model.mask_token_id, (rows, columns)))
 
 
 def picture(tokenizer, ids: Tensor, mask_id: int, shape: tuple[int, int]) -> np.ndarray:

@@ -65,7 +65,7 @@ class Reusing:
 
     def __call__(self, moment: Moment) -> Evaluation:
         guidance, samples = self.guidance if moment.made < self.until else 0.0, len(moment.ids)
-        ids, cond = branches(moment.ids, self.cond, guidance)
+        ids, cond = branches(self.model, moment.ids, self.cond, guidance)
         began, self.branches = time.perf_counter(), len(ids) // samples
         before = self.state.first(len(ids)) if self.reuse and self.state else None
         look = self.model(ids, cond, before)

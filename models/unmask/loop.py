@@ -159,13 +159,19 @@ class Shot:
 
 @dataclass
 class Record:
-    """What a run leaves for its charts: per move the mean entropy of masked tokens, and the latest ids [1, N]."""
+    """What a run leaves for its charts: per move the mean entropy of masked tokens and how many were filled in; the
+    latest ids [1, N]; sure: mean probability with which tokens were filled in."""
 
     entropy: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
+    certainty: float = 0.0  # the sum of those probabilities
     cost: Cost = Cost()
     ids: Tensor | None = None
     path: str = ""
+
+    @property
+    def sure(self) -> float:
+        return self.certainty / max(1, sum(self.counts))
 
     def charts(self) -> tuple[Chart, Chart]:
         """Mean entropy of what is still unknown, and tokens revealed, both over the steps."""
@@ -190,6 +196,7 @@ def shots(job, board: Board, plan: Plan, record: Record | None = None) -> Iterat
         when[turn.revealed[0].cpu().numpy()] = turn.moment.index + 1
         record.entropy.append(float(np.nanmean(entropy[masked])))
         record.counts.append(turn.moment.move.count)
+        record.certainty += float(turn.confidence[turn.revealed.gather(1, turn.found.positions)].sum())
         record.ids, record.path = turn.ids, f"sdpa + unmask {turn.path}"
         record.cost += replace(turn.found.cost, ms=turn.ms)
         step = _step(board, turn, given, when.copy(), len(plan.moves))

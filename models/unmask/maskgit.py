@@ -6,11 +6,14 @@ the paper's, starts fewer objects at once and scores higher. Guidance on caption
 (1 + g) conditional - g unconditional logits (classifier-free), while objects are being placed: in the first half of the
 steps. It is the baseline of the Unmask tab.
 
+The scenes are our own; on aMUSEd's public weights (models/backbones/amused.py) the prompt is free, and there is no
+parser to say whether the picture is what was asked for.
+
 Not covered: class-conditional ImageNet weights, editing, in- and outpainting.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,11 +21,11 @@ import numpy as np
 
 from kernels import Sampler
 from models import claims
-from models.method import Card, Close, Emit, Method, Open, Turn
+from models.method import Card, Close, Emit, Job, Method, Open, Turn
 from models.params import Choice, Span
-from models.subject import Example
+from models.subject import Example, SubjectError
 from models.trace import Chart, Fact
-from models.unmask.boards import Board, scene_board
+from models.unmask.boards import Board, prompt_board, scene_board
 from models.unmask.loop import FIELDS, Full, Plan, Record, moves, shots
 from models.worlds import scenes
 
@@ -37,12 +40,18 @@ EXAMPLES = (
             "red triangle, yellow square, blue ring, pink circle"),
     Example("one", "green diamond", "green diamond"),
 )
+PROMPTS = (
+    Example("lighthouse", "A lighthouse", "a lighthouse on a cliff at sunset, oil painting", "prompt"),
+    Example("teapot", "A teapot", "a photo of a blue teapot on a wooden table", "prompt"),
+    Example("fox", "A fox", "a red fox in the snow, watercolour", "prompt"),
+)
 
 
 @dataclass(frozen=True)
 class Params:
     steps: Annotated[int, Span(1, 128, 1, "Steps", "Looks at the picture; fewer fill in more at once.")] = 28
-    guidance: Annotated[float, Span(0, 6, 0.25, "Guidance", "How hard the caption pulls.")] = 0.5
+    guidance: Annotated[float, Span(0, 12, 0.25, "Guidance", "How hard the caption pulls; aMUSEd was made for "
+                                    "9.")] = 0.5
     order: Annotated[str, Choice(ORDERS, "Order", "Which guesses are kept first.")] = "confidence"
     noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise on the order, less with every step.")] = 2.0
     temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 0.8
@@ -52,16 +61,27 @@ class Params:
                                     fold=True)] = SCHEDULE
 
 
+@dataclass(frozen=True)
+class World:
+    """What differs between kinds of subjects: the empty board, and what can be said of the finished picture."""
+
+    board: Callable[[Job], Board]
+    facts: Callable[[Board, Record, str], Mapping[str, Fact]]
+    sentence: Callable[[Mapping[str, Fact], int], str]
+    charts: Callable[[Mapping[str, Fact], Plan], tuple[Chart, ...]] = lambda facts, plan: ()
+    scored: bool = True
+
+
 def run(job):
-    board = scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text)
-    p, record = job.params, Record()
-    plan = Plan(moves(board.unknown, p.steps, p.schedule), Full(job.model, board.cond, p.guidance, until=p.until),
-                p.order, p.noise, Sampler(p.temperature))
+    world, p, record = WORLDS[job.subject.kind], job.params, Record()
+    board = world.board(job)
+    evaluate = Full(job.model, board.cond, p.guidance, board.forbidden, p.until)
+    plan = Plan(moves(board.unknown, p.steps, p.schedule), evaluate, p.order, p.noise, Sampler(p.temperature))
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
         yield Emit("unmask", shot.step, shot.names)
-    facts = scene_facts(board, record, job.subject.text)
-    yield Close("unmask", scene_sentence(facts, len(plan.moves)), (*record.charts(), *score_chart(facts, plan)), facts,
+    facts = world.facts(board, record, job.subject.text)
+    yield Close("unmask", world.sentence(facts, len(plan.moves)), (*record.charts(), *world.charts(facts, plan)), facts,
                 path=record.path)
 
 
@@ -95,8 +115,30 @@ def score_chart(facts: Mapping[str, Fact], plan: Plan) -> tuple[Chart, ...]:
                   caption="1: exactly the objects asked for, all whole (`python -m models claims maskgit`)."),)
 
 
+def prompt_facts(board: Board, record: Record, prompt: str) -> Mapping[str, Fact]:
+    """What can be measured where nobody can read the picture: how sure the model was, and what the run cost."""
+    return {"sure": Fact("Confidence when filled in", record.sure, "probability"),
+            "entropy": Fact("Entropy of masked cells", float(np.mean(record.entropy)), "nats, mean of the steps"),
+            "macs": Fact("Work", record.cost.macs / 1e9, "G multiply-adds", "lower")}
+
+
+def prompt_sentence(facts: Mapping[str, Fact], steps: int) -> str:
+    return (f"In {steps} step{'s' * (steps > 1)} the model filled in every cell, on average with probability "
+            f"{facts['sure'].value:.2f}. Whether it shows what was asked, only you can say: nothing here reads it.")
+
+
+WORLDS = {
+    "caption": World(lambda job: scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text),
+                     scene_facts, scene_sentence, score_chart),
+    "prompt": World(lambda job: prompt_board(job.model, job.subject.text), prompt_facts, prompt_sentence, scored=False),
+}
+
+
 def turn_count(job) -> tuple[int, ...]:
     """Cells per group of a visitor's turn: what the schedule reveals in its first steps."""
+    if not WORLDS[job.subject.kind].scored:
+        raise SubjectError("Nothing here can say how well this picture was painted, so there is no game; please choose "
+                           "a checkpoint of scenes.")
     rows, columns = job.model.grid
     return tuple(move.count for move in moves(rows * columns, job.params.steps, job.params.schedule)[:TURN_STEPS])
 
@@ -108,6 +150,6 @@ METHOD = Method(
         look_at="The first cells decide where objects stand; watch what happens with 4 steps instead of 28.",
         not_covered="ImageNet weights, editing, in- and outpainting."),
     params=Params, accepts="caption", checkpoints=("scene-mgm-1",), companions=("scene-vq-1",), run=run,
-    examples=EXAMPLES,
+    examples=(*EXAMPLES, *PROMPTS), kinds={"AmusedPipeline": "prompt"},
     turn=Turn("Choose the cells that are filled in first, group after group; the model goes on from there.", "score",
               turn_count))

@@ -3,11 +3,16 @@
 `Full` is the base model, every row at every move; a method with its own choice of rows brings its own evaluation from
 the same parts (`branches`, `read`, `indices`).
 
+A backbone is asked for four things: look(ids, cond), one pass over everything, in its own form; read(looked,
+positions), logits [B, P, V] from that; with_null(cond), the condition and then the one that says nothing; spent(tokens,
+read_out), rows and multiply-adds of one sample's pass. What a condition is, only the backbone knows.
+
 Letters: B samples, N tokens, P evaluated masked positions, V vocabulary, C condition words, D width.
 """
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,41 +58,37 @@ class Evaluation:
 class Full:
     """Every row at every move: the base model, with classifier-free guidance g: (1 + g) conditional - g unconditional.
 
-    cond int64 [B, C] or None; forbidden ids are never proposed. Both branches run as one batch. Moves after the share
-    `until` are not guided (arXiv 2404.07724 does so in diffusion): one branch, half the work.
+    cond: the backbone's condition for B samples, or None; forbidden ids are never proposed. Both branches run as one
+    batch. Moves after the share `until` are not guided (arXiv 2404.07724 does so in diffusion): one branch, half the
+    work.
     """
 
     model: nn.Module
-    cond: Tensor | None = None
+    cond: Any = None
     guidance: float = 0.0
     forbidden: tuple[int, ...] = ()
     until: float = 1.0
 
     def __call__(self, moment: Moment) -> Evaluation:
         guidance = self.guidance if moment.made < self.until else 0.0
-        ids, cond = branches(moment.ids, self.cond, guidance)
-        hidden, angles = self.model.embed(ids, cond)
-        for layer in self.model.layers:
-            hidden = layer(hidden, position_embeddings=angles)
-        positions = indices(moment.masked)
-        logits = read(self.model, hidden, positions, guidance, self.forbidden)
-        everything = hidden.shape[1]
-        cost = full_cost(self.model, len(ids), everything, positions.shape[1])
+        ids, cond = branches(self.model, moment.ids, self.cond, guidance)
+        looked, positions = self.model.look(ids, cond), indices(moment.masked)
+        logits = read(self.model, looked, positions, guidance, self.forbidden)
+        cost = full_cost(self.model, len(ids), looked.shape[1], positions.shape[1])
         return Evaluation(positions, logits, torch.ones_like(moment.masked), cost)
 
 
-def branches(ids: Tensor, cond: Tensor | None, guidance: float) -> tuple[Tensor, Tensor | None]:
+def branches(model, ids: Tensor, cond: Any, guidance: float) -> tuple[Tensor, Any]:
     """ids and condition of the passes that guidance needs: conditional first, then, if any, unconditional."""
     if cond is None or not guidance:
         return ids, cond
-    return torch.cat([ids, ids]), torch.cat([cond, torch.zeros_like(cond)])
+    return torch.cat([ids, ids]), model.with_null(cond)
 
 
-def read(model, hidden: Tensor, positions: Tensor, guidance: float, forbidden: tuple[int, ...] = ()) -> Tensor:
-    """Guided logits [B, P, V] at canvas positions [B, P] of last-layer states [B or 2B, C + N, D]."""
-    places = positions.repeat(len(hidden) // len(positions), 1) + model.cond_length
-    picked = hidden.gather(1, places[..., None].expand(-1, -1, hidden.shape[2]))  # [B or 2B, P, D]
-    logits = guided(model.head(picked).float(), len(positions), guidance)
+def read(model, looked: Tensor, positions: Tensor, guidance: float, forbidden: tuple[int, ...] = ()) -> Tensor:
+    """Guided logits [B, P, V] at canvas positions [B, P] of what a pass over B or 2B samples left."""
+    both = positions.repeat(len(looked) // len(positions), 1)
+    logits = guided(model.read(looked, both).float(), len(positions), guidance)
     if forbidden:
         logits[..., list(forbidden)] = float("-inf")
     return logits
@@ -106,14 +107,6 @@ def indices(chosen: Tensor) -> Tensor:
 
 
 def full_cost(model, batch: int, tokens: int, read_out: int, layers: int | None = None) -> Cost:
-    """Rows and multiply-adds of one pass over all tokens: projections and MLP, attention, head at `read_out` tokens.
-
-    layers: how many layers of the model's shape are run, all of its own by default.
-    """
-    attention = model.layers[0].self_attn
-    width = attention.q_proj.out_features
-    linear = sum(m.weight.numel() for m in model.layers[0].modules() if isinstance(m, nn.Linear))
-    per_layer = tokens * linear + 2 * tokens * tokens * width
-    head = read_out * model.vocab_size * model.config.hidden_size
-    layers = len(model.layers) if layers is None else layers
-    return Cost(1, batch * layers * tokens, batch * (layers * per_layer + head))
+    """One pass of `batch` samples over all tokens, condition included; layers: how many, by default all."""
+    rows, macs = model.spent(tokens, read_out, layers)
+    return Cost(1, batch * rows, batch * macs)

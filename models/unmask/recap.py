@@ -90,7 +90,7 @@ class Reused:
             raise ValueError("cached rows differ from sample to sample; please fill in one picture at a time")
         if moment.move.label == "full":
             self.pull = self.guidance if moment.made < self.until else 0.0
-        ids, cond = loop.branches(moment.ids, self.cond, self.pull)
+        ids, cond = loop.branches(self.model, moment.ids, self.cond, self.pull)
         embedded, angles = self.model.embed(ids, cond)  # [B, C + N, D]
         inside = torch.ones_like(moment.masked) if moment.move.label == "full" else moment.fresh | moment.aside
         self.rows = self._rows(inside, embedded.shape[1])

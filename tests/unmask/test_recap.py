@@ -50,7 +50,7 @@ def stale(cls, scene) -> float:
     plan = planned(model, board, cls)
     worst = 0.0
     for turn in fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(0)):
-        embedded, angles = model.embed(*loop.branches(turn.moment.ids, board.cond, 1.0))
+        embedded, angles = model.embed(*loop.branches(model, turn.moment.ids, board.cond, 1.0))
         true = RowStore.empty(model.layers, embedded.shape[1], len(embedded))
         with torch.inference_mode():
             recap.Reused(model, board.cond)._pass(embedded, angles, torch.arange(embedded.shape[1]), true)
@@ -98,7 +98,7 @@ def test_every_row_local_equals_a_full_pass(scene):
     with torch.inference_mode():
         everything = dataclasses.replace(turn.moment, move=Move(turn.moment.move.count, "full"))
         reused(everything)  # fills the cache, then every row again as a "local" pass over it
-        ids, cond = loop.branches(turn.moment.ids, board.cond, 1.0)
+        ids, cond = loop.branches(model, turn.moment.ids, board.cond, 1.0)
         embedded, angles = model.embed(ids, cond)
         reused.store.keys = [k + 1 for k in reused.store.keys]  # whatever the cache held must not matter
         hidden = reused._pass(embedded, angles, torch.arange(embedded.shape[1]), reused.store)
@@ -204,7 +204,8 @@ class LateDrift(recap.Reused):
     def __call__(self, moment):
         found = super().__call__(moment)
         if self.drift is not None:
-            self.drift = self._drift(*self.model.embed(*loop.branches(moment.ids, self.cond, self.guidance)))
+            both = loop.branches(self.model, moment.ids, self.cond, self.guidance)
+            self.drift = self._drift(*self.model.embed(*both))
         return found
 
 

@@ -1,10 +1,11 @@
-"""The command line: list, run, claims and traces, for scripts and classrooms without a browser.
+"""The command line: list, run, claims, traces and pin, for scripts and classrooms without a browser.
 
     python -m models list [--json]
     python -m models run METHOD [--tab T] [--subject FILE_OR_TEXT] [--checkpoint NAME_OR_FOLDER] [--set key=value]...
                          [--seed N] [--baseline] [--out FILE.json] [--figure FILE.png|svg|pdf|html|gif]
     python -m models claims [METHOD...] [--data FOLDER] [--quick]
     python -m models traces [METHOD...]
+    python -m models pin [NAME...]      public checkpoints that this server may offer from now on
 
 Bad input ends with one line on stderr and exit code 2.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # as in app.py
 
-from models import checkpoints, claims, fetching, hub, recorded
+from models import checkpoints, claims, fetching, hub, pins, recorded
 from models.method import Method, Result, find, follow, offered, prepare, twin
 from models.subject import from_anything
 from models.trace import Trace
@@ -143,6 +144,18 @@ def record_traces(args) -> None:
             print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
 
 
+def pin_checkpoints(args) -> None:
+    """Pins public checkpoints to what the Hub has now, or says which there are to be pinned."""
+    for name in args.names:
+        for entry in hub.pin(name):
+            print(f"{entry.repo} {entry.revision}: {len(entry.weights)} safetensors, {entry.bytes / 1e6:,.0f} MB")
+        here = f"It is not offered on this machine: {why}." if (why := hub.hindrance(name)) else "Restart the app."
+        print(f"Kept in {pins.place()}. {here}")
+    for name in () if args.names else hub.pinnable():
+        entry = hub.TABLE[name]
+        print(f"{name:42} {entry.revision[:12] or 'not pinned':12} {', '.join(entry.methods)}")
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m models", description="Tokenscope without a browser.")
     commands = top.add_subparsers(required=True)
@@ -165,6 +178,9 @@ def parser() -> argparse.ArgumentParser:
     recording = commands.add_parser("traces", help="record the instant examples into assets/traces/")
     recording.add_argument("methods", nargs="*")
     recording.set_defaults(do=record_traces)
+    pinning = commands.add_parser("pin", help="let this server offer public checkpoints that no public text pins")
+    pinning.add_argument("names", nargs="*")
+    pinning.set_defaults(do=pin_checkpoints)
     return top
 
 

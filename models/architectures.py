@@ -49,7 +49,7 @@ def _amused(folder: Path, config: dict):
     made = []
     for path, named in PARTS["AmusedPipeline"].items():
         place = folder / Path(path).parent
-        if named not in stated(_object(place / "config.json")):
+        if named not in stated(read_object(place / "config.json")):
             raise WeightsError(f"has no {named} in its folder {place.name}.")
         theirs = {"trust_remote_code": False} if named.startswith("CLIP") else {"low_cpu_mem_usage": False}
         made.append(_loaded("transformers" if named.startswith("CLIP") else "diffusers", named, place, **theirs))
@@ -135,15 +135,15 @@ def stated(config: dict) -> list[str]:
 
 def described(folder: Path) -> dict:
     """A folder's config.json, or of several parts their common class in its place; {} where neither can be read."""
-    config, together = (_object(folder / name) for name in ("config.json", "model_index.json"))
+    config, together = (read_object(folder / name) for name in ("config.json", "model_index.json"))
     return config or ({"architectures": [together["_class_name"]]} if "_class_name" in together else {})
 
 
-def _object(path: Path) -> dict:
+def read_object(path: Path) -> dict:
     """A JSON file's keys and values; {} for anything else."""
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

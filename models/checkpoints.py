@@ -22,6 +22,7 @@ from typing import Any
 
 from models import fetching, hub, limits, machine, precision, weights
 from models.architectures import PARTS, READERS, described, is_checkpoint, parts, tokenizer
+from models.machine import default_device
 from models.subject import ASSETS
 from models.weights import CheckpointError, WeightsError
 
@@ -121,12 +122,6 @@ def preload(name: str) -> None:
         log.warning("not preloaded: %s", error)
 
 
-def default_device() -> str:
-    """TOKENSCOPE_DEVICE, or cuda where there is one, else cpu."""
-    import torch
-    return os.environ.get("TOKENSCOPE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def register(name: str, maker: Callable[[], Bundle]) -> None:
     """For tests: make `load(name)` return what `maker()` builds (tiny random weights)."""
     _makers[name] = maker
@@ -158,8 +153,10 @@ def _read(name: str, device: str, dtype: str) -> Bundle:
         return _makers[name]()
     folder, public = _folder(name), hub.TABLE.get(name)
     if public and not hub.folder(name):
+        if not public.revision:
+            raise CheckpointError(f"'{name}' cannot be had: {hub.hindrance(name)}.")
         raise CheckpointError(f"'{name}' is not on this machine yet; choose it in the menu Checkpoint, which fetches "
-                              f"its {public.bytes / 1e6:.0f} MB, or wait until they have arrived.")
+                              f"its {hub.size(name) / 1e6:.0f} MB, or wait until they have arrived.")
     if not is_checkpoint(folder):
         raise CheckpointError(f"The checkpoint '{name[:60]}' is not shipped here; train it with `make train "
                               f"CHECKPOINT={name[:60]}` or choose another.")

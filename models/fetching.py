@@ -35,16 +35,23 @@ def fetch(name: str) -> Iterator[tuple[int, int]]:
     """
     if name not in hub.TABLE or hub.folder(name):
         return
-    if not hub.can_fetch(name):
-        raise CheckpointError(f"'{name}' cannot be fetched here: this server may not ask the Hub for it; please choose "
-                              "a shipped checkpoint.")
-    entry, began = hub.TABLE[name], time.monotonic()
+    if why := hub.hindrance(name):
+        raise CheckpointError(f"'{name}' cannot be fetched here: {why}; please choose a shipped checkpoint.")
+    began, behind = time.monotonic(), 0
+    for entry in hub.family(name):
+        for done in () if hub.whole(entry) else _arriving(entry, began):
+            yield behind + done, hub.size(name)
+        behind += entry.bytes
+
+
+def _arriving(entry: Public, began: float) -> Iterator[int]:
+    """Bytes of one repository that are here, until all are."""
     download, before = _download(entry)
     while not wait([download], timeout=POLL).done:
-        yield min(max(arrived(entry) - before, 0), entry.bytes), entry.bytes
+        yield min(max(arrived(entry) - before, 0), entry.bytes)
         if time.monotonic() - began > limits.FETCH_SECONDS:
-            raise CheckpointError(f"'{name}' is still on its way after {limits.FETCH_SECONDS:.0f} seconds; it will go "
-                                  "on arriving, please choose it again in a few minutes.")
+            raise CheckpointError(f"'{entry.repo}' is still on its way after {limits.FETCH_SECONDS:.0f} seconds; it "
+                                  "will go on arriving, please choose it again in a few minutes.")
     download.result()
 
 
@@ -130,7 +137,7 @@ def make_room(entry: Public) -> None:
 
 def fetched() -> list[Public]:
     """What we put into the cache and is still there, least recently used first."""
-    marks = {entry.repo: hub.snapshot(entry) / hub.MARK for entry in hub.TABLE.values()}
+    marks = {entry.repo: hub.snapshot(entry) / hub.MARK for entry in hub.TABLE.values() if entry.revision}
     ours = {repo: mark.stat().st_mtime for repo, mark in marks.items() if mark.is_file()}
     return [hub.TABLE[repo] for repo in sorted(ours, key=ours.get)]
 

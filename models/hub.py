@@ -8,28 +8,26 @@ visitor. Files lie in the Hub's own cache, where other programs find them too; m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
-from models import limits
-from models.architectures import BESIDE, index, parts
+from models import limits, machine, pins
+from models.architectures import BESIDE, PARTS, index, parts
+from models.pins import Weights
+from models.weights import CheckpointError
 
 OFFICIAL, PUBLIC = "official weights", "paper's rule on public weights"  # grades, see models/method.py
 MARK = ".tokenscope"  # lies beside what we fetched; when it was last used
 
 
-class Weights(NamedTuple):
-    """One safetensors file; sha256 is "" where nobody stated it."""
-
-    bytes: int
-    sha256: str = ""
-
-
 @dataclass(frozen=True)
 class Public:
-    """revision: a commit, 40 hex digits. weights: path -> each safetensors file of the repository that is read.
-    architecture: what models/architectures.py knows it by. methods: id -> grade on these weights."""
+    """revision: a commit, 40 hex digits; "" until whoever runs the server pins it (models/pins.py).
+
+    weights: path -> each safetensors file of the repository that is read. architecture: what models/architectures.py
+    knows it by. methods: id -> grade on these weights. needs: further entries that its methods load. macs: of one pass,
+    where a processor might be too slow for it.
+    """
 
     repo: str
     revision: str
@@ -37,6 +35,8 @@ class Public:
     licence: str
     architecture: str
     methods: Mapping[str, str]
+    needs: tuple[str, ...] = ()
+    macs: float = 0
 
     @property
     def bytes(self) -> int:
@@ -64,7 +64,7 @@ def _uses(*ids: str, official: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 # Each revision is confirmed by public text that pins it (docs/decisions.md); none is a guess.
-TABLE: dict[str, Public] = {entry.repo: entry for entry in (
+WRITTEN = (
     Public("HuggingFaceTB/SmolLM2-135M", "93efa2f097d58c2a74874c7e644dbc9b0cee75a2",
            _one(269_060_552, "80521b40281d6ce74e35c9282c22539e75aa0ac8578892b2a59955ef78d55da1"),
            "Apache-2.0", "LlamaForCausalLM",
@@ -84,22 +84,82 @@ TABLE: dict[str, Public] = {entry.repo: entry for entry in (
     Public("facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056",
            _one(88_249_960, "ae1e99fcefd534ed978cdeb8326f08030c96e28b7a81ffcbc98a857c84d14be1"),
            "Apache-2.0", "Dinov2Model", _uses("attention")),
-)}
+    # No public text pins these with safetensors: whoever runs the server does, `python -m models pin NAME`.
+    Public("HuggingFaceTB/SmolLM2-135M-Instruct", "", {}, "Apache-2.0", "LlamaForCausalLM", _uses("cntp")),
+    Public("google/electra-small-generator", "", {}, "Apache-2.0", "ElectraForMaskedLM", {}),
+    Public("google/electra-small-discriminator", "", {}, "Apache-2.0", "ElectraForPreTraining",
+           _uses(official=("electra",)), needs=("google/electra-small-generator",)),
+    Public("amused/amused-256", "", {}, "OpenRAIL++", "AmusedPipeline", _uses("maskgit"), macs=107e9),
+)
+
+
+def pinned(entry: Public) -> Public:
+    """The entry as it stands in the table, or else as this server's own file pins it."""
+    pin = None if entry.revision else pins.read(entry.repo, parts(entry.architecture))
+    return replace(entry, **pin._asdict()) if pin else entry
+
+
+TABLE: dict[str, Public] = {entry.repo: pinned(entry) for entry in WRITTEN}
+
+
+def pinnable() -> list[str]:
+    """Names whose commit whoever runs the server says, not the table."""
+    return [entry.repo for entry in WRITTEN if not entry.revision]
+
+
+def pin(name: str) -> list[Public]:
+    """Pins a public checkpoint, and those that it needs, to the commits that the Hub has now; for this process and for
+    every later start. CheckpointError says why not."""
+    if name not in pinnable():
+        raise CheckpointError(f"'{name[:60]}' cannot be pinned here; those that can are {', '.join(pinnable())}.")
+    found = {one: pins.ask(one, parts(TABLE[one].architecture)) for one in (*TABLE[name].needs, name)}
+    for one, made in found.items():
+        pins.write(one, made)
+        TABLE[one] = replace(TABLE[one], **made._asdict())
+    return [TABLE[one] for one in found]
+
+
+def family(name: str) -> list[Public]:
+    """A public checkpoint behind those that it needs."""
+    return [TABLE[one] for one in (*TABLE[name].needs, name)] if name in TABLE else []
+
+
+def size(name: str) -> int:
+    """Bytes of a public checkpoint with those that it needs."""
+    return sum(entry.bytes for entry in family(name))
 
 
 def offered(method: str) -> tuple[str, ...]:
     """Names that the checkpoint menu of a method has beyond the shipped ones: those here, and those that can be had."""
-    return tuple(name for name, entry in TABLE.items() if method in entry.methods and (folder(name) or can_fetch(name)))
+    able = (name for name, entry in TABLE.items() if method in entry.methods and not too_heavy(entry))
+    return tuple(name for name in able if folder(name) or can_fetch(name))
+
+
+def too_heavy(entry: Public) -> bool:
+    """Whether a run would hold up everybody else: more work than a processor should do, and no GPU."""
+    return entry.macs > limits.CPU_MACS and machine.default_device() == "cpu"
 
 
 def can_fetch(name: str) -> bool:
     """Whether this machine may fetch a public checkpoint at all; whether the Hub answers shows later."""
-    return limits.HUB and name in TABLE and TABLE[name].bytes <= limits.DOWNLOAD_BYTES and not offline()
+    return name in TABLE and not hindrance(name)
+
+
+def hindrance(name: str) -> str:
+    """Why this machine does not fetch a public checkpoint, as the end of a sentence; "" where nothing stands against
+    it."""
+    if not all(entry.revision for entry in family(name)):
+        return f"whoever runs this server has not pinned it yet (`python -m models pin {name}`)"
+    if too_heavy(TABLE[name]):
+        return "it needs a GPU, and this server has none"
+    if size(name) > limits.DOWNLOAD_BYTES:
+        return "it is larger than what this server may fetch"
+    return "" if limits.HUB and not offline() else "this server may not ask the Hub for it"
 
 
 def certain(entry: Public) -> tuple[str, ...]:
     """The files that this repository is known to have; a Space's builder wants them by name."""
-    if entry.architecture in BESIDE:
+    if entry.architecture in PARTS:
         return entry.files
     words = ("tokenizer.json", "tokenizer_config.json") if "LM" in entry.architecture else ("preprocessor_config.json",)
     return ("config.json", "model.safetensors", *words)
@@ -115,8 +175,12 @@ def folder(name: str) -> Path | None:
     """Where a public checkpoint lies on this machine, whole as far as its size tells; None if it does not."""
     if not limits.HUB or name not in TABLE:
         return None
-    place = snapshot(TABLE[name])
-    return place if (place / index(TABLE[name].architecture)).is_file() and not cut(TABLE[name]) else None
+    return snapshot(TABLE[name]) if all(map(whole, family(name))) else None
+
+
+def whole(entry: Public) -> bool:
+    """Whether one repository's files are here."""
+    return bool(entry.revision) and (snapshot(entry) / index(entry.architecture)).is_file() and not cut(entry)
 
 
 def cut(entry: Public) -> list[Path]:
@@ -148,8 +212,8 @@ def title(name: str) -> str:
     if name not in TABLE:
         return name
     entry = TABLE[name]
-    size = f"{entry.bytes / 1e6:.0f} MB" + ("" if folder(name) else " to fetch")
-    return f"{name} ({size}, {entry.licence})"
+    much = f"{size(name) / 1e6:.0f} MB" + ("" if folder(name) else " to fetch")
+    return f"{name} ({much}, {entry.licence})"
 
 
 def grade(name: str, method: str) -> str:

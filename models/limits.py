@@ -17,7 +17,7 @@ ARRAY_BYTES = 64 * 1024 * 1024  # of one array in a record: a hostile file canno
 BESIDE = 2  # further methods: three pictures side by side are what a screen can show
 SECONDS = float(os.environ.get("TOKENSCOPE_SECONDS", 120))  # of one visitor's run, all pictures together
 REPLICAS = int(os.environ.get("TOKENSCOPE_REPLICAS", 0))  # other processes that run the models (models/replicas.py)
-RUNS = max(1, REPLICAS)  # at the same time; one run shares the cores of its machine
+RUNS = int(os.environ.get("TOKENSCOPE_RUNS", 0)) or max(1, REPLICAS)  # at the same time; one run shares the cores of its machine
 GPU_SECONDS = 60  # that one run asks for on ZeroGPU: visitors without an account have 120 a day
 # Models in memory, least recently used first out. Without a number from the environment the limit follows the machine:
 # a share of its memory, and never more than a share of what is free (models/machine.py).
@@ -27,7 +27,8 @@ SMALL_MODEL = 100_000_000  # bytes; one of at most this size is loaded even wher
 HEADER_BYTES = 20_000_000  # of a safetensors file's table of contents
 # Public checkpoints (models/hub.py): off with TOKENSCOPE_HUB=0.
 HUB = os.environ.get("TOKENSCOPE_HUB", "1") != "0"
-DOWNLOAD_BYTES = int(os.environ.get("TOKENSCOPE_DOWNLOAD_BYTES", 1_000_000_000))  # of one; larger ones are not offered
-DISK_BYTES = int(os.environ.get("TOKENSCOPE_DISK_BYTES", 4_000_000_000))  # of all that the app fetched
+DOWNLOAD_BYTES = int(os.environ.get("TOKENSCOPE_DOWNLOAD_BYTES", 4_000_000_000))  # of one; larger ones are not offered
+DISK_BYTES = int(os.environ.get("TOKENSCOPE_DISK_BYTES", 10_000_000_000))  # of all that the app fetched
+CPU_MACS = float(os.environ.get("TOKENSCOPE_CPU_MACS", 40e9))  # multiply-adds of one pass; what needs more needs a GPU
 DISK_FREE = 1_000_000_000  # left on the disk after a download
 FETCH_SECONDS = float(os.environ.get("TOKENSCOPE_FETCH_SECONDS", 900))  # that a visitor waits for one

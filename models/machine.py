@@ -1,4 +1,5 @@
-"""What this machine has left for models: the memory of the container we run in, or of the host, whichever is less."""
+"""What this machine has for models: a GPU or none, and the memory left in our container, or in the host, whichever is
+less."""
 
 from __future__ import annotations
 
@@ -11,6 +12,12 @@ ROOT = Path("/")
 # limit, use, statistics: of a container's memory (control groups of version 2, then of version 1)
 GROUPS = (("memory.max", "memory.current", "memory.stat"),
           ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"))
+
+
+def default_device() -> str:
+    """Where models run: TOKENSCOPE_DEVICE, or cuda where there is one, else cpu."""
+    import torch
+    return os.environ.get("TOKENSCOPE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def model_room(loaded: int) -> int:

@@ -15,14 +15,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from models import hub, limits, weights
+from models import architectures, hub, limits, weights
 from tests.loopback import Answers, answering
 from tests.tiny import CORPUS, mae, text_tokenizer
+
+
+def today(name: str) -> str:
+    """The commit of a repository that no public text pins."""
+    return hashlib.sha1(name.encode()).hexdigest()
 
 
 class Faults:
@@ -52,6 +58,8 @@ def _handler(folders: dict[tuple[str, str], Path], faults: Faults):
             if faults.status != 200:
                 return self.answer(b"{}", faults.status, **({"X_Error_Code": faults.error} if faults.error else {}))
             for (repository, revision), folder in folders.items():
+                if path == f"/api/models/{repository}":
+                    return self.answer(json.dumps(_information(repository, revision, folder)).encode())
                 if path == f"/api/models/{repository}/tree/{revision}":
                     return self.answer(json.dumps([_entry(file, folder) for file in _files(folder)]).encode())
                 if path.startswith(start := f"/{repository}/resolve/{revision}/"):
@@ -86,20 +94,39 @@ def _entry(file: Path, folder: Path) -> dict:
     return found
 
 
+def _information(repository: str, revision: str, folder: Path) -> dict:
+    """What the Hub says of a repository when it is asked about the blobs too."""
+    def sibling(file: Path) -> dict:
+        entry = _entry(file, folder)
+        found = {"rfilename": entry["path"], "size": entry["size"], "blobId": entry["oid"]}
+        return found | ({"lfs": entry["lfs"] | {"sha256": entry["lfs"]["oid"]}} if "lfs" in entry else {})
+    return {"id": repository, "sha": revision, "private": False, "gated": False, "tags": [],
+            "siblings": [sibling(file) for file in _files(folder)]}
+
+
 def _etag(file: Path) -> str:
     kind = hashlib.sha256 if file.suffix == ".safetensors" else hashlib.sha1
     return kind(file.read_bytes()).hexdigest()
 
 
-def public(root: Path) -> tuple[dict[str, hub.Public], dict[tuple[str, str], Path]]:
-    """The real table with the sizes of stand-ins made under `root`, and what a Hub that has them serves."""
-    folders = {name: make(root / name.replace("/", "--")) for name, make in LAYOUTS.items()}
-    table = {name: tiny_entry(hub.TABLE[name], folder) for name, folder in folders.items()}
-    return table, {(name, entry.revision): folders[name] for name, entry in table.items()}
+def public(root: Path, pinned: bool = False) -> tuple[dict[str, hub.Public], dict[tuple[str, str], Path]]:
+    """The real table with the sizes of stand-ins made under `root`, and what a Hub that has them serves. pinned: also
+    those that only whoever runs the server pins."""
+    return served({name: make(root / name.replace("/", "--")) for name, make in LAYOUTS.items()}, pinned)
 
 
-def tiny_entry(entry: hub.Public, folder: Path) -> hub.Public:
+def served(folders: dict[str, Path], pinned: bool) -> tuple[dict[str, hub.Public], dict[tuple[str, str], Path]]:
+    table = {entry.repo: tiny_entry(entry, folders[entry.repo], pinned) for entry in hub.WRITTEN
+             if entry.repo in folders}
+    return table, {(name, entry.revision or today(name)): folders[name] for name, entry in table.items()}
+
+
+def tiny_entry(entry: hub.Public, folder: Path, pinned: bool = False) -> hub.Public:
     """The table's line for a stand-in; a sha256 that nobody stated stays unstated."""
+    if pinned and not entry.revision:
+        paths = dict.fromkeys(architectures.parts(entry.architecture), hub.Weights(1, "stated"))
+        entry = replace(entry, revision=today(entry.repo), weights=paths)
+
     def sizes(path: str, sha256: str) -> hub.Weights:
         return hub.Weights((folder / path).stat().st_size, sha256 and weights.fingerprint(folder / path))
     return replace(entry, weights={path: sizes(path, one.sha256) for path, one in entry.weights.items()})
@@ -109,10 +136,10 @@ def tiny_entry(entry: hub.Public, folder: Path) -> hub.Public:
 def in_use(root: Path) -> Iterator[Faults]:
     """This process may fetch the stand-ins, and nothing else, from a Hub on loopback; for the browser tests."""
     from huggingface_hub import constants
-    hub.TABLE, served = public(root / "layouts")
+    hub.TABLE, there = public(root / "layouts")
     limits.DISK_FREE = 0
     constants.HF_HUB_OFFLINE, constants.HF_HUB_CACHE = False, str(root / "cache")
-    with serving(served) as (address, faults):
+    with serving(there) as (address, faults):
         os.environ["HF_ENDPOINT"] = address
         yield faults
 
@@ -279,9 +306,9 @@ def amused(folder: Path) -> Path:
         block_out_channels=(8, 16), latent_channels=8, vq_embed_dim=8, num_vq_embeddings=40, norm_num_groups=4,
         sample_size=8, lookup_from_codebook=True, force_upcast=True, mid_block_add_attention=False)
     torch.nn.init.normal_(codes.quantize.embedding.weight)
-    words = clip_words(folder / "tokenizer", 12)
+    words = clip_words(folder / "tokenizer", 77)
     said = CLIPTextConfig(vocab_size=words, hidden_size=24, intermediate_size=32, projection_dim=16,
-                          num_hidden_layers=3, num_attention_heads=2, max_position_embeddings=12, bos_token_id=0,
+                          num_hidden_layers=3, num_attention_heads=2, max_position_embeddings=77, bos_token_id=0,
                           eos_token_id=1, pad_token_id=1, initializer_range=0.3)
     for part, model in (("transformer", transformer), ("vqvae", codes),
                         ("text_encoder", CLIPTextModelWithProjection(said))):
@@ -319,4 +346,6 @@ def preprocessor(folder: Path, mean: list[float], std: list[float]) -> Path:
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "openai-community/gpt2": gpt2, "HuggingFaceTB/SmolLM2-135M": smollm, "google-bert/bert-base-uncased": bert,
-    "facebook/vit-mae-base": vit_mae, "google/vit-base-patch16-224": vit, "facebook/dinov2-small": dinov2}
+    "facebook/vit-mae-base": vit_mae, "amused/amused-256": amused, "HuggingFaceTB/SmolLM2-135M-Instruct": smollm,
+    "google/electra-small-discriminator": electra, "google/electra-small-generator": partial(electra, generator=True),
+    "google/vit-base-patch16-224": vit, "facebook/dinov2-small": dinov2}

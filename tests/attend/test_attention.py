@@ -1,10 +1,12 @@
 """The attention lens on every kind of checkpoint, and Captum's answers against a loop that needs no Captum."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from captum.attr import LayerIntegratedGradients
 
 from models.attend import attention, attribution, sights
 from models.method import find, follow, prepare, run
@@ -75,6 +77,30 @@ def test_integrated_gradients_sum_to_the_gap_up_to_the_delta(tiny):
         the_delta_closes_the_sum(dataclasses.replace(found, gradients=found.gradients * 0.5))
     fine = attribution.attribute(sights.sight(job_on()), steps=64)
     assert abs(fine.delta) <= abs(found.delta) + 1e-3
+
+
+def leaves_other_runs_alone(integrated, seen):
+    """While gradients are integrated, the same model answers another thread as ever."""
+    expected, found = seen.predict(seen.ids), []
+
+    def meanwhile(ids):
+        with ThreadPoolExecutor(1) as other, torch.no_grad():
+            found.append(other.submit(seen.predict, seen.ids).result().detach())
+        return seen.predict(ids)
+
+    integrated(dataclasses.replace(seen, predict=meanwhile), torch.full_like(seen.ids, seen.blank), 3, 4)
+    assert found and all(torch.equal(one, expected) for one in found)
+
+
+def test_attribution_leaves_other_runs_alone(tiny):
+    leaves_other_runs_alone(attribution.integrated, sights.sight(job_on()))
+
+    def captums(seen, blank, target, steps):
+        return LayerIntegratedGradients(seen.predict, seen.embedding).attribute(
+            seen.ids, baselines=blank, target=target, n_steps=steps)
+
+    with pytest.raises(AssertionError):
+        leaves_other_runs_alone(captums, sights.sight(job_on()))
 
 
 def nothing_behind_the_query_is_used(predict, ids, query):

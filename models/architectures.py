@@ -22,6 +22,8 @@ UNSAID = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "cls_token
 
 def _loaded(module: str, named: str, folder: Path, **options):
     """A library's own class with its weights; WeightsError where some are missing."""
+    import transformers
+    transformers.utils.logging.disable_progress_bar()
     cls = getattr(importlib.import_module(module), named)
     model, report = cls.from_pretrained(folder, use_safetensors=True, local_files_only=True, output_loading_info=True,
                                         **options)
@@ -33,8 +35,6 @@ def _loaded(module: str, named: str, folder: Path, **options):
 def _pretrained(module: str) -> Callable[[Path, dict], Any]:
     """Reader of transformers' layout for a class in `module`."""
     def read(folder: Path, config: dict):
-        import transformers
-        transformers.utils.logging.disable_progress_bar()
         model = _loaded(module, config["architectures"][0], folder, trust_remote_code=False)
         model.pixels = _pixels(folder)
         return model

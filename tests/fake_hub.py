@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 from models import architectures, hub, limits, weights
+from tests.fake_llava import llava
 from tests.loopback import Answers, answering
 from tests.tiny import CORPUS, mae, text_tokenizer
 
@@ -109,13 +110,9 @@ def _etag(file: Path) -> str:
     return kind(file.read_bytes()).hexdigest()
 
 
-def public(root: Path, pinned: bool = False) -> tuple[dict[str, hub.Public], dict[tuple[str, str], Path]]:
-    """The real table with the sizes of stand-ins made under `root`, and what a Hub that has them serves. pinned: also
-    those that only whoever runs the server pins."""
-    return served({name: make(root / name.replace("/", "--")) for name, make in LAYOUTS.items()}, pinned)
-
-
-def served(folders: dict[str, Path], pinned: bool) -> tuple[dict[str, hub.Public], dict[tuple[str, str], Path]]:
+def served(folders: dict[str, Path], pinned: bool = False) -> tuple[dict[str, hub.Public], dict[tuple[str, str], Path]]:
+    """The real table with the sizes of these stand-ins, and what a Hub that has them serves. pinned: as if whoever runs
+    the server had pinned all."""
     table = {entry.repo: tiny_entry(entry, folders[entry.repo], pinned) for entry in hub.WRITTEN
              if entry.repo in folders}
     return table, {(name, entry.revision or today(name)): folders[name] for name, entry in table.items()}
@@ -136,7 +133,9 @@ def tiny_entry(entry: hub.Public, folder: Path, pinned: bool = False) -> hub.Pub
 def in_use(root: Path) -> Iterator[Faults]:
     """This process may fetch the stand-ins, and nothing else, from a Hub on loopback; for the browser tests."""
     from huggingface_hub import constants
-    hub.TABLE, there = public(root / "layouts")
+    folders = {name: make(root / "layouts" / name.replace("/", "--")) for name, make in LAYOUTS.items()
+               if name not in hub.pinnable()}
+    hub.TABLE, there = served(folders)
     limits.DISK_FREE = 0
     constants.HF_HUB_OFFLINE, constants.HF_HUB_CACHE = False, str(root / "cache")
     with serving(there) as (address, faults):
@@ -347,5 +346,6 @@ def preprocessor(folder: Path, mean: list[float], std: list[float]) -> Path:
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "openai-community/gpt2": gpt2, "HuggingFaceTB/SmolLM2-135M": smollm, "google-bert/bert-base-uncased": bert,
     "facebook/vit-mae-base": vit_mae, "amused/amused-256": amused, "HuggingFaceTB/SmolLM2-135M-Instruct": smollm,
+    "llava-hf/llava-onevision-qwen2-0.5b-ov-hf": llava,
     "google/electra-small-discriminator": electra, "google/electra-small-generator": partial(electra, generator=True),
     "google/vit-base-patch16-224": vit, "facebook/dinov2-small": dinov2}

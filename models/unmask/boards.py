@@ -66,14 +66,18 @@ def prompt_board(model, prompt: str) -> Board:
     """An empty picture under any words. model: one that reads prompts and paints its codes itself, as Amused does.
 
     Raises SubjectError for a prompt that is too long. What a code shows depends on its neighbours, so it has no name;
-    and while some are masked, those beside them are painted as if code 0 stood there.
+    and while some are masked, those beside them are painted as if code 0 stood there. Until the last is known every
+    second pixel is enough: a record holds the pictures of all steps.
     """
     rows, columns = model.grid
     cond = model.prompt(prompt)
+
+    def paint(ids: Tensor) -> np.ndarray:
+        shown = picture(model, ids, model.mask_token_id, model.grid)
+        return np.ascontiguousarray(shown[::2, ::2]) if bool((ids == model.mask_token_id).any()) else shown
     ids = torch.full((1, rows * columns), model.mask_token_id, device=cond.words.device)
     canvas = Canvas("grid", ("",) * (rows * columns), shape=(rows, columns))
-    return Board(canvas, ids, model.mask_token_id, "code {}".format, model.forbidden, cond,
-                 lambda ids: picture(model, ids, model.mask_token_id, (rows, columns)))
+    return Board(canvas, ids, model.mask_token_id, "code {}".format, model.forbidden, cond, paint)
 
 
 def picture(tokenizer, ids: Tensor, mask_id: int, shape: tuple[int, int]) -> np.ndarray:

@@ -10,10 +10,12 @@ from torch.nn import functional as F
 from models import checkpoints
 from models.method import find, follow, prepare, run, twin
 from models.subject import SubjectError, from_text
+from models.trace_json import load, save
 from models.unmask.boards import EMPTY, prompt_board
 from models.unmask.loop import Full, Plan, fill, moves
 from models.unmask.maskgit import turn_count
 from tests import fake_hub
+from visualizers.export import export
 
 PROMPT = "a red fox"
 
@@ -148,8 +150,8 @@ def test_the_picture_is_the_vq_models_own(model):
         theirs = model.vqvae.decoder(model.vqvae.post_quant_conv(quantised)).clip(0, 1)[0].permute(1, 2, 0)
     painted = board.paint(ids)
     assert painted.shape == (8, 8, 3) and np.array_equal(painted, (theirs * 255).round().byte().numpy())
-    early = board.paint(turns[0].ids)
-    grey = np.kron((turns[0].ids == board.mask_id).reshape(4, 4).numpy(), np.ones((2, 2), bool))
+    early, grey = board.paint(turns[0].ids), (turns[0].ids == board.mask_id).reshape(4, 4).numpy()
+    assert early.shape == (4, 4, 3), "every second pixel while cells are open"
     assert (early[grey] == EMPTY).all() and not (early[~grey] == EMPTY).all()
 
 
@@ -172,6 +174,7 @@ def test_maskgit_runs_on_it_under_a_free_prompt(folder, one_thread):
     assert len(trace.steps) == 4 and trace.canvas.shape == (4, 4) and trace.steps[-1].picture.shape == (8, 8, 3)
     assert set(trace.facts) == {"sure", "entropy", "macs"} and 0 < trace.facts["sure"].value <= 1
     assert trace.facts["macs"].value * 1e9 == pytest.approx((2 * 2 + 2) * job.model.spent(16, 16)[1])
+    assert export(trace, "png") and export(trace, "gif") and load(save(trace)).canvas.shape == (4, 4)
     assert "score" not in trace.sentence and set(trace.vocabulary.values()) <= {f"code {i}" for i in range(40)}
 
 

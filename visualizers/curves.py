@@ -164,13 +164,18 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
         title={"text": title, "font": {"size": 14, "color": page["ink"]}, "x": 0, "xref": "container",
                "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top", "pad": {"l": 14, "t": 14}},
         margin={"l": 54, "r": 18, "t": 46 + extra, "b": 46 + 30 * legend},
-        xaxis={**axis, "title": {"text": escape(chart.x), "standoff": 6, "font": {"size": 12}}},
+        xaxis={**axis, **_named(drawn.data[0].x), "title": {"text": escape(chart.x), "standoff": 6, "font": {"size": 12}}},
         showlegend=legend,
-        yaxis={**axis, **({"autorange": "reversed"} if matrix else {})},
+        yaxis={**axis, **(_named(drawn.data[0].y) | {"autorange": "reversed"} if matrix else {})},
         legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0.06},
         modebar={"remove": ["zoom", "pan", "select", "lasso", "autoscale"]})
     if chart.reference is not None and not matrix:
         drawn.add_hline(y=chart.reference, line={"color": page["soft"], "dash": "dot", "width": 1.5})
+
+
+def _named(places) -> dict[str, str]:
+    """An axis of names is told so: Plotly would take words such as "2" and "3" for numbers, and drop the others."""
+    return {"type": "category"} if places is not None and any(isinstance(one, str) for one in places) else {}
 
 
 def _plain(values: np.ndarray) -> np.ndarray:

@@ -25,6 +25,15 @@ def test_markup_in_labels_is_escaped():
     assert "<a" not in json.loads(text)["layout"]["title"]["text"] and "<b>x" not in text.replace("\\u003c", "<")
 
 
+def test_words_that_look_like_numbers_are_names():
+    """Mutant: the axis left to Plotly, which draws "right" nowhere once most of the words are figures."""
+    bar = figure(Chart("bar", "t", "word", "y", {"s": np.arange(3.0)}, ticks=("right", "2", "3")))
+    matrix = figure(Chart("matrix", "t", "x", "y", {"s": np.eye(2)}, ticks=("1", "2"), rows=("7", "8")))
+    numbered = figure(Chart("bar", "t", "layer", "y", {"s": np.arange(3.0)}))
+    assert bar.layout.xaxis.type == matrix.layout.xaxis.type == matrix.layout.yaxis.type == "category"
+    assert numbered.layout.xaxis.type is None
+
+
 def test_hover_templates_read_no_braces_from_labels():
     bar = figure(Chart("bar", "t", "x", "%{customdata}", {"s": np.array([1.0])})).data[0]
     assert bar.hovertemplate.count("%{") == 2

@@ -82,7 +82,7 @@ def front_matter(found: dict) -> str:
 def fetched(names: list) -> dict[str, list[str]]:
     """Public checkpoints among those to preload: the Hub puts their files, and no others, beside the Space when it is
     built."""
-    public = [hub.TABLE[name] for name in names if name in hub.TABLE]
+    public = [entry for name in names for entry in hub.family(name)]
     lines = [f"{entry.repo} {','.join(hub.certain(entry))} {entry.revision}" for entry in public]
     return {"models": [entry.repo for entry in public], "preload_from_hub": lines} if public else {}
 

@@ -145,12 +145,17 @@ def record_traces(args) -> None:
 
 
 def pin_checkpoints(args) -> None:
-    """Pins public checkpoints to what the Hub has now, or says which there are to be pinned."""
+    """Pins public checkpoints to what the Hub has now, or says which there are to be pinned. What we fetched of an
+    earlier pin is deleted."""
+    before = fetching.fetched()
     for name in args.names:
         for entry in hub.pin(name):
             print(f"{entry.repo} {entry.revision}: {len(entry.weights)} safetensors, {entry.bytes / 1e6:,.0f} MB")
         here = f"It is not offered on this machine: {why}." if (why := hub.hindrance(name)) else "Restart the app."
         print(f"Kept in {pins.place()}. {here}")
+    for entry in before:
+        if hub.TABLE[entry.repo].revision != entry.revision:
+            fetching.forget(entry)
     for name in () if args.names else hub.pinnable():
         entry = hub.TABLE[name]
         print(f"{name:42} {entry.revision[:12] or 'not pinned':12} {', '.join(entry.methods)}")

@@ -163,8 +163,11 @@ def certain(entry: Public) -> tuple[str, ...]:
     """The files that this repository is known to have; a Space's builder wants them by name."""
     if entry.architecture in PARTS:
         return entry.files
-    words = ("tokenizer.json", "tokenizer_config.json") if "LM" in entry.architecture else ("preprocessor_config.json",)
-    return ("config.json", "model.safetensors", *words)
+    def has(*names: str) -> bool:
+        return any(name in entry.architecture for name in names)
+    words = ("tokenizer.json", "tokenizer_config.json") if has("LM", "Electra", "Llava") else ()
+    pictures = ("preprocessor_config.json",) if has("ViT", "Dinov2", "Llava") else ()
+    return ("config.json", "model.safetensors", *words, *pictures)
 
 
 def offline() -> bool:

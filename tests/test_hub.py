@@ -267,6 +267,19 @@ def test_a_pin_is_what_the_hub_has_and_outlives_the_process(unpinned, layouts, n
     assert checkpoints.load(name).revision == fake_hub.today(name)[:12]
 
 
+def test_a_new_pin_replaces_the_old_one_and_its_files(unpinned, layouts, monkeypatch):
+    from models.__main__ import main
+    assert main(["pin", WRITER]) == 0
+    fetch(WRITER)
+    old = hub.folder(WRITER)
+    with fake_hub.serving({(WRITER, "7" * 40): layouts[WRITER]}) as (address, _):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        assert main(["pin", WRITER]) == 0
+        assert hub.TABLE[WRITER].revision == "7" * 40 and hub.folder(WRITER) is None and not old.exists()
+        fetch(WRITER)
+    assert hub.folder(WRITER) and hub.folder(WRITER) != old
+
+
 def pins_of(monkeypatch, text: str) -> dict[str, hub.Public]:
     """The table of a server whose file of pins holds this text."""
     from models import pins
@@ -577,18 +590,37 @@ def test_the_baseline_stands_on_the_same_public_weights(here, one_thread):
 
 
 def test_a_space_that_preloads_a_public_checkpoint_names_its_files_and_commit():
-    import importlib.util
-
     import yaml
-    root = Path(__file__).parent.parent
-    spec = importlib.util.spec_from_file_location("space_hub", root / ".ci" / "space.py")
-    space = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(space)
+    root, space = Path(__file__).parent.parent, space_script()
     found = yaml.safe_load((root / "Spacefile").read_text()) | {"preload": ["text-ar-1", GPT2]}
     front = yaml.safe_load(space.front_matter(space.declared(yaml.safe_dump(found))).split("---")[1])
     assert front["models"] == [GPT2] and "preload" not in front
     assert front["preload_from_hub"] == [f"{GPT2} config.json,model.safetensors,tokenizer.json,tokenizer_config.json "
                                          f"{hub.TABLE[GPT2].revision}"]
+
+
+def test_a_space_preloads_all_parts_and_never_what_nobody_pinned(here, monkeypatch, layouts):
+    import yaml
+    root, space = Path(__file__).parent.parent, space_script()
+    front = space.fetched([AMUSED, ELECTRA])
+    assert front["models"] == [AMUSED, WRITER, ELECTRA]
+    for line, name in zip(front["preload_from_hub"], front["models"]):
+        repo, files, revision = line.split()
+        assert (repo, revision) == (name, hub.TABLE[name].revision)
+        assert all((layouts[name] / file).is_file() for file in files.split(","))
+    monkeypatch.setattr(hub, "TABLE", fake_hub.served(layouts)[0])
+    found = yaml.safe_load((root / "Spacefile").read_text()) | {"preload": [AMUSED]}
+    with pytest.raises(space.SpaceError, match="Neither shipped nor pinned"):
+        space.declared(yaml.safe_dump(found))
+
+
+def space_script():
+    """.ci/space.py as a module."""
+    import importlib.util
+    spec = importlib.util.spec_from_file_location("space_hub", Path(__file__).parent.parent / ".ci" / "space.py")
+    space = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(space)
+    return space
 
 
 def test_preloading_goes_on_when_one_cannot_be_had(here, caplog):

@@ -41,8 +41,8 @@ class Interrupted(ParamError):
 
 def told(error: BaseException) -> str:
     """The sentence for whoever asked. What is not their doing is logged, and the process is made ready to go on."""
-    if isinstance(error, CLEAR):
-        return str(error)
+    if isinstance(error, CLEAR):  # it may quote what was asked for, which stays on its line
+        return "".join(letter if letter.isprintable() else " " for letter in str(error))
     log.error("a run failed: %s", trail(error))
     sentence = _named(error)
     if sentence in (MEMORY, CARD_MEMORY):

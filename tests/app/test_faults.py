@@ -47,6 +47,7 @@ def test_torchs_own_cuda_error_is_known_by_its_type(device):
 def test_what_a_visitor_can_change_is_said_as_it_is():
     assert faults.told(ParamError("seed must be a whole number")) == "seed must be a whole number"
     assert faults.told(KeyError("the secret inside")) == faults.GENERIC
+    assert faults.told(ParamError("no method 'a\nb\u202ec 🦊'")) == "no method 'a b c 🦊'"  # one line, left to right
 
 
 def test_after_a_cuda_error_the_next_run_is_on_the_processor(device):

@@ -24,7 +24,7 @@ VERDICTS: dict[tuple[str, torch.device, torch.dtype], bool] = {}
 NOTES: dict[str, None] = {}
 TRYING = threading.RLock()
 EAGER_QUERIES = 256  # a whole table at once pays for short sequences,
-EAGER_SCORES = 96 * 2048  # as long as all heads fit one block of the blocked path
+EAGER_SCORES = 1 << 20  # as long as its pages are few: in the caller's thread no thread of ours meets torch's
 
 
 @contextmanager

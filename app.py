@@ -137,7 +137,7 @@ def launch(page: gr.Blocks, host: str, port: int, mcp: bool = False, **more):
     return page.launch(
         server_name=host, server_port=port, run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False,
         show_error=False, strict_cors=True, max_file_size=limits.FILE_BYTES, allowed_paths=[], footer_links=["api"],
-        state_session_capacity=200, theme=look.theme(), css=look.css(), mcp_server=mcp,
+        state_session_capacity=200, theme=look.theme(), css=look.css(), head=lost.head(), mcp_server=mcp,
         app_kwargs={"middleware": [*headers.middleware(), *uploads.middleware()]},
         _frontend=False,  # else Gradio ends an app that, on a busy machine, answers itself later than after 3 s
         **more)

@@ -17,6 +17,12 @@ if not torch.cuda.is_available():  # with a GPU the kernels are compiled and the
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+@pytest.fixture(autouse=True)
+def uncompiled(monkeypatch):
+    """Without the C kernels, which an app in the same process may have compiled; their own tests put them in."""
+    monkeypatch.setattr("kernels.native._rows", None)
+
+
 @pytest.fixture
 def one_thread():
     """Tiny tensors on one torch thread: on a busy machine two threads wait for each other longer than they work."""

@@ -13,7 +13,7 @@ from models import replicas, session, zero
 from models.params import ParamError
 from models.session import Ask
 
-ASKS = [Ask("maskgit", "unmask", {"steps": 32}, seed=seed) for seed in range(5)]
+ASKS = [Ask("maskgit", "unmask", {"steps": 96}, seed=seed) for seed in range(5)]  # long enough to be lost in its midst
 
 
 def ids(scene) -> list[int]:
@@ -70,7 +70,7 @@ def closed() -> bool:
 
 def main() -> None:
     alone = [ids(list(session.play(ask))[-1]) for ask in ASKS]
-    replicas.deploy(2)
+    replicas.deploy(2, ("scene-mgm-1", "scene-vq-1"))  # loaded, so that both are busy at the same time
     found = {"replicas": len(processes()), "same": under_load() == alone, "retries": replicas.retries,
              "refused": refused(), "closed": closed()}
     replicas.shut()

@@ -2,6 +2,7 @@
 // moment would never be answered: its request still found the stream open. Such an end is not passed on here; the stream
 // goes on with a new request instead, and the results that the server kept arrive.
 const JOIN = /\/queue\/join(\?|$)/, DATA = /\/queue\/data\?/, real = window.fetch.bind(window);
+const END = 'data: {"msg":"close_stream"', encoder = new TextEncoder();
 const waiting = new Set(), early = new Set();  // events not yet completed; completed before their number was known
 let asking = 0;  // requests whose event has no number yet
 
@@ -25,18 +26,29 @@ async function* blocks(body) {
   }
 }
 
-// Passes an answer on. True if it ended while somebody still waits.
+// Passes an answer on. True if it ended while somebody still waits. An answer without an end is broken.
 async function pass(answer, out) {
-  const encoder = new TextEncoder();
+  let ended = false;
   for await (const block of blocks(answer.body)) {
-    if (block.startsWith('data: {"msg":"close_stream"') && (asking || waiting.size)) return true;
+    if (block.startsWith(END) && (asking || waiting.size)) return true;
     if (block.startsWith('data: {"msg":"process_completed"')) {
       const { event_id } = JSON.parse(block.slice(6));
       if (!waiting.delete(event_id) && asking) early.add(event_id);
     }
+    ended ||= block.startsWith(END);
     out.enqueue(encoder.encode(`${block}\n\n`));
   }
+  if (!ended) throw new Error("the stream of results broke off");
   return false;
+}
+
+// The connection broke. If nobody waits, that is an end: the next question then opens a new stream.
+function give(out, broken) {
+  if (asking || waiting.size) return out.error(broken);
+  try {
+    out.enqueue(encoder.encode(`${END}}\n\n`));
+    out.close();
+  } catch (closed) { return; }  // it was the page itself that closed it
 }
 
 async function follow(request) {
@@ -46,7 +58,7 @@ async function follow(request) {
     try {
       for (let answer = first; await pass(answer, out);) answer = await real(again.clone());
       out.close();
-    } catch (broken) { out.error(broken); }
+    } catch (broken) { give(out, broken); }
   };
   return new Response(new ReadableStream({ start(out) { start(out); } }), { status: first.status, headers: first.headers });
 }

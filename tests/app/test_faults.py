@@ -148,6 +148,20 @@ LATE = """
 
 
 @pytest.mark.browser
+def test_streams_are_followed_from_the_first_request_on(visit):
+    """Mutant: stream.js in a component of the page, which may come after the page's first requests."""
+    page = visit("?tab=mask", script="""
+        const real = window.fetch; window.unfollowed = 0;
+        const watched = (...request) => {
+          const url = String(request[0]?.url ?? request[0]);
+          if (window.fetch === watched && url.includes("/queue/")) window.unfollowed++;
+          return real(...request); };
+        window.fetch = watched;""")
+    run(page, "mask")
+    assert page.evaluate("window.fetch.toString().includes('JOIN')") and page.evaluate("unfollowed") == 0
+
+
+@pytest.mark.browser
 def test_what_is_asked_while_a_stream_ends_is_answered(visit):
     """Mutant: visualizers/stream.js left out. Gradio's client then waits for ever."""
     page = visit("?tab=mask", script=LATE)

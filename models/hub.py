@@ -89,7 +89,7 @@ WRITTEN = (
     Public("google/electra-small-generator", "", {}, "Apache-2.0", "ElectraForMaskedLM", {}),
     Public("google/electra-small-discriminator", "", {}, "Apache-2.0", "ElectraForPreTraining",
            _uses(official=("electra",)), needs=("google/electra-small-generator",)),
-    Public("amused/amused-256", "", {}, "OpenRAIL++", "AmusedPipeline", _uses("maskgit"), macs=107e9),
+    Public("amused/amused-256", "", {}, "licence on its card", "AmusedPipeline", _uses("maskgit"), macs=107e9),
     Public("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "", {}, "Apache-2.0", "LlavaOnevisionForConditionalGeneration",
            _uses("vflowopt", "top-attention", "random-keep"), macs=600e9),
 )

@@ -88,13 +88,15 @@ class Flag:
 
 @dataclass(frozen=True)
 class Words:
-    """A short free text (never part of a link unless it is an example's)."""
+    """A short free text (never part of a link unless it is an example's). only: the kind of subject it is about; it is
+    shown where one of the method's checkpoints takes such subjects."""
 
     title: str
     limit: int = 200
     help: str = ""
     view: bool = False
     fold: bool = False
+    only: str = ""
 
     def parse(self, name: str, value: Any, kind: type) -> str:
         if not isinstance(value, str) or len(value) > self.limit:

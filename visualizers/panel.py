@@ -234,11 +234,18 @@ def _blank(like: Drawing, title: str) -> Drawing:
 def controls(method: Method, given: Mapping, folded: bool) -> dict[str, gr.components.Component]:
     """name -> control of the method's parameters that are (not) folded, showing the given values or the defaults."""
     return {name: control(spec, kind, given.get(name, default))
-            for name, (spec, kind, default) in declaration(method.params).items() if spec.fold == folded}
+            for name, (spec, kind, default) in parameters(method).items() if spec.fold == folded}
+
+
+def parameters(method: Method) -> dict:
+    """Its declared parameters without those about subjects that none of its checkpoints here takes."""
+    kinds = {"", *map(method.kind, method.choices)}
+    return {name: entry for name, entry in declaration(method.params).items()
+            if getattr(entry[0], "only", "") in kinds}
 
 
 def has_folded(method: Method) -> bool:
-    return any(spec.fold for spec, *_ in declaration(method.params).values())
+    return any(spec.fold for spec, *_ in parameters(method).values())
 
 
 def views(method: Method) -> list[str]:

@@ -23,7 +23,7 @@ class Asked:
     """What a method of this tab needs to run on photos too."""
 
     question: Annotated[str, Words("Question about a photo", 120, "For photos, on public weights; empty: the example's "
-                                   "own question. Scenes bring theirs.", fold=True)] = ""
+                                   "own question. Scenes bring theirs.", fold=True, only="photo")] = ""
 
 
 def photo(job: Job) -> tuple[np.ndarray, Question]:

@@ -22,6 +22,7 @@ from models.subject import Subject, SubjectError, from_example
 from models.worlds.questions import Question
 from tests import tiny
 from tests.fake_llava import PATCH, SIDE, SPECIAL, TEMPLATE, llava
+from visualizers import panel
 
 KNOBS = Knobs(0.4, 0.6, 1.2, 3.0, 0.3)
 COUNT = (SIDE // PATCH) ** 2
@@ -354,3 +355,12 @@ def test_a_gpu_says_the_same(folder, public, seen):
     assert made.cuts == plan(seen, KNOBS, 0.25).cuts and here.isfinite().all()
     checkpoints.register(public, lambda: on)
     assert finished(prepare("vflowopt", checkpoint=public)).facts["cosine"].value <= 1.001
+
+
+def test_a_question_about_a_photo_is_offered_where_a_photo_is(monkeypatch):
+    """Mutant: a box that does nothing, on every server without a GPU."""
+    method = find("vflowopt")
+    assert "question" not in panel.controls(method, {}, folded=True)
+    monkeypatch.setattr(type(method), "choices", (*method.checkpoints, "photos"))
+    monkeypatch.setattr(type(method), "kind", lambda method, name: "photo" if name == "photos" else "question")
+    assert "question" in panel.controls(method, {}, folded=True)

@@ -3,6 +3,7 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
 TORCH ?= torch==2.13.0
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 CI ?=
@@ -15,18 +16,19 @@ run: install
 
 install: $(VENV)/.runtime
 
-# Torch alone first, so that the CPU build an index offers is kept and nothing larger is pulled in by the others.
-$(VENV)/.runtime: requirements.txt
+# Torch alone first, so that the CPU build an index offers is kept and nothing larger is pulled in by the others. The rest in
+# the versions that CI tested; with another torch: make run TORCH=torch==2.9.1 CONSTRAINTS=/dev/null
+$(VENV)/.runtime: requirements.txt constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f"Tokenscope needs Python 3.11 or 3.12, this is {v[0]}.{v[1]}; try: make run PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) $(TORCH)
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -r requirements.txt
 	touch $@
 
 install-dev: $(VENV)/.dev
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt requirements-mcp.txt requirements-ray.txt
-	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -r requirements-dev.txt
 	touch $@
 
 # Tests that need Chromium are skipped with a reason where it cannot be installed; in CI nothing is skipped silently.
@@ -66,7 +68,7 @@ soak: install-dev
 
 # One page and N replicas of the models, on this machine or on the cluster at RAY_ADDRESS (docs/replicas.md).
 serve-ray: install
-	$(BIN)/python -c 'import ray.serve' 2>/dev/null || $(BIN)/python -m pip install --quiet -r requirements-ray.txt
+	$(BIN)/python -c 'import ray.serve' 2>/dev/null || $(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -r requirements-ray.txt
 	TOKENSCOPE_REPLICAS=$${N:-2} $(BIN)/python app.py --host $(HOST) --port $(PORT)
 
 space: install

@@ -17,20 +17,20 @@ def data_dir() -> Path:
 
 def stories(split: str) -> list[str]:
     """Whole public-domain children's books of one split: train, val, alice or looking_glass."""
-    import pandas as pd
+    import pyarrow.parquet as parquet
 
-    table = pd.read_parquet(data_dir() / "stories.parquet", columns=["split", "text"])
-    return table[table.split == split].text.tolist()
+    wanted = [("split", "==", split)]
+    return parquet.read_table(data_dir() / "stories.parquet", columns=["text"], filters=wanted)["text"].to_pylist()
 
 
 def photos(split: str) -> tuple[np.ndarray, np.ndarray]:
     """64x64 photos of one split (train or val) as uint8 [N, 64, 64, 3], and their labels [N]."""
-    import pandas as pd
+    import pyarrow.parquet as parquet
     from PIL import Image
 
-    table = pd.read_parquet(data_dir() / f"photos64_{split}.parquet")
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(b)).convert("RGB")) for b in table.image])
-    return pixels, table.label.to_numpy()
+    table = parquet.read_table(data_dir() / f"photos64_{split}.parquet", columns=["image", "label"])
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(b)).convert("RGB")) for b in table["image"].to_pylist()])
+    return pixels, table["label"].to_numpy()
 
 
 def blocks(tokens: np.ndarray, length: int, batch: int, step: int, seed: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import importlib
 _WHERE = {
     "text-ar-1": "text_ar:TextAR", "text-ar-1k-1": "text_ar:TextAR1k", "text-mdm-1": "text_mdm:TextMDM",
     "text-ar-retrieval-1": "text_retrieval:TextRetrieval", "algo-arithmetic-1": "arithmetic:Arithmetic",
+    "algo-arithmetic-2": "arithmetic:Routes",
     "scene-vq-1": "scene_vq:SceneVQ", "scene-mgm-1": "scene_mgm:SceneMGM",
     "scene-enat-1": "scene_enat:SceneENAT",
     "text-electra-1": "text_electra:TextElectra", "text-mlm-1": "text_electra:TextMLM",

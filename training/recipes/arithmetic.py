@@ -1,8 +1,8 @@
-"""algo-arithmetic-1: worded chain arithmetic with checkable answers, stopped while it still makes mistakes."""
+"""algo-arithmetic-1 and -2: worked sums with checkable answers, stopped while they still make mistakes."""
 import numpy as np
 import torch
 
-from models.worlds import arithmetic
+from models.worlds import arithmetic, routes
 from training.export import figure
 from training.trainer import Recipe, rng_of
 
@@ -20,8 +20,22 @@ def word_tokenizer():
     return tok
 
 
+def digit_tokenizer():
+    """One token per digit or sign; spaces are ignored, and written back for the reader."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    words = ["<|endoftext|>", "<|mask|>", "<|pad|>", "<|unk|>", *routes.WORDS]
+    tok = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<|unk|>"))
+    tok.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(r"\s+"), "removed"), pre_tokenizers.Split(Regex("[a-z]+|[^a-z]"), "isolated")])
+    tok.decoder = decoders.Sequence([*(decoders.Replace(w, f"{w} ") for w in (",", ".", "answer")), decoders.Fuse()])
+    tok.add_special_tokens(words[:4])
+    return tok
+
+
 class Arithmetic(Recipe):
     name = "algo-arithmetic-1"
+    world, room, length = arithmetic, 50, LENGTH  # room: tokens of a solution, for measuring
     minutes, lr, lr_adam, decay, ema = 8.0, 0.02, 3e-3, 0.6, 0.0
     look, reached = 8.0, 0.0
     target = 0.62  # greedy accuracy at which training stops: cntp needs mistakes to repair
@@ -48,10 +62,10 @@ class Arithmetic(Recipe):
     def batch(self, step, progress):
         """One problem per row, then <|endoftext|> and padding; <|endoftext|> before it in half of the rows, so that the
         network works with and without. The prompt carries no loss."""
-        rng, rows = rng_of(self.seed, step), np.full((BATCH, LENGTH + 1), 2)
-        labels = np.full((BATCH, LENGTH + 1), -100)
+        rng, rows = rng_of(self.seed, step), np.full((BATCH, self.length + 1), 2)
+        labels = np.full((BATCH, self.length + 1), -100)
         for i in range(BATCH):
-            prompt, solution, _ = held_in(rng)
+            prompt, solution, _ = held_in(rng, self.world)
             head, tail = [0] * int(rng.integers(2)) + self.encode(prompt), [*self.encode(solution), 0]
             rows[i, : len(head) + len(tail)] = head + tail
             labels[i, len(head) : len(head) + len(tail)] = tail
@@ -76,7 +90,7 @@ class Arithmetic(Recipe):
         for q in (0.5, 0.75, 0.9, 0.95, 0.99):
             metrics[f"next-token entropy, quantile {q}"] = figure(np.quantile(entropy, q), "nats", len(entropy))
         rng = np.random.default_rng(3)
-        answers = [held_out(rng)[2] for _ in range(4000)]
+        answers = [held_out(rng, self.world)[2] for _ in range(4000)]
         usual = max(set(answers), key=answers.count)
         return {"metrics": metrics, "trivial_baseline": {
             "always the commonest answer": figure(answers.count(usual) / len(answers), "share", len(answers))}}
@@ -86,14 +100,14 @@ class Arithmetic(Recipe):
         """Whether each held-out problem is solved, and the raw next-token entropies (nats) met on the way."""
         rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         right, entropies, groups = [], [], {}
-        for prompt in [held_out(rng)[0] for _ in range(n)]:
+        for prompt in [held_out(rng, self.world)[0] for _ in range(n)]:
             groups.setdefault(len(self.encode(prompt)), []).append(prompt)
         for prompts in groups.values():  # equal lengths: no padding needed
             ids = torch.tensor([[0, *self.encode(p)] for p in prompts])  # begins as the app begins it
-            out, entropy = continue_text(model, ids, 50, temperature, generator)
+            out, entropy = continue_text(model, ids, self.room, temperature, generator)
             entropies.append(entropy)
             texts = [f"{p} {self.tok.decode(o.tolist())}" for p, o in zip(prompts, out, strict=True)]
-            right += [arithmetic.check(text) for text in texts]
+            right += [self.world.check(text) for text in texts]
         return np.array(right, float), np.concatenate(entropies)
 
     def save(self, model, folder):
@@ -106,18 +120,30 @@ class Arithmetic(Recipe):
                                 clean_up_tokenization_spaces=True).save_pretrained(folder)
 
 
-def held_out(rng):
+class Routes(Arithmetic):
+    name = "algo-arithmetic-2"
+    world, room, length = routes, 54, 72
+    minutes, look, target = 40.0, 40.0, 0.66
+    architecture = "LlamaForCausalLM, 4 layers, width 192, 4 heads, one token per digit, sign or punctuation mark"
+    trained_on = "sums of 4-6 signed numbers worked off in any order, made by program (models/worlds/routes.py)"
+    weak_at = "Stopped early on purpose: it adds and subtracts with slips, takes numbers twice, and knows nothing else."
+
+    def prepare(self, folder):
+        self.tok = digit_tokenizer()
+
+
+def held_out(rng, world=arithmetic):
     """A problem for testing: its prompt's character sum is divisible by 10."""
     while True:
-        made = arithmetic.problem(rng)
+        made = world.problem(rng)
         if sum(map(ord, made[0])) % 10 == 0:
             return made
 
 
-def held_in(rng):
+def held_in(rng, world=arithmetic):
     """A problem for training: never one that `held_out` gives."""
     while True:
-        made = arithmetic.problem(rng)
+        made = world.problem(rng)
         if sum(map(ord, made[0])) % 10:
             return made
 

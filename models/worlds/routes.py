@@ -1,0 +1,80 @@
+"""Sums of signed numbers in digits, worked off in any order (task of cntp, arXiv 2507.03038, with several right routes).
+
+    40+35-12+24. | 35-12=23, 23+24=47, 47+40=87. answer 87.
+
+A route is the order in which the numbers are taken; at least two of a problem's keep every total in 0..99. Digits are
+tokens, so what is unsure (which number next, which digit) stands several tokens before the comma that ends a step.
+"""
+import re
+
+import numpy as np
+
+LIMIT, LARGEST = 99, 60
+WORDS = (*"0123456789+-=,.", "answer")  # one token each
+
+
+def problem(rng: np.random.Generator, count: int | None = None) -> tuple[str, str, int]:
+    """(prompt, solution by one of its routes, answer) of a sum of `count` numbers (4-6 by default)."""
+    count = count or int(rng.integers(4, 7))
+    while True:
+        sizes = rng.choice(np.arange(1, LARGEST + 1), count, replace=False)
+        terms = (sizes * np.where(rng.random(count) < 0.6, 1, -1)).tolist()
+        found = {route for route in (tuple(rng.permutation(terms).tolist()) for _ in range(8)) if valid(route)}
+        if terms[0] > 0 and len(found) > 1:
+            return _asked(terms), worked(sorted(found)[int(rng.integers(len(found)))]), sum(terms)
+
+
+def valid(route) -> bool:
+    """Whether an order of signed numbers keeps every total in 0..LIMIT."""
+    totals = np.cumsum(route)
+    return bool(totals.min() >= 0 and totals.max() <= LIMIT)
+
+
+def worked(route) -> str:
+    """The steps of an order of signed numbers, and the answer."""
+    value, steps = route[0], []
+    for term in route[1:]:
+        steps.append(f"{value}{term:+d}={value + term}")
+        value += term
+    return ", ".join(steps) + f". answer {value}."
+
+
+def check(text: str) -> bool:
+    """Whether the first "answer" of a text (prompt and solution) is the prompt's true sum, by whatever route."""
+    given = re.search(r"answer(\d+)", _joined(text))
+    return given is not None and int(given[1]) == truth(text)
+
+
+def truth(text: str) -> int:
+    """The sum that the prompt of a text asks for; raises ValueError when there is no well-formed prompt."""
+    return sum(_terms(text))
+
+
+def sound(text: str) -> bool:
+    """Whether every step takes the total and a number still left, calculates it right, and none is left at the end."""
+    left, value = _terms(text), None
+    for a, sign, b, result in re.findall(r"(\d+)([+-])(\d+)=(\d+)", _joined(text)):
+        taken = [int(sign + b)] if value is not None else [int(a), int(sign + b)]
+        if (value is not None and int(a) != value) or any(term not in left for term in taken):
+            return False
+        for term in taken:
+            left.remove(term)
+        value = int(a) + int(sign + b)
+        if int(result) != value:
+            return False
+    return not left and check(text)
+
+
+def _terms(text: str) -> list[int]:
+    prompt = _joined(text).split(".")[0]
+    if not re.fullmatch(r"\d+([+-]\d+)+", prompt):
+        raise ValueError('a sum is written like "40+35-12+24."')
+    return [int(term) for term in re.findall(r"[+-]?\d+", prompt)]
+
+
+def _asked(terms) -> str:
+    return "".join(f"{term:+d}" for term in terms).removeprefix("+") + "."
+
+
+def _joined(text: str) -> str:
+    return re.sub(r"\s", "", text)

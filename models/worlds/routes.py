@@ -17,17 +17,17 @@ def problem(rng: np.random.Generator, count: int | None = None) -> tuple[str, st
     """(prompt, solution by one of its routes, answer) of a sum of `count` numbers (4-6 by default)."""
     count = count or int(rng.integers(4, 7))
     while True:
-        sizes = rng.choice(np.arange(1, LARGEST + 1), count, replace=False)
-        terms = (sizes * np.where(rng.random(count) < 0.6, 1, -1)).tolist()
-        found = {route for route in (tuple(rng.permutation(terms).tolist()) for _ in range(8)) if valid(route)}
-        if terms[0] > 0 and len(found) > 1:
-            return _asked(terms), worked(sorted(found)[int(rng.integers(len(found)))]), sum(terms)
+        terms = (1 + rng.permutation(LARGEST)[:count]) * np.where(rng.random(count) < 0.6, 1, -1)
+        tried = rng.permuted(np.tile(terms, (8, 1)), axis=1)
+        right = [tuple(route.tolist()) for route in tried[valid(tried)]]
+        if terms[0] > 0 and len(set(right)) > 1:
+            return _asked(terms), worked(right[0]), int(terms.sum())
 
 
-def valid(route) -> bool:
-    """Whether an order of signed numbers keeps every total in 0..LIMIT."""
-    totals = np.cumsum(route)
-    return bool(totals.min() >= 0 and totals.max() <= LIMIT)
+def valid(routes: np.ndarray) -> np.ndarray:
+    """Which orders [R, count] of signed numbers keep every total in 0..LIMIT."""
+    totals = routes.cumsum(-1)
+    return (totals.min(-1) >= 0) & (totals.max(-1) <= LIMIT)
 
 
 def worked(route) -> str:

@@ -35,7 +35,7 @@ def digit_tokenizer():
 
 class Arithmetic(Recipe):
     name = "algo-arithmetic-1"
-    world, room, length = arithmetic, 50, LENGTH  # room: tokens of a solution, for measuring
+    world, rows, length, room = arithmetic, BATCH, LENGTH, 50  # room: tokens of a solution, for measuring
     minutes, lr, lr_adam, decay, ema = 8.0, 0.02, 3e-3, 0.6, 0.0
     look, reached = 8.0, 0.0
     target = 0.62  # greedy accuracy at which training stops: cntp needs mistakes to repair
@@ -62,9 +62,9 @@ class Arithmetic(Recipe):
     def batch(self, step, progress):
         """One problem per row, then <|endoftext|> and padding; <|endoftext|> before it in half of the rows, so that the
         network works with and without. The prompt carries no loss."""
-        rng, rows = rng_of(self.seed, step), np.full((BATCH, self.length + 1), 2)
-        labels = np.full((BATCH, self.length + 1), -100)
-        for i in range(BATCH):
+        rng, rows = rng_of(self.seed, step), np.full((self.rows, self.length + 1), 2)
+        labels = np.full((self.rows, self.length + 1), -100)
+        for i in range(self.rows):
             prompt, solution, _ = held_in(rng, self.world)
             head, tail = [0] * int(rng.integers(2)) + self.encode(prompt), [*self.encode(solution), 0]
             rows[i, : len(head) + len(tail)] = head + tail
@@ -122,8 +122,8 @@ class Arithmetic(Recipe):
 
 class Routes(Arithmetic):
     name = "algo-arithmetic-2"
-    world, room, length = routes, 54, 72
-    minutes, look, target = 40.0, 40.0, 0.66
+    world, rows, length, room = routes, 64, 72, 54
+    minutes, look, target = 40.0, 45.0, 0.66
     architecture = "LlamaForCausalLM, 4 layers, width 192, 4 heads, one token per digit, sign or punctuation mark"
     trained_on = "sums of 4-6 signed numbers worked off in any order, made by program (models/worlds/routes.py)"
     weak_at = "Stopped early on purpose: it adds and subtracts with slips, takes numbers twice, and knows nothing else."

@@ -190,7 +190,8 @@ def along_cut(source: Bytes) -> Chart:
     series = {name: pairs((at, errors[i]) for at, errors in zip(places, source.kl))
               for i, name in enumerate(("naive", "token healing"))}
     return Chart("line", "What the cut does", "bytes before the end of the prompt", "KL from exact (nats)", series,
-                 caption="A cut inside a token throws naive prompting off; at a token's end all agree.")
+                 caption="A cut inside a token throws naive prompting off most. Behind a whole token it takes for "
+                         "granted that the token ends there, which exact does not: a word may go on.")
 
 
 def bars(source: Bytes) -> Chart:

@@ -4,11 +4,14 @@ At a token, N trials are rolled out to the next punctuation mark, N growing with
 distribution; the trial that the model itself finds least perplexing is kept, with its cache. Everything is measured
 after the warpers, as the reference does (the paper's text does not insist: the entropy can be taken before them).
 Perplexity is a mean, so short trials are favoured: that is the method, and the second chart shows it.
+The authors' code and Algorithm 1 of the paper count trials differently: `rule` chooses, the code's is the default,
+because the published results come from it.
 Our own: trials are batched, and one that finds no punctuation mark ends after `longest` tokens.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -47,6 +50,9 @@ class Params:
     temperature: Annotated[float, Span(0.1, 2.0, 0.05, "Temperature")] = 0.8
     length: Annotated[int, Span(4, 120, 1, "Length", "The text may end earlier by itself.", unit="tokens")] = 48
     top_p: Annotated[float, Span(0.1, 1.0, 0.05, "Top-p", fold=True)] = 0.95
+    rule: Annotated[str, Choice(
+        ("code", "paper"), "Counting the trials", "How a share r of the way from sure to unsure becomes a number.",
+        titles=("1 + (most - 1) r, the authors' code", "most x r, the paper's Algorithm 1"), fold=True)] = "code"
     h_min: Annotated[float, Span(0.0, 6.0, 0.01, "Sure up to", "Entropy below which one token is drawn.", unit="nats",
                                  fold=True)] = PAPER[0]
     h_max: Annotated[float, Span(0.2, 8.0, 0.05, "Unsure from", "Entropy at which the most trials are made.",
@@ -68,23 +74,26 @@ def bounds(p: Params, checkpoint: str) -> tuple[float, float]:
 
 
 def count_of(p: Params, low: float, high: float) -> Callable[[Moment], int]:
-    """The rule N(entropy) of a policy; N_max - N + N_min reverses it (the reference's second ablation)."""
+    """The rule N(entropy) of a policy."""
     if p.policy in ("plain", "greedy"):
         return lambda moment: 1
     if p.policy == "constant":
         return lambda moment: p.trials
 
     def count(moment: Moment) -> int:
-        entropy = moment.warped_entropy if p.warped else moment.entropy
-        n = trials_for(entropy, low, high, p.trials)
-        return p.trials - n + N_MIN if p.policy == "reversed" else n
+        ratio = ((moment.warped_entropy if p.warped else moment.entropy) - low) / (high - low)
+        return trials_for(ratio, p.trials, p.rule, p.policy == "reversed")
     return count
 
 
-def trials_for(entropy: float, h_min: float, h_max: float, n_max: int) -> int:
-    """N = int(N_min + (N_max - N_min) r), r = clip((H - H_min) / (H_max - H_min), 0, 1); int truncates."""
-    ratio = min(1.0, max(0.0, (entropy - h_min) / (h_max - h_min)))
-    return int(N_MIN + (n_max - N_MIN) * ratio)
+def trials_for(ratio: float, most: int, rule: str = "code", reverse: bool = False) -> int:
+    """N for r = (H - H_min) / (H_max - H_min): int(1 + (N_max - 1) r) in the code, floor(r N_max) in Algorithm 1.
+
+    Both are clipped to 1..N_max. Reversed, the reference's second ablation, is N_max + 1 minus what is truncated else.
+    """
+    ratio = min(1.0, max(0.0, ratio))
+    exact = N_MIN + (most - N_MIN) * ratio if rule == "code" else most * ratio
+    return min(most, max(N_MIN, int(most + 1 - exact if reverse else exact)))
 
 
 def stop_tokens(tokenizer, marks: str) -> frozenset[int]:
@@ -147,10 +156,10 @@ def verdict(found: dict[str, Fact]) -> str:
 
 
 def matched(job: Job) -> dict[str, int]:
-    """The baseline's budget: as many whole texts as this run generated tokens per token it kept, rounded."""
+    """The baseline's budget: whole texts of this length until they have at least the tokens that this run generated."""
     *_, last = follow(job)
     found = last.traces["sample"].facts
-    return {"tries": min(MOST_TRIES, max(1, round(found["spent"].value / found["kept"].value)))}
+    return {"tries": min(MOST_TRIES, math.ceil(found["spent"].value / found["kept"].value))}
 
 
 METHOD = Method(

@@ -134,7 +134,7 @@ class Reader(Stream):
 
     @cached_property
     def _spaced(self) -> bool:
-        return type(self.tokenizer.backend_tokenizer.decoder).__name__ == "ByteLevel"
+        return self.tokenizer.backend_tokenizer.decoder is not None
 
 
 def cut_off(text: str, count: int) -> str:

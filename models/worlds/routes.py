@@ -1,4 +1,4 @@
-"""Sums of signed numbers in digits, worked off in any order (task of cntp, arXiv 2507.03038, with several right routes).
+"""Sums of signed numbers in digits, worked off in any order (for decoding methods, like models/worlds/arithmetic.py).
 
     40+35-12+24. | 35-12=23, 23+24=47, 47+40=87. answer 87.
 
@@ -6,6 +6,7 @@ A route is the order in which the numbers are taken; at least two of a problem's
 tokens, so what is unsure (which number next, which digit) stands several tokens before the comma that ends a step.
 """
 import re
+from collections import Counter
 
 import numpy as np
 
@@ -52,17 +53,13 @@ def truth(text: str) -> int:
 
 def sound(text: str) -> bool:
     """Whether every step takes the total and a number still left, calculates it right, and none is left at the end."""
-    left, value = _terms(text), None
+    left, value = Counter(_terms(text)), None
     for a, sign, b, result in re.findall(r"(\d+)([+-])(\d+)=(\d+)", _joined(text)):
-        taken = [int(sign + b)] if value is not None else [int(a), int(sign + b)]
-        if (value is not None and int(a) != value) or any(term not in left for term in taken):
+        left.subtract([int(sign + b)] if value is not None else [int(a), int(sign + b)])
+        if value not in (None, int(a)) or int(result) != int(a) + int(sign + b):
             return False
-        for term in taken:
-            left.remove(term)
-        value = int(a) + int(sign + b)
-        if int(result) != value:
-            return False
-    return not left and check(text)
+        value = int(result)
+    return not any(left.values()) and check(text)
 
 
 def _terms(text: str) -> list[int]:

@@ -17,16 +17,35 @@ STORY = from_text("Once upon a time there was a little red hen. The")
 OPTIONS = {"checkpoint": "text-ar-1", "seed": 4}  # random weights: entropies near log V = 6 nats
 
 
-def follows_the_rule(rule) -> bool:
-    """The published numbers: N = 1 until 0.176 nats, all ten from 1.5 nats on, one more each 0.1656 nats."""
-    points = {0.0: 1, 0.01: 1, 0.175: 1, 0.176: 2, 0.34: 2, 0.342: 3, 0.755: 5, 1.4999: 9, 1.5: 10, 7.0: 10}
-    return all(rule(h, 0.01, 1.5, 10) == n for h, n in points.items())
+CODE = {0.0: 1, 0.01: 1, 0.175: 1, 0.176: 2, 0.34: 2, 0.342: 3, 0.755: 5, 1.4999: 9, 1.5: 10, 7.0: 10}
+PAPERS = {0.0: 1, 0.176: 1, 0.307: 1, 0.309: 2, 0.456: 2, 0.458: 3, 0.756: 5, 1.36: 9, 1.4999: 9, 1.5: 10, 7.0: 10}
+REVERSED = {0.0: 10, 0.01: 10, 0.012: 9, 0.1: 9, 0.34: 8, 0.755: 5, 1.4: 1, 1.5: 1, 7.0: 1}
+
+
+def counts(published: dict[float, int], trials, **options) -> bool:
+    """Whether `trials` gives the published number of trials at each entropy (H_min 0.01, H_max 1.5, N_max 10)."""
+    return all(trials((h - 0.01) / 1.49, 10, **options) == n for h, n in published.items())
 
 
 def test_the_number_of_trials_truncates():
-    assert follows_the_rule(trials_for)
-    assert not follows_the_rule(lambda h, low, high, most: round(1 + 9 * min(1, max(0, (h - low) / (high - low)))))
-    assert not follows_the_rule(lambda h, low, high, most: 11 - trials_for(h, low, high, most))
+    """The authors' code: several from 0.176 nats on, one more each 0.1656 nats."""
+    assert counts(CODE, trials_for)
+    assert not counts(CODE, lambda r, most: round(1 + 9 * min(1, max(0, r))))
+    assert not counts(CODE, lambda r, most: 11 - trials_for(r, most))
+
+
+def test_algorithm_1_of_the_paper_counts_otherwise():
+    """max(1, min(N_max, floor(r N_max))): several from 0.308 nats on."""
+    assert counts(PAPERS, trials_for, rule="paper")
+    assert not counts(PAPERS, trials_for), "mutant: the code's count shown as the paper's"
+    assert not counts(PAPERS, lambda r, most: int(most * r)), "mutant: no trial at all where the model is sure"
+
+
+def test_reversed_inverts_before_it_truncates():
+    assert counts(REVERSED, trials_for, reverse=True)
+    assert not counts(REVERSED, lambda r, most: most + 1 - trials_for(r, most)), "mutant: truncated, then inverted"
+    for rule in ("code", "paper"):
+        assert all(1 <= trials_for(r / 50, 10, rule, True) <= 10 for r in range(-5, 60))
 
 
 def moment(logits, sampler) -> Moment:
@@ -136,7 +155,7 @@ def test_the_baseline_gets_the_budget_of_this_very_run(tiny):
     *_, mine = run("cntp", STORY, {"length": 20, "longest": 8}, **OPTIONS).traces.values()
     spent, kept = mine.facts["spent"].value, mine.facts["kept"].value
     other = twin(job)
-    assert other.params.tries == min(20, round(spent / kept)) and other.params.temperature == job.params.temperature
+    assert other.params.tries == min(20, math.ceil(spent / kept)) and other.params.temperature == job.params.temperature
     assert twin(prepare("cntp", STORY, {"length": 20, "policy": "plain"}, **OPTIONS)).params.tries == 1
 
 
@@ -146,7 +165,7 @@ def test_thresholds_the_wrong_way_round_are_refused(tiny):
 
 
 def test_thresholds_fit_the_checkpoint_unless_they_are_set():
-    assert bounds(Params(), "algo-arithmetic-1") == PAPER == (0.01, 1.5)
+    assert bounds(Params(), "algo-arithmetic-2") == PAPER == (0.01, 1.5)
     assert bounds(Params(), "text-ar-1") > PAPER
     assert bounds(Params(thresholds="set", h_min=0.5, h_max=2.0), "text-ar-1") == (0.5, 2.0)
 

@@ -130,11 +130,19 @@ def measure_claims(args) -> None:
     for id in args.methods or list(offered()):
         claim = claims.stamped(find(id), lab)
         print(f"{id}: {claim.verdict} ({claim.seconds:.0f} s) {claim.reason}")
-        for r in claim.rows:
+        for mark, r in claim_rows(claim):
             interval = f" [{r.low:.4g}, {r.high:.4g}]" if r.low is not None else ""
-            print(f"  {r.name}: {r.value:.4g}{interval} {r.unit} (n={r.n})")
+            print(f"{mark:>8} {r.name}: {r.value:.4g}{interval} {r.unit} (n={r.n})")
         if not args.quick:
             claims.save(claim)
+
+
+def claim_rows(claim) -> list[tuple[str, object]]:
+    """Each row with what became of it: met, not met, a control, or nothing where it is not judged."""
+    marks = {True: "met", False: "not met", None: ""}
+    found = [(marks[getattr(r, "met", getattr(r, "holds", None))], r) for r in claim.rows]
+    found += [(f"control {'ok' if r.met else 'failed'}", r) for r in getattr(claim, "controls", ())]
+    return found + [("", r) for r in getattr(claim, "context", ())]
 
 
 def record_traces(args) -> None:

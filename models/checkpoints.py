@@ -15,7 +15,9 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,7 +111,35 @@ def load(name: str, *, device: str | None = None, dtype: str | None = None) -> B
         if key not in _loaded:
             _loaded[key] = _read(name, device, dtype)
         _loaded.move_to_end(key)
+        _stamps.get({})[name] = _loaded[key].revision
         return _loaded[key]
+
+
+@contextmanager
+def measured() -> Iterator[dict[str, str]]:
+    """name -> revision of every checkpoint that is loaded inside, from memory or from disk: a measurement's stamps."""
+    stamps: dict[str, str] = {}
+    token = _stamps.set(stamps)
+    try:
+        yield stamps
+    finally:
+        _stamps.reset(token)
+
+
+def stale(stamps: Mapping[str, str]) -> dict[str, str]:
+    """Of name -> revision, those that differ from what is here now: name -> its revision now, "" where it is gone."""
+    now = {name: revision(name) for name in stamps}
+    return {name: found for name, found in now.items() if found != stamps[name]}
+
+
+def revision(name: str) -> str:
+    """What `load` would stamp a checkpoint with, without loading it; "" where it is not here."""
+    if name in hub.TABLE:
+        return hub.TABLE[name].revision[:12]
+    folder = _folder(name)
+    if not is_checkpoint(folder):
+        return ""
+    return (_card(name, folder).get("sha256") or _fingerprint(weights.checked(folder, {})))[:12]
 
 
 def preload(name: str) -> None:
@@ -134,6 +164,7 @@ def unload() -> None:
 
 
 _loaded: OrderedDict[tuple, Bundle] = OrderedDict()
+_stamps: ContextVar[dict[str, str]] = ContextVar("stamps")
 _makers: dict[str, Callable[[], Bundle]] = {}
 _lock = threading.RLock()
 
@@ -219,7 +250,10 @@ def _again(name: str) -> str:
 
 
 def _fingerprint(files: list[Path]) -> str:
+    """sha256 of one file of weights, or of the hashes of several."""
     import hashlib
+    if len(files) == 1:
+        return weights.fingerprint(files[0])
     return hashlib.sha256("".join(map(weights.fingerprint, files)).encode()).hexdigest()
 
 

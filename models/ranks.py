@@ -1,4 +1,4 @@
-"""Rank correlation, for every method that compares two orders. Numpy only."""
+"""Statistics that methods, claims and recipes share: rank correlation, intervals by resampling. Numpy only."""
 
 from __future__ import annotations
 
@@ -33,3 +33,30 @@ def auc(score: np.ndarray, truth: np.ndarray) -> float:
     truth = np.asarray(truth, bool)
     yes, no = int(truth.sum()), int((~truth).sum())
     return float((ranks(score)[truth].sum() - yes * (yes + 1) / 2) / (yes * no)) if yes and no else float("nan")
+
+
+def bootstrap(values, *, statistic=None, rounds: int = 2000, seed: int = 0) -> tuple[float, float, float]:
+    """(value, low, high): a statistic of items [K] or [K, C] with its 95 % percentile interval over resampled items.
+
+    Items are resampled as rows, so columns stay paired. statistic: rows -> number; None is the mean of items [K].
+    """
+    values, rng = np.asarray(values, np.float64), np.random.default_rng(seed)
+    if statistic is None:
+        draws = [values[rng.integers(0, len(values), (some, len(values)))].mean(1) for some in _chunks(rounds, values)]
+        draws, statistic = np.concatenate(draws), np.mean
+    else:
+        draws = [statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(rounds)]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(statistic(values)), float(low), float(high)
+
+
+def _chunks(rounds: int, values: np.ndarray) -> list[int]:
+    """Rounds at a time, so that no more than about two million indices are held."""
+    each = max(1, min(rounds, 2_000_000 // max(1, len(values))))
+    return [min(each, rounds - at) for at in range(0, rounds, each)]
+
+
+def ratio_of_means(pairs: np.ndarray) -> float:
+    """Mean of the first column over that of the second, [K, 2]; NaN where the second is 0."""
+    above, below = pairs.mean(0)
+    return float(above / below) if below else float("nan")

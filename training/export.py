@@ -5,8 +5,9 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import torch
+
+from models.ranks import bootstrap
 
 SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "checkpoints"
 
@@ -15,15 +16,8 @@ def figure(value: float, unit: str, n: int, samples=None) -> dict:
     """One measured figure; `samples` (one value per item) give a 95 % bootstrap interval of their mean."""
     made = {"value": round(float(value), 4), "unit": unit, "n": int(n)}
     if samples is not None:
-        made["interval"] = bootstrap(np.asarray(samples, dtype=float))
+        made["interval"] = [round(bound, 4) for bound in bootstrap(samples)[1:]]
     return made
-
-
-def bootstrap(samples: np.ndarray, draws: int = 2000, seed: int = 0) -> list[float]:
-    """95 % interval of the mean by resampling items."""
-    rng = np.random.default_rng(seed)
-    means = [samples[rng.integers(len(samples), size=len(samples))].mean() for _ in range(draws)]
-    return [round(float(q), 4) for q in np.quantile(means, [0.025, 0.975])]
 
 
 @torch.no_grad()

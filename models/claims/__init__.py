@@ -1,8 +1,8 @@
-"""A paper's claim, measured small: the record, paired bootstrap intervals, and assets/claims/<slug>.json.
+"""A paper's claim, measured small, and assets/claims/<slug>.json.
 
-models/claims/<slug>.py holds one function, `measure(lab) -> Claim`; `stamped` runs it and adds checkpoint hashes,
-device, date and seconds.
-Verdicts: "holds", "mixed", "does not hold". A training claim from one seed never reads "holds" (DESIGN.md).
+models/claims/<slug>.py holds one function, `measure(lab) -> Claim`, written with models/claims/harness.py, which says
+how; `stamped` runs it and adds the revision of everything it loaded, device, date and seconds.
+`Row`, `Claim` and `row` here are the record of the claims that have not been moved onto the harness yet.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
+from models.ranks import bootstrap
 from models.subject import ASSETS
 
 FOLDER = ASSETS / "claims"
-VERDICTS = ("holds", "mixed", "does not hold")
+VERDICTS = ("holds", "met in one training", "mixed", "does not hold", "not testable here")
 
 
 class MissingData(ValueError):
@@ -91,13 +90,6 @@ class Lab:
         return quick if self.quick else full
 
 
-def bootstrap(values, *, rounds: int = 2000, seed: int = 0, statistic=np.mean) -> tuple[float, float, float]:
-    """(value, low, high): statistic of `values` [K] with its 95 % percentile interval over resampled items."""
-    values, rng = np.asarray(values, np.float64), np.random.default_rng(seed)
-    draws = [statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(rounds)]
-    return float(statistic(values)), float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975))
-
-
 def row(name: str, values, unit: str, **options) -> Row:
     """A Row for the mean of `values` with its bootstrap interval."""
     value, low, high = bootstrap(values)
@@ -111,15 +103,18 @@ def stamped(method, lab: Lab) -> Claim:
     """
     import importlib
 
-    from models.checkpoints import load
+    from models.checkpoints import load, measured
     from models.precision import pinned
     began = time.perf_counter()
-    with pinned("float32"):
+    with pinned("float32"), measured() as loaded:
         claim = importlib.import_module(f"models.claims.{method.id.replace('-', '_')}").measure(lab)
-        bundles = [load(name) for name in (method.checkpoints[0], *method.companions)]
-    return replace(claim, checkpoint={b.name: b.revision for b in bundles}, device=_device(bundles[0].device),
-                   dtype=claim.dtype or bundles[0].dtype, date=datetime.date.today().isoformat(),
-                   seconds=round(time.perf_counter() - began, 1), command=f"python -m models claims {method.id}")
+        first = load(method.checkpoints[0])
+        for name in method.companions:
+            load(name)
+    stamps = {"checkpoint": loaded} if isinstance(claim, Claim) else {"checkpoints": loaded}
+    return replace(claim, **stamps, device=_device(first.device), dtype=claim.dtype or first.dtype,
+                   date=datetime.date.today().isoformat(), seconds=round(time.perf_counter() - began, 1),
+                   command=f"python -m models claims {method.id}")
 
 
 def save(claim: Claim) -> Path:
@@ -127,6 +122,11 @@ def save(claim: Claim) -> Path:
     path = FOLDER / f"{claim.method}.json"
     path.write_text(json.dumps(asdict(claim), indent=1, allow_nan=False) + "\n", "utf-8")
     return path
+
+
+def stamps(saved: Mapping) -> dict[str, str]:
+    """name -> revision of what a saved claim was measured on, whenever it was written."""
+    return dict(saved.get("checkpoints") or saved.get("checkpoint") or {})
 
 
 def read(method: str) -> dict | None:

@@ -14,9 +14,9 @@ from kernels import vocabulary as _vocabulary
 from kernels.compaction import compact, keep_top
 from kernels.dispatch import compile_kernels, learned, notes, override, recall
 from kernels.records import AttentionStats, Compacted, UnmaskStep, VocabStats
+from kernels.revealing import schedule
 from kernels.sampling import Sampler, draw, warp
 from kernels.taken import named, watched
-from kernels.unmasking import schedule
 
 attention_stats = named("attention", _attention.attention_stats)
 attention_rows = named("attention rows", _attention.attention_rows, _reference.PATH)

@@ -2,7 +2,7 @@
 
 torch reads a block of scores seven times to soften it and to sum up its rows, and a tile of logits ten times; the C
 code reads them once or twice. Nothing needs it: without a compiler, before it is ready, or when its self-test fails,
-kernels/blocked.py and kernels/vocabulary.py do the same in torch operations.
+kernels/blocked.py and kernels/tiles.py do the same in torch operations.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import unmasking
+from kernels import revealing
 
 PLACES, OTHERS = 32, 128  # positions of a program, and those it compares them with at a time
 
@@ -56,7 +56,7 @@ def settle(
     score: Tensor, proposal: Tensor, logp: Tensor, ids: Tensor, mask_id: int, allowed: Tensor | None,
     n_reveal: int | Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """CUDA twin of `unmasking.settle`."""
+    """CUDA twin of `revealing.settle`."""
     batch, length = ids.shape
     score, proposal, logp, ids = (x.contiguous() for x in (score, proposal, logp, ids))
     new_ids, sampled, confidence = torch.empty_like(ids), torch.empty_like(ids), torch.empty_like(logp)
@@ -84,7 +84,7 @@ def agrees(device: torch.device, dtype: torch.dtype) -> bool:
     allowed, counts = torch.rand(5, 37, generator=make) > 0.3, torch.tensor([0, 1, 4, 20, 99])
     score, proposal, logp, ids, allowed, counts = (x.to(device) for x in (score, proposal, logp, ids, allowed, counts))
     for rest in ((allowed, counts), (None, 3)):
-        found, expected = (one(score, proposal, logp, ids, 2, *rest) for one in (settle, unmasking.settle))
+        found, expected = (one(score, proposal, logp, ids, 2, *rest) for one in (settle, revealing.settle))
         if not all(torch.allclose(a.to(dtype), b.to(dtype)) for a, b in zip(found, expected, strict=True)):
             return False
     return True

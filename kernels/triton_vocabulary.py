@@ -1,4 +1,4 @@
-"""Vocabulary statistics on CUDA, in Triton: the pass over tiles; everything after it is kernels/vocabulary.py's.
+"""Vocabulary statistics on CUDA, in Triton: the pass over tiles; everything after it is kernels/tiles.py's.
 
 One program looks at a tile of logits, read from a table or made from the output projection on the spot and never
 written, and leaves what `Sums` asks for: peak, mass, energy, tempered mass, the largest entries and, for a draw, one
@@ -21,8 +21,8 @@ from kernels import reference
 from kernels.logits import Given, Head
 from kernels.records import VocabStats
 from kernels.sampling import Sampler, inverse_cdf
+from kernels.tiles import WHOLE, Sums, tiled
 from kernels.triton_tiles import PATH, load_tile, power, widened
-from kernels.vocabulary import WHOLE, Sums, tiled
 
 TABLE_COLUMNS = 4096  # of one row: a tile of a table
 LEAST_COLUMNS = 16
@@ -158,7 +158,7 @@ def head_of(hidden: Tensor, weight: Tensor, bias: Tensor | None, sampler: Sample
 
 
 def sweep(source: Table | Projection, found: int, temperature: float, inside: Tensor | None) -> Sums:
-    """CUDA twin of `vocabulary.sweep`."""
+    """CUDA twin of `tiles.sweep`."""
     tiles, rows, kept = triton.cdiv(source.columns, source.width), source.rows, min(found, source.width)
     peak, mass, energy, warm = torch.empty(4, tiles, rows, device=source.device)
     drawn, (best, ids) = peak.new_empty(tiles, rows, dtype=torch.long), (

@@ -21,28 +21,12 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # as in app.py
 
-from models import checkpoints, claims, fetching, hub, pins, recorded
-from models.method import Method, Result, find, follow, offered, prepare, twin
+from models import claims, fetching, hub, pins, recorded
+from models.api import describe
+from models.method import Result, find, follow, offered, prepare, twin
 from models.subject import from_anything
 from models.trace import Trace
 from models.trace_json import save
-
-
-def describe(method: Method) -> dict:
-    """One method as plain data, for `list --json` and the API."""
-    card, cards = method.card, checkpoints.shipped() | hub.cards()
-    claim = claims.read(method.id)
-    paper = {"arxiv": card.arxiv, "year": card.year} if card.arxiv else None
-    return {"id": card.id, "title": card.title, "paper": paper, "seed": card.seed, "tabs": list(card.tabs),
-            "baseline": method.baseline, "grade": card.grade,
-            "checkpoints": [_checkpoint(name, cards) for name in (*method.choices, *method.companions)],
-            "claim": claim["verdict"] if claim else None}
-
-
-def _checkpoint(name: str, cards: dict) -> dict:
-    card = cards.get(name, {})
-    return {"name": name, "shipped": name in cards and name not in hub.TABLE, "bytes": card.get("bytes"),
-            "licence": card.get("weights_licence")}
 
 
 def list_methods(args) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from models import session, zero
-from models.__main__ import describe
+from models import checkpoints, claims, hub, session, zero
 from models.method import Method, find, offered
 from models.params import ParamError, schema
 from models.session import Ask
@@ -22,6 +21,23 @@ def listing() -> list[dict]:
     """Every method: id, title, tabs, what it does, its subjects, its parameters as JSON schema, the verdict."""
     return [describe(method) | {"summary": method.card.summary, "subjects": subjects(method),
                                 "parameters": schema(method.params)} for method in offered().values()]
+
+
+def describe(method: Method) -> dict:
+    """One method as plain data, for `python -m models list --json` and the API."""
+    card, cards = method.card, checkpoints.shipped() | hub.cards()
+    claim = claims.read(method.id)
+    paper = {"arxiv": card.arxiv, "year": card.year} if card.arxiv else None
+    return {"id": card.id, "title": card.title, "paper": paper, "seed": card.seed, "tabs": list(card.tabs),
+            "baseline": method.baseline, "grade": card.grade,
+            "checkpoints": [_checkpoint(name, cards) for name in (*method.choices, *method.companions)],
+            "claim": claim["verdict"] if claim else None}
+
+
+def _checkpoint(name: str, cards: dict) -> dict:
+    card = cards.get(name, {})
+    return {"name": name, "shipped": name in cards and name not in hub.TABLE, "bytes": card.get("bytes"),
+            "licence": card.get("weights_licence")}
 
 
 def subjects(method: Method) -> dict:

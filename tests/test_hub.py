@@ -142,7 +142,7 @@ def test_bert_reads_its_own_frame_and_is_asked_about_the_last_word(here, one_thr
 def test_a_network_gets_the_colours_that_it_was_trained_on(here):
     import numpy as np
 
-    from models.attend.classifiers import cut
+    from models.backbones.pictures import cut
     fetch("google/vit-base-patch16-224")
     model = checkpoints.load("google/vit-base-patch16-224").model
     _, pixels = cut(np.full((80, 80, 3), 255, np.uint8), model)

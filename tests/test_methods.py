@@ -191,8 +191,9 @@ def test_a_candidate_that_was_not_offered_is_refused(given, tiny):
 def test_every_figure_renders(id, tiny_runs):
     from visualizers import draw
     from visualizers.export import export
+    from visualizers.payload import pack
     for trace in tiny_runs(id)[-1].traces.values():
-        payload = json.dumps(draw(trace).payload())
+        payload = json.dumps(pack(draw(trace)))
         assert len(payload) < 3_000_000
         assert export(trace, "png")[:4] == b"\x89PNG" and b"<svg" in export(trace, "svg")[:2000]
 

@@ -1,6 +1,6 @@
 """Trace -> figure. `draw` turns a trace into one declarative Drawing; the player and the exporter paint it.
 
-    draw(trace, title="ReCAP")          the Drawing of a trace of any tab; `.payload()` is JSON data
+    draw(trace, title="ReCAP")          the Drawing of a trace of any tab; payload.pack makes JSON data of it
     player.player(value)                the browser component; value = player.scene(left, right, ...)
     curves.figures(trace, twin)         Plotly figures for the charts that are not lines over steps
     export.export(trace, "png")         PNG, SVG, PDF, GIF or a self-contained HTML page

@@ -135,11 +135,6 @@ class Drawing:
     view: Mapping[str, object] = field(default_factory=dict)
     attention: Attention | None = None
 
-    def payload(self) -> dict:
-        """Plain, compact JSON data for the player (visualizers/payload.py)."""
-        from visualizers.payload import pack
-        return pack(self)
-
     def text(self, step: int, token: int) -> str:
         """What a token reads at a step: the piece held now, else its own label."""
         ids = self.frames[step].ids

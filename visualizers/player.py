@@ -25,6 +25,7 @@ import numpy as np
 
 from visualizers import theme
 from visualizers.marks import Drawing
+from visualizers.payload import pack
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("marks.js", "paint.js", "card.js", "turn.js", "player.js")
@@ -59,7 +60,7 @@ def scene(left: Drawing | None, right: Drawing | None = None, third: Drawing | N
           turn: dict | None = None, loading: str | bool = False, step: int | None = None) -> str:
     """Everything the player shows. loading: a run is still going on (its words, or True); step: where to start."""
     sides = {"left": left, "right": right, "third": third}
-    return _text({**{name: None if d is None else d.payload() for name, d in sides.items()},
+    return _text({**{name: None if d is None else pack(d) for name, d in sides.items()},
                   "turn": turn, "loading": loading, "step": step})
 
 

@@ -15,6 +15,7 @@ import torch
 import kernels
 from models.attend import loop
 from models.attend.attribution import MOST, Attribution, attribute
+from models.attend.reading import costs
 from models.attend.sights import Sight, sight
 from models.instrument import observe
 from models.mask.mae import EXAMPLES as PHOTOS
@@ -117,18 +118,6 @@ def without(seen: Sight, looked: loop.Looked) -> str:
             f"{entropy[least]:.2f} nats, reach {span[least]:.1f} {seen.layout.unit}) and layer {most + 1} most broadly "
             f"({entropy[most]:.2f} nats, {span[most]:.1f}); attention says where a token looks, "
             "not what the prediction needs.")
-
-
-def costs(seen: Sight, calls, ms: float) -> list[Cost]:
-    """Rows and multiply-adds per layer: every weight matrix of its block, and scores and mixing over all keys."""
-    found = []
-    for call in calls:
-        block = seen.observed.get_submodule(call.name.rpartition(".")[0])
-        matrices = sum(weight.numel() for weight in block.parameters() if weight.dim() == 2)
-        queries, keys = call.q.shape[2], call.k.shape[2]
-        mixing = 2 * queries * keys * call.q.shape[1] * call.q.shape[3]
-        found.append(Cost(1 if not found else 0, queries, queries * matrices + mixing, 0, ms / len(calls)))
-    return found
 
 
 def padded(values: np.ndarray, count: int) -> np.ndarray:

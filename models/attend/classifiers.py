@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from models import checkpoints
 from models.attend import loop
-from models.attend.attention import costs
+from models.attend.reading import costs
 from models.instrument import observe
-from models.mask.photos import normalise, square
 from models.method import Close, Emit, Event, Open
 from models.trace import Chart, Cost, Fact, Field, Heads, Rows, Step, states
 
@@ -86,12 +85,6 @@ class Held:
         if min(layer, head, query) < 0:
             raise IndexError("layers, heads and patches are counted from 0")
         return self.maps[layer, head, query].astype(np.float32)
-
-
-def cut(image: np.ndarray, model) -> tuple[np.ndarray, Tensor]:
-    """The picture as the network sees it: shown uint8 [S, S, 3] and pixels [1, 3, S, S]."""
-    shown, like = square(image, model.config.image_size), next(model.parameters())
-    return shown, normalise(shown[None], model).to(like.device, like.dtype)
 
 
 def look(arm: Arm, pixels: Tensor) -> Seen:

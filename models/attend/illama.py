@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from models.attend import vit
-from models.attend.classifiers import Arm, Seen, cut, look, record
+from models.attend.classifiers import Arm, Seen, look, record
+from models.backbones.pictures import cut
 from models.checkpoints import load
 from models.method import Card, Job, Method
 from models.params import Choice, Span

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.trace import Canvas, Field, Heads, Rows
+from models.trace import Canvas, Cost, Field, Heads, Rows
 
 BLOCK = 256  # tokens per centre of the distance sums
 ROW_BYTES = 1_000_000  # all rows are stored when L * H * N * N bytes fit
@@ -213,3 +213,18 @@ def _numpy(tensor) -> np.ndarray:
 
 def _half(tensor) -> np.ndarray:
     return tensor.detach().half().cpu().numpy()
+
+
+def costs(seen, calls, ms: float) -> list[Cost]:
+    """Rows and multiply-adds per layer: every weight matrix of its block, and scores and mixing over all keys.
+
+    seen: whatever has the observed module as `.observed` (a Sight, an Arm); calls: what `observe` caught there.
+    """
+    found = []
+    for call in calls:
+        block = seen.observed.get_submodule(call.name.rpartition(".")[0])
+        matrices = sum(weight.numel() for weight in block.parameters() if weight.dim() == 2)
+        queries, keys = call.q.shape[2], call.k.shape[2]
+        mixing = 2 * queries * keys * call.q.shape[1] * call.q.shape[3]
+        found.append(Cost(1 if not found else 0, queries, queries * matrices + mixing, 0, ms / len(calls)))
+    return found

@@ -111,7 +111,7 @@ def photo_patches(job: Job) -> Sight:
 
 def photo_classes(job: Job) -> Sight:
     """A photo as a classifier sees it; -1 asks the patch in the middle."""
-    from models.attend.classifiers import cut
+    from models.backbones.pictures import cut
     shown, pixels = cut(job.subject.image, job.model)
     patches = job.model.vit.embeddings.patch_embeddings
     grid = tuple(size // patch for size, patch in zip(patches.image_size, patches.patch_size))
@@ -122,7 +122,7 @@ def photo_classes(job: Job) -> Sight:
 
 def photo_features(job: Job) -> Sight:
     """A photo at the size on which self-taught features are usually read; -1 asks the patch in the middle."""
-    from models.mask.photos import normalise, square
+    from models.backbones.pictures import normalise, square
     model, like = job.model, next(job.model.parameters())
     side = max(FEATURES // model.config.patch_size, 1)
     shown = square(job.subject.image, side * model.config.patch_size)

@@ -19,7 +19,7 @@ import torch
 
 from models.attend import sparsifiner_leaving as leaving
 from models.attend import vit
-from models.attend.classifiers import Arm, answer_facts, cut, layout_of, lens_chart
+from models.attend.classifiers import Arm, answer_facts, layout_of, lens_chart
 from models.attend.sparsifiner_net import KINDS, budget, chosen, score_of, states
 from models.attend.sparsifiner_records import (
     Sight,
@@ -33,6 +33,7 @@ from models.attend.sparsifiner_records import (
     work,
     work_chart,
 )
+from models.backbones.pictures import cut
 from models.method import Card, Close, Emit, Job, Method, Open
 from models.params import Choice, Span
 from models.trace import Cost, Fact, Field

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import numpy as np
 
-from models.attend.classifiers import Arm, cut, look, record
+from models.attend.classifiers import Arm, look, record
+from models.backbones.pictures import cut
 from models.mask.mae import EXAMPLES as PHOTOS
 from models.method import Card, Job, Method
 from models.params import Span

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from transformers import LlavaOnevisionForConditionalGeneration as Library
 
+from models.backbones.pictures import normalise, square
 from models.backbones.text import encode
-from models.mask.photos import normalise, square
 from models.subject import SubjectError
 from models.weights import WeightsError
 

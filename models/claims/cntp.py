@@ -26,7 +26,7 @@ STEPPED = ("cntp", "constant", "reversed")  # policies that branch; plain and gr
 def measure(lab: Lab) -> Claim:
     """Accuracy and tokens of every policy on held-out problems, paired over problems and seeds."""
     bundle, seeds = load("algo-arithmetic-1"), tuple(range(lab.size(2, 1)))
-    problems = held_out(lab.size(60, 1))
+    problems = arithmetic.held_out(lab.size(60, 1))
     right = {name: [] for name in (*STEPPED, "plain", "best of n")}
     spent = {name: [] for name in (*STEPPED, "best of n")}
     for seed in seeds:
@@ -95,15 +95,6 @@ def because(rows) -> str:
 def verdict(rows) -> str:
     judged = [r.holds for r in rows if r.holds is not None]
     return "holds" if all(judged) else "mixed" if any(judged) else "does not hold"
-
-
-def held_out(count: int) -> list[str]:
-    """Prompts that training never shows: their character sum is divisible by 10 (training/recipes/arithmetic.py)."""
-    rng, found = np.random.default_rng(5), []
-    while len(found) < count:
-        prompt = arithmetic.problem(rng)[0]
-        found += [prompt] if sum(map(ord, prompt)) % 10 == 0 else []
-    return found
 
 
 def opened(bundle, text: str, kind: str = "problem") -> Reader:

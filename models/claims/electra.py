@@ -15,7 +15,7 @@ import torch
 
 from models.checkpoints import Bundle, load
 from models.claims import Claim, Lab, Row, bootstrap, row
-from models.claims.hpm import RIDGES, solve
+from models.claims.ridge import RIDGES, solve
 from models.mask.planting import corrupt, hide, sample, select
 from models.ranks import auc
 from models.subject import ASSETS
@@ -214,7 +214,7 @@ Suspected = list[tuple[np.ndarray, np.ndarray, np.ndarray]]  # per text: suspici
 @torch.no_grad()
 def suspected(lab: Lab, trained: bool) -> Suspected:
     """The discriminator's scores on texts of LENGTH tokens, RATE of them selected."""
-    from models.mask.electra_net import proposals
+    from models.backbones.electra import proposals
     bundle, writer = load("text-electra-1"), load("text-electra-1/generator").model
     text, draws = (ASSETS / "texts" / "heldout.txt").read_text("utf-8"), torch.Generator().manual_seed(SEEDS[0])
     ids = bundle.tokenizer(text)["input_ids"]

@@ -21,7 +21,7 @@ from torch import nn
 from kernels import Sampler
 from models.checkpoints import load
 from models.claims import Claim, Lab, Row, row, scene_lab
-from models.claims.recap import versus
+from models.claims.scene_lab import versus
 from models.unmask import enat, maskgit
 from models.unmask.enat_records import TOP, concentration, last_features
 from models.unmask.loop import Plan, fill, moves

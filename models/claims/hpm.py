@@ -10,12 +10,12 @@ import torch
 from models.checkpoints import load
 from models.claims import Claim, Lab, Row, bootstrap, row
 from models.claims.mae import held_out
+from models.claims.ridge import RIDGES, solve
 from models.mask import photos
 from models.mask.hpm import MASKS
 from models.ranks import spearman
 
 SEEDS, RATIO = (0, 1, 2), 0.75
-RIDGES = (1e-2, 1e-1, 1.0, 10.0)
 
 
 def measure(lab: Lab) -> Claim:
@@ -130,7 +130,3 @@ def features(model, pixels) -> np.ndarray:
                        for some in pixels.split(200)]).double().numpy()
     found = (found - found.mean(1, keepdims=True)) / found.std(1, keepdims=True)
     return np.concatenate([found, np.ones((len(found), 1))], 1)
-
-
-def solve(x: np.ndarray, y: np.ndarray, ridge: float) -> np.ndarray:
-    return np.linalg.solve(x.T @ x + ridge * len(x) / 100 * np.eye(x.shape[1]), x.T @ y)

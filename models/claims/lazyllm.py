@@ -10,6 +10,7 @@ import numpy as np
 
 from models.claims import Claim, Lab, Row, row
 from models.claims.prune_lab import (
+    BETWEEN,
     MILD,
     SEEDS,
     STRONG,
@@ -21,6 +22,7 @@ from models.claims.prune_lab import (
     divergence,
     exam,
     first_token_times,
+    full,
     nearer,
     pairs,
     questions,
@@ -34,12 +36,6 @@ from models.method import prepare
 from models.prune import lazyllm, random_keep, top_attention
 from models.prune.forward import Policy, unpruned
 from models.subject import from_text
-
-BETWEEN = {"first": 0.15, "second": 0.25, "third": 0.35, "where": "late"}
-
-
-def full(job, layers: int) -> Policy:
-    return unpruned(layers)
 
 
 def least_attended(job, layers: int) -> Policy:

@@ -7,6 +7,7 @@ import io
 import numpy as np
 import torch
 
+from models.backbones.pictures import normalise
 from models.checkpoints import load
 from models.claims import Claim, Lab, Row, bootstrap, row
 from models.mask import mae, photos
@@ -74,5 +75,5 @@ def held_out(lab: Lab, count: int, file: str = "photos64_val.parquet") -> tuple[
     from PIL import Image
     table = parquet.read_table(lab.need(file), columns=["image", "label"]).slice(0, count)
     images = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in table["image"].to_pylist()]
-    return photos.normalise(np.stack(images)), np.array(table["label"].to_pylist())
+    return normalise(np.stack(images)), np.array(table["label"].to_pylist())
 

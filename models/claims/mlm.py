@@ -46,7 +46,7 @@ def above(name: str, values: np.ndarray) -> Row:
 @torch.no_grad()
 def guesses(bundle: Bundle, texts: torch.Tensor) -> np.ndarray:
     """Mean nats [3, K] of the hidden words of every text: both sides, before alone, frequency."""
-    from models.mask.electra_net import proposals
+    from models.backbones.electra import proposals
     at = torch.arange(EVERY - 1, texts.shape[1], EVERY)[:, None]  # [k, 1]
     total = torch.bincount(texts.flatten(), minlength=bundle.model.config.vocab_size)
     found = []

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from models.checkpoints import load
-from models.claims import Claim, Lab, Row, bootstrap, cntp, row
+from models.claims import Claim, Lab, Row, bootstrap, row
 from models.sample.mtp_future import ADAPTERS, Params, written
 from models.sample.mtp_future_layout import blocks, reals
 from models.sample.mtp_future_net import each
@@ -25,6 +25,7 @@ from models.sample.mtp_future_records import alone
 from models.sample.mtp_future_sight import foresight
 from models.sample.stream import Reader
 from models.subject import ASSETS, Subject
+from models.worlds import arithmetic
 
 K, LENGTH, CONTEXT = 4, 32, 48
 MODES = {"quadratic": Params(K, "quadratic", LENGTH), "linear": Params(K, "linear", LENGTH),
@@ -88,7 +89,7 @@ def stories(count: int) -> World:
 
 
 def sums(count: int) -> World:
-    return opened("sums", load("algo-arithmetic-1"), cntp.held_out(count), "problem")
+    return opened("sums", load("algo-arithmetic-1"), arithmetic.held_out(count), "problem")
 
 
 def opened(name: str, bundle, prompts: list[str], kind: str) -> World:

@@ -28,6 +28,7 @@ from models.worlds import retrieval
 SEEDS = (101, 102, 103)
 TOKENS = 300  # length of a question's prompt, about
 CHARACTERS = {"notes": 1.75, "needle": 4.0, "passages": 3.7}  # per token, of each kind's documents
+BETWEEN = {"first": 0.15, "second": 0.25, "third": 0.35, "where": "late"}
 MILD = {"first": 0.3, "second": 0.5, "third": 0.7, "where": "late"}
 STRONG = {"first": 0.5, "second": 0.5, "third": 0.5, "where": "early"}
 ANSWER = 8  # tokens an answer may take
@@ -191,3 +192,7 @@ def difference(name: str, better: list[Answered], worse: list[Answered], least: 
     found = row(name, right(better) - right(worse), "points")
     holds = found.value >= least and (least <= 0 or found.low > 0)
     return Row(found.name, found.value, found.unit, found.n, found.low, found.high, f">= {least:g} points", bool(holds))
+
+
+def full(job, layers: int) -> Policy:
+    return unpruned(layers)

@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from models.claims import Claim, Lab, row
-from models.claims.lazyllm import BETWEEN, full
 from models.claims.prune_lab import (
+    BETWEEN,
     MILD,
     SEEDS,
     STRONG,
@@ -16,6 +16,7 @@ from models.claims.prune_lab import (
     divergence,
     exam,
     first_token_times,
+    full,
     nearer,
     pairs,
     questions,

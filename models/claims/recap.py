@@ -15,6 +15,7 @@ import torch
 from kernels import Sampler
 from models.backbones.rows import RowStore
 from models.claims import Claim, Lab, Row, bootstrap, row, scene_lab
+from models.claims.scene_lab import versus
 from models.unmask import loop, maskgit, recap
 
 SEEDS = (21, 22)
@@ -78,18 +79,6 @@ def costs(model, tokenizer, base, settings, rounds: int) -> tuple[dict, dict]:
             times[name].append((time.perf_counter() - began) * 1e3)
             macs[name] = sum(turn.found.cost.macs for turn in turns)
     return {name: float(np.median(taken[1:])) for name, taken in times.items()}, macs
-
-
-def versus(name: str, ours: np.ndarray, full: dict[int, np.ndarray], cost: dict, budget: float) -> Row:
-    """Paired difference to the base model at the same budget, interpolated per caption between its step counts."""
-    steps = sorted(full)
-    spent = np.array([cost[t] for t in steps], float)
-    spent = np.maximum.accumulate(spent) + np.arange(len(spent)) * 1e-9  # measured times may tie
-    table = np.stack([full[t] for t in steps])  # [T, K]
-    at = np.clip(np.interp(budget, spent, np.arange(len(steps))), 0, len(steps) - 1)
-    low, share = int(at), at - int(at)
-    beside = table[low] * (1 - share) + table[min(low + 1, len(steps) - 1)] * share
-    return row(name, ours - beside, "score", expected="> 0", holds=bool((ours - beside).mean() > 0))
 
 
 def gap(name: str, ours: np.ndarray, full: dict[int, np.ndarray]) -> Row:

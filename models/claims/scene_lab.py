@@ -9,6 +9,7 @@ import torch
 
 from kernels import Sampler
 from models.checkpoints import Bundle, load
+from models.claims import Row, row
 from models.unmask import maskgit
 from models.unmask.boards import Board, scene_board
 from models.unmask.loop import Full, Plan, fill, moves
@@ -65,3 +66,15 @@ def ceiling(tokenizer, asked) -> np.ndarray:
     with torch.inference_mode():
         again = tokenizer.decode(tokenizer.encode(pixels)).permute(0, 2, 3, 1)
     return scores(asked, list((again * 255).round().to(torch.uint8).numpy()))
+
+
+def versus(name: str, ours: np.ndarray, full: dict[int, np.ndarray], cost: dict, budget: float) -> Row:
+    """Paired difference to the base model at the same budget, interpolated per caption between its step counts."""
+    steps = sorted(full)
+    spent = np.array([cost[t] for t in steps], float)
+    spent = np.maximum.accumulate(spent) + np.arange(len(spent)) * 1e-9  # measured times may tie
+    table = np.stack([full[t] for t in steps])  # [T, K]
+    at = np.clip(np.interp(budget, spent, np.arange(len(steps))), 0, len(steps) - 1)
+    low, share = int(at), at - int(at)
+    beside = table[low] * (1 - share) + table[min(low + 1, len(steps) - 1)] * share
+    return row(name, ours - beside, "score", expected="> 0", holds=bool((ours - beside).mean() > 0))

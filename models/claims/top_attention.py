@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from models.claims import Claim, Lab, row
-from models.claims.lazyllm import full
 from models.claims.prune_lab import (
     MILD,
     SEEDS,
@@ -12,6 +11,7 @@ from models.claims.prune_lab import (
     difference,
     divergence,
     exam,
+    full,
     nearer,
     pairs,
     questions,

@@ -23,6 +23,7 @@ from models.attend import loop as attention
 from models.checkpoints import Bundle, load
 from models.instrument import observe
 from models.mask import words
+from models.mask.passages import MOST, Passage
 from models.method import Card, Close, Emit, Event, Job, Method, Open, Turn
 from models.params import Span
 from models.trace import Canvas, Cost, Distribution, Fact, Field, Step, states
@@ -30,7 +31,7 @@ from models.trace import Canvas, Cost, Distribution, Fact, Field, Step, states
 
 @dataclass(frozen=True)
 class Params(words.Params):
-    query: Annotated[int, Span(-1, words.MOST - 1, 1, "Whose attention", "Counted from 0; -1 is the word that the "
+    query: Annotated[int, Span(-1, MOST - 1, 1, "Whose attention", "Counted from 0; -1 is the word that the "
                                "discriminator suspects most.", fold=True)] = -1
 
 
@@ -42,9 +43,9 @@ def writer(bundle: Bundle) -> Bundle:
 
 
 @torch.no_grad()
-def verdict(model, text: words.Passage, planted: words.Planted) -> tuple[np.ndarray, Cost]:
+def verdict(model, text: Passage, planted: words.Planted) -> tuple[np.ndarray, Cost]:
     """Step 7: P(replaced) [n] of every token, from one pass over the planted text."""
-    from models.mask.electra_net import macs
+    from models.backbones.electra import macs
     suspicion = torch.sigmoid(model(planted.fake).logits[0].float()).cpu().numpy()  # [n]
     suspicion = np.where(text.special[0].cpu().numpy(), 0.0, suspicion)
     return suspicion, Cost(1, text.count * model.config.num_hidden_layers, macs(model.config, text.count))

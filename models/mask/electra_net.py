@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
+from models.backbones.electra import proposals
 from models.mask.planting import corrupt, sample
 
 LAMBDA = 50.0  # weight of the discriminator's loss
@@ -43,26 +44,10 @@ class ElectraPair(nn.Module):
                 "replaced": replaced.float().mean()}
 
 
-def proposals(model: ElectraForMaskedLM, hidden: Tensor, places: Tensor) -> Tensor:
-    """Logits [B, k, V] at the selected places alone; the other positions never reach the vocabulary."""
-    states = model.electra(hidden).last_hidden_state
-    states = states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
-    return model.generator_lm_head(model.generator_predictions(states))
-
-
 def fill_loss(model: ElectraForMaskedLM, ids: Tensor, hidden: Tensor, places: Tensor) -> Tensor:
     """The control's loss: a masked language model's, on the selected places."""
     logits = proposals(model, hidden, places)
     return cross_entropy(logits.flatten(0, 1).float(), ids.gather(1, places).flatten())
-
-
-def macs(config: ElectraConfig, n: int, k: int = 0) -> int:
-    """Multiply-adds of one pass over n tokens that asks k places for words; k = 0: a verdict on every token."""
-    c = config
-    block = n * (4 * c.hidden_size**2 + 2 * c.hidden_size * c.intermediate_size) + 2 * n * n * c.hidden_size
-    into = n * c.embedding_size * c.hidden_size if c.embedding_size != c.hidden_size else 0
-    words = k * (c.hidden_size * c.embedding_size + c.embedding_size * c.vocab_size)
-    return into + c.num_hidden_layers * block + (words if k else n * (c.hidden_size**2 + c.hidden_size))
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ import torch
 import kernels
 from models.checkpoints import load
 from models.mask import words
+from models.mask.passages import Passage
 from models.method import Card, Job, Method, Turn
 from models.trace import Cost, Fact
 
@@ -24,10 +25,10 @@ WRITER = "text-electra-1/generator"  # the same writer as ELECTRA's, so that bot
 
 
 @torch.no_grad()
-def surprise(model, text: words.Passage, planted: words.Planted) -> tuple[np.ndarray, Cost]:
+def surprise(model, text: Passage, planted: words.Planted) -> tuple[np.ndarray, Cost]:
     """Suspicion [n]: every word is hidden in its own copy of the text. The best guess itself is as suspicious as any
     word before the text was read."""
-    from models.mask.electra_net import macs, proposals
+    from models.backbones.electra import macs, proposals
     own = torch.arange(text.count, device=text.ids.device)[:, None]  # [n, 1]
     copies = planted.fake.expand(text.count, -1).scatter(1, own, text.tokenizer.mask_token_id)  # [n, n]
     stats = kernels.vocab_stats(proposals(model, copies, own)[:, 0], top_k=1, chosen=planted.fake[0])  # of [n, V]

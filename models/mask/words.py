@@ -1,6 +1,6 @@
 """Words as the Mask tab plays with them: some are selected, a small writer fills them in, a judge suspects every one.
 
-`Passage` is the text's twin of photos.Photo. `play` is the game that every judge of planted words shares, so that two
+`play` is the game that every judge of planted words shares, so that two
 judges read the very same text. Letters: n tokens of one text, k selected places, V vocabulary.
 """
 
@@ -10,24 +10,24 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import kernels
-from models.backbones.text import pieces
 from models.mask import loop
+from models.mask.passages import Passage, passage
 from models.mask.planting import MASKED, corrupt, hide, sample, select
 from models.mask.writers import WRITERS, typed
 from models.method import Close, Emit, Event, Job, Open
 from models.params import Choice, Span, Words
 from models.ranks import auc
-from models.subject import Example, SubjectError
+from models.subject import Example
 from models.trace import Canvas, Chart, Cost, Distribution, Fact, Field, Step, states
 
-MOST, TOP = 320, 5  # tokens of a text; candidates shown per place
+TOP = 5  # candidates shown per place
 FIELDS = {"written": Field("The writer's probability of what it wrote", "probability", 0.0, 1.0),
           "suspicion": Field("How strongly the judge suspects this word", "probability", 0.0, 1.0)}
 EXAMPLES = (Example("kitten", "The white kitten", "mask-kitten.txt"), Example("hatter", "A mad tea party",
@@ -47,32 +47,6 @@ class Params:
                                      "that a word was replaced.")] = 0.5
     own: Annotated[str, Words("Your own replacement", 60, "One word of the text and yours, such as: kitten = teapot. "
                               "Nothing else is replaced then.")] = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Passage:
-    """One text cut for one network: ids int64 [1, n], how each token reads, and which may be selected."""
-
-    ids: Tensor
-    labels: tuple[str, ...]
-    special: Tensor  # bool [1, n]
-    tokenizer: object
-
-    noun: ClassVar[str] = "words"
-
-    @property
-    def count(self) -> int:
-        return self.ids.shape[1]
-
-    @cached_property
-    def candidates(self) -> np.ndarray:
-        """Places that may be selected."""
-        return np.flatnonzero(~self.special[0].cpu().numpy())
-
-    def names(self, ids) -> dict[int, str]:
-        """The text of every token id that a step mentions."""
-        unique = np.unique(np.asarray(ids)).tolist()
-        return dict(zip(unique, read(self.tokenizer, unique)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,27 +74,6 @@ class Planted:
 
 
 Judge = Callable[[Passage, Planted], tuple[np.ndarray, Cost]]  # suspicion [n] in 0..1, and what it cost
-
-
-def passage(job: Job) -> Passage:
-    """The job's text; SubjectError when it is too long for the network or leaves nothing to select."""
-    tokenizer, room = job.tokenizer, min(MOST, job.model.config.max_position_embeddings)
-    ids = tokenizer(job.subject.text)["input_ids"]
-    if len(ids) > room:
-        raise SubjectError(f"This text has {len(ids):,} tokens; this checkpoint reads {room}. Please shorten it.")
-    special = np.isin(ids, tokenizer.all_special_ids)
-    if len(ids) - special.sum() < 2:
-        raise SubjectError("Please type at least two words, so that one can be replaced and one stays.")
-    return Passage(torch.tensor([ids], device=job.device), read(tokenizer, ids),
-                   torch.from_numpy(special)[None].to(job.device), tokenizer)
-
-
-def read(tokenizer, ids) -> tuple[str, ...]:
-    """How each token reads; a vocabulary of word pieces ("##ing") gets its spaces back."""
-    found = pieces(tokenizer, ids)
-    if type(tokenizer.backend_tokenizer.decoder).__name__ != "WordPiece":
-        return found
-    return tuple(piece[2:] if piece.startswith("##") else f" {piece}" for piece in found)
 
 
 def budget(job: Job) -> tuple[int]:

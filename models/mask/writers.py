@@ -5,16 +5,12 @@ Letters: n tokens, k selected places, V vocabulary.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.mask.passages import Passage
 from models.params import ParamError
-
-if TYPE_CHECKING:
-    from models.mask.words import Passage
 
 SURE = 1e4  # a logit that leaves nothing to the others
 LONGEST = 6  # tokens of a word that a visitor replaces
@@ -23,7 +19,7 @@ LONGEST = 6  # tokens of a word that a visitor replaces
 @torch.no_grad()
 def trained(generator, text: Passage, hidden: Tensor, places: Tensor) -> tuple[Tensor, int]:
     """Logits [k, V] of the small masked language model, and its multiply-adds."""
-    from models.mask.electra_net import macs, proposals
+    from models.backbones.electra import macs, proposals
     return proposals(generator, hidden, places)[0].float(), macs(generator.config, text.count, places.shape[1])
 
 

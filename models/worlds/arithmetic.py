@@ -66,3 +66,12 @@ def _operation(rng, value: int) -> tuple[str, int]:
         number = int(rng.integers(2, 10)) if verb == "times" else int(rng.integers(1, 51))
         if 0 <= apply(value, verb, number) <= LIMIT:
             return verb, number
+
+
+def held_out(count: int) -> list[str]:
+    """Prompts that training never shows: their character sum is divisible by 10 (training/recipes/arithmetic.py)."""
+    rng, found = np.random.default_rng(5), []
+    while len(found) < count:
+        prompt = problem(rng)[0]
+        found += [prompt] if sum(map(ord, prompt)) % 10 == 0 else []
+    return found

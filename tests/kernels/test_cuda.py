@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import linear
 
 import kernels
-from kernels import Sampler, dispatch, graphs, reference, unmasking
+from kernels import Sampler, dispatch, graphs, reference, revealing
 from kernels.sampling import warp
 from tests.kernels.test_attention import FIELDS, gap, inputs, mask_of, truth
 from tests.kernels.test_vocabulary import DRAWS, SAMPLERS, chi_square, close, head, spread_logits
@@ -89,7 +89,7 @@ def test_draws_follow_the_warped_distribution(name):
     assert abs(chi_square(made.sample.cpu(), expected)) < 5
 
 
-@pytest.mark.parametrize("order", unmasking.ORDERS)
+@pytest.mark.parametrize("order", revealing.ORDERS)
 def test_a_step_of_unmasking_never_waits_and_is_the_plain_one(order):
     logits, ids = there(torch.randn(3, 77, 130), torch.full((3, 77), 40))
     settings = {"n_reveal": torch.tensor([0, 5, 99], device=DEVICE), "order": order, "gumbel_temperature": 0.5}

@@ -5,7 +5,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import kernels
-from kernels import Sampler, dispatch, graphs, unmasking
+from kernels import Sampler, dispatch, graphs, revealing
 from kernels.dispatch import notes
 
 
@@ -175,7 +175,7 @@ class Watch(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("order", unmasking.ORDERS)
+@pytest.mark.parametrize("order", revealing.ORDERS)
 def test_nothing_in_a_step_waits_for_the_device(order):
     logits, ids = torch.randn(2, 9, 12), torch.full((2, 9), 5)  # the mask token lies inside the vocabulary
     for sampler in (None, Sampler(), Sampler(0.7, top_k=3, top_p=0.9, min_p=0.1)):

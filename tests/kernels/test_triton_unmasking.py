@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import kernels
-from kernels import Sampler, unmasking
+from kernels import Sampler, revealing
 
 pytest.importorskip("triton")
 from kernels import triton_unmasking as on_cuda  # noqa: E402
@@ -35,7 +35,7 @@ def test_it_is_the_plain_choice(batch, length):
                                    (length + 5, allowed.expand(batch, length).contiguous(), torch.float32),
                                    (torch.arange(batch) * 3 + 1, None, torch.float32)):
         arguments = (*problem(batch, length, dtype), 2, open_to, number)
-        for found, expected in zip(on_cuda.settle(*arguments), unmasking.settle(*arguments), strict=True):
+        for found, expected in zip(on_cuda.settle(*arguments), revealing.settle(*arguments), strict=True):
             assert found.dtype == expected.dtype
             torch.testing.assert_close(found, expected)
 
@@ -44,11 +44,11 @@ def test_not_a_number_and_zeros_of_both_signs():
     score, proposal, logp, _ = problem(1, 40)
     score[0, ::3], score[0, 1::3], score[0, 30] = 0.0, -0.0, math.nan
     ids = torch.full((1, 40), 2)
-    found, expected = (one(score, proposal, logp, ids, 2, None, 7)[1] for one in (on_cuda.settle, unmasking.settle))
+    found, expected = (one(score, proposal, logp, ids, 2, None, 7)[1] for one in (on_cuda.settle, revealing.settle))
     assert torch.equal(found, expected) and found[0, 30] and found.sum() == 7
 
 
-@pytest.mark.parametrize("order", unmasking.ORDERS)
+@pytest.mark.parametrize("order", revealing.ORDERS)
 def test_a_whole_step_on_both_kernels(order):
     logits, ids = torch.randn(2, 23, 30, generator=torch.Generator().manual_seed(1)), torch.full((2, 23), 30)
     ids[:, ::4] = 3

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import linear
 
 import kernels
-from kernels import Sampler, reference, vocabulary
+from kernels import Sampler, reference, tiles
 from kernels.sampling import inverse_cdf, warp
 from tests.kernels.test_graphs import Watch
 from tests.kernels.test_vocabulary import chi_square, close, head
@@ -169,7 +169,7 @@ def test_nothing_after_the_pass_waits_for_the_device(sampler):
     source, chosen = on_cuda.Table(logits), torch.tensor([1, 2, 3, 4])
     sums = on_cuda.sweep(source, 3, 1.0, torch.rand(1, 4, dtype=torch.float64))
     with Watch():
-        found = vocabulary.tiled(source, lambda *_: sums, torch.Size([4]), top_k=3, chosen=chosen, sampler=sampler,
+        found = tiles.tiled(source, lambda *_: sums, torch.Size([4]), top_k=3, chosen=chosen, sampler=sampler,
                                  generator=None)
     assert torch.equal(found.top_ids, logits.topk(3).indices)
     assert source.asks is False and on_cuda.Projection(logits, logits, None).asks  # where it may, it looks

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels import Sampler
-from kernels.unmasking import ORDERS
+from kernels.revealing import ORDERS
 
 FEW = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import linear
 
 import kernels
-from kernels import Sampler, native, reference, vocabulary
+from kernels import Sampler, native, reference, tiles, vocabulary
 from kernels import logits as logits_module
 from kernels.sampling import inverse_cdf, kept_ranks, warp
 from tests.kernels.conftest import COMPILED
@@ -85,7 +85,7 @@ def test_a_strip_in_c_is_the_strip_in_torch(width, found, temperature, library, 
     ours, theirs = [], []
     for use, into in ((library, ours), (None, theirs)):
         monkeypatch.setattr(native, "_rows", use)
-        into += [part.clone() for part in vocabulary.measure_strip(logits, found, temperature, place)]
+        into += [part.clone() for part in tiles.measure_strip(logits, found, temperature, place)]
     for mine, its in zip(ours[:4] + [ours[5]], theirs[:4] + [theirs[5]]):
         torch.testing.assert_close(mine, its, rtol=2e-5, atol=1e-30)
     assert torch.equal(ours[4][[0, 1, 3, 4, 5]], theirs[4][[0, 1, 3, 4, 5]])  # row 2 has nothing to draw
@@ -93,7 +93,7 @@ def test_a_strip_in_c_is_the_strip_in_torch(width, found, temperature, library, 
     assert torch.equal(logits.gather(1, ours[6])[finite], ours[5][finite])
     monkeypatch.setattr(native, "_rows", library)
     logits[4, width // 2] = float("nan")
-    assert vocabulary.measure_strip(logits, found, temperature, None)[1].isnan().tolist() == [False] * 4 + [True, False]
+    assert tiles.measure_strip(logits, found, temperature, None)[1].isnan().tolist() == [False] * 4 + [True, False]
 
 
 def test_leading_shape_and_gradients_and_override():
@@ -130,13 +130,13 @@ def test_forbidden_tokens_and_whole_forbidden_tiles():
 def test_largest_finds_ties_and_short_tiles():
     logits = torch.zeros(3, 1024)
     logits[1, 700:705] = 2.0
-    best, ids = vocabulary.largest(logits, 8)
+    best, ids = tiles.largest(logits, 8)
     assert torch.equal(best, logits.topk(8).values) and all(len(set(row.tolist())) == 8 for row in ids)
     assert set(ids[1, :5].tolist()) == set(range(700, 705))
     wide = torch.randn(4, 5003)  # lanes and a tail
     wide[2, 5001] = 9.0
-    assert all(torch.equal(one, two) for one, two in zip(vocabulary.largest(wide, 8), wide.topk(8), strict=True))
-    best, _ = vocabulary.largest(logits[:, :5], 8)
+    assert all(torch.equal(one, two) for one, two in zip(tiles.largest(wide, 8), wide.topk(8), strict=True))
+    best, _ = tiles.largest(logits[:, :5], 8)
     assert best[0].tolist() == [0.0] * 5 + [-math.inf] * 3
 
 

@@ -12,7 +12,8 @@ from tests.tiny import mae_config
 
 @cache
 def network():
-    from models.mask.hpm_net import HpmForPreTraining, set_positions
+    from models.backbones.vit_mae import set_positions
+    from models.mask.hpm_net import HpmForPreTraining
     torch.manual_seed(5)
     model = HpmForPreTraining(mae_config())
     set_positions(model)

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from models.mask import electra, planting, words
+from models.mask.passages import passage
 from models.method import find, follow, prepare, run, twin
 from models.params import ParamError
 from models.ranks import auc
@@ -122,7 +123,7 @@ def test_no_gradient_flows_from_the_discriminator_to_the_generator():
     generator_feels_nothing(lambda *given: pair().losses(*given, NEVER)["discriminator"])
 
     def soft_words(ids, hidden, places):  # a GAN: the discriminator reads a mixture that remembers where it came from
-        from models.mask.electra_net import proposals
+        from models.backbones.electra import proposals
         table = pair().discriminator.electra.embeddings.word_embeddings.weight
         mixed = proposals(pair().generator, hidden, places).softmax(-1) @ table
         embedded = table[ids].scatter(1, places[..., None].expand(-1, -1, table.shape[1]), mixed)
@@ -137,7 +138,7 @@ def every_token_counts(loss):
     torch.manual_seed(5)
     found = loss(ids, hidden, places)
     torch.manual_seed(5)
-    from models.mask.electra_net import proposals
+    from models.backbones.electra import proposals
     logits = proposals(pair().generator, hidden, places)
     fake, replaced = planting.corrupt(ids, places, planting.sample(logits.detach(), 1.0, NEVER))
     each = binary_cross_entropy_with_logits(pair().discriminator(fake).logits, replaced.float(), reduction="none")
@@ -186,7 +187,7 @@ def counts_the_generator(work):
 
 
 def test_work_includes_the_generator():
-    from models.mask.electra_net import macs
+    from models.backbones.electra import macs
 
     counts_the_generator(lambda p, n, k: macs(p.generator.config, n, k) + macs(p.discriminator.config, n))
     with pytest.raises(AssertionError):
@@ -331,7 +332,7 @@ def test_the_control_reads_the_same_planted_text(tiny):
 def hides_the_word_it_judges(surprise):
     """The control's suspicion of a word must not change with that word's own look at itself."""
     job = prepare("mlm")
-    text = words.passage(job)
+    text = passage(job)
     planted = words.plant(job, text, electra.load("text-electra-1/generator").model)
     suspicion, _ = surprise(job.model, text, planted)
     for at in (3, 10):

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from models import checkpoints, hub
+from models.backbones.pictures import normalise, square
 from models.backbones.text import pieces
 from models.checkpoints import CheckpointError
-from models.mask.photos import normalise, square
 from models.method import find, follow, prepare, twin
 from models.prune import pictures, vflowopt
 from models.prune.photo_questions import EXAMPLES, USUAL

@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import ViTMAEConfig
 
+from models.backbones.vit_mae import set_positions
 from models.mask import hpm_net
 
 
@@ -14,7 +15,7 @@ def network():
         image_size=32, patch_size=8, hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
         decoder_hidden_size=16, decoder_num_hidden_layers=1, decoder_num_attention_heads=2,
         decoder_intermediate_size=32, mask_ratio=0.75)).eval()
-    hpm_net.set_positions(model)
+    set_positions(model)
     return model
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests import samples
 from visualizers import draw, player
-from visualizers.payload import NONE
+from visualizers.payload import NONE, pack
 
 
 def array(payload, index, dtype):
@@ -16,7 +16,7 @@ def array(payload, index, dtype):
 
 
 def size(drawing) -> int:
-    return len(json.dumps(drawing.payload(), allow_nan=False))
+    return len(json.dumps(pack(drawing), allow_nan=False))
 
 
 def test_a_grid_run_with_pictures_is_small():
@@ -28,15 +28,15 @@ def test_a_long_text_is_small():
 
 
 def test_equal_arrays_are_sent_once():
-    payload = draw(samples.attend()).payload()
+    payload = pack(draw(samples.attend()))
     assert len(payload["arrays"]) == len(set(payload["arrays"]))
-    pictures = draw(samples.mask()).payload()["pictures"]
+    pictures = pack(draw(samples.mask()))["pictures"]
     assert len(pictures) == 2  # four steps and the canvas show two different pictures
 
 
 def test_states_and_ids_arrive_as_they_were():
     trace = samples.unmask()
-    payload = draw(trace).payload()
+    payload = pack(draw(trace))
     for step, frame in zip(trace.steps, payload["frames"]):
         assert np.array_equal(array(payload, frame["state"], np.uint8), step.state)
         ids = array(payload, frame["ids"], "<u2")
@@ -46,7 +46,7 @@ def test_states_and_ids_arrive_as_they_were():
 
 def test_candidates_arrive_to_a_fraction_of_a_percent():
     trace = samples.sample()
-    payload = draw(trace).payload()
+    payload = pack(draw(trace))
     found = payload["frames"][0]["candidates"]["model"]
     probs = array(payload, found["probs"], "<u2") / 65535
     assert np.abs(probs - trace.steps[0].distributions["model"].top_probs[0]).max() < 1e-4
@@ -57,14 +57,14 @@ def test_half_precision_probabilities_do_not_overflow():
     from dataclasses import replace
     first = trace.steps[0]
     half = replace(first.distributions["model"], top_probs=np.array([[1.0] + [0.0] * 7], np.float16))
-    payload = draw(replace(trace, steps=(replace(first, distributions={"model": half}),))).payload()
+    payload = pack(draw(replace(trace, steps=(replace(first, distributions={"model": half}),))))
     probs = array(payload, payload["frames"][0]["candidates"]["model"]["probs"], "<u2")
     assert probs.tolist() == [65535] + [0] * 7
 
 
 def test_undefined_numbers_are_not_zero():
     trace = samples.mask()
-    payload = draw(trace).payload()
+    payload = pack(draw(trace))
     codes = array(payload, payload["frames"][2]["values"]["loss"], np.uint8)
     assert np.array_equal(codes == 255, ~np.isfinite(trace.steps[2].fields["loss"]))
 

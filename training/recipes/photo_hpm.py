@@ -22,7 +22,8 @@ class PhotoHPM(PhotoMAE):
     teacher = early = None
 
     def build(self):
-        from models.mask.hpm_net import HpmForPreTraining, set_positions
+        from models.backbones.vit_mae import set_positions
+        from models.mask.hpm_net import HpmForPreTraining
 
         model = HpmForPreTraining(self.config())
         set_positions(model)

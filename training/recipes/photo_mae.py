@@ -43,7 +43,7 @@ class PhotoMAE(Recipe):
     def build(self):
         from transformers import ViTMAEForPreTraining
 
-        from models.mask.hpm_net import set_positions
+        from models.backbones.vit_mae import set_positions
 
         model = ViTMAEForPreTraining(self.config())
         set_positions(model)

@@ -78,7 +78,7 @@ class TextMLM(Recipe):
     @torch.no_grad()
     def nats(self, generator, most: int = 10_000) -> np.ndarray:
         """Mean loss [windows] of the selected words of held-out windows."""
-        from models.mask.electra_net import proposals
+        from models.backbones.electra import proposals
 
         found = []
         for ids in self.windows(most):
@@ -96,7 +96,7 @@ class TextMLM(Recipe):
 
     def macs(self) -> int:
         """Multiply-adds of one training text, forward."""
-        from models.mask.electra_net import macs
+        from models.backbones.electra import macs
 
         return macs(config(192, 4), LENGTH, COUNT)
 
@@ -166,7 +166,7 @@ class TextElectra(TextMLM):
 
         rarity: scores [V] of the words that judge in the discriminator's place.
         """
-        from models.mask.electra_net import proposals
+        from models.backbones.electra import proposals
         from models.mask.planting import corrupt, sample
         from models.ranks import auc
 
@@ -183,7 +183,7 @@ class TextElectra(TextMLM):
 
     def macs(self) -> int:
         """Generator and discriminator."""
-        from models.mask.electra_net import macs
+        from models.backbones.electra import macs
 
         return macs(config(64, 1), LENGTH, COUNT) + macs(config(192, 4), LENGTH)
 

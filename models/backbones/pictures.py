@@ -1,0 +1,35 @@
+"""Pictures as networks take them: cut to a square, normalised.
+
+Letters: B pictures, S picture side in pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])  # ImageNet's
+
+
+def square(image: np.ndarray, size: int) -> np.ndarray:
+    """The centre square of a picture as uint8 [size, size, 3] (Lanczos)."""
+    from PIL import Image
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    cut = Image.fromarray(image[top:top + side, left:left + side])
+    return np.asarray(cut if side == size else cut.resize((size, size), Image.Resampling.LANCZOS))
+
+
+def normalise(shown: np.ndarray, model=None) -> Tensor:
+    """uint8 [B, S, S, 3] -> float [B, 3, S, S] with ImageNet's mean and deviation, or those that the model names."""
+    own = getattr(model, "pixels", None) or {"mean": MEAN, "std": STD}
+    scaled = (shown.astype(np.float32) / 255 - np.float32(own["mean"])) / np.float32(own["std"])
+    return torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous()
+
+
+def cut(image: np.ndarray, model) -> tuple[np.ndarray, Tensor]:
+    """The picture as the network sees it: shown uint8 [S, S, 3] and pixels [1, 3, S, S]."""
+    shown, like = square(image, model.config.image_size), next(model.parameters())
+    return shown, normalise(shown[None], model).to(like.device, like.dtype)

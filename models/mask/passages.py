@@ -1,0 +1,64 @@
+"""One text cut for one network, the text's twin of photos.Photo. Letters: n tokens of the text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.backbones.text import pieces
+from models.method import Job
+from models.subject import SubjectError
+
+MOST = 320  # tokens of a text
+
+
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """One text cut for one network: ids int64 [1, n], how each token reads, and which may be selected."""
+
+    ids: Tensor
+    labels: tuple[str, ...]
+    special: Tensor  # bool [1, n]
+    tokenizer: object
+
+    noun: ClassVar[str] = "words"
+
+    @property
+    def count(self) -> int:
+        return self.ids.shape[1]
+
+    @cached_property
+    def candidates(self) -> np.ndarray:
+        """Places that may be selected."""
+        return np.flatnonzero(~self.special[0].cpu().numpy())
+
+    def names(self, ids) -> dict[int, str]:
+        """The text of every token id that a step mentions."""
+        unique = np.unique(np.asarray(ids)).tolist()
+        return dict(zip(unique, read(self.tokenizer, unique)))
+
+
+def passage(job: Job) -> Passage:
+    """The job's text; SubjectError when it is too long for the network or leaves nothing to select."""
+    tokenizer, room = job.tokenizer, min(MOST, job.model.config.max_position_embeddings)
+    ids = tokenizer(job.subject.text)["input_ids"]
+    if len(ids) > room:
+        raise SubjectError(f"This text has {len(ids):,} tokens; this checkpoint reads {room}. Please shorten it.")
+    special = np.isin(ids, tokenizer.all_special_ids)
+    if len(ids) - special.sum() < 2:
+        raise SubjectError("Please type at least two words, so that one can be replaced and one stays.")
+    return Passage(torch.tensor([ids], device=job.device), read(tokenizer, ids),
+                   torch.from_numpy(special)[None].to(job.device), tokenizer)
+
+
+def read(tokenizer, ids) -> tuple[str, ...]:
+    """How each token reads; a vocabulary of word pieces ("##ing") gets its spaces back."""
+    found = pieces(tokenizer, ids)
+    if type(tokenizer.backend_tokenizer.decoder).__name__ != "WordPiece":
+        return found
+    return tuple(piece[2:] if piece.startswith("##") else f" {piece}" for piece in found)

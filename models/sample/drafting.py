@@ -86,10 +86,11 @@ class Chain:
         blank, self.cond = branches(target, blank, cond, plan.guidance)
         hidden, self.angles = target.slots(blank, self.cond)
         self.cache, self.draft_cache, self.rows = DynamicCache(), DynamicCache(), len(blank)
-        self.codes, self.cost = [target.mask_token_id], Cost()  # codes[i] is what slot i carries: code i - 1
+        self.codes = [target.mask_token_id]  # codes[i] is what slot i carries: code i - 1
+        self.cost, self.drafted = Cost(), 0  # since the last lap; the drafter's multiply-adds in all
         self.head = hidden[:, : self.prefix]
         self.states = target.states(self.head, self.at(0, self.prefix), self.cache)
-        self.cost += self.spent(target, self.prefix, len(target.layers))
+        self.cost += self.spent(target, self.prefix, 0, self.prefix)
 
     def at(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Rotary tables of slots first .. last - 1, the prefix included."""
@@ -124,13 +125,13 @@ class Chain:
         state that the target will have at the next open position."""
         seen, end = self.draft_cache.get_seq_length(), self.prefix + len(self.codes) - 1
         known = torch.cat([self.head[:, 1:], self.inputs(self.codes, 0)], 1)[:, seen:]
-        self.cost += self.spent(self.drafter, known.shape[1], 1)
+        self.note(self.spent(self.drafter, known.shape[1], 1, end))
         return self.drafter(known, self.states[:, seen:end], self.at(seen + 1, end + 1), self.draft_cache)[:, -1:]
 
     def guess(self, draft: list[int], t: int, state: Tensor) -> Tensor:
         """The drafter's guess [B, 1, D] of the state at position t, behind a draft and its own guess before."""
         at = self.prefix + t
-        self.cost += self.spent(self.drafter, 1, 1)
+        self.note(self.spent(self.drafter, 1, 1, at))
         return self.drafter(self.inputs(draft, t), state, self.at(at, at + 1), self.draft_cache)
 
     def verify(self, drafts: list[int]) -> Tensor:
@@ -140,7 +141,7 @@ class Chain:
         first = self.prefix + t
         found = self.target.states(self.inputs(read, t), self.at(first, first + len(read)), self.cache)
         self.states = torch.cat([self.states, found], 1)
-        self.cost += self.spent(self.target, len(read), len(self.target.layers))
+        self.cost += self.spent(self.target, len(read), len(read), first + len(read))
         return self.probabilities(found)
 
     def settle(self, codes: list[int]) -> None:
@@ -157,12 +158,26 @@ class Chain:
         cost, self.cost = replace(self.cost, ms=ms), Cost()
         return cost
 
-    def spent(self, net, slots: int, layers: int) -> Cost:
-        """Rows and multiply-adds of `slots` slots; drafts are read by the target's head, so that is counted too."""
-        counted = full_cost(self.target, self.rows, slots, slots, layers)
-        fuse = getattr(net, "fuse", None)
-        extra = 0 if fuse is None else self.rows * slots * fuse.weight.numel()
-        return Cost(int(fuse is None), counted.rows, counted.macs + extra)
+    @property
+    def alone(self) -> Cost:
+        """What the target alone spends on the picture, one pass per code."""
+        ends = range(self.prefix + 1, self.prefix + self.size + 1)
+        return sum((self.spent(self.target, 1, 1, end) for end in ends), self.spent(self.target, self.prefix, 0,
+                                                                                    self.prefix))
+
+    def note(self, cost: Cost) -> None:
+        """What the drafter spent."""
+        self.cost, self.drafted = self.cost + cost, self.drafted + cost.macs
+
+    def spent(self, net, slots: int, read: int, end: int) -> Cost:
+        """Rows and multiply-adds of the last `slots` of `end` slots, of which the target's head reads `read`: drafts
+        are read by it, too."""
+        fuse, own = getattr(net, "fuse", None), net is self.target
+        layers = len(net.layers) if own else 1
+        counted = full_cost(self.target, self.rows, slots, read, layers)
+        seen = 2 * layers * slots * (end - slots) * self.target.layers[0].self_attn.q_proj.out_features
+        fused = 0 if fuse is None else slots * fuse.weight.numel()
+        return Cost(int(own), counted.rows, counted.macs + self.rows * (seen + fused))
 
 
 @torch.inference_mode()

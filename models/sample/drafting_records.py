@@ -17,7 +17,7 @@ import torch
 import kernels
 from models.method import Close, Emit, Event, Open
 from models.sample.acceptance import Exact, off
-from models.sample.drafting import Chain, Plan, Round, rounds, single_pass
+from models.sample.drafting import Chain, Plan, Round, rounds
 from models.subject import SubjectError
 from models.trace import CODE, Canvas, Chart, Cost, Distribution, Fact, Field, Step
 from models.unmask.boards import code_names, picture
@@ -68,9 +68,7 @@ def recorded(job, rule: Exact) -> Iterator[Event]:
         step, grid, names = log.seen(found)
         yield Emit("sample", step, names)
         yield Emit("unmask", grid)
-    facts, alone = log.facts(), single_pass(chain)
-    facts |= {"fast": Fact("Against one pass per code", chain.size * alone / sum(map(sum, log.ms)), "x as fast, "
-                           "measured", "higher")}
+    facts = log.facts()
     yield Close("sample", log.sentence(), log.charts(), facts)
     score = scenes.score(scenes.read_caption(job.subject.text), scenes.parse(log.painted(log.ids)))
     shared = {name: facts[name] for name in ("length", "passes", "off")}
@@ -88,7 +86,6 @@ class Log:
         self.verdicts: list[str] = []
         self.apart: list[float] = []  # total variation of drafter and target at every tested code
         self.lengths: list[int] = []
-        self.ms: list[tuple[float, float]] = []
         self.ids, self.named, self.cost = None, set(), Cost()
 
     def seen(self, found: Round) -> tuple[Step, Step, dict[int, str]]:
@@ -101,7 +98,6 @@ class Log:
         self.values["round"][found.first : end + (found.last is not None)] = found.index + 1
         self.ids, self.cost = found.ids, self.cost + found.cost
         self.lengths.append(found.accepted)
-        self.ms.append(found.ms)
         label = f"round {found.index + 1}: {found.accepted} of {len(found.drafts)} drafts accepted"
         distributions = self.distributions(found)
         step = Step(label, judged, ids=self.shown(found), fields=self.fields(FIELDS), distributions=distributions,
@@ -109,7 +105,7 @@ class Log:
         if found.last is not None:
             self.state[end] = CODE["new"]
         grid = Step(label, self.state.copy(), ids=found.ids.numpy().astype(np.int32), fields=self.fields(GRID),
-                    picture=self.painted(found.ids), note=self.words(found))
+                    picture=self.painted(found.ids), cost=found.cost, note=self.words(found))
         return step, grid, self.fresh(step, grid)
 
     def note(self, found: Round, one) -> None:
@@ -190,8 +186,7 @@ class Log:
         return self.verdicts.count(verdict) / len(self.verdicts)
 
     def facts(self) -> dict[str, Fact]:
-        """Counts of the run; milliseconds of drafter and target stand apart, because drafts are not free."""
-        drafter, target = np.array(self.ms).sum(0).tolist()
+        """Counts of the run. Work, because drafts are not free and refused ones were checked, too."""
         return {
             "length": Fact("Written", self.chain.size / len(self.lengths), "codes per pass", "higher"),
             "passes": Fact("Passes of the model", len(self.lengths), f"for {self.chain.size} codes", "lower"),
@@ -199,8 +194,9 @@ class Log:
             "off": Fact("Output's distance from the target", self.mean("off"), "total variation, mean per code",
                         "lower"),
             "all": Fact("Distance if every draft were accepted", float(np.mean(self.apart)), "total variation"),
-            "drafter": Fact("Drafting took", drafter, "ms", "lower"),
-            "target": Fact("Checking took", target, "ms", "lower")}
+            "work": Fact("Work, drafts included", 100 * self.cost.macs / self.chain.alone.macs,
+                         "% of the multiply-adds of one pass per code", "lower"),
+            "drafting": Fact("Spent on drafting", 100 * self.chain.drafted / self.cost.macs, "% of that work", "lower")}
 
     def sentence(self) -> str:
         """How far drafts carried, and what that did to the distribution."""

@@ -7,8 +7,9 @@ total variation - for this one draft. Every draft pulls q towards itself, so wha
 `off` (models/sample/acceptance.py) adds it up over all drafts, and the picture shows it next to delta. Only where the
 drafter has one possible draft (its favourite, p = 1) is the budget a bound on the output too.
 
-rejection "code" is the reference's tree path: q of x and of all its k neighbours is set to zero before the replacement
-is drawn, whatever delta is; it is not lossless even at delta 0. The paper's rule is from memory and unverified.
+rejection "code" is what the reference does after a refusal: where at least one neighbour fitted the budget, x's k + 1
+nearest codes (its table leaves x itself out) cannot replace a favourite, and count as not drafted where drafts are
+drawn; where none fitted, as at delta 0, it is the exact rule. The paper's rule is from memory and unverified.
 Not covered: trees of drafts, the relative budget of LANTERN++ (delta > 1), the public 775 M and 7 B models.
 """
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Params(speculative.Params):
                           ] = "nearest"
     k: Annotated[int, Span(0, 512, 1, "Most neighbours", "The paper takes a sixteenth of the codes.", fold=True)] = 32
     rejection: Annotated[str, Choice(REJECTIONS, "After a refusal", "What the replacement is drawn from.", fold=True,
-                                     titles=("what the paper leaves", "the reference's tree rule"))] = "paper"
+                                     titles=("what the paper leaves", "as in the reference code"))] = "paper"
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,12 @@ class Relaxed(Exact):
     def left(self, raised: Tensor, q: Tensor, p: Tensor, drafts: Tensor) -> Tensor:
         if self.rejection == "paper":
             return super().left(raised, q, p, drafts)
-        gone = torch.cat([drafts[:, None], self.order[drafts, : self.k]], 1)
-        return normalised(q.expand(len(drafts), -1).scatter(1, gone, 0.0), q)
+        fitted = self.raised(q, drafts)[2] > 0
+        gone = torch.zeros(len(drafts), len(q), dtype=torch.bool).scatter(1, self.order[drafts, : self.k + 1], True)
+        gone &= fitted[:, None]  # [X, V]
+        if float(p.max()) == 1:  # a favourite
+            return normalised((q - p).clamp_min(0).masked_fill(gone, 0.0), q)
+        return normalised((q - p.expand(len(drafts), -1).masked_fill(gone, 0.0)).clamp_min(0), q)
 
 
 @lru_cache(maxsize=8)

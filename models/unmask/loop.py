@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def fill(ids: Tensor, mask_id: int, plan: Plan, generator: torch.Generator,
           "the moves must reveal exactly as many tokens as are masked in every sample")
     _check_choice(choice or (), plan, masked)
     nothing = torch.zeros_like(masked)
-    moment = Moment(0, plan.moves[0], ids, masked, nothing, nothing)
+    moment = Moment(0, plan.moves[0], ids, masked, nothing, nothing.long())
     for index, move in enumerate(plan.moves):
         moment = replace(moment, index=index, move=move, made=index / len(plan.moves))
         turn, aside = _play(moment, plan, mask_id, generator, choice[index] if choice and index < len(choice) else None)
@@ -100,26 +101,30 @@ def _play(moment: Moment, plan: Plan, mask_id: int, generator, chosen) -> tuple[
     here = torch.full_like(found.positions, mask_id)
     settings = dict(order=plan.order, sampler=plan.sampler, gumbel_temperature=_annealed(plan, moment.index),
                     allowed=None if allowed is None else allowed.gather(1, found.positions), generator=generator)
-    aside = moment.aside & ~moment.aside
-    if move.ahead:
-        state = generator.get_state()  # the same draws again below: the picked-out tokens extend one ranking
-        wide = kernels.unmask_step(found.logits, here, mask_id, n_reveal=move.count + move.ahead, **settings)
-        generator.set_state(state)
-        aside = moment.masked & torch.zeros_like(moment.masked).scatter(1, found.positions, wide.revealed)
-    pick = kernels.unmask_step(found.logits, here, mask_id, n_reveal=move.count, **settings)
+    state, larger = generator.get_state() if move.ahead else None, []
+    for count in accumulate(move.ahead, initial=move.count):
+        if larger:
+            generator.set_state(state)  # the same draws each time: larger picks extend one ranking
+        larger.append(kernels.unmask_step(found.logits, here, mask_id, n_reveal=count, **settings))
+    pick, *larger = larger
     _need(bool((pick.revealed.sum(1) == move.count).all()), f"move {moment.index + 1} has too few tokens to reveal")
     revealed = torch.zeros_like(moment.masked).scatter(1, found.positions, pick.revealed)
     ids = torch.where(revealed, moment.ids.scatter(1, found.positions, pick.ids), moment.ids)
-    aside = (aside if move.ahead else moment.aside) & ~revealed
+    aside = moment.aside * ~revealed
+    if larger:  # a token of the j-th later move is in all picks but the first j
+        missing = 1 + len(larger) - sum(each.revealed.long() for each in (pick, *larger))
+        later = missing * larger[-1].revealed
+        aside = torch.zeros_like(moment.aside).scatter(1, found.positions, later)
     ms = found.cost.ms or (evaluated - began) * 1e3
     ms += (time.perf_counter() - evaluated) * 1e3
     return Reveal(moment, found, ids, revealed, pick.confidence, pick.entropy, ms, pick.path), aside
 
 
 def _allowed(moment: Moment, plan: Plan, chosen: tuple[int, ...] | None) -> Tensor | None:
-    """Where this move may reveal: the visitor's choice, what was picked out before, or what the method allows."""
+    """Where this move may reveal: the visitor's choice, what was picked out for it before, or what the method allows.
+    """
     if bool(moment.aside.any()):
-        return moment.aside
+        return moment.aside == moment.aside[moment.aside > 0].min()
     allowed = plan.allowed(moment)
     if chosen is None:
         return allowed

@@ -20,11 +20,10 @@ from typing import Annotated
 import numpy as np
 
 from kernels import Sampler
-from models import claims
 from models.method import Card, Close, Emit, Job, Method, Open, Turn
 from models.params import Choice, Span
 from models.subject import Example, SubjectError
-from models.trace import Chart, Fact
+from models.trace import Fact
 from models.unmask.boards import Board, prompt_board, scene_board
 from models.unmask.loop import FIELDS, Full, Plan, Record, moves, shots
 from models.worlds import scenes
@@ -68,7 +67,6 @@ class World:
     board: Callable[[Job], Board]
     facts: Callable[[Board, Record, str], Mapping[str, Fact]]
     sentence: Callable[[Mapping[str, Fact], int], str]
-    charts: Callable[[Mapping[str, Fact], Plan], tuple[Chart, ...]] = lambda facts, plan: ()
     scored: bool = True
 
 
@@ -81,8 +79,7 @@ def run(job):
     for shot in shots(job, board, plan, record):
         yield Emit("unmask", shot.step, shot.names)
     facts = world.facts(board, record, job.subject.text)
-    yield Close("unmask", world.sentence(facts, len(plan.moves)), (*record.charts(), *world.charts(facts, plan)), facts,
-                path=record.path)
+    yield Close("unmask", world.sentence(facts, len(plan.moves)), record.charts(), facts, path=record.path)
 
 
 def scene_facts(board: Board, record: Record, caption: str) -> Mapping[str, Fact]:
@@ -102,19 +99,6 @@ def scene_sentence(facts: Mapping[str, Fact], steps: int) -> str:
             f"guess without knowing of each other.")
 
 
-def score_chart(facts: Mapping[str, Fact], plan: Plan) -> tuple[Chart, ...]:
-    """The measured curve, score against steps, with this run on it; nothing where the claim was not measured yet."""
-    claim = claims.read("maskgit")
-    curve = [(int(r["name"].split()[0]), r["value"]) for r in claim["rows"] if r["name"].endswith(" steps: score")] \
-        if claim else []
-    if not curve:
-        return ()
-    here = np.array([[len(plan.moves), facts["score"].value]], np.float32)
-    series = {"mean of many captions": np.array(curve, np.float32), "this run": here}
-    return (Chart("line", "Score against steps", "steps", "score", series,
-                  caption="1: exactly the objects asked for, all whole (`python -m models claims maskgit`)."),)
-
-
 def prompt_facts(board: Board, record: Record, prompt: str) -> Mapping[str, Fact]:
     """What can be measured where nobody can read the picture: how sure the model was, and what the run cost."""
     return {"sure": Fact("Confidence when filled in", record.sure, "probability"),
@@ -129,7 +113,7 @@ def prompt_sentence(facts: Mapping[str, Fact], steps: int) -> str:
 
 WORLDS = {
     "caption": World(lambda job: scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text),
-                     scene_facts, scene_sentence, score_chart),
+                     scene_facts, scene_sentence),
     "prompt": World(lambda job: prompt_board(job.model, job.subject.text), prompt_facts, prompt_sentence, scored=False),
 }
 
@@ -146,7 +130,9 @@ def turn_count(job) -> tuple[int, ...]:
 METHOD = Method(
     card=Card(
         id="maskgit", title="MaskGIT: every step in full", tabs=("unmask",), arxiv="2202.04200", year=2022,
-        summary="All masked cells are guessed at once, the most confident guesses stay, the rest is masked again.",
+        summary="All masked cells are guessed at once, the most confident guesses stay, the rest is masked again. How "
+                "many stay follows the cubic schedule here, the paper's slowest start; the paper itself settles on "
+                "the cosine.",
         look_at="The first cells decide where objects stand; watch what happens with 4 steps instead of 28.",
         not_covered="ImageNet weights, editing, in- and outpainting."),
     params=Params, accepts="caption", checkpoints=("scene-mgm-1",), companions=("scene-vq-1",), run=run,

@@ -23,17 +23,18 @@ from models.trace import Cost
 @dataclass(frozen=True)
 class Move:
     """One evaluation and the `count` tokens it reveals. ahead: how many more are picked out now, by the same ranking,
-    for the moves that follow; those moves take from them only."""
+    for each of the moves that follow; those moves reveal just them."""
 
     count: int
     label: str = "full"
-    ahead: int = 0
+    ahead: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """What an evaluation may look at. ids [B, N]; masked, fresh (revealed by the last move) and aside (picked out for
-    moves to come) bool [B, N], with the same number of tokens in every sample; made: share of the moves before it."""
+    """What an evaluation may look at. ids [B, N]; masked and fresh (revealed by the last move) bool [B, N]; aside
+    int64 [B, N]: j where the j-th move after the one that picked it out will reveal it, else 0; the same number of
+    tokens in every sample; made: share of the moves before it."""
 
     index: int
     move: Move

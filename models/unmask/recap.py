@@ -1,10 +1,10 @@
 """ReCAP: after a full pass keep every layer's keys and values, then reveal part of the group by short, local passes.
 
 arXiv 2505.19089. One group of the schedule: (1) a full pass fills the cache and gives logits; (2) the group's targets
-are picked and split into A_0 .. A_u; (3) A_0 is revealed from the full logits; (4) local pass j recomputes only the
-rows Q_j = A_{j-1} + the targets still masked, writes their keys and values over the cache, attends to all rows, and
-reveals A_j; (5) the next group starts with a full pass. The set bookkeeping and the names T' and u are our reading, and
-so is placing the local passes late: features of known tokens change little once the context is large.
+are picked and split, in the order of that pass, into A_0 .. A_u; (3) A_0 is revealed from the full logits; (4) local
+pass j recomputes the rows of the whole group, revealed or not, and of the condition, writes their keys and values over
+the cache, attends to all rows, and reveals A_j; (5) the next group starts with a full pass. Local passes stand late:
+features of known tokens change little once the context is large. The authors' code has u = 1 throughout.
 
 Reveal counts are those of the base model with as many moves, so ReCAP and its baseline differ only in which rows are
 recomputed. Each guidance branch owns its half of the cache. Not covered: MAR's encoder-decoder, MAGE.
@@ -60,13 +60,13 @@ def placed(unknown: int, locals_after: list[int]) -> tuple[Move, ...]:
         group = counts[at : at + 1 + extra]
         at += 1 + extra
         if group:  # a long schedule may run out of tokens: one per move
-            planned += [Move(group[0], "full", sum(group[1:])), *(Move(count, "local") for count in group[1:])]
+            planned += [Move(group[0], "full", tuple(group[1:])), *(Move(count, "local") for count in group[1:])]
     return tuple(planned)
 
 
 @dataclass
 class Reused:
-    """Evaluates all rows, or only the rows in play against cached keys and values.
+    """Evaluates all rows, or only those of the group and the condition against cached keys and values.
 
     store: keys and values of C + N rows per layer, batch 2 with guidance: one half per branch. Guidance ends with the
     first full pass after the share `until` of the moves; the conditional half of the cache goes on. drift [L, N] is
@@ -81,6 +81,7 @@ class Reused:
     until: float = 1.0
     pull: float = 0.0  # guidance now
     store: RowStore | None = None
+    group: Tensor | None = None  # bool [B, N], targets of the last full pass, set by the first local one
     rows: Tensor | None = None  # [R], rows of the last pass in the sequence of C + N
     drift: Tensor | None = None  # [L, N]
     queries: tuple[Tensor, ...] = ()
@@ -92,8 +93,8 @@ class Reused:
             self.pull = self.guidance if moment.made < self.until else 0.0
         ids, cond = loop.branches(self.model, moment.ids, self.cond, self.pull)
         embedded, angles = self.model.embed(ids, cond)  # [B, C + N, D]
-        inside = torch.ones_like(moment.masked) if moment.move.label == "full" else moment.fresh | moment.aside
-        self.rows = self._rows(inside, embedded.shape[1])
+        inside = self._inside(moment)
+        self.rows = self._rows(inside)
         if self.store is None:
             self.store = RowStore.empty(self.model.layers, embedded.shape[1], len(ids))
         self.store.narrow(len(ids))
@@ -105,11 +106,20 @@ class Reused:
         cost = self._cost(len(ids), positions.shape[1], (time.perf_counter() - began) * 1e3)
         return Evaluation(positions, logits, inside, cost)
 
-    def _rows(self, inside: Tensor, length: int) -> Tensor:
-        """Rows of the sequence to compute: the canvas tokens `inside`, and the condition only when all are."""
-        if bool(inside.all()):
-            return torch.arange(length)
-        return inside[0].nonzero()[:, 0].cpu() + self.model.cond_length
+    def _rows(self, inside: Tensor) -> Tensor:
+        """Rows [R] of the sequence to compute: the condition, whose features follow the picture's, and these tokens.
+        """
+        prefix = self.model.cond_length
+        return torch.cat([torch.arange(prefix), inside[0].nonzero()[:, 0].cpu() + prefix])
+
+    def _inside(self, moment: Moment) -> Tensor:
+        """Canvas tokens bool [B, N] to compute: all, or the whole group of the last full pass."""
+        if moment.move.label == "full":
+            self.group = None
+            return torch.ones_like(moment.masked)
+        if self.group is None:
+            self.group = moment.fresh | (moment.aside > 0)
+        return self.group
 
     def _pass(self, embedded: Tensor, angles, rows: Tensor, store: RowStore) -> Tensor:
         """Last-layer states [B, R, D] of the rows; their keys and values go over the cache's, then attend to all."""
@@ -205,6 +215,6 @@ METHOD = Method(
                 "only the tokens in play.",
         look_at="Blue cells are served from the cache; pink ones were just revealed and must be recomputed.",
         not_covered="MAR and MAGE backbones, ImageNet.",
-        unverified="Which tokens a local pass recomputes, how targets are split, and where local passes are placed."),
+        unverified="More than one local pass after a full one: the authors' code has one."),
     params=Params, accepts="caption", checkpoints=("scene-mgm-1",), companions=("scene-vq-1",), run=run,
     examples=maskgit.EXAMPLES, baseline="maskgit", baseline_params=beside)

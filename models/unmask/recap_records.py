@@ -55,7 +55,8 @@ class Seen:
     def attended(self, shot: Shot) -> Step:
         """Where the recomputed rows look (conditional branch): mass per part, strongest links, attention received."""
         turn, prefix = shot.turn, self.reused.model.cond_length
-        self.asked = (turn.moment.fresh | turn.moment.aside | turn.revealed)[0].nonzero()[:, 0].cpu()  # [R] cells
+        asked = turn.found.rows if turn.moment.move.label == "local" else turn.revealed
+        self.asked = asked[0].nonzero()[:, 0].cpu()  # [R] cells
         at = torch.searchsorted(self.reused.rows, self.asked + prefix)
         weights = torch.stack([kernels.attention_rows(q[:1], self.reused.store.keys[layer][:1], at)[0]
                                for layer, q in enumerate(self.reused.queries)])  # [L, H, R, C + N]

@@ -181,14 +181,36 @@ def test_shuffled_neighbours_are_a_permuted_codebook(tiny_nets):
     assert lantern.rule(lantern.Params(neighbours="shuffled"), tiny_nets[2]).k == nearest.shape[1]
 
 
-def test_the_references_replacement_drops_all_neighbours_and_is_not_lossless():
+class AlwaysGone(Relaxed):
+    """Wrong: the neighbours go although none of them fitted the budget."""
+
+    def left(self, raised, q, p, drafts):
+        gone = torch.cat([drafts[:, None], self.order[drafts, : self.k + 1]], 1)
+        return normalised(q.expand(len(drafts), -1).scatter(1, gone, 0.0), q)
+
+
+@pytest.mark.parametrize("favourite", [False, True])
+def test_the_references_rule_is_lossless_at_budget_zero(favourite):
+    for seed in range(4):
+        q, p, order = toy(seed)
+        p = certain(p) if favourite else p
+        assert off(relaxed(order, 0.0, rejection="code"), q, p) < 1e-5
+        assert off(AlwaysGone(order=order, k=K, delta=0.0), q, p) > 0.005
+        assert off(relaxed(order, 0.05, rejection="code"), q, p) > 0.005, "above zero it is not"
+
+
+def test_the_references_rule_takes_one_neighbour_more_than_it_borrows_from():
     q, p, order = toy(4)
-    draft = torch.tensor([7])
-    left = relaxed(order, 0.05, rejection="code")(q, p, draft).left[0]
-    gone = torch.cat([draft, order[7, :K]])
-    assert float(left[gone].sum()) == 0 and float(left.sum()) == pytest.approx(1)
-    assert off(relaxed(order, 0.0, rejection="code"), q, certain(p)) > 0.005
-    assert off(relaxed(order, 0.0), q, certain(p)) < 1e-5
+    draft, near = p.argmax()[None], order[int(p.argmax())]
+    rule = relaxed(order, 0.05, rejection="code")
+    assert 0 < int(rule.raised(q, draft)[2]) <= K
+    left, drawn = (rule(q, each, draft).left[0] for each in (certain(p), p))
+    assert float(left[draft]) == 0 and float(left.sum()) == pytest.approx(1)
+    assert not left[near[: K + 1]].any() and float(left[near[K + 1]]) > 0, "k + 1, not k and not k + 2"
+    kept = torch.zeros(V, dtype=torch.bool).index_fill(0, near[: K + 1], True)
+    assert torch.allclose(drawn, normalised((q - p * ~kept).clamp_min(0)[None], q)[0]), "as if not drafted"
+    short = torch.zeros(V, dtype=torch.bool).index_fill(0, near[:K], True)  # wrong: k
+    assert not torch.allclose(drawn, normalised((q - p * ~short).clamp_min(0)[None], q)[0])
 
 
 # --- the chain ------------------------------------------------------------------------------------------------------
@@ -263,14 +285,25 @@ def test_two_rules_see_the_same_dice(tiny):
 
 # --- what is shown --------------------------------------------------------------------------------------------------
 
-def test_speed_counts_the_drafter(tiny, monkeypatch):
-    from models.sample import drafting_records
-    monkeypatch.setattr(drafting_records, "single_pass", lambda chain: 10.0)
-    facts = run("lantern", seed=1).traces["sample"].facts
-    both = facts["drafter"].value + facts["target"].value
-    assert facts["fast"].value == pytest.approx(64 * 10.0 / both, rel=1e-6)
-    assert facts["fast"].value < 64 * 10.0 / facts["target"].value  # wrong: drafts for nothing
+def test_work_counts_the_drafter_and_what_was_refused(tiny, tiny_nets):
+    traces = run("lantern", seed=1).traces
+    facts, done = traces["sample"].facts, sum(step.cost.macs for step in traces["sample"].steps)
+    with torch.inference_mode():
+        alone = Chain(*tiny_nets[:2], condition("red circle, blue square", True, "cpu"), Plan()).alone
+    assert alone.calls == 65 and facts["work"].value == pytest.approx(100 * done / alone.macs, rel=1e-6)
+    assert facts["work"].value > 100 and 0 < facts["drafting"].value < 100, "a draft costs, a checked one costs again"
     assert facts["length"].value == pytest.approx(64 / facts["passes"].value)
+    assert [s.cost for s in traces["unmask"].steps] == [s.cost for s in traces["sample"].steps]
+
+
+def test_work_is_what_torch_is_asked_to_do(tiny_nets):
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        chain, found = played(tiny_nets, Exact(), Plan(ahead=3))
+    counted = sum(done.cost.macs for done in found)
+    assert counted * 2 == pytest.approx(counter.get_total_flops(), rel=1e-6)
+    assert (counted - chain.drafted) * 2 != pytest.approx(counter.get_total_flops(), rel=1e-3), "drafts for nothing"
 
 
 def test_records_tell_verdicts_apart(tiny):

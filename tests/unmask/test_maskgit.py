@@ -13,13 +13,24 @@ from models.unmask.loop import Full, Plan, fill, moves
 from models.worlds import scenes
 
 
-def test_cosine_schedule_leaves_the_papers_share_masked():
-    counts = [move.count for move in moves(256, 16)]
-    left = [256 - sum(counts[: step + 1]) for step in range(16)]
-    wanted = [256 * math.cos(math.pi / 2 * (step + 1) / 16) for step in range(16)]
-    assert all(abs(a - b) <= 1 for a, b in zip(left, wanted))
-    linear = [move.count for move in moves(256, 16, "linear")]
-    assert any(abs(256 - sum(linear[: s + 1]) - w) > 1 for s, w in enumerate(wanted)), "a linear schedule must fail"
+@pytest.mark.parametrize("kind, share, wrong", [
+    ("cosine", lambda r: math.cos(math.pi / 2 * r), "cubic"), ("cubic", lambda r: 1 - r**3, "cosine")])
+def test_a_schedule_leaves_the_papers_share_masked(kind, share, wrong):
+    def leaves(kind):
+        counts = [move.count for move in moves(256, 16, kind)]
+        for step in range(1, 17):  # every step fills in one at least
+            assert abs(256 - sum(counts[:step]) - min(256 * share(step / 16), 256 - step)) <= 1
+
+    leaves(kind)
+    for other in (wrong, "linear"):
+        with pytest.raises(AssertionError):
+            leaves(other)
+
+
+def test_the_default_schedule_is_the_one_that_the_card_names(tiny):
+    assert maskgit.Params().schedule == "cubic" and "cubic schedule" in maskgit.METHOD.card.summary
+    shown = [len(step.where("new")) for step in run("maskgit", params={"steps": 16}).traces["unmask"].steps]
+    assert shown == [move.count for move in moves(256, 16, "cubic")] != [move.count for move in moves(256, 16)]
 
 
 def test_noise_is_annealed_to_zero(tiny, monkeypatch):

@@ -39,8 +39,8 @@ def planned(model, board, cls=recap.Reused, *, full=6, local=2, start=0.0, guida
 class StaleRows(recap.Reused):
     """Mutant: leaves out the tokens that have just been revealed, so their keys and values still say MASK."""
 
-    def __call__(self, moment):
-        return super().__call__(dataclasses.replace(moment, fresh=moment.fresh & ~moment.fresh))
+    def _inside(self, moment):
+        return super()._inside(moment) & moment.masked
 
 
 def stale(cls, scene) -> float:
@@ -127,7 +127,8 @@ def test_guidance_ends_with_the_base_models_and_the_conditional_cache_goes_on(sc
         late[1](guided[6].moment)  # never guided
         alone = late[1](turn.moment)
     assert torch.allclose(turn.found.logits, alone.logits, atol=ATOL)
-    assert guided[1].found.cost.rows == 2 * len(guided[1].found.rows[0].nonzero()) * len(model.layers)
+    rows = len(guided[1].found.rows[0].nonzero()) + model.cond_length
+    assert guided[1].found.cost.rows == 2 * rows * len(model.layers)
     base = Plan(loop.moves(256, 6, maskgit.SCHEDULE), loop.Full(model, board.cond, 1.5, until=0.5), noise=2.0)
     ours = Plan(recap.grouped(256, 6, 0, 0.0), recap.Reused(model, board.cond, 1.5, until=0.5), noise=2.0)
     for mine, theirs in zip(played(ours, board, 7), played(base, board, 7), strict=True):
@@ -143,7 +144,7 @@ class StaleLogits(recap.Reused):
         if moment.move.label == "full":
             self.kept = super().__call__(moment)
             return self.kept
-        inside = moment.masked & moment.aside
+        inside = moment.masked & (moment.aside > 0)
         positions = loop.indices(inside)
         table = self.kept.logits.new_zeros(1, 256, self.kept.logits.shape[-1])
         table.scatter_(1, self.kept.positions[..., None].expand_as(self.kept.logits), self.kept.logits)
@@ -155,7 +156,7 @@ def test_reusing_logits_is_only_split_sampling(scene):
     """With greedy draws the control ends exactly where the base model with T' steps does; ReCAP's logits move on."""
     model, board = scene
     counts = recap.grouped(256, 6, 2, 0.0)
-    base = tuple(Move(move.count + move.ahead) for move in counts if move.label == "full")
+    base = tuple(Move(move.count + sum(move.ahead)) for move in counts if move.label == "full")
     wanted = played(Plan(base, loop.Full(model, board.cond, 1.0), sampler=None), board)[-1].ids
     control, ours = (played(Plan(counts, cls(model, board.cond, 1.0), sampler=None), board)
                      for cls in (StaleLogits, recap.Reused))
@@ -238,17 +239,100 @@ def test_drift_is_zero_where_nothing_below_changed_and_costs_nothing(scene):
 
 # --- groups, counts and honest costs --------------------------------------------------------------------------------
 
-def test_targets_are_picked_at_the_full_pass_and_revealed_by_the_group(scene):
+class Shrinking(recap.Reused):
+    """Mutant, our reading before: only what was just revealed and what is still to come."""
+
+    def _inside(self, moment):
+        full = moment.move.label == "full"
+        return super()._inside(moment) if full else moment.fresh | (moment.aside > 0)
+
+
+class CaptionLeftOut(recap.Reused):
+    """Mutant: the condition keeps the keys and values that it had before anything of the group was known."""
+
+    def _rows(self, inside):
+        rows = super()._rows(inside)
+        return rows if inside.all() else rows[self.model.cond_length :]
+
+
+def recomputed_group(cls, scene):
+    """Every local pass computes each canvas row of its group and each caption row once, in all layers."""
     model, board = scene
-    promised = None
-    for turn in played(planned(model, board, noise=2.0), board):
+    plan = planned(model, board, cls, local=3, full=4, guidance=0.0)
+    counts, group = None, None
+    for turn in fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(0)):
+        before, counts = counts, plan.evaluate.store.computed.clone()
         if turn.moment.move.label == "full":
-            promised = None
-        else:
-            promised = turn.moment.aside if promised is None else promised
-            assert bool((promised >= turn.revealed).all())
-            wanted = turn.moment.fresh | turn.moment.aside
-            assert torch.equal(turn.found.rows, wanted), "Q_j = just revealed + targets still masked"
+            group = None
+            continue
+        group = turn.moment.fresh | (turn.moment.aside > 0) if group is None else group
+        wanted = torch.cat([torch.ones(model.cond_length, dtype=torch.bool), group[0]])
+        assert torch.equal(counts - before, wanted.int().expand_as(counts)) and torch.equal(turn.found.rows, group)
+
+
+def test_a_local_pass_recomputes_the_whole_group_and_the_caption(scene):
+    recomputed_group(recap.Reused, scene)
+    for mutant in (Shrinking, CaptionLeftOut):
+        with pytest.raises(AssertionError):
+            recomputed_group(mutant, scene)
+
+
+def reveals_in_order(scene, allowed=None):
+    """Local passes reveal the next targets by the ranking of the full pass, whatever they say themselves."""
+    model, board = scene
+    plan, rank = planned(model, board, local=3, full=4, noise=2.0), None
+    for turn in fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(3)):
+        if turn.moment.move.label == "full":
+            rank = None
+            continue
+        rank = turn.moment.aside if rank is None else rank
+        now = int(rank[turn.revealed].min())
+        assert torch.equal(turn.revealed, rank == now) and bool((rank[turn.moment.masked & (rank > 0)] >= now).all())
+
+
+def test_local_passes_keep_the_full_passs_order(scene, monkeypatch):
+    reveals_in_order(scene)
+    monkeypatch.setattr(loop, "_allowed", lambda moment, plan, chosen: moment.aside > 0 if moment.aside.any() else None)
+    with pytest.raises(AssertionError):  # wrong: ranked again within the group
+        reveals_in_order(scene)
+
+
+class Clock:
+    """A clock that stands still but for one tick per row and layer."""
+
+    def __init__(self, monkeypatch):
+        self.now, rows = 0.0, recap.layer_rows
+
+        def counted(layer, hidden, *rest, **options):
+            self.now += hidden.shape[1]
+            return rows(layer, hidden, *rest, **options)
+        monkeypatch.setattr(recap, "layer_rows", counted)
+        monkeypatch.setattr(recap.time, "perf_counter", lambda: self.now / 1e3)
+
+
+class DriftOnTheClock(recap.Reused):
+    """Mutant: what only the picture asks for is counted as the method's time."""
+
+    def __call__(self, moment):
+        began = recap.time.perf_counter()
+        found = super().__call__(moment)
+        return dataclasses.replace(found, cost=dataclasses.replace(
+            found.cost, ms=1e3 * (recap.time.perf_counter() - began)))
+
+
+def ms_of_rows(cls, scene, monkeypatch):
+    model, board = scene
+    with monkeypatch.context() as patch:
+        Clock(patch)
+        for turn in played(planned(model, board, cls, measure_drift=True), board):
+            rows = int(turn.found.rows.sum()) + model.cond_length
+            assert turn.ms == turn.found.cost.ms == pytest.approx(rows * len(model.layers))
+
+
+def test_milliseconds_are_those_of_the_rows_and_not_of_the_drift(scene, monkeypatch):
+    ms_of_rows(recap.Reused, scene, monkeypatch)
+    with pytest.raises(AssertionError):
+        ms_of_rows(DriftOnTheClock, scene, monkeypatch)
 
 
 @pytest.mark.parametrize("full, local, start, moves",
@@ -269,7 +353,7 @@ def test_work_counts_rows_not_steps(tiny):
     full = [s for s in trace.steps if "full" in s.label]
     assert max(s.cost.rows for s in local) < min(s.cost.rows for s in full)
     for step in prune.steps:
-        assert step.cost.rows == 2 * 2 * (len(step.where("recomputed")) + prefix * (len(step.where("reused")) == 0))
+        assert step.cost.rows == 2 * 2 * (len(step.where("recomputed")) + prefix)
     for params in (asked, {**asked, "until": 0.5}):
         job = prepare("recap", params=params)
         *_, mine = followed(job)

@@ -183,7 +183,7 @@ def _spans(call, coords, index, sample: int):
     q, k = call.q[sample:sample + 1].float(), call.k[sample:sample + 1].float()
     values = torch.zeros(k.shape[2], 1 + moments[0].numel(), device=k.device)  # zero outside the canvas
     values[index] = torch.cat([torch.ones_like(coords[:, :1]), moments.flatten(1)], 1)
-    options = {**call.options, "mask": _one(call.options.get("mask"), sample)}
+    options = {**call.options, "mask": one_sample(call.options.get("mask"), sample)}
     out = kernels.attention_stats(q, k, values.expand(*k.shape[:3], -1), **options).out[0][:, index]  # [H, N, F]
     nearest = from_centre.pow(2).sum(-1).argmin(1)  # [N]
     place = torch.arange(len(coords), device=coords.device)
@@ -193,7 +193,7 @@ def _spans(call, coords, index, sample: int):
     return (squared.clamp_min(0) / mass.clamp_min(1e-12)).sqrt(), mass
 
 
-def _one(mask, sample: int):
+def one_sample(mask, sample: int):
     """The mask of one sample of the batch."""
     return mask if mask is None or len(mask) == 1 else mask[sample:sample + 1]
 
@@ -202,7 +202,7 @@ def _allowed(mask, layout: Layout, sample: int) -> np.ndarray | None:
     """Bool [1 or N, S] of a mask that broadcasts to [B, H, S, S]; heads share it."""
     if mask is None:
         return None
-    mask = _one(mask, sample)[0, 0]  # [1 or S, S]
+    mask = one_sample(mask, sample)[0, 0]  # [1 or S, S]
     allowed = _numpy(mask > -1e4 if mask.is_floating_point() else mask).astype(bool)
     return allowed[layout.index] if len(allowed) > 1 else allowed
 

@@ -70,12 +70,12 @@ def places(at: At) -> np.ndarray:
 
 
 def array(values, kind=np.float32) -> np.ndarray:
-    """A tensor, or anything numpy takes, as an array of one kind."""
+    """A tensor, or anything numpy takes, as an array of one kind (None: its own)."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values
         values = values.numpy()
-    return np.asarray(values).astype(kind)
+    return np.asarray(values) if kind is None else np.asarray(values).astype(kind)
 
 
 def spread(count: int, at: At, values, kind=np.float32) -> np.ndarray:

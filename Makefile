@@ -43,6 +43,7 @@ test: install-dev browser
 
 lint: install-dev
 	$(BIN)/ruff check .
+	$(BIN)/python -m tools.lint_js
 
 bench: install
 	for name in attention vocabulary unmask-step model prune start click; do $(BIN)/python -m benchmarks $$name; done

@@ -15,8 +15,10 @@ function stateWords(drawing, code) {
 function spoken(drawing, step, token) {
   const text = drawing.layout.kind === "text" && !drawing.hides(step, token) ? `“${drawing.text(step, token)}”, ` : "";
   const numbers = Object.entries(drawing.fields).map(([name, scale]) => [scale, drawing.number(step, name, token)])
-    .filter(([, value]) => value !== null).map(([scale, value]) => `${scale.title} ${tidy(value)} ${scale.unit}`.trim());
-  return `${text}${tokenName(drawing, step, token)}: ${[stateWords(drawing, drawing.state(step)[token]), ...numbers].join(", ")}`;
+    .filter(([, value]) => value !== null)
+    .map(([scale, value]) => `${scale.title} ${tidy(value)} ${scale.unit}`.trim());
+  const words = [stateWords(drawing, drawing.state(step)[token]), ...numbers].join(", ");
+  return `${text}${tokenName(drawing, step, token)}: ${words}`;
 }
 
 function tokenCard(drawing, step, token, extra) {
@@ -26,7 +28,8 @@ function tokenCard(drawing, step, token, extra) {
   if (text && !hidden) head.append(el("b", { class: "ts-piece", text: shortText(text) }));
   head.append(el("span", { text: tokenName(drawing, step, token) }));
   card.append(head, el("div", { class: "ts-card-state", text: stateWords(drawing, drawing.state(step)[token]) }));
-  const rows = Object.entries(drawing.fields).map(([name, scale]) => [scale, drawing.number(step, name, token)]).filter(([, v]) => v !== null)
+  const rows = Object.entries(drawing.fields).map(([name, scale]) => [scale, drawing.number(step, name, token)])
+    .filter(([, v]) => v !== null)
     .map(([scale, value]) => [scale.title, `${tidy(value)} ${scale.unit}`]);
   if (truth) rows.push(["Truth", shortText(truth)]);
   const list = el("dl", { class: "ts-numbers" });
@@ -39,8 +42,9 @@ function tokenCard(drawing, step, token, extra) {
 }
 
 function linkWords(drawing, step, token, link) {
-  const other = link.query === token ? link.key : link.query, piece = drawing.layout.kind === "text" ? ` “${shortText(drawing.text(step, other))}”` : "";
-  return `${link.name} ${link.query === token ? "to" : "from"} ${tokenName(drawing, step, other)}${piece}: ${tidy(link.weight)}`;
+  const other = link.query === token ? link.key : link.query, way = link.query === token ? "to" : "from";
+  const piece = drawing.layout.kind === "text" ? ` “${shortText(drawing.text(step, other))}”` : "";
+  return `${link.name} ${way} ${tokenName(drawing, step, other)}${piece}: ${tidy(link.weight)}`;
 }
 
 function shortText(text) {
@@ -54,12 +58,14 @@ function percent(p) { return p < 0.001 ? "<0.1 %" : p >= 0.9995 ? ">99.9 %" : `$
 function candidateLists(lists, limit) {
   return lists.map((found) => {
     const table = el("div", { class: "ts-candidates" });
-    table.append(el("div", { class: "ts-soft" }, el("span", { text: found.name }), el("span", { class: "ts-num", text: `entropy ${tidy(found.entropy)} nats` })));
+    const entropy = el("span", { class: "ts-num", text: `entropy ${tidy(found.entropy)} nats` });
+    table.append(el("div", { class: "ts-soft" }, el("span", { text: found.name }), entropy));
     for (const item of found.items.slice(0, limit)) {
       const bar = el("i");
       bar.style.width = `${Math.max(0.5, item.p * 100)}%`;
       table.append(el("div", { class: item.chosen ? "ts-cand ts-chosen" : "ts-cand" },
-        el("span", { class: "ts-piece", text: shortText(item.text) + (item.chosen ? " ✓" : "") }), el("span", { class: "ts-track" }, bar),
+        el("span", { class: "ts-piece", text: shortText(item.text) + (item.chosen ? " ✓" : "") }),
+        el("span", { class: "ts-track" }, bar),
         el("span", { class: "ts-num", text: percent(item.p) })));
     }
     return table;
@@ -74,5 +80,6 @@ function placeCard(card, root, box) {
   const below = box.bottom - outer.top + 8, above = box.top - outer.top - height - 8;
   const fits = box.bottom + height + 12 < window.innerHeight;
   card.style.left = `${left}px`;
-  card.style.top = `${covers ? (fits || above < 0 ? below : above) : Math.max(0, Math.min(box.top - outer.top, outer.height - height))}px`;
+  const beside = Math.max(0, Math.min(box.top - outer.top, outer.height - height));
+  card.style.top = `${covers ? (fits || above < 0 ? below : above) : beside}px`;
 }

@@ -1,4 +1,5 @@
-// A guided walk: a question, the visitor's guess, then the app itself shows what happens. value: {tab, title, steps: [{link, ask, options, right, say}]}
+// A guided walk: a question, the visitor's guess, then the app itself shows what happens.
+// value: {tab, title, steps: [{link, ask, options, right, say}]}
 const root = element.querySelector(".lesson");
 const { tab, title, steps } = props.value;
 const card = document.createElement("section");
@@ -9,7 +10,9 @@ let at = -1, chosen = null; // which step is open (-1: none), and what was guess
 function make(tag, text, attributes = {}, ...children) {
   const made = document.createElement(tag);
   made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) name === "onclick" ? made.addEventListener("click", value) : made.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "onclick") made.addEventListener("click", value); else made.setAttribute(name, value);
+  }
   made.append(...children);
   return made;
 }
@@ -33,14 +36,17 @@ function guess(index) {
 }
 
 function question(step) {
-  return [make("p", step.ask, { class: "ask" }), make("div", "", { class: "guesses" }, ...step.options.map((text, index) => button(text, () => guess(index))))];
+  const guesses = step.options.map((text, index) => button(text, () => guess(index)));
+  return [make("p", step.ask, { class: "ask" }), make("div", "", { class: "guesses" }, ...guesses)];
 }
 
 function answer(step) {
   const right = chosen === step.right, last = at === steps.length - 1;
   return [make("p", step.ask, { class: "ask" }),
-    make("p", "", { role: "status" }, make("b", right ? "As you expected: " : `You expected “${step.options[chosen]}”. `), step.say),
-    make("div", "", { class: "guesses" }, button(last ? "Close the walk" : "Next", () => open(last ? -1 : at + 1), "next"))];
+    make("p", "", { role: "status" },
+      make("b", right ? "As you expected: " : `You expected “${step.options[chosen]}”. `), step.say),
+    make("div", "", { class: "guesses" },
+      button(last ? "Close the walk" : "Next", () => open(last ? -1 : at + 1), "next"))];
 }
 
 function draw() {
@@ -49,8 +55,9 @@ function draw() {
   card.replaceChildren();
   card.hidden = !step;
   if (!step) return;
-  card.append(make("div", "", { class: "walk-head" }, make("h3", title, { tabindex: "-1" }), make("span", `${at + 1} of ${steps.length}`), button("Close", () => open(-1), "close")),
-    ...(chosen === null ? question(step) : answer(step)));
+  const head = make("div", "", { class: "walk-head" }, make("h3", title, { tabindex: "-1" }),
+    make("span", `${at + 1} of ${steps.length}`), button("Close", () => open(-1), "close"));
+  card.append(head, ...(chosen === null ? question(step) : answer(step)));
 }
 
 // The card stands above the picture, in the other column.

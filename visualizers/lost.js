@@ -1,6 +1,9 @@
-// When the server goes away during a run, Gradio waits for it and loads the page again. This brings the visitor back to the same tab and says what happened.
+// When the server goes away during a run, Gradio waits for it and loads the page again. This brings the visitor back
+// to the same tab and says what happened.
 const box = element.querySelector(".lost"), KEY = "tokenscope-lost";
-const WORDS = "The server was restarted, so this page was loaded again. A run that was going on is lost, and your own text or photo was not kept; please press Run again.";
+const WORDS = "The server was restarted, so this page was loaded again. A run that was going on is lost, " +
+  "and your own text or photo was not kept; please press Run again.";
+const GRADIOS = "Connection to the server was lost"; // its words, by which its message is known
 
 function make(tag, text, attributes = {}) {
   const made = document.createElement(tag);
@@ -10,11 +13,12 @@ function make(tag, text, attributes = {}) {
 }
 
 // Storage is refused in some embedded pages; then only the sentence is missing.
-function stored(act) { try { return act(sessionStorage); } catch (refused) { return null; } }
+function stored(act) { try { return act(sessionStorage); } catch { return null; } }
 
 function remember() {
   stored((storage) => storage.setItem(KEY, "1"));
-  const open = document.querySelector("#tabs [role=tab][aria-selected=true]"), tab = open?.textContent.trim().toLowerCase().replace("all papers", "papers");
+  const open = document.querySelector("#tabs [role=tab][aria-selected=true]");
+  const tab = open?.textContent.trim().toLowerCase().replace("all papers", "papers");
   const query = new URLSearchParams(location.search);
   if (tab && query.get("tab") !== tab) history.replaceState(null, "", `?tab=${encodeURIComponent(tab)}`);
 }
@@ -27,5 +31,6 @@ if (stored((storage) => storage.getItem(KEY))) {
 }
 
 new MutationObserver((changes) => {
-  if (changes.some((change) => [...change.addedNodes].some((node) => node.textContent?.includes("Connection to the server was lost")))) remember();
+  const said = changes.flatMap((change) => [...change.addedNodes]);
+  if (said.some((node) => node.textContent?.includes(GRADIOS))) remember();
 }).observe(document.body, { childList: true, subtree: true });

@@ -46,8 +46,9 @@ class Drawing {
 
   // Steps of another run with the same names stand beside this one's; without such names the same numbers do.
   alignTo(other) {
-    const mine = new Map(this.frames.map((frame, i) => [frame.label, i])), found = other.frames.filter((frame) => mine.has(frame.label)).length;
-    if (other.frames.length === this.frames.length || mine.size < this.frames.length || found < 2 || found * 2 < this.frames.length) return;
+    const mine = new Map(this.frames.map((frame, i) => [frame.label, i]));
+    const found = other.frames.filter((frame) => mine.has(frame.label)).length, count = this.frames.length;
+    if (other.frames.length === count || mine.size < count || found < 2 || found * 2 < count) return;
     let last = 0;
     this.beside = other.frames.map((frame) => (last = mine.get(frame.label) ?? last));
   }
@@ -77,7 +78,8 @@ class Drawing {
       const ids = this.array(c.ids, Uint16Array), probs = this.array(c.probs, Uint16Array);
       const chosen = c.chosen === null ? NONE : this.array(c.chosen, Uint16Array)[row];
       const items = Array.from({ length: c.k }, (_, j) => row * c.k + j).filter((j) => probs[j] > 0)
-        .map((j) => ({ text: this.words[ids[j]] ?? "unnamed", p: probs[j] / 65535, chosen: ids[j] === chosen && chosen !== NONE }));
+        .map((j) => ({ text: this.words[ids[j]] ?? "unnamed", p: probs[j] / 65535,
+          chosen: ids[j] === chosen && chosen !== NONE }));
       found.push({ name, entropy: this.array(c.entropy, Float32Array)[row], items });
     }
     return found;
@@ -87,7 +89,8 @@ class Drawing {
   links(step, token) {
     const found = [];
     for (const [name, e] of Object.entries(this.frame(step).edges || {})) {
-      const query = this.array(e.query, Uint16Array), key = this.array(e.key, Uint16Array), weight = this.array(e.weight);
+      const query = this.array(e.query, Uint16Array), key = this.array(e.key, Uint16Array);
+      const weight = this.array(e.weight);
       for (let i = 0; i < query.length; i++)
         if (query[i] === token || key[i] === token)
           found.push({ name, query: query[i], key: key[i], weight: weight[i] / 255 * e.peak, share: weight[i] / 255 });
@@ -121,7 +124,8 @@ function attentionCodes(drawing, quantity, view, step) {
       const code = codes[(view.layer * a.heads + h) * n + i];
       sums[i] += code === THEME.nothing ? NaN : unscale(q, code);
     }
-    return { scale: q, codes: Uint8Array.from(sums, (s) => Number.isNaN(s) ? THEME.nothing : codeOf(q, s / heads.length)), missing: false };
+    const mean = (s) => Number.isNaN(s) ? THEME.nothing : codeOf(q, s / heads.length);
+    return { scale: q, codes: Uint8Array.from(sums, mean), missing: false };
   }
   const weights = attentionRow(drawing, view, heads);
   const scale = { title: "Attention of the query", unit: "probability", low: 0, high: 1, diverging: false };
@@ -139,7 +143,8 @@ function attentionRow(drawing, view, heads) {
   const rows = a.rows.queries.length, keys = a.rows.keys, out = new Float64Array(drawing.size);
   for (const h of heads) {
     const at = (view.layer * a.heads + h) * rows + r;
-    for (let i = 0; i < Math.min(keys, out.length); i++) out[i] += codes[at * keys + i] / 255 * peaks[at] / heads.length;
+    const share = (i) => codes[at * keys + i] / 255 * peaks[at] / heads.length;
+    for (let i = 0; i < Math.min(keys, out.length); i++) out[i] += share(i);
   }
   return out;
 }
@@ -150,7 +155,8 @@ function numberCodes(drawing, step, by, shared, view) {
   if (by.startsWith("attention:"))
     return drawing.attention ? attentionCodes(drawing, by.slice(10), view, step) : null;
   const own = drawing.fields[by], index = (drawing.frame(step).values || {})[by];
-  if (!own || index === undefined) return { codes: new Uint8Array(drawing.size).fill(THEME.nothing), scale: shared || own };
+  const nothing = () => new Uint8Array(drawing.size).fill(THEME.nothing);
+  if (!own || index === undefined) return { codes: nothing(), scale: shared || own };
   const codes = drawing.array(index);
   if (!shared || (shared.low === own.low && shared.high === own.high)) return { codes, scale: own };
   const moved = codes.map((c) => c === THEME.nothing ? c : codeOf(shared, unscale(own, c)));
@@ -179,7 +185,7 @@ function marksOf(drawing, step, { by = "state", dark = false, shared = null, vie
   const state = drawing.state(step), isText = drawing.layout.kind === "text";
   const hasPicture = !isText && (drawing.picture(step) ?? null) !== null;
   by = resolved(drawing, step, by);
-  const numbers = numberCodes(drawing, step, by, shared, { ...drawing.view, ...view }), marks = new Array(drawing.size);
+  const numbers = numberCodes(drawing, step, by, shared, { ...drawing.view, ...view }), marks = [];
   const over = isText ? THEME.soft : hasPicture ? THEME.veil : null;
   for (let token = 0; token < drawing.size; token++) {
     const look = THEME.looks[state[token]], own = dark ? look.dark : look.light;
@@ -198,7 +204,7 @@ function marksOf(drawing, step, { by = "state", dark = false, shared = null, vie
     } else if (look.tint) {
       fill = own; share = Math.round(look.tint * drawing.layout.tint * 1e4) / 1e4;
     }
-    marks[token] = { token, fill, share, cue: look.cue, edge: own, fade: look.fade, text };
+    marks.push({ token, fill, share, cue: look.cue, edge: own, fade: look.fade, text });
   }
   return marks;
 }

@@ -39,9 +39,25 @@ function cuePath(context, cue, x, y, s, mark, page) {
     context.setLineDash(cue === "dashed" ? [unit, unit * 0.7] : [unit, unit * 1.4]);
     context.strokeRect(x + line / 2, y + line / 2, s - line, s - line);
   }
-  if (cue === "strike") { context.beginPath(); context.moveTo(x + s * 0.1, y + s * 0.9); context.lineTo(x + s * 0.9, y + s * 0.1); context.stroke(); }
-  if (cue === "dot") { context.fillStyle = page.soft; context.beginPath(); context.arc(x + s / 2, y + s / 2, Math.max(1, s * 0.1), 0, 7); context.fill(); }
-  if (cue === "corner") { context.beginPath(); context.moveTo(x, y); context.lineTo(x + s * 0.45, y); context.lineTo(x, y + s * 0.45); context.fill(); }
+  if (cue === "strike") {
+    context.beginPath();
+    context.moveTo(x + s * 0.1, y + s * 0.9);
+    context.lineTo(x + s * 0.9, y + s * 0.1);
+    context.stroke();
+  }
+  if (cue === "dot") {
+    context.fillStyle = page.soft;
+    context.beginPath();
+    context.arc(x + s / 2, y + s / 2, Math.max(1, s * 0.1), 0, 7);
+    context.fill();
+  }
+  if (cue === "corner") {
+    context.beginPath();
+    context.moveTo(x, y);
+    context.lineTo(x + s * 0.45, y);
+    context.lineTo(x, y + s * 0.45);
+    context.fill();
+  }
   if (cue === "check") checkMark(context, x + s * 0.5, y + s * 0.08, s * 0.42, line);
   if (cue === "hatch") hatch(context, x, y, s, page.soft, line * 0.55);
   context.restore();
@@ -128,7 +144,9 @@ class CellView {
       const w = this.width / this.columns, h = this.height / this.rows;
       return [(token % this.columns) * w, Math.floor(token / this.columns) * h, w, h];
     }
-    const [x, y] = this.drawing.layout.xy[token], cell = this.drawing.layout.cell * this.width * 0.95, s = cell || Math.max(10, Math.min(40, this.width / Math.sqrt(this.drawing.size) * 0.5));
+    const { xy, cell } = this.drawing.layout, [x, y] = xy[token];
+    const even = Math.max(10, Math.min(40, this.width / Math.sqrt(this.drawing.size) * 0.5));
+    const s = cell * this.width * 0.95 || even;
     return [x * this.width - s / 2, y * this.height - s / 2, s, s];
   }
 
@@ -138,7 +156,9 @@ class CellView {
     if (!width) return false;
     this.height = this.grid ? width * this.rows / this.columns : width;
     const pixels = [Math.round(this.width * ratio), Math.round(this.height * ratio)];
-    if (this.canvas.width !== pixels[0] || this.canvas.height !== pixels[1]) [this.canvas.width, this.canvas.height] = pixels;
+    const [wide, high] = pixels;
+    const fits = this.canvas.width === wide && this.canvas.height === high;
+    if (!fits) Object.assign(this.canvas, { width: wide, height: high });
     this.ratio = ratio;
     return true;
   }
@@ -148,14 +168,16 @@ class CellView {
     const context = this.canvas.getContext("2d");
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
-    const image = this.picture(choosing ? this.drawing.layout.picture : this.drawing.picture(step), redraw), gap = Math.min(2, Math.max(0.6, this.width / this.columns * 0.08));
+    const image = this.picture(choosing ? this.drawing.layout.picture : this.drawing.picture(step), redraw);
+    const gap = Math.min(2, Math.max(0.6, this.width / this.columns * 0.08));
     const boxes = marks.map((mark) => {
       const [x, y, w, h] = this.rectangle(mark.token);
       return this.grid ? [x + gap / 2, y + gap / 2, w - gap, h - gap] : [x, y, w, h];
     });
     if (image) {
       context.save();
-      context.clip(this.outline(boxes.filter((_, i) => !marks[i].fill || marks[i].share < 1))); // nothing shows through what is hidden
+      // nothing shows through what is hidden
+      context.clip(this.outline(boxes.filter((_, i) => !marks[i].fill || marks[i].share < 1)));
       context.imageSmoothingEnabled = false;
       context.drawImage(image, 0, 0, this.width, this.height);
       context.restore();
@@ -166,17 +188,20 @@ class CellView {
 
   outline(boxes) {
     const path = new Path2D();
-    for (const [x, y, w, h] of boxes) path.roundRect(x, y, w, h, this.grid || this.drawing.layout.cell ? Math.min(2.5, w * 0.12) : w / 2);
+    const square = this.grid || this.drawing.layout.cell;
+    for (const [x, y, w, h] of boxes) path.roundRect(x, y, w, h, square ? Math.min(2.5, w * 0.12) : w / 2);
     return path;
   }
 
   cell(context, mark, [x, y, w, h], pictured, page) {
-    const shape = this.outline([[x, y, w, h]]), cover = (colour, share) => { context.fillStyle = rgba(colour, share); context.fill(shape); };
+    const shape = this.outline([[x, y, w, h]]);
+    const cover = (colour, share) => { context.fillStyle = rgba(colour, share); context.fill(shape); };
     if (pictured && mark.fade < 1) cover(page.panel, 1 - mark.fade);
     if (mark.fill) cover(mark.fill, mark.share);
     else if (!pictured) cover(page.chip, 1);
     if (mark.cue) cuePath(context, mark.cue, x, y, Math.min(w, h), mark, page);
-    if (this.grid && mark.text && this.drawing.layout.labels.length && w > 15) this.label(context, mark.text, x, y, w, h, page, mark);
+    const labelled = this.grid && mark.text && this.drawing.layout.labels.length && w > 15;
+    if (labelled) this.label(context, mark.text, x, y, w, h, page, mark);
   }
 
   label(context, text, x, y, w, h, page, mark) {
@@ -191,7 +216,8 @@ class CellView {
     context.font = "12px system-ui, sans-serif";
     context.textAlign = "center";
     context.fillStyle = page.ink;
-    if (marks.length <= 40) marks.forEach((mark, i) => context.fillText(mark.text, boxes[i][0] + boxes[i][2] / 2, boxes[i][1] - 4));
+    if (marks.length > 40) return;
+    marks.forEach((mark, i) => context.fillText(mark.text, boxes[i][0] + boxes[i][2] / 2, boxes[i][1] - 4));
   }
 
   picture(index, redraw) {
@@ -207,7 +233,10 @@ class CellView {
   }
 
   focusable(token) { return this.targets[token]; }
-  step(key, token) { return this.grid ? gridMove(key, token, this.columns, this.drawing.size) : lineMove(key, token, this.drawing.size); }
+  step(key, token) {
+    const size = this.drawing.size;
+    return this.grid ? gridMove(key, token, this.columns, size) : lineMove(key, token, size);
+  }
 }
 
 // Flowing text: one element per token, real spaces and line breaks, changed only where a mark changed.
@@ -222,8 +251,8 @@ class TextView {
       made.dataset.token = token;
       return made;
     });
-    this.seen = new Array(drawing.size).fill("");
-    this.words = new Array(drawing.size);
+    this.seen = Array.from({ length: drawing.size }, () => "");
+    this.words = [];
     this.layer.append(...this.targets);
     wireTargets(this, act);
   }
@@ -232,7 +261,8 @@ class TextView {
     const gone = this.drawing.layout.unseen === "gone";
     for (const mark of marks) {
       const hidden = this.drawing.hides(step, mark.token);
-      if (mark.cue === "check" && (marks[mark.token + 1] || {}).cue === "check") mark.cue = ""; // one tick per run of them
+      // one tick per run of them
+      if (mark.cue === "check" && (marks[mark.token + 1] || {}).cue === "check") mark.cue = "";
       const key = `${mark.fill}|${mark.share}|${mark.cue}|${hidden}|${page.panel}`;
       if (this.seen[mark.token] !== key) this.token(this.targets[mark.token], mark, hidden, gone, page);
       this.seen[mark.token] = key;
@@ -241,7 +271,8 @@ class TextView {
   }
 
   token(made, mark, hidden, gone, page) {
-    const name = `ts-token${mark.cue ? ` ts-cue-${mark.cue}` : ""}${hidden ? " ts-hidden" : ""}${hidden && gone ? " ts-gone" : ""}`;
+    const cue = mark.cue ? ` ts-cue-${mark.cue}` : "", unseen = hidden ? ` ts-hidden${gone ? " ts-gone" : ""}` : "";
+    const name = `ts-token${cue}${unseen}`;
     if (made.className !== name) made.className = name;
     const edge = mark.cue && mark.cue !== "hatch" ? `--edge:${mark.edge};` : "";
     const style = edge + (mark.fill ? `background-color:${rgba(mark.fill, mark.share)};` : "") +
@@ -274,16 +305,23 @@ class TextView {
   step(key, token) { return lineMove(key, token, this.drawing.size); }
 }
 
-function isSpecial(text, role) { return ["cls", "sep", "pad", "bos", "eos", "special"].includes(role) || /^<[|\/]?[\w|]+>$/.test(text) || text === "[MASK]"; }
+function isSpecial(text, role) {
+  const named = ["cls", "sep", "pad", "bos", "eos", "special"].includes(role);
+  return named || /^<[|/]?[\w|]+>$/.test(text) || text === "[MASK]";
+}
+
 // Control characters would vanish, break lines or turn the reading direction; they show as pictures or code points.
 function readable(text, special) {
+  const point = (c) => `\u2039U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}\u203a`;
+  // oxlint-disable-next-line no-control-regex -- they are what is looked for
   const shown = text.replace(/[\u0000-\u0008\u000b-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
-    .replace(/[\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g, (c) => `\u2039U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}\u203a`);
+    .replace(/[\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g, point);
   return special ? shown.replace(/[<>|[\]]/g, "") : shown;
 }
 
 function gridMove(key, token, columns, size) {
-  const move = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -token, End: size - 1 - token }[key];
+  const ends = { Home: -token, End: size - 1 - token };
+  const move = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, ...ends }[key];
   return move === undefined || token + move < 0 || token + move >= size ? token : token + move;
 }
 
@@ -294,14 +332,28 @@ function lineMove(key, token, size) {
 
 // Pointer, focus and keys on tokens: act.point(token|null), act.press(token, dragging)
 function wireTargets(view, act) {
-  const tokenOf = (event) => { const t = event.target.closest("[data-token]"); return t ? Number(t.dataset.token) : null; };
+  const tokenOf = (event) => {
+    const t = event.target.closest("[data-token]");
+    return t ? Number(t.dataset.token) : null;
+  };
   view.active = 0;
-  view.targets[0] && view.targets[0].setAttribute("tabindex", "0");
+  if (view.targets[0]) view.targets[0].setAttribute("tabindex", "0");
   view.box.addEventListener("pointerover", (event) => act.point(tokenOf(event)));
   view.box.addEventListener("pointerleave", () => act.point(null));
-  view.box.addEventListener("pointerdown", (event) => { const t = tokenOf(event); if (t !== null) act.press(t, event); });
-  view.layer.addEventListener("focusin", (event) => { const t = tokenOf(event); if (t !== null) { activate(view, t); act.name(t); act.point(t); } });
-  view.layer.addEventListener("focusout", (event) => { if (!view.layer.contains(event.relatedTarget)) act.point(null); });
+  view.box.addEventListener("pointerdown", (event) => {
+    const t = tokenOf(event);
+    if (t !== null) act.press(t, event);
+  });
+  view.layer.addEventListener("focusin", (event) => {
+    const t = tokenOf(event);
+    if (t === null) return;
+    activate(view, t);
+    act.name(t);
+    act.point(t);
+  });
+  view.layer.addEventListener("focusout", (event) => {
+    if (!view.layer.contains(event.relatedTarget)) act.point(null);
+  });
   view.layer.addEventListener("keydown", (event) => {
     const token = tokenOf(event);
     if (token === null) return;
@@ -323,9 +375,11 @@ function activate(view, token) {
 function paintLinks(view, links, page) {
   const centre = (token) => { const [x, y, w, h] = view.rectangle(token); return [x + w / 2, y + h / 2]; };
   view.links.replaceChildren(...links.slice(0, 24).map((link) => {
-    const [x1, y1] = centre(link.query), [x2, y2] = centre(link.key), bend = Math.min(40, Math.hypot(x2 - x1, y2 - y1) / 3);
+    const [x1, y1] = centre(link.query), [x2, y2] = centre(link.key);
+    const bend = Math.min(40, Math.hypot(x2 - x1, y2 - y1) / 3);
     return svg("path", { d: `M${x1} ${y1} Q${(x1 + x2) / 2} ${Math.min(y1, y2) - bend} ${x2} ${y2}`, fill: "none",
-      stroke: page.accent, "stroke-width": 1 + 3 * link.share, "stroke-opacity": 0.25 + 0.7 * link.share, "stroke-linecap": "round" });
+      stroke: page.accent, "stroke-width": 1 + 3 * link.share, "stroke-opacity": 0.25 + 0.7 * link.share,
+      "stroke-linecap": "round" });
   }));
 }
 
@@ -337,18 +391,31 @@ function curvePlot(runs, step, total, width, page, jump) {
   const every = runs.flatMap((run) => run.curve.series.flatMap((s) => s.points)).filter((p) => p[1] !== null);
   const plot = svg("svg", { class: "ts-plot", width, height, viewBox: `0 0 ${width} ${height}`, role: "img" });
   if (!every.length) return plot;
-  const ys = every.map((p) => p[1]).concat(runs[0].curve.reference ?? []), [x0, x1] = [0, Math.max(total - 1, ...every.map((p) => p[0]))];
+  const { reference } = runs[0].curve, ys = every.map((p) => p[1]).concat(reference ?? []);
+  const [x0, x1] = [0, Math.max(total - 1, ...every.map((p) => p[0]))];
   const [y0, y1] = roomy(Math.min(...ys), Math.max(...ys));
   const px = (x) => left + (x - x0) / Math.max(x1 - x0, 1e-9) * (width - left - right);
   const py = (y) => top + (1 - (y - y0) / Math.max(y1 - y0, 1e-9)) * (height - top - bottom);
   for (const y of [y0, (y0 + y1) / 2, y1]) {
     plot.append(svg("line", { x1: left, x2: width - right, y1: py(y), y2: py(y), stroke: page.line }),
-      svg("text", { x: left - 6, y: py(y) + 3.5, "text-anchor": "end", class: "ts-tick" }, tidy(Math.abs(y) < (y1 - y0) * 1e-3 ? 0 : y)));
+      svg("text", { x: left - 6, y: py(y) + 3.5, "text-anchor": "end", class: "ts-tick" },
+        tidy(Math.abs(y) < (y1 - y0) * 1e-3 ? 0 : y)));
   }
-  for (const x of [x0, x1]) plot.append(svg("text", { x: px(x), y: height - 5, "text-anchor": x === x0 ? "start" : "end", class: "ts-tick" }, `step ${x + 1}`));
-  if (runs[0].curve.reference !== null) plot.append(svg("line", { x1: left, x2: width - right, y1: py(runs[0].curve.reference), y2: py(runs[0].curve.reference), stroke: page.soft, "stroke-dasharray": "2 4" }));
-  runs.forEach((run, r) => run.curve.series.forEach((series, s) => plot.append(linePath(series.points, px, py, lineLook(r, s, page)))));
-  if (step >= x0 && step <= x1) plot.append(svg("line", { x1: px(step), x2: px(step), y1: top, y2: height - bottom, stroke: page.mark, "stroke-width": 2.5 }));
+  for (const x of [x0, x1]) {
+    plot.append(svg("text", { x: px(x), y: height - 5, "text-anchor": x === x0 ? "start" : "end", class: "ts-tick" },
+      `step ${x + 1}`));
+  }
+  if (reference !== null) {
+    plot.append(svg("line", { x1: left, x2: width - right, y1: py(reference), y2: py(reference), stroke: page.soft,
+      "stroke-dasharray": "2 4" }));
+  }
+  const look = (r, s) => lineLook(r, s, page);
+  runs.forEach((run, r) => run.curve.series.forEach(
+    (series, s) => plot.append(linePath(series.points, px, py, look(r, s)))));
+  if (step >= x0 && step <= x1) {
+    plot.append(svg("line", { x1: px(step), x2: px(step), y1: top, y2: height - bottom, stroke: page.mark,
+      "stroke-width": 2.5 }));
+  }
   plot.addEventListener("click", (event) => {
     const at = (event.clientX - plot.getBoundingClientRect().left - left) / (width - left - right);
     jump(Math.round(x0 + Math.max(0, Math.min(1, at)) * (x1 - x0)));
@@ -364,33 +431,41 @@ function roomy(low, high) {
 
 function linePath(points, px, py, look) {
   let pen = "M", d = "";
-  for (const [x, y] of points) { if (y === null) { pen = "M"; continue; } d += `${pen}${px(x).toFixed(1)} ${py(y).toFixed(1)}`; pen = "L"; }
+  for (const [x, y] of points) {
+    if (y !== null) d += `${pen}${px(x).toFixed(1)} ${py(y).toFixed(1)}`;
+    pen = y === null ? "M" : "L";
+  }
   return svg("path", { d, fill: "none", "stroke-linejoin": "round", ...look });
 }
 
 function lineLook(run, series, page) {
   const first = run === 0 ? page.accent : page.twin;
-  return { stroke: series === 0 ? first : THEME.series[(series - 1) % THEME.series.length], "stroke-width": run === 0 ? 2 : 1.6,
+  return { stroke: series === 0 ? first : THEME.series[(series - 1) % THEME.series.length],
+    "stroke-width": run === 0 ? 2 : 1.6,
     "stroke-dasharray": run === 0 ? THEME.dashes[series % THEME.dashes.length] : ["5 3", "2 3"][(run - 1) % 2] };
 }
 
 function colourBar(scale, over, page) {
   const ramp = RAMPS[scale.diverging ? "diverging" : "magnitude"];
-  const stops = Array.from({ length: 13 }, (_, i) => Math.round(i * 254 / 12)).map((code) => rgba(ramp[code], over ? softShare(code, scale.diverging, over) : 1));
+  const codes = Array.from({ length: 13 }, (_, i) => Math.round(i * 254 / 12));
+  const stops = codes.map((code) => rgba(ramp[code], over ? softShare(code, scale.diverging, over) : 1));
   const bar = el("span", { class: "ts-bar", "aria-hidden": "true" }), unit = scale.unit ? ` ${scale.unit}` : "";
   bar.style.background = `linear-gradient(to right, ${stops.join(", ")}), ${page.panel}`;
-  return el("span", { class: "ts-scale" }, el("span", { text: scale.title }), el("span", { class: "ts-num", text: tidy(scale.low) }),
+  return el("span", { class: "ts-scale" },
+    el("span", { text: scale.title }), el("span", { class: "ts-num", text: tidy(scale.low) }),
     bar, el("span", { class: "ts-num", text: `${tidy(scale.high)}${unit}` }));
 }
 
 // A legend key: the state as a small cell, or as a letter where tokens are text.
 function swatch(look, dark, page, isText) {
-  const made = el("canvas", { class: "ts-swatch", width: 28, height: 28, "aria-hidden": "true" }), context = made.getContext("2d");
-  const own = dark ? look.dark : look.light, plain = isText && ["visible", "known", "context", "dropped"].includes(look.name);
+  const made = el("canvas", { class: "ts-swatch", width: 28, height: 28, "aria-hidden": "true" });
+  const context = made.getContext("2d"), own = dark ? look.dark : look.light;
+  const plain = isText && ["visible", "known", "context", "dropped"].includes(look.name);
   context.beginPath();
   context.roundRect(0.5, 0.5, 27, 27, 5);
   context.clip();
-  context.fillStyle = plain ? page.panel : look.hides ? own : rgba(own, look.fade < 1 ? 0.4 : isText ? 0.3 : Math.max(look.tint, 0.55));
+  const share = look.fade < 1 ? 0.4 : isText ? 0.3 : Math.max(look.tint, 0.55);
+  context.fillStyle = plain ? page.panel : look.hides ? own : rgba(own, share);
   context.fillRect(0, 0, 28, 28);
   if (isText && !look.hides) {
     context.fillStyle = look.cue === "hatch" ? page.soft : page.ink;
@@ -399,6 +474,10 @@ function swatch(look, dark, page, isText) {
     context.fillText("a", 14, 20);
   }
   if (look.cue) cuePath(context, look.cue, 0, 0, 28, { edge: own }, page);
-  if (plain || look.name === "context") { context.strokeStyle = page.line; context.lineWidth = 3; context.strokeRect(0, 0, 28, 28); }
+  if (plain || look.name === "context") {
+    context.strokeStyle = page.line;
+    context.lineWidth = 3;
+    context.strokeRect(0, 0, 28, 28);
+  }
   return made;
 }

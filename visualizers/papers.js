@@ -35,7 +35,7 @@ function entry(paper) {
   const title = paper.live
     ? make("a", { href: `?tab=${paper.tabs[0]}&method=${encodeURIComponent(paper.slug)}` }, paper.title)
     : make("b", {}, paper.title);
-  const source = /^[\w.\/-]+$/.test(paper.arxiv || "")
+  const source = /^[\w./-]+$/.test(paper.arxiv || "")
     ? make("a", { href: `https://arxiv.org/abs/${paper.arxiv}`, target: "_blank", rel: "noopener noreferrer" },
       `arXiv ${paper.arxiv}`)
     : "";

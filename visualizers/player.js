@@ -6,7 +6,8 @@ const SPEEDS = [["0.5", "half speed"], ["1", "normal"], ["2", "double"], ["4", "
 
 class Player {
   constructor(root, trigger) {
-    Object.assign(this, { root, trigger, step: 0, by: "state", speed: 1, timer: null, views: [], drawings: [], view: {}, pinned: null });
+    Object.assign(this, { root, trigger, step: 0, by: "state", speed: 1, timer: null, views: [], drawings: [], view: {},
+      pinned: null });
     this.pointed = null;
     this.build();
     this.watchTheme();
@@ -15,10 +16,12 @@ class Player {
   }
 
   build() {
-    const button = (text, label, act) => el("button", { type: "button", class: "ts-round", text, "aria-label": label, title: label, onclick: act });
+    const button = (text, label, act) => el("button",
+      { type: "button", class: "ts-round", text, "aria-label": label, title: label, onclick: act });
     this.sides = el("div", { class: "ts-sides" });
     this.play = button("▶", "Play", () => this.toggle());
-    this.slider = el("input", { type: "range", min: "0", max: "0", value: "0", "aria-label": "Step", oninput: () => this.go(this.order[Number(this.slider.value)]) });
+    this.slider = el("input", { type: "range", min: "0", max: "0", value: "0", "aria-label": "Step",
+      oninput: () => this.go(this.order[Number(this.slider.value)]) });
     this.where = el("output", { class: "ts-where ts-num" });
     this.strip = svg("svg", { class: "ts-strip", "aria-hidden": "true", height: 22 });
     this.speeds = this.menu("Speed", SPEEDS, (value) => { this.speed = Number(value); });
@@ -34,9 +37,12 @@ class Player {
     this.moment = el("div", { class: "ts-moment" });
     this.curves = el("div", { class: "ts-curves" });
     this.live = el("div", { class: "ts-sr", "aria-live": "polite" });
-    this.time = el("div", { class: "ts-time" }, this.play, el("div", { class: "ts-track-box" }, this.slider, this.strip), this.where);
+    this.time = el("div", { class: "ts-time" },
+      this.play, el("div", { class: "ts-track-box" }, this.slider, this.strip), this.where);
     this.stage = el("div", { class: "ts-stage" }, this.time,
-      el("div", { class: "ts-controls" }, this.colours.box, this.layers.box, this.heads.box, this.levels.box, this.speeds.box), this.mapTitle, this.map, this.legend, this.moment);
+      el("div", { class: "ts-controls" },
+        this.colours.box, this.layers.box, this.heads.box, this.levels.box, this.speeds.box),
+      this.mapTitle, this.map, this.legend, this.moment);
     this.turnBox = el("div");
     this.root.replaceChildren(this.turnBox, this.sides, this.stage, this.curves, this.live);
     this.root.setAttribute("role", "region");
@@ -45,17 +51,29 @@ class Player {
   }
 
   menu(title, options, act) {
-    const select = el("select", { onchange: () => act(select.value) }), box = el("label", { class: "ts-menu" }, el("span", { text: title }), select);
-    const fill = (entries) => { select.replaceChildren(...entries.map(([value, text]) => el("option", { value, text }))); box.hidden = entries.length < 2; };
+    const select = el("select", { onchange: () => act(select.value) });
+    const box = el("label", { class: "ts-menu" }, el("span", { text: title }), select);
+    const fill = (entries) => {
+      select.replaceChildren(...entries.map(([value, text]) => el("option", { value, text })));
+      box.hidden = entries.length < 2;
+    };
     fill(options);
     return { box, select, fill };
   }
 
   watchTheme() {
-    const dark = () => document.body.classList.contains("dark") || document.documentElement.classList.contains("dark") ||
+    const marked = () => [document.body, document.documentElement].some((place) => place.classList.contains("dark"));
+    const dark = () => marked() ||
       (this.root.dataset.follow === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
-    const apply = () => { this.dark = dark(); this.page = THEME.page[this.dark ? "dark" : "light"]; this.root.dataset.theme = this.dark ? "dark" : "light"; if (this.drawings.length) this.show(); };
-    for (const target of [document.body, document.documentElement]) new MutationObserver(apply).observe(target, { attributes: true, attributeFilter: ["class"] });
+    const apply = () => {
+      this.dark = dark();
+      this.root.dataset.theme = this.dark ? "dark" : "light";
+      this.page = THEME.page[this.root.dataset.theme];
+      if (this.drawings.length) this.show();
+    };
+    for (const target of [document.body, document.documentElement]) {
+      new MutationObserver(apply).observe(target, { attributes: true, attributeFilter: ["class"] });
+    }
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", apply);
     apply();
   }
@@ -74,7 +92,8 @@ class Player {
     const left = this.drawings[0], same = before && before.method === left.method && before.tab === left.tab;
     if (!same || !this.allowed().some(([name]) => name === this.by)) this.by = left.view.by || "state";
     if (!same) this.view = {};
-    this.turn = value.turn ? new Turn(value.turn, left.size, () => this.turn && this.show(), (groups) => this.trigger("pick", { groups })) : null;
+    this.turn = value.turn ? new Turn(value.turn, left.size, () => this.turn && this.show(),
+      (groups) => this.trigger("pick", { groups })) : null;
     this.rebuild();
     const start = left.view.start ?? this.total - 1;
     if (this.turn && this.root.getBoundingClientRect().top < 0) this.root.scrollIntoView(); // its button is far below
@@ -87,7 +106,8 @@ class Player {
 
   empty() {
     this.stop();
-    this.sides.replaceChildren(el("div", { class: "ts-empty", text: this.loading ? "Working on the first step …" : "Nothing drawn yet." }));
+    const words = this.loading ? "Working on the first step …" : "Nothing drawn yet.";
+    this.sides.replaceChildren(el("div", { class: "ts-empty", text: words }));
     this.stage.hidden = true;
     this.curves.replaceChildren();
   }
@@ -119,15 +139,23 @@ class Player {
   }
 
   panel(drawing, side) {
-    const act = { name: (token) => view.targets[token].setAttribute("aria-label", spoken(drawing, drawing.at(this.step), token)), point: (token) => this.point(side, token), press: (token, event) => this.press(side, token, event) };
+    const act = {
+      name: (token) => view.targets[token].setAttribute("aria-label", spoken(drawing, drawing.at(this.step), token)),
+      point: (token) => this.point(side, token),
+      press: (token, event) => this.press(side, token, event),
+    };
     const view = drawing.layout.kind === "text" ? new TextView(drawing, act) : new CellView(drawing, act);
-    const [main, ...others] = drawing.facts, brief = main && main.title.length + main.text.length < 34, rest = brief || !main ? others : drawing.facts;
-    const text = (fact) => el("span", {}, el("span", { text: `${fact.title} ` }), el("b", { class: "ts-num", text: fact.text }));
+    const [main, ...others] = drawing.facts, brief = main && main.title.length + main.text.length < 34;
+    const rest = brief || !main ? others : drawing.facts;
+    const text = (fact) => el("span", {},
+      el("span", { text: `${fact.title} ` }), el("b", { class: "ts-num", text: fact.text }));
+    const words = main && (brief ? `${main.title} ${main.text}` : main.text);
     view.drawing = drawing;
     view.act = act;
     view.label = el("div", { class: "ts-label ts-soft" });
     view.panel = el("section", { class: "ts-panel", "aria-label": drawing.title },
-      el("header", { class: "ts-head" }, el("h2", { text: drawing.title }), main && !this.turn ? el("span", { class: "ts-main ts-num", title: main.title, text: brief ? `${main.title} ${main.text}` : main.text }) : null),
+      el("header", { class: "ts-head" }, el("h2", { text: drawing.title }),
+        main && !this.turn ? el("span", { class: "ts-main ts-num", title: main.title, text: words }) : null),
       view.box, view.label, rest.length && !this.turn ? el("div", { class: "ts-facts" }, ...rest.map(text)) : null);
     view.layer.setAttribute("aria-label", drawing.alt);
     return view;
@@ -135,14 +163,22 @@ class Player {
 
   // Texts side by side scroll together.
   scrolled(view) {
-    for (const other of this.views) if (other !== view && Math.abs(other.box.scrollTop - view.box.scrollTop) > 2) other.box.scrollTop = view.box.scrollTop;
+    for (const other of this.views) {
+      const away = other !== view && Math.abs(other.box.scrollTop - view.box.scrollTop) > 2;
+      if (away) other.box.scrollTop = view.box.scrollTop;
+    }
   }
 
   // ------------------------------------------------------------------------------------------------ menus
   allowed() {
     const left = this.drawings[0], names = [["state", "state"]], a = left.attention;
     if (left.frames.some((frame) => frame.by)) names.unshift(["auto", "what the step is about"]);
-    for (const drawing of this.drawings) for (const [name, scale] of Object.entries(drawing.fields)) if (!names.some(([n]) => n === name) && !(a && a.linked && a.quantities[name])) names.push([name, scale.title.toLowerCase()]);
+    for (const drawing of this.drawings) {
+      for (const [name, scale] of Object.entries(drawing.fields)) {
+        const known = names.some(([n]) => n === name) || (a && a.linked && a.quantities[name]);
+        if (!known) names.push([name, scale.title.toLowerCase()]);
+      }
+    }
     if (a) {
       names.push(["attention:row", "attention of one token"]);
       for (const [name, q] of Object.entries(a.quantities)) names.push([`attention:${name}`, q.title.toLowerCase()]);
@@ -152,24 +188,31 @@ class Player {
 
   chosen() {
     const a = this.drawings[0].attention, linked = a && a.linked ? { layer: this.drawings[0].at(this.step) } : {};
-    return { ...this.drawings[0].view, ...this.view, ...linked, ...(this.pinned === null ? {} : { query: this.pinned }) };
+    const pinned = this.pinned === null ? {} : { query: this.pinned };
+    return { ...this.drawings[0].view, ...this.view, ...linked, ...pinned };
   }
 
   attentionMenus() {
     const a = this.drawings[0].attention;
     this.layers.fill(a && !a.linked ? a.layers.map((name, i) => [String(i), `${name + 1}`]) : []);
-    this.heads.fill(a ? [["-1", "mean of all"], ...Array.from({ length: a.heads }, (_, h) => [String(h), `${h + 1}`])] : []);
+    const heads = a ? Array.from({ length: a.heads }, (_, h) => [String(h), `${h + 1}`]) : [];
+    this.heads.fill(a ? [["-1", "mean of all"], ...heads] : []);
     this.map.hidden = this.mapTitle.hidden = !a || !Object.keys(a.quantities).length;
     if (this.map.hidden) return;
+    const choose = (layer, head) => {
+      Object.assign(this.view, { layer, head });
+      if (a.linked) this.go(layer); else this.show();
+    };
     this.map.style.gridTemplateColumns = `repeat(${a.heads}, 18px)`;
     this.map.replaceChildren(...a.layers.flatMap((name, layer) => Array.from({ length: a.heads }, (_, head) =>
-      el("button", { type: "button", "data-layer": layer, "data-head": head, onclick: () => { this.view.head = head; this.view.layer = layer; a.linked ? this.go(layer) : this.show(); } }))));
+      el("button", { type: "button", "data-layer": layer, "data-head": head, onclick: () => choose(layer, head) }))));
   }
 
   paintMap() {
     if (this.map.hidden) return;
     const drawing = this.drawings[0], a = drawing.attention, view = this.chosen();
-    const name = this.by.startsWith("attention:") && a.quantities[this.by.slice(10)] ? this.by.slice(10) : Object.keys(a.quantities)[0];
+    const named = this.by.startsWith("attention:") && a.quantities[this.by.slice(10)];
+    const name = named ? this.by.slice(10) : Object.keys(a.quantities)[0];
     const quantity = a.quantities[name], codes = drawing.array(quantity.codes), n = drawing.size;
     const means = Array.from({ length: a.layers.length * a.heads }, (_, i) => {
       const known = codes.subarray(i * n, i * n + n).filter((c) => c !== THEME.nothing);
@@ -180,17 +223,21 @@ class Player {
       const layer = Math.floor(i / a.heads), head = i % a.heads;
       button.style.background = RAMPS.magnitude[codeOf(scale, means[i])];
       button.setAttribute("aria-pressed", String(layer === view.layer && (head === view.head || view.head < 0)));
-      button.title = `layer ${a.layers[layer] + 1}, head ${head + 1}: mean ${quantity.title.toLowerCase()} ${tidy(means[i])} ${quantity.unit}`;
+      button.title = `layer ${a.layers[layer] + 1}, head ${head + 1}: mean ${quantity.title.toLowerCase()} ` +
+        `${tidy(means[i])} ${quantity.unit}`;
       button.setAttribute("aria-label", button.title);
     });
-    this.mapTitle.textContent = `layers down, heads across: mean ${quantity.title.toLowerCase()}, ${tidy(low)} to ${tidy(high)} ${quantity.unit}`;
+    this.mapTitle.textContent = `layers down, heads across: mean ${quantity.title.toLowerCase()}, ` +
+      `${tidy(low)} to ${tidy(high)} ${quantity.unit}`;
     this.layers.select.value = String(view.layer);
     this.heads.select.value = String(view.head);
   }
 
   legends() {
     const seen = new Map();
-    for (const drawing of this.drawings) for (const entry of drawing.legend) if (!seen.has(entry.state)) seen.set(entry.state, entry.title);
+    for (const drawing of this.drawings) {
+      for (const entry of drawing.legend) if (!seen.has(entry.state)) seen.set(entry.state, entry.title);
+    }
     this.entries = [...seen].sort((a, b) => a[0] - b[0]);
   }
 
@@ -211,21 +258,29 @@ class Player {
     this.slider.max = String(order.length - 1);
     this.slider.value = String(place);
     this.slider.setAttribute("aria-valuetext", `step ${place + 1} of ${order.length}`);
-    this.where.textContent = this.loading ? (typeof this.loading === "string" ? this.loading : "running …") : `step ${place + 1} of ${order.length}`;
+    const waiting = typeof this.loading === "string" ? this.loading : "running …";
+    this.where.textContent = this.loading ? waiting : `step ${place + 1} of ${order.length}`;
     this.root.dataset.step = String(this.step);
     this.show();
     this.root.dispatchEvent(new CustomEvent("tokenscope-step", { bubbles: true, detail: { step: this.step } }));
   }
 
-  move(by) { const order = this.order; this.go(order[Math.max(0, Math.min(order.length - 1, order.indexOf(this.step) + by))]); }
+  move(by) {
+    const order = this.order, last = order.length - 1;
+    this.go(order[Math.max(0, Math.min(last, order.indexOf(this.step) + by))]);
+  }
 
-  toggle() { this.timer ? this.stop() : this.start(); }
+  toggle() { if (this.timer) this.stop(); else this.start(); }
 
   start() {
     if (this.step >= this.order.at(-1)) this.go(0);
     this.play.textContent = "❚❚";
     this.play.setAttribute("aria-label", "Pause");
-    const tick = () => { this.timer = setTimeout(() => { this.move(1); this.step >= this.order.at(-1) ? this.stop() : tick(); }, 700 / this.speed); };
+    const next = () => {
+      this.move(1);
+      if (this.step >= this.order.at(-1)) this.stop(); else tick();
+    };
+    const tick = () => { this.timer = setTimeout(next, 700 / this.speed); };
     tick();
   }
 
@@ -237,9 +292,11 @@ class Player {
   }
 
   key(event) {
-    if (["SELECT", "TEXTAREA"].includes(event.target.tagName) || event.altKey || event.ctrlKey || event.metaKey || this.turn) return;
+    if (["SELECT", "TEXTAREA"].includes(event.target.tagName)) return;
+    if (event.altKey || event.ctrlKey || event.metaKey || this.turn) return;
     const isSlider = event.target === this.slider;
-    const act = { PageDown: () => this.move(1), PageUp: () => this.move(-1), ArrowRight: () => this.move(1), ArrowLeft: () => this.move(-1),
+    const act = { PageDown: () => this.move(1), PageUp: () => this.move(-1),
+      ArrowRight: () => this.move(1), ArrowLeft: () => this.move(-1),
       Home: () => this.go(0), End: () => this.go(this.total - 1) }[event.key];
     if (event.key === " " && isSlider) { event.preventDefault(); this.toggle(); return; }
     if (!act || (event.target.tagName === "INPUT" && !isSlider)) return;
@@ -254,9 +311,12 @@ class Player {
     this.views.forEach((view) => {
       const d = view.drawing, step = d.at(this.step), frame = d.frames[step];
       const by = resolved(d, step, this.by), shared = sharedScale(this.drawings, by);
-      const marks = this.turn ? this.turn.marks(d, this.page) : marksOf(d, step, { by, dark: this.dark, shared, view: this.query(d) });
+      const marks = this.turn ? this.turn.marks(d, this.page)
+        : marksOf(d, step, { by, dark: this.dark, shared, view: this.query(d) });
       view.paint(marks, step, this.page, () => this.show(), Boolean(this.turn));
-      view.label.replaceChildren(...(this.turn ? [] : [el("span", { text: [frame.label, frame.note].filter(Boolean).join(" · ") }), el("span", { class: "ts-cost-words", text: costWords(frame.cost) })]));
+      view.label.replaceChildren(...(this.turn ? [] : [
+        el("span", { text: [frame.label, frame.note].filter(Boolean).join(" · ") }),
+        el("span", { class: "ts-cost-words", text: costWords(frame.cost) })]));
       this.mark(view, marks);
     });
     this.paintLegend(bys[0]);
@@ -269,39 +329,49 @@ class Player {
   }
 
   query(drawing) {
-    const view = this.chosen(), hovered = this.pointed && this.by === "attention:row" ? { ...view, query: this.pointed.token } : view;
+    const view = this.chosen(), follows = this.pointed && this.by === "attention:row";
+    const hovered = follows ? { ...view, query: this.pointed.token } : view;
     if (!drawing.attention) return view;
     return attentionRow(drawing, hovered, headsOf(drawing, hovered)) ? hovered : view;
   }
 
   mark(view, marks) {
-    const chosen = this.turn ? new Set(this.turn.picked) : null, query = this.by === "attention:row" ? this.query(view.drawing).query : -1;
+    const chosen = this.turn ? new Set(this.turn.picked) : null;
+    const query = this.by === "attention:row" ? this.query(view.drawing).query : -1;
     if (chosen) view.targets.forEach((target, token) => {
       target.setAttribute("aria-selected", String(chosen.has(token)));
       target.dataset.group = marks[token].number;
     });
     for (const marked of view.layer.querySelectorAll(".ts-query")) marked.classList.remove("ts-query");
     if (view.targets[query]) view.targets[query].classList.add("ts-query");
-    clearTimeout(view.naming); // a focused token is named at once; the others, cells without text, when the visitor rests
-    if (view instanceof CellView) view.naming = setTimeout(() => view.targets.slice(0, 1024).forEach((_, token) => view.act.name(token)), 600);
+    // A focused token is named at once; the others, cells without text, when the visitor rests.
+    clearTimeout(view.naming);
+    if (!(view instanceof CellView)) return;
+    view.naming = setTimeout(() => view.targets.slice(0, 1024).forEach((_, token) => view.act.name(token)), 600);
   }
 
   paintLegend(by) {
-    const left = this.drawings[0], attention = by.startsWith("attention:") ? numberCodes(left, left.at(this.step), by, null, this.query(left)) : null;
-    const scale = attention ? attention.scale : sharedScale(this.drawings, by), pictured = (left.picture(left.at(this.step)) ?? null) !== null;
-    const key = `${by}|${this.dark}|${pictured}|${scale ? [scale.low, scale.high, scale.title] : ""}|${this.entries.map((e) => e.join())}|${attention && attention.missing}`;
+    const left = this.drawings[0], frame = left.at(this.step);
+    const attention = by.startsWith("attention:") ? numberCodes(left, frame, by, null, this.query(left)) : null;
+    const scale = attention ? attention.scale : sharedScale(this.drawings, by);
+    const pictured = (left.picture(frame) ?? null) !== null;
+    const range = scale ? [scale.low, scale.high, scale.title] : "", entries = this.entries.map((e) => e.join());
+    const key = `${by}|${this.dark}|${pictured}|${range}|${entries}|${attention && attention.missing}`;
     if (this.legendKey === key) return;
     this.legendKey = key;
     const isText = left.layout.kind === "text", over = isText ? THEME.soft : pictured ? THEME.veil : null;
     const bits = by === "state" ? this.entries : this.entries.filter(([state]) => THEME.looks[state].cue);
     this.legend.replaceChildren(...(by !== "state" && scale ? [colourBar(scale, over, this.page)] : []),
-      ...(attention && attention.missing ? [el("span", { class: "ts-soft", text: "This row was not stored; press the token to compute it." })] : []),
-      ...bits.map(([state, title]) => el("span", { class: "ts-key" }, swatch(THEME.looks[state], this.dark, this.page, isText), el("span", { text: title }))));
+      ...(attention && attention.missing
+        ? [el("span", { class: "ts-soft", text: "This row was not stored; press the token to compute it." })] : []),
+      ...bits.map(([state, title]) => el("span", { class: "ts-key" },
+        swatch(THEME.looks[state], this.dark, this.page, isText), el("span", { text: title }))));
   }
 
   // What belongs to the step itself: the distributions of the newest tokens, and the trials beside this one.
   paintMoment() {
-    const blocks = this.turn ? [] : this.views.map((view) => momentBlock(view.drawing, view.drawing.at(this.step), (step) => this.go(step)));
+    const blocks = this.turn ? [] : this.views.map(
+      (view) => momentBlock(view.drawing, view.drawing.at(this.step), (step) => this.go(step)));
     this.moment.dataset.count = this.views.length;
     this.moment.replaceChildren(...(blocks.some(Boolean) ? blocks.map((b) => b || el("div")) : []));
   }
@@ -312,17 +382,23 @@ class Player {
     const titles = [...new Set(this.drawings.flatMap((d) => d.curves.map((c) => c.title)))].slice(0, 3);
     this.curves.dataset.count = titles.length;
     this.curves.replaceChildren(...titles.map((title) => {
-      const runs = this.drawings.map((d) => ({ name: d.title, curve: d.curves.find((c) => c.title === title) })).filter((run) => run.curve);
-      const { unit, caption } = runs[0].curve, plot = curvePlot(runs, this.step, this.total, (width > 760 && titles.length > 1 ? (width - 18) / 2 : width) - 34, this.page, (x) => this.go(x));
-      plot.setAttribute("aria-label", `${title}, ${unit}, over the steps: ${runs.flatMap((run) => run.curve.series.map((s) => lineWords(run, s, this.step))).join("; ")}`);
-      return el("figure", { class: "ts-panel ts-curve" }, el("header", { class: "ts-head" }, el("h3", { text: title }), el("span", { class: "ts-main", text: unit })),
+      const runs = this.drawings.map((d) => ({ name: d.title, curve: d.curves.find((c) => c.title === title) }))
+        .filter((run) => run.curve);
+      const { unit, caption } = runs[0].curve, half = width > 760 && titles.length > 1;
+      const room = (half ? (width - 18) / 2 : width) - 34;
+      const plot = curvePlot(runs, this.step, this.total, room, this.page, (x) => this.go(x));
+      const words = runs.flatMap((run) => run.curve.series.map((s) => lineWords(run, s, this.step))).join("; ");
+      plot.setAttribute("aria-label", `${title}, ${unit}, over the steps: ${words}`);
+      return el("figure", { class: "ts-panel ts-curve" },
+        el("header", { class: "ts-head" }, el("h3", { text: title }), el("span", { class: "ts-main", text: unit })),
         plot, runNames(runs, this.page), caption ? el("figcaption", { class: "ts-soft", text: caption }) : null);
     }));
   }
 
   timeline() {
     const drawing = this.longest, width = this.slider.clientWidth || 300, order = this.order;
-    const rows = order.map((i) => (drawing.frames[i].cost || {}).rows || 0), peak = Math.max(...rows), some = rows.filter((r) => r > 0);
+    const rows = order.map((i) => (drawing.frames[i].cost || {}).rows || 0);
+    const peak = Math.max(...rows), some = rows.filter((r) => r > 0);
     const uneven = some.length * 2 > rows.length && Math.min(...some) < peak * 0.95;
     const heads = order.map((i) => drawing.frames[i].parent === undefined), nested = heads.some((h) => !h);
     this.strip.style.display = uneven || nested ? "" : "none";
@@ -331,8 +407,14 @@ class Player {
     const pad = 8, unit = (width - 2 * pad) / Math.max(1, order.length - 1);
     this.strip.replaceChildren(...order.flatMap((_, i) => {
       const x = pad + i * unit, h = uneven && rows[i] ? 2 + 12 * rows[i] / peak : 0, made = [];
-      if (h) made.push(svg("rect", { x: x - Math.max(1, Math.min(7, unit * 0.3)), y: 15 - h, width: Math.max(1.5, Math.min(14, unit * 0.6)), height: h, class: "ts-cost" }));
-      if (nested && heads[i]) made.push(svg("line", { x1: x, x2: x, y1: uneven ? 16 : 2, y2: uneven ? 21 : 8, class: "ts-group" }));
+      const wide = (share, most) => Math.min(most, unit * share);
+      if (h) {
+        made.push(svg("rect", { x: x - Math.max(1, wide(0.3, 7)), y: 15 - h, width: Math.max(1.5, wide(0.6, 14)),
+          height: h, class: "ts-cost" }));
+      }
+      if (nested && heads[i]) {
+        made.push(svg("line", { x1: x, x2: x, y1: uneven ? 16 : 2, y2: uneven ? 21 : 8, class: "ts-group" }));
+      }
       return made;
     }));
   }
@@ -342,7 +424,8 @@ class Player {
     this.saying = setTimeout(() => {
       const d = this.drawings[0], step = d.at(this.step), counts = new Map();
       for (const code of d.state(step)) counts.set(code, (counts.get(code) || 0) + 1);
-      this.live.textContent = `Step ${step + 1} of ${d.frames.length}, ${d.frames[step].label}: ` + [...counts].map(([code, n]) => `${n} ${stateWords(d, code)}`).join(", ");
+      const words = [...counts].map(([code, n]) => `${n} ${stateWords(d, code)}`).join(", ");
+      this.live.textContent = `Step ${step + 1} of ${d.frames.length}, ${d.frames[step].label}: ${words}`;
     }, 500);
   }
 
@@ -356,7 +439,8 @@ class Player {
 
   // ------------------------------------------------------------------------------------------------ pointing
   point(side, token) {
-    if (this.dragging !== null && this.dragging !== undefined && token !== null && this.turn) this.turn.press(token, this.dragging);
+    const dragging = this.dragging ?? null;
+    if (dragging !== null && token !== null && this.turn) this.turn.press(token, dragging);
     if (this.pointed && this.pointed.side === side && this.pointed.token === token) return;
     this.pointed = token === null ? null : { side, token };
     if (this.by === "attention:row" && !this.turn) this.show(); else this.cursor();
@@ -371,13 +455,16 @@ class Player {
       if (target) target.classList.add("ts-ring");
       view.ringed = target || null;
       const step = view.drawing.at(this.step);
-      paintLinks(view, at && !this.turn && at.token < view.drawing.size ? view.drawing.links(step, at.token) : [], this.page);
+      const linked = at && !this.turn && at.token < view.drawing.size;
+      paintLinks(view, linked ? view.drawing.links(step, at.token) : [], this.page);
     });
     if (this.card) this.card.remove();
     this.card = null;
     const view = at && this.views[at.side];
-    if (!view || this.turn || !view.targets[at.token] || (view.drawing.hides(view.drawing.at(this.step), at.token) && view.drawing.layout.unseen === "gone")) return;
-    this.card = tokenCard(view.drawing, view.drawing.at(this.step), at.token, this.attentionNumbers(view.drawing, at.token));
+    if (!view || this.turn || !view.targets[at.token]) return;
+    const drawing = view.drawing, step = drawing.at(this.step);
+    if (drawing.layout.unseen === "gone" && drawing.hides(step, at.token)) return;
+    this.card = tokenCard(drawing, step, at.token, this.attentionNumbers(drawing, at.token));
     this.root.append(this.card);
     placeCard(this.card, this.root, view.targets[at.token].getBoundingClientRect());
   }
@@ -394,7 +481,12 @@ class Player {
 
   press(side, token, event) {
     if (event && event.button) return;
-    if (this.turn) { if (event) event.preventDefault(); this.dragging = this.turn.press(token); if (!event) this.dragging = null; return; }
+    if (this.turn) {
+      if (event) event.preventDefault();
+      this.dragging = this.turn.press(token);
+      if (!event) this.dragging = null;
+      return;
+    }
     const drawing = this.views[side].drawing;
     if (!drawing.attention) return;
     this.pinned = token;
@@ -402,7 +494,8 @@ class Player {
     if (!attentionRow(drawing, this.chosen(), headsOf(drawing, this.chosen()))) {
       if (this.chosen().head < 0) this.view.head = 0; // one head is asked for, not a mean of all
       const { layer, head } = this.chosen();
-      if (!attentionRow(drawing, this.chosen(), [head])) this.trigger("row", { side: this.names[side], layer, head, query: token });
+      const stored = attentionRow(drawing, this.chosen(), [head]);
+      if (!stored) this.trigger("row", { side: this.names[side], layer, head, query: token });
     }
     this.show();
   }
@@ -416,19 +509,25 @@ class Player {
   }
 }
 
-function headsOf(drawing, view) { return view.head < 0 ? Array.from({ length: drawing.attention.heads }, (_, h) => h) : [view.head]; }
+function headsOf(drawing, view) {
+  return view.head < 0 ? Array.from({ length: drawing.attention.heads }, (_, h) => h) : [view.head];
+}
 
 function costWords(cost) {
   if (!cost) return "";
   const words = { rows: "token rows", macs: "multiply-adds", ms: "ms" };
-  return ["rows", "macs", "ms"].filter((name) => cost[name]).map((name) => `${tidy(cost[name])} ${cost[name] === 1 ? words[name].replace(/s$/, "") : words[name]}`).join(" · ");
+  const named = (name) => cost[name] === 1 ? words[name].replace(/s$/, "") : words[name];
+  return ["rows", "macs", "ms"].filter((name) => cost[name]).map((name) => `${tidy(cost[name])} ${named(name)}`)
+    .join(" · ");
 }
 
 // `recap: from 0.2 to 0.9, here 0.4`: a line for those who do not see it.
 function lineWords(run, series, step) {
   const known = series.points.filter(([, y]) => y !== null), here = known.find(([x]) => x === step);
   if (!known.length) return `${run.name}: no values`;
-  return `${run.name}${run.curve.series.length > 1 ? `, ${series.name}` : ""}: from ${tidy(known[0][1])} to ${tidy(known.at(-1)[1])}${here ? `, here ${tidy(here[1])}` : ""}`;
+  const name = `${run.name}${run.curve.series.length > 1 ? `, ${series.name}` : ""}`;
+  const now = here ? `, here ${tidy(here[1])}` : "";
+  return `${name}: from ${tidy(known[0][1])} to ${tidy(known.at(-1)[1])}${now}`;
 }
 
 function runNames(runs, page) {
@@ -436,7 +535,8 @@ function runNames(runs, page) {
   runs.forEach((run, r) => run.curve.series.forEach((series, s) => {
     const line = svg("svg", { width: 26, height: 8, "aria-hidden": "true" });
     line.append(svg("line", { x1: 0, x2: 26, y1: 4, y2: 4, ...lineLook(r, s, page) }));
-    names.append(el("span", {}, line, el("span", { text: runs.length < 2 ? series.name : run.curve.series.length > 1 ? `${run.name}: ${series.name}` : run.name })));
+    const both = run.curve.series.length > 1 ? `${run.name}: ${series.name}` : run.name;
+    names.append(el("span", {}, line, el("span", { text: runs.length < 2 ? series.name : both })));
   }));
   return runs.length > 1 || runs[0].curve.series.length > 1 ? names : null;
 }
@@ -445,13 +545,23 @@ function runNames(runs, page) {
 function momentBlock(drawing, step, go) {
   const frame = drawing.frames[step], fresh = [], state = drawing.state(step), code = STATES.indexOf("new");
   for (let i = 0; i < state.length && fresh.length < 2; i++) if (state[i] === code) fresh.push(i);
-  const lists = drawing.tab === "sample" ? drawing.candidates(step, fresh.length ? fresh[0] : firstPosition(drawing, step)) : [];
-  const around = drawing.frames.map((f, i) => [f, i]).filter(([f, i]) => ["trial", "branch", "sample"].includes(f.level) && (f.parent ?? -1) === (frame.parent ?? step) && (f.parent !== undefined));
+  const place = fresh.length ? fresh[0] : firstPosition(drawing, step);
+  const lists = drawing.tab === "sample" ? drawing.candidates(step, place) : [];
+  const sibling = (f) => ["trial", "branch", "sample"].includes(f.level) && f.parent !== undefined &&
+    (f.parent ?? -1) === (frame.parent ?? step);
+  const around = drawing.frames.map((f, i) => [f, i]).filter(([f]) => sibling(f));
   if (!lists.length && !around.length) return null;
   const box = el("div", { class: "ts-panel ts-now" });
-  if (lists.length) box.append(el("h3", { text: "What could come here" }), el("div", { class: "ts-lists" }, ...candidateLists(lists, 8)));
-  if (around.length) box.append(el("h3", { text: "Trials of this step" }), el("div", { class: "ts-trials" }, ...around.map(([f, i]) =>
-    el("button", { type: "button", "aria-pressed": String(i === step), onclick: () => go(i), text: [f.label, f.note].filter(Boolean).join(": ") }))));
+  if (lists.length) {
+    box.append(el("h3", { text: "What could come here" }),
+      el("div", { class: "ts-lists" }, ...candidateLists(lists, 8)));
+  }
+  const trial = ([f, i]) => el("button", { type: "button", "aria-pressed": String(i === step), onclick: () => go(i),
+    text: [f.label, f.note].filter(Boolean).join(": ") });
+  if (around.length) {
+    box.append(el("h3", { text: "Trials of this step" }),
+      el("div", { class: "ts-trials" }, ...around.map(trial)));
+  }
   return box;
 }
 
@@ -462,7 +572,8 @@ function firstPosition(drawing, step) {
 
 function mountInGradio(element, props, trigger, watch) {
   if (!document.getElementById("ts-plots")) document.head.append(el("style", { id: "ts-plots", text: PLOT_CSS }));
-  const player = new Player(element.querySelector(".ts"), (name, data) => name === "pick" ? trigger("pick", data) : trigger("row", data));
+  const said = (name, data) => trigger(name === "pick" ? "pick" : "row", data);
+  const player = new Player(element.querySelector(".ts"), said);
   const show = () => { if (props.value) player.load(JSON.parse(props.value)); };
   watch("value", show);
   element.querySelector(".ts").player = player;

@@ -1,6 +1,6 @@
-// Gradio's client closes its stream of results when the server says that nothing is pending. What was asked at that very
-// moment would never be answered: its request still found the stream open. Such an end is not passed on here; the stream
-// goes on with a new request instead, and the results that the server kept arrive.
+// Gradio's client closes its stream of results when the server says that nothing is pending. What was asked at that
+// very moment would never be answered: its request still found the stream open. Such an end is not passed on here; the
+// stream goes on with a new request instead, and the results that the server kept arrive.
 const JOIN = /\/queue\/join(\?|$)/, DATA = /\/queue\/data\?/, real = window.fetch.bind(window);
 const END = 'data: {"msg":"close_stream"', encoder = new TextEncoder();
 const waiting = new Set(), early = new Set();  // events not yet completed; completed before their number was known
@@ -48,7 +48,7 @@ function give(out, broken) {
   try {
     out.enqueue(encoder.encode(`${END}}\n\n`));
     out.close();
-  } catch (closed) { return; }  // it was the page itself that closed it
+  } catch { return; }  // it was the page itself that closed it
 }
 
 async function follow(request) {
@@ -60,7 +60,8 @@ async function follow(request) {
       out.close();
     } catch (broken) { give(out, broken); }
   };
-  return new Response(new ReadableStream({ start(out) { start(out); } }), { status: first.status, headers: first.headers });
+  const stream = new ReadableStream({ start(out) { start(out); } });
+  return new Response(stream, { status: first.status, headers: first.headers });
 }
 
 window.fetch = (...request) => {

@@ -11,7 +11,8 @@ class Turn {
     if (spec.options) return void this.offer();
     this.undo = el("button", { type: "button", text: "Undo", onclick: () => { this.picked.pop(); this.update(); } });
     this.clear = el("button", { type: "button", text: "Clear", onclick: () => { this.picked = []; this.update(); } });
-    this.send = el("button", { type: "button", class: "ts-primary", text: "Score my choice", onclick: () => this.done(this.groups()) });
+    this.send = el("button", { type: "button", class: "ts-primary", text: "Score my choice",
+      onclick: () => this.done(this.groups()) });
     this.bar = el("div", { class: "ts-turn" }, el("p", { text: spec.prompt }),
       el("div", { class: "ts-turn-row" }, this.counter, this.undo, this.clear, this.send));
     this.update();
@@ -27,7 +28,8 @@ class Turn {
       this.done([[index]]);
     } });
     this.bar = el("div", { class: "ts-turn" }, el("p", { text: spec.prompt }),
-      el("div", { class: "ts-turn-row", role: "group", "aria-label": "Candidates" }, this.counter, ...spec.options.map(button)));
+      el("div", { class: "ts-turn-row", role: "group", "aria-label": "Candidates" },
+        this.counter, ...spec.options.map(button)));
   }
 
   // press: the first token of a drag decides whether the drag adds or takes away
@@ -42,17 +44,22 @@ class Turn {
 
   group(index) { return this.ends.findIndex((end) => index < end); }
 
-  complete() { return this.ends.filter((end) => end <= this.picked.length || (this.picked.length === this.budget && this.budget > 0)).length; }
+  complete() {
+    const count = this.picked.length, full = count === this.budget && this.budget > 0;
+    return this.ends.filter((end) => end <= count || full).length;
+  }
 
   groups() {
     const starts = [0, ...this.ends];
-    return this.ends.map((end, g) => this.picked.slice(starts[g], end)).slice(0, Math.max(1, this.complete())).filter((g) => g.length);
+    const made = this.ends.map((end, g) => this.picked.slice(starts[g], end));
+    return made.slice(0, Math.max(1, this.complete())).filter((g) => g.length);
   }
 
   update() {
     const count = this.picked.length, many = this.ends.length > 1;
     const group = Math.min(this.group(Math.min(count, this.budget - 1)), this.ends.length - 1);
-    this.counter.textContent = `${count} of ${this.budget} ${this.spec.unit} chosen` + (many ? `, group ${group + 1} of ${this.ends.length}` : "");
+    const place = many ? `, group ${group + 1} of ${this.ends.length}` : "";
+    this.counter.textContent = `${count} of ${this.budget} ${this.spec.unit} chosen${place}`;
     this.undo.disabled = this.clear.disabled = count === 0;
     this.send.disabled = this.complete() === 0;
     this.changed();
@@ -64,8 +71,9 @@ class Turn {
     const at = new Map(this.picked.map((token, index) => [token, index]));
     return Array.from({ length: drawing.size }, (_, token) => {
       const chosen = at.has(token);
-      return { token, fill: chosen ? page.accent : null, share: chosen ? 0.75 : 0, cue: chosen ? "outline" : "", edge: page.accent, fade: 1,
-        text: drawing.layout.labels[token] ?? "", number: chosen && this.ends.length > 1 ? String(this.group(at.get(token)) + 1) : "" };
+      const number = chosen && this.ends.length > 1 ? String(this.group(at.get(token)) + 1) : "";
+      return { token, fill: chosen ? page.accent : null, share: chosen ? 0.75 : 0, cue: chosen ? "outline" : "",
+        edge: page.accent, fade: 1, text: drawing.layout.labels[token] ?? "", number };
     });
   }
 
@@ -74,7 +82,8 @@ class Turn {
     const { at, made } = this.spec;
     return Array.from({ length: drawing.size }, (_, token) => {
       const mine = token < at && token >= at - made, here = token === at;
-      return { token, fill: mine || here ? page.accent : null, share: mine ? 0.35 : here ? 0.75 : 0, cue: here ? "outline" : "", edge: page.accent, fade: 1,
+      return { token, fill: mine || here ? page.accent : null, share: mine ? 0.35 : here ? 0.75 : 0,
+        cue: here ? "outline" : "", edge: page.accent, fade: 1,
         text: here ? " ? " : token < at ? drawing.layout.labels[token] ?? "" : "", number: "" };
     });
   }

@@ -2,7 +2,7 @@
 const TAGS = new Set(["div", "p", "span", "b", "i", "a", "ul", "li", "dl", "dt", "dd", "table", "tbody", "thead", "tr",
   "th", "td", "details", "summary", "h2", "h3", "small", "abbr", "meter", "output", "code", "section"]);
 const ATTRIBUTES = new Set(["class", "title", "scope", "open", "role", "aria-label", "aria-live", "colspan", "lang"]);
-const LINK = /^(https:\/\/arxiv\.org\/abs\/[\w.\/-]+$|\?tab=)/;
+const LINK = /^(https:\/\/arxiv\.org\/abs\/[\w./-]+$|\?tab=)/;
 const root = element.querySelector(".words");
 
 function make(node) {

@@ -21,7 +21,7 @@ How to write a claim (60 to 110 lines; models/claims/sampling.py and mae.py are 
    the sample could not have failed or the margin reaches down to the floor.
 4. `more_than_chance(mine, chance)`: chance is a number or [K].
 5. `at_least(quantity, bar)`, `at_most(quantity, bar)`: of a `Quantity` (`ratio(a, b, name)`, `mean_of(arm)`, any
-   statistic of rows). Give it floor and ceiling where they are known.
+   statistic of rows). Give it floor and ceiling where they are known. `close_to(quantity, 1, within)`: to either side.
 6. Every bar was fixed before, and says where it is from: bar="paper: Table 2", or "ours".
 7. What cannot fail (an identity, a count, a corrupted network, work by formula) is `context(...)`: shown, not judged.
 8. Budgets: what one item costs each arm, in one unit. An expectation is refused where its arm spends more than the
@@ -29,7 +29,7 @@ How to write a claim (60 to 110 lines; models/claims/sampling.py and mae.py are 
 9. `controls`: what must come out if the metric can see anything at all. One that fails blocks the headline.
 10. trainings: how many of each arm, 0 where nothing was trained for the claim. `would_take`: shown where nothing can be
     told yet. Verdict, reason, stamps and who trained for longer are made by program; never write them.
-11. `with paired times`: models/claims/timing.py; photos, features and probes: models/claims/probe.py.
+11. Paired times: models/claims/timing.py; photos, features and probes: models/claims/probe.py.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ from models.claims.trained import longer
 from models.claims.trained import trainings as trained
 
 __all__ = ["VERDICTS", "Arm", "Budget", "Claim", "ClaimError", "Metric", "Quantity", "Row", "Tuned", "advantage",
-           "as_good", "at_least", "at_most", "better", "conclude", "context", "mean_of", "more_than_chance", "ratio"]
+           "as_good", "at_least", "at_most", "better", "close_to", "conclude", "context", "mean_of",
+           "more_than_chance", "ratio"]
 
 VERSION = 2
 MOST = 8  # expectations of a claim
@@ -94,6 +95,15 @@ def at_least(found: Quantity | Arm, least: float, *, bar: str = "ours") -> Expec
 
 def at_most(found: Quantity | Arm, most: float, *, bar: str = "ours") -> Expectation:
     return Expectation("bound", mean_of(found) if isinstance(found, Arm) else found, most, "below", _source(bar))
+
+
+def close_to(found: Quantity, to: float, within: float, *, bar: str = "ours") -> Expectation:
+    """A number that must lie within a margin of another, to either side: the whole interval."""
+    statistic = found.statistic or np.mean
+    ends = [None if end is None else end - to for end in (found.floor, found.ceiling)]
+    gap = Quantity(f"{found.name}, minus {to:g}" if to else found.name, found.items, found.unit,
+                   lambda rows: statistic(rows) - to, *ends)
+    return Expectation("as good", gap, within, "inside", _source(bar))
 
 
 def _source(bar: str) -> str:

@@ -16,6 +16,7 @@ from models.claims.arms import Arm, Quantity
 
 FEWEST = 20  # items below which a percentile interval is too narrow to judge by
 EVEN = 0.02  # budgets that differ by less, item by item, are matched
+ROUNDING = 1e-5
 VERDICTS = ("holds", "met in one training", "mixed", "does not hold", "not testable here")
 
 
@@ -100,13 +101,13 @@ def out_of_reach(asked: Expectation) -> str:
     """A bar that no arm could pass, or that none could miss."""
     floor, ceiling, bar = asked.quantity.floor, asked.quantity.ceiling, asked.bar
     if asked.kind == "as good":
-        return "nothing could fall out of this margin: it reaches down to the floor" * (
-            floor is not None and -bar_of(asked) <= floor)
+        wide = floor is not None and -bar_of(asked) <= floor
+        return "nothing could fall out of this margin: it reaches down to the floor" if wide else ""
     beyond, under = (ceiling, floor) if asked.side == "above" else (floor, ceiling)
     sign = 1 if asked.side == "above" else -1
     if beyond is not None and sign * bar >= sign * beyond and not (asked.kind == "bound" and bar == beyond):
         return f"the bar {bar:.3g} lies beyond the best that these items allow, {beyond:.3g}"
-    if under is not None and sign * bar < sign * under:
+    if under is not None and sign * bar < sign * under - ROUNDING * max(1.0, abs(under)):
         return f"the bar {bar:.3g} lies below the worst that these items allow, {under:.3g}: it cannot be missed"
     return ""
 

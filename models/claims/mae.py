@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import torch
 
-from models.backbones.pictures import normalise
 from models.checkpoints import load
-from models.claims import Claim, Lab, Row, bootstrap, row
+from models.claims import Lab, Row, bootstrap
+from models.claims.harness import Budget, Claim, Metric, better, conclude, context
+from models.claims.probe import held_out
 from models.mask import mae, photos
 
 SEEDS, RATIO, SIZE = (0, 1, 2), 0.75, (8, 8)
+CHECKPOINT = "photo-mae-1"
 
 
 def measure(lab: Lab) -> Claim:
-    """Masked-patch error of the network, the two fills and three rules on held-out photos, three masks each."""
-    model = load("photo-mae-1").model
-    pixels = held_out(lab, lab.size(500, 16))[0]
-    errors = {rule: np.mean([exam(model, pixels, rule, seed) for seed in SEEDS], 0) for rule in mae.RULES}  # [3, K]
-    network, inpainted, mean = errors["random"]
-    rows = [row("masked-patch error, random masks", network, "squared normalised pixels"),
-            below("error below bilinear inpainting", network, inpainted, 10),
-            below("error below the mean visible colour", network, mean, 10),
-            below("a grid is easier than random patches by", errors["grid"][0], network, 0),
-            below("random patches are easier than blocks by", network, errors["block"][0], 0)]
-    good = [r.holds for r in rows[1:]]
-    return Claim(
-        method="mae",
+    """Masked-patch error of the network, of the two fills and of three rules on held-out photos, three masks each."""
+    model = load(CHECKPOINT).model
+    pixels = held_out(lab, lab.size(500, 24))[0]
+    found = {rule: np.stack([exam(model, pixels, rule, seed) for seed in SEEDS], 1) for rule in mae.RULES}  # [3, S, K]
+    network, inpainted, mean = found["random"]
+    error = Metric("masked-patch error", "squared normalised pixels", "lower", floor=mean.mean(0), ceiling=0.0)
+    seen = Budget(64 - photos.masked_count(64, RATIO), "visible patches")
+    random, grid, block = (error.arm(f"network, {title}", found[rule][0], budget=seen, checkpoints=CHECKPOINT)
+                           for rule, title in (("random", "random patches"), ("grid", "a grid"), ("block", "blocks")))
+    inpaint, colour = error.arm("inpainting", inpainted, budget=seen), error.arm("mean colour", mean, budget=seen)
+    return conclude(
+        "mae",
         paper="Masked autoencoders (arXiv 2111.06377): hiding 75 % at random works; at the same ratio a grid is an "
               "easier task than random patches, and blocks are a harder one.",
         here="On held-out 64 x 64 photos the network errs at least 10 % less than inpainting and mean colour, and the "
              "error orders grid, random, blocks.",
-        metric="mean squared error of hidden patches, ImageNet-normalised pixels; paired over photos",
-        baseline="bilinear inpainting of the visible patches; their mean colour",
-        budget=f"{len(pixels)} photos, {len(SEEDS)} masks each, 48 of 64 patches hidden", rows=tuple(rows),
-        verdict="holds" if all(good) else "mixed" if any(good) else "does not hold",
-        reason="All four differences have intervals on the expected side." if all(good)
-        else f"{sum(good)} of 4 differences are as expected.",
-        control="The two fills see the same masks and the same photos.", seeds=SEEDS)
+        arms=(random, inpaint, colour, grid, block), trainings=1, seeds=SEEDS,
+        controls=[better(inpaint, colour)],
+        expect=[better(random, inpaint, least=10, by="percent"), better(random, colour, least=10, by="percent"),
+                better(grid, random, bar="paper: section 4, mask sampling strategies"),
+                better(random, block, bar="paper: section 4, mask sampling strategies")],
+        context=[context(f"masked-patch error, mean colour under {title}", found[rule][2].mean(0), error.unit,
+                         "how hard the hidden patches are by themselves")
+                 for rule, title in (("grid", "a grid"), ("block", "blocks"))])
 
 
 def below(name: str, ours, other, at_least: float) -> Row:
@@ -67,13 +67,3 @@ def exam(model, pixels: torch.Tensor, rule: str, seed: int) -> np.ndarray:
 def hidden_error(answer, target, mask) -> torch.Tensor:
     """Mean error [B] over the hidden patches."""
     return (photos.patch_error(answer, target) * mask).sum(1) / mask.sum(1)
-
-
-def held_out(lab: Lab, count: int, file: str = "photos64_val.parquet") -> tuple[torch.Tensor, np.ndarray]:
-    """The first `count` photos as normalised pixels [K, 3, 64, 64], and their labels [K]; they are not shipped."""
-    import pyarrow.parquet as parquet
-    from PIL import Image
-    table = parquet.read_table(lab.need(file), columns=["image", "label"]).slice(0, count)
-    images = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in table["image"].to_pylist()]
-    return normalise(np.stack(images)), np.array(table["label"].to_pylist())
-

@@ -1,0 +1,100 @@
+"""Photos that no network was trained on, and what frozen features know of their classes.
+
+Photos are not shipped (DATA=folder). Letters: K photos, D features, N tokens, C classes. Hits [K] are 0 or 1.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from models.backbones.pictures import normalise
+from models.claims import Lab
+
+TRAIN, VAL = "photos64_train.parquet", "photos64_val.parquet"
+PENALTIES = tuple(10.0 ** power for power in range(-4, 4))
+FOLDS = 5
+
+
+def held_out(lab: Lab, count: int, file: str = VAL) -> tuple[Tensor, np.ndarray]:
+    """The first `count` photos as normalised pixels [K, 3, 64, 64], and their labels [K]."""
+    import pyarrow.parquet as parquet
+    from PIL import Image
+    table = parquet.read_table(lab.need(file), columns=["image", "label"]).slice(0, count)
+    images = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in table["image"].to_pylist()]
+    return normalise(np.stack(images)), np.array(table["label"].to_pylist())
+
+
+@torch.no_grad()
+def in_batches(read: Callable[[Tensor], Tensor], pixels: Tensor, size: int = 100) -> Tensor:
+    """read(pixels [B, ...]) for all, joined: features [K, D], tokens [K, N, D] or answers."""
+    return torch.cat([read(part) for part in pixels.split(size)])
+
+
+def hits(model: Callable, pixels: Tensor, truth: np.ndarray, **options) -> np.ndarray:
+    """Right answers of a classifier, which returns logits or something that has them."""
+    def answer(part: Tensor) -> Tensor:
+        found = model(part, **options)
+        return getattr(found, "logits", found).argmax(1)
+    return (in_batches(answer, pixels).numpy() == truth).astype(np.float64)
+
+
+def ridge(learn: np.ndarray, labels: np.ndarray, check: np.ndarray, truth: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Hits of a linear probe, ridge regression on one-hot labels; the penalty is chosen by cross-validation on the
+    photos it learns from, so it is tuned alike for every network."""
+    learn, check = (np.asarray(part, np.float64) for part in (learn, check))
+    mean, spread = learn.mean(0), learn.std(0) + 1e-6
+    learn, check = ((part - mean) / spread for part in (learn, check))
+    targets = np.eye(int(max(labels.max(), truth.max())) + 1)[labels]
+    best = PENALTIES[int(np.argmax(validated(learn, targets, labels, seed)))]
+    return (answers(learn, targets, check, (best,))[0] == truth).astype(np.float64)
+
+
+def validated(learn: np.ndarray, targets: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Share of right answers of every penalty, over FOLDS folds."""
+    fold = np.random.default_rng(seed).permutation(len(learn)) % FOLDS
+    right = np.zeros(len(PENALTIES))
+    for part in range(FOLDS):
+        rest, here = fold != part, fold == part
+        found = answers(learn[rest], targets[rest], learn[here], PENALTIES)
+        right += [(one == labels[here]).sum() for one in found]
+    return right / len(learn)
+
+
+def answers(learn: np.ndarray, targets: np.ndarray, check: np.ndarray, penalties) -> list[np.ndarray]:
+    """Classes [K] that the probe names, for every penalty (per photo); one decomposition serves all."""
+    mean = targets.mean(0)
+    values, vectors = np.linalg.eigh(learn.T @ learn)
+    turned, product = check @ vectors, vectors.T @ (learn.T @ (targets - mean))
+    return [(turned @ (product / (values + penalty * len(learn))[:, None]) + mean).argmax(1) for penalty in penalties]
+
+
+def attentive(learn: Tensor, labels: np.ndarray, check: Tensor, truth: np.ndarray, *, steps: int = 300, size: int = 128,
+              rate: float = 3e-3, seed: int = 0) -> np.ndarray:
+    """Hits of an attentive probe on frozen tokens [K, N, D]: one learned query pools them, a linear layer answers."""
+    mean, spread = learn.mean((0, 1)), learn.std((0, 1)) + 1e-6
+    learn, check = (learn - mean) / spread, (check - mean) / spread
+    dice, known = torch.Generator().manual_seed(seed), torch.from_numpy(labels)
+    width, classes = learn.shape[-1], int(max(labels.max(), truth.max())) + 1
+    query, head = torch.zeros(width, requires_grad=True), torch.zeros(width, classes, requires_grad=True)
+    adam = torch.optim.AdamW([query, head], rate, weight_decay=0.05)
+    with torch.enable_grad():
+        for _ in range(steps):
+            some = torch.randint(len(learn), (size,), generator=dice)
+            loss = cross_entropy(pooled(learn[some], query) @ head, known[some])
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+    with torch.no_grad():
+        return ((pooled(check, query) @ head).argmax(1).numpy() == truth).astype(np.float64)
+
+
+def pooled(tokens: Tensor, query: Tensor) -> Tensor:
+    """[B, N, D] -> [B, D], weighted by how well each token answers the query."""
+    weights = (tokens @ query / tokens.shape[-1] ** 0.5).softmax(1)  # [B, N]
+    return (weights[..., None] * tokens).sum(1)

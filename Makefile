@@ -43,6 +43,7 @@ test: install-dev browser
 
 lint: install-dev
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/python -m tools.lint_js
 
 bench: install
@@ -76,7 +77,7 @@ space: install
 	$(BIN)/python .ci/space.py $(if $(TO),--push $(TO))
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 help:
 	@sed -n 1p Makefile

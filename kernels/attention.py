@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -35,7 +36,7 @@ def attention_stats(
     """
     masks.check(q, k, v, mask)
     path = attention_path(q, k, v, mask)
-    options = {"scale": scale, "causal": causal, "mask": mask, "received_from": received_from}
+    options: dict[str, Any] = {"scale": scale, "causal": causal, "mask": mask, "received_from": received_from}
     if path in ("cpu-eager", "cpu-blocked"):
         return blocked.attention_stats(q, k, v, whole=path == "cpu-eager", **options)
     if path == "cpu-compiled":

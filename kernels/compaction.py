@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -122,7 +123,8 @@ def append_recycled(done: Compacted, states: Tensor, positions: Tensor, sizes: T
         return wider
 
     at = positions.gather(1, heaviest[:, None])[:, 0]
-    return done._replace(
+    return replace(
+        done,
         states=grown(done.states, mean), positions=grown(done.positions, at), sizes=grown(done.sizes, total),
         ids_keep=grown(done.ids_keep, heaviest, -1), count=done.count + lost.any(1),
     )

@@ -46,8 +46,9 @@ def differentiable(*tensors: Tensor | None) -> bool:
 
 def attention_path(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> str:
     """Path for attention of queries [B, H, N, D] over keys [B, Hkv, M, D]."""
-    if FORCED.get() is not None:
-        return FORCED.get()
+    forced = FORCED.get()
+    if forced is not None:
+        return forced
     if differentiable(q, k, v, mask):
         return "reference"
     if q.device.type != "cpu":
@@ -80,8 +81,9 @@ def triton_serves(q: Tensor, v: Tensor) -> bool:
 
 def vocabulary_path(table: Tensor, *others: Tensor | None) -> str:
     """Path for statistics of a table of logits, or of the weight of a projection that makes them."""
-    if FORCED.get() in ("reference", "cuda-triton"):
-        return FORCED.get()
+    forced = FORCED.get()
+    if forced in ("reference", "cuda-triton"):
+        return forced
     if differentiable(table, *others):
         return "reference"
     if table.device.type == "cuda":

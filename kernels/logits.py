@@ -18,8 +18,14 @@ TILE_SCORES = 1 << 18  # tiles of few rows may be wider when nothing is made aga
 class Source(Protocol):
     """Where logits come from."""
 
-    path: str  # names the code that reads it
-    asks: bool  # whether a draw may look which rows need their logits in full: asking a device makes the host wait
+    @property
+    def path(self) -> str:
+        """Names the code that reads it."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether a draw may look which rows need their logits in full: asking a device makes the host wait."""
+
     rows: int
     columns: int
     width: int  # columns of a tile

@@ -6,6 +6,7 @@ leading shape. Entropies are in nats, log-probabilities are natural logarithms.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -35,7 +36,8 @@ class VocabStats(NamedTuple):
     path: str
 
 
-class Compacted(NamedTuple):
+@dataclass(frozen=True)
+class Compacted:
     """A shorter sequence in its original order, with what is needed to account for every token."""
 
     states: Tensor  # [B, K, D]; rows at and after `count` are zero

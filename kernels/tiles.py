@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -43,10 +43,11 @@ class Sums(NamedTuple):
     ids: Tensor  # [C, T, K]
 
 
-Sweep = Callable[[Source, int, float, Tensor | None], Sums]  # candidates, temperature, places of a draw [C, T]
+S = TypeVar("S", bound=Source)
+Sweep = Callable[[S, int, float, Tensor | None], Sums]  # candidates, temperature, places of a draw [C, T]
 
 
-def tiled(source: Source, sweep: Sweep, shape: torch.Size, *, top_k, chosen, sampler, generator) -> VocabStats:
+def tiled(source: S, sweep: Sweep[S], shape: torch.Size, *, top_k, chosen, sampler, generator) -> VocabStats:
     """All statistics of a source, reshaped to the leading shape."""
     found = candidates(top_k, sampler if source.asks else None, source.columns)
     plain = sampler is not None and sampler.temperature > 0 and not sampler.filters

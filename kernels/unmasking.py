@@ -41,7 +41,7 @@ def unmask_step(
     if logits.ndim != 3 or logits.shape[:2] != ids.shape:
         raise ValueError(f"logits must be [B, N, V] for ids {list(ids.shape)}; got {list(logits.shape)}.")
     stats = vocab_stats(without_token(logits, mask_id), top_k=2, sampler=sampler, generator=generator)
-    proposal = stats.top_ids[..., 0] if sampler is None else stats.sample
+    proposal = stats.top_ids[..., 0] if stats.sample is None else stats.sample
     proposal_logp = logits.gather(-1, proposal[..., None])[..., 0].to(stats.lse.dtype) - stats.lse
     rank = priority(order, stats, proposal_logp, gumbel_temperature, generator)
     if unmasking_path(ids) == "cuda-triton":

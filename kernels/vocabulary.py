@@ -5,6 +5,8 @@ Not covered: what the paths do; see kernels/tiles.py (CPU), kernels/triton_vocab
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,7 @@ def vocab_stats(
     another shape. Differentiable on the reference path, which is taken when gradients are wanted.
     """
     check(logits.shape[:-1], top_k, chosen)
-    options = {"top_k": top_k, "chosen": chosen, "sampler": sampler, "generator": generator}
+    options: dict[str, Any] = {"top_k": top_k, "chosen": chosen, "sampler": sampler, "generator": generator}
     path, flat, shape = vocabulary_path(logits), logits.reshape(-1, logits.shape[-1]), logits.shape[:-1]
     if path == "reference":
         return reference.vocab_stats(logits, **options)
@@ -56,7 +58,7 @@ def head_stats(
     if hidden.shape[-1] != weight.shape[1]:
         raise ValueError(f"hidden {list(hidden.shape)} and weight {list(weight.shape)} need the same last dimension.")
     check(hidden.shape[:-1], top_k, chosen)
-    options = {"top_k": top_k, "chosen": chosen, "sampler": sampler, "generator": generator}
+    options: dict[str, Any] = {"top_k": top_k, "chosen": chosen, "sampler": sampler, "generator": generator}
     path, flat, shape = vocabulary_path(weight, hidden, bias), hidden.reshape(-1, hidden.shape[-1]), hidden.shape[:-1]
     if path == "reference":
         return reference.head_stats(hidden, weight, bias=bias, **options)
@@ -65,9 +67,10 @@ def head_stats(
 
         source = triton_vocabulary.head_of(flat, weight, bias, sampler)
         return tiled(source, triton_vocabulary.sweep, shape, **options)
-    few = flat.shape[0] * weight.shape[0] <= WHOLE
-    source = Given(torch.nn.functional.linear(flat.to(weight.dtype), weight, bias)) if few else Head(flat, weight, bias)
-    return tiled(source, sweep, shape, **options)
+    if flat.shape[0] * weight.shape[0] > WHOLE:
+        return tiled(Head(flat, weight, bias), sweep, shape, **options)
+    logits = torch.nn.functional.linear(flat.to(weight.dtype), weight, bias)
+    return tiled(Given(logits), sweep, shape, **options)
 
 
 def check(shape: torch.Size, top_k: int, chosen: Tensor | None) -> None:

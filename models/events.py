@@ -58,7 +58,7 @@ Event = Open | Emit | Close
 class Book:
     """Collects the events of one tab."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.open: Open | None = None
         self.steps: list[Step] = []
         self.vocabulary: dict[int, str] = {}
@@ -84,16 +84,19 @@ class Page:
 
     def trace(self, provenance: Provenance, method: str) -> Trace:
         """The record of these steps; TraceError when it cannot stand yet."""
-        book, end = self.book, self.close or Close(self.book.open.tab)
-        extra, stamp = {}, replace(provenance, path=provenance.path or end.path)
-        if book.open.tab == "attend":
-            extra = {"heads": end.heads or book.open.heads, "rows": end.rows or book.open.rows}
+        book, first = self.book, self.book.open
+        assert first is not None, "steps come after an Open"
+        end = self.close or Close(first.tab)
+        stamp = replace(provenance, path=provenance.path or end.path)
+        extra: dict[str, Any] = {}
+        if first.tab == "attend":
+            extra = {"heads": end.heads or first.heads, "rows": end.rows or first.rows}
         known = {f.name for f in fields(Trace)}
-        shared = {"method": method, "canvas": book.open.canvas, "steps": tuple(book.steps[: self.count]),
-                  "fields": book.open.fields, "vocabulary": dict(book.vocabulary), "charts": end.charts,
+        shared: dict[str, Any] = {"method": method, "canvas": first.canvas, "steps": tuple(book.steps[: self.count]),
+                  "fields": first.fields, "vocabulary": dict(book.vocabulary), "charts": end.charts,
                   "facts": end.facts, "sentence": end.sentence, "provenance": stamp}
         assert set(shared) == known
-        return TRACES[book.open.tab](**shared, **extra)
+        return TRACES[first.tab](**shared, **extra)
 
 
 def pages(books: Mapping[str, Book]) -> dict[str, Page]:

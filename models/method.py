@@ -198,7 +198,8 @@ def prepare(method: Method | str, subject: Subject | None = None, params: Mappin
 def follow(job: Job) -> Iterator[Result]:
     """Results while the run goes on, the last one `done`; closing the iterator cancels the run."""
     began, books = time.perf_counter(), {tab: Book() for tab in job.method.card.tabs}
-    reached, taken = 0.0, set()
+    reached = 0.0
+    taken: set[str] = set()
     for event in kernels.watched(job.method.run(job), taken):
         books[event.tab].take(event)
         if isinstance(event, Emit):

@@ -42,10 +42,10 @@ def bootstrap(values, *, statistic=None, rounds: int = 2000, seed: int = 0) -> t
     """
     values, rng = np.asarray(values, np.float64), np.random.default_rng(seed)
     if statistic is None:
-        draws = [values[rng.integers(0, len(values), (some, len(values)))].mean(1) for some in _chunks(rounds, values)]
-        draws, statistic = np.concatenate(draws), np.mean
+        parts = [values[rng.integers(0, len(values), (some, len(values)))].mean(1) for some in _chunks(rounds, values)]
+        draws, statistic = np.concatenate(parts), np.mean
     else:
-        draws = [statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(rounds)]
+        draws = np.array([statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(rounds)])
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(statistic(values)), float(low), float(high)
 

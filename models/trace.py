@@ -66,7 +66,7 @@ class Canvas:
     def __post_init__(self):
         _need(self.kind in CANVASES, f"canvas kind '{self.kind}' is not one of {', '.join(CANVASES)}")
         _need(self.kind != "grid" or self.shape is not None, "a grid canvas needs its shape (rows, columns)")
-        if self.kind == "grid":
+        if self.kind == "grid" and self.shape is not None:
             _need(self.shape[0] * self.shape[1] == self.size, f"grid {self.shape} does not hold {self.size} tokens")
         for name in ("roles", "truth"):
             _need(len(getattr(self, name)) in (0, self.size), f"canvas.{name} must have one entry per token")

@@ -36,7 +36,7 @@ class Metric:
             raise ClaimError(f"'{self.name}' is better 'higher' or 'lower', not '{self.better}'")
 
     def arm(self, name: str, scores, **options) -> Arm:
-        return Arm(name, self, scores, **options)
+        return Arm(name, self, scores, **{"budget": None, **options})  # __post_init__ says what is missing
 
     def gain(self, mine: Number, other: Number) -> Number:
         """By how much `mine` is better: above 0 is better in either direction."""
@@ -85,7 +85,7 @@ class Arm:
     name: str
     metric: Metric
     scores: np.ndarray
-    budget: Budget = field(default=None, kw_only=True)
+    budget: Budget = field(kw_only=True)
     checkpoints: tuple[str, ...] = field(default=(), kw_only=True)
     tuned: Tuned = field(default=Tuned(), kw_only=True)
 
@@ -155,14 +155,15 @@ def advantage(mine: Arm, other: Arm, by: str = "difference") -> Quantity:
     if by not in ("difference", "percent"):
         raise ClaimError(f"by is 'difference' or 'percent', not '{by}'")
     gain = metric.gain if by == "difference" else metric.gain_percent
-    ends = [None if end is None else float(gain(end, level)) for end in (floor, ceiling)]
+    low, high = (None if end is None else float(gain(end, level)) for end in (floor, ceiling))
     first, last = (mine, other) if metric.better == "higher" else (other, mine)
     if by == "difference":
-        return Quantity(f"{metric.name}: {first.name} minus {last.name}", metric.gain(mine.scores, other.scores),
-                        metric.unit, None, *ends, (mine, other))
+        gains = np.asarray(metric.gain(mine.scores, other.scores))
+        return Quantity(f"{metric.name}: {first.name} minus {last.name}", gains, metric.unit, None, low, high,
+                        (mine, other))
     sign = "above" if metric.better == "higher" else "below"
     return Quantity(f"{metric.name}: {mine.name} {sign} {other.name} by", np.stack([mine.scores, other.scores], 1), "%",
-                    lambda pairs: metric.gain_percent(*pairs.mean(0)), *ends, (mine, other))
+                    lambda pairs: float(metric.gain_percent(*pairs.mean(0))), low, high, (mine, other))
 
 
 def ratio(above, below, name: str, unit: str = "x", floor: float | None = None, ceiling: float | None = None):

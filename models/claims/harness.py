@@ -83,9 +83,10 @@ def _compared(kind, mine, other, bar, side, by, bar_from, unmatched, name) -> Ex
 def more_than_chance(mine: Arm, chance, *, bar: str = "ours", name: str = "") -> Expectation:
     """chance: a number, or [K] where it differs from item to item."""
     metric, gap = mine.metric, mine.metric.gain(mine.scores, np.broadcast_to(chance, mine.scores.shape))
-    ends = [None if end is None else float(metric.gain(end, np.mean(chance))) for end in
-            (metric.bound("floor"), metric.bound("ceiling"))]
-    found = Quantity(name or f"{metric.name}: {mine.name} over chance", gap, metric.unit, None, *ends, (mine,))
+    floor, ceiling = (None if end is None else float(metric.gain(end, np.mean(chance)))
+                      for end in (metric.bound("floor"), metric.bound("ceiling")))
+    title = name or f"{metric.name}: {mine.name} over chance"
+    found = Quantity(title, np.asarray(gap), metric.unit, None, floor, ceiling, (mine,))
     return Expectation("more than chance", found, 0.0, "above", _source(bar), mine)
 
 
@@ -115,16 +116,13 @@ def _source(bar: str) -> str:
 def context(name: str, values, unit: str = "", why: str = "") -> Row:
     """A row that is shown and never judged: of a number, of values [K], of an arm or of a Quantity."""
     found = mean_of(values) if isinstance(values, Arm) else values
-    if np.ndim(found) and not isinstance(found, Quantity):
+    if not isinstance(found, Quantity) and np.ndim(found):
         found = Quantity(name, np.asarray(found, np.float64), unit)
     if not isinstance(found, Quantity):
         return Row(name, "context", float(found), unit, 1, why_context=why)
-    return Row(name, "context", *_placed(found, unit), floor=found.floor, ceiling=found.ceiling, why_context=why)
-
-
-def _placed(found: Quantity, unit: str) -> tuple:
     value, low, high = found.interval()
-    return value, unit or found.unit, len(found.items), low, high
+    return Row(name, "context", value, unit or found.unit, len(found.items), low, high, floor=found.floor,
+               ceiling=found.ceiling, why_context=why)
 
 
 @dataclass(frozen=True)

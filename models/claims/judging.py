@@ -84,7 +84,8 @@ def widened(quantity: Quantity, value: float, low: float, high: float) -> tuple[
     a change in 3 of n (the rule of three), each as large as the metric allows."""
     if quantity.ties <= 0.5:
         return low, high
-    span = quantity.ceiling - quantity.floor if None not in (quantity.floor, quantity.ceiling) else np.inf
+    floor, ceiling = quantity.floor, quantity.ceiling
+    span = np.inf if floor is None or ceiling is None else ceiling - floor
     room = 3 / len(quantity.items) * span
     return min(low, value - room), max(high, value + room)
 
@@ -218,7 +219,8 @@ def wanting(rows: Rows, bad: Sequence[Row]) -> str:
 
 def more_items(row: Row) -> int:
     """Items after which an interval about the same value would no longer cross the bar, at most a million."""
-    bar = row.bar if row.side != "inside" else np.copysign(row.bar, row.value)
+    assert row.bar is not None and row.low is not None and row.high is not None, "a judged row has them"
+    bar = row.bar if row.side != "inside" else float(np.copysign(row.bar, row.value))
     half, gap = (row.high - row.low) / 2, max(abs(row.value - bar), 1e-9)
     return min(1_000_000, int(ceil(row.n * max(1.0, (half / gap) ** 2) / 10)) * 10)
 

@@ -16,7 +16,8 @@ def interleaved(ways: Mapping[str, Callable[[], object]], rounds: int = ROUNDS, 
                 warm: int = 1) -> dict[str, np.ndarray]:
     """name -> seconds [rounds]. Each round runs every way once and begins with another one, so that whatever else the
     machine does falls on all of them; `warm` rounds before are not counted."""
-    names, taken = list(ways), {name: [] for name in ways}
+    names = list(ways)
+    taken: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(warm + rounds):
         at = number % len(names)
         for name in names[at:] + names[:at]:

@@ -1,5 +1,7 @@
 """Compaction: every token kept or accounted for exactly once, in order, with its position, cache and weight."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -123,13 +125,13 @@ def test_what_does_not_fit_is_refused():
 def mutant_by_score(states, keep, scores):
     """Gathers in order of score, not in original order."""
     ids = scores.topk(int(keep.sum()), dim=1).indices
-    return kernels.compact(states, keep)._replace(ids_keep=ids)
+    return replace(kernels.compact(states, keep), ids_keep=ids)
 
 
 def mutant_same_count(states, keep):
     """Keeps as many tokens in every sample as the first one does."""
     ids = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(keep[0].sum())]
-    return kernels.compact(states, keep)._replace(ids_keep=ids, count=torch.full((2,), ids.shape[1]))
+    return replace(kernels.compact(states, keep), ids_keep=ids, count=torch.full((2,), ids.shape[1]))
 
 
 def mutant_unweighted(states, keep, target, sizes):

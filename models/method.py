@@ -14,7 +14,7 @@ import importlib
 import pkgutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -27,10 +27,11 @@ from models.instrument import plain_attention
 from models.subject import Example, Subject, SubjectError, from_example
 from models.trace import TABS, Provenance, Trace
 
-__all__ = ["Card", "Close", "Emit", "Event", "GRADES", "Job", "Method", "Open", "Result", "Turn", "atlas", "find",
-           "follow", "prepare", "run", "twin"]
+__all__ = ["Card", "Close", "Control", "Emit", "Event", "GRADES", "Job", "Method", "Open", "Result", "Turn", "atlas",
+           "find", "follow", "prepare", "run", "twin"]
 
 GRADES = ("official weights", "paper's rule on public weights", "trained here at teaching scale", "recorded trace")
+CONTROL = "-control"  # behind the id of a method: its control arm
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,17 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Control:
+    """The arm that lacks only what the paper adds: the same method on another checkpoint, with other parameters, or
+    both. It stands beside the method under the id "<id>-control"; it is no method of the atlas, so it has no card,
+    no record and no claim of its own. title: how it is called, the method's own title and "(control)" by default."""
+
+    checkpoint: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+
+
+@dataclass(frozen=True)
 class Method:
     """One paper or baseline.
 
@@ -89,7 +101,8 @@ class Method:
     public ones and local folders, architectures) that take another kind, so ask `kind(checkpoint)`. checkpoints: the
     first is the default; companions: further checkpoints a run loads by name. run(job) yields events. baseline: id of
     the method beside it; baseline_params(params) -> that method's parameters at the same budget; baseline_budget(job)
-    -> more of them, where the budget is what this very run spends. Its claim is measured by models/claims/<id>.py.
+    -> more of them, where the budget is what this very run spends. control: the paper's control arm, which is the
+    baseline unless another is named. Its claim is measured by models/claims/<id>.py.
     """
 
     card: Card
@@ -104,6 +117,11 @@ class Method:
     baseline_budget: Callable[[Job], Mapping[str, Any]] = lambda job: {}
     turn: Turn | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
+    control: Control | None = None
+
+    def __post_init__(self):
+        if self.baseline is None and self.control is not None:
+            object.__setattr__(self, "baseline", self.id + CONTROL)
 
     @property
     def id(self) -> str:
@@ -112,7 +130,16 @@ class Method:
     @property
     def choices(self) -> tuple[str, ...]:
         """What a visitor may choose: its checkpoints, then the public ones that are here or can be fetched."""
-        return (*self.checkpoints, *hub.offered(self.id))
+        return (*self.checkpoints, *hub.offered(self.id.removesuffix(CONTROL)))
+
+    @property
+    def arm(self) -> Method | None:
+        """The control arm as a method that can be run, or None."""
+        if self.control is None:
+            return None
+        card = replace(self.card, id=self.id + CONTROL, title=self.control.title or f"{self.card.title} (control)")
+        names = (self.control.checkpoint or self.checkpoints[0], *self.checkpoints)
+        return replace(self, card=card, checkpoints=tuple(dict.fromkeys(names)), control=None, baseline=None, turn=None)
 
     def kind(self, checkpoint: str | None = None) -> str:
         """The kind of subject that a run on this checkpoint takes (None: the default checkpoint)."""
@@ -221,13 +248,19 @@ def run(method: Method | str, subject: Subject | None = None, params: Mapping[st
     return last
 
 
-def twin(job: Job) -> Job | None:
-    """The baseline's job on the same subject, seed and budget, or None if the method has no baseline."""
-    if job.method.baseline is None:
+def twin(job: Job, id: str | None = None) -> Job | None:
+    """The job of the baseline, or of the control arm where its id is asked for, on the same subject, seed and budget;
+    None if the method has no baseline."""
+    method, id = job.method, id or job.method.baseline
+    if id is None:
         return None
-    other = find(job.method.baseline)
-    checkpoint = job.bundle.name if job.bundle.name in other.choices else None
-    asked = {**job.method.baseline_params(job.params), **job.method.baseline_budget(job)}
+    other = find(id)
+    if id == method.id + CONTROL:
+        asked = {**_values(job.params), **method.control.params}
+        checkpoint = method.control.checkpoint or job.bundle.name
+    else:
+        asked = {**method.baseline_params(job.params), **method.baseline_budget(job)}
+        checkpoint = job.bundle.name if job.bundle.name in other.choices else None
     return prepare(other, job.subject, asked, checkpoint=checkpoint, seed=job.seed, device=job.bundle.device,
                    dtype=job.bundle.dtype)
 
@@ -254,8 +287,11 @@ def offered() -> dict[str, Method]:
 
 
 def find(id: str) -> Method:
-    """The method with this id; ParamError names the ones there are."""
+    """The method with this id, or the control arm of one; ParamError names the methods there are."""
     methods = atlas()
+    base = methods.get(id.removesuffix(CONTROL)) if isinstance(id, str) else None
+    if base is not None and id != base.id and base.control is not None:
+        return base.arm
     if not isinstance(id, str) or id not in methods:
         raise parameters.ParamError(f"there is no method '{str(id)[:40]}'; choose one of {', '.join(offered())}")
     return methods[id]
@@ -277,11 +313,15 @@ def _path(job: Job, taken: set[str]) -> str:
     return " + ".join(filter(None, (plain_attention(job.model), *sorted(taken)))) if taken else ""
 
 
+def _values(params: Any) -> dict[str, Any]:
+    return {f.name: getattr(params, f.name) for f in fields(params)}
+
+
 def _provenance(job: Job, seconds: float, path: str) -> Provenance:
     import platform
 
     import torch
-    values = {f.name: getattr(job.params, f.name) for f in fields(job.params)}
+    values = _values(job.params)
     grade = hub.grade(job.bundle.name, job.method.id) or job.method.card.grade
     return Provenance(checkpoint=job.bundle.name, revision=job.bundle.revision, grade=grade,
                       device=job.bundle.device, dtype=job.bundle.dtype, path=path, seed=job.seed, params=values,

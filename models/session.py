@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models import limits
-from models.method import Job, Method, Result, find, follow, offered, prepare, twin
+from models.checkpoints import here
+from models.method import CONTROL, Job, Method, Result, find, follow, offered, prepare, twin
 from models.params import ParamError, declaration
 from models.subject import Example, Subject, from_example
 from models.trace import Trace
@@ -89,9 +90,12 @@ class Scene:
 
 
 def comparable(method: Method, tab: str, kind: str) -> list[str]:
-    """Ids of the methods that can stand beside this one: same tab, same kind of subject; its baseline first."""
-    fit = [m.id for m in offered().values() if tab in m.card.tabs and _takes(m, kind) and m is not method]
-    return sorted(fit, key=lambda id: id != method.baseline)
+    """Ids of the methods that can stand beside this one: same tab, same kind of subject; its baseline first, then its
+    control arm."""
+    arm = method.arm
+    others = [m for m in offered().values() if tab in m.card.tabs and _takes(m, kind) and m is not method]
+    fit = [arm] * (arm is not None and here(arm.checkpoints[0]) and bool(_takes(arm, kind))) + others
+    return sorted((m.id for m in fit), key=lambda id: id != method.baseline)
 
 
 def _takes(method: Method, kind: str) -> list[str]:
@@ -117,8 +121,8 @@ def job(ask: Ask) -> Job:
 
 def beside(first: Job, id: str) -> Job:
     """Another method on the same subject and seed: the baseline at the same budget, others with what they share."""
-    if id == first.method.baseline:
-        return twin(first)
+    if id in (first.method.baseline, first.method.id + CONTROL):
+        return twin(first, id)
     other = find(id)
     fit = _takes(other, first.subject.kind)
     checkpoint = first.bundle.name if first.bundle.name in fit else fit[0]

@@ -14,7 +14,7 @@ import numpy as np
 
 from models import hub, recorded
 from models.claims import read as read_claim
-from models.method import Method
+from models.method import CONTROL, Method
 from models.params import declaration
 from models.trace import Trace
 from visualizers import draw, lessons, words
@@ -206,10 +206,12 @@ class Panel:
         return self.methods[trace.method]
 
     def _title(self, id: str) -> str:
-        return self.methods[id].card.title if id in self.methods else id
+        arms = {method.arm.id: method.arm for method in self.methods.values() if method.arm}
+        known = self.methods.get(id) or arms.get(id)
+        return known.card.title if known else id
 
     def _besides(self, method: Method) -> list[tuple[str, str]]:
-        mark = {method.baseline: " (baseline)"}
+        mark = {} if method.baseline == method.id + CONTROL else {method.baseline: " (baseline)"}
         return [(self._title(id) + mark.get(id, ""), id) for id in self.beside_ids.get(method.id, ())]
 
     def _standing(self, method: Method) -> list[str]:

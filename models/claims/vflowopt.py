@@ -46,7 +46,7 @@ def measure(lab: Lab) -> Claim:
 
 def searched(bundle, scenes: list[Known], kept: float, seed: int, lab: Lab) -> Knobs:
     """The shipped knobs for the first set of scenes; the other sets are searched here."""
-    shipped = settings(bundle.folder).get(str(round(100 * kept)))
+    shipped = settings(bundle.folder).get(round(100 * kept))
     if seed == 0 and shipped and not lab.quick:
         return Knobs(**shipped["knobs"])
     sizes = {"initial": 2, "tries": 1} if lab.quick else {}
@@ -91,7 +91,7 @@ def premise(board: Board, scenes: list[Known], lab: Lab) -> Row:
     kept, bounds, rng = TARGETS[-1], box(TARGETS[-1], scenes), np.random.default_rng(7)
     pairs, wanted = [], lab.size(30, 3)
     while len(pairs) < wanted:
-        knobs = bounds.knobs(rng.random(5))
+        knobs = Knobs(*bounds.at(rng.random(5)).tolist())
         cosine = flow(board.bundle.model, scenes, lambda seen, k=knobs: plan(seen, k, kept), kept)
         if cosine > 0:  # those that overspend have no place in the search
             pairs.append((cosine, board.hits(rule(knobs, kept), lab.size(PREMISE, 4)).mean()))

@@ -14,21 +14,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.engine.recording import line
 from models.method import Card, Event, Job, Method, Turn
 from models.params import Choice, Flag, Span
 from models.prune import pictures
 from models.prune.photo_questions import Asked
 from models.prune.picture_records import look
 from models.prune.pictures import Group, Plan, View
-from models.prune.vflowopt_charts import search_charts
-from models.trace import Field
+from models.trace import Chart, Field
 
 FILE = "vflowopt.json"  # beside the weights: what the search found for them
 UNSEARCHED = "No knobs were searched for these weights; these are t = 1, m = 4, alpha = 0 and equal ratios."
@@ -148,39 +148,38 @@ def plan(seen: View, knobs: Knobs, kept: float, recycle: bool = True) -> Plan:
 
 
 def unsearched(kept: float, layers: int) -> Knobs:
-    """t = 1, m = 4, alpha = 0 and one ratio r for all three stages, by bisection."""
+    """t = 1, m = 4, alpha = 0 and one ratio r for all three stages: k1 r + (k2 - k1) r^2 + (N - k2) r^3 = N kept."""
     k1, k2 = stages(layers)
-    low, high = 0.0, 1.0
-    while high - low > 1e-6:
-        r = (low + high) / 2
-        spent = (k1 * r + (k2 - k1) * r**2 + (layers - k2) * r**3) / layers
-        low, high = (r, high) if spent < kept else (low, r)
-    return Knobs(high, high, 1.0, 4.0, 0.0)
+    found = np.roots([layers - k2, k2 - k1, k1, -layers * kept])
+    r = min(float(found[np.abs(found.imag) < 1e-9].real.max()), 1.0)
+    return Knobs(r, r, 1.0, 4.0, 0.0)
 
 
-def searched(folder, kept: float, layers: int) -> Knobs:
-    """The knobs found for the nearest budget, r0 in proportion; unsearched ones where the weights bring none."""
-    found = settings(folder)
-    if not found:
-        return unsearched(kept, layers)
-    target = min(found, key=lambda percent: abs(np.log(int(percent) / 100 / kept)))
-    knobs = Knobs(**found[target]["knobs"])
-    r0 = min(1.0, knobs.r0 * kept / (int(target) / 100))
-    return Knobs(r0, knobs.r1 if kept < 0.75 else 1.0, knobs.t, knobs.m, knobs.alpha)
-
-
-def settings(folder) -> dict:
+def settings(folder) -> dict[int, dict]:
     """Percent kept -> what the search found and its trace, from the checkpoint's folder; {} if there is none."""
     path = None if folder is None else folder / FILE
-    return json.loads(path.read_text("utf-8"))["settings"] if path is not None and path.is_file() else {}
+    found = json.loads(path.read_text("utf-8"))["settings"] if path is not None and path.is_file() else {}
+    return {int(percent): setting for percent, setting in found.items()}
+
+
+def nearest(found: Mapping[int, dict], kept: float) -> int:
+    """The recorded budget, in percent, that is nearest by its ratio."""
+    return min(found, key=lambda percent: abs(np.log(percent / 100 / kept)))
 
 
 def knobs_of(job: Job, layers: int) -> Knobs:
-    p = job.params
-    if p.knobs == "searched":
-        return searched(job.bundle.folder, p.kept, layers)
+    """What the visitor asked for; unsearched knobs where the weights bring no search, and r0 in proportion where it
+    was made for another budget."""
+    p, found = job.params, settings(job.bundle.folder)
     plain = unsearched(p.kept, layers)
-    return plain if p.knobs == "default" else Knobs(plain.r0, plain.r1, p.t, p.m, p.alpha)
+    if p.knobs == "own":
+        return replace(plain, t=p.t, m=p.m, alpha=p.alpha)
+    if p.knobs == "default" or not found:
+        return plain
+    target = nearest(found, p.kept)
+    knobs = Knobs(**found[target]["knobs"])
+    r0 = min(1.0, knobs.r0 * p.kept / (target / 100))
+    return replace(knobs, r0=r0, r1=knobs.r1 if p.kept < 0.75 else 1.0)
 
 
 def own_plan(job: Job, seen: View) -> Plan:
@@ -189,9 +188,28 @@ def own_plan(job: Job, seen: View) -> Plan:
     return replace(made, remark=UNSEARCHED) if missing else made
 
 
+def search_charts(found: Mapping[int, dict], kept: float) -> tuple[Chart, ...]:
+    """The recorded search: every evaluation, the best so far, and each knob against the score; none without a record.
+    """
+    if not found:
+        return ()
+    made = found[nearest(found, kept)]
+    tried = np.array(made["trace"], np.float32)  # [E, knobs + 1], the score last
+    score = np.where(tried[:, -1] > 0, tried[:, -1], np.nan)  # settings that overspend count 0
+    scaled = (tried - tried.min(0)) / np.maximum(np.ptp(tried, axis=0), 1e-9)
+    unit = "mean cosine with the full model"
+    return (line(f"The search for {nearest(found, kept)} %", unit, {"tried": score, "best so far": np.fmax.accumulate(
+                score)}, x="evaluation", first=1, by_step=False,
+                 caption=f"The first {made['initial']} are random, the others proposed by a Gaussian process, over "
+                         f"{made['scenes']} calibration scenes."),
+            Chart("scatter", "Which knob moved the score", "knob, from its least to its greatest value tried", unit,
+                  {name: np.stack([scaled[:, i], score], 1)[score > 0] for i, name in enumerate(made["knobs"])},
+                  caption="Each evaluation once for every knob."))
+
+
 def run(job: Job) -> Iterator[Event]:
     return look(job, lambda seen: own_plan(job, seen), FIELDS,
-                search_charts(settings(job.bundle.folder), job.params.kept, [f.name for f in fields(Knobs)]))
+                search_charts(settings(job.bundle.folder), job.params.kept))
 
 
 def spent(job: Job) -> dict[str, float]:

@@ -10,10 +10,9 @@ Letters: E evaluations so far, C candidates, P knobs.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +29,7 @@ SCENES, INITIAL, TRIES = 24, 12, 60  # calibration scenes; random evaluations, t
 CALIBRATION, TEST = 71_000, 72_000  # seeds of scenes; training draws neither
 OVERSPENT = 1.02  # a setting that spends more than this share of the budget counts 0
 CANDIDATES = 2000
+NOISE, LENGTHS = 1e-3, (0.15, 0.3, 0.6, 1.2)  # of the Gaussian process on the unit cube
 
 
 class Known(NamedTuple):
@@ -47,16 +47,15 @@ class Search(NamedTuple):
     trace: np.ndarray
 
 
-@dataclass(frozen=True)
-class Box:
-    """Least and greatest value of each knob."""
+class Box(NamedTuple):
+    """Least and greatest value [P] of each knob."""
 
     low: np.ndarray
     high: np.ndarray
 
-    def knobs(self, unit: np.ndarray) -> Knobs:
-        """Knobs at a point of the unit cube."""
-        return Knobs(*(self.low + unit * (self.high - self.low)).tolist())
+    def at(self, unit: np.ndarray) -> np.ndarray:
+        """Knobs [..., P] at points of the unit cube."""
+        return self.low + unit * (self.high - self.low)
 
 
 def calibration(card: Mapping, seed: int = 0, count: int = SCENES) -> list[Case]:
@@ -92,63 +91,49 @@ def flow(model, scenes: Sequence[Known], rule: Rule, kept: float) -> float:
 def search(score: Callable[[Knobs], float], bounds: Box, *, initial: int = INITIAL, tries: int = TRIES,
            seed: int = 42) -> Search:
     """Random evaluations, then those that promise the largest improvement."""
-    rng, size = np.random.default_rng(seed), len(bounds.low)
-    points, found = list(rng.random((initial, size))), []
+    rng = np.random.default_rng(seed)
+    points, found = list(rng.random((initial, len(bounds.low)))), []
     while len(found) < initial + tries:
         if len(points) == len(found):
             points.append(propose(np.array(points), np.array(found), rng))
-        found.append(score(bounds.knobs(points[len(found)])))
-    best = int(np.argmax(found))
-    tried = np.column_stack([bounds.low + np.array(points) * (bounds.high - bounds.low), found])
-    return Search(bounds.knobs(points[best]), found[best], tried)
+        found.append(score(Knobs(*bounds.at(points[len(found)]).tolist())))
+    tried, best = np.column_stack([bounds.at(np.array(points)), found]), int(np.argmax(found))
+    return Search(Knobs(*tried[best, :-1].tolist()), found[best], tried)
 
 
 def propose(points: np.ndarray, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The point [P] of greatest expected improvement among random ones and neighbours of the best."""
     near = points[values.argmax()] + 0.1 * rng.standard_normal((CANDIDATES // 4, points.shape[1]))
     candidates = np.concatenate([rng.random((CANDIDATES, points.shape[1])), near.clip(0, 1)])
-    centre, spread = values.mean(), values.std() or 1.0
-    mean, deviation = Process.fit(points, (values - centre) / spread).predict(candidates)
-    return candidates[improvement(mean, deviation, (values.max() - centre) / spread).argmax()]
+    values = (values - values.mean()) / (values.std() or 1.0)
+    mean, deviation = fitted(points, values)(candidates)
+    return candidates[improvement(mean, deviation, values.max()).argmax()]
 
 
 def improvement(mean: np.ndarray, deviation: np.ndarray, best: float) -> np.ndarray:
     """Expected improvement [C] over `best`."""
     z = (mean - best) / deviation
-    cumulative = np.array([0.5 * (1 + math.erf(v / math.sqrt(2))) for v in z])
-    return (mean - best) * cumulative + deviation * np.exp(-z**2 / 2) / math.sqrt(2 * math.pi)
+    below = torch.special.ndtr(torch.from_numpy(z)).numpy()
+    return (mean - best) * below + deviation * np.exp(-z**2 / 2) / np.sqrt(2 * np.pi)
 
 
-@dataclass(frozen=True)
-class Process:
-    """A Gaussian process of unit variance on the unit cube: points [E, P], the Cholesky factor [E, E] of their
-    covariance, and the weights [E] that give its mean."""
+def fitted(points: np.ndarray, values: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """The Gaussian process of unit variance through points [E, P] that makes the values [E] likeliest, of a few
+    lengths: predict(at [C, P]) -> mean and standard deviation [C]."""
+    return max((process(points, values, length) for length in LENGTHS), key=lambda found: found[0])[1]
 
-    points: np.ndarray
-    factor: np.ndarray
-    weights: np.ndarray
-    length: float
 
-    NOISE = 1e-3
-    LENGTHS = (0.15, 0.3, 0.6, 1.2)
+def process(points: np.ndarray, values: np.ndarray, length: float):
+    """Log-likelihood of the values, but for a constant, and `predict` of one length."""
+    factor = np.linalg.cholesky(matern(points, points, length) + NOISE * np.eye(len(points)))
+    weights = np.linalg.solve(factor.T, np.linalg.solve(factor, values))
 
-    @classmethod
-    def fit(cls, points: np.ndarray, values: np.ndarray) -> Process:
-        """The length scale of greatest likelihood, from a few."""
-        made = [cls._at(points, values, length) for length in cls.LENGTHS]
-        return max(made, key=lambda p: -0.5 * values @ p.weights - np.log(np.diag(p.factor)).sum())
+    def predict(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        across = matern(at, points, length)
+        explained = np.linalg.solve(factor, across.T)
+        return across @ weights, np.sqrt(np.maximum(1 - (explained**2).sum(0), 1e-9))
 
-    @classmethod
-    def _at(cls, points: np.ndarray, values: np.ndarray, length: float) -> Process:
-        factor = np.linalg.cholesky(matern(points, points, length) + cls.NOISE * np.eye(len(points)))
-        weights = np.linalg.solve(factor.T, np.linalg.solve(factor, values))
-        return cls(points, factor, weights, length)
-
-    def predict(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation [C] at points [C, P]."""
-        across = matern(at, self.points, self.length)
-        explained = np.linalg.solve(self.factor, across.T)
-        return across @ self.weights, np.sqrt(np.maximum(1 - (explained**2).sum(0), 1e-9))
+    return -0.5 * values @ weights - np.log(np.diag(factor)).sum(), predict
 
 
 def matern(a: np.ndarray, b: np.ndarray, length: float) -> np.ndarray:
@@ -166,14 +151,13 @@ def found_for(model, scenes: Sequence[Known], kept: float, **options) -> Search:
 def main() -> None:
     from models.checkpoints import load
     bundle = load(pictures.CHECKPOINTS[0], dtype="float32")
-    cases = calibration(bundle.card)
-    scenes, began, made = known(bundle.model, bundle.tokenizer, cases), time.perf_counter(), {}
+    cases, began, made = calibration(bundle.card), time.perf_counter(), {}
+    scenes = known(bundle.model, bundle.tokenizer, cases)
     for kept in TARGETS:
         found = found_for(bundle.model, scenes, kept)
-        made[str(round(100 * kept))] = {
-            "knobs": {name: round(value, 6) for name, value in asdict(found.knobs).items()},
-            "cosine": round(found.score, 6), "initial": INITIAL, "scenes": len(scenes),
-            "trace": np.round(found.trace, 5).tolist()}
+        knobs = {name: round(value, 6) for name, value in asdict(found.knobs).items()}
+        made[str(round(100 * kept))] = {"knobs": knobs, "cosine": round(found.score, 6), "initial": INITIAL,
+                                        "scenes": len(scenes), "trace": np.round(found.trace, 5).tolist()}
         print(f"{kept:.0%}: cosine {found.score:.4f} with {found.knobs}, {time.perf_counter() - began:.0f} s")
     record = {"revision": bundle.revision, "calibration": digest(cases), "settings": made}
     (bundle.folder / FILE).write_text(json.dumps(record) + "\n", "utf-8")

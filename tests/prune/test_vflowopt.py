@@ -25,9 +25,9 @@ from models.prune.vflowopt_search import (
     CALIBRATION,
     TEST,
     Box,
-    Process,
     box,
     calibration,
+    fitted,
     flow,
     found_for,
     known,
@@ -276,9 +276,10 @@ def test_the_search_is_better_than_chance_at_equal_evaluations():
 def test_the_process_passes_through_what_it_saw():
     rng = np.random.default_rng(0)
     points, values = rng.random((12, 2)), rng.standard_normal(12)
-    mean, deviation = Process.fit(points, values).predict(points)
+    predict = fitted(points, values)
+    mean, deviation = predict(points)
     assert np.abs(mean - values).max() < 0.15 and deviation.max() < 0.1
-    assert Process.fit(points, values).predict(points + 5)[1].min() > 0.9, "far away it knows nothing"
+    assert predict(points + 5)[1].min() > 0.9, "far away it knows nothing"
 
 
 def test_the_bounds_are_in_proportion_to_the_budget(model, scenes):
@@ -293,11 +294,13 @@ def test_what_was_searched_is_used_and_shown(tmp_path, tiny):
     record = {"25": {"knobs": {"r0": 0.3, "r1": 0.9, "t": 2.0, "m": 4.0, "alpha": -0.5}, "cosine": 0.9, "initial": 2,
                      "scenes": 3, "trace": [[0.3, 0.9, 2.0, 4.0, -0.5, 0.9], [0.3, 0.6, 1.0, 3.0, 0.5, 0.0]]}}
     (tmp_path / vflowopt.FILE).write_text(json.dumps({"settings": record}))
-    assert vflowopt.searched(tmp_path, 0.25, 8) == Knobs(0.3, 0.9, 2.0, 4.0, -0.5)
-    assert vflowopt.searched(tmp_path, 0.5, 8).r0 == pytest.approx(0.6)
-    assert vflowopt.searched(None, 0.25, 8) == unsearched(0.25, 8)
     job = prepare("vflowopt", ASKED)
-    *_, last = follow(replace(job, bundle=replace(job.bundle, folder=tmp_path)))
+    job = replace(job, bundle=replace(job.bundle, folder=tmp_path))
+    half = replace(job, params=replace(job.params, kept=0.5))
+    assert vflowopt.knobs_of(job, 8) == Knobs(0.3, 0.9, 2.0, 4.0, -0.5)
+    assert vflowopt.knobs_of(half, 8).r0 == pytest.approx(0.6)
+    assert vflowopt.knobs_of(prepare("vflowopt", ASKED), 8) == unsearched(0.25, 8)
+    *_, last = follow(job)
     assert {"The search for 25 %", "Which knob moved the score"} <= {c.title for c in last.traces["prune"].charts}
 
 

@@ -2,7 +2,8 @@
 
     python app.py [--host H] [--port P] [--device cpu|cuda] [--dtype float32|bfloat16|float16] [--preload] [--mcp]
 
-The layout is in visualizers/panel.py, what a click does in visualizers/desk.py, the runs in models/session.py.
+The layout is in visualizers/page/panel.py, what a click does in visualizers/page/tab_handlers.py, the runs in
+models/serving/session.py.
 Nothing a visitor types or uploads is kept.
 """
 
@@ -28,13 +29,15 @@ import yaml
 from PIL import Image
 
 import kernels
-from models import api, checkpoints, limits, replicas, zero
-from models.faults import told
-from models.method import offered
-from models.trace import TABS
-from visualizers import forget, headers, look, lost, papers, uploads
-from visualizers.desk import MODEL, Desk
-from visualizers.panel import QUESTIONS
+from models.checkpoints import store
+from models.engine.method import offered
+from models.serving import catalog, replicas, zerogpu
+from models.serving.errors import told
+from models.trace import TABS, limits
+from visualizers.page import gradio_theme, papers
+from visualizers.page.panel import QUESTIONS
+from visualizers.page.tab_handlers import MODEL, Desk
+from visualizers.server import reconnect, security_headers, session_cleanup, upload_errors
 
 Image.MAX_IMAGE_PIXELS = limits.PIXELS  # a small file can hide a huge picture
 TITLE = "Tokenscope"
@@ -47,7 +50,7 @@ def build() -> gr.Blocks:
     with gr.Blocks(title=TITLE, delete_cache=(20, 40), fill_width=True) as page:
         gr.HTML(html_template=f"<header><h1>{TITLE}</h1><p>{MOTTO}</p></header>", apply_default_css=False,
                 elem_id="title")
-        lost.notice()
+        reconnect.notice()
         desks = {}
         with gr.Tabs(overflow_behavior="wrap", elem_id="tabs") as tabs:
             for tab in TABS:
@@ -62,7 +65,7 @@ def build() -> gr.Blocks:
                   js=ARRIVE % json.dumps({panel.tab: list(panel.methods) for panel in panels}))
         endpoints()
         insist(page)
-        forget.after_leaving(page)
+        session_cleanup.after_leaving(page)
     return page.queue(max_size=32, default_concurrency_limit=1, api_open=False)
 
 
@@ -100,7 +103,7 @@ def insist(page: gr.Blocks) -> None:
 def list_methods() -> list[dict]:
     """Lists every method: its id, title, tabs, what it does, its subjects, the JSON schema of its parameters, its
     checkpoints and the verdict on its paper's claim."""
-    return api.listing()
+    return catalog.listing()
 
 
 def endpoint(tab: str) -> Callable[..., dict]:
@@ -108,7 +111,7 @@ def endpoint(tab: str) -> Callable[..., dict]:
     def ask(method: str, subject: str = "", params: dict | None = None, seed: int = 0,
             summary_only: bool = False) -> dict:
         try:
-            return api.answer(tab, method, subject, params, seed, summary_only)
+            return catalog.answer(tab, method, subject, params, seed, summary_only)
         except Exception as error:
             raise gr.Error(told(error), print_exception=False) from None
 
@@ -128,7 +131,7 @@ Parameters:
     seed: A whole number from 0; the same seed gives the same answer.
     summary_only: True for a readable summary alone, without the trace (up to a megabyte).
 Returns:
-    summary: a sentence, facts with units, steps. trace: the whole record as JSON text, for models.trace_json.load.
+    summary: a sentence, facts with units, steps. trace: the whole record as JSON text, for models.trace.serialize.load.
 """
 
 
@@ -137,8 +140,9 @@ def launch(page: gr.Blocks, host: str, port: int, mcp: bool = False, **more):
     return page.launch(
         server_name=host, server_port=port, run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False,
         show_error=False, strict_cors=True, max_file_size=limits.FILE_BYTES, allowed_paths=[], footer_links=["api"],
-        state_session_capacity=200, theme=look.theme(), css=look.css(), head=lost.head(), mcp_server=mcp,
-        app_kwargs={"middleware": [*headers.middleware(), *uploads.middleware()]},
+        state_session_capacity=200, theme=gradio_theme.theme(), css=gradio_theme.css(), head=reconnect.head(),
+        mcp_server=mcp,
+        app_kwargs={"middleware": [*security_headers.middleware(), *upload_errors.middleware()]},
         _frontend=False,  # else Gradio ends an app that, on a busy machine, answers itself later than after 3 s
         **more)
 
@@ -172,9 +176,9 @@ def main() -> None:
     for name, value in (("TOKENSCOPE_DEVICE", options.device), ("TOKENSCOPE_DTYPE", options.dtype)):
         if value:
             os.environ[name] = value
-    for name in checkpoints.shipped() if options.preload else preloaded():
-        checkpoints.preload(name)
-    zero.place(checkpoints.shipped())
+    for name in store.shipped() if options.preload else preloaded():
+        store.preload(name)
+    zerogpu.place(store.shipped())
     kernels.compile_kernels()
     if limits.REPLICAS:
         replicas.deploy(limits.REPLICAS, tuple(preloaded()))

@@ -38,7 +38,7 @@ WATCH = """(tab) => new Promise((done) => {
 
 def run(device: str = "cpu", quick: bool = False) -> list[dict]:
     """Two rows per method: milliseconds to the first and to the last step (medians over presses) by their limits."""
-    from models.method import offered
+    from models.engine.method import offered
     methods = list(offered().values())[:2] if quick else list(offered().values())
     port = free_port()
     server = subprocess.Popen([sys.executable, "app.py", "--device", device, "--port", str(port)], cwd=ROOT,

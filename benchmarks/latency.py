@@ -19,7 +19,7 @@ def run(device: str = "cpu", quick: bool = False) -> list[dict]:
     """Two rows per method and tab."""
     import torch
 
-    from models.method import offered
+    from models.engine.method import offered
     methods = list(offered().values())[:2] if quick else list(offered().values())
     with torch.enable_grad():  # as on the page; the other benchmarks run without
         return [row for m in methods for tab in m.card.tabs for row in rows(m.id, tab, device, 1 if quick else 5)]
@@ -40,7 +40,7 @@ def rows(id: str, tab: str, device: str, times: int) -> list[dict]:
 
 def watched(id: str, tab: str, device: str) -> dict[str, tuple[float, float]]:
     """Wall and CPU milliseconds until this tab's first record stands, and until the run is done."""
-    from models.method import follow, prepare
+    from models.engine.method import follow, prepare
     job, found = prepare(id, device=device), {}
     wall, cpu = time.perf_counter(), time.process_time()
     for result in follow(job):

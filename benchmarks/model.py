@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks.timing import extra_memory, interleave, judged, row
-from models.instrument import observe
+from models.backbones.instrument import observe
 
 LONG = 600  # tokens from which two cores take seconds per pass: fewer rounds, and no second, slower number format
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import kernels
 from benchmarks.timing import interleave, row
-from models.instrument import observe
+from models.backbones.instrument import observe
 
 SHARE = 0.85  # of the ideal ratio
 

@@ -21,12 +21,14 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # as in app.py
 
-from models import claims, fetching, hub, pins, recorded
-from models.api import describe
-from models.method import Result, find, follow, offered, prepare, twin
-from models.subject import from_anything
+from models import claims
+from models.checkpoints import download, hub, pins
+from models.engine.method import Result, find, follow, offered, prepare, twin
+from models.serving import recorded
+from models.serving.catalog import describe
 from models.trace import Trace
-from models.trace_json import save
+from models.trace.serialize import save
+from models.trace.subject import from_anything
 
 
 def list_methods(args) -> None:
@@ -58,7 +60,7 @@ def run_method(args) -> None:
 
 def _fetch(name: str | None) -> None:
     """Brings a public checkpoint that was named, with a progress line on a terminal."""
-    for done, total in fetching.fetch(name or ""):
+    for done, total in download.fetch(name or ""):
         if sys.stderr.isatty():
             print(f"\rfetching {name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", end="", file=sys.stderr)
 
@@ -85,7 +87,7 @@ def _of_tab(result: Result, tab: str) -> Trace:
 
 
 def _draw(trace: Trace, beside: Trace | None, path: Path) -> None:
-    from visualizers.export import export
+    from visualizers.export.files import export
     kinds = ("png", "svg", "pdf", "html", "gif")
     if path.suffix[1:] not in kinds:
         raise ValueError(f"--figure must end in one of {', '.join('.' + kind for kind in kinds)}, not '{path.suffix}'")
@@ -139,7 +141,7 @@ def record_traces(args) -> None:
 def pin_checkpoints(args) -> None:
     """Pins public checkpoints to what the Hub has now, or says which there are to be pinned. What we fetched of an
     earlier pin is deleted."""
-    before = fetching.fetched()
+    before = download.fetched()
     for name in args.names:
         for entry in hub.pin(name):
             print(f"{entry.repo} {entry.revision}: {len(entry.weights)} safetensors, {entry.bytes / 1e6:,.0f} MB")
@@ -147,7 +149,7 @@ def pin_checkpoints(args) -> None:
         print(f"Kept in {pins.place()}. {here}")
     for entry in before:
         if hub.TABLE[entry.repo].revision != entry.revision:
-            fetching.forget(entry)
+            download.forget(entry)
     for name in () if args.names else hub.pinnable():
         entry = hub.TABLE[name]
         print(f"{name:42} {entry.revision[:12] or 'not pinned':12} {', '.join(entry.methods)}")

@@ -44,11 +44,11 @@ def tiny():
 @pytest.fixture
 def shipped():
     """The shipped checkpoints, or a skip that says which one is missing."""
-    from models import checkpoints
-    checkpoints._makers.clear()
+    from models.checkpoints import store
+    store._makers.clear()
 
     def need(*names: str):
-        missing = [name for name in names if not (checkpoints.SHIPPED / name / "config.json").is_file()]
+        missing = [name for name in names if not (store.SHIPPED / name / "config.json").is_file()]
         if missing:
             pytest.skip(f"checkpoint {', '.join(missing)} is not shipped yet")
     return need

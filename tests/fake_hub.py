@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from models import architectures, hub, limits, weights
+from models.checkpoints import hub, registry, verify
+from models.trace import limits
 from tests.fake_llava import llava
 from tests.loopback import Answers, answering
 from tests.tiny import CORPUS, mae, text_tokenizer
@@ -121,11 +122,11 @@ def served(folders: dict[str, Path], pinned: bool = False) -> tuple[dict[str, hu
 def tiny_entry(entry: hub.Public, folder: Path, pinned: bool = False) -> hub.Public:
     """The table's line for a stand-in; a sha256 that nobody stated stays unstated."""
     if pinned and not entry.revision:
-        paths = dict.fromkeys(architectures.parts(entry.architecture), hub.Weights(1, "stated"))
+        paths = dict.fromkeys(registry.parts(entry.architecture), hub.Weights(1, "stated"))
         entry = replace(entry, revision=today(entry.repo), weights=paths)
 
     def sizes(path: str, sha256: str) -> hub.Weights:
-        return hub.Weights((folder / path).stat().st_size, sha256 and weights.fingerprint(folder / path))
+        return hub.Weights((folder / path).stat().st_size, sha256 and verify.fingerprint(folder / path))
     return replace(entry, weights={path: sizes(path, one.sha256) for path, one in entry.weights.items()})
 
 

@@ -25,9 +25,9 @@ from urllib.parse import parse_qs
 import numpy as np
 
 import app
-from models import trace_json
-from models.method import find
-from tests.serving import serving
+from models.engine.method import find
+from models.trace import serialize
+from tests.local_server import serving
 from tests.visitor import Visitor
 
 SLOWEST = 8.0  # seconds, the 95th percentile of a default run
@@ -54,7 +54,7 @@ def by_api(url: str) -> Caller:
 
     def call(tab: str, method: str, example: str, seed: int) -> str:
         answer = client.predict(method=method, subject=example, params={}, seed=seed, api_name=f"/{tab}")
-        trace = trace_json.load(answer["trace"])
+        trace = serialize.load(answer["trace"])
         return misfit({"method": trace.method, "seed": trace.provenance.seed, "example": trace.provenance.subject},
                       {"method": method, "seed": seed, "example": example})
     return call

@@ -1,4 +1,5 @@
-"""A process of its own for tests/test_replicas.py: two replicas, one of them lost under load; prints what happened."""
+"""A process of its own for tests/serving/test_replicas.py: two replicas, one of them lost under load; prints what
+happened."""
 
 import json
 import os
@@ -9,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from models import replicas, session, zero
-from models.params import ParamError
-from models.session import Ask
+from models.serving import replicas, session, zerogpu
+from models.serving.session import Ask
+from models.trace.params import ParamError
 
 ASKS = [Ask("maskgit", "unmask", {"steps": 96}, seed=seed) for seed in range(5)]  # long enough to be lost in its midst
 
@@ -31,7 +32,7 @@ def under_load() -> list:
     answers, both_busy, victim = [None] * len(ASKS), threading.Barrier(3, timeout=120), sorted(processes())[0]
 
     def visitor(number: int) -> None:
-        scenes = zero.scenes(session.play, ASKS[number])
+        scenes = zerogpu.scenes(session.play, ASKS[number])
         next(scenes)
         if number < 2:
             both_busy.wait()
@@ -53,7 +54,7 @@ def under_load() -> list:
 
 def refused() -> str:
     try:
-        list(zero.scenes(session.play, Ask("mae", "mask", {"mask_ratio": 7})))
+        list(zerogpu.scenes(session.play, Ask("mae", "mask", {"mask_ratio": 7})))
     except ParamError as error:
         return str(error)
 
@@ -61,10 +62,10 @@ def refused() -> str:
 def closed() -> bool:
     """Two runs that nobody wants any more leave room for the next one."""
     for _ in range(2):
-        scenes = zero.scenes(session.play, ASKS[0])
+        scenes = zerogpu.scenes(session.play, ASKS[0])
         next(scenes)
         scenes.close()
-    *_, last = zero.scenes(session.play, Ask("mae", "mask"))
+    *_, last = zerogpu.scenes(session.play, Ask("mae", "mask"))
     return last.done
 
 

@@ -5,15 +5,15 @@ from functools import cache
 import numpy as np
 import torch
 
-from models.mask.photos import photo
-from models.method import find, prepare
+from models.engine.method import find, prepare
+from models.loops.mask.photos import photo
 from tests.tiny import mae_config
 
 
 @cache
 def network():
     from models.backbones.vit_mae import set_positions
-    from models.mask.hpm_net import HpmForPreTraining
+    from models.papers.hpm.network import HpmForPreTraining
     torch.manual_seed(5)
     model = HpmForPreTraining(mae_config())
     set_positions(model)

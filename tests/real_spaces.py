@@ -50,20 +50,21 @@ def pretend(api: str) -> None:
 
 def placed() -> float:
     """Seconds of processor time to put every shipped checkpoint on the emulated device."""
-    from models import checkpoints, zero
-    assert zero.HOSTED and torch.cuda.is_available() and checkpoints.default_device() == "cpu"
-    began, names = time.process_time(), list(checkpoints.shipped())
-    zero.place(names)
+    from models.checkpoints import store
+    from models.serving import zerogpu
+    assert zerogpu.HOSTED and torch.cuda.is_available() and store.default_device() == "cpu"
+    began, names = time.process_time(), list(store.shipped())
+    zerogpu.place(names)
     for name in names:
-        weights = next(checkpoints.load(name, device=zero.DEVICE).model.parameters())
+        weights = next(store.load(name, device=zerogpu.DEVICE).model.parameters())
         assert weights.device.type == "cuda", name
     return time.process_time() - began
 
 
 def answered() -> str:
     """The note of a run."""
-    from models import session, zero
-    *_, last = session.pumped(zero.scenes(session.play, session.Ask("mae", "mask", seed=3)))
+    from models.serving import session, zerogpu
+    *_, last = session.pumped(zerogpu.scenes(session.play, session.Ask("mae", "mask", seed=3)))
     assert last.done and last.takes[0].trace.provenance.device == "cpu"
     return last.takes[0].trace.provenance.note
 
@@ -71,14 +72,14 @@ def answered() -> str:
 def main() -> int:
     with answering(DeviceApi) as api:
         pretend(api)
-        from models import zero
+        from models.serving import zerogpu
         print(f"placed on the emulated device: {placed():.0f} s of processor time")
         without = answered()
         DeviceApi.quota = True
         broken = answered()
     print(f"without quota: {without}\nwith a worker that finds no GPU: {broken}")
     print("the device API was asked for", *(path.split("?")[0] for path in DeviceApi.asked))
-    return int(without != zero.SPENT or broken != zero.NONE_FREE)
+    return int(without != zerogpu.SPENT or broken != zerogpu.NONE_FREE)
 
 
 if __name__ == "__main__":

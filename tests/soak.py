@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import app
-from models.method import find
-from models.params import declaration
-from tests.serving import serving
+from models.engine.method import find
+from models.trace.params import declaration
+from tests.local_server import serving
 from tests.visitor import Visitor
 
 GROWTH = 1.10  # of the memory after the early runs
@@ -40,14 +40,14 @@ def serve(port: int, tiny: bool, kept: list | None = None) -> None:
         stand_ins.use()
     if kept is not None:
         leaking(kept)
-    from visualizers import forget
-    forget.AWAY, forget.EVERY = 2.0, 0.5
+    from visualizers.server import session_cleanup
+    session_cleanup.AWAY, session_cleanup.EVERY = 2.0, 0.5
     app.launch(app.build(), "127.0.0.1", port, quiet=True)
 
 
 def leaking(kept: list) -> None:
     """A server that keeps something of every run: what the soak must notice."""
-    from models import session
+    from models.serving import session
     follow = session.follow
 
     def keeping(job):

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from models.__main__ import main
-from models.method import offered
+from models.engine.method import offered
 from models.trace import TraceError
-from models.trace_json import load
+from models.trace.serialize import load
 
 
 def test_list_as_json_has_one_object_per_method(capsys):

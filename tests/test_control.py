@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from models import method as methods
-from models import session
-from models.method import Control, atlas, find, follow, prepare, twin
-from models.params import ParamError
-from models.session import Ask
+from models.engine import method as methods
+from models.engine.method import Control, atlas, find, follow, prepare, twin
+from models.serving import session
+from models.serving.session import Ask
+from models.trace.params import ParamError
 
 
 @pytest.fixture

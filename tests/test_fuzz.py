@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import app
-from models.method import offered
-from models.params import schema
+from models.engine.method import offered
 from models.trace import TABS
+from models.trace.params import schema
 
 CALLS = int(os.environ.get("FUZZ_CALLS", 300))
 SECONDS = 30  # of one call on tiny weights, with room for a busy machine

@@ -3,8 +3,8 @@
 import time
 
 from benchmarks import latency
-from models import method as methods
-from models.method import follow
+from models.engine import method as methods
+from models.engine.method import follow
 
 
 def test_the_first_record_of_each_tab_is_timed(tiny):

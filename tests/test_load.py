@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tests import load, soak
-from tests.serving import serving
+from tests.local_server import serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 

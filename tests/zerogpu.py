@@ -165,11 +165,11 @@ def serve(pipe) -> None:
     sys.modules["spaces"] = sys.modules[__name__]
     import torch
 
-    from models import zero
+    from models.serving import zerogpu
     from tests import tiny
     torch.set_num_threads(2)  # what does not live through a fork must be there
     forbid(torch.cuda)
-    zero.DEVICE = "cpu"
+    zerogpu.DEVICE = "cpu"
     tiny.use()
     while True:
         function, args = pipe.recv()

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from visualizers import player
+from visualizers.player import player
 
 ROOT = Path(__file__).resolve().parent.parent
 GIVEN = "const THEME = {}, PLOT_CSS = '';"  # what player.script() puts before its files

@@ -5,13 +5,13 @@ import os
 
 import torch
 
-from training.recipes import NAMES, recipe
+from training.catalog import names, recipe
 from training.trainer import Trainer
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m training", description="Train one shipped checkpoint.")
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", choices=names())
     parser.add_argument("--minutes", type=float, help="wall-clock budget; the learning rate reaches zero at its end")
     parser.add_argument("--steps", type=int, help="budget in steps instead of minutes")
     parser.add_argument("--seed", type=int, default=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from models.ranks import bootstrap
+from models.engine.statistics import bootstrap
 
 SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "checkpoints"
 

@@ -11,8 +11,8 @@ Nothing here imports torch, and importing this package imports neither gradio no
 from __future__ import annotations
 
 from models.trace import Trace
-from visualizers import attend, mask, prune, sample, unmask
-from visualizers.marks import Drawing
+from visualizers.drawing import attend, mask, prune, sample, unmask
+from visualizers.drawing.marks import Drawing
 
 VIEWERS = {"mask": mask.draw, "attend": attend.draw, "prune": prune.draw, "unmask": unmask.draw, "sample": sample.draw}
 

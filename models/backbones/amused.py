@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.subject import SubjectError
+from models.trace.subject import SubjectError
 
 AESTHETICS = 6  # the score, of 10, that the reference asks for
 
@@ -30,7 +30,7 @@ class Prompt(NamedTuple):
 class Amused(nn.Module):
     """transformer: UVit2DModel; vqvae: VQModel; text_encoder: CLIPTextModelWithProjection; tokenizer: CLIP's.
 
-    Offers what models/unmask/passes.py asks of a backbone, and `decode`, as a tokenizer of pictures has it.
+    Offers what models/loops/unmask/evaluation.py asks of a backbone, and `decode`, as a tokenizer of pictures has it.
     """
 
     def __init__(self, transformer: nn.Module, vqvae: nn.Module, text_encoder: nn.Module, tokenizer):

@@ -21,8 +21,8 @@ from transformers import LlavaOnevisionForConditionalGeneration as Library
 
 from models.backbones.pictures import normalise, square
 from models.backbones.text import encode
-from models.subject import SubjectError
-from models.weights import WeightsError
+from models.checkpoints.verify import WeightsError
+from models.trace.subject import SubjectError
 
 IMAGE = "<image>"
 BRIEFLY = "Answer the question using a single word or phrase."  # LLaVA's own words for short answers

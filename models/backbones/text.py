@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from models.subject import SubjectError
+from models.trace.subject import SubjectError
 
 
 def encode(tokenizer, text: str, limit: int) -> list[int]:

@@ -1,4 +1,5 @@
-"""Brings a public checkpoint of models/hub.py into the Hub's cache: once for all who wait, or a sentence why not.
+"""Brings a public checkpoint of models/checkpoints/hub.py into the Hub's cache: once for all who wait, or a sentence
+why not.
 
 The download runs in a thread of its own and holds no lock that a run needs. What arrived is compared with the table
 before anyone may load it; what is wrong is deleted, so that the next try starts clean. Old downloads of ours make room
@@ -16,10 +17,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
 
-from models import hub, limits
-from models.architectures import index
-from models.hub import Public
-from models.weights import CheckpointError, WeightsError, checked, fingerprint
+from models.checkpoints import hub
+from models.checkpoints.hub import Public
+from models.checkpoints.registry import index
+from models.checkpoints.verify import CheckpointError, WeightsError, checked, fingerprint
+from models.trace import limits
 
 POLL = 0.5  # seconds between two looks at how much has arrived
 BESIDE = 5_000_000  # bytes at most of config and tokenizer

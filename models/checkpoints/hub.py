@@ -2,7 +2,8 @@
 
 Nobody can ask for anything else: each entry is one commit of one repository whose safetensors files are written here
 with their sizes (and sha256, where public text states it). No pickle, no code from the Hub, no name made up by a
-visitor. Files lie in the Hub's own cache, where other programs find them too; models/fetching.py brings them there.
+visitor. Files lie in the Hub's own cache, where other programs find them too; models/checkpoints/download.py brings
+them there.
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models import limits, machine, pins
-from models.architectures import BESIDE, PARTS, index, parts
-from models.pins import Weights
-from models.weights import CheckpointError
+from models.checkpoints import memory, pins
+from models.checkpoints.pins import Weights
+from models.checkpoints.registry import BESIDE, PARTS, index, parts
+from models.checkpoints.verify import CheckpointError
+from models.trace import limits
 
-OFFICIAL, PUBLIC = "official weights", "paper's rule on public weights"  # grades, see models/method.py
+OFFICIAL, PUBLIC = "official weights", "paper's rule on public weights"  # grades, see models/engine/method.py
 MARK = ".tokenscope"  # lies beside what we fetched; when it was last used
 
 
 @dataclass(frozen=True)
 class Public:
-    """revision: a commit, 40 hex digits; "" until whoever runs the server pins it (models/pins.py).
+    """revision: a commit, 40 hex digits; "" until whoever runs the server pins it (models/checkpoints/pins.py).
 
-    weights: path -> each safetensors file of the repository that is read. architecture: what models/architectures.py
+    weights: path -> each safetensors file of the repository that is read. architecture: what
+    models/checkpoints/registry.py
     knows it by. methods: id -> grade on these weights. needs: further entries that its methods load. macs: of one pass,
     where a processor might be too slow for it.
     """
@@ -139,7 +142,7 @@ def offered(method: str) -> tuple[str, ...]:
 
 def too_heavy(entry: Public) -> bool:
     """Whether a run would hold up everybody else: more work than a processor should do, and no GPU."""
-    return entry.macs > limits.CPU_MACS and machine.default_device() == "cpu"
+    return entry.macs > limits.CPU_MACS and memory.default_device() == "cpu"
 
 
 def can_fetch(name: str) -> bool:

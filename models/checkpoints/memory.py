@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from models import limits
+from models.trace import limits
 
 ROOT = Path("/")
 # limit, use, statistics: of a container's memory (control groups of version 2, then of version 1)

@@ -3,7 +3,8 @@
     python -m models pin google/electra-small-discriminator
 
 asks the Hub once, looks at what the repository holds, and keeps the answer in a small file (TOKENSCOPE_PINS, by default
-assets/pins.json) that is read at every start. Only entries of the table in models/hub.py can be pinned: a name or a
+assets/pins.json) that is read at every start. Only entries of the table in models/checkpoints/hub.py can be pinned: a
+name or a
 file that it does not have is ignored wherever it comes from. No token is sent, nothing but safetensors is accepted.
 """
 
@@ -18,9 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from models.architectures import read_object, stated
-from models.subject import ASSETS
-from models.weights import CheckpointError
+from models.checkpoints.registry import read_object, stated
+from models.checkpoints.verify import CheckpointError
+from models.trace.subject import ASSETS
 
 log = logging.getLogger("tokenscope")
 

@@ -10,10 +10,11 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from models.weights import WeightsError
+from models.checkpoints.verify import WeightsError
 
 # What GPT-2's and BERT's files on the Hub leave unsaid, because their own tokenizer classes know it.
 UNSAID = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "cls_token": "[CLS]", "sep_token": "[SEP]",
@@ -99,18 +100,39 @@ READERS: dict[str, Callable[[Path, dict], Any]] = {
     "SceneVLM": _mixin("models.backbones.vlm"),
     "LlavaOnevisionForConditionalGeneration": _pretrained("models.backbones.llava"),
     "CausalTransformer": _mixin("models.backbones.causal"),
-    "FeatureDrafter": _mixin("models.sample.lantern_net"),
-    "HpmForPreTraining": _pretrained("models.mask.hpm_net"),
-    "SparkNet": _mixin("models.mask.spark_net"),
-    "JointSampler": _mixin("models.unmask.joint_sampling_net"),
-    "FutureAdapters": _mixin("models.sample.mtp_future_net"),
-    "EnatTransformer": _mixin("models.unmask.enat_net"),
-    "ScaleTokenizer": _mixin("models.unmask.var_tokens"),
-    "ScaleTransformer": _mixin("models.unmask.var_net"),
-    "IllamaForImageClassification": _mixin("models.attend.illama_net"),
-    "ConnectivityPredictors": _mixin("models.attend.sparsifiner_net"),
+    "FeatureDrafter": _mixin("models.backbones.drafter"),
     "AmusedPipeline": _amused,
 }
+
+# The papers' own networks, by name: a config.json is untrusted, so this list is what may be loaded and grows by hand,
+# one word a network; which folder a class comes from is read from the folders (NETWORKS in a paper's __init__).
+PAPER_NETWORKS = ("ConnectivityPredictors", "EnatTransformer", "FutureAdapters", "HpmForPreTraining",
+                  "IllamaForImageClassification", "JointSampler", "ScaleTokenizer", "ScaleTransformer", "SparkNet")
+
+
+@cache
+def declared() -> dict[str, str]:
+    """class -> module of every network that a paper's folder declares."""
+    found = {}
+    for place in sorted((Path(__file__).resolve().parents[1] / "papers").glob("*/__init__.py")):
+        package = f"models.papers.{place.parent.name}"
+        for name, module in getattr(importlib.import_module(package), "NETWORKS", {}).items():
+            found[name] = f"{package}.{module}"
+    return found
+
+
+def supported() -> list[str]:
+    """Names of all classes that may be loaded."""
+    return sorted([*READERS, *PAPER_NETWORKS])
+
+
+def reader(named: str) -> Callable[[Path, dict], Any]:
+    """What reads a folder whose config.json names this class; KeyError if it may not be loaded."""
+    if named not in PAPER_NETWORKS:
+        return READERS[named]
+    module = declared()[named]
+    library = hasattr(getattr(importlib.import_module(module), named), "config_class")  # transformers' layout
+    return (_pretrained if library else _mixin)(module)
 
 
 def parts(named: str) -> dict[str, str]:

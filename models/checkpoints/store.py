@@ -2,8 +2,10 @@
 
 A checkpoint is a folder in the standard layout of its library: config.json with `architectures` (of several parts:
 model_index.json), safetensors, a tokenizer.json for text, and for ours a card.json. Safetensors only: no pickle, no
-remote code. Nothing is fetched here (models/fetching.py does that when a visitor chose a public one), so the lock is
-held for a read from disk at most. Loaded models stay in memory as far as the machine allows (models/machine.py), least
+remote code. Nothing is fetched here (models/checkpoints/download.py does that when a visitor chose a public one), so
+the lock is
+held for a read from disk at most. Loaded models stay in memory as far as the machine allows
+(models/checkpoints/memory.py), least
 recently used first out; a model is never mutated for one visitor.
 """
 
@@ -22,11 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models import fetching, hub, limits, machine, precision, weights
-from models.architectures import PARTS, READERS, described, is_checkpoint, parts, tokenizer
-from models.machine import default_device
-from models.subject import ASSETS
-from models.weights import CheckpointError, WeightsError
+from models.checkpoints import download, hub, memory, precision, verify
+from models.checkpoints.memory import default_device
+from models.checkpoints.registry import PARTS, described, is_checkpoint, parts, reader, supported, tokenizer
+from models.checkpoints.verify import CheckpointError, WeightsError
+from models.trace import limits
+from models.trace.subject import ASSETS
 
 SHIPPED = ASSETS / "checkpoints"
 log = logging.getLogger("tokenscope")
@@ -36,7 +39,8 @@ log = logging.getLogger("tokenscope")
 class Bundle:
     """A loaded checkpoint: model in eval mode, tokenizer or None, its card, and what the honesty strip shows.
 
-    revision: first 12 hex digits of the weights' sha256 (shipped, local) or the Hub commit. grade: see models.method.
+    revision: first 12 hex digits of the weights' sha256 (shipped, local) or the Hub commit. grade: see
+    models.engine.method.
     """
 
     name: str
@@ -94,7 +98,7 @@ def _config(name: str) -> dict:
 
 
 def default_dtype(name: str, device: str) -> str:
-    """The dtype a checkpoint is loaded in when nobody names one; see models/precision.py."""
+    """The dtype a checkpoint is loaded in when nobody names one; see models/checkpoints/precision.py."""
     config = _config(name)
     width = config.get("hidden_size") or config.get("n_embd")
     writes = architecture(name).endswith(("ForCausalLM", "LMHeadModel"))
@@ -139,13 +143,13 @@ def revision(name: str) -> str:
     folder = _folder(name)
     if not is_checkpoint(folder):
         return ""
-    return (_card(name, folder).get("sha256") or _fingerprint(weights.checked(folder, {})))[:12]
+    return (_card(name, folder).get("sha256") or _fingerprint(verify.checked(folder, {})))[:12]
 
 
 def preload(name: str) -> None:
     """Loads a checkpoint before anybody asks, a public one fetched first; one that cannot be had is only logged."""
     try:
-        for _ in fetching.fetch(name):
+        for _ in download.fetch(name):
             pass
         load(name)
     except CheckpointError as error:
@@ -198,20 +202,20 @@ def _read_folder(name: str, folder: Path, device: str, dtype: str) -> Bundle:
     """Reads a checkpoint whose files stand up to a look, after room was made for it."""
     import torch
     config, named, card = _config(name), architecture(name), _card(name, folder)
-    if named not in READERS:
+    if named not in supported():
         raise CheckpointError(f"'{name[:60]}' is a {named[:60] or '?'}; supported are "
-                              f"{', '.join(sorted(READERS))}.")
+                              f"{', '.join(supported())}.")
     kind = getattr(torch, dtype)
     try:
-        files = weights.checked(folder, _expected(name, named, card))
-        _make_room(name, weights.loaded_bytes(files, kind.itemsize))
-        model, words = READERS[named](folder, config), tokenizer(folder)
+        files = verify.checked(folder, _expected(name, named, card))
+        _make_room(name, verify.loaded_bytes(files, kind.itemsize))
+        model, words = reader(named)(folder, config), tokenizer(folder)
     except CheckpointError:
         raise
     except WeightsError as error:
         raise CheckpointError(f"The checkpoint '{name[:60]}' {error}" + _again(name)) from error
     except Exception as error:  # a damaged or foreign file: one sentence, the cause stays in the log
-        if "memory" in f"{type(error).__name__} {error}".lower():  # models/faults.py knows what to say
+        if "memory" in f"{type(error).__name__} {error}".lower():  # models/serving/errors.py knows what to say
             raise
         raise CheckpointError(f"The checkpoint '{name[:60]}' could not be read; its files seem damaged, or do not "
                               f"belong together.{_again(name)}") from error
@@ -232,7 +236,7 @@ def _expected(name: str, named: str, card: dict) -> dict[str, str]:
 def _card(name: str, folder: Path) -> dict:
     """What is known of a checkpoint: its own card, or the table's line; {} for a folder without."""
     if name in hub.TABLE:
-        fetching.used(name)
+        download.used(name)
         return hub.cards()[name]
     try:
         found = json.loads((folder / "card.json").read_text("utf-8"))
@@ -245,7 +249,7 @@ def _again(name: str) -> str:
     """What to do about damaged files; a public checkpoint's copy is deleted, so that choosing it fetches it again."""
     if name not in hub.TABLE:
         return " Please choose another checkpoint."
-    fetching.drop(hub.TABLE[name])
+    download.drop(hub.TABLE[name])
     return " This copy was deleted; choose it again to fetch it."
 
 
@@ -253,8 +257,8 @@ def _fingerprint(files: list[Path]) -> str:
     """sha256 of one file of weights, or of the hashes of several."""
     import hashlib
     if len(files) == 1:
-        return weights.fingerprint(files[0])
-    return hashlib.sha256("".join(map(weights.fingerprint, files)).encode()).hexdigest()
+        return verify.fingerprint(files[0])
+    return hashlib.sha256("".join(map(verify.fingerprint, files)).encode()).hexdigest()
 
 
 def _bytes(bundle: Bundle) -> int:
@@ -266,10 +270,10 @@ def _bytes(bundle: Bundle) -> int:
 
 def _make_room(name: str, needed: int) -> None:
     """Drops the least recently used models until one of so many bytes fits; CheckpointError where it never will."""
-    while _loaded and (held := loaded_bytes()) + needed > machine.model_room(held):
+    while _loaded and (held := loaded_bytes()) + needed > memory.model_room(held):
         _loaded.popitem(last=False)
         gc.collect()
-    room = machine.model_room(loaded_bytes())
+    room = memory.model_room(loaded_bytes())
     if needed > max(room, limits.SMALL_MODEL):
         raise CheckpointError(f"'{name[:60]}' needs {needed / 1e6:,.0f} MB of memory and this machine has "
                               f"{room / 1e6:,.0f} MB for models now; please choose a smaller checkpoint.")

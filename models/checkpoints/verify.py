@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from math import prod
 from pathlib import Path
 
-from models import limits
+from models.trace import limits
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 INDEX = "model.safetensors.index.json"

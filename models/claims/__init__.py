@@ -1,6 +1,7 @@
 """A paper's claim, measured small, and assets/claims/<slug>.json.
 
-models/claims/<slug>.py holds one function, `measure(lab) -> Claim`, written with models/claims/harness.py, which says
+claim.py in a method's folder (control_claim.py for its control arm) holds one function, `measure(lab) -> Claim`,
+written with models/claims/harness.py, which says
 how; `stamped` runs it and adds the revision of everything it loaded, device, date and seconds.
 `Row`, `Claim` and `row` here are the record of the claims that have not been moved onto the harness yet.
 """
@@ -16,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from models.ranks import bootstrap
-from models.subject import ASSETS
+from models.engine.statistics import bootstrap
+from models.trace.subject import ASSETS
 
 FOLDER = ASSETS / "claims"
 VERDICTS = ("holds", "met in one training", "mixed", "does not hold", "not testable here")
@@ -97,17 +98,17 @@ def row(name: str, values, unit: str, **options) -> Row:
 
 
 def stamped(method, lab: Lab) -> Claim:
-    """The measured claim of a method (models.method.Method), or MissingData / KeyError if it has none.
+    """The measured claim of a method (models.engine.method.Method), or MissingData / KeyError if it has none.
 
     float32 wherever the claim names no dtype, so that it does not depend on the machine's preference.
     """
     import importlib
 
-    from models.checkpoints import load, measured
-    from models.precision import pinned
+    from models.checkpoints.precision import pinned
+    from models.checkpoints.store import load, measured
     began = time.perf_counter()
     with pinned("float32"), measured() as loaded:
-        claim = importlib.import_module(f"models.claims.{method.id.replace('-', '_')}").measure(lab)
+        claim = importlib.import_module(place(method.id)).measure(lab)
         first = load(method.checkpoints[0])
         for name in method.companions:
             load(name)
@@ -115,6 +116,13 @@ def stamped(method, lab: Lab) -> Claim:
     return replace(claim, **stamps, device=_device(first.device), dtype=claim.dtype or first.dtype,
                    date=datetime.date.today().isoformat(), seconds=round(time.perf_counter() - began, 1),
                    command=f"python -m models claims {method.id}")
+
+
+def place(id: str) -> str:
+    """The dotted name of the module that measures a method's claim."""
+    from models.engine.method import home
+    folder, stem = home(id).rsplit(".", 1)
+    return f"{folder}.{'control_claim' if stem == 'control' else 'claim'}"
 
 
 def save(claim: Claim) -> Path:

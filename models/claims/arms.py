@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from models.ranks import bootstrap, ratio_of_means
+from models.engine.statistics import bootstrap, ratio_of_means
 
 Number = float | np.ndarray
 

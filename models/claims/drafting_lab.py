@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 import kernels
-from models.checkpoints import load
+from models.checkpoints.store import load
 from models.claims.scene_lab import requests
-from models.sample.acceptance import Exact, off
-from models.sample.drafting import Chain, Plan, rounds
-from models.sample.drafting_records import CODES, DRAFTER, condition
-from models.unmask.boards import picture
+from models.loops.sample.acceptance_rules import Exact, off
+from models.loops.sample.drafting_records import CODES, DRAFTER, condition
+from models.loops.sample.speculative_decoding import Chain, Plan, rounds
+from models.loops.unmask.canvases import picture
 from models.worlds import scenes
 
 EVERY = 5  # tested codes whose output distribution is added up over all drafts

@@ -1,6 +1,6 @@
 """The one way a claim is declared, judged and written: arms with a score per item, expectations, a verdict by rule.
 
-How to write a claim (60 to 110 lines; models/claims/sampling.py and mae.py are examples to copy):
+How to write a claim (60 to 110 lines; models/baselines/sampling/claim.py and mae.py are examples to copy):
 
     def measure(lab: Lab) -> Claim:
         score = Metric("parser score", "of 1", floor=blank, ceiling=redrawn)        # numbers, or [K] on the same items

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from models.checkpoints import Bundle
+from models.checkpoints.store import Bundle
 from models.claims import Row, bootstrap, row
-from models.prune.forward import Policy, Pruner
-from models.prune.pictures import Plan, Rule, View, answer_logits, encoded, last_state, one_stage, prefill
+from models.loops.prune.forward import Policy, Pruner
+from models.loops.prune.pictures import Plan, Rule, View, answer_logits, encoded, last_state, one_stage, prefill
 from models.worlds.questions import Case
 
 

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from models.backbones.text import encode
-from models.checkpoints import Bundle, load
+from models.checkpoints.store import Bundle, load
 from models.claims import Row, row
-from models.method import Job, Method, prepare
-from models.prune.forward import Policy, Pruner, unpruned
-from models.prune.loop import finished, turns
-from models.prune.report import race, read, said
-from models.prune.texts import CHECKPOINTS
-from models.subject import ASSETS, from_text
+from models.engine.method import Job, Method, prepare
+from models.loops.prune.forward import Policy, Pruner, unpruned
+from models.loops.prune.loop import finished, turns
+from models.loops.prune.summary import race, read, said
+from models.loops.prune.texts import CHECKPOINTS
+from models.trace.subject import ASSETS, from_text
 from models.worlds import retrieval
 
 SEEDS = (101, 102, 103)

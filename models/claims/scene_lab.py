@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from kernels import Sampler
-from models.checkpoints import Bundle, load
+from models.baselines.maskgit import method as maskgit
+from models.checkpoints.store import Bundle, load
 from models.claims import Row, row
-from models.unmask import maskgit
-from models.unmask.boards import Board, scene_board
-from models.unmask.loop import Full, Plan, fill, moves
+from models.loops.unmask.canvases import Board, scene_board
+from models.loops.unmask.loop import Full, Plan, fill, moves
 from models.worlds import scenes
 
 DEFAULTS = maskgit.Params()

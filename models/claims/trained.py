@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models import checkpoints
+from models.checkpoints import store
 
 FACTS = {"steps": "steps", "examples_seen": "examples", "minutes": "minutes"}
 ALIKE = 1.1  # less than this apart reads "as long as"
@@ -12,7 +12,7 @@ ALIKE = 1.1  # less than this apart reads "as long as"
 
 def trainings(names: Sequence[str]) -> list[dict]:
     """{"checkpoint", "steps", "examples_seen", "minutes"} of every shipped checkpoint among these, each once."""
-    cards = checkpoints.shipped()
+    cards = store.shipped()
     return [{"checkpoint": name} | {key: cards[name][key] for key in FACTS if key in cards[name]}
             for name in dict.fromkeys(names) if name in cards]
 

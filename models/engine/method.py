@@ -5,31 +5,32 @@
     Close(tab, ...)          adds what is known at the end: charts, facts, the sentence, head statistics
 
 `follow` folds the events into traces while the run goes on; `run` returns the finished ones. A run yields one record
-per tab of its card. The atlas is found by scanning the five folders: a file with a METHOD is a method.
+per tab of its card. The atlas is found by scanning: a folder of models/papers or models/baselines is a method.
 """
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import kernels
-from models import hub
-from models import params as parameters
-from models.checkpoints import Bundle, architecture, load, resolve
-from models.events import Book, Close, Emit, Event, Open, Page, pages, progress, traces
-from models.instrument import plain_attention
-from models.subject import Example, Subject, SubjectError, from_example
+from models.backbones.instrument import plain_attention
+from models.checkpoints import hub
+from models.checkpoints.store import Bundle, architecture, load, resolve
+from models.engine.events import Book, Close, Emit, Event, Open, Page, pages, progress, traces
 from models.trace import TABS, Provenance, Trace
+from models.trace import params as parameters
+from models.trace.subject import Example, Subject, SubjectError, from_example
 
 __all__ = ["Card", "Close", "Control", "Emit", "Event", "GRADES", "Job", "Method", "Open", "Result", "Turn", "atlas",
            "find", "follow", "prepare", "run", "twin"]
 
+ROOMS = ("papers", "baselines")
 GRADES = ("official weights", "paper's rule on public weights", "trained here at teaching scale", "recorded trace")
 CONTROL = "-control"  # behind the id of a method: its control arm
 
@@ -102,7 +103,7 @@ class Method:
     first is the default; companions: further checkpoints a run loads by name. run(job) yields events. baseline: id of
     the method beside it; baseline_params(params) -> that method's parameters at the same budget; baseline_budget(job)
     -> more of them, where the budget is what this very run spends. control: the paper's control arm, which is the
-    baseline unless another is named. Its claim is measured by models/claims/<id>.py.
+    baseline unless another is named. Its claim is measured by claim.py in its folder.
     """
 
     card: Card
@@ -267,22 +268,31 @@ def twin(job: Job, id: str | None = None) -> Job | None:
 
 @cache
 def atlas() -> dict[str, Method]:
-    """id -> Method for every file with a METHOD in the five folders, in tab order."""
-    found = {}
-    for tab in TABS:
-        package = importlib.import_module(f"models.{tab}")
-        for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
-            if module.name.endswith("_net"):
-                continue  # networks import model libraries; they are loaded with their weights
-            method = getattr(importlib.import_module(f"models.{tab}.{module.name}"), "METHOD", None)
-            if method is not None:
-                found[_checked(method, tab, module.name)] = method
-    return found
+    """id -> Method of every folder in models/papers and models/baselines, in tab order, then by id.
+
+    A folder's method.py holds its METHOD; control.py, where there is one, that of its control arm.
+    """
+    found = [_checked(importlib.import_module(place).METHOD, place) for place in places()]
+    found.sort(key=lambda method: (TABS.index(method.card.tabs[0]), method.id))
+    return {method.id: method for method in found}
+
+
+@cache
+def places() -> tuple[str, ...]:
+    """Dotted names of the modules that hold a METHOD, found by scanning the folders; nothing is imported for it."""
+    root = Path(__file__).resolve().parents[1]
+    files = (file for room in ROOMS for name in ("method.py", "control.py") for file in (root / room).glob(f"*/{name}"))
+    return tuple(sorted(f"models.{file.parent.parent.name}.{file.parent.name}.{file.stem}" for file in files))
+
+
+def home(id: str) -> str:
+    """The dotted name of the module that holds this method."""
+    return next(place for place in places() if importlib.import_module(place).METHOD.id == id)
 
 
 def offered() -> dict[str, Method]:
     """The methods of the atlas whose default weights are here; the others wait for their training and are not shown."""
-    from models.checkpoints import here
+    from models.checkpoints.store import here
     return {id: method for id, method in atlas().items() if all(map(here, (method.checkpoints[0], *method.companions)))}
 
 
@@ -297,11 +307,12 @@ def find(id: str) -> Method:
     return methods[id]
 
 
-def _checked(method: Method, tab: str, module: str) -> str:
-    expected = method.id.replace("-", "_")
-    if module != expected or method.card.tabs[0] != tab or method.card.grade not in GRADES:
-        raise RuntimeError(f"models/{tab}/{module}.py: id, first tab or grade of its card do not fit its place")
-    return method.id
+def _checked(method: Method, place: str) -> Method:
+    *_, folder, stem = place.split(".")
+    fits = stem == "control" or folder == method.id.replace("-", "_")
+    if not fits or method.card.grade not in GRADES:
+        raise RuntimeError(f"{place}: id or grade of its card do not fit its place")
+    return method
 
 
 def _later(job: Job, there: Mapping[str, Page], seconds: float, path: str) -> Callable[[], dict[str, Trace]]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import kernels
-from models.events import Emit, Open
+from models.engine.events import Emit, Open
 from models.trace import CODE, Canvas, Chart, Cost, Distribution, Edges, Field, Step
 
 TOP = 6  # candidates kept per position

@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from models import checkpoints, claims, hub, session, zero
-from models.method import Method, find, offered
-from models.params import ParamError, schema
-from models.session import Ask
-from models.subject import SubjectError, from_text
+from models import claims
+from models.checkpoints import hub, store
+from models.engine.method import Method, find, offered
+from models.serving import session, zerogpu
+from models.serving.session import Ask
 from models.trace import Trace
-from models.trace_json import save
+from models.trace.params import ParamError, schema
+from models.trace.serialize import save
+from models.trace.subject import SubjectError, from_text
 
 
 def listing() -> list[dict]:
@@ -25,7 +27,7 @@ def listing() -> list[dict]:
 
 def describe(method: Method) -> dict:
     """One method as plain data, for `python -m models list --json` and the API."""
-    card, cards = method.card, checkpoints.shipped() | hub.cards()
+    card, cards = method.card, store.shipped() | hub.cards()
     claim = claims.read(method.id)
     paper = {"arxiv": card.arxiv, "year": card.year} if card.arxiv else None
     return {"id": card.id, "title": card.title, "paper": paper, "seed": card.seed, "tabs": list(card.tabs),
@@ -51,13 +53,14 @@ def answer(tab: str, method: str, subject: str = "", params: dict | None = None,
     """Runs the method with its defaults where `params` says nothing: {"summary": readable values, "trace": JSON text}.
 
     subject: an example's id or, but for photos, a text; "" for the first example. The trace, left out if summary_only,
-    is what models.trace_json.load reads; a text, because clients of Gradio take every {"path": ...} in an answer for a
+    is what models.trace.serialize.load reads; a text, because clients of Gradio take every {"path": ...} in an answer
+    for a
     file to fetch. Raises ParamError, SubjectError, CheckpointError.
     """
     if not isinstance(subject, str):
         raise ParamError("subject must be a text or the id of an example")
     ask = asked(tab, find(method), subject, params, seed)
-    *_, last = zero.scenes(session.play, ask)
+    *_, last = zerogpu.scenes(session.play, ask)
     trace = last.takes[0].trace
     return {"summary": summary(trace)} | ({} if summary_only is True else {"trace": save(trace)})
 

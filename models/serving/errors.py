@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
-from models import checkpoints
-from models.checkpoints import CheckpointError
-from models.params import ParamError
-from models.subject import SubjectError
+from models.checkpoints import store
+from models.checkpoints.store import CheckpointError
 from models.trace import TraceError
+from models.trace.params import ParamError
+from models.trace.subject import SubjectError
 
 CLEAR = (ParamError, SubjectError, CheckpointError, TraceError)  # each says in one sentence what to change
 GENERIC = "Something went wrong on our side; please try again or choose another example."
@@ -97,7 +97,7 @@ def _is_torchs(error: BaseException, name: str) -> bool:
 
 def _make_room() -> None:
     """Gives back what can be had again: loaded models, and what torch keeps of the card's memory."""
-    checkpoints.unload()
+    store.unload()
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

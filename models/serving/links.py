@@ -11,12 +11,12 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from models import params as parameters
-from models.method import find, offered
-from models.params import ParamError, Words, declaration
-from models.recorded import SEED
-from models.session import Ask, default_beside, subject
-from models.subject import Example, from_example
+from models.engine.method import find, offered
+from models.serving.recorded import SEED
+from models.serving.session import Ask, default_beside, subject
+from models.trace import params as parameters
+from models.trace.params import ParamError, Words, declaration
+from models.trace.subject import Example, from_example
 
 
 def to_query(ask: Ask) -> str:

@@ -12,10 +12,10 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from models.method import Job, Method, find, follow, prepare, twin
-from models.subject import ASSETS
+from models.engine.method import Job, Method, find, follow, prepare, twin
 from models.trace import Trace
-from models.trace_json import load, save
+from models.trace.serialize import load, save
+from models.trace.subject import ASSETS
 
 FOLDER = ASSETS / "traces"
 SEED = 1  # the seed on which every tab opens; chosen so that the first scene shows what the claim says on average

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import kernels
-from models import checkpoints
-from models.faults import Interrupted, spoken
-from models.session import Scene
+from models.checkpoints import store
+from models.serving.errors import Interrupted, spoken
+from models.serving.session import Scene
 
 NAME = "tokenscope"
 TRIES = 3  # replicas that one run may lose
@@ -38,7 +38,7 @@ class Replica:
             import torch
             torch.set_num_threads(threads)
         for name in names:
-            checkpoints.preload(name)
+            store.preload(name)
         kernels.compile_kernels()
 
     def scenes(self, work: Callable[..., Iterator[Scene]], *arguments: Any) -> Iterator[Scene | Exception]:

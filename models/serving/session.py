@@ -1,6 +1,8 @@
-"""What one visitor asks for and sees: a method and what stands beside it. The visitor's own turn is in models/turns.py.
+"""What one visitor asks for and sees: a method and what stands beside it. The visitor's own turn is in
+models/serving/turns.py.
 
-An `Ask` is everything set on the page; `play` runs it and yields scenes while it goes on; models/links.py turns it into
+An `Ask` is everything set on the page; `play` runs it and yields scenes while it goes on; models/serving/links.py
+turns it into
 a link and back. No Gradio here: page and API share this file.
 """
 
@@ -16,12 +18,11 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
-from models import limits
-from models.checkpoints import here
-from models.method import CONTROL, Job, Method, Result, find, follow, offered, prepare, twin
-from models.params import ParamError, declaration
-from models.subject import Example, Subject, from_example
-from models.trace import Trace
+from models.checkpoints.store import here
+from models.engine.method import CONTROL, Job, Method, Result, find, follow, offered, prepare, twin
+from models.trace import Trace, limits
+from models.trace.params import ParamError, declaration
+from models.trace.subject import Example, Subject, from_example
 
 UPDATE_SECONDS = 0.25
 REST, LONGEST_REST = 2.0, 2.0  # no new picture for so many times as long as the last one took to draw; seconds

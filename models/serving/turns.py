@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from models.method import Job, Turn, find, follow
-from models.params import ParamError
-from models.session import Ask, Scene, Take, job, play, stream
+from models.engine.method import Job, Turn, find, follow
+from models.serving.session import Ask, Scene, Take, job, play, stream
 from models.trace import Trace
+from models.trace.params import ParamError
 
 Choice = tuple[tuple[int, ...], ...]
 

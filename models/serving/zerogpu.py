@@ -18,12 +18,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import kernels
-from models import checkpoints, limits, recorded, replicas, session
-from models.checkpoints import CheckpointError
-from models.faults import CLEAR, Interrupted, spoken
-from models.method import find
-from models.params import Span, declaration
-from models.session import Ask, Scene, Take
+from models.checkpoints import store
+from models.checkpoints.store import CheckpointError
+from models.engine.method import find
+from models.serving import recorded, replicas, session
+from models.serving.errors import CLEAR, Interrupted, spoken
+from models.serving.session import Ask, Scene, Take
+from models.trace import limits
+from models.trace.params import Span, declaration
 
 DEVICE = "cuda"  # of a task
 HOSTED = (os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
@@ -124,7 +126,7 @@ def place(names: Iterable[str]) -> None:
     be called in the thread that imported this module: the platform emulates in no other. Damaged ones are left out."""
     for name in names if HOSTED else ():
         try:
-            checkpoints.load(name, device=DEVICE)
+            store.load(name, device=DEVICE)
         except CheckpointError as error:
             log.error("not placed: %s", error)
 

@@ -1,6 +1,7 @@
 """Every limit on what a visitor may ask for, in one place; each is enforced where the value enters, whoever calls.
 
-Ranges of a method's own parameters (steps, lengths, ratios) stand in its `Params` and are enforced by models/params.py.
+Ranges of a method's own parameters (steps, lengths, ratios) stand in its `Params` and are enforced by
+models/trace/params.py.
 The environment may change those that depend on the machine.
 """
 
@@ -16,16 +17,16 @@ FILE_BYTES = 5_000_000  # of an uploaded file
 ARRAY_BYTES = 64 * 1024 * 1024  # of one array in a record: a hostile file cannot inflate without end
 BESIDE = 2  # further methods: three pictures side by side are what a screen can show
 SECONDS = float(os.environ.get("TOKENSCOPE_SECONDS", 120))  # of one visitor's run, all pictures together
-REPLICAS = int(os.environ.get("TOKENSCOPE_REPLICAS", 0))  # other processes that run the models (models/replicas.py)
+REPLICAS = int(os.environ.get("TOKENSCOPE_REPLICAS", 0))  # other processes that run the models
 RUNS = max(1, REPLICAS)  # at the same time; one run shares the cores of its machine
 GPU_SECONDS = 60  # that one run asks for on ZeroGPU: visitors without an account have 120 a day
 # Models in memory, least recently used first out. Without a number from the environment the limit follows the machine:
-# a share of its memory, and never more than a share of what is free (models/machine.py).
+# a share of its memory, and never more than a share of what is free (models/checkpoints/memory.py).
 MODEL_BYTES = int(os.environ.get("TOKENSCOPE_MODEL_BYTES", 0))
 MODEL_SHARE, FREE_SHARE = 0.25, 0.5
 SMALL_MODEL = 100_000_000  # bytes; one of at most this size is loaded even where the shares leave less
 HEADER_BYTES = 20_000_000  # of a safetensors file's table of contents
-# Public checkpoints (models/hub.py): off with TOKENSCOPE_HUB=0.
+# Public checkpoints (models/checkpoints/hub.py): off with TOKENSCOPE_HUB=0.
 HUB = os.environ.get("TOKENSCOPE_HUB", "1") != "0"
 DOWNLOAD_BYTES = int(os.environ.get("TOKENSCOPE_DOWNLOAD_BYTES", 4_000_000_000))  # of one; larger ones are not offered
 DISK_BYTES = int(os.environ.get("TOKENSCOPE_DISK_BYTES", 10_000_000_000))  # of all that the app fetched

@@ -1,10 +1,10 @@
 """What one run leaves behind: a canvas of tokens, steps over it, and five frozen records, one per tab.
 
-Numpy only: no torch, no model, no drawing. A trace is checked when it is built and immutable; models/trace_json.py
+Numpy only: no torch, no model, no drawing. A trace is checked when it is built and immutable; models/trace/serialize.py
 saves and loads it as one JSON file, so a download replays without the model.
 Letters: N tokens, L layers, H heads, V vocabulary, P positions, R queries, M keys.
 
-Not covered: how a trace is drawn (visualizers/) and how it is made (the loops in models/<tab>/loop.py).
+Not covered: how a trace is drawn (visualizers/) and how it is made (the loops in models/loops/).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 SCHEMA = 1
 
-# One state, one name, in every tab; visualizers/theme.py gives each name its one colour and second cue.
+# One state, one name, in every tab; visualizers/drawing/palette.py gives each name its one colour and second cue.
 STATES = (
     "unknown", "masked", "masked-hard", "masked-random",           # hidden
     "visible", "known",                                            # there from the start, there by now

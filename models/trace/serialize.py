@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from models import limits
-from models import trace as records
-from models.trace import Trace, TraceError
+from models.trace import limits, records
+from models.trace.records import Trace, TraceError
 
 SCHEMA = 1
 ARRAY_TYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool")

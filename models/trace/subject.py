@@ -1,6 +1,6 @@
 """What the visitor gives: a text, a picture or a caption, checked against one set of limits.
 
-The limits of models/limits.py on texts and pictures are enforced here, whoever calls: page, API or command line.
+The limits of models/trace/limits.py on texts and pictures are enforced here, whoever calls: page, API or command line.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from models import limits
+from models.trace import limits
 
 KINDS = ("photo", "text", "caption", "prompt", "problem", "question")
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
 
 class SubjectError(ValueError):

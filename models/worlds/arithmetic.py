@@ -69,7 +69,7 @@ def _operation(rng, value: int) -> tuple[str, int]:
 
 
 def held_out(count: int) -> list[str]:
-    """Prompts that training never shows: their character sum is divisible by 10 (training/recipes/arithmetic.py)."""
+    """Prompts that training never shows: their character sum is divisible by 10 (training/trunks/arithmetic.py)."""
     rng, found = np.random.default_rng(5), []
     while len(found) < count:
         prompt = problem(rng)[0]

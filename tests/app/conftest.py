@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.serving import serving
+from tests.local_server import serving
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 import tests.conftest  # noqa: F401  the environment comes first
-from models import recorded, session
-from models.method import follow
+from models.engine.method import follow
+from models.serving import recorded, session
 from tests import fake_hub, samples, tiny
 
 SLOW, BROKEN = 77, 78
@@ -44,7 +44,7 @@ def read(id: str, tab: str, beside: bool = False):
 
 
 def watched(log: Path):
-    """models.method.follow that can be slow or broken, and notes how each run ended."""
+    """models.engine.method.follow that can be slow or broken, and notes how each run ended."""
     def run(job):
         steps, ending = 0, "cancelled"
         try:
@@ -67,8 +67,8 @@ def watched(log: Path):
 def main(port: int, log: Path) -> None:
     tiny.use()
     recorded.read, session.follow = read, watched(log)
-    from visualizers import forget
-    forget.AWAY, forget.KEEP, forget.EVERY = 3.0, 4.0, 0.5
+    from visualizers.server import session_cleanup
+    session_cleanup.AWAY, session_cleanup.KEEP, session_cleanup.EVERY = 3.0, 4.0, 0.5
     import app
     if hasattr(app, "follow"):
         app.follow = session.follow

@@ -14,15 +14,15 @@ import pytest
 from playwright.sync_api import Error, expect
 
 import app
-from models import api
-from models.method import find
-from models.params import ParamError
-from models.subject import SubjectError
+from models.engine.method import find
+from models.serving import catalog
 from models.trace import TRACES
-from models.trace_json import load
+from models.trace.params import ParamError
+from models.trace.serialize import load
+from models.trace.subject import SubjectError
 from tests.app.pages import TABS, open_tab, run
 from tests.loopback import Answers, answering
-from visualizers.headers import HEADERS
+from visualizers.server.security_headers import HEADERS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ENDPOINTS = {"/list_methods", *(f"/{tab}" for tab in TABS)}
@@ -33,22 +33,22 @@ FIRST = {"mask": "mae", "attend": "attention", "prune": "random-keep", "unmask":
 
 @pytest.mark.parametrize("tab", TABS)
 def test_an_answer_is_a_summary_and_a_record(tiny, tab):
-    found = api.answer(tab, FIRST[tab], seed=3)
+    found = catalog.answer(tab, FIRST[tab], seed=3)
     trace = load(found["trace"])
     assert type(trace) is TRACES[tab] and trace.provenance.seed == 3
     assert found["summary"]["sentence"] == trace.sentence and set(found["summary"]["facts"]) == set(trace.facts)
-    assert set(api.answer(tab, FIRST[tab], seed=3, summary_only=True)) == {"summary"}
+    assert set(catalog.answer(tab, FIRST[tab], seed=3, summary_only=True)) == {"summary"}
 
 
 def test_the_list_says_how_to_ask(tiny):
     """Whatever the list names is taken: every example, and parameters at both ends of their schema."""
-    for method in api.listing():
+    for method in catalog.listing():
         assert {"id", "tabs", "summary", "parameters", "subjects", "claim"} <= set(method)
-        ask = api.asked(method["tabs"][0], find(method["id"]), method["subjects"]["examples"][-1], {}, 0)
+        ask = catalog.asked(method["tabs"][0], find(method["id"]), method["subjects"]["examples"][-1], {}, 0)
         assert ask.own is None
         if method["subjects"]["own"]:
-            assert api.asked(method["tabs"][0], find(method["id"]), "red circle, 3 plus 4", {}, 0).own is not None
-    json.dumps(api.listing(), allow_nan=False)
+            assert catalog.asked(method["tabs"][0], find(method["id"]), "red circle, 3 plus 4", {}, 0).own is not None
+    json.dumps(catalog.listing(), allow_nan=False)
 
 
 @pytest.mark.parametrize("tab, values, error, words", [
@@ -63,7 +63,7 @@ def test_the_list_says_how_to_ask(tiny):
     ("sample", {"method": "sampling", "subject": "a" * 50_000}, SubjectError, "under 8,000")])
 def test_a_wrong_value_is_refused_in_a_sentence(tiny, tab, values, error, words):
     with pytest.raises(error, match=words):
-        api.answer(tab, **{"method": "recap"} | values)
+        catalog.answer(tab, **{"method": "recap"} | values)
 
 
 # ---- over HTTP -------------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_every_answer_carries_the_headers(server, path):
 
 
 def test_on_a_space_the_platforms_headers_stand(monkeypatch):
-    from visualizers.headers import middleware
+    from visualizers.server.security_headers import middleware
     assert len(middleware()) == 1
     monkeypatch.setenv("SPACE_ID", "a/b")
     assert middleware() == []

@@ -12,15 +12,16 @@ import pytest
 import torch
 from playwright.sync_api import expect
 
-from models import checkpoints, faults
-from models.params import ParamError
+from models.checkpoints import store
+from models.serving import errors
+from models.trace.params import ParamError
 from tests.app.pages import picture, run, toast
 from tests.app.serve import FAULTS, SLOW
-from tests.serving import free_port, serving
+from tests.local_server import free_port, serving
 from tests.visitor import Visitor
 
-WORDS = {79: faults.CARD_MEMORY, 80: faults.CARD, 81: faults.MEMORY, 82: faults.DISK, 83: faults.FILE,
-         84: faults.MEMORY}
+WORDS = {79: errors.CARD_MEMORY, 80: errors.CARD, 81: errors.MEMORY, 82: errors.DISK, 83: errors.FILE,
+         84: errors.MEMORY}
 
 
 # ---- which sentence, and what is put in order ------------------------------------------------------------------------
@@ -33,7 +34,7 @@ def device(monkeypatch):
 
 @pytest.mark.parametrize("seed", FAULTS)
 def test_each_fault_has_its_sentence(seed, device):
-    said = faults.told(FAULTS[seed])
+    said = errors.told(FAULTS[seed])
     assert said == WORDS[seed] and said.endswith(".") and "secret" not in said
 
 
@@ -41,29 +42,29 @@ def test_torchs_own_cuda_error_is_known_by_its_type(device):
     kind = getattr(torch, "AcceleratorError", None)
     if kind is None:
         pytest.skip("this torch has no AcceleratorError")
-    assert faults.told(kind("device-side assert triggered")) == faults.CARD
+    assert errors.told(kind("device-side assert triggered")) == errors.CARD
 
 
 def test_what_a_visitor_can_change_is_said_as_it_is():
-    assert faults.told(ParamError("seed must be a whole number")) == "seed must be a whole number"
-    assert faults.told(KeyError("the secret inside")) == faults.GENERIC
-    assert faults.told(ParamError("no method 'a\nb\u202ec 🦊'")) == "no method 'a b c 🦊'"  # one line, left to right
+    assert errors.told(ParamError("seed must be a whole number")) == "seed must be a whole number"
+    assert errors.told(KeyError("the secret inside")) == errors.GENERIC
+    assert errors.told(ParamError("no method 'a\nb\u202ec 🦊'")) == "no method 'a b c 🦊'"  # one line, left to right
 
 
 def test_after_a_cuda_error_the_next_run_is_on_the_processor(device):
     """Mutant: an out-of-memory error, after which the card is fine, must not turn it off."""
-    faults.told(FAULTS[79])
+    errors.told(FAULTS[79])
     assert device() == "cuda"
-    faults.told(FAULTS[80])
-    assert device() == "cpu" and checkpoints.default_device() == "cpu"
+    errors.told(FAULTS[80])
+    assert device() == "cpu" and store.default_device() == "cpu"
 
 
 def test_when_memory_is_short_loaded_models_are_given_back(tiny):
-    checkpoints.load("photo-mae-1")
-    faults.told(OSError(errno.ENOSPC, "disk"))
-    assert checkpoints._loaded
-    faults.told(MemoryError())
-    assert not checkpoints._loaded
+    store.load("photo-mae-1")
+    errors.told(OSError(errno.ENOSPC, "disk"))
+    assert store._loaded
+    errors.told(MemoryError())
+    assert not store._loaded
 
 
 def test_the_log_says_where_and_never_what(caplog):
@@ -73,7 +74,7 @@ def test_the_log_says_where_and_never_what(caplog):
         except KeyError as cause:
             raise RuntimeError("also the secret inside") from cause
     except RuntimeError as error:
-        faults.told(error)
+        errors.told(error)
     assert "RuntimeError at test_faults.py" in caplog.text and "KeyError at" in caplog.text
     assert "secret" not in caplog.text
 
@@ -163,7 +164,7 @@ def test_streams_are_followed_from_the_first_request_on(visit):
 
 @pytest.mark.browser
 def test_what_is_asked_while_a_stream_ends_is_answered(visit):
-    """Mutant: visualizers/stream.js left out. Gradio's client then waits for ever."""
+    """Mutant: visualizers/server/stream.js left out. Gradio's client then waits for ever."""
     page = visit("?tab=mask", script=LATE)
     run(page, "mask", seed=3)
     page.wait_for_function("window.streams === 0")

@@ -6,11 +6,11 @@ from urllib.parse import parse_qsl
 import numpy as np
 import pytest
 
-from models import links, session
-from models.method import atlas, find, offered
-from models.params import ParamError, Span, declaration
-from models.session import Ask
-from models.subject import from_image, from_text
+from models.engine.method import atlas, find, offered
+from models.serving import links, session
+from models.serving.session import Ask
+from models.trace.params import ParamError, Span, declaration
+from models.trace.subject import from_image, from_text
 
 
 def parts(query: str) -> dict:

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from models.recorded import SEED
+from models.serving.recorded import SEED
 from tests.app.pages import TABS, method, open_tab, run, slowest_step, step
 
 pytestmark = pytest.mark.browser

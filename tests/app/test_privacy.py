@@ -19,12 +19,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from models.subject import SubjectError, from_image
+from models.trace.subject import SubjectError, from_image
 from tests.app.conftest import ARGUMENTS, chromium
 from tests.app.pages import TABS, open_tab, picture, run, toast
-from tests.serving import ROOT, serving
+from tests.local_server import ROOT, serving
 from tests.visitor import Visitor
-from visualizers import forget
+from visualizers.server import session_cleanup
 
 SECRET = "xyzzyplugh"  # typed, in a file's name, in its EXIF and in its pixels' comment
 
@@ -92,19 +92,19 @@ def test_nothing_typed_or_uploaded_is_left_when_the_tab_is_closed(browser, tmp_p
 
 def test_a_session_is_dropped_when_its_page_was_left(monkeypatch, tmp_path):
     """Mutants: dropping at once (a page that reloads), dropping who came back, keeping who did not."""
-    monkeypatch.setattr(forget.threading, "Thread", lambda **_: SimpleNamespace(start=lambda: None))
+    monkeypatch.setattr(session_cleanup.threading, "Thread", lambda **_: SimpleNamespace(start=lambda: None))
     import datetime
     used = {name: datetime.datetime.now() for name in ("gone", "back")}
     holder = SimpleNamespace(session_data={"gone": 1, "back": 1, "here": 1}, time_last_used=used)
     queue = SimpleNamespace(pending_event_ids_session={"gone": set()}, pending_messages_per_session={"gone": 1})
     page = SimpleNamespace(state_holder=holder, _queue=queue, upload_file_set={"/not/there"})
-    found, now = forget.Forgetting(page, tmp_path), time.time()
+    found, now = session_cleanup.Forgetting(page, tmp_path), time.time()
     for name in ("gone", "back"):
         found.note(SimpleNamespace(session_hash=name))
     used["back"] = datetime.datetime.now() + datetime.timedelta(seconds=5)
-    found.tidy(now + forget.AWAY / 2)
+    found.tidy(now + session_cleanup.AWAY / 2)
     assert set(holder.session_data) == {"gone", "back", "here"}
-    found.tidy(now + forget.AWAY + 1)
+    found.tidy(now + session_cleanup.AWAY + 1)
     assert set(holder.session_data) == {"back", "here"} and not found.left
     assert not queue.pending_event_ids_session and not queue.pending_messages_per_session and not page.upload_file_set
 
@@ -115,23 +115,23 @@ def test_old_uploads_are_swept_and_new_ones_stay(tmp_path):
         path.parent.mkdir(parents=True)
         path.write_text("x")
         os.utime(path, (time.time() - age,) * 2)
-    forget.sweep(tmp_path, time.time() - 40)
+    session_cleanup.sweep(tmp_path, time.time() - 40)
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == ["b", "b/new.png"]
 
 
 def test_everything_is_forgotten_within_a_minute():
-    assert forget.KEEP + forget.EVERY < 60 and forget.AWAY + forget.EVERY < 60
+    assert session_cleanup.KEEP + session_cleanup.EVERY < 60 and session_cleanup.AWAY + session_cleanup.EVERY < 60
 
 
 def test_a_foreign_folder_in_the_shared_temp_is_not_used(monkeypatch, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
-    monkeypatch.setattr(forget.tempfile, "tempdir", str(tmp_path))
-    own = forget.own_folder()
+    monkeypatch.setattr(session_cleanup.tempfile, "tempdir", str(tmp_path))
+    own = session_cleanup.own_folder()
     assert own.parent == tmp_path and own.stat().st_mode & 0o077 == 0
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
-    monkeypatch.setattr(forget.os, "getuid", lambda: own.stat().st_uid + 1)
+    monkeypatch.setattr(session_cleanup.os, "getuid", lambda: own.stat().st_uid + 1)
     (tmp_path / f"tokenscope-{own.stat().st_uid + 1}").mkdir()
-    assert forget.own_folder().name.startswith("tokenscope-") and "-" in forget.own_folder().name
+    assert session_cleanup.own_folder().name.startswith("tokenscope-") and "-" in session_cleanup.own_folder().name
 
 
 # ---- hostile files ---------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_only_three_kinds_of_picture_are_opened(data):
     "x" * 300 + ".png", "con.png", "-rf.png", "\u202egnp.exe.png"])
 def test_hostile_file_names_stay_in_their_folder(server, name):
     path = Path(upload(server.url, name, picture()))
-    folder = Path(os.environ.get("GRADIO_TEMP_DIR") or forget.own_folder())
+    folder = Path(os.environ.get("GRADIO_TEMP_DIR") or session_cleanup.own_folder())
     assert folder.resolve() in path.resolve().parents and not (ROOT / "escape.png").exists()
     assert "<" not in path.name and len(path.name) < 256
 

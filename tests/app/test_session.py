@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models import session, turns
-from models.method import atlas, find, offered
-from models.params import ParamError
-from models.session import Scene
+from models.engine.method import atlas, find, offered
+from models.serving import session, turns
+from models.serving.session import Scene
+from models.trace.params import ParamError
 from tests import samples
-from visualizers import papers, words
+from visualizers.page import nodes, papers
 
 
 def test_a_choice_needs_whole_groups_of_different_allowed_tokens(monkeypatch):
@@ -117,12 +117,12 @@ def test_all_89_papers_are_listed_and_their_state_is_computed():
 
 
 def test_words_carry_text_and_never_markup():
-    tree = words.watching(find("hpm").card, samples.hostile())
+    tree = nodes.watching(find("hpm").card, samples.hostile())
     assert tree[0][0] == "p" and tree[0][2] == samples.hostile().sentence
-    assert words.number(0.04123) == "0.0412" and words.number(1024) == "1,024" and words.number(61.24) == "61.2"
+    assert nodes.number(0.04123) == "0.0412" and nodes.number(1024) == "1,024" and nodes.number(61.24) == "61.2"
 
 
 def test_every_glossary_entry_is_one_sentence_for_a_known_tab():
-    for entry in words.glossary():
+    for entry in nodes.glossary():
         assert entry["says"].endswith(".") and set(entry["tabs"]) <= {"mask", "attend", "prune", "unmask", "sample"}
-    assert all(words.terms(tab) for tab in ("mask", "attend", "prune", "unmask", "sample"))
+    assert all(nodes.terms(tab) for tab in ("mask", "attend", "prune", "unmask", "sample"))

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models import checkpoints
-from models.method import find, follow, prepare, run, twin
-from models.subject import SubjectError, from_text
-from models.trace_json import load, save
-from models.unmask.boards import EMPTY, prompt_board
-from models.unmask.loop import Full, Plan, fill, moves
-from models.unmask.maskgit import turn_count
+from models.baselines.maskgit.method import turn_count
+from models.checkpoints import store
+from models.engine.method import find, follow, prepare, run, twin
+from models.loops.unmask.canvases import EMPTY, prompt_board
+from models.loops.unmask.loop import Full, Plan, fill, moves
+from models.trace.serialize import load, save
+from models.trace.subject import SubjectError, from_text
 from tests import fake_hub
-from visualizers.export import export
+from visualizers.export.files import export
 
 PROMPT = "a red fox"
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return checkpoints.load(str(folder), dtype="float32").model
+    return store.load(str(folder), dtype="float32").model
 
 
 def filled(model, guidance=3.0, steps=5, **change):
@@ -156,7 +156,7 @@ def test_the_picture_is_the_vq_models_own(model):
 
 
 def test_the_vq_model_stays_in_full_precision(folder):
-    half = checkpoints.load(str(folder), dtype="bfloat16").model
+    half = store.load(str(folder), dtype="bfloat16").model
     assert next(half.transformer.parameters()).dtype == next(half.text_encoder.parameters()).dtype == torch.bfloat16
     assert next(half.vqvae.parameters()).dtype == torch.float32
     _, turns = filled(half, steps=2)

@@ -9,8 +9,8 @@ from functools import cache
 import pytest
 import torch
 
-from models import instrument
-from models.instrument import SWAPPED, observe
+from models.backbones import instrument
+from models.backbones.instrument import SWAPPED, observe
 
 SIZES = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 48}
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from models import checkpoints, hub
 from models.backbones.pictures import normalise, square
 from models.backbones.text import pieces
-from models.checkpoints import CheckpointError
-from models.method import find, follow, prepare, twin
-from models.prune import pictures, vflowopt
-from models.prune.photo_questions import EXAMPLES, USUAL
-from models.prune.pictures import answer_logits, encoded, everything, last_state, prefill
-from models.prune.vflowopt import Knobs, entropy, plan, unsearched
-from models.subject import Subject, SubjectError, from_example
+from models.checkpoints import hub, store
+from models.checkpoints.store import CheckpointError
+from models.engine.method import find, follow, prepare, twin
+from models.loops.prune import pictures
+from models.loops.prune.photo_questions import EXAMPLES, USUAL
+from models.loops.prune.pictures import answer_logits, encoded, everything, last_state, prefill
+from models.papers.vflowopt import method as vflowopt
+from models.papers.vflowopt.method import Knobs, entropy, plan, unsearched
+from models.trace.subject import Subject, SubjectError, from_example
 from models.worlds.questions import Question
 from tests import tiny
 from tests.fake_llava import PATCH, SIDE, SPECIAL, TEMPLATE, llava
-from visualizers import panel
+from visualizers.page import panel
 
 KNOBS = Knobs(0.4, 0.6, 1.2, 3.0, 0.3)
 COUNT = (SIDE // PATCH) ** 2
@@ -36,7 +37,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundle(folder):
-    return checkpoints.load(str(folder), device="cpu", dtype="float32")
+    return store.load(str(folder), device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +67,10 @@ def public(folder, bundle, monkeypatch):
     """The stand-in under a public name, which the three methods of the tab offer."""
     monkeypatch.chdir(folder.parent.parent)
     monkeypatch.setattr(hub, "offered", lambda method: ("tiny/llava",))
-    checkpoints.register("tiny/llava", lambda: replace(bundle, name="tiny/llava"))
+    store.register("tiny/llava", lambda: replace(bundle, name="tiny/llava"))
     yield "tiny/llava"
-    checkpoints._makers.clear()
-    checkpoints.unload()
+    store._makers.clear()
+    store.unload()
 
 
 def finished(job):
@@ -332,7 +333,7 @@ def test_words_of_scenes_read_as_before():
 def test_a_checkpoint_that_is_read_in_another_way_is_refused(tmp_path, other):
     """Mutant: loaded all the same, it would answer from other features than it was trained on."""
     with pytest.raises(CheckpointError, match="built otherwise"):
-        checkpoints.load(str(llava(tmp_path / "other", **other)), dtype="float32")
+        store.load(str(llava(tmp_path / "other", **other)), dtype="float32")
 
 
 def test_the_weights_are_those_of_the_file(folder, model):
@@ -348,12 +349,12 @@ def test_the_weights_are_those_of_the_file(folder, model):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_says_the_same(folder, public, seen):
-    on = checkpoints.load(str(folder), device="cuda", dtype="float32")
+    on = store.load(str(folder), device="cuda", dtype="float32")
     again = encoded(on.model, on.tokenizer, seen.picture, seen.question)
     made = plan(again, KNOBS, 0.25)
     here = last_state(on.model, prefill(on.model, made, again.ids)[1]).cpu()
     assert made.cuts == plan(seen, KNOBS, 0.25).cuts and here.isfinite().all()
-    checkpoints.register(public, lambda: on)
+    store.register(public, lambda: on)
     assert finished(prepare("vflowopt", checkpoint=public)).facts["cosine"].value <= 1.001
 
 

@@ -2,7 +2,7 @@
 import pytest
 
 from models.backbones.text import encode, pieces
-from models.subject import SubjectError
+from models.trace.subject import SubjectError
 from tests.tiny import text_tokenizer
 
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 from captum.attr import LayerIntegratedGradients
 
-from models.attend import attention, attribution, sights
-from models.method import find, follow, prepare, run
-from models.subject import SubjectError, from_text
+from models.baselines.attention import attribution
+from models.baselines.attention import method as attention
+from models.engine.method import find, follow, prepare, run
+from models.loops.attend import model_adapters
+from models.trace.subject import SubjectError, from_text
 
 SHORT = "Once upon a time there was a little red hen."
 
@@ -49,11 +51,11 @@ def explains_the_prediction(ablated, seen):
 
 @pytest.mark.parametrize("checkpoint", ("text-ar-1", "text-mdm-1"))
 def test_ablation_is_what_it_says(checkpoint, tiny):
-    explains_the_prediction(attribution.ablated, sights.sight(job_on(checkpoint)))
+    explains_the_prediction(attribution.ablated, model_adapters.sight(job_on(checkpoint)))
 
 
 def test_mutants_of_ablation_are_refused(tiny):
-    seen = sights.sight(job_on())
+    seen = model_adapters.sight(job_on())
 
     def another_token(seen, target):
         return attribution.ablated(seen, (target + 1) % 300)
@@ -71,11 +73,11 @@ def the_delta_closes_the_sum(found):
 
 
 def test_integrated_gradients_sum_to_the_gap_up_to_the_delta(tiny):
-    found = attribution.attribute(sights.sight(job_on()), steps=16)
+    found = attribution.attribute(model_adapters.sight(job_on()), steps=16)
     the_delta_closes_the_sum(found)
     with pytest.raises(AssertionError):  # gradients at the text alone, not integrated
         the_delta_closes_the_sum(dataclasses.replace(found, gradients=found.gradients * 0.5))
-    fine = attribution.attribute(sights.sight(job_on()), steps=64)
+    fine = attribution.attribute(model_adapters.sight(job_on()), steps=64)
     assert abs(fine.delta) <= abs(found.delta) + 1e-3
 
 
@@ -93,14 +95,14 @@ def leaves_other_runs_alone(integrated, seen):
 
 
 def test_attribution_leaves_other_runs_alone(tiny):
-    leaves_other_runs_alone(attribution.integrated, sights.sight(job_on()))
+    leaves_other_runs_alone(attribution.integrated, model_adapters.sight(job_on()))
 
     def captums(seen, blank, target, steps):
         return LayerIntegratedGradients(seen.predict, seen.embedding).attribute(
             seen.ids, baselines=blank, target=target, n_steps=steps)
 
     with pytest.raises(AssertionError):
-        leaves_other_runs_alone(captums, sights.sight(job_on()))
+        leaves_other_runs_alone(captums, model_adapters.sight(job_on()))
 
 
 def nothing_behind_the_query_is_used(predict, ids, query):
@@ -111,7 +113,7 @@ def nothing_behind_the_query_is_used(predict, ids, query):
 
 def test_causal_prediction_uses_the_past_only(tiny):
     job = job_on(query=3)
-    seen = sights.sight(job)
+    seen = model_adapters.sight(job)
     assert seen.ids.shape[1] == 4, "only tokens up to the query can be attributed"
     whole = torch.tensor([job.tokenizer(SHORT)["input_ids"]])
     nothing_behind_the_query_is_used(seen.predict, whole, 3)
@@ -131,7 +133,7 @@ def the_answer_is_hidden(seen, job):
 
 def test_a_masked_model_predicts_the_asked_token_without_seeing_it(tiny):
     job = job_on("text-mdm-1", query=2)
-    seen = sights.sight(job)
+    seen = model_adapters.sight(job)
     the_answer_is_hidden(seen, job)
     assert seen.layout.canvas.labels[2] != "<|mask|>", "the canvas keeps the word"
     shown = seen.ids.clone()
@@ -179,7 +181,7 @@ def test_the_map_is_drawn_before_the_attribution_is_computed(tiny, monkeypatch):
 def test_the_convergence_delta_of_the_default_points_is_small(shipped):
     shipped("text-ar-1")
     default = find("attention").params().steps
-    fine, coarse = (attribution.attribute(sights.sight(prepare("attention")), steps) for steps in (default, 8))
+    fine, coarse = (attribution.attribute(model_adapters.sight(prepare("attention")), steps) for steps in (default, 8))
     assert abs(fine.delta) < 0.05 * abs(fine.gap) < abs(coarse.delta)
 
 
@@ -195,18 +197,18 @@ def test_queries_beyond_the_text_are_refused_in_one_sentence(query, tiny):
     job = job_on()
     job = dataclasses.replace(job, params=dataclasses.replace(job.params, query=query))
     with pytest.raises(SubjectError, match="token"):
-        sights.sight(job)
+        model_adapters.sight(job)
 
 
 def test_unknown_models_are_refused_in_one_sentence(tiny):
     job = job_on()
     job = dataclasses.replace(job, bundle=dataclasses.replace(job.bundle, model=torch.nn.Linear(2, 2)))
     with pytest.raises(SubjectError, match="Linear"):
-        sights.sight(job)
+        model_adapters.sight(job)
 
 
 def test_words_without_spaces_are_drawn_apart(tiny, monkeypatch):
     words = lambda tokenizer, ids: ("start", "6", ",", "plus", "7", ".")[: len(ids)]  # noqa: E731
-    monkeypatch.setattr(sights, "pieces", words)
-    labels = sights._text(job_on(), torch.zeros(1, 6, dtype=torch.long)).canvas.labels
+    monkeypatch.setattr(model_adapters, "pieces", words)
+    labels = model_adapters._text(job_on(), torch.zeros(1, 6, dtype=torch.long)).canvas.labels
     assert "".join(labels) == "start 6, plus 7."

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.mask import loop, mae, photos
-from models.method import Close, run
-from models.params import ParamError
+from models.baselines.mae import method as mae
+from models.engine.method import Close, run
+from models.loops.mask import loop, photos
 from models.trace import states
-from tests.mask.nets import job_of, network, picture, view
+from models.trace.params import ParamError
+from tests.mask_nets import job_of, network, picture, view
 
 
 def test_pass_under_a_mask_is_the_librarys():

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from models.method import prepare, run
-from models.subject import from_text
+from models.baselines.maskgit import method as maskgit
+from models.engine.method import prepare, run
+from models.loops.unmask.loop import Full, Plan, fill, moves
 from models.trace import Fact
-from models.unmask import maskgit
-from models.unmask.loop import Full, Plan, fill, moves
+from models.trace.subject import from_text
 from models.worlds import scenes
 
 

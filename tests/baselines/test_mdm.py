@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from models.method import run
-from models.subject import SubjectError, from_text
-from models.unmask import mdm
-from models.unmask.boards import text_board
-from models.unmask.loop import Full, Plan, fill
+from models.baselines.mdm import method as mdm
+from models.engine.method import run
+from models.loops.unmask.canvases import text_board
+from models.loops.unmask.loop import Full, Plan, fill
+from models.trace.subject import SubjectError, from_text
 
 
 def test_blocks_are_filled_from_the_left(tiny):

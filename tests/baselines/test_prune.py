@@ -3,12 +3,14 @@ import numpy as np
 import pytest
 import torch
 
-from models.method import prepare, run, twin
-from models.prune import random_keep, texts, top_attention
-from models.prune.forward import Moment, full_macs
-from models.prune.loop import Cuts, finished, rates, roles, survivors, turns
-from models.prune.report import race, said
-from models.subject import from_example, from_text
+from models.baselines.random_keep import method as random_keep
+from models.baselines.top_attention import method as top_attention
+from models.engine.method import prepare, run, twin
+from models.loops.prune import texts
+from models.loops.prune.forward import Moment, full_macs
+from models.loops.prune.loop import Cuts, finished, rates, roles, survivors, turns
+from models.loops.prune.summary import race, said
+from models.trace.subject import from_example, from_text
 from models.worlds.retrieval import truth
 
 
@@ -129,7 +131,7 @@ def test_what_counts_as_said():
 
 
 def test_too_long_a_text_is_refused_in_one_sentence(tiny):
-    from models.subject import SubjectError
+    from models.trace.subject import SubjectError
     with pytest.raises(SubjectError, match="Please shorten"):
         run("random-keep", from_text("漢字" * 2000))
 
@@ -138,7 +140,7 @@ def test_too_long_a_text_is_refused_in_one_sentence(tiny):
 def test_one_example_has_a_thousand_tokens(shipped):
     shipped("text-ar-1")
     from models.backbones.text import encode
-    from models.checkpoints import load
+    from models.checkpoints.store import load
     tokenizer = load("text-ar-1").tokenizer
     counts = [len(encode(tokenizer, from_example(e, "text").text, 4000)) for e in texts.EXAMPLES]
     assert max(counts) >= 1024

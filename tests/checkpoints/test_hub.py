@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from models import architectures, checkpoints, fetching, hub, limits, links, machine, session, weights
-from models.checkpoints import CheckpointError
-from models.method import atlas, find, follow, prepare
+from models.checkpoints import download, hub, memory, registry, store, verify
+from models.checkpoints.store import CheckpointError
+from models.engine.method import atlas, find, follow, prepare
+from models.serving import links, session
+from models.trace import limits
 from tests import fake_hub
 
 GPT2, SMOL, BERT = "openai-community/gpt2", "HuggingFaceTB/SmolLM2-135M", "google-bert/bert-base-uncased"
@@ -39,9 +41,9 @@ def here(layouts, tmp_path, monkeypatch):
         monkeypatch.setattr(limits, "DISK_FREE", 0)
         monkeypatch.setattr(limits, "CPU_MACS", float("inf"))
         monkeypatch.setenv("TOKENSCOPE_PINS", str(tmp_path / "pins.json"))
-        monkeypatch.setattr(fetching, "POLL", 0.02)
+        monkeypatch.setattr(download, "POLL", 0.02)
         monkeypatch.setattr("huggingface_hub.utils._http.time", Hurried())  # it waits between tries
-        monkeypatch.setattr(checkpoints, "_loaded", type(checkpoints._loaded)())
+        monkeypatch.setattr(store, "_loaded", type(store._loaded)())
         yield faults
 
 
@@ -55,7 +57,7 @@ class Hurried:
 
 
 def fetch(name: str) -> list[tuple[int, int]]:
-    return list(fetching.fetch(name))
+    return list(download.fetch(name))
 
 
 def refused(name: str) -> str:
@@ -64,8 +66,8 @@ def refused(name: str) -> str:
         fetch(name)
     said = str(caught.value)
     assert said.endswith(".") and "\n" not in said and len(said) < 300 and "/tmp" not in said
-    assert not hub.folder(name) and name not in fetching._running
-    assert checkpoints.load("scene-vq-2").model is not None
+    assert not hub.folder(name) and name not in download._running
+    assert store.load("scene-vq-2").model is not None
     return said
 
 
@@ -78,9 +80,9 @@ def test_the_table_holds_pinned_known_weights_of_methods_that_exist():
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", name) and ".." not in name and name == entry.repo
         assert re.fullmatch("[0-9a-f]{40}", entry.revision) if name not in hub.pinnable() else not entry.weights
         assert all(re.fullmatch("([0-9a-f]{64})?", one.sha256) for one in entry.weights.values())
-        assert set(entry.weights) in (set(), set(architectures.parts(entry.architecture)))
+        assert set(entry.weights) in (set(), set(registry.parts(entry.architecture)))
         assert entry.licence and bool(entry.bytes) == bool(entry.revision) and entry.bytes <= limits.DOWNLOAD_BYTES
-        assert entry.architecture in checkpoints.READERS and set(entry.methods) <= set(atlas())
+        assert entry.architecture in registry.READERS and set(entry.methods) <= set(atlas())
         for method in entry.methods:  # the menu switches to examples of the right kind before anything is fetched
             assert atlas()[method].examples_for(atlas()[method].kind(name))
     assert set(fake_hub.LAYOUTS) == {entry.repo for entry in hub.WRITTEN}
@@ -89,7 +91,7 @@ def test_the_table_holds_pinned_known_weights_of_methods_that_exist():
 def test_nothing_that_could_run_code_is_ever_asked_for():
     asked = [file for entry in hub.TABLE.values() for file in entry.files]
     assert all(file.endswith((".json", ".safetensors", "/merges.txt")) for file in asked)
-    source = "".join(Path(module.__file__).read_text() for module in (hub, fetching, checkpoints))
+    source = "".join(Path(module.__file__).read_text() for module in (hub, download, store))
     assert "trust_remote_code=True" not in source and "use_safetensors=False" not in source
 
 
@@ -118,15 +120,15 @@ def test_weights_are_those_of_the_file_and_not_random_ones(here):
                                ("facebook/vit-mae-base", "decoder.decoder_layers.0.intermediate.dense.weight",
                                 "decoder.decoder_layers.0.mlp.fc1.weight")):
         fetch(name)
-        state = checkpoints.load(name, dtype="float32").model.state_dict()
+        state = store.load(name, dtype="float32").model.state_dict()
         assert torch.equal(state[ours], load_file(str(hub.folder(name) / "model.safetensors"))[theirs])
 
 
 def test_tokenizers_know_what_their_files_leave_unsaid(here):
     fetch(GPT2)
     fetch(BERT)
-    assert checkpoints.load(GPT2).tokenizer.eos_token == "<|endoftext|>"
-    words = checkpoints.load(BERT).tokenizer
+    assert store.load(GPT2).tokenizer.eos_token == "<|endoftext|>"
+    words = store.load(BERT).tokenizer
     assert words.mask_token == "[MASK]" and words.convert_ids_to_tokens(words("hen")["input_ids"])[0] == "[CLS]"
     assert len(words) == words.backend_tokenizer.get_vocab_size()  # no token was added
 
@@ -144,7 +146,7 @@ def test_a_network_gets_the_colours_that_it_was_trained_on(here):
 
     from models.backbones.pictures import cut
     fetch("google/vit-base-patch16-224")
-    model = checkpoints.load("google/vit-base-patch16-224").model
+    model = store.load("google/vit-base-patch16-224").model
     _, pixels = cut(np.full((80, 80, 3), 255, np.uint8), model)
     assert float(pixels.max()) == pytest.approx(1.0)  # ImageNet's own would make it 2.64
 
@@ -165,7 +167,7 @@ def test_a_discriminator_finds_its_generator_in_the_layout_of_the_hub(tmp_path, 
 def test_a_foreign_architecture_is_named(tmp_path, config, word):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=word):
-        checkpoints.load(str(tmp_path))
+        store.load(str(tmp_path))
 
 
 # ---- several parts, several repositories -----------------------------------------------------------------------------
@@ -178,10 +180,10 @@ def test_of_several_parts_only_what_is_read_is_fetched(here):
     there = f"/{AMUSED}/resolve/{hub.TABLE[AMUSED].revision}/"
     got = {path.removeprefix(there) for verb, path in here.asked if verb == "GET" and path.startswith(there)}
     assert got == set(hub.TABLE[AMUSED].files) and not any("fp16" in path or "scheduler" in path for path in got)
-    assert checkpoints.load(AMUSED).model.grid == (4, 4)
+    assert store.load(AMUSED).model.grid == (4, 4)
 
 
-@pytest.mark.parametrize("path", list(architectures.PARTS["AmusedPipeline"]))
+@pytest.mark.parametrize("path", list(registry.PARTS["AmusedPipeline"]))
 def test_a_part_that_is_missing_or_damaged_is_fetched_again(here, path):
     """Mutants: only the first part looked at; a size without a hash."""
     fetch(AMUSED)
@@ -189,12 +191,12 @@ def test_a_part_that_is_missing_or_damaged_is_fetched_again(here, path):
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(CheckpointError, match="choose it again"):
-        checkpoints.load(AMUSED)
+        store.load(AMUSED)
     fetch(AMUSED)
     (hub.folder(AMUSED) / path).unlink()
-    assert hub.folder(AMUSED) is None and AMUSED not in checkpoints._loaded
+    assert hub.folder(AMUSED) is None and AMUSED not in store._loaded
     fetch(AMUSED)
-    assert checkpoints.load(AMUSED).model is not None
+    assert store.load(AMUSED).model is not None
 
 
 @pytest.mark.parametrize("part", ["transformer", "text_encoder"])
@@ -203,7 +205,7 @@ def test_a_part_of_another_class_is_named(layouts, tmp_path, part):
     shutil.copytree(layouts[AMUSED], folder := tmp_path / "mixed")
     (folder / part / "config.json").write_text((folder / "vqvae" / "config.json").read_text())
     with pytest.raises(CheckpointError, match=f"in its folder {part}"):
-        checkpoints.load(str(folder))
+        store.load(str(folder))
 
 
 def test_a_model_is_offered_with_the_one_that_it_needs(here, one_thread):
@@ -212,18 +214,18 @@ def test_a_model_is_offered_with_the_one_that_it_needs(here, one_thread):
     assert hub.folder(WRITER) and hub.folder(ELECTRA)
     both = hub.TABLE[WRITER].bytes + hub.TABLE[ELECTRA].bytes
     assert hub.size(ELECTRA) == both and all(0 <= done <= total == both for done, total in steps)
-    fetching.forget(hub.TABLE[WRITER])
+    download.forget(hub.TABLE[WRITER])
     assert hub.folder(ELECTRA) is None and hub.folder(WRITER) is None
 
 
 def test_much_work_is_offered_only_where_there_is_a_gpu(here, monkeypatch):
-    from models import machine
+    from models.checkpoints import memory
     monkeypatch.setattr(limits, "CPU_MACS", 40e9)
-    monkeypatch.setattr(machine, "default_device", lambda: "cpu")
+    monkeypatch.setattr(memory, "default_device", lambda: "cpu")
     assert AMUSED not in hub.offered("maskgit") and "needs a GPU" in refused(AMUSED)
     with pytest.raises(CheckpointError, match="no checkpoint"):
         prepare("maskgit", checkpoint=AMUSED)
-    monkeypatch.setattr(machine, "default_device", lambda: "cuda")
+    monkeypatch.setattr(memory, "default_device", lambda: "cuda")
     assert AMUSED in hub.offered("maskgit")
 
 
@@ -242,7 +244,7 @@ def test_what_nobody_pinned_is_not_offered_and_not_fetched(unpinned, capsys):
     assert AMUSED not in hub.offered("maskgit") and ELECTRA not in find("electra").choices
     assert "has not pinned it" in refused(ELECTRA) and not unpinned.asked
     with pytest.raises(CheckpointError, match="models pin"):
-        checkpoints.load(AMUSED)
+        store.load(AMUSED)
     assert main(["pin"]) == 0
     assert capsys.readouterr().out.count("not pinned") == len(hub.pinnable())
 
@@ -257,14 +259,14 @@ def test_a_pin_is_what_the_hub_has_and_outlives_the_process(unpinned, layouts, n
     for one in (*hub.TABLE[name].needs, name):
         assert again[one] == hub.TABLE[one]
         assert again[one].revision == fake_hub.today(one)
-        assert set(again[one].weights) == set(architectures.parts(again[one].architecture))
+        assert set(again[one].weights) == set(registry.parts(again[one].architecture))
         for path, (size, sha256) in again[one].weights.items():
             assert size == (layouts[one] / path).stat().st_size
-            assert sha256 == weights.fingerprint(layouts[one] / path)
+            assert sha256 == verify.fingerprint(layouts[one] / path)
     method = next(iter(hub.TABLE[name].methods))
     assert name in find(method).choices
     fetch(name)
-    assert checkpoints.load(name).revision == fake_hub.today(name)[:12]
+    assert store.load(name).revision == fake_hub.today(name)[:12]
 
 
 def test_a_new_pin_replaces_the_old_one_and_its_files(unpinned, layouts, monkeypatch):
@@ -282,7 +284,7 @@ def test_a_new_pin_replaces_the_old_one_and_its_files(unpinned, layouts, monkeyp
 
 def pins_of(monkeypatch, text: str) -> dict[str, hub.Public]:
     """The table of a server whose file of pins holds this text."""
-    from models import pins
+    from models.checkpoints import pins
     pins.place().write_text(text)
     return {entry.repo: hub.pinned(entry) for entry in hub.WRITTEN}
 
@@ -307,8 +309,8 @@ def test_a_damaged_or_hostile_file_of_pins_changes_nothing(unpinned, layouts, mo
 
 @pytest.mark.parametrize("name", ["evil/model", GPT2, "../x", ""])
 def test_only_entries_of_the_table_can_be_pinned(unpinned, name, capsys):
-    from models import pins
     from models.__main__ import main
+    from models.checkpoints import pins
     assert main(["pin", name]) == 2
     assert "cannot be pinned here" in capsys.readouterr().err and not unpinned.asked and not pins.place().exists()
 
@@ -316,8 +318,8 @@ def test_only_entries_of_the_table_can_be_pinned(unpinned, name, capsys):
 @pytest.mark.parametrize("status, code, word", [
     (401, "GatedRepo", "agreement"), (404, "RepoNotFound", "no public repository"), (500, "", "could not be reached")])
 def test_what_the_hub_refuses_to_pin_is_said(unpinned, status, code, word, capsys):
-    from models import pins
     from models.__main__ import main
+    from models.checkpoints import pins
     unpinned.status, unpinned.error = status, code
     assert main(["pin", ELECTRA]) == 2
     said = capsys.readouterr().err
@@ -343,7 +345,7 @@ def test_offline_nothing_is_pinned(unpinned, monkeypatch, capsys):
     (lambda folder: (folder / "config.json").unlink(), "lacks one of its files")])
 def test_another_repository_than_expected_is_not_pinned(unpinned, layouts, tmp_path, spoil, word, monkeypatch):
     """Mutant: without a look at the contents a pickle that calls itself safetensors would be pinned."""
-    from models import pins
+    from models.checkpoints import pins
     spoil(folder := copy_of(layouts[WRITER], tmp_path / "other"))
     with fake_hub.serving({(WRITER, fake_hub.today(WRITER)): folder}) as (address, _):
         monkeypatch.setenv("HF_ENDPOINT", address)
@@ -368,7 +370,7 @@ def test_only_what_is_needed_is_fetched_once_and_without_a_token(here, layouts, 
     assert got == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert set(here.tokens) == {None}
     before = len(here.asked)
-    assert fetch(GPT2) == [] and checkpoints.load(GPT2).folder == hub.folder(GPT2) and len(here.asked) == before
+    assert fetch(GPT2) == [] and store.load(GPT2).folder == hub.folder(GPT2) and len(here.asked) == before
 
 
 def test_two_visitors_share_one_download_and_a_shipped_model_loads_meanwhile(here):
@@ -380,7 +382,7 @@ def test_two_visitors_share_one_download_and_a_shipped_model_loads_meanwhile(her
     while not any("safetensors" in path for _, path in here.asked):
         time.sleep(0.01)
     began = time.monotonic()
-    checkpoints.load("scene-vq-2")
+    store.load("scene-vq-2")
     took = time.monotonic() - began
     for one in both:
         one.join()
@@ -392,7 +394,7 @@ def test_two_visitors_share_one_download_and_a_shipped_model_loads_meanwhile(her
 
 def test_a_download_goes_on_when_the_visitor_leaves(here):
     here.hold = 0.3
-    visit = fetching.fetch(GPT2)
+    visit = download.fetch(GPT2)
     next(visit)
     visit.close()
     until = time.monotonic() + 5
@@ -454,7 +456,7 @@ def test_a_broken_or_changed_download_is_deleted_and_can_be_tried_again(here, fa
     assert not list((hub.storage(hub.TABLE[GPT2]) / "blobs").glob("*.incomplete"))
     here.short, here.flip = 0, False
     fetch(GPT2)
-    assert checkpoints.load(GPT2).model is not None
+    assert store.load(GPT2).model is not None
 
 
 def test_a_changed_file_without_a_stated_sha256_is_found_by_the_name_that_the_hub_gave_it(here):
@@ -479,7 +481,7 @@ def test_a_repository_of_pickles_is_refused(here, layouts, tmp_path, monkeypatch
         assert "safetensors" in refused(GPT2)
         assert not any(path.endswith(".bin") for _, path in faults.asked)
     with pytest.raises(CheckpointError, match="can run code"):
-        checkpoints.load(str(folder))
+        store.load(str(folder))
 
 
 def test_a_full_disk_is_said_before_and_while(here, monkeypatch):
@@ -527,12 +529,12 @@ def test_old_downloads_of_ours_make_room_and_nobody_elses(here, monkeypatch):
     (hub.snapshot(hub.TABLE[BERT]) / hub.MARK).unlink()  # as if another program had fetched it
     for days, name in ((9, SMOL), (5, GPT2)):
         os.utime(hub.snapshot(hub.TABLE[name]) / hub.MARK, (time.time() - days * 86400,) * 2)
-    checkpoints.load(SMOL)  # used just now, so GPT-2 goes
+    store.load(SMOL)  # used just now, so GPT-2 goes
     sizes = {name: hub.TABLE[name].bytes for name in (GPT2, SMOL, "facebook/dinov2-small")}
-    monkeypatch.setattr(limits, "DISK_BYTES", sum(sizes.values()) + fetching.BESIDE - sizes[GPT2])
+    monkeypatch.setattr(limits, "DISK_BYTES", sum(sizes.values()) + download.BESIDE - sizes[GPT2])
     fetch("facebook/dinov2-small")
     assert not hub.folder(GPT2) and hub.folder(SMOL) and hub.folder(BERT) and hub.folder("facebook/dinov2-small")
-    assert {entry.repo for entry in fetching.fetched()} == {SMOL, "facebook/dinov2-small"}
+    assert {entry.repo for entry in download.fetched()} == {SMOL, "facebook/dinov2-small"}
 
 
 # ---- what a visitor sees ---------------------------------------------------------------------------------------------
@@ -548,7 +550,7 @@ def test_the_menu_says_size_and_licence_and_what_must_be_fetched(here):
 def test_the_page_shows_progress_then_the_new_menu_or_a_sentence(here, monkeypatch):
     import gradio as gr
 
-    from visualizers.desk import FETCH, MODEL, Desk
+    from visualizers.page.tab_handlers import FETCH, MODEL, Desk
     assert FETCH["concurrency_id"] != MODEL["concurrency_id"]  # a download never holds up the runs of others
     said = []
     monkeypatch.setattr(gr, "Warning", said.append)
@@ -591,7 +593,7 @@ def test_the_baseline_stands_on_the_same_public_weights(here, one_thread):
 
 def test_a_space_that_preloads_a_public_checkpoint_names_its_files_and_commit():
     import yaml
-    root, space = Path(__file__).parent.parent, space_script()
+    root, space = Path(__file__).resolve().parents[2], space_script()
     found = yaml.safe_load((root / "Spacefile").read_text()) | {"preload": ["text-ar-1", GPT2]}
     front = yaml.safe_load(space.front_matter(space.declared(yaml.safe_dump(found))).split("---")[1])
     assert front["models"] == [GPT2] and "preload" not in front
@@ -601,7 +603,7 @@ def test_a_space_that_preloads_a_public_checkpoint_names_its_files_and_commit():
 
 def test_a_space_preloads_all_parts_and_never_what_nobody_pinned(here, monkeypatch, layouts):
     import yaml
-    root, space = Path(__file__).parent.parent, space_script()
+    root, space = Path(__file__).resolve().parents[2], space_script()
     front = space.fetched([AMUSED, ELECTRA])
     assert front["models"] == [AMUSED, WRITER, ELECTRA]
     for line, name in zip(front["preload_from_hub"], front["models"]):
@@ -617,7 +619,7 @@ def test_a_space_preloads_all_parts_and_never_what_nobody_pinned(here, monkeypat
 def space_script():
     """.ci/space.py as a module."""
     import importlib.util
-    spec = importlib.util.spec_from_file_location("space_hub", Path(__file__).parent.parent / ".ci" / "space.py")
+    spec = importlib.util.spec_from_file_location("space_hub", Path(__file__).resolve().parents[2] / ".ci" / "space.py")
     space = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(space)
     return space
@@ -625,7 +627,7 @@ def space_script():
 
 def test_preloading_goes_on_when_one_cannot_be_had(here, caplog):
     here.status, here.error = 403, "GatedRepo"
-    checkpoints.preload(GPT2)
+    store.preload(GPT2)
     assert "not preloaded" in caplog.text and "agreement" in caplog.text
 
 
@@ -649,9 +651,9 @@ def test_a_damaged_file_is_one_sentence_and_the_next_load_works(layouts, tmp_pat
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     with pytest.raises(CheckpointError, match=word):
-        checkpoints.load(str(folder))
+        store.load(str(folder))
     file.write_bytes(whole)
-    assert checkpoints.load(str(folder)).model is not None
+    assert store.load(str(folder)).model is not None
 
 
 def test_a_fetched_file_that_rotted_on_the_disk_is_fetched_again(here):
@@ -660,9 +662,9 @@ def test_a_fetched_file_that_rotted_on_the_disk_is_fetched_again(here):
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(CheckpointError, match="choose it again to fetch it"):
-        checkpoints.load(GPT2)
+        store.load(GPT2)
     fetch(GPT2)
-    assert checkpoints.load(GPT2).model is not None
+    assert store.load(GPT2).model is not None
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
@@ -670,9 +672,9 @@ def test_a_small_file_that_rotted_is_fetched_again_too(here, file):
     fetch(GPT2)
     (hub.folder(GPT2) / file).write_text('{"model_type": ')
     with pytest.raises(CheckpointError, match="choose it again"):
-        checkpoints.load(GPT2)
+        store.load(GPT2)
     fetch(GPT2)
-    assert checkpoints.load(GPT2).tokenizer is not None
+    assert store.load(GPT2).tokenizer is not None
 
 
 @pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])
@@ -682,10 +684,10 @@ def test_a_lack_of_memory_is_no_damage_and_deletes_nothing(here, monkeypatch, er
         raise error
     fetch(GPT2)
     with monkeypatch.context() as patch:
-        patch.setitem(checkpoints.READERS, "GPT2LMHeadModel", read)
+        patch.setitem(registry.READERS, "GPT2LMHeadModel", read)
         with pytest.raises(type(error)):
-            checkpoints.load(GPT2)
-    assert hub.folder(GPT2) and checkpoints.load(GPT2).model is not None
+            store.load(GPT2)
+    assert hub.folder(GPT2) and store.load(GPT2).model is not None
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
@@ -693,7 +695,7 @@ def test_other_damaged_files_are_one_sentence_too(layouts, tmp_path, file):
     folder = copy_of(layouts[GPT2], tmp_path / "bad")
     (folder / file).write_text('{"a": ')
     with pytest.raises(CheckpointError):
-        checkpoints.load(str(folder))
+        store.load(str(folder))
 
 
 def test_weights_of_another_network_are_refused_instead_of_filled_with_noise(layouts, tmp_path):
@@ -701,30 +703,30 @@ def test_weights_of_another_network_are_refused_instead_of_filled_with_noise(lay
     folder = copy_of(layouts[SMOL], tmp_path / "mixed")
     (folder / "model.safetensors").write_bytes((layouts[GPT2] / "model.safetensors").read_bytes())
     with pytest.raises(CheckpointError, match="another network|belong together"):
-        checkpoints.load(str(folder))
+        store.load(str(folder))
 
 
 def test_shipped_weights_that_are_not_the_cards_are_refused_and_hashed_once(tmp_path, monkeypatch):
-    copy_of(checkpoints.SHIPPED / "scene-vq-2", tmp_path / "scene-vq-2")
-    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
-    monkeypatch.setattr(checkpoints, "_loaded", type(checkpoints._loaded)())
+    copy_of(store.SHIPPED / "scene-vq-2", tmp_path / "scene-vq-2")
+    monkeypatch.setattr(store, "SHIPPED", tmp_path)
+    monkeypatch.setattr(store, "_loaded", type(store._loaded)())
     file = tmp_path / "scene-vq-2" / "model.safetensors"
     data = file.read_bytes()
-    checkpoints.load("scene-vq-2")
-    monkeypatch.setattr(weights.hashlib, "file_digest", None)  # would fail if it were hashed again
-    checkpoints.unload()
-    checkpoints.load("scene-vq-2")
+    store.load("scene-vq-2")
+    monkeypatch.setattr(verify.hashlib, "file_digest", None)  # would fail if it were hashed again
+    store.unload()
+    store.load("scene-vq-2")
     monkeypatch.undo()
-    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
-    checkpoints.unload()
+    monkeypatch.setattr(store, "SHIPPED", tmp_path)
+    store.unload()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(CheckpointError, match="sha256"):
-        checkpoints.load("scene-vq-2")
+        store.load("scene-vq-2")
 
 
 def test_every_shipped_card_states_the_sha256_of_its_weights():
-    for name, card in checkpoints.shipped().items():
-        assert weights.fingerprint(checkpoints.SHIPPED / name / "model.safetensors") == card["sha256"], name
+    for name, card in store.shipped().items():
+        assert verify.fingerprint(store.SHIPPED / name / "model.safetensors") == card["sha256"], name
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
@@ -734,18 +736,18 @@ def test_the_oldest_models_leave_before_a_new_one_is_read(here, monkeypatch):
     """Mutant: evicting afterwards, when both are in memory already."""
     for name in (SMOL, GPT2, BERT):
         fetch(name)
-    needed = weights.loaded_bytes([hub.folder(BERT) / "model.safetensors"], 4)
-    checkpoints.load(SMOL, dtype="float32")
-    checkpoints.load(GPT2, dtype="float32")
-    checkpoints.load(SMOL, dtype="float32")  # now GPT-2 is the oldest
-    room = checkpoints.loaded_bytes() + needed - 1
-    monkeypatch.setattr(machine, "model_room", lambda loaded: room)
+    needed = verify.loaded_bytes([hub.folder(BERT) / "model.safetensors"], 4)
+    store.load(SMOL, dtype="float32")
+    store.load(GPT2, dtype="float32")
+    store.load(SMOL, dtype="float32")  # now GPT-2 is the oldest
+    room = store.loaded_bytes() + needed - 1
+    monkeypatch.setattr(memory, "model_room", lambda loaded: room)
     present = []
-    read = checkpoints.READERS["BertForMaskedLM"]
-    monkeypatch.setitem(checkpoints.READERS, "BertForMaskedLM", lambda *a: present.extend(checkpoints._loaded)
+    read = registry.READERS["BertForMaskedLM"]
+    monkeypatch.setitem(registry.READERS, "BertForMaskedLM", lambda *a: present.extend(store._loaded)
                         or read(*a))
-    checkpoints.load(BERT, dtype="float32")
-    assert [key[0] for key in present] == [SMOL] and [key[0] for key in checkpoints._loaded] == [SMOL, BERT]
+    store.load(BERT, dtype="float32")
+    assert [key[0] for key in present] == [SMOL] and [key[0] for key in store._loaded] == [SMOL, BERT]
 
 
 def test_a_dropped_model_gives_its_memory_back(here, one_thread):
@@ -756,30 +758,30 @@ def test_a_dropped_model_gives_its_memory_back(here, one_thread):
     *_, last = follow(job)
     gone = weakref.ref(job.bundle.model)
     del job, last, _
-    checkpoints.unload()
+    store.unload()
     gc.collect()
     assert gone() is None
 
 
 def test_what_never_fits_is_refused_before_it_is_read(here, monkeypatch):
     fetch(GPT2)
-    monkeypatch.setattr(machine, "model_room", lambda loaded: 1000)
+    monkeypatch.setattr(memory, "model_room", lambda loaded: 1000)
     monkeypatch.setattr(limits, "SMALL_MODEL", 0)
     with pytest.raises(CheckpointError, match="needs .* MB of memory"):
-        checkpoints.load(GPT2)
+        store.load(GPT2)
     monkeypatch.setattr(limits, "SMALL_MODEL", 100_000_000)
-    assert checkpoints.load(GPT2).model is not None  # a small one is always read
+    assert store.load(GPT2).model is not None  # a small one is always read
 
 
 def test_buffers_count_and_the_guess_from_the_files_is_close(here):
     """Mutant: parameters alone; a model whose tables are buffers would count as nothing."""
     import torch
     module = torch.nn.BatchNorm1d(8)
-    assert checkpoints._bytes(checkpoints.Bundle("x", module)) == 4 * 8 * 4 + 8
+    assert store._bytes(store.Bundle("x", module)) == 4 * 8 * 4 + 8
     fetch(SMOL)
-    bundle = checkpoints.load(SMOL, dtype="float32")
-    guess = weights.loaded_bytes([hub.folder(SMOL) / "model.safetensors"], 4)
-    assert guess == pytest.approx(checkpoints._bytes(bundle), rel=0.01)
+    bundle = store.load(SMOL, dtype="float32")
+    guess = verify.loaded_bytes([hub.folder(SMOL) / "model.safetensors"], 4)
+    assert guess == pytest.approx(store._bytes(bundle), rel=0.01)
 
 
 def test_the_limit_follows_the_machine_and_its_container(tmp_path, monkeypatch):
@@ -787,23 +789,23 @@ def test_the_limit_follows_the_machine_and_its_container(tmp_path, monkeypatch):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     put("proc/meminfo", "MemTotal:  16000000 kB\nMemFree: 1 kB\nMemAvailable:  8000000 kB\n")
-    assert machine.memory(tmp_path) == (16_384_000_000, 8_192_000_000)
+    assert memory.memory(tmp_path) == (16_384_000_000, 8_192_000_000)
     put("sys/fs/cgroup/memory.max", "max\n")
     put("sys/fs/cgroup/memory.current", "1000\n")
-    assert machine.memory(tmp_path)[0] == 16_384_000_000  # no limit of its own
+    assert memory.memory(tmp_path)[0] == 16_384_000_000  # no limit of its own
     put("sys/fs/cgroup/memory.max", "4000000000\n")
     put("sys/fs/cgroup/memory.current", "3000000000\n")
     put("sys/fs/cgroup/memory.stat", "anon 5\ninactive_file 500000000\n")
-    assert machine.memory(tmp_path) == (4_000_000_000, 1_500_000_000)
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    assert memory.memory(tmp_path) == (4_000_000_000, 1_500_000_000)
+    monkeypatch.setattr(memory, "ROOT", tmp_path)
     monkeypatch.setattr(limits, "MODEL_BYTES", 0)
-    assert machine.model_room(0) == 750_000_000 and machine.model_room(800_000_000) == 1_000_000_000
+    assert memory.model_room(0) == 750_000_000 and memory.model_room(800_000_000) == 1_000_000_000
     monkeypatch.setattr(limits, "MODEL_BYTES", 7)
-    assert machine.model_room(0) == 7
+    assert memory.model_room(0) == 7
 
 
 def test_another_machine_without_proc_still_has_a_limit(tmp_path):
-    total, free = machine.memory(tmp_path)
+    total, free = memory.memory(tmp_path)
     assert 0 < free <= total
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 import kernels
-from models import checkpoints, claims, precision
-from models.method import find
+from models import claims
+from models.checkpoints import precision, store
+from models.engine.method import find
 
 
 @pytest.fixture
@@ -74,12 +75,12 @@ def test_the_flag_beats_the_race_and_a_pin_beats_the_flag(machine, monkeypatch):
 
 
 def test_claims_run_in_float32_whatever_the_machine_prefers(machine, monkeypatch):
-    import models.claims.random_keep as measured
+    import models.baselines.random_keep.claim as measured
     seen = []
     monkeypatch.setattr(measured, "measure", lambda lab: seen.append(precision.default("cpu", 256)) or claims.Claim(
         "random-keep", "", "", "", "", "", (), "mixed", ""))
-    monkeypatch.setattr(checkpoints, "_read", lambda name, device, dtype: checkpoints.Bundle(name, None, dtype=dtype))
-    monkeypatch.setattr(checkpoints, "_loaded", type(checkpoints._loaded)())
+    monkeypatch.setattr(store, "_read", lambda name, device, dtype: store.Bundle(name, None, dtype=dtype))
+    monkeypatch.setattr(store, "_loaded", type(store._loaded)())
     claim = claims.stamped(find("random-keep"), claims.Lab())
     assert seen == ["float32"] and claim.dtype == "float32"
     assert precision.default("cpu", 256) == "bfloat16"  # what it would have been
@@ -90,9 +91,9 @@ def test_a_checkpoint_is_raced_at_its_own_width(machine, tmp_path):
     folder.mkdir()
     config = {"architectures": ["ViTForImageClassification"], "hidden_size": 192}
     (folder / "config.json").write_text(json.dumps(config))
-    assert checkpoints.default_dtype(str(folder), "cpu") == "bfloat16" and machine[1] == [(192, precision.READ)]
+    assert store.default_dtype(str(folder), "cpu") == "bfloat16" and machine[1] == [(192, precision.READ)]
     (folder / "config.json").write_text(json.dumps({"architectures": ["GPT2LMHeadModel"], "n_embd": 512}))
-    assert checkpoints.default_dtype(str(folder), "cpu") == "float32" and (512, precision.WRITE) in machine[1]
+    assert store.default_dtype(str(folder), "cpu") == "float32" and (512, precision.WRITE) in machine[1]
 
 
 def test_the_real_race_measures_something():
@@ -101,9 +102,9 @@ def test_the_real_race_measures_something():
 
 
 def test_the_strip_says_that_a_short_format_rounds():
-    from models.method import run
+    from models.engine.method import run
     from tests import tiny
-    from visualizers.words import strip
+    from visualizers.page.nodes import strip
     tiny.use()
     trace = run("random-keep").traces["prune"]
     tiny.forget()
@@ -115,7 +116,7 @@ def test_a_kernel_that_could_not_be_trusted_is_named_in_the_strip(monkeypatch):
     """The note of the dispatcher travels in the trace; mutant: a strip that leaves it out."""
     from kernels import dispatch
     from tests import samples
-    from visualizers.words import strip
+    from visualizers.page.nodes import strip
 
     monkeypatch.setattr(dispatch, "NOTES", {})
     dispatch.note("The attention kernel disagreed with its reference; plain PyTorch ran instead.")

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from models import checkpoints, claims
+from models import claims
+from models.checkpoints import store
 from models.claims import judging, trained
 from models.claims.arms import Budget, ClaimError, Metric, Tuned, mean_of, ratio
 from models.claims.harness import (
@@ -204,33 +205,33 @@ def test_seeds_are_averaged_because_items_are_what_is_independent():
 
 
 def test_everything_that_is_loaded_is_stamped(tiny):
-    with checkpoints.measured() as stamps:
-        checkpoints.load("photo-mae-1")
-        with checkpoints.measured() as inner:
-            checkpoints.load("photo-mae-1")  # from memory now
-            checkpoints.load("photo-vit-1")
-    checkpoints.load("text-ar-1")
+    with store.measured() as stamps:
+        store.load("photo-mae-1")
+        with store.measured() as inner:
+            store.load("photo-mae-1")  # from memory now
+            store.load("photo-vit-1")
+    store.load("text-ar-1")
     assert set(stamps) == {"photo-mae-1"} and set(inner) == {"photo-mae-1", "photo-vit-1"}
 
 
 def test_a_stale_stamp_is_seen():
-    name = next(iter(checkpoints.shipped()))
-    now = checkpoints.revision(name)
-    assert len(now) == 12 and not checkpoints.stale({name: now})
-    assert checkpoints.stale({name: "0" * 12}) == {name: now} and checkpoints.stale({"gone-1": now}) == {"gone-1": ""}
-    assert checkpoints.revision("text-electra-1/generator"), "a part without a card of its own has a hash"
+    name = next(iter(store.shipped()))
+    now = store.revision(name)
+    assert len(now) == 12 and not store.stale({name: now})
+    assert store.stale({name: "0" * 12}) == {name: now} and store.stale({"gone-1": now}) == {"gone-1": ""}
+    assert store.revision("text-electra-1/generator"), "a part without a card of its own has a hash"
 
 
 @pytest.mark.parametrize("path", sorted(claims.FOLDER.glob("*.json")), ids=lambda path: path.stem)
 def test_no_shipped_claim_is_stale(path):
     saved = json.loads(path.read_text("utf-8"))
-    assert claims.stamps(saved) and not checkpoints.stale(claims.stamps(saved)), f"python -m models claims {path.stem}"
+    assert claims.stamps(saved) and not store.stale(claims.stamps(saved)), f"python -m models claims {path.stem}"
 
 
 def test_who_was_trained_for_longer_is_read_from_the_cards(monkeypatch):
     cards = {"a": {"steps": 440, "examples_seen": 12_928, "minutes": 9.0},
              "b": {"steps": 1922, "examples_seen": 146_072, "minutes": 32.0}}
-    monkeypatch.setattr(checkpoints, "shipped", lambda: cards)
+    monkeypatch.setattr(store, "shipped", lambda: cards)
     told = trained.longer(["a", "b", "a"])
     assert "b saw 11.3 times the examples of a; b saw 3.6 times the minutes of a." in told and "440 steps" in told
     cards["b"] = cards["a"]
@@ -263,12 +264,12 @@ def test_a_claim_is_written_and_read_back(tmp_path, monkeypatch):
 
 
 def test_the_page_shows_old_and_new_claims():
-    from visualizers import words
+    from visualizers.page import nodes
     new = concluded([GOOD, MISS], [SEEN], arms=[GOOD.mine, GOOD.other]).to_json()
-    shown = json.dumps(words.claim(json.loads(json.dumps(new)), True))
+    shown = json.dumps(nodes.claim(json.loads(json.dumps(new)), True))
     assert all(part in shown for part in ("In part.", "possible -0.4 to 0.5", "Positive controls", "missed"))
     old = {"rows": [{"name": "gap", "value": 1.0, "unit": "x", "n": 3, "expected": "> 0", "holds": True}],
            "verdict": "holds", "reason": "r", "paper": "p", "here": "h", "metric": "m", "baseline": "b"}
-    assert "Yes, at this scale." in json.dumps(words.claim(old, True))
+    assert "Yes, at this scale." in json.dumps(nodes.claim(old, True))
     for verdict in claims.VERDICTS:
-        assert words.claim({**new, "verdict": verdict}, True)
+        assert nodes.claim({**new, "verdict": verdict}, True)

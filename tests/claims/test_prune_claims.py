@@ -4,7 +4,7 @@ import pytest
 
 from models.claims import Lab, stamped
 from models.claims.prune_lab import Answered, difference, exam, haystack, pairs, questions, right, two_questions
-from models.method import find
+from models.engine.method import find
 from models.worlds import retrieval
 
 
@@ -28,8 +28,8 @@ def test_questions_have_names_never_trained_on_and_one_truth():
 
 
 def test_right_needs_the_right_answer(tiny):
-    from models.claims.lazyllm import full
-    from models.prune import lazyllm
+    from models.papers.lazyllm import method as lazyllm
+    from models.papers.lazyllm.claim import full
     asked = pairs(questions(2))
     assert not any(a.right for a in exam(lazyllm.METHOD, asked, full)), "random weights cannot know a number"
 

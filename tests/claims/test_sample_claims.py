@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.claims import Row, byte_level, cntp, sampling
-from models.sample.trials import Trial
+from models.baselines.sampling import claim as sampling
+from models.claims import Row
+from models.loops.sample.rollouts import Trial
+from models.papers.byte_level import claim as byte_level
+from models.papers.cntp import claim as cntp
 from models.worlds import arithmetic
 
 

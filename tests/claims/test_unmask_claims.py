@@ -5,10 +5,10 @@ import importlib
 import numpy as np
 import pytest
 
+from models.baselines.mdm import claim as text_claim
 from models.claims import Lab
-from models.claims import enat as enat_claim
-from models.claims import mdm as text_claim
-from models.claims import recap as claim
+from models.papers.enat import claim as enat_claim
+from models.papers.recap import claim
 
 
 @pytest.mark.parametrize("id", ["maskgit", "mdm", "recap", "enat", "var"])

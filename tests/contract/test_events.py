@@ -6,9 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from models import events, session
-from models.events import Book, Close, Emit, Open, pages, traces
-from models.method import follow, prepare
+from models.engine import events
+from models.engine.events import Book, Close, Emit, Open, pages, traces
+from models.engine.method import follow, prepare
+from models.serving import session
 from models.trace import Canvas, Fact, Heads, Provenance, Step, states
 
 STEP = Step("one", states("masked", "visible"))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models import limits
-from models.checkpoints import CheckpointError, load, resolve
-from models.params import Choice, Flag, ParamError, Span, Words, parse, schema
-from models.subject import SubjectError, from_anything, from_image, from_text
+from models.checkpoints.store import CheckpointError, load, resolve
+from models.trace import limits
+from models.trace.params import Choice, Flag, ParamError, Span, Words, parse, schema
+from models.trace.subject import SubjectError, from_anything, from_image, from_text
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def test_a_run_that_takes_too_long_is_stopped_with_a_sentence_and_closed(monkeyp
     import gradio as gr
 
     import app
-    from models import session
+    from models.serving import session
 
     monkeypatch.setattr(limits, "SECONDS", 0.0)
     closed = []

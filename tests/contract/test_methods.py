@@ -1,4 +1,5 @@
-"""Every method found, whichever paper: the contract of models/method.py on tiny random weights, then shipped ones."""
+"""Every method found, whichever paper: the contract of models/engine/method.py on tiny random weights, then shipped
+ones."""
 
 import dataclasses
 import json
@@ -7,12 +8,13 @@ import re
 import numpy as np
 import pytest
 
-from models import claims, params, recorded, session, turns
-from models.method import atlas, find, follow, prepare, run, twin
-from models.params import ParamError
-from models.subject import SubjectError, from_example, from_text
-from models.trace import TRACES
-from models.trace_json import load, save
+from models import claims
+from models.engine.method import atlas, find, follow, prepare, run, twin
+from models.serving import recorded, session, turns
+from models.trace import TRACES, params
+from models.trace.params import ParamError
+from models.trace.serialize import load, save
+from models.trace.subject import SubjectError, from_example, from_text
 
 IDS = list(atlas())
 
@@ -190,8 +192,8 @@ def test_a_candidate_that_was_not_offered_is_refused(given, tiny):
 @pytest.mark.parametrize("id", IDS)
 def test_every_figure_renders(id, tiny_runs):
     from visualizers import draw
-    from visualizers.export import export
-    from visualizers.payload import pack
+    from visualizers.drawing.payload import pack
+    from visualizers.export.files import export
     for trace in tiny_runs(id)[-1].traces.values():
         payload = json.dumps(pack(draw(trace)))
         assert len(payload) < 3_000_000
@@ -219,10 +221,10 @@ def test_shipped_weights_run(id, shipped):
 @pytest.mark.weights
 @pytest.mark.parametrize("id", IDS)
 def test_the_recorded_example_is_of_the_shipped_weights(id, shipped):
-    from models import checkpoints
+    from models.checkpoints import store
     method = find(id)
     shipped(method.checkpoints[0], *method.companions)
-    card = checkpoints.shipped()[method.checkpoints[0]]
+    card = store.shipped()[method.checkpoints[0]]
     for tab in method.card.tabs:
         trace = recorded.read(id, tab)
         assert trace is not None, f"run `python -m models traces {id}`"
@@ -232,7 +234,7 @@ def test_the_recorded_example_is_of_the_shipped_weights(id, shipped):
 @pytest.mark.weights
 @pytest.mark.parametrize("id", IDS)
 def test_the_claim_is_of_the_shipped_weights(id, shipped):
-    from models import checkpoints
+    from models.checkpoints import store
     method = find(id)
     shipped(method.checkpoints[0])
     claim = claims.read(id)
@@ -240,20 +242,20 @@ def test_the_claim_is_of_the_shipped_weights(id, shipped):
         pytest.skip(f"not measured yet: python -m models claims {id}")
     loaded = claims.stamps(claim)
     assert method.checkpoints[0] in loaded
-    assert not checkpoints.stale(loaded), "the claim is stale: measure it again"
+    assert not store.stale(loaded), "the claim is stale: measure it again"
     assert claim["verdict"] in claims.VERDICTS and claim["rows"] and claim["date"] and claim["device"]
 
 
 def test_a_method_without_its_weights_is_not_offered(monkeypatch, tmp_path):
     """It stays in the atlas, so that its code is tested, but no visitor meets it."""
-    from models import checkpoints
-    from models.method import offered
-    from visualizers import papers
+    from models.checkpoints import store
+    from models.engine.method import offered
+    from visualizers.page import papers
 
-    monkeypatch.setattr(checkpoints, "_makers", {})
+    monkeypatch.setattr(store, "_makers", {})
     for name in ("photo-mae-1", "text-ar-1"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
-    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
+    monkeypatch.setattr(store, "SHIPPED", tmp_path)
     assert {"mae", "sampling"} <= set(offered()) and not {"hpm", "mdm", "byte-level"} & set(offered())
     assert not any(row["live"] for row in papers.rows() if row["slug"] == "hpm")

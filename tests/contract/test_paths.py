@@ -7,26 +7,25 @@ import pytest
 import torch
 
 import kernels
-from models.method import atlas, follow, prepare
-from models.trace import TABS
+from models.engine.method import atlas, follow, prepare
 
 IDS = list(atlas())
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TABLES = {"softmax", "log_softmax", "logsumexp", "multinomial", "entr", "output_attentions"}
 ALLOWED = {  # file -> what it may use, and why
-    "attend/sights.py": {"log_softmax"},  # attribution differentiates it; it is not shown
-    "attend/classifiers.py": {"softmax"},  # over a classifier's classes
-    "attend/sparsifiner.py": {"softmax"},  # over a classifier's classes
-    "attend/sparsifiner_net.py": {"softmax"},  # the method's own attention: over basis maps, and over kept keys
-    "attend/sparsifiner_records.py": {"softmax"},  # over a classifier's classes
-    "prune/picture_records.py": {"softmax"},  # over the answers of a kind of question
-    "prune/vflowopt.py": {"softmax"},  # over entropies of patches, as the importance is defined
-    "sample/covers.py": {"logsumexp", "softmax"},  # over covers, not over a vocabulary
-    "sample/drafting.py": {"softmax"},  # the rules move mass between codes, and add up over all of them
-    "sample/drafting_records.py": {"entr"},  # of the tables that the rules used
-    "sample/lantern_net.py": {"softmax", "log_softmax"},  # the drafter's loss in training
-    "unmask/joint_sampling_pairs.py": {"softmax", "entr"},  # the exact joint, to which the layer is compared
-    "unmask/joint_sampling_records.py": {"log_softmax"},  # a divergence needs both tables; no kernel sums them
+    "loops/attend/model_adapters.py": {"log_softmax"},  # attribution differentiates it; it is not shown
+    "loops/attend/classifiers.py": {"softmax"},  # over a classifier's classes
+    "papers/sparsifiner/method.py": {"softmax"},  # over a classifier's classes
+    "papers/sparsifiner/network.py": {"softmax"},  # the method's own attention: over basis maps, and over kept keys
+    "papers/sparsifiner/record.py": {"softmax"},  # over a classifier's classes
+    "loops/prune/picture_records.py": {"softmax"},  # over the answers of a kind of question
+    "papers/vflowopt/method.py": {"softmax"},  # over entropies of patches, as the importance is defined
+    "papers/byte_level/cover_encodings.py": {"logsumexp", "softmax"},  # over covers, not over a vocabulary
+    "loops/sample/speculative_decoding.py": {"softmax"},  # the rules move mass between codes
+    "loops/sample/drafting_records.py": {"entr"},  # of the tables that the rules used
+    "backbones/drafter.py": {"softmax", "log_softmax"},  # the drafter's loss in training
+    "papers/joint_sampling/pairs.py": {"softmax", "entr"},  # the exact joint, to which the layer is compared
+    "papers/joint_sampling/record.py": {"log_softmax"},  # a divergence needs both tables; no kernel sums them
 }
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,11 +71,14 @@ def used(source: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("tab", TABS)
-def test_no_method_makes_a_softmax_table_or_an_attention_map(tab):
-    for file in sorted((ROOT / "models" / tab).glob("*.py")):
-        found = used(file.read_text("utf-8")) - ALLOWED.get(f"{tab}/{file.name}", set())
-        assert not found, f"models/{tab}/{file.name} uses {sorted(found)}; kernels.vocab_stats or observe() says it"
+@pytest.mark.parametrize("room", ("loops", "papers", "baselines", "backbones"))
+def test_no_method_makes_a_softmax_table_or_an_attention_map(room):
+    for file in sorted((ROOT / "models" / room).rglob("*.py")):
+        if file.stem.startswith("claim") or file.stem == "recipe":  # these draw nothing
+            continue
+        place = file.relative_to(ROOT / "models").as_posix()
+        found = used(file.read_text("utf-8")) - ALLOWED.get(place, set())
+        assert not found, f"models/{place} uses {sorted(found)}; kernels.vocab_stats or observe() says it"
 
 
 def test_the_scan_sees_what_it_forbids():

@@ -7,8 +7,8 @@ A method may be written anew as long as this holds. Where a change of what it do
 import numpy as np
 import pytest
 
-from models import recorded
-from models.method import atlas, find, follow, prepare
+from models.engine.method import atlas, find, follow, prepare
+from models.serving import recorded
 from models.trace import Trace
 
 NEAR = 1e-3  # of a number; a record keeps halves, so large ones may differ by their last bit
@@ -56,12 +56,12 @@ def near(a, b, far: float = NEAR) -> bool:
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("id", list(atlas()))
 def test_a_run_is_its_record(id, shipped):
-    from models import checkpoints
+    from models.checkpoints import store
     method = find(id)
     shipped(method.checkpoints[0], *method.companions)
     traces = {tab: recorded.read(id, tab) for tab in method.card.tabs}
     stamp = next(iter(traces.values())).provenance
-    if not checkpoints.shipped()[method.checkpoints[0]]["sha256"].startswith(stamp.revision):
+    if not store.shipped()[method.checkpoints[0]]["sha256"].startswith(stamp.revision):
         pytest.skip("the record is of other weights; test_methods.py asks for a new one")
     if stamp.device != "cpu":
         pytest.skip(f"recorded on {stamp.device}, whose sums come in another order")

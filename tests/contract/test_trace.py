@@ -22,7 +22,7 @@ from models.trace import (
     UnmaskTrace,
     states,
 )
-from models.trace_json import load, save
+from models.trace.serialize import load, save
 
 
 def canvas(n=4):

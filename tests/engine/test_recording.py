@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.engine.events import Emit
 from models.engine.recording import (
     Filling,
     bars,
@@ -17,7 +18,6 @@ from models.engine.recording import (
     spread,
     table,
 )
-from models.events import Emit
 from models.trace import CODE, Canvas, Field
 
 FIELDS = {"entropy": Field("Entropy", "nats"), "confidence": Field("Confidence", ""), "when": Field("Step", "step")}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.attend import loop, reading
-from models.instrument import LayerSeen, observe
+from models.backbones.instrument import LayerSeen, observe
+from models.loops.attend import loop, reading
 from tests.tiny import llama, masked_scene, text_tokenizer
 
 

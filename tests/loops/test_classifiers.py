@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.attend import classifiers, vit
+from models.baselines.vit import claim as vit_claim
+from models.baselines.vit import method as vit
 from models.claims import Lab
-from models.claims import illama as claim
-from models.claims import vit as vit_claim
-from models.method import find, prepare, twin
-from tests.attend.test_illama import photos
+from models.engine.method import find, prepare, twin
+from models.loops.attend import classifiers
+from models.papers.illama import claim
+from tests.papers.test_illama import photos
 from tests.tiny import vit as tiny_vit
 
 
@@ -40,7 +41,7 @@ def test_training_curves_stand_together(monkeypatch, tmp_path):
         (tmp_path / name).mkdir()
         points = [{"step": step, "loss": 4 - step, "accuracy": step / 4, **more} for step in range(3)]
         (tmp_path / name / "curve.json").write_text(json.dumps(points))
-    monkeypatch.setattr(classifiers.checkpoints, "SHIPPED", tmp_path)
+    monkeypatch.setattr(classifiers.store, "SHIPPED", tmp_path)
     loss, right = classifiers.curve_charts({"soft": "one", "plain": "two", "nobody": "three"})
     assert list(loss.series) == ["soft", "plain"] and list(right.series) == ["soft", "plain", "a, soft"]
     np.testing.assert_array_equal(loss.series["plain"][:, 1], [4, 3, 2])

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.attend import groups as lenses
-from models.attend.groups import lens, mass_chart, mass_facts, masses, on_sequence
-from models.attend.loop import grid_layout, text_layout
-from models.events import Close, Emit, Open
-from models.instrument import observe
+from models.backbones.instrument import observe
+from models.engine.events import Close, Emit, Open
+from models.loops.attend import groups as lenses
+from models.loops.attend.groups import lens, mass_chart, mass_facts, masses, on_sequence
+from models.loops.attend.loop import grid_layout, text_layout
 from models.trace import Fact
 from tests.tiny import llama, masked_scene, text_tokenizer
 

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from models.method import find, prepare, run
-from models.subject import from_example
+from models.engine.method import find, prepare, run
+from models.trace.subject import from_example
 
 pytestmark = pytest.mark.weights
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from kernels import Sampler, warp
-from models.method import follow, prepare, run
-from models.params import ParamError
-from models.sample.stream import Stream
-from models.sample.trials import Ends, roll_out
-from models.subject import SubjectError, from_text
+from models.engine.method import follow, prepare, run
+from models.loops.sample.cached_lm import Stream
+from models.loops.sample.rollouts import Ends, roll_out
 from models.trace import CODE
+from models.trace.params import ParamError
+from models.trace.subject import SubjectError, from_text
 from tests import tiny
 
 TEXT = from_text("Once upon a time there was a little red hen. The")
@@ -127,7 +127,7 @@ def test_stored_logits_answer_for_the_warpers(tiny):
 
 
 def test_full_logits_are_left_out_when_they_are_large(tiny, monkeypatch):
-    from models.sample import sampling
+    from models.baselines.sampling import method as sampling
     monkeypatch.setattr(sampling, "STORED", 100)
     trace = run("sampling", TEXT, {"length": 4}).traces["sample"]
     assert all(step.distributions["raw"].logits is None for step in trace.steps[1:])

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.method import prepare, run
-from models.subject import SubjectError, from_text
+from models.engine.method import prepare, run
+from models.loops.unmask.canvases import code_names, scene_board, text_board
+from models.loops.unmask.loop import Full, Move, Plan, fill, full_cost, moves
 from models.trace import CODE
-from models.unmask.boards import code_names, scene_board, text_board
-from models.unmask.loop import Full, Move, Plan, fill, full_cost, moves
+from models.trace.subject import SubjectError, from_text
 
 MASK = 36  # codebook size of the tiny tokenizer
 

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from models.method import find, prepare, run, twin
-from models.sample.byte_level import WINDOW, average
-from models.sample.bytereader import ByteReader, divergence
-from models.sample.coder import END
-from models.subject import SubjectError, from_text
+from models.engine.method import find, prepare, run, twin
+from models.papers.byte_level.byte_vocabulary import END
+from models.papers.byte_level.bytereader import ByteReader, divergence
+from models.papers.byte_level.method import WINDOW, average
+from models.trace.subject import SubjectError, from_text
 from tests import tiny
 
 TEXTS = [b"The hen lived near a mi", b"the cat slept by ", b"7 times 2 is", b"hen", b"fire.\n\nOn", b"'ll"]
@@ -133,7 +133,7 @@ def test_examples_end_where_prompting_goes_wrong():
 @pytest.mark.weights
 def test_a_word_cut_short_is_completed(shipped):
     shipped("text-ar-1")
-    from models.checkpoints import load
+    from models.checkpoints.store import load
     cut = ByteReader(load("text-ar-1"), b"There once lived a king whose daughter was the most beau")
     assert cut.symbols["exact"][ord("t")] > 0.9 > 0.1 > cut.symbols["naive"][ord("t")]
 
@@ -142,9 +142,9 @@ def test_a_word_cut_short_is_completed(shipped):
 def test_canonical_text_stays_valid_at_every_cut(shipped):
     """Prefixes of an encoding are encodings themselves, which the covers rely on."""
     shipped("text-ar-1")
-    from models.checkpoints import load
-    from models.sample.coder import coder_of
-    from models.subject import ASSETS
+    from models.checkpoints.store import load
+    from models.papers.byte_level.byte_vocabulary import coder_of
+    from models.trace.subject import ASSETS
     coder = coder_of(load("text-ar-1").tokenizer)
     ids = coder.encode((ASSETS / "texts" / "heldout.txt").read_bytes()[:6000])
     for k in range(1, 40):

@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from models.sample.bytereader import healing, naive
-from models.sample.coder import Coder, coder_of, split
-from models.sample.covers import advance, enumerate_covers, next_symbols, settle
-from models.sample.proof import CHAIN, CODER, PIECES, begins, behind, chance, encode, score
+from models.papers.byte_level.byte_vocabulary import Coder, coder_of, split
+from models.papers.byte_level.bytereader import healing, naive
+from models.papers.byte_level.cover_encodings import advance, enumerate_covers, next_symbols, settle
+from models.papers.byte_level.toy_markov import CHAIN, CODER, PIECES, begins, behind, chance, encode, score
 from tests.tiny import text_tokenizer
 
 A, B = ord("a"), ord("b")

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from kernels import Sampler, vocab_stats, warp
-from models.method import prepare, run, twin
-from models.params import ParamError
-from models.sample.cntp import PAPER, Params, bounds, count_of, stop_tokens, trials_for
-from models.sample.trials import Moment, Trial
-from models.subject import from_text
+from models.engine.method import prepare, run, twin
+from models.loops.sample.rollouts import Moment, Trial
+from models.papers.cntp.method import PAPER, Params, bounds, count_of, stop_tokens, trials_for
+from models.trace.params import ParamError
+from models.trace.subject import from_text
 from tests import tiny
 
 STORY = from_text("Once upon a time there was a little red hen. The")

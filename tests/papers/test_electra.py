@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from models.mask import electra, planting, words
-from models.mask.passages import passage
-from models.method import find, follow, prepare, run, twin
-from models.params import ParamError
-from models.ranks import auc
-from models.subject import SubjectError, from_text
+from models.engine.method import find, follow, prepare, run, twin
+from models.engine.statistics import auc
+from models.loops.mask import planting, words
+from models.loops.mask.passages import passage
+from models.papers.electra import method as electra
 from models.trace import CODE
+from models.trace.params import ParamError
+from models.trace.subject import SubjectError, from_text
 from tests import tiny as stand_ins
 
 MASK, NEVER, V = 1, (0, 1, 2), 40
@@ -33,7 +34,7 @@ def batch(seed: int = 0, count: int = 4):
 def pair():
     from transformers import ElectraConfig
 
-    from models.mask.electra_net import ElectraPair
+    from models.papers.electra.network import ElectraPair
     torch.manual_seed(3)
     sizes = {"vocab_size": V, "embedding_size": 16, "num_hidden_layers": 2, "intermediate_size": 32,
              "max_position_embeddings": 20, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
@@ -195,8 +196,8 @@ def test_work_includes_the_generator():
 
 
 def test_the_control_gets_the_same_work():
-    from training.recipes.text_electra import TextElectra, TextMLM
-    from training.recipes.text_electra import config as config_of
+    from models.papers.electra.recipe import TextElectra, TextMLM
+    from models.papers.electra.recipe import config as config_of
     electra_work, mlm_work = TextElectra(0).macs(), TextMLM(0).macs()
     assert 1.1 < electra_work / mlm_work < 1.2  # so the control makes that many more steps
     assert config_of(64, 1).hidden_size == 64 and config_of(192, 4).embedding_size == 128
@@ -245,7 +246,7 @@ def says_what_was_done(make):
 
 
 def test_probes_know_their_truth():
-    from models.claims import electra as claim
+    from models.papers.electra import claim
     for make in (claim.order, claim.neighbours, claim.left_out, claim.agreement):
         says_what_was_done(make)
 
@@ -260,7 +261,7 @@ def test_probes_know_their_truth():
 
 
 def test_the_probe_is_checked_on_texts_it_never_saw():
-    from models.claims.electra import probed
+    from models.papers.electra.claim import probed
     rng = np.random.default_rng(1)
     noise, truth, early = rng.normal(size=(600, 40)), rng.integers(0, 2, 600), np.arange(600) < 360
     x = np.concatenate([noise, np.ones((600, 1))], 1)
@@ -344,7 +345,7 @@ def hides_the_word_it_judges(surprise):
 
 
 def test_the_control_judges_a_word_from_all_others(tiny):
-    from models.mask.mlm import surprise
+    from models.baselines.mlm.method import surprise
     hides_the_word_it_judges(surprise)
 
     def in_one_look(model, text, planted):
@@ -394,7 +395,7 @@ def hub_folder(tmp_path):
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
                                         sep_token="[SEP]", mask_token="[MASK]")
     for kind, name in (("ElectraForPreTraining", "small-discriminator"), ("ElectraForMaskedLM", "small-generator")):
-        model = stand_ins.electra(kind, 32, 4)
+        model = stand_ins.fresh({"ElectraForPreTraining": "text-electra-1", "ElectraForMaskedLM": "text-mlm-1"}[kind])
         model.resize_token_embeddings(len(pieces))
         model.save_pretrained(tmp_path / name)
         tokenizer.save_pretrained(tmp_path / name)
@@ -420,7 +421,7 @@ def test_shipped_discriminator_notices_plausible_words(shipped):
 
 
 def find_example(number: int):
-    from models.subject import from_example
+    from models.trace.subject import from_example
     return from_example(find("electra").examples[number], "text")
 
 

@@ -8,12 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from models.method import follow as followed
-from models.method import prepare, run, twin
-from models.unmask import enat, enat_net, enat_records, loop, maskgit
-from models.unmask.boards import scene_board
-from models.unmask.enat_net import EnatTransformer, State
-from models.unmask.loop import Plan, fill
+from models.baselines.maskgit import method as maskgit
+from models.engine.method import follow as followed
+from models.engine.method import prepare, run, twin
+from models.loops.unmask import loop
+from models.loops.unmask.canvases import scene_board
+from models.loops.unmask.loop import Plan, fill
+from models.papers.enat import method as enat
+from models.papers.enat import network as enat_net
+from models.papers.enat import record as enat_records
+from models.papers.enat.network import EnatTransformer, State
 
 ATOL = 2e-5
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -342,7 +346,7 @@ def test_states_show_what_was_encoded_and_what_was_reused(tiny):
 
 @torch.inference_mode()
 def test_roles_are_sums_of_exact_attention(tiny):
-    from models.instrument import observe
+    from models.backbones.instrument import observe
     model, known = tiny.masked_scene().eval(), np.arange(256) % 3 == 0
     ids = torch.full((1, 256), model.mask_token_id).masked_fill(torch.from_numpy(known), 5)
     cond = torch.tensor([[1, 20, 0, 0]])

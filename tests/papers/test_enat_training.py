@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.unmask.enat_net import EnatTransformer
-from training.recipes import scene_enat
-from training.recipes.scene_enat import SceneENAT
+from models.papers.enat import recipe as scene_enat
+from models.papers.enat.network import EnatTransformer
+from models.papers.enat.recipe import SceneENAT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

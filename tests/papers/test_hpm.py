@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.mask import hpm, photos
-from models.method import follow, prepare, run, twin
-from models.ranks import spearman
-from tests.mask.nets import job_of, network, view
+from models.engine.method import follow, prepare, run, twin
+from models.engine.statistics import spearman
+from models.loops.mask import photos
+from models.papers.hpm import method as hpm
+from tests.mask_nets import job_of, network, view
 
 RATIO, SEED = 0.75, 3
 
@@ -134,8 +135,8 @@ def test_true_error_is_never_asked_before_the_mask_is_chosen(tiny, monkeypatch):
         patches, mask = rebuild(*given)
         return patches + torch.randn_like(patches), mask
 
-    monkeypatch.setattr("models.mask.loop.rebuild", nonsense)
-    monkeypatch.setattr("models.mask.hpm.rebuild", nonsense)
+    monkeypatch.setattr("models.loops.mask.loop.rebuild", nonsense)
+    monkeypatch.setattr("models.papers.hpm.method.rebuild", nonsense)
     assert honest.tab == "mask"
     assert np.array_equal([e for e in hpm.run(job_of("hpm", seed=1))][2].step.state, first)
 

@@ -6,7 +6,7 @@ import torch
 from transformers import ViTMAEConfig
 
 from models.backbones.vit_mae import set_positions
-from models.mask import hpm_net
+from models.papers.hpm import network as hpm_net
 
 
 def network():

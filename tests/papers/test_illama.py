@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.attend import classifiers, illama
-from models.attend.illama_net import IllamaForImageClassification, soft_mask, softness_at, split_mask
 from models.backbones.packing import save_packed
-from models.claims import illama as claim
-from models.method import run
+from models.engine.method import run
+from models.loops.attend import classifiers
+from models.papers.illama import claim
+from models.papers.illama import method as illama
+from models.papers.illama.network import IllamaForImageClassification, soft_mask, softness_at, split_mask
 from models.trace import states
 from tests import tiny
 
@@ -80,7 +81,7 @@ def agrees(net, a=0.0, **mistake):
 
 @pytest.fixture
 def net():
-    return tiny.illama().eval().requires_grad_(False)
+    return tiny.fresh("photo-illama-1").eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize("a", (0.0, 0.3, 1.0))
@@ -124,7 +125,7 @@ def collapses(net, read):
 
 
 def test_class_token_first_collapses_exactly_with_renormalised_rows():
-    net = tiny.illama(cls_first=True).eval()
+    net = tiny.fresh("photo-illama-first-1").eval()
     collapses(net, lambda net, x: net.classify(net.states(x, convention="before")[-1]))
     for name, read in {
         "deleting mass leaks through the denominators": lambda net, x: net(x),
@@ -143,7 +144,7 @@ def test_what_future_tokens_leak(net):
 
 
 def triangular(params):
-    seen = classifiers.look(illama.arm_of(tiny.illama().eval(), params.softness), photos(1))
+    seen = classifiers.look(illama.arm_of(tiny.fresh("photo-illama-1").eval(), params.softness), photos(1))
     assert np.triu(seen.maps, 1).max() == 0 and seen.deleted[..., 0].min() > 0
 
 
@@ -165,10 +166,10 @@ def test_the_schedule_ends_before_training_does():
 
 
 def test_a_masked_dense_product_saves_nothing():
-    seen = classifiers.look(illama.arm_of(tiny.illama().eval()), photos(1))
+    seen = classifiers.look(illama.arm_of(tiny.fresh("photo-illama-1").eval()), photos(1))
     layers, heads, count, _ = seen.maps.shape
     width = 16
-    weights = sum(w.numel() for w in tiny.illama().layers[0].parameters() if w.dim() == 2)
+    weights = sum(w.numel() for w in tiny.fresh("photo-illama-1").layers[0].parameters() if w.dim() == 2)
     assert seen.costs[0].macs == count * weights + 2 * count * 2 * count * heads * width, "every key is read twice"
     facts = illama.work(seen)
     assert facts["triangular"].value == layers * heads * count * (count + 1) / 2 and "not timed" in facts[
@@ -212,7 +213,7 @@ def test_the_class_token_first_sees_nothing_in_the_record(tiny):
 
 
 def test_snapshots_show_the_schedule(tmp_path):
-    net = tiny.illama()
+    net = tiny.fresh("photo-illama-1")
     net.save_pretrained(tmp_path, config={**net._hub_mixin_config, "architectures": [type(net).__name__]})
     for step, a in ((150, 0.0), (75, 0.5)):
         folder = tmp_path / f"a-{100 * a:.0f}-percent"
@@ -228,6 +229,6 @@ def test_snapshots_show_the_schedule(tmp_path):
 
 
 def test_an_untrained_network_collapses_all_the_same(tiny):
-    from models.checkpoints import load
+    from models.checkpoints.store import load
     assert claim.exact_collapse(load(illama.FIRST).model, photos()).holds
     assert not claim.exact_collapse(load(illama.LAST).model, photos()).holds

@@ -8,17 +8,18 @@ import pytest
 import torch
 
 import kernels
-from models.claims import Lab, joint_pairs
-from models.claims import joint_sampling as claim
-from models.method import find, prepare, run, twin
-from models.subject import from_text
-from models.unmask import joint_sampling, mdm
-from models.unmask.boards import text_board
-from models.unmask.joint_sampling import Adjust, Params, gain, rounds
-from models.unmask.joint_sampling_net import JointSampler, Round, exact_round, lesson, some
-from models.unmask.joint_sampling_pairs import measured
-from models.unmask.joint_sampling_records import TRUTH, divergence
-from models.unmask.loop import Move, Plan, fill
+from models.baselines.mdm import method as mdm
+from models.claims import Lab
+from models.engine.method import find, prepare, run, twin
+from models.loops.unmask.canvases import text_board
+from models.loops.unmask.loop import Move, Plan, fill
+from models.papers.joint_sampling import claim, claim_pairs
+from models.papers.joint_sampling import method as joint_sampling
+from models.papers.joint_sampling.method import Adjust, Params, gain, rounds
+from models.papers.joint_sampling.network import JointSampler, Round, exact_round, lesson, some
+from models.papers.joint_sampling.pairs import measured
+from models.papers.joint_sampling.record import TRUTH, divergence
+from models.trace.subject import from_text
 
 ATOL = 1e-5
 
@@ -170,7 +171,7 @@ def test_marginal_sampling_here_is_the_baseline_there(tiny):
 
 
 def run_to_end(job):
-    from models.method import follow
+    from models.engine.method import follow
     *_, last = follow(job)
     return last.traces["unmask"]
 
@@ -227,8 +228,8 @@ class Exact(Adjust):
     """Every move by the network itself; costs do not matter here."""
 
     def __call__(self, moment):
+        from models.loops.unmask.loop import Evaluation, indices
         from models.trace import Cost
-        from models.unmask.loop import Evaluation, indices
         positions = indices(moment.masked)
         logits = self.trunk.embed(moment.ids)[0].gather(1, positions[..., None].expand(-1, -1, 2))
         return Evaluation(positions, logits, torch.ones_like(moment.masked), Cost())
@@ -238,7 +239,7 @@ def broken(coins, way: str, temperature: float) -> float:
     """Percent of illegal pairs."""
     plan = Plan(rounds(12, 4, way), Exact(coins, None), "leftmost", sampler=kernels.Sampler(temperature))
     *_, last = fill(torch.full((400, 12), 2), 2, plan, torch.Generator().manual_seed(0))
-    return float(joint_pairs.illegal(last.ids).mean())
+    return float(claim_pairs.illegal(last.ids).mean())
 
 
 def test_temperature_one_is_the_default_and_zero_would_hide_the_joint(coins):
@@ -335,7 +336,7 @@ def test_shares_of_a_gap_and_divergences_are_right():
 
 @pytest.mark.weights
 def test_the_shipped_layer_is_of_the_shipped_trunk(shipped):
-    from models import checkpoints
+    from models.checkpoints import store
     shipped("text-mdm-1", "text-joint-1")
-    layer = checkpoints.load("text-joint-1").model
-    assert layer.trunk_revision == checkpoints.shipped()[layer.trunk]["sha256"][:12], "train text-joint-1 again"
+    layer = store.load("text-joint-1").model
+    assert layer.trunk_revision == store.shipped()[layer.trunk]["sha256"][:12], "train text-joint-1 again"

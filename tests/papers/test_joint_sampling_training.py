@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.recipes import text_joint
-from training.recipes.text_joint import LENGTH, ROUND, TextJoint
+from models.papers.joint_sampling import recipe as text_joint
+from models.papers.joint_sampling.recipe import LENGTH, ROUND, TextJoint
 
 
 @pytest.fixture

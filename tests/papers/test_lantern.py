@@ -5,12 +5,13 @@ import pytest
 import torch
 
 import kernels
-from models.method import prepare, run
-from models.sample import drafting, lantern
-from models.sample.acceptance import Exact, certain, normalised, off, outcome, pick
-from models.sample.drafting import Chain, Plan, examine, rounds
-from models.sample.drafting_records import condition
-from models.sample.lantern import Relaxed, by_distance
+from models.engine.method import prepare, run
+from models.loops.sample import speculative_decoding
+from models.loops.sample.acceptance_rules import Exact, certain, normalised, off, outcome, pick
+from models.loops.sample.drafting_records import condition
+from models.loops.sample.speculative_decoding import Chain, Plan, examine, rounds
+from models.papers.lantern import method as lantern
+from models.papers.lantern.method import Relaxed, by_distance
 
 V, K = 128, 8
 
@@ -239,8 +240,9 @@ def test_the_target_says_the_same_in_rounds_as_in_one_pass(tiny_nets, guidance):
 
 
 def test_a_cache_that_does_not_go_back_is_noticed(tiny_nets, monkeypatch):
-    right = drafting.rewind
-    monkeypatch.setattr(drafting, "rewind", lambda cache, keep: len(cache.layers) == 1 and right(cache, keep))
+    right = speculative_decoding.rewind
+    monkeypatch.setattr(speculative_decoding, "rewind",
+                        lambda cache, keep: len(cache.layers) == 1 and right(cache, keep))
     _, found = played(tiny_nets, Exact(), Plan(ahead=3, favourite=True))
     full = truth(tiny_nets, found[-1].ids)
     assert max(float((d.tested[0].q - full[d.tested[0].position]).abs().max()) for d in found) > 1e-3
@@ -323,13 +325,13 @@ def test_records_tell_verdicts_apart(tiny):
 
 
 def test_words_outside_the_world_are_refused(tiny):
-    from models.subject import SubjectError, from_text
+    from models.trace.subject import SubjectError, from_text
     with pytest.raises(SubjectError, match="colour"):
         run("lantern", from_text("purple cow", "caption"))
 
 
 def test_the_baseline_gets_the_same_settings(tiny):
-    from models.method import twin
+    from models.engine.method import twin
     other = twin(prepare("lantern", params={"ahead": 2, "light": False, "delta": 0.5}, seed=9))
     assert other.params.ahead == 2 and other.params.light is False and other.seed == 9
 

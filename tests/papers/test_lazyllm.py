@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.method import run
-from models.prune.forward import Policy, Pruner, unpruned
-from models.prune.lazyllm import METHOD, score
-from tests.prune import naive
+from models.engine.method import run
+from models.loops.prune.forward import Policy, Pruner, unpruned
+from models.papers.lazyllm.method import METHOD, score
+from tests import prune_naive
 
 RATES = (0.0, 0.4, 0.5, 0.5, 0.0)
 STEPS = 7
@@ -35,7 +35,7 @@ def lazy(rates=RATES, revive=True):
 
 def pruned(model, ids, policy, steps=STEPS, reads=None):
     """A naive.Run of the real machine."""
-    runner, found, reads = Pruner(model, policy, len(ids) + steps), naive.Run(), reads or [ids]
+    runner, found, reads = Pruner(model, policy, len(ids) + steps), prune_naive.Run(), reads or [ids]
     for number in range(len(reads) + steps - 1):
         passed = runner.advance(reads[number] if number < len(reads) else [int(found.logits[-1].argmax())])
         found.logits.append(runner.logits(passed.hidden)[0, 0])
@@ -53,7 +53,7 @@ def agree(one, other) -> bool:
 
 def test_the_loop_agrees_with_the_plain_text(model, prompt):
     fast, _ = pruned(model, prompt, lazy())
-    plain = naive.lazyllm(model, [prompt], RATES, STEPS)
+    plain = prune_naive.lazyllm(model, [prompt], RATES, STEPS)
     assert agree(fast, plain)
     came_back = {i for step in range(1, STEPS) for i in fast.alive[step][-1] if i < 21} - set(fast.alive[0][-1])
     assert came_back, "the example must revive a token, or it tests nothing"
@@ -62,15 +62,15 @@ def test_the_loop_agrees_with_the_plain_text(model, prompt):
 def test_a_prompt_read_in_two_pieces_agrees_too(model, prompt):
     reads = [prompt[:13], prompt[13:]]
     fast, _ = pruned(model, prompt, lazy(), 4, reads)
-    assert agree(fast, naive.lazyllm(model, reads, RATES, 4))
-    assert not agree(fast, naive.lazyllm(model, [prompt[:12], prompt[12:]], RATES, 4))
+    assert agree(fast, prune_naive.lazyllm(model, reads, RATES, 4))
+    assert not agree(fast, prune_naive.lazyllm(model, [prompt[:12], prompt[12:]], RATES, 4))
     assert set(fast.alive[1][-1]) & set(range(13)) - set(fast.alive[0][-1]), "the second piece must revive a token"
 
 
-@pytest.mark.parametrize("wrong", naive.MISTAKES)
+@pytest.mark.parametrize("wrong", prune_naive.MISTAKES)
 def test_each_known_mistake_is_noticed(model, prompt, wrong):
     fast, _ = pruned(model, prompt, lazy())
-    assert not agree(fast, naive.lazyllm(model, [prompt], RATES, STEPS, wrong))
+    assert not agree(fast, prune_naive.lazyllm(model, [prompt], RATES, STEPS, wrong))
 
 
 def test_without_cuts_it_is_the_library(model, prompt):
@@ -148,7 +148,7 @@ def test_time_is_measured_and_work_is_counted(tiny, monkeypatch):
 
 
 def test_your_turn_keeps_the_chosen_tokens_to_the_last_layer(tiny):
-    from models.method import follow, prepare
+    from models.engine.method import follow, prepare
     job = prepare("lazyllm", params={"length": 2})
     (places,) = METHOD.turn.count(job)
     chosen = tuple(range(3, 3 + places - 1))  # and the newest, which always stays

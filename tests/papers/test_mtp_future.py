@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from models.method import run
-from models.sample import mtp_future, mtp_future_layout, mtp_future_net
-from models.sample.mtp_future import Params, agreed, calls, useful, written
-from models.sample.mtp_future_layout import Layout, blocks, call, reals
-from models.sample.mtp_future_net import FutureAdapters, Reader, behind, lesson
-from models.sample.mtp_future_records import alone
-from models.sample.mtp_future_sight import foresight, rank
-from models.sample.stream import Reader as Source
-from models.subject import from_text
+from models.engine.method import run
+from models.loops.sample.cached_lm import Reader as Source
+from models.papers.mtp_future import layout as mtp_future_layout
+from models.papers.mtp_future import method as mtp_future
+from models.papers.mtp_future import network as mtp_future_net
+from models.papers.mtp_future.layout import Layout, blocks, call, reals
+from models.papers.mtp_future.method import Params, agreed, calls, useful, written
+from models.papers.mtp_future.network import FutureAdapters, Reader, behind, lesson
+from models.papers.mtp_future.record import alone
+from models.papers.mtp_future.sight import foresight, rank
 from models.trace import CODE
+from models.trace.subject import from_text
 
 ATOL = 1e-4
 TEXT = "Once upon a time there was a little red hen."
@@ -369,8 +371,8 @@ def test_foresight_asks_for_the_token_that_came(reader, source, whole):
 def test_a_checkpoint_without_masks_is_refused_in_a_sentence(tiny):
     import dataclasses
 
-    from models.method import prepare
-    from models.params import ParamError
+    from models.engine.method import prepare
+    from models.trace.params import ParamError
     job = prepare("mtp-future")
     with pytest.raises(ParamError, match="no trained masks"):
         mtp_future.adapters(dataclasses.replace(job, bundle=dataclasses.replace(job.bundle, name="/own/folder")))
@@ -385,7 +387,7 @@ def test_layouts_join_in_order():
 
 def test_the_claim_measures_and_states_a_verdict(tiny):
     from models.claims import Lab
-    from models.claims import mtp_future as claim
+    from models.papers.mtp_future import claim
     found = claim.measure(Lab(quick=True))
     assert found.verdict in ("mixed", "does not hold") and "one training" in found.reason
     same = [r for r in found.rows if "identical" in r.name]
@@ -393,16 +395,16 @@ def test_the_claim_measures_and_states_a_verdict(tiny):
 
 
 def test_repeated_text_is_left_out():
-    from models.claims.mtp_future import Text, first_times
+    from models.papers.mtp_future.claim import Text, first_times
     text = Text([1, 2, 3, 4, 5, 1, 2, 3, 4], [True] * 5 + [False] * 4, 3)
     assert first_times([9, 9, 9], text).tolist() == [True] * 5 + [False] * 3, "1 2 3 4 came before"
 
 
 def test_an_inexact_mode_is_seen(tiny, monkeypatch):
-    from models.claims import mtp_future as claim
+    from models.papers.mtp_future import claim
     world = claim.sums(3)
     monkeypatch.setattr(mtp_future, "agreed", everything)
-    monkeypatch.setattr("models.sample.mtp_future.Call.accepted", property(lambda call: len(call.guesses)))
+    monkeypatch.setattr("models.papers.mtp_future.method.Call.accepted", property(lambda call: len(call.guesses)))
     assert not any(r.holds for r in claim.exact_rows(world, claim.decoded(world, 3)))
 
 
@@ -411,7 +413,7 @@ def test_the_bases_time_is_not_counted_as_ours(monkeypatch):
     import time
     from types import SimpleNamespace
 
-    from models.claims import mtp_future as claim
+    from models.papers.mtp_future import claim
     monkeypatch.setattr(claim, "one_text", lambda *_: time.sleep(0.05))
     monkeypatch.setattr(claim, "alone", lambda *_: time.sleep(0.05) or SimpleNamespace(ms=50.0))
     for found in claim.clock_rows(claim.World("x", None, None, [None] * 3), 3):

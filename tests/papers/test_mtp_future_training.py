@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.recipes import mtp
-from training.recipes.mtp import LONG, PAD, AlgoMTP, TextMTP, continued, kept
+from models.papers.mtp_future import recipe as mtp
+from models.papers.mtp_future.recipe import LONG, PAD, AlgoMTP, TextMTP, continued, kept
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from models import session, turns
-from models.params import ParamError
-from models.sample.mtp_future_turn import DRAFTS, fact, options, sentence
+from models.papers.mtp_future.turn import DRAFTS, fact, options, sentence
+from models.serving import session, turns
+from models.trace.params import ParamError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ASK = session.Ask("mtp-future", "sample")
@@ -52,7 +52,7 @@ def test_a_verdict_outside_its_draft_is_refused(tiny):
 
 def test_words_of_the_score():
     from models.trace import Fact
-    from visualizers.words import score
+    from visualizers.page.nodes import score
 
     two = [Fact("Judged", value, "%", "higher") for value in (50.0, 20.0)]
     assert "better than chance" in str(score([("You", two[0]), ("At random", two[1])]))

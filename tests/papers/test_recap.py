@@ -9,11 +9,13 @@ import torch
 
 import kernels
 from models.backbones.rows import RowStore
-from models.method import follow as followed
-from models.method import prepare, run, twin
-from models.unmask import loop, maskgit, recap
-from models.unmask.boards import scene_board
-from models.unmask.loop import Move, Plan, fill, full_cost
+from models.baselines.maskgit import method as maskgit
+from models.engine.method import follow as followed
+from models.engine.method import prepare, run, twin
+from models.loops.unmask import loop
+from models.loops.unmask.canvases import scene_board
+from models.loops.unmask.loop import Move, Plan, fill, full_cost
+from models.papers.recap import method as recap
 
 ATOL = 2e-5
 

@@ -1,6 +1,6 @@
 """SparK: the traps its spec names, each with the mutant that the same check must refuse.
 
-The reference for the sparse layers is models/claims/spark_exact.py, which gathers kept positions and computes no
+The reference for the sparse layers is models/papers/spark/claim_exact.py, which gathers kept positions and computes no
 others.
 """
 
@@ -14,17 +14,16 @@ import torch
 from torch import nn
 from torch.nn.functional import batch_norm, conv2d, max_pool2d, relu
 
-from models.claims import Lab, spark_exact, spark_tuning
-from models.claims import spark as claim
-from models.claims import zero_fill as control_claim
-from models.mask import holes, kernel_paths, spark
-from models.mask.photos import photo
-from models.mask.spark_net import Conv, Norm, SparkNet, at, kept_cells, kept_count, masked_error
-from models.method import find, prepare, run, twin
+from models.claims import Lab
+from models.engine.method import find, prepare, run, twin
+from models.loops.mask.photos import photo
+from models.papers.spark import claim, claim_exact, claim_tuning, control_claim, holes, kernel_paths
+from models.papers.spark import method as spark
+from models.papers.spark.network import Conv, Norm, SparkNet, at, kept_cells, kept_count, masked_error
 from models.trace import CODE
 from tests import tiny
-from tests.attend.test_classifiers import data  # noqa: F401
-from tests.mask.nets import picture
+from tests.loops.test_classifiers import data  # noqa: F401
+from tests.mask_nets import picture
 from tests.tiny import mae
 
 KEPT, BATCH = 26, 3
@@ -33,7 +32,7 @@ KEPT, BATCH = 26, 3
 @cache
 def network():
     """The tiny stand-in in double precision, with statistics that are not the identity."""
-    model = tiny.spark().double()
+    model = tiny.fresh("photo-spark-1").double()
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
         nn.init.normal_(norm.running_mean, std=0.2)
         nn.init.uniform_(norm.running_var, 0.5, 1.5)
@@ -63,7 +62,7 @@ def equals_the_gathered_convolution(layers):
     pixels, active = masked()
     found = list(layers(pixels * at(active, pixels), active))
     for i in range(BATCH):
-        for mine, exact in zip(found, spark_exact.layers(network().encoder, pixels[i], active[i, 0]), strict=True):
+        for mine, exact in zip(found, claim_exact.layers(network().encoder, pixels[i], active[i, 0]), strict=True):
             assert float((mine[i] - exact).abs().max()) < 1e-5
 
 
@@ -319,7 +318,7 @@ def test_holes_get_the_mask_vector_and_a_scale_can_be_switched_off():
 def test_multiply_adds_are_those_of_the_convolutions():
     """Counted by torch while a network runs."""
     from torch.utils.flop_counter import FlopCounterMode
-    model = tiny.spark().eval()
+    model = tiny.fresh("photo-spark-1").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 3, 64, 64), torch.ones(1, 64, dtype=torch.bool))
     assert counter.get_total_flops() == 2 * sum(model.macs())
@@ -370,7 +369,7 @@ def test_the_stem_sees_less_of_a_shift_when_holes_are_skipped(tiny):
 # ---- the recipe
 
 def test_the_arms_differ_in_one_thing(tmp_path):
-    from training.recipes import recipe
+    from training.catalog import recipe
     arms = [recipe(name)(0) for name in ("photo-spark-1", "photo-spark-zero-1")]
     built, batches = [], []
     for arm in arms:
@@ -385,7 +384,7 @@ def test_the_arms_differ_in_one_thing(tmp_path):
 
 
 def test_a_network_is_read_as_it_was_saved(tmp_path):
-    from models.checkpoints import load
+    from models.checkpoints.store import load
     from training.export import save_hub
     model = SparkNet(widths=(4, 4, 8), depth=1, decoder_width=8, sparse=False).eval()
     save_hub(model, tmp_path)
@@ -409,18 +408,19 @@ def test_the_claims_measure_without_training(measure, data, tiny):  # noqa: F811
 
 
 def test_the_trained_network_is_measured_not_changed(tiny):
-    encoder = tiny.spark().encoder
+    encoder = tiny.fresh("photo-spark-1").encoder
     before = copy.deepcopy(encoder.state_dict())
     pixels, labels = torch.randn(6, 3, 64, 64), np.arange(6) % 3
-    model = spark_tuning.tune(encoder, pixels, labels, 2)
-    assert spark_tuning.hits(model, pixels, labels).shape == (6,)
+    model = claim_tuning.tune(encoder, pixels, labels, 2)
+    assert claim_tuning.hits(model, pixels, labels).shape == (6,)
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
     assert not torch.equal(model.encoder.stem.weight, encoder.stem.weight)
-    assert not torch.equal(spark_tuning.fresh(encoder).stem.weight, encoder.stem.weight)
+    assert not torch.equal(claim_tuning.fresh(encoder).stem.weight, encoder.stem.weight)
 
 
 def test_a_probe_reads_what_lies_in_the_features(tiny):
     pixels = torch.randn(60, 3, 64, 64) * 0.1 + torch.arange(60).remainder(3)[:, None, None, None]
     labels = np.arange(60) % 3
-    found = spark_tuning.probe(tiny.spark().encoder, (pixels[:30], labels[:30]), (pixels[30:], labels[30:]))
+    encoder = tiny.fresh("photo-spark-1").encoder
+    found = claim_tuning.probe(encoder, (pixels[:30], labels[:30]), (pixels[30:], labels[30:]))
     assert found.mean() > 0.9

@@ -9,15 +9,16 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.attend import sparsifiner, sparsifiner_records
-from models.attend import sparsifiner_net as net
 from models.claims import Lab
-from models.claims import sparsifiner as claim
-from models.method import find, prepare, run, twin
+from models.engine.method import find, prepare, run, twin
+from models.papers.sparsifiner import claim
+from models.papers.sparsifiner import method as sparsifiner
+from models.papers.sparsifiner import network as net
+from models.papers.sparsifiner import record as sparsifiner_records
 from tests import tiny
-from tests.attend.test_classifiers import data  # noqa: F401
-from tests.attend.test_illama import photos
-from visualizers.attend import draw
+from tests.loops.test_classifiers import data  # noqa: F401
+from tests.papers.test_illama import photos
+from visualizers.drawing.attend import draw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -29,7 +30,7 @@ def vit():
 
 @pytest.fixture
 def predictors():
-    return tiny.predictors().eval()
+    return tiny.fresh("photo-sparsifiner-predictor-1").eval()
 
 
 def heads(model, pixels, layer=0):
@@ -363,8 +364,9 @@ def test_all_keys_answer_as_the_vit_does(tiny):
 
 
 def test_it_waits_for_its_weights(monkeypatch, tmp_path):
-    from models import checkpoints, method
-    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
+    from models.checkpoints import store
+    from models.engine import method
+    monkeypatch.setattr(store, "SHIPPED", tmp_path)
     assert "sparsifiner" not in method.offered() and find("sparsifiner").companions == (sparsifiner.PREDICTORS,)
 
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.attend import sparsifiner_net as net
+from models.papers.sparsifiner import network as net
+from models.papers.sparsifiner import recipe as photo_sparsifiner
 from tests import tiny
 from tests.training.test_photo_vit import filled
-from training.recipes import photo_sparsifiner, photo_vit
+from training.trunks import photo_vit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -22,7 +23,7 @@ def phase_1(monkeypatch):
 
 def phase_2(monkeypatch, arm=photo_sparsifiner.PhotoSparsifiner):
     recipe, student = filled(arm, monkeypatch, tiny.vit)
-    recipe.teacher, recipe.predictors = tiny.vit().eval(), tiny.predictors()
+    recipe.teacher, recipe.predictors = tiny.vit().eval(), tiny.fresh("photo-sparsifiner-predictor-1")
     recipe.keys = net.chosen(recipe.predictors.learned(), recipe.keep) if recipe.keep < 1 else None
     return recipe, student
 

@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from kernels import Sampler, draw
-from models.method import prepare, run
-from models.unmask import var, var_records
-from models.unmask.var_tokens import down, up
+from models.engine.method import prepare, run
+from models.papers.var import method as var
+from models.papers.var import record as var_records
+from models.papers.var.tokens import down, up
 from models.worlds import scenes
 
 ATOL = 2e-4
@@ -23,7 +24,7 @@ def parts(tiny):
     """Tokenizer, transformer, and three pictures."""
     rng = np.random.default_rng(3)
     pictures = np.stack([scenes.draw(scenes.sample(rng)) for _ in range(3)])
-    tokenizer, model = copy.deepcopy(tiny.scale_tokenizer()), tiny.scale_transformer().eval()
+    tokenizer, model = copy.deepcopy(tiny.fresh("scene-mvq-1")), tiny.fresh("scene-var-1").eval()
     return tokenizer, model, torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
 
 

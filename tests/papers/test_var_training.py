@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from training.recipes import scene_var
-from training.recipes.scene_var import SceneMVQ, SceneVAR
+from models.papers.var import recipe as scene_var
+from models.papers.var.recipe import SceneMVQ, SceneVAR
 
 
 @pytest.fixture
 def recipe(tiny):
     made = SceneVAR(0)
-    made.tokenizer, made.size, made.more = tiny.scale_tokenizer(), 2, 5
+    made.tokenizer, made.size, made.more = tiny.fresh("scene-mvq-1"), 2, 5
     return made
 
 
@@ -41,7 +41,7 @@ def test_it_starts_from_the_masked_models_layers_words_and_places(recipe, tiny, 
 
 @torch.no_grad()
 def test_pictures_cut_short_count_where_they_were_read(recipe, tiny):
-    model, batch = tiny.scale_transformer().eval(), recipe.batch(0, 0)
+    model, batch = tiny.fresh("scene-var-1").eval(), recipe.batch(0, 0)
     every = F.cross_entropy(model(batch["features"], batch["cond"]).transpose(1, 2), batch["ids"], reduction="none")
     for scale, found in enumerate(recipe.losses(model, batch, recipe.size)):
         rows = slice(0, 7 if scale < recipe.coarse else recipe.size)
@@ -51,7 +51,7 @@ def test_pictures_cut_short_count_where_they_were_read(recipe, tiny):
 
 
 def test_a_scale_counts_with_its_side(recipe, tiny):
-    model, batch = tiny.scale_transformer().eval(), recipe.batch(0, 0)
+    model, batch = tiny.fresh("scene-var-1").eval(), recipe.batch(0, 0)
     total, logs = recipe.loss(model, batch, 0)
     sides = model.scales
     wanted = sum(side * float(logs[f"ce{side}"]) for side in sides) / sum(sides)
@@ -62,7 +62,7 @@ def test_a_scale_counts_with_its_side(recipe, tiny):
 
 @torch.no_grad()
 def test_only_idle_entries_start_again(tiny):
-    made, model = SceneMVQ(0), copy.deepcopy(tiny.scale_tokenizer())
+    made, model = SceneMVQ(0), copy.deepcopy(tiny.fresh("scene-mvq-1"))
     made.idle = torch.zeros(model.codebook_size)
     made.idle[[4, 9]] = made.patience + 1
     made.missed = torch.full((6, 10), 7.0), torch.ones(6, 10)

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from models.backbones.vlm import normalise
-from models.method import follow, prepare, run, twin
-from models.prune import pictures, vflowopt
-from models.prune.pictures import View, by_hand, encoded, everything, last_state, one_stage, prefill
-from models.prune.vflowopt import (
+from models.engine.method import follow, prepare, run, twin
+from models.loops.prune import pictures
+from models.loops.prune.pictures import View, by_hand, encoded, everything, last_state, one_stage, prefill
+from models.papers.vflowopt import method as vflowopt
+from models.papers.vflowopt.method import (
     Knobs,
     cuts,
     entropy,
@@ -21,7 +22,7 @@ from models.prune.vflowopt import (
     stages,
     unsearched,
 )
-from models.prune.vflowopt_search import (
+from models.papers.vflowopt.search import (
     CALIBRATION,
     TEST,
     Box,
@@ -33,7 +34,7 @@ from models.prune.vflowopt_search import (
     known,
     search,
 )
-from models.subject import SubjectError, from_text
+from models.trace.subject import SubjectError, from_text
 from models.worlds.questions import KINDS, Question, digest, exam
 from tests import tiny
 
@@ -354,7 +355,7 @@ def test_a_question_that_cannot_be_answered_is_refused(text, tiny):
 def test_the_shipped_settings_were_searched_for_these_weights_and_keep_the_budget(shipped):
     import json
 
-    from models.checkpoints import load
+    from models.checkpoints.store import load
     shipped("scene-vlm-1")
     bundle = load("scene-vlm-1", dtype="float32")
     record = json.loads((bundle.folder / vflowopt.FILE).read_text())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip("ray", reason="needs requirements-ray.txt")
 
 
@@ -24,5 +24,5 @@ def test_every_accepted_run_is_answered_when_a_replica_is_lost():
 
 
 def test_without_ray_or_replicas_runs_stay_here():
-    from models import replicas
+    from models.serving import replicas
     assert not replicas.deployed()

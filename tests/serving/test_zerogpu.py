@@ -13,14 +13,17 @@ import pytest
 
 import kernels
 from kernels import dispatch, threads
-from models import checkpoints, limits, session, turns, zero
-from models.method import find, offered
-from models.params import ParamError
-from models.session import Ask, Scene, Take, default_beside, play
-from models.subject import from_text
+from models.checkpoints import store
+from models.engine.method import find, offered
+from models.serving import session, turns
+from models.serving import zerogpu as zero
+from models.serving.session import Ask, Scene, Take, default_beside, play
+from models.trace import limits
+from models.trace.params import ParamError
+from models.trace.subject import from_text
 from tests import samples, zerogpu
 from tests.zerogpu import Platform, forking
-from visualizers import words
+from visualizers.page import nodes
 
 RUNS = [(id, tab) for id, method in offered().items() for tab in method.card.tabs]
 
@@ -105,7 +108,7 @@ def test_a_tensor_that_would_cross_is_seen(host):
 def where(ask: Ask):
     """Says in a sentence where it runs, and with what."""
     import torch
-    told = f"{os.environ['TOKENSCOPE_DEVICE']} {torch.get_num_threads()} {checkpoints.default_device()} {os.getpid()}"
+    told = f"{os.environ['TOKENSCOPE_DEVICE']} {torch.get_num_threads()} {store.default_device()} {os.getpid()}"
     yield Scene((Take("method", replace(samples.mask(), sentence=told)),), done=True)
 
 
@@ -115,7 +118,7 @@ def places() -> tuple:
         *_, last = zero.scenes(where, Ask("mae", "mask"))
     finally:
         zero.DEVICE = "cpu"
-    return last.takes[0].trace.sentence.split(), checkpoints.default_device(), os.getpid()
+    return last.takes[0].trace.sentence.split(), store.default_device(), os.getpid()
 
 
 def test_only_the_task_has_the_device(host):
@@ -126,7 +129,7 @@ def test_only_the_task_has_the_device(host):
 
 def placed() -> list:
     zero.place(["text-ar-1", "scene-mgm-1"])
-    return [key[:2] for key in checkpoints._loaded]
+    return [key[:2] for key in store._loaded]
 
 
 def test_trunks_are_put_on_the_device_before_the_page_is_served(host):
@@ -151,11 +154,11 @@ def lacking(state: dict) -> Scene:
 def test_without_a_task_the_processor_serves_and_the_strip_says_so(host, state, sentence):
     last = host(lacking, state)
     assert last.done and all(take.trace.provenance.note.count(sentence) == 1 for take in last.takes)
-    assert sentence in str(words.strip(last.takes[0].trace, (), {}))
+    assert sentence in str(nodes.strip(last.takes[0].trace, (), {}))
 
 
 def test_too_slow_a_run_ends_in_the_recorded_example(tiny, monkeypatch):
-    from visualizers.desk import Desk
+    from visualizers.page.tab_handlers import Desk
     said = []
     monkeypatch.setattr(gr, "Warning", said.append)
     monkeypatch.setattr(limits, "SECONDS", 0.0)
@@ -201,7 +204,7 @@ def ending(work) -> tuple[str, str, bool]:
 def test_an_error_in_the_worker_is_one_sentence_and_the_next_run_works(host, work, name, words):
     """Mutant: errors raised in the worker, of which the platform keeps the class alone ("ParamError")."""
     found, said, fine = host(ending, work)
-    assert found == name and words in said and "visitor's" not in said and fine
+    assert found == name and nodes in said and "visitor's" not in said and fine
 
 
 def wrong() -> tuple[str, int]:
@@ -248,7 +251,7 @@ def locked() -> bool:
     holds, done = threading.Event(), threading.Event()
 
     def loading():
-        with checkpoints._lock:
+        with store._lock:
             holds.set()
             done.wait(30)
     threading.Thread(target=loading, daemon=True).start()

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from models.backbones import packing
-from models.checkpoints import load
+from models.checkpoints.store import load
+from models.papers.illama import recipe as photo_illama
 from tests import tiny
-from training.recipes import photo_illama, photo_vit
+from training.trunks import photo_vit
 
 ARMS = (photo_vit.PhotoViT, photo_illama.PhotoIllama, photo_illama.PhotoIllamaFirst)
 
@@ -25,7 +26,8 @@ def filled(arm, monkeypatch, net=None):
     recipe.snapshots = {}
     if net is not None:
         return recipe, net()
-    return recipe, (tiny.vit() if arm is photo_vit.PhotoViT else tiny.illama(recipe.cls_first))
+    plain = arm is photo_vit.PhotoViT
+    return recipe, tiny.vit() if plain else tiny.fresh("photo-illama-first-1" if recipe.cls_first else "photo-illama-1")
 
 
 @pytest.mark.parametrize("arm", ARMS)

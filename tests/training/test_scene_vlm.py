@@ -5,8 +5,8 @@ import torch
 
 from models.worlds import questions
 from tests import tiny
-from training.recipes import scene_vlm
-from training.recipes.scene_vlm import IDS, PLACES, STARTS, VISIBLE, SceneVLM, Tutored
+from training.trunks import scene_vlm
+from training.trunks.scene_vlm import IDS, PLACES, STARTS, VISIBLE, SceneVLM, Tutored
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_blind_answers_are_better_than_chance_and_worse_than_seeing():
 
 
 def test_half_precision_weights_come_back_as_they_were(tmp_path, recipe):
-    from models.checkpoints import load
+    from models.checkpoints.store import load
     net = tiny.scene_vlm().eval()
     recipe.save(net.half(), tmp_path)
     again = load(str(tmp_path), dtype="float32")

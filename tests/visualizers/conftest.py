@@ -47,7 +47,7 @@ def window():
 @pytest.fixture
 def paper_page(tmp_path):
     """paper_page(drawings) -> the address of their self-contained page."""
-    from visualizers.export import page
+    from visualizers.export.files import page
 
     def write(*drawings, name: str = "page.html") -> str:
         path = tmp_path / name

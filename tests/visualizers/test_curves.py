@@ -6,7 +6,7 @@ import numpy as np
 
 from models.trace import Chart
 from tests import samples
-from visualizers.curves import figure, figures
+from visualizers.drawing.curves import figure, figures
 
 
 def test_lines_over_steps_are_left_to_the_player():

@@ -11,10 +11,11 @@ import pytest
 
 from models.trace import CODE, Canvas, MaskTrace, Provenance, Step
 from tests import samples
-from visualizers import draw, theme
-from visualizers.export import KINDS, export, snippet
-from visualizers.ink import Ruler, readable
-from visualizers.marks import cells
+from visualizers import draw
+from visualizers.drawing import palette
+from visualizers.drawing.marks import cells
+from visualizers.export.canvas_mpl import Ruler, readable
+from visualizers.export.files import KINDS, export, snippet
 
 STARTS = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "gif": b"GIF89a", "html": b"<!DOCTYPE html>"}
 
@@ -52,7 +53,7 @@ def colours_on_paper(trace, dark: bool) -> list[str]:
     """The colour under each cell, a little off its centre, where no cue is drawn."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    from visualizers.paper import Page
+    from visualizers.export.figure import Page
     page = Page([draw(trace)], 0, "state", dark)
     figure = page.draw("", "")
     canvas = FigureCanvasAgg(figure)
@@ -60,25 +61,25 @@ def colours_on_paper(trace, dark: bool) -> list[str]:
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     at = page.boxes(page.drawings[0], 0.3, 0.58)
-    return [theme.hexed(pixels[int((y + h * 0.3) * 100), int((x + w * 0.68) * 100)]) for x, y, w, h in at]
+    return [palette.hexed(pixels[int((y + h * 0.3) * 100), int((x + w * 0.68) * 100)]) for x, y, w, h in at]
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_paper_shows_the_colours_of_the_marks(dark):
     trace = tiny()
-    wanted = [theme.mix(m.fill, theme.PAGE["dark" if dark else "light"]["paper"], m.share)
+    wanted = [palette.mix(m.fill, palette.PAGE["dark" if dark else "light"]["paper"], m.share)
               for m in cells(draw(trace), 0, "state", dark)]
     names = ["visible", "known", "new", "recomputed", "reused", "recycled", "merged", "accepted", "context", "unknown"]
-    plain = [i for i, code in enumerate(trace.steps[0].state) if list(theme.LOOKS)[code] in names]
+    plain = [i for i, code in enumerate(trace.steps[0].state) if list(palette.LOOKS)[code] in names]
     found = colours_on_paper(trace, dark)
-    near = [max(abs(a - b) for a, b in zip(theme.rgb(found[i]), theme.rgb(wanted[i]))) for i in plain]
+    near = [max(abs(a - b) for a, b in zip(palette.rgb(found[i]), palette.rgb(wanted[i]))) for i in plain]
     assert max(near) <= 3, list(zip(plain, near))
     shifted = colours_on_paper(replace(trace, steps=(trace.steps[1],)), dark)  # the mutant: cells in another order
-    assert max(abs(a - b) for i in plain for a, b in zip(theme.rgb(shifted[i]), theme.rgb(wanted[i]))) > 30
+    assert max(abs(a - b) for i in plain for a, b in zip(palette.rgb(shifted[i]), palette.rgb(wanted[i]))) > 30
 
 
 def test_text_on_paper_keeps_every_token_in_order():
-    from visualizers.paper import Page
+    from visualizers.export.figure import Page
     page = Page([draw(samples.long_text(300, 1))], 0, "state", False)
     placed = [token for line in page.text_lines(0) for token, _ in line]
     assert sorted(set(placed)) == list(range(300)) and placed == sorted(placed)
@@ -115,7 +116,7 @@ def test_the_snippet_is_python_with_the_runs_settings():
 
 
 def test_the_snippet_reproduces_a_run(tiny, capsys):
-    from models.method import run
+    from models.engine.method import run
     trace = run("mae").traces["mask"]
     exec(compile(snippet(trace), "snippet", "exec"), {})
     assert trace.sentence in capsys.readouterr().out
@@ -123,7 +124,7 @@ def test_the_snippet_reproduces_a_run(tiny, capsys):
 
 def test_drawing_needs_no_torch_no_gradio_and_no_pyplot():
     code = ("import sys; from tests import samples; from visualizers import draw; "
-            "from visualizers.payload import pack; pack(draw(samples.unmask()));"
+            "from visualizers.drawing.payload import pack; pack(draw(samples.unmask()));"
             "heavy = {'torch', 'gradio', 'plotly', 'matplotlib'} & set(sys.modules); assert not heavy, heavy;"
             "from visualizers.export import export; export(samples.mask(), 'png');"
             "assert 'torch' not in sys.modules and 'matplotlib.pyplot' not in sys.modules")
@@ -131,7 +132,8 @@ def test_drawing_needs_no_torch_no_gradio_and_no_pyplot():
 
 
 def test_attention_beside_attention_asks_one_query_and_shows_the_first_rows_scale():
-    from visualizers import attend, paper
+    from visualizers.drawing import attend
+    from visualizers.export import figure as paper
     one, other = (attend.draw(samples.attend(), query=query) for query in (3, 40))
     own = [paper.shared_scale([drawing], "attention:row", [0]) for drawing in (one, other)]
     assert own[0].high != own[1].high and paper.shared_scale([one, other], "attention:row", [0, 0]) == own[0]
@@ -142,7 +144,7 @@ def test_attention_beside_attention_asks_one_query_and_shows_the_first_rows_scal
         return attend.draw(trace, **view)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("visualizers.export.draw", noted)
+        patch.setattr("visualizers.export.files.draw", noted)
         export(samples.attend(), "svg", twin=samples.attend(), query=7)
         export(samples.attend(), "svg", twin=samples.attend())
     assert asked == [7, 7, None, 47]

@@ -4,10 +4,10 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from models import links, session
-from models.method import offered
+from models.engine.method import offered
+from models.serving import links, session
 from models.trace import TABS
-from visualizers import lessons
+from visualizers.page import lessons
 
 STEPS = [(tab, number, step) for tab, walk in lessons.lessons().items() for number, step in enumerate(walk["steps"])]
 

@@ -7,9 +7,10 @@ import pytest
 
 from models.trace import CODE, Canvas, Field, MaskTrace, Step
 from tests import samples
-from visualizers import draw, theme
-from visualizers.marks import Scale, cells, number_codes, resolved
-from visualizers.paper import pieces
+from visualizers import draw
+from visualizers.drawing import palette
+from visualizers.drawing.marks import Scale, cells, number_codes, resolved
+from visualizers.export.figure import pieces
 
 
 def grid(*states: str, numbers=None, picture=True) -> MaskTrace:
@@ -39,7 +40,7 @@ def test_a_known_cell_shows_its_picture_untinted():
 
 def test_without_a_picture_a_known_cell_has_plain_ink():
     mark = cells(draw(grid("masked", "known", picture=False)), 0, "state")[1]
-    assert mark.fill == theme.colour("known") and mark.share == 1
+    assert mark.fill == palette.colour("known") and mark.share == 1
 
 
 def test_a_dropped_token_fades_to_a_quarter():
@@ -50,15 +51,15 @@ def test_a_dropped_token_fades_to_a_quarter():
 def test_numbers_take_the_ends_of_the_scale_and_nan_nothing():
     drawing = draw(grid("masked", "visible", "visible", numbers=[2.0, 4.0, np.nan], picture=False))
     marks = cells(drawing, 0, "loss")
-    ramp = theme.ramp()
-    assert [m.fill for m in marks] == [theme.hexed(ramp[0]), theme.hexed(ramp[-1]), None]
+    ramp = palette.ramp()
+    assert [m.fill for m in marks] == [palette.hexed(ramp[0]), palette.hexed(ramp[-1]), None]
 
 
 def test_a_field_a_step_does_not_carry_is_undefined_not_zero():
     trace = samples.mask()
     drawing = draw(trace)
-    assert set(number_codes(drawing, 0, "loss")) == {theme.NOTHING}
-    assert (number_codes(drawing, 2, "loss") != theme.NOTHING).sum() == 48
+    assert set(number_codes(drawing, 0, "loss")) == {palette.NOTHING}
+    assert (number_codes(drawing, 2, "loss") != palette.NOTHING).sum() == 48
 
 
 def test_a_shared_scale_moves_both_pictures():
@@ -103,7 +104,7 @@ def test_a_query_without_a_row_shows_nothing():
     stored = replace(trace.rows, queries=trace.rows.queries[:3], weights=trace.rows.weights[:, :, :3],
                      scale=trace.rows.scale[:, :, :3])
     drawing = draw(replace(trace, rows=stored), query=40)
-    assert set(number_codes(drawing, 0, "attention:row")) == {theme.NOTHING}
+    assert set(number_codes(drawing, 0, "attention:row")) == {palette.NOTHING}
 
 
 def test_statistics_of_queries_without_a_row_stay_undefined():
@@ -111,7 +112,7 @@ def test_statistics_of_queries_without_a_row_stay_undefined():
     holes = trace.heads.entropy.copy()
     holes[:, :, 5] = np.nan
     drawing = draw(replace(trace, heads=replace(trace.heads, entropy=holes)))
-    assert number_codes(drawing, 0, "attention:entropy")[5] == theme.NOTHING
+    assert number_codes(drawing, 0, "attention:entropy")[5] == palette.NOTHING
 
 
 def test_a_step_about_a_number_is_coloured_by_it():

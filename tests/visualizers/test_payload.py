@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tests import samples
-from visualizers import draw, player
-from visualizers.payload import NONE, pack
+from visualizers import draw
+from visualizers.drawing.payload import NONE, pack
+from visualizers.player import player
 
 
 def array(payload, index, dtype):

@@ -9,8 +9,8 @@ import pytest
 
 from tests import samples
 from visualizers import draw
-from visualizers.marks import cells, number_scale
-from visualizers.paper import at_step, shared_scale
+from visualizers.drawing.marks import cells, number_scale
+from visualizers.export.figure import at_step, shared_scale
 
 pytestmark = pytest.mark.browser
 JS_MARKS = """([side, step, by, dark]) => {
@@ -143,8 +143,8 @@ def test_pointing_at_a_token_lays_its_attention_over_the_text(window, paper_page
 
 
 def test_your_turn_counts_and_sends_only_whole_groups(window, tmp_path):
-    from visualizers import player
-    from visualizers.export import page as page_of
+    from visualizers.export.files import page as page_of
+    from visualizers.player import player
     text = page_of([draw(samples.unmask())])
     value = player.scene(draw(samples.unmask()), turn=player.turn("Choose.", [3, 2], "cells", locked=[0]))
     text = re.sub(r'(id="scene">).*?(</script>)', lambda m: m[1] + value + m[2], text, count=1, flags=re.S)
@@ -228,7 +228,7 @@ def test_runs_of_equal_length_stay_in_step(window, paper_page):
 
 def test_inside_gradio_no_text_runs_and_events_arrive(window):
     gr = pytest.importorskip("gradio")
-    from visualizers.player import player, row, scene, turn
+    from visualizers.player.player import player, row, scene, turn
     heard = []
     few = samples.attend()
     few = replace(few, rows=replace(few.rows, queries=few.rows.queries[:2], weights=few.rows.weights[:, :, :2],

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from models.trace import STATES
-from visualizers import theme
+from visualizers.drawing import palette
 
 SAME = [("unknown", "masked"), ("visible", "known"), ("reused", "recycled", "merged"), ("refused", "discarded")]
 
 
 def luminance(colour: str) -> float:
-    parts = [c / 255 for c in theme.rgb(colour)]
+    parts = [c / 255 for c in palette.rgb(colour)]
     line = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return 0.2126 * line[0] + 0.7152 * line[1] + 0.0722 * line[2]
 
@@ -35,60 +35,60 @@ def confusable(looks) -> list[tuple[str, str]]:
 
 
 def test_every_state_has_a_look():
-    assert set(theme.LOOKS) == set(STATES)
-    assert all(look.cue in theme.CUES for look in theme.LOOKS.values())
+    assert set(palette.LOOKS) == set(STATES)
+    assert all(look.cue in palette.CUES for look in palette.LOOKS.values())
 
 
 def test_states_differ_by_more_than_colour():
-    assert confusable(theme.LOOKS) == []
+    assert confusable(palette.LOOKS) == []
 
 
 def test_the_colour_rule_sees_a_state_that_only_has_a_colour():
-    mutant = {**theme.LOOKS, "refused": theme.Look("refused", "#d55e00", "#d55e00", cue="outline", tint=0.5)}
+    mutant = {**palette.LOOKS, "refused": palette.Look("refused", "#d55e00", "#d55e00", cue="outline", tint=0.5)}
     assert ("new", "refused") in confusable(mutant)
 
 
 def test_the_look_of_the_table():
     expected = {"unknown": "#d9d6cd", "new": "#e69f00", "recomputed": "#cc79a7", "reused": "#56b4e9",
                 "accepted": "#009e73", "refused": "#d55e00"}
-    assert {name: theme.LOOKS[name].light for name in expected} == expected
-    assert theme.LOOKS["dropped"].fade == 0.25 and theme.LOOKS["unknown"].dark == "#3a3a41"
+    assert {name: palette.LOOKS[name].light for name in expected} == expected
+    assert palette.LOOKS["dropped"].fade == 0.25 and palette.LOOKS["unknown"].dark == "#3a3a41"
 
 
 def test_the_magnitude_scale_is_cividis():
     from matplotlib import colormaps
     truth = colormaps["cividis"](np.linspace(0, 1, 255))[:, :3] * 255
-    assert np.abs(theme.ramp().astype(float) - truth).max() < 5
+    assert np.abs(palette.ramp().astype(float) - truth).max() < 5
     jet = colormaps["jet"](np.linspace(0, 1, 255))[:, :3] * 255  # the mutant: a scale that is not colour-blind safe
     assert np.abs(jet - truth).max() > 50
 
 
 def test_the_diverging_scale_is_palest_in_the_middle():
-    bright = theme.ramp(True).astype(int).sum(1)
+    bright = palette.ramp(True).astype(int).sum(1)
     assert bright.argmax() in range(120, 135) and bright[0] < bright[127] > bright[-1]
 
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("diverging", [False, True])
 def test_text_reads_on_every_number(dark, diverging):
-    panel = theme.PAGE["dark" if dark else "light"]["panel"]
-    for code, colour in enumerate(theme.ramp(diverging)):
-        fill, share = theme.hexed(colour), theme.soft_share(code, diverging)
-        under = theme.mix(fill, panel, share)
-        assert contrast(theme.ink_on(fill, share, dark), under) > 4.4, (code, under)
+    panel = palette.PAGE["dark" if dark else "light"]["panel"]
+    for code, colour in enumerate(palette.ramp(diverging)):
+        fill, share = palette.hexed(colour), palette.soft_share(code, diverging)
+        under = palette.mix(fill, panel, share)
+        assert contrast(palette.ink_on(fill, share, dark), under) > 4.4, (code, under)
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_reads_on_every_state(dark):
-    panel = theme.PAGE["dark" if dark else "light"]["panel"]
+    panel = palette.PAGE["dark" if dark else "light"]["panel"]
     for state in STATES:
-        own = theme.colour(state, dark)
-        assert contrast(theme.ink_on(own, 0.3, dark), theme.mix(own, panel, 0.3)) > 4.5, state
+        own = palette.colour(state, dark)
+        assert contrast(palette.ink_on(own, 0.3, dark), palette.mix(own, panel, 0.3)) > 4.5, state
 
 
 @pytest.mark.parametrize("name", ["light", "dark"])
 def test_page_colours_have_contrast(name):
-    page = theme.PAGE[name]
+    page = palette.PAGE[name]
     assert contrast(page["ink"], page["panel"]) > 7
     assert contrast(page["soft"], page["paper"]) > 4.5 and contrast(page["soft"], page["panel"]) > 4.5
     assert contrast(page["accent"], page["panel"]) > 4.5

@@ -7,9 +7,10 @@ import pytest
 
 from models.trace import STATES, Provenance
 from tests import samples
-from visualizers import draw, sample
-from visualizers.canvas import tidy
-from visualizers.mask import about
+from visualizers import draw
+from visualizers.drawing import sample
+from visualizers.drawing.canvas import tidy
+from visualizers.drawing.mask import about
 
 
 @pytest.mark.parametrize("tab", ["mask", "attend", "prune", "unmask", "sample"])

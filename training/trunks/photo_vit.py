@@ -7,8 +7,8 @@ from torch.nn.functional import cross_entropy
 
 from training import data
 from training.export import SHIPPED, figure
-from training.recipes.photo_mae import crop, normalise, preprocessor
 from training.trainer import Recipe, rng_of
+from training.trunks.photo_mae import crop, normalise, preprocessor
 
 START = "photo-mae-1"  # patch embedding, positions and attention matrices of all arms start from this one's
 LOOKS, LOOK = 25, 256  # points of the training curve, and the held-out photos that each looks at

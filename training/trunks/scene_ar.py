@@ -5,9 +5,9 @@ import torch
 from models.worlds import light, scenes
 from training import painted
 from training.export import figure, read_shipped, save_hub
-from training.recipes.scene_light import ground
-from training.recipes.scene_vq import from_uint8, to_uint8
 from training.trainer import Recipe, rng_of
+from training.trunks.scene_light import ground
+from training.trunks.scene_vq import from_uint8, to_uint8
 
 TRUNK, LIGHT = "scene-mgm-1", len(scenes.WORDS)  # LIGHT: the condition word after the 36 objects
 

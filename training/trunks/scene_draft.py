@@ -5,8 +5,8 @@ import numpy as np
 import torch
 
 from training.export import SHIPPED, figure, read_shipped, save_hub
-from training.recipes.scene_ar import CodeWorld
 from training.trainer import Recipe, rng_of
+from training.trunks.scene_ar import CodeWorld
 
 TARGET = "scene-ar-1"
 
@@ -27,7 +27,7 @@ class SceneDraft(Recipe):
         self.revision = json.loads((SHIPPED / TARGET / "card.json").read_text())["sha256"][:12]
 
     def build(self):
-        from models.sample.lantern_net import FeatureDrafter
+        from models.backbones.drafter import FeatureDrafter
 
         return FeatureDrafter.beside(self.trunk, TARGET, self.revision)
 
@@ -38,7 +38,7 @@ class SceneDraft(Recipe):
         return self.world.batch(rng_of(self.seed, step), self.size, 0.1, 0.5)
 
     def loss(self, model, batch, progress):
-        from models.sample.lantern_net import lesson, losses
+        from models.backbones.drafter import lesson, losses
 
         states, words = losses(self.trunk, *lesson(self.trunk, model, batch["ids"], batch["cond"], self.noise))
         return states + words, {"states": states.detach(), "words": words.detach()}
@@ -50,7 +50,7 @@ class SceneDraft(Recipe):
     def agreement(self, model, lit: float, n: int = 32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Per picture: chance that exact verification takes a first draft that is drawn, sum of min(p, q); one that is
         the drafter's favourite, q(argmax p); and one that repeats the code before."""
-        from models.sample.lantern_net import lesson
+        from models.backbones.drafter import lesson
 
         batch = self.world.batch(np.random.default_rng(71), n, 0.0, lit)
         guessed, true = lesson(self.trunk, model, batch["ids"], batch["cond"])

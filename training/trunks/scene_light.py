@@ -5,8 +5,8 @@ import torch
 from models.worlds import light, scenes
 from training.export import figure, save_hub
 from training.painted import judged
-from training.recipes.scene_vq import distinct_patches, from_uint8, to_uint8
 from training.trainer import Recipe, rng_of
+from training.trunks.scene_vq import distinct_patches, from_uint8, to_uint8
 
 CODES = 512
 

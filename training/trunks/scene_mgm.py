@@ -8,8 +8,8 @@ from kernels import schedule
 from models.worlds import scenes
 from training import painted
 from training.export import read_shipped, save_hub
-from training.recipes.scene_vq import from_uint8, to_uint8
 from training.trainer import Recipe, rng_of
+from training.trunks.scene_vq import from_uint8, to_uint8
 
 STEPS = (1, 2, 4, 8, 16, 32)
 SETTING = {"guidance": 0.5, "noise": 2.0, "temperature": 0.8}  # the tab's defaults, best of 20 on other captions

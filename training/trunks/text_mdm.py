@@ -4,8 +4,8 @@ import torch
 
 from training import data, text
 from training.export import figure, save_hub
-from training.recipes.text_ar import BOOKS, BOOKS_LICENCE, shipped_text
 from training.trainer import Recipe, rng_of
+from training.trunks.text_ar import BOOKS, BOOKS_LICENCE, shipped_text
 
 LENGTH, BATCH, MASK = 512, 16, 1
 

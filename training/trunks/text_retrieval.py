@@ -7,8 +7,8 @@ import torch
 from models.worlds import retrieval
 from training import data
 from training.export import figure
-from training.recipes.text_ar import BOOKS, BOOKS_LICENCE, TextAR, shipped_text
 from training.trainer import rng_of
+from training.trunks.text_ar import BOOKS, BOOKS_LICENCE, TextAR, shipped_text
 
 LENGTH, ROWS = 1024, 4  # rows of stories, and as many of tasks
 CHARS = {"notes": 1.75, "needle": 4.0, "passages": 3.7}  # characters per token of each kind's documents

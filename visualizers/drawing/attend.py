@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from models.trace import AttendTrace
-from visualizers.canvas import Wording, assemble, scale_from, steps_text, where
-from visualizers.marks import Attention, Drawing, Scale
+from visualizers.drawing.canvas import Wording, assemble, scale_from, steps_text, where
+from visualizers.drawing.marks import Attention, Drawing, Scale
 
 WORDS = {"known": "token", "visible": "token", "new": "the query", "context": "given", "accepted": "chosen"}
 TITLES = {"entropy": ("Attention entropy", "nats"), "peak": ("Largest weight", "probability"),

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.trace import STATES, Canvas, Cost, Distribution, Fact, Field, Step, Trace
-from visualizers import theme
-from visualizers.marks import Candidates, Curve, Drawing, Frame, Layout, Scale
+from visualizers.drawing import palette
+from visualizers.drawing.marks import Candidates, Curve, Drawing, Frame, Layout, Scale
 
 PYRAMID = 0.35  # of the usual tint: a whole map is new at once, and its picture is the point
 WRAP = 32  # columns of a list that has no shape of its own
@@ -135,8 +135,8 @@ def legend(trace: Trace, wording: Wording) -> tuple[tuple[str, str], ...]:
     seen = np.zeros(len(STATES), bool)
     for step in trace.steps:
         seen[step.state] = True
-    return tuple((name, words.get(name, theme.LOOKS[name].title)) for code, name in enumerate(STATES)
-                 if seen[code] and not (gone and theme.LOOKS[name].hides))
+    return tuple((name, words.get(name, palette.LOOKS[name].title)) for code, name in enumerate(STATES)
+                 if seen[code] and not (gone and palette.LOOKS[name].hides))
 
 
 def tidy(value: float) -> str:
@@ -159,7 +159,7 @@ def fact_text(fact: Fact) -> str:
 def counts(step: Step, words: Mapping[str, str]) -> str:
     """`40 known, 12 new in this step`: how many tokens are in each state."""
     number = np.bincount(step.state, minlength=len(STATES))
-    parts = [f"{number[code]:,} {words.get(name, theme.LOOKS[name].title)}"
+    parts = [f"{number[code]:,} {words.get(name, palette.LOOKS[name].title)}"
              for code, name in enumerate(STATES) if number[code]]
     return ", ".join(parts)
 

@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from models.trace import Chart, Trace
-from visualizers import theme
+from visualizers.drawing import palette
 
 WIDE = 34, 46  # characters of a title and of a caption that fit where three charts share a row
 LARGE = 4096  # cells from which a matrix is sent as uint8
@@ -63,9 +63,9 @@ def _extent(chart: Chart, values: np.ndarray) -> str:
 
 
 def _series(chart: Chart, dark: bool) -> Iterator[tuple[int, str, np.ndarray, str]]:
-    accent = theme.PAGE["dark" if dark else "light"]["accent"]
+    accent = palette.PAGE["dark" if dark else "light"]["accent"]
     for number, (name, values) in enumerate(chart.series.items()):
-        colour = accent if number == 0 else theme.SERIES[(number - 1) % len(theme.SERIES)]
+        colour = accent if number == 0 else palette.SERIES[(number - 1) % len(palette.SERIES)]
         yield number, escape(name), np.asarray(values, np.float64), colour
 
 
@@ -97,7 +97,7 @@ def _matrix(chart: Chart, dark: bool) -> Iterator[go.Heatmap]:
     name = _safe(next(iter(chart.series)))
     low, high = _range(values)
     shown = values if values.size < LARGE else low + np.round((values - low) / (high - low) * 255) / 255 * (high - low)
-    scale = [[i / 254, theme.hexed(c)] for i, c in enumerate(theme.ramp(low < 0 < high)) if i % 2 == 0]
+    scale = [[i / 254, palette.hexed(c)] for i, c in enumerate(palette.ramp(low < 0 < high)) if i % 2 == 0]
     z = {"z": _plain(np.round(shown, 5))} if values.size < LARGE else {"z": _coded(values, low, high)}
     ticks = {} if values.size < LARGE else {"tickvals": [0, 127, 254], "ticktext": [f"{low + t * (high - low):.3g}"
                                                                                   for t in (0, 0.5, 1)]}
@@ -137,7 +137,7 @@ def _labels(names: tuple[str, ...], number: int) -> list:
 
 def _as_twin(one, name: str, dark: bool, number: int):
     """The baseline's series: the quiet colour, told apart by pattern or dash as well."""
-    quiet = theme.PAGE["dark" if dark else "light"]["twin"]
+    quiet = palette.PAGE["dark" if dark else "light"]["twin"]
     one.name = f"{escape(name)}" + (f": {one.name}" if one.name else "")
     if isinstance(one, go.Bar):
         one.marker = {"color": quiet, "pattern": {"shape": "/x.-"[number % 4], "solidity": 0.3, "size": 7,
@@ -149,7 +149,7 @@ def _as_twin(one, name: str, dark: bool, number: int):
 
 
 def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
-    page = theme.PAGE["dark" if dark else "light"]
+    page = palette.PAGE["dark" if dark else "light"]
     axis = {"gridcolor": page["line"], "linecolor": page["line"], "zeroline": False, "automargin": True,
             "tickfont": {"color": page["soft"], "size": 11}}
     matrix = chart.kind == "matrix"
@@ -160,7 +160,7 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
     drawn.update_layout(
         template="none", height=(360 if matrix and len(chart.rows) > 14 else 276) + 30 * legend + extra,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", barmode="group", bargap=0.25,
-        font={"family": theme.FONT, "size": 12, "color": page["soft"]},
+        font={"family": palette.FONT, "size": 12, "color": page["soft"]},
         title={"text": title, "font": {"size": 14, "color": page["ink"]}, "x": 0, "xref": "container",
                "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top", "pad": {"l": 14, "t": 14}},
         margin={"l": 54, "r": 18, "t": 46 + extra, "b": 46 + 30 * legend},

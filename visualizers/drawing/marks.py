@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.trace import STATES
-from visualizers import theme
+from visualizers.drawing import palette
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Scale:
         """uint8 [N]: 0..254 by linear position, 255 where the number is not defined."""
         span = max(self.high - self.low, 1e-12)
         unit = np.clip((np.asarray(values, np.float64) - self.low) / span, 0, 1)
-        return np.where(np.isfinite(values), np.floor(np.nan_to_num(unit) * 254 + 0.5), theme.NOTHING).astype(np.uint8)
+        shown = np.floor(np.nan_to_num(unit) * 254 + 0.5)
+        return np.where(np.isfinite(values), shown, palette.NOTHING).astype(np.uint8)
 
     def widened(self, other: Scale | None) -> Scale:
         """One range for two pictures that stand side by side."""
@@ -195,10 +196,10 @@ def attention_codes(drawing: Drawing, quantity: str, step: int = 0) -> tuple[Sca
         scale, codes = found.quantities[quantity]
         picked = codes[layer, list(heads)].astype(np.float64)  # [H, N]
         mean = (scale.low + picked / 254 * (scale.high - scale.low)).sum(0) / len(heads)
-        return scale, scale.code(np.where((picked == theme.NOTHING).any(0), np.nan, mean))
+        return scale, scale.code(np.where((picked == palette.NOTHING).any(0), np.nan, mean))
     stored = [] if found.queries is None else np.flatnonzero(found.queries == int(view["query"]))
     if len(stored) == 0:
-        return Scale(ROW, "probability", 0.0, 1.0), np.full(size, theme.NOTHING, np.uint8)
+        return Scale(ROW, "probability", 0.0, 1.0), np.full(size, palette.NOTHING, np.uint8)
     at, row = stored[0], np.zeros(size)
     keys = min(size, found.rows.shape[-1])
     for h in heads:
@@ -213,20 +214,20 @@ def number_codes(drawing: Drawing, step: int, by: str, scale: Scale | None = Non
         return attention_codes(drawing, by[10:], step)[1]
     values = drawing.frames[step].values.get(by)
     if values is None:
-        return np.full(drawing.layout.size, theme.NOTHING, np.uint8)
+        return np.full(drawing.layout.size, palette.NOTHING, np.uint8)
     own = drawing.fields[by]
     if scale is None or (scale.low, scale.high) == (own.low, own.high):
         return own.code(values)
     stored = own.low + own.code(values).astype(np.float64) / 254 * (own.high - own.low)  # what the browser holds
-    return scale.code(np.where(own.code(values) == theme.NOTHING, np.nan, stored))
+    return scale.code(np.where(own.code(values) == palette.NOTHING, np.nan, stored))
 
 
 def _mark(drawing: Drawing, step: int, token: int, state: str, has_picture: bool, dark: bool, number) -> Mark:
-    look, own = theme.LOOKS[state], theme.colour(state, dark)
+    look, own = palette.LOOKS[state], palette.colour(state, dark)
     is_text = drawing.layout.kind == "text"
     text = "" if look.hides and is_text else drawing.text(step, token)
     if number is not None:
-        fill, share = _number_fill(number, theme.SOFT if is_text else theme.VEIL if has_picture else None)
+        fill, share = _number_fill(number, palette.SOFT if is_text else palette.VEIL if has_picture else None)
     elif is_text:
         fill, share = _text_fill(state, look, own)
     elif look.hides or not has_picture:
@@ -238,16 +239,16 @@ def _mark(drawing: Drawing, step: int, token: int, state: str, has_picture: bool
 
 def _number_fill(number: tuple[int, bool], over: tuple[float, float] | None) -> tuple[str | None, float]:
     code, diverging = number
-    if code == theme.NOTHING:
+    if code == palette.NOTHING:
         return None, 0.0
-    return theme.hexed(_RAMPS[diverging][code]), theme.soft_share(code, diverging, over) if over else 1.0
+    return palette.hexed(_RAMPS[diverging][code]), palette.soft_share(code, diverging, over) if over else 1.0
 
 
-def _text_fill(state: str, look: theme.Look, own: str) -> tuple[str | None, float]:
+def _text_fill(state: str, look: palette.Look, own: str) -> tuple[str | None, float]:
     if state in ("visible", "known", "context", "dropped"):
         return None, 0.0
     return own, 1.0 if look.hides else 0.3
 
 
 ROW = "Attention of the query"
-_RAMPS = {flag: theme.ramp(flag) for flag in (False, True)}
+_RAMPS = {flag: palette.ramp(flag) for flag in (False, True)}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from models.trace import MaskTrace
-from visualizers.canvas import Wording, assemble, counts, steps_text, where
-from visualizers.marks import Drawing
+from visualizers.drawing.canvas import Wording, assemble, counts, steps_text, where
+from visualizers.drawing.marks import Drawing
 
 WORDS = {"unknown": "hidden", "masked": "hidden", "new": "reconstructed", "masked-random": "hidden at random",
          "masked-hard": "hidden because predicted hard", "accepted": "judged rightly", "refused": "judged wrongly",

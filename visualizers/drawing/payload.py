@@ -17,8 +17,8 @@ from dataclasses import asdict
 import numpy as np
 
 from models.trace import STATES
-from visualizers import theme
-from visualizers.marks import Attention, Candidates, Drawing, Frame, Scale
+from visualizers.drawing import palette
+from visualizers.drawing.marks import Attention, Candidates, Drawing, Frame, Scale
 
 TOP = 8  # candidates sent per position
 EDGES = 6_000  # links sent per step and name, the strongest ones
@@ -141,4 +141,4 @@ def data_url(pixels: np.ndarray) -> str:
     return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-assert theme.NOTHING == 255
+assert palette.NOTHING == 255

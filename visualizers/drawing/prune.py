@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from models.trace import CODE, PruneTrace
-from visualizers.canvas import Wording, assemble, counts, steps_text, tidy, where
-from visualizers.marks import Drawing
+from visualizers.drawing.canvas import Wording, assemble, counts, steps_text, tidy, where
+from visualizers.drawing.marks import Drawing
 
 WORDS = {"known": "kept", "visible": "kept", "new": "the newest token", "recomputed": "computed in this step",
          "revived": "brought back", "unknown": "not there yet"}

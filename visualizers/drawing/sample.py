@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from models.trace import Distribution, SampleTrace
-from visualizers.canvas import Wording, assemble, counts, steps_text, where
-from visualizers.marks import Drawing
+from visualizers.drawing.canvas import Wording, assemble, counts, steps_text, where
+from visualizers.drawing.marks import Drawing
 
 WORDS = {"unknown": "not yet sampled", "new": "sampled now", "known": "sampled before", "context": "given text",
          "accepted": "accepted", "refused": "refused", "merged": "accepted with its neighbours' probability"}

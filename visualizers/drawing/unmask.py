@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from models.trace import UnmaskTrace
-from visualizers.canvas import Wording, assemble, counts, steps_text, where
-from visualizers.marks import Drawing
+from visualizers.drawing.canvas import Wording, assemble, counts, steps_text, where
+from visualizers.drawing.marks import Drawing
 
 WORDS = {"unknown": "still masked", "masked": "still masked", "new": "revealed now", "known": "known",
          "discarded": "taken back", "context": "given by the visitor",

@@ -17,7 +17,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.ft2font import LoadFlags
 from matplotlib.text import Text
 
-from visualizers import theme
+from visualizers.drawing import palette
 
 # Set once: the same trace gives the same file, and text is as wide on paper as it was measured.
 matplotlib.rcParams.update({"svg.hashsalt": "tokenscope", "pdf.fonttype": 42, "text.hinting": "no_hinting",
@@ -90,7 +90,7 @@ def circle(x: float, y: float, radius: float) -> list[tuple[float, float]]:
 
 
 def unit(colour: str) -> tuple[float, float, float]:
-    return tuple(part / 255 for part in theme.rgb(colour))
+    return tuple(part / 255 for part in palette.rgb(colour))
 
 
 class Ruler:

@@ -13,10 +13,10 @@ from functools import cache
 import numpy as np
 from matplotlib.figure import Figure
 
-from visualizers import theme
-from visualizers.canvas import tidy
-from visualizers.ink import Ruler, Sheet, circle, readable, short
-from visualizers.marks import Drawing, Layout, Mark, Scale, cells, number_scale, resolved
+from visualizers.drawing import palette
+from visualizers.drawing.canvas import tidy
+from visualizers.drawing.marks import Drawing, Layout, Mark, Scale, cells, number_scale, resolved
+from visualizers.export.canvas_mpl import Ruler, Sheet, circle, readable, short
 
 MARGIN, GUTTER = 0.3, 0.3
 TEXT, LINE = 9.5, 0.235  # running text: size in points, height of a line
@@ -35,7 +35,7 @@ class Page:
     def __init__(self, drawings: Sequence[Drawing], step: int, by: str, dark: bool):
         self.drawings, self.dark = drawings, dark
         self.steps = [at_step(drawing, step, drawings[0]) for drawing in drawings]
-        self.colours = theme.PAGE["dark" if dark else "light"]
+        self.colours = palette.PAGE["dark" if dark else "light"]
         self.bys = [resolved(drawing, step, by) for drawing, step in zip(drawings, self.steps)]
         self.by = by = self.bys[0]
         self.scale = shared_scale(drawings, by, self.steps)
@@ -110,7 +110,7 @@ class Page:
             self.cue(mark, *box)
         if any(drawing.layout.labels) and at[0][2] > 0.2:
             for mark, (x, y, w, h) in zip(marks, at):
-                ink = theme.ink_on(mark.fill, mark.share, self.dark)
+                ink = palette.ink_on(mark.fill, mark.share, self.dark)
                 self.sheet.text(x + w / 2, y + h / 2, short(mark.text, 8), ink, min(8, w * 24), ha="center")
 
     def gaps(self, drawing: Drawing, left: float, top: float, tall: float) -> None:
@@ -185,7 +185,7 @@ class Page:
     # -------------------------------------------------------------------------------------------------- text
     def shown(self, side: int) -> list[str | None]:
         """What each token shows: its text, three spaces for an empty box, or None when it is not there yet."""
-        drawing, looks = self.drawings[side], list(theme.LOOKS.values())
+        drawing, looks = self.drawings[side], list(palette.LOOKS.values())
         hidden = None if drawing.layout.unseen == "gone" else "   "
         return [hidden if looks[code].hides else readable(drawing.text(self.steps[side], token))
                 for token, code in enumerate(drawing.frames[self.steps[side]].state)]
@@ -226,8 +226,8 @@ class Page:
 
     def ink(self, mark: Mark) -> str:
         if mark.cue == "hatch":
-            return theme.mix(self.colours["ink"], self.colours["paper"], 0.42)
-        return theme.ink_on(mark.fill, mark.share, self.dark) if mark.fill else self.colours["ink"]
+            return palette.mix(self.colours["ink"], self.colours["paper"], 0.42)
+        return palette.ink_on(mark.fill, mark.share, self.dark) if mark.fill else self.colours["ink"]
 
     def token(self, mark: Mark, x: float, y: float, w: float, h: float, query: bool) -> None:
         """Background and cue of a text token; lines under and through it as in the player."""
@@ -250,9 +250,9 @@ class Page:
     def key_rows(self) -> list[list[tuple[str, str]]]:
         """Legend entries of all panels, in the order of states, broken into rows."""
         found = {state: words for d in reversed(self.drawings) for state, words in d.legend
-                 if self.by == "state" or theme.LOOKS[state].cue}
+                 if self.by == "state" or palette.LOOKS[state].cue}
         rows, used = [[]], 0.0
-        for state in (state for state in theme.LOOKS if state in found):
+        for state in (state for state in palette.LOOKS if state in found):
             wide = 0.42 + 0.068 * len(found[state])
             if used + wide > self.width - 2 * MARGIN and rows[-1]:
                 rows.append([])
@@ -273,7 +273,7 @@ class Page:
             self.y += 0.24
 
     def key(self, state: str, x: float, y: float) -> None:
-        look, own = theme.LOOKS[state], theme.colour(state, self.dark)
+        look, own = palette.LOOKS[state], palette.colour(state, self.dark)
         plain = self.is_text and state in ("visible", "known", "context", "dropped")
         share = 1.0 if look.hides else 0.4 if look.fade < 1 else 0.3 if self.is_text else max(look.tint, 0.55)
         self.sheet.box(x, y, 0.15, 0.15, self.colours["panel"] if plain else own, 1.0 if plain else share)
@@ -290,10 +290,10 @@ class Page:
         x = MARGIN + 0.5 + 0.072 * len(title)
         self.sheet.text(x, self.y, tidy(scale.low), self.colours["soft"], 8.5, ha="right")
         pictured = self.drawings[0].picture(self.steps[0]) is not None
-        over = theme.SOFT if self.is_text else theme.VEIL if pictured else None
-        share = [theme.soft_share(code, scale.diverging, over) if over else 1.0 for code in range(255)]
-        mixed = [theme.rgb(theme.mix(theme.hexed(c), self.colours["panel"], s))
-                 for c, s in zip(theme.ramp(scale.diverging), share)]
+        over = palette.SOFT if self.is_text else palette.VEIL if pictured else None
+        share = [palette.soft_share(code, scale.diverging, over) if over else 1.0 for code in range(255)]
+        mixed = [palette.rgb(palette.mix(palette.hexed(c), self.colours["panel"], s))
+                 for c, s in zip(palette.ramp(scale.diverging), share)]
         self.sheet.picture(np.array([mixed], np.uint8), x + 0.07, self.y - 0.05, 1.4, 0.1)
         self.sheet.text(x + 1.54, self.y, short(f"{tidy(scale.high)} {scale.unit}", 34), self.colours["soft"], 8.5)
         self.y += 0.28
@@ -330,7 +330,7 @@ def _lines(axes, curve, run: int, colours: dict, title: str) -> None:
         label = name if not title else f"{title}: {name}" if len(curve.series) > 1 else title
         first = colours["accent"] if run == 0 else colours["twin"]
         axes.plot(points[:, 0] + 1, points[:, 1], linewidth=1.6 if run == 0 else 1.2, label=short(label, 44),
-                  color=first if number == 0 else theme.SERIES[(number - 1) % len(theme.SERIES)],
+                  color=first if number == 0 else palette.SERIES[(number - 1) % len(palette.SERIES)],
                   linestyle="solid" if run == 0 and number == 0 else (0, (4, 2)))
     if curve.reference is not None and run == 0:
         axes.axhline(curve.reference, color=colours["soft"], linewidth=0.8, linestyle=(0, (1, 2)))

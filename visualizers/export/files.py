@@ -10,7 +10,7 @@ import numpy as np
 
 from models.trace import Trace
 from visualizers import draw
-from visualizers.marks import Drawing
+from visualizers.drawing.marks import Drawing
 
 KINDS = ("png", "svg", "pdf", "gif", "html")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -36,7 +36,7 @@ def export(trace: Trace, kind: str, *, twin: Trace | None = None, step: int = -1
 
 
 def _painter(drawings: list[Drawing], trace: Trace, dark: bool) -> Callable:
-    from visualizers import paper
+    from visualizers.export import figure as paper
     words = {"strip": strip(trace), "sentence": trace.sentence, "dark": dark}
     return lambda step: paper.page(drawings, step, **words)
 
@@ -89,7 +89,8 @@ def strip(trace: Trace) -> str:
 
 def page(drawings: list[Drawing], step: int = -1) -> str:
     """A page that plays the run without a server and without another host; its policy forbids any request."""
-    from visualizers import player, theme
+    from visualizers.drawing import palette as theme
+    from visualizers.player import player
     sides = (*drawings, None, None)[:3]
     value = player.scene(*sides, step=None if step < 0 else step)  # ASCII, no angle brackets
     first = drawings[0]
@@ -121,8 +122,7 @@ def snippet(trace: Trace) -> str:
     given = ", ".join(f"{json.dumps(name)}: {value!r}" for name, value in p.params.items())
     own = 'from_text("put your own text here", method.accepts)  # a photo: from_image(open("photo.png", "rb").read())'
     subject = f"example({p.subject!r})" if p.subject else own
-    return f"""from models.method import atlas, find, run
-from models.subject import from_example, from_image, from_text
+    return f"""from models import atlas, find, from_example, from_image, from_text, run
 
 method = find({trace.method!r})
 

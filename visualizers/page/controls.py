@@ -11,8 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from models.params import Choice, Flag, Span
-from models.subject import Example, Subject, from_example
+from models.trace.params import Choice, Flag, Span
+from models.trace.subject import Example, Subject, from_example
 
 HERE = Path(__file__).parent
 OWN = "own"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from visualizers.theme import FONT, PAGE
+from visualizers.drawing.palette import FONT, PAGE
 
 
 def css() -> str:

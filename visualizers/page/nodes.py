@@ -13,9 +13,9 @@ from pathlib import Path
 
 import gradio as gr
 
-from models.method import Card
-from models.subject import ASSETS
+from models.engine.method import Card
 from models.trace import Fact, Trace
+from models.trace.subject import ASSETS
 
 HERE = Path(__file__).parent
 Node = list | str
@@ -25,7 +25,7 @@ MOST_ROWS = 10  # of a claim, before the rest is folded away
 def block(value: list[Node] | None = None, before: str = "", **options) -> gr.HTML:
     """A component that shows words; its value is a list of nodes. before: where in the page they go, as a selector."""
     return gr.HTML(value or [], html_template="<div class='words'></div>", apply_default_css=False,
-                   js_on_load=(HERE / "words.js").read_text("utf-8"), before=before, **options)
+                   js_on_load=(HERE / "nodes.js").read_text("utf-8"), before=before, **options)
 
 
 def node(tag: str, *children: Node, **attributes: object) -> Node:

@@ -12,15 +12,17 @@ from dataclasses import dataclass, replace
 import gradio as gr
 import numpy as np
 
-from models import hub, recorded
+from models.checkpoints import hub
 from models.claims import read as read_claim
-from models.method import CONTROL, Method
-from models.params import declaration
+from models.engine.method import CONTROL, Method
+from models.serving import recorded
 from models.trace import Trace
-from visualizers import draw, lessons, words
-from visualizers.controls import cards, control, picker, unheard
-from visualizers.marks import Drawing, Frame
-from visualizers.player import player, scene
+from models.trace.params import declaration
+from visualizers import draw
+from visualizers.drawing.marks import Drawing, Frame
+from visualizers.page import lessons, nodes
+from visualizers.page.controls import cards, control, picker, unheard
+from visualizers.player.player import player, scene
 
 QUESTIONS = {
     "mask": ("Mask", "What is hidden, and how hard is it?"),
@@ -72,7 +74,7 @@ class Panel:
         self.walk = lessons.walk(self.tab)
         self.method = gr.Dropdown([(m.card.title, m.id) for m in self.methods.values()], value=first.id, label="Method",
                                   filterable=False, elem_id=f"{self.tab}-method")
-        self.about = words.block(words.about(first.card), elem_id=f"{self.tab}-about", elem_classes="about")
+        self.about = nodes.block(nodes.about(first.card), elem_id=f"{self.tab}-about", elem_classes="about")
         kind = first.kind()
         self.picker = picker(cards(first.examples_for(kind), kind), elem_id=f"{self.tab}-picker")
         self.text = gr.Textbox(label=OWN_WORDS.get(kind, "Or your own text"), lines=1, max_lines=6,
@@ -94,21 +96,21 @@ class Panel:
                                   multiselect=True, max_choices=2, label="Compare with", elem_id=f"{self.tab}-beside")
         self.run = gr.Button("Run", variant="primary", elem_id=f"{self.tab}-run", elem_classes="run")
         self.cancel = gr.Button("Cancel", visible=False, elem_id=f"{self.tab}-cancel", elem_classes="cancel")
-        self.status = words.block([], elem_id=f"{self.tab}-status")
+        self.status = nodes.block([], elem_id=f"{self.tab}-status")
         self.turn = gr.Button("Your turn", visible=self._playable(first), elem_id=f"{self.tab}-turn",
                               elem_classes="turn", size="sm")
 
     def _picture(self, first: Method, opening: Shown, query: str) -> None:
         self.view = player(self.value(opening), elem_id=f"{self.tab}-player")
-        self.score = words.block([], elem_id=f"{self.tab}-score")
-        self.sentence = words.block(self._sentence(opening), before=f"#{self.tab}-player .ts-curves",
+        self.score = nodes.block([], elem_id=f"{self.tab}-score")
+        self.sentence = nodes.block(self._sentence(opening), before=f"#{self.tab}-player .ts-curves",
                                     elem_id=f"{self.tab}-sentence")
         figures = self.figures(opening)
         with gr.Row(elem_classes="charts"):
             self.charts = [gr.Plot(figure, visible=figure is not None, label=chart_words(figure), show_label=False,
                                    elem_classes="chart") for figure in figures]
-        self.strip = words.block(self._strip(opening), elem_id=f"{self.tab}-strip")
-        self.claim = words.block(self._claim(first), elem_id=f"{self.tab}-claim")
+        self.strip = nodes.block(self._strip(opening), elem_id=f"{self.tab}-strip")
+        self.claim = nodes.block(self._claim(first), elem_id=f"{self.tab}-claim")
         with gr.Row(elem_classes="take-away"):
             self.downloads = {kind: gr.Button(kind, size="sm", min_width=56, elem_id=f"{self.tab}-get-{kind.lower()}",
                                               elem_classes="get") for kind in KINDS}
@@ -120,7 +122,7 @@ class Panel:
         self.step = gr.Number(-1, precision=0, visible="hidden")
         self.file = gr.JSON(visible="hidden")
         self.settings = gr.JSON({}, visible="hidden")  # what the controls say, kept by the browser
-        words.block(words.terms(self.tab))
+        nodes.block(nodes.terms(self.tab))
 
     # ---- what is shown -------------------------------------------------------------------------------------------
 
@@ -146,7 +148,7 @@ class Panel:
         method = self.methods[id]
         standing = self._standing(method) if beside is None else list(beside)
         return self.show_subjects(id, checkpoint, example) | {
-            self.about: words.about(method.card), self.claim: self._claim(method),
+            self.about: nodes.about(method.card), self.claim: self._claim(method),
             self.own: None, self.settings: dict(settings or {}), self.score: [],
             self.checkpoint: gr.update(choices=_menu(method), value=checkpoint or method.checkpoints[0],
                                        visible=_shown(method)),
@@ -189,18 +191,18 @@ class Panel:
         """As many Plotly figures as there are slots; None where there is nothing to draw."""
         if not any(chart for trace in shown.traces[:1] for chart in trace.charts if not chart.by_step):
             return [None] * CHARTS
-        from visualizers import curves  # Plotly is read from disk only where there is a chart
+        from visualizers.drawing import curves  # Plotly is read from disk only where there is a chart
         found = curves.figures(shown.traces[0], shown.traces[1] if len(shown.traces) > 1 else None)
         return [*found[:CHARTS], *[None] * (CHARTS - len(found))]
 
     def _sentence(self, shown: Shown) -> list:
-        return words.watching(self._method(shown.traces[0]).card, shown.traces[0]) if shown.traces else []
+        return nodes.watching(self._method(shown.traces[0]).card, shown.traces[0]) if shown.traces else []
 
     def _strip(self, shown: Shown) -> list:
-        return words.strip(shown.traces[0], shown.traces[1:], self.cards) if shown.traces else []
+        return nodes.strip(shown.traces[0], shown.traces[1:], self.cards) if shown.traces else []
 
     def _claim(self, method: Method) -> list:
-        return words.claim(read_claim(method.id), method.card.seed is not None)
+        return nodes.claim(read_claim(method.id), method.card.seed is not None)
 
     def _method(self, trace: Trace) -> Method:
         return self.methods[trace.method]

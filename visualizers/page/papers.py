@@ -11,8 +11,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from models.method import offered
-from models.subject import ASSETS
+from models.engine.method import offered
+from models.trace.subject import ASSETS
 
 HERE = Path(__file__).parent
 

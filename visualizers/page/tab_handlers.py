@@ -1,6 +1,7 @@
 """What a click does: the event handlers of one tab, and which component calls which.
 
-Handlers are thin: they read the page into an `Ask`, let models/session.py work, and show what comes back. Every error
+Handlers are thin: they read the page into an `Ask`, let models/serving/session.py work, and show what comes back.
+Every error
 that a visitor can cause becomes one sentence on the page, and the picture stays as it was.
 """
 
@@ -15,17 +16,20 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from models import checkpoints, fetching, hub, limits, links, recorded, session, zero
-from models.faults import CLEAR, told
-from models.method import Method, find
-from models.params import ParamError
-from models.session import Ask, Scene, Take, TooSlow
-from models.subject import Subject, from_image, from_text
-from models.trace_json import save
-from visualizers import player, words
-from visualizers.controls import OWN, cards
-from visualizers.panel import Panel, Shown, controls, has_folded, views
-from visualizers.turns import FORGOTTEN, Seen, Turns
+from models.checkpoints import download, hub, store
+from models.engine.method import Method, find
+from models.serving import links, recorded, session, zerogpu
+from models.serving.errors import CLEAR, told
+from models.serving.session import Ask, Scene, Take, TooSlow
+from models.trace import limits
+from models.trace.params import ParamError
+from models.trace.serialize import save
+from models.trace.subject import Subject, from_image, from_text
+from visualizers.page import nodes
+from visualizers.page.controls import OWN, cards
+from visualizers.page.panel import Panel, Shown, controls, has_folded, views
+from visualizers.page.turns import FORGOTTEN, Seen, Turns
+from visualizers.player import player
 
 MODEL = {"concurrency_id": "model", "concurrency_limit": limits.RUNS}
 FETCH = {"concurrency_id": "fetch", "concurrency_limit": 4, "api_visibility": "private", "show_progress": "hidden"}
@@ -49,13 +53,13 @@ def ready(seen: Seen, ask: Ask) -> bool:
 
 
 class Desk(Turns):
-    """The events of one tab; those of "Your turn" are in visualizers/turns.py."""
+    """The events of one tab; those of "Your turn" are in visualizers/page/turns.py."""
 
     def __init__(self, tab: str, methods: list[Method]):
         """Builds the tab's panel in the Blocks that is being built, and wires it."""
         first = opening(methods[0].id, tab)
         beside = {m.id: session.comparable(m, tab, m.kind()) for m in methods}
-        self.panel = Panel(tab, methods, first.shown, checkpoints.shipped() | hub.cards(), beside,
+        self.panel = Panel(tab, methods, first.shown, store.shipped() | hub.cards(), beside,
                            links.to_query(first.ask), self.controls)
         self.wire()
 
@@ -110,7 +114,7 @@ class Desk(Turns):
         """Another method: its words, its examples, and its recorded picture."""
         p, seen = self.panel, opening(id, self.panel.tab)
         found = p.show_method(id) | {p.session: seen, p.query: links.to_query(seen.ask)}
-        return found | (p.show(seen.shown) if seen.takes else {p.status: [words.node("p", "Press Run to start.")]})
+        return found | (p.show(seen.shown) if seen.takes else {p.status: [nodes.node("p", "Press Run to start.")]})
 
     def take_photo(self, path: str, id: str, checkpoint: str) -> dict:
         """A visitor's own photo: read once, then deleted from the disk."""
@@ -130,8 +134,8 @@ class Desk(Turns):
         """A public checkpoint that was chosen is fetched, with the progress where runs show theirs."""
         p = self.panel
         try:
-            for done, total in fetching.fetch(checkpoint) if checkpoint in find(id).choices else ():
-                yield {p.status: words.progress(done / total, f"fetching {done / 1e6:.0f} of {total / 1e6:.0f} MB")}
+            for done, total in download.fetch(checkpoint) if checkpoint in find(id).choices else ():
+                yield {p.status: nodes.progress(done / total, f"fetching {done / 1e6:.0f} of {total / 1e6:.0f} MB")}
         except Exception as error:
             gr.Warning(told(error))
         yield {p.status: [], p.checkpoint: p.menu(id)}
@@ -168,7 +172,7 @@ class Desk(Turns):
         p = self.panel
         busy = {p.run: gr.update(value="Running", interactive=False), p.cancel: gr.update(visible=True),
                 p.turn: {**also.get(p.turn, {}), **gr.update(interactive=False)},
-                p.status: words.progress(0, "getting ready")}
+                p.status: nodes.progress(0, "getting ready")}
         yield {**also, **busy}
         try:
             yield from work()
@@ -185,7 +189,7 @@ class Desk(Turns):
         """A run as updates of the page: the picture while it grows, everything at the end."""
         p = self.panel
         try:
-            for scene in session.pumped(zero.scenes(session.play, ask)):
+            for scene in session.pumped(zerogpu.scenes(session.play, ask)):
                 yield self.update(ask, scene)
         except TooSlow as error:
             yield self.instead(ask, error)
@@ -210,7 +214,7 @@ class Desk(Turns):
 
     def words(self, scene: Scene) -> list:
         left = "" if scene.left is None else f", about {max(1, round(scene.left))} s left"
-        return words.progress(scene.progress, f"{scene.progress * 100:.0f} %{left}")
+        return nodes.progress(scene.progress, f"{scene.progress * 100:.0f} %{left}")
 
     def open_link(self, wanted: str) -> dict:
         """A copied link, as far as no model is needed: the controls, and the picture if it is the recorded one."""
@@ -226,7 +230,7 @@ class Desk(Turns):
         seen = opening(ask.method, p.tab)
         if ready(seen, ask):
             return self.page(ask) | p.show(seen.shown, step=None if ask.step < 0 else ask.step) | {p.session: seen}
-        return self.page(ask) | {p.status: words.progress(0, "waiting for its turn")}
+        return self.page(ask) | {p.status: nodes.progress(0, "waiting for its turn")}
 
     def follow_link(self, wanted: str) -> Iterator[dict]:
         """The rest of it: the run, unless its picture is there already."""
@@ -287,7 +291,7 @@ class Desk(Turns):
     def with_kept(self, seen: Seen) -> Seen:
         if any(take.kept is not None for take in seen.takes):
             return seen
-        *_, scene = session.pumped(zero.scenes(session.play, seen.ask))
+        *_, scene = session.pumped(zerogpu.scenes(session.play, seen.ask))
         return Seen(seen.ask, scene.takes)
 
     # ---- taking it away ------------------------------------------------------------------------------------------
@@ -324,7 +328,7 @@ def linked(wanted: str, id: str) -> dict:
 
 def rendered(shown: Shown, end: str, step: int) -> bytes:
     """The picture as a file of this kind."""
-    from visualizers.export import export, snippet
+    from visualizers.export.files import export, snippet
     trace, twin = shown.traces[0], shown.traces[1] if len(shown.traces) > 1 else None
     if end == "json":
         return save(trace).encode("utf-8")

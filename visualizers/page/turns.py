@@ -8,16 +8,17 @@ from typing import Any
 
 import gradio as gr
 
-from models import session, turns, zero
-from models.method import find
-from models.session import Ask, Scene, Take
+from models.engine.method import find
+from models.serving import session, turns, zerogpu
+from models.serving.session import Ask, Scene, Take
 from models.trace import Trace
-from visualizers import player, words
-from visualizers.panel import Shown
+from visualizers.page import nodes
+from visualizers.page.panel import Shown
+from visualizers.player import player
 
 ROLES = ("visitor", "method", "random")
 FORGOTTEN = "This page was away for so long that its picture was forgotten here; please run it again."
-WAITING = words.node("p", "Your score stands here when you have chosen.")
+WAITING = nodes.node("p", "Your score stands here when you have chosen.")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Turns:
         if find(ask.method).turn.options:
             yield self.offered(Seen(ask, ()), turns.offer(ask, ()))
         else:
-            *_, scene = session.pumped(zero.scenes(session.play, ask))  # the method's own score is needed anyway
+            *_, scene = session.pumped(zerogpu.scenes(session.play, ask))  # the method's own score is needed anyway
             yield self.emptied(Seen(ask, scene.takes, turn=True))
 
     def emptied(self, seen: Seen) -> dict:
@@ -62,7 +63,7 @@ class Turns:
 
     def offered(self, seen: Seen, offer: turns.Offer) -> dict:
         """The candidates after the picks made so far."""
-        card = player.offer(find(seen.ask.method).turn.prompt, [words.piece(label) for label in offer.labels], offer.at,
+        card = player.offer(find(seen.ask.method).turn.prompt, [nodes.piece(label) for label in offer.labels], offer.at,
                             offer.made, offer.total)
         return self.dealt(offer.trace, card, replace(seen, turn=True, offer=offer))
 
@@ -82,13 +83,13 @@ class Turns:
 
     def answered(self, seen: Seen, groups: Any) -> Iterator[dict]:
         if seen.offer is None:
-            yield from self.judge(seen, zero.scenes(turns.take_turn, seen.ask, seen.takes[0], groups))
+            yield from self.judge(seen, zerogpu.scenes(turns.take_turn, seen.ask, seen.takes[0], groups))
             return
         seen = replace(seen, picks=(*seen.picks, seen.offer.picked(groups)))
         if offer := turns.offer(seen.ask, seen.picks):
             yield self.offered(seen, offer)
         else:
-            yield from self.judge(seen, zero.scenes(turns.take_picks, seen.ask, seen.picks))
+            yield from self.judge(seen, zerogpu.scenes(turns.take_picks, seen.ask, seen.picks))
 
     def judge(self, seen: Seen, scenes: Iterator[Scene]) -> Iterator[dict]:
         p, method = self.panel, find(seen.ask.method)
@@ -101,4 +102,4 @@ class Turns:
         order = sorted(scored, key=lambda t: ROLES.index(t.role))
         names = dict(zip(ROLES, ("Your choice", method.card.title, "At random")))
         rows = [(names[t.role], t.trace.facts[method.turn.fact]) for t in order]
-        yield p.show(now.shown) | {p.session: now, p.score: words.score(rows)}
+        yield p.show(now.shown) | {p.session: now, p.score: nodes.score(rows)}

@@ -1,4 +1,4 @@
-// The pure part of the player: payload -> decoded drawing -> marks. visualizers/marks.py holds the same function in
+// The pure part of the player: payload -> decoded drawing -> marks. visualizers/drawing/marks.py holds the same function in
 // Python for the exporter; a parity test compares both. Nothing here touches the page.
 
 const NONE = 65535;

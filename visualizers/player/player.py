@@ -23,9 +23,9 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from visualizers import theme
-from visualizers.marks import Drawing
-from visualizers.payload import pack
+from visualizers.drawing import palette
+from visualizers.drawing.marks import Drawing
+from visualizers.drawing.payload import pack
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("marks.js", "paint.js", "card.js", "turn.js", "player.js")
@@ -36,13 +36,13 @@ TEMPLATE = "<div class='ts'></div>"
 def script() -> str:
     """The player's code: the colour tables as constants, then the three files."""
     files = "\n".join((FOLDER / name).read_text("utf-8") for name in SCRIPTS)
-    constants = f"const THEME = {json.dumps(theme.constants())};\nconst PLOT_CSS = {json.dumps(theme.plot_css())};"
+    constants = f"const THEME = {json.dumps(palette.constants())};\nconst PLOT_CSS = {json.dumps(palette.plot_css())};"
     return f"{constants}\n{files}"
 
 
 @cache
 def style() -> str:
-    return theme.css_variables() + (FOLDER / "player.css").read_text("utf-8")
+    return palette.css_variables() + (FOLDER / "player.css").read_text("utf-8")
 
 
 def turn(prompt: str, groups: Sequence[int], unit: str = "cells", locked: Sequence[int] = ()) -> dict:

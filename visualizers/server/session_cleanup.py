@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import gradio as gr
 import gradio.queueing
 
-from models.faults import trail
+from models.serving.errors import trail
 
 AWAY = 20.0  # seconds without a connection before a session is dropped; a page that reloads is back sooner
 KEEP = 40.0  # seconds that an uploaded file may lie on the disk; it is read and deleted at once if all goes well

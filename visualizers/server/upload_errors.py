@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.faults import told
+from models.serving.errors import told
 
 
 class Uploads:
@@ -36,6 +36,6 @@ def _refusal(error: Exception):
 
 
 def middleware() -> list:
-    """For FastAPI, like visualizers/headers.py, but everywhere."""
+    """For FastAPI, like visualizers/server/security_headers.py, but everywhere."""
     from starlette.middleware import Middleware
     return [Middleware(Uploads)]

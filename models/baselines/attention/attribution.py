@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from models.attend.sights import Sight
+from models.loops.attend.model_adapters import Sight
 
 MOST = 64
 POINTS = 16  # of the integral in one pass

@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from models.attend import loop
-from models.attend.attribution import ablated, attribute
-from models.attend.sights import Sight, sight
-from models.checkpoints import load
+from models.backbones.instrument import observe
+from models.baselines.attention.attribution import ablated, attribute
+from models.checkpoints.store import load
 from models.claims import Claim, Lab, Row, row
-from models.instrument import observe
-from models.method import find, prepare
-from models.ranks import spearman
-from models.subject import ASSETS, from_text
+from models.engine.method import find, prepare
+from models.engine.statistics import spearman
+from models.loops.attend import loop
+from models.loops.attend.model_adapters import Sight, sight
+from models.trace.subject import ASSETS, from_text
 
 TOKENS, STEPS, WEAK, CLOSE = 48, 32, 0.5, 1e-4
 SEEDS = (0, 1, 2)

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 
 import kernels
-from models.attend import loop
-from models.attend.attribution import MOST, Attribution, attribute
-from models.attend.reading import costs
-from models.attend.sights import Sight, sight
-from models.instrument import observe
-from models.mask.mae import EXAMPLES as PHOTOS
-from models.method import Card, Emit, Job, Method
-from models.params import Flag, Span
-from models.ranks import spearman
-from models.subject import Example
+from models.backbones.instrument import observe
+from models.baselines.attention.attribution import MOST, Attribution, attribute
+from models.baselines.mae.method import EXAMPLES as PHOTOS
+from models.engine.method import Card, Emit, Job, Method
+from models.engine.statistics import spearman
+from models.loops.attend import loop
+from models.loops.attend.model_adapters import Sight, sight
+from models.loops.attend.reading import costs
 from models.trace import Chart, Cost, Distribution, Fact, Field, Step
+from models.trace.params import Flag, Span
+from models.trace.subject import Example
 
 FIELDS = {"attention": Field("Attention of the query, mean over layers and heads", "probability", 0.0),
           "gradients": Field("Integrated gradients of the prediction", "nats", diverging=True),

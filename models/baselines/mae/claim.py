@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.checkpoints import load
+from models.baselines.mae import method as mae
+from models.checkpoints.store import load
 from models.claims import Lab, Row, bootstrap
 from models.claims.harness import Budget, Claim, Metric, better, conclude, context
 from models.claims.probe import held_out
-from models.mask import mae, photos
+from models.loops.mask import photos
 
 SEEDS, RATIO, SIZE = (0, 1, 2), 0.75, (8, 8)
 CHECKPOINT = "photo-mae-1"

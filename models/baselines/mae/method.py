@@ -11,11 +11,11 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from models.mask import loop
-from models.mask.photos import masked_count, photo
-from models.method import Card, Job, Method, Turn
-from models.params import Choice, Span
-from models.subject import Example
+from models.engine.method import Card, Job, Method, Turn
+from models.loops.mask import loop
+from models.loops.mask.photos import masked_count, photo
+from models.trace.params import Choice, Span
+from models.trace.subject import Example
 
 RULES = ("random", "block", "grid")
 EXAMPLES = (Example("coffee", "A cup of coffee", "coffee.jpg"), Example("cat", "A cat", "cat.jpg"),

@@ -20,12 +20,12 @@ from typing import Annotated
 import numpy as np
 
 from kernels import Sampler
-from models.method import Card, Close, Emit, Job, Method, Open, Turn
-from models.params import Choice, Span
-from models.subject import Example, SubjectError
+from models.engine.method import Card, Close, Emit, Job, Method, Open, Turn
+from models.loops.unmask.canvases import Board, prompt_board, scene_board
+from models.loops.unmask.loop import FIELDS, Full, Plan, Record, moves, shots
 from models.trace import Fact
-from models.unmask.boards import Board, prompt_board, scene_board
-from models.unmask.loop import FIELDS, Full, Plan, Record, moves, shots
+from models.trace.params import Choice, Span
+from models.trace.subject import Example, SubjectError
 from models.worlds import scenes
 
 ORDERS = ("confidence", "entropy", "margin", "random")

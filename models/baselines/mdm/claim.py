@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from kernels import Sampler
-from models.checkpoints import load
+from models.baselines.mdm import method as mdm
+from models.checkpoints.store import load
 from models.claims import Claim, Lab, row
-from models.subject import ASSETS
-from models.unmask import mdm
-from models.unmask.boards import Board
-from models.unmask.loop import Full, Plan, fill, moves
+from models.loops.unmask.canvases import Board
+from models.loops.unmask.loop import Full, Plan, fill, moves
+from models.trace.subject import ASSETS
 
 SEEDS = (41, 42)
 CONTEXT, HOLE = 48, 32  # tokens around and in the hole

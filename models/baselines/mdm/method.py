@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 import kernels
-from models.checkpoints import CheckpointError
-from models.method import Card, Close, Emit, Method, Open, Turn
-from models.params import Choice, Span
-from models.subject import Example
+from models.checkpoints.store import CheckpointError
+from models.engine.method import Card, Close, Emit, Method, Open, Turn
+from models.loops.unmask.canvases import Board, text_board
+from models.loops.unmask.loop import FIELDS, Full, Moment, Move, Plan, Record, moves, shots
 from models.trace import Fact
-from models.unmask.boards import Board, text_board
-from models.unmask.loop import FIELDS, Full, Moment, Move, Plan, Record, moves, shots
+from models.trace.params import Choice, Span
+from models.trace.subject import Example
 
 ORDERS = ("confidence", "entropy", "margin", "random", "peak", "leftmost")
 WHOLE = 128  # a block this long or longer than the text: no blocks

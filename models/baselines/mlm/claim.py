@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.checkpoints import Bundle, load
+from models.checkpoints.store import Bundle, load
 from models.claims import Claim, Lab, Row, row
-from models.subject import ASSETS
+from models.trace.subject import ASSETS
 
 LENGTH, EVERY = 64, 10
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 import kernels
-from models.checkpoints import load
-from models.mask import words
-from models.mask.passages import Passage
-from models.method import Card, Job, Method, Turn
+from models.checkpoints.store import load
+from models.engine.method import Card, Job, Method, Turn
+from models.loops.mask import words
+from models.loops.mask.passages import Passage
 from models.trace import Cost, Fact
 
 WRITER = "text-electra-1/generator"  # the same writer as ELECTRA's, so that both judge the same text

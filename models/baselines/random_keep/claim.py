@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.baselines.random_keep import method as random_keep
 from models.claims import Claim, Lab, row
 from models.claims.prune_lab import (
     BETWEEN,
@@ -24,10 +25,9 @@ from models.claims.prune_lab import (
     weighed,
     windows,
 )
-from models.method import prepare
-from models.prune import random_keep
-from models.prune.forward import unpruned
-from models.subject import from_text
+from models.engine.method import prepare
+from models.loops.prune.forward import unpruned
+from models.trace.subject import from_text
 
 
 def measure(lab: Lab) -> Claim:

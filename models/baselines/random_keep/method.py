@@ -7,13 +7,13 @@ from typing import Annotated
 
 import torch
 
-from models.method import Card, Event, Job, Method
-from models.params import Flag
-from models.prune import pictures, texts
-from models.prune.forward import Policy
-from models.prune.loop import Cuts, generate, rates
-from models.prune.picture_records import look
-from models.prune.pictures import Kept, Plan, View, one_stage
+from models.engine.method import Card, Event, Job, Method
+from models.loops.prune import pictures, texts
+from models.loops.prune.forward import Policy
+from models.loops.prune.loop import Cuts, generate, rates
+from models.loops.prune.picture_records import look
+from models.loops.prune.pictures import Kept, Plan, View, one_stage
+from models.trace.params import Flag
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 
 import kernels
 from kernels import Sampler
-from models.checkpoints import load
+from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import (
     Budget,
@@ -23,8 +23,8 @@ from models.claims.harness import (
     context,
     ratio,
 )
-from models.sample.page import describe
-from models.subject import ASSETS
+from models.loops.sample.text_record import describe
+from models.trace.subject import ASSETS
 
 WINDOW, WARPERS = 512, Sampler(0.8, top_p=0.95)
 NOMINAL, SHARP = (0.5, 0.9), 0.6

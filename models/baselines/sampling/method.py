@@ -17,12 +17,12 @@ import torch
 
 import kernels
 from kernels import Sampler
-from models.method import Card, Close, Event, Job, Method, Options, Turn
-from models.params import Span
-from models.sample.loop import Journal, Policy, decode, once
-from models.sample.report import along, entropy_curve, facts, shown
-from models.subject import Example
+from models.engine.method import Card, Close, Event, Job, Method, Options, Turn
+from models.loops.sample.loop import Journal, Policy, decode, once
+from models.loops.sample.report import along, entropy_curve, facts, shown
 from models.trace import Fact, Trace
+from models.trace.params import Span
+from models.trace.subject import Example
 
 STORED = 500_000  # steps x vocabulary up to which full logits are kept
 PICKS, CANDIDATES = 6, 5  # a visitor's turn: words to choose, and from how many each
@@ -46,7 +46,7 @@ class Params:
 
 def run(job: Job) -> Iterator[Event]:
     """Draws `length` tokens, or `tries` texts of that length from one branch point."""
-    from models.sample.stream import Reader
+    from models.loops.sample.cached_lm import Reader
     p = job.params
     source = Reader(job.bundle, job.subject, p.length, p.cut)
     several = p.tries > 1

@@ -11,8 +11,8 @@ import torch
 
 from models.claims import Claim, Lab, Row, row
 from models.claims.drafting_lab import Nets, beyond, chi_square, nets, played, started
-from models.sample.acceptance import Exact, normalised, pick
-from models.sample.drafting import Plan, rounds
+from models.loops.sample.acceptance_rules import Exact, normalised, pick
+from models.loops.sample.speculative_decoding import Plan, rounds
 
 CAPTION, PLACES = "red circle, blue square", 4
 

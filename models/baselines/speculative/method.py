@@ -1,6 +1,6 @@
 """Exact speculative sampling of a picture's codes (arXiv 2211.17192): faster, and the very same distribution.
 
-The baseline of relaxed rules. The drafter is EAGLE's one layer (models/sample/lantern_net.py). `drafts` says what it
+The baseline of relaxed rules. The drafter is EAGLE's one layer (models/backbones/drafter.py). `drafts` says what it
 proposes: a draw from its distribution p, or its favourite, for which p counts as 1; EAGLE's trees, and LANTERN's
 experiments on them, do the latter.
 """
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from models.method import Card, Event, Method
-from models.params import Choice, Flag, Span
-from models.sample.acceptance import Exact
-from models.sample.drafting_records import CODES, DRAFTER, recorded
-from models.unmask import maskgit
+from models.baselines.maskgit import method as maskgit
+from models.engine.method import Card, Event, Method
+from models.loops.sample.acceptance_rules import Exact
+from models.loops.sample.drafting_records import CODES, DRAFTER, recorded
+from models.trace.params import Choice, Flag, Span
 
 
 @dataclass(frozen=True)

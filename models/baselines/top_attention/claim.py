@@ -1,6 +1,8 @@
 """Static pruning: is one ranking of the prompt by the last token's attention better than chance?"""
 from __future__ import annotations
 
+from models.baselines.random_keep import method as random_keep
+from models.baselines.top_attention import method as top_attention
 from models.claims import Claim, Lab, row
 from models.claims.prune_lab import (
     MILD,
@@ -18,7 +20,6 @@ from models.claims.prune_lab import (
     weighed,
     windows,
 )
-from models.prune import random_keep, top_attention
 
 PRESETS = (("mild", MILD), ("strong", STRONG))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.attend import vit
-from models.attend.classifiers import look
-from models.checkpoints import load
+from models.baselines.mae.claim import held_out
+from models.baselines.vit import method as vit
+from models.checkpoints.store import load
 from models.claims import Claim, Lab, Row, row
-from models.claims.mae import held_out
+from models.loops.attend.classifiers import look
 
 TRAIN, VAL, PATCH = "photos64_train.parquet", "photos64_val.parquet", 8
 

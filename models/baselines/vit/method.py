@@ -9,11 +9,11 @@ from typing import Annotated
 
 import numpy as np
 
-from models.attend.classifiers import Arm, look, record
 from models.backbones.pictures import cut
-from models.mask.mae import EXAMPLES as PHOTOS
-from models.method import Card, Job, Method
-from models.params import Span
+from models.baselines.mae.method import EXAMPLES as PHOTOS
+from models.engine.method import Card, Job, Method
+from models.loops.attend.classifiers import Arm, look, record
+from models.trace.params import Span
 
 CHECKPOINT = "photo-vit-1"
 CURVES = {"ViT": CHECKPOINT}

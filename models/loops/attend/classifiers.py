@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models import checkpoints
-from models.attend import loop
-from models.attend.reading import costs
-from models.instrument import observe
-from models.method import Close, Emit, Event, Open
+from models.backbones.instrument import observe
+from models.checkpoints import store
+from models.engine.method import Close, Emit, Event, Open
+from models.loops.attend import loop
+from models.loops.attend.reading import costs
 from models.trace import Chart, Cost, Fact, Field, Heads, Rows, Step, states
 
 FIELDS = {"cls": Field("Class token's attention", "of its strongest patch", 0.0, 1.0),
@@ -215,7 +215,7 @@ def curve_charts(names: Mapping[str, str]) -> tuple[Chart, ...]:
 
 def curve(name: str) -> list[dict]:
     """The points that a shipped checkpoint's training left: step, loss, accuracy, a; none if there is no file."""
-    path = checkpoints.SHIPPED / name / "curve.json"
+    path = store.SHIPPED / name / "curve.json"
     return json.loads(path.read_text("utf-8")) if path.is_file() else []
 
 

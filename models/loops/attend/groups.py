@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 import kernels
-from models.attend.loop import Layout, look, record
-from models.attend.reading import one_sample
+from models.backbones.instrument import observe
+from models.engine.events import Event
 from models.engine.recording import array, line, numbered, places, table
-from models.events import Event
-from models.instrument import observe
+from models.loops.attend.loop import Layout, look, record
+from models.loops.attend.reading import one_sample
 from models.trace import Chart, Cost, Fact
 
 Groups = Mapping[str, Sequence[int] | np.ndarray | slice | range]  # name -> places, or a bool mask over all of them

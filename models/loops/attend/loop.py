@@ -7,7 +7,7 @@
     yield from record(layout, looked)                  # Open, one Emit per layer, Close
 
 Methods that already hold attention rows (a pruned prefill, a cached step) use `row_heads` and `edges` instead; how a
-model call is read stands in models/attend/reading.py. Letters: N canvas tokens, L layers, H heads, R queries.
+model call is read stands in models/loops/attend/reading.py. Letters: N canvas tokens, L layers, H heads, R queries.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from models.attend.reading import (
+from models.engine.method import Close, Emit, Event, Open
+from models.loops.attend.reading import (
     Kept,
     Layout,
     Looked,
@@ -27,7 +28,6 @@ from models.attend.reading import (
     stored_queries,
     text_layout,
 )
-from models.method import Close, Emit, Event, Open
 from models.trace import Chart, Cost, Edges, Fact, Field, Heads, Step, states
 
 __all__ = ["Kept", "Layout", "Looked", "closing", "edges", "grid_layout", "head_charts", "head_facts", "keep",

@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models import limits
-from models.attend.loop import Layout, grid_layout, marked, text_layout
 from models.backbones.text import encode, pieces
-from models.method import Job
-from models.subject import SubjectError
-from models.trace import states
+from models.engine.method import Job
+from models.loops.attend.loop import Layout, grid_layout, marked, text_layout
+from models.trace import limits, states
+from models.trace.subject import SubjectError
 
 FEATURES = 224  # pixels
 
@@ -99,8 +98,8 @@ def masked_text(job: Job) -> Sight:
 
 def photo_patches(job: Job) -> Sight:
     """A whole photo, nothing hidden; -1 asks the patch in the middle."""
-    from models.mask.photos import encode as encode_photo
-    from models.mask.photos import photo
+    from models.loops.mask.photos import encode as encode_photo
+    from models.loops.mask.photos import photo
     view = photo(job.subject.image, job.model)
     layout = grid_layout(view.grid, view.shown, first=1, outside="[CLS]")
     query = middle(view.grid) if job.params.query == -1 else asked(job.params.query, view.count)
@@ -134,7 +133,7 @@ def photo_features(job: Job) -> Sight:
 
 def scene_codes(job: Job) -> Sight:
     """A drawn scene under its caption, half of its codes masked; places and mask come from the seed."""
-    from models.unmask.boards import picture, scene_board
+    from models.loops.unmask.canvases import picture, scene_board
     model, painter = job.model, job.companion("scene-vq-1").model
     board = scene_board(model, painter, job.subject.text)
     ids = _drawn(job, painter).to(board.ids.device)

@@ -5,7 +5,8 @@
 
 `job.choice`, the visitor's own mask, replaces the method's (`hidden_by`). Letters: L patches, P numbers per patch.
 
-Words have their own loop, models/mask/words.py; `Hidden` and `hidden_by` serve both. Other canvases bring their own
+Words have their own loop, models/loops/mask/words.py; `Hidden` and `hidden_by` serve both. Other canvases bring their
+own
 twin of `Photo` when the first method needs one: `count`, `noun` and `candidates` are all that `hidden_by` asks.
 """
 
@@ -19,20 +20,11 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from models.instrument import plain_attention
-from models.mask.photos import (
-    Photo,
-    inpaint,
-    masked_count,
-    mean_fill,
-    noise_of,
-    patch_error,
-    picture,
-    rebuild,
-)
-from models.method import Close, Emit, Event, Job, Open
-from models.params import ParamError
+from models.backbones.instrument import plain_attention
+from models.engine.method import Close, Emit, Event, Job, Open
+from models.loops.mask.photos import Photo, inpaint, masked_count, mean_fill, noise_of, patch_error, picture, rebuild
 from models.trace import Canvas, Chart, Cost, Fact, Field, Step, states
+from models.trace.params import ParamError
 
 UNIT = "MSE"  # mean squared error of ImageNet-normalised pixels
 FIELDS = {

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from models.backbones.text import pieces
-from models.method import Job
-from models.subject import SubjectError
+from models.engine.method import Job
+from models.trace.subject import SubjectError
 
 MOST = 320  # tokens of a text
 

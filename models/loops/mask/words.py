@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 import kernels
-from models.mask import loop
-from models.mask.passages import Passage, passage
-from models.mask.planting import MASKED, corrupt, hide, sample, select
-from models.mask.writers import WRITERS, typed
-from models.method import Close, Emit, Event, Job, Open
-from models.params import Choice, Span, Words
-from models.ranks import auc
-from models.subject import Example
+from models.engine.method import Close, Emit, Event, Job, Open
+from models.engine.statistics import auc
+from models.loops.mask import loop
+from models.loops.mask.passages import Passage, passage
+from models.loops.mask.planting import MASKED, corrupt, hide, sample, select
+from models.loops.mask.writers import WRITERS, typed
 from models.trace import Canvas, Chart, Cost, Distribution, Fact, Field, Step, states
+from models.trace.params import Choice, Span, Words
+from models.trace.subject import Example
 
 TOP = 5  # candidates shown per place
 FIELDS = {"written": Field("The writer's probability of what it wrote", "probability", 0.0, 1.0),

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.mask.passages import Passage
-from models.params import ParamError
+from models.loops.mask.passages import Passage
+from models.trace.params import ParamError
 
 SURE = 1e4  # a logit that leaves nothing to the others
 LONGEST = 6  # tokens of a word that a visitor replaces

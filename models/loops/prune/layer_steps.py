@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.backbones.text import pieces
-from models.method import Emit, Job
-from models.prune.forward import Pass, Pruner, Sheet
+from models.engine.method import Emit, Job
+from models.loops.prune.forward import Pass, Pruner, Sheet
 from models.trace import CODE, Cost, Distribution, Field, Step
 
 TOP = 8  # candidates stored for each written token

@@ -1,6 +1,7 @@
 """Prune: reads a prompt and writes an answer while tokens leave between layers, and records who was where.
 
-A method gives the loop a policy (models/prune/forward.py): the rates, the score by which tokens leave, and whether they
+A method gives the loop a policy (models/loops/prune/forward.py): the rates, the score by which tokens leave, and
+whether they
 may come back. The record has one step per written token, and under it one sheet per layer.
 
 Letters: N canvas tokens (prompt, then written), L layers (from 0; shown from 1), S alive, T written tokens.
@@ -16,12 +17,12 @@ import numpy as np
 
 import kernels
 from models.backbones.text import encode, pieces
-from models.method import Event, Job, Open
-from models.params import Choice, Span
-from models.prune.forward import Pass, Policy, Pruner
-from models.prune.report import by_hand, close
-from models.prune.sheets import FIELDS, TOP, Notes, sheets
+from models.engine.method import Event, Job, Open
+from models.loops.prune.forward import Pass, Policy, Pruner
+from models.loops.prune.layer_steps import FIELDS, TOP, Notes, sheets
+from models.loops.prune.summary import by_hand, close
 from models.trace import Canvas
+from models.trace.params import Choice, Span
 from models.worlds.retrieval import truth
 
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import numpy as np
 
-from models.method import Job
-from models.params import Words
-from models.subject import Example, from_text
+from models.engine.method import Job
+from models.trace.params import Words
+from models.trace.subject import Example, from_text
 from models.worlds.questions import Question
 
 EXAMPLES = tuple(Example(name, asked, f"{name}.jpg", "photo") for name, asked in (

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from models.backbones.text import pieces
-from models.method import Close, Emit, Event, Job, Open
-from models.prune.forward import Pass, Pruner, Sheet
-from models.prune.pictures import (
+from models.engine.method import Close, Emit, Event, Job, Open
+from models.loops.prune.forward import Pass, Pruner, Sheet
+from models.loops.prune.pictures import (
     Plan,
     Rule,
     View,
@@ -24,7 +24,7 @@ from models.prune.pictures import (
     prefill,
     view,
 )
-from models.prune.report import race
+from models.loops.prune.summary import race
 from models.trace import CODE, Canvas, Chart, Cost, Edges, Fact, Field, Step, states
 
 FIELDS = {"attention": Field("Attention of the last word", "% of its attention", 0.0),

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.instrument import observe
-from models.method import Job
-from models.params import Span
-from models.prune import photo_questions
-from models.prune.forward import Moment, Pass, Policy, Pruner
-from models.prune.photo_questions import Asked, photo
-from models.subject import Example, SubjectError
+from models.backbones.instrument import observe
+from models.engine.method import Job
+from models.loops.prune import photo_questions
+from models.loops.prune.forward import Moment, Pass, Policy, Pruner
+from models.loops.prune.photo_questions import Asked, photo
+from models.trace.params import Span
+from models.trace.subject import Example, SubjectError
 from models.worlds import questions
 
 CHECKPOINTS = ("scene-vlm-1",)

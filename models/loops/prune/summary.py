@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 import kernels
-from models.method import Close, Job
-from models.prune.forward import Policy, Pruner, full_macs, unpruned
-from models.prune.sheets import Notes
-from models.subject import SubjectError
+from models.engine.method import Close, Job
+from models.loops.prune.forward import Policy, Pruner, full_macs, unpruned
+from models.loops.prune.layer_steps import Notes
 from models.trace import Chart, Fact
+from models.trace.subject import SubjectError
 from models.worlds.retrieval import truth
 
 

@@ -1,5 +1,5 @@
 """What the methods of this tab read: checkpoints and ready prompts (assets/texts/prune-*.txt)."""
-from models.subject import Example
+from models.trace.subject import Example
 
 CHECKPOINTS = ("text-ar-retrieval-1", "text-ar-1")
 EXAMPLES = (

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from models.backbones.text import encode, pieces
-from models.subject import Subject, SubjectError
 from models.trace import Cost
+from models.trace.subject import Subject, SubjectError
 
 
 class Meter:

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 import kernels
-from models.method import Close, Emit, Event, Open
-from models.sample.acceptance import Exact, off
-from models.sample.drafting import Chain, Plan, Round, rounds
-from models.subject import SubjectError
+from models.engine.method import Close, Emit, Event, Open
+from models.loops.sample.acceptance_rules import Exact, off
+from models.loops.sample.speculative_decoding import Chain, Plan, Round, rounds
+from models.loops.unmask.canvases import code_names, picture
 from models.trace import CODE, Canvas, Chart, Cost, Distribution, Fact, Field, Step
-from models.unmask.boards import code_names, picture
+from models.trace.subject import SubjectError
 from models.worlds import scenes
 
 DRAFTER, CODES = "scene-ar-draft-1", "scene-vq-2"

@@ -2,7 +2,8 @@
 
 A policy says how often to try from here (1: just draw), where a trial ends, which distributions to show and what to say
 at the end. The loop owns the page, the dice, the fork of the source for trials, the steps and their cost. It knows no
-method and no vocabulary: a source may sample tokens (models/sample/stream.py) or bytes (models/sample/byte_level.py).
+method and no vocabulary: a source may sample tokens (models/loops/sample/cached_lm.py) or bytes
+(models/papers/byte_level/method.py).
 
 A source has: prompt, end, start() -> (name -> logits [P, V] at the last P prompt units, name -> number [P]), meter,
 texts(ids). It, and every fork of it, has: logits [B, V] of the next unit, push(ids), fork(n), select(rows).
@@ -21,11 +22,11 @@ from torch import Tensor
 
 import kernels
 from kernels import Sampler
-from models.method import Close, Emit, Event, Job
-from models.params import ParamError
-from models.sample.page import FIELDS, Page, describe
-from models.sample.trials import Ends, Moment, Trial, roll_out
+from models.engine.method import Close, Emit, Event, Job
+from models.loops.sample.rollouts import Ends, Moment, Trial, roll_out
+from models.loops.sample.text_record import FIELDS, Page, describe
 from models.trace import Cost, Field
+from models.trace.params import ParamError
 
 
 @dataclass(frozen=True, eq=False)

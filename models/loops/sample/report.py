@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from models.sample.loop import Journal
+from models.loops.sample.loop import Journal
 from models.trace import Chart, Fact
 
 

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 import kernels
-from models.sample.acceptance import Exact, Test, certain, pick
+from models.loops.sample.acceptance_rules import Exact, Test, certain, pick
+from models.loops.unmask.evaluation import branches, full_cost, guided
 from models.trace import Cost
-from models.unmask.passes import branches, full_cost, guided
 
 
 @dataclass(frozen=True, eq=False)

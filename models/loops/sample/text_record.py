@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import kernels
-from models.method import Emit, Open
+from models.engine.method import Emit, Open
 from models.trace import CODE, Canvas, Cost, Distribution, Field, Step
 
 TAB, NOTHING = "sample", Cost()

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from models.backbones.text import pieces as pieces_of
-from models.subject import SubjectError
 from models.trace import Canvas
+from models.trace.subject import SubjectError
 from models.worlds import scenes
 
 BLANK = re.compile(r" ?_{3,}")  # the space before a word belongs to its first token

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 import kernels
+from models.loops.unmask.canvases import Board
+from models.loops.unmask.evaluation import Evaluation, Full, Moment, Move, branches, full_cost, indices, read
 from models.trace import CODE, Chart, Cost, Distribution, Field, Step
-from models.unmask.boards import Board
-from models.unmask.passes import Evaluation, Full, Moment, Move, branches, full_cost, indices, read
 
 __all__ = ["Evaluation", "FIELDS", "Full", "Moment", "Move", "Plan", "Record", "Reveal", "Shot", "branches", "fill",
            "full_cost", "indices", "moves", "read", "shots", "token_states"]

@@ -1,6 +1,6 @@
 """A token model read and continued byte by byte: its covers, its cache, and three ways to say what the next byte is.
 
-exact    from the covers (models/sample/covers.py)
+exact    from the covers (models/papers/byte_level/cover_encodings.py)
 healing  drops the last token and lets the next one begin with its bytes: what many tools do, not the method
 naive    the next token's first byte, behind the text as it was encoded
 """
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 import kernels
-from models.sample.coder import SYMBOLS, Coder, coder_of, split
-from models.sample.covers import advance, enumerate_covers, next_symbols, settle
-from models.sample.stream import Meter, Stream, context
+from models.loops.sample.cached_lm import Meter, Stream, context
+from models.papers.byte_level.byte_vocabulary import SYMBOLS, Coder, coder_of, split
+from models.papers.byte_level.cover_encodings import advance, enumerate_covers, next_symbols, settle
 
 
 def log_probabilities(logits: Tensor) -> Tensor:

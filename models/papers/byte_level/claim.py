@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.checkpoints import CheckpointError, load
+from models.checkpoints.store import CheckpointError, load
 from models.claims import Claim, Lab, Row, row
-from models.sample import proof
-from models.sample.byte_level import SECOND, average
-from models.sample.bytereader import ByteReader
-from models.sample.coder import coder_of
-from models.sample.covers import enumerate_covers, next_symbols
-from models.subject import ASSETS
+from models.papers.byte_level import toy_markov
+from models.papers.byte_level.byte_vocabulary import coder_of
+from models.papers.byte_level.bytereader import ByteReader
+from models.papers.byte_level.cover_encodings import enumerate_covers, next_symbols
+from models.papers.byte_level.method import SECOND, average
+from models.trace.subject import ASSETS
 
 WAYS = ("naive", "healing", "exact")
 CONTEXT, WALK = 160, 40  # bytes before a cut; bytes walked by the ensemble
@@ -70,9 +70,9 @@ def chain_error() -> Row:
     worst = 0.0
     for n in range(1, 32):
         prompt = "".join("ab"[int(bit)] for bit in bin(n + 1)[3:]) or "a"
-        covers = enumerate_covers(proof.CODER, proof.score, prompt.encode())
-        exact = next_symbols(proof.CODER, covers, proof.behind)[0]
-        worst = max(worst, *(abs(float(exact[ord(x)]) - proof.CHAIN[prompt[-1]][x]) for x in "ab"))
+        covers = enumerate_covers(toy_markov.CODER, toy_markov.score, prompt.encode())
+        exact = next_symbols(toy_markov.CODER, covers, toy_markov.behind)[0]
+        worst = max(worst, *(abs(float(exact[ord(x)]) - toy_markov.CHAIN[prompt[-1]][x]) for x in "ab"))
     return Row("largest error on the Markov chain", worst, "of 1", 31, expected="below 1e-6", holds=worst < 1e-6)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.sample.coder import SYMBOLS, Coder, split
+from models.papers.byte_level.byte_vocabulary import SYMBOLS, Coder, split
 
 Score = Callable[[Sequence[tuple[int, ...]]], Sequence[Tensor]]
 After = Callable[[tuple[int, ...]], Tensor]

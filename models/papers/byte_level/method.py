@@ -2,7 +2,8 @@
 
 A prompt that ends inside a token is off the path the model was trained on. Summing over all token sequences that cover
 the prompt gives the exact distribution of the next byte, and models with different vocabularies can be averaged there:
-byte probabilities, never logits or token probabilities. The covers are in models/sample/covers.py; this file reads the
+byte probabilities, never logits or token probabilities. The covers are in
+models/papers/byte_level/cover_encodings.py; this file reads the
 prompt byte by byte, draws bytes, and averages two models.
 Our reading: a text without white space so far is conditioned on the end-of-text token before it.
 """
@@ -18,16 +19,16 @@ import torch
 from torch import Tensor
 
 from kernels import Sampler
-from models.method import Card, Close, Event, Job, Method
-from models.params import Choice, Span
-from models.sample.bytereader import ByteReader, divergence
-from models.sample.coder import END, SYMBOLS, Coder, split
-from models.sample.covers import Covers
-from models.sample.loop import Journal, Policy, decode
-from models.sample.report import along, pairs, shown
-from models.sample.stream import cut_off
-from models.subject import Example, SubjectError
+from models.engine.method import Card, Close, Event, Job, Method
+from models.loops.sample.cached_lm import cut_off
+from models.loops.sample.loop import Journal, Policy, decode
+from models.loops.sample.report import along, pairs, shown
+from models.papers.byte_level.byte_vocabulary import END, SYMBOLS, Coder, split
+from models.papers.byte_level.bytereader import ByteReader, divergence
+from models.papers.byte_level.cover_encodings import Covers
 from models.trace import Chart, Cost, Fact, Field
+from models.trace.params import Choice, Span
+from models.trace.subject import Example, SubjectError
 
 WINDOW = 24  # bytes of the prompt that are looked at one by one
 LONGEST_WORD = 120

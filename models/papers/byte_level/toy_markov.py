@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from models.sample.coder import Coder
+from models.papers.byte_level.byte_vocabulary import Coder
 
 START = {"a": 0.5, "b": 0.5}
 CHAIN = {"a": {"a": 0.3, "b": 0.7}, "b": {"a": 0.6, "b": 0.4}}  # P(next letter | letter)

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from kernels import Sampler
-from models.checkpoints import load
+from models.checkpoints.store import load
 from models.claims import Claim, Lab, bootstrap, row
-from models.sample.cntp import Params, bounds, count_of, stop_tokens
-from models.sample.loop import Policy, decide
-from models.sample.stream import Reader, Stream
-from models.sample.trials import Ends, roll_out
-from models.subject import ASSETS, Subject
+from models.loops.sample.cached_lm import Reader, Stream
+from models.loops.sample.loop import Policy, decide
+from models.loops.sample.rollouts import Ends, roll_out
+from models.papers.cntp.method import Params, bounds, count_of, stop_tokens
+from models.trace.subject import ASSETS, Subject
 from models.worlds import arithmetic
 
 LENGTH, BEAMS, SAMPLES = 48, 10, 12

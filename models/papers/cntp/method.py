@@ -19,14 +19,14 @@ from typing import Annotated
 import numpy as np
 
 from kernels import Sampler
-from models.method import Card, Close, Event, Job, Method, follow
-from models.params import Choice, Flag, ParamError, Span, Words
-from models.sample.loop import Journal, Policy, decode
-from models.sample.report import entropy_curve, facts
-from models.sample.stream import Reader
-from models.sample.trials import Moment
-from models.subject import Example
+from models.engine.method import Card, Close, Event, Job, Method, follow
+from models.loops.sample.cached_lm import Reader
+from models.loops.sample.loop import Journal, Policy, decode
+from models.loops.sample.report import entropy_curve, facts
+from models.loops.sample.rollouts import Moment
 from models.trace import Chart, Fact
+from models.trace.params import Choice, Flag, ParamError, Span, Words
+from models.trace.subject import Example
 
 PAPER = (0.01, 1.5)  # H_min and H_max, nats
 # A small story model is above 1.5 nats almost everywhere, so it gets the median and the 95 % quantile of its own

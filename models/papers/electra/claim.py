@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-from models.checkpoints import Bundle, load
+from models.checkpoints.store import Bundle, load
 from models.claims import Claim, Lab, Row, bootstrap, row
 from models.claims.ridge import RIDGES, solve
-from models.mask.planting import corrupt, hide, sample, select
-from models.ranks import auc
-from models.subject import ASSETS
+from models.engine.statistics import auc
+from models.loops.mask.planting import corrupt, hide, sample, select
+from models.trace.subject import ASSETS
 
 SEEDS, LEARN, LENGTH, RATE = (0, 1, 2), 0.6, 96, 0.15
 ARMS = ("text-electra-1", "text-mlm-1")

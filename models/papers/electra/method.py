@@ -1,7 +1,7 @@
 """ELECTRA: a small model plants plausible words, and the real model says for EVERY token whether it was replaced.
 
 Paper: ELECTRA, Pre-training Text Encoders as Discriminators Rather Than Generators (arXiv 2003.10555), read with
-google-research/electra. Planting is in planting.py, networks and losses in electra_net.py, the game in words.py; here
+google-research/electra. Planting and the game are in models/loops/mask, networks and losses in network.py; here
 are the verdict, and what two more tabs show of the same run: the discriminator's attention on the planted and on the
 original text, and the generator's proposals.
 
@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 import kernels
-from models.attend import loop as attention
-from models.checkpoints import Bundle, load
-from models.instrument import observe
-from models.mask import words
-from models.mask.passages import MOST, Passage
-from models.method import Card, Close, Emit, Event, Job, Method, Open, Turn
-from models.params import Span
+from models.backbones.instrument import observe
+from models.checkpoints.store import Bundle, load
+from models.engine.method import Card, Close, Emit, Event, Job, Method, Open, Turn
+from models.loops.attend import loop as attention
+from models.loops.mask import words
+from models.loops.mask.passages import MOST, Passage
 from models.trace import Canvas, Cost, Distribution, Fact, Field, Step, states
+from models.trace.params import Span
 
 
 @dataclass(frozen=True)

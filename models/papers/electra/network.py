@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
 from models.backbones.electra import proposals
-from models.mask.planting import corrupt, sample
+from models.loops.mask.planting import corrupt, sample
 
 LAMBDA = 50.0  # weight of the discriminator's loss
 
@@ -64,3 +64,20 @@ def start_from(embeddings: nn.Module, table: Tensor, scale: float = 0.05) -> Non
     count, width = places.shape
     angles = torch.arange(count)[:, None] * 10_000 ** (-torch.arange(0, width, 2) / width)  # [P, d / 2]
     places.copy_(torch.cat([angles.sin(), angles.cos()], 1) * scale)
+
+
+# ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
+
+def tiny(bundle, kind: type, width: int, heads: int):
+    """A stand-in of one of the library's classes, with the stories' tokenizer."""
+    torch.manual_seed(0)
+    words = bundle("text-ar-1").tokenizer
+    config = ElectraConfig(vocab_size=len(words), embedding_size=16, hidden_size=width, num_hidden_layers=2,
+                           num_attention_heads=heads, intermediate_size=64, max_position_embeddings=384,
+                           initializer_range=0.2, pad_token_id=2, attn_implementation="sdpa")
+    return kind(config), words
+
+
+STAND_INS = {"text-electra-1": lambda bundle: tiny(bundle, ElectraForPreTraining, 32, 4),
+             "text-electra-1/generator": lambda bundle: tiny(bundle, ElectraForMaskedLM, 16, 1),
+             "text-mlm-1": lambda bundle: tiny(bundle, ElectraForMaskedLM, 32, 4)}

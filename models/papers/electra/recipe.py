@@ -9,8 +9,8 @@ import torch
 
 from training import data, text
 from training.export import SHIPPED, figure
-from training.recipes.text_ar import BOOKS, BOOKS_LICENCE, shipped_text
 from training.trainer import Recipe, rng_of
+from training.trunks.text_ar import BOOKS, BOOKS_LICENCE, shipped_text
 
 LENGTH, BATCH = 96, 48
 MASK, SPECIALS = 1, (0, 1, 2)
@@ -45,7 +45,7 @@ class TextMLM(Recipe):
     def build(self):
         from transformers import ElectraForMaskedLM
 
-        from models.mask.electra_net import start_from
+        from models.papers.electra.network import start_from
 
         model = ElectraForMaskedLM(config(192, 4))
         start_from(model.electra.embeddings, shipped_text("text-ar-1").get_input_embeddings().weight)
@@ -56,7 +56,7 @@ class TextMLM(Recipe):
         return game(ids, int(rng_of(self.seed, step).integers(2**40)))
 
     def loss(self, model, batch, progress):
-        from models.mask.electra_net import fill_loss
+        from models.papers.electra.network import fill_loss
 
         return fill_loss(model, **batch), {}
 
@@ -134,7 +134,7 @@ class TextElectra(TextMLM):
         """
         from transformers import ElectraForMaskedLM
 
-        from models.mask.electra_net import ElectraPair
+        from models.papers.electra.network import ElectraPair
 
         model = ElectraPair(config(64, 1), config(192, 4))
         start = ElectraForMaskedLM.from_pretrained(SHIPPED / "text-mlm-1", dtype=torch.float32)
@@ -167,8 +167,8 @@ class TextElectra(TextMLM):
         rarity: scores [V] of the words that judge in the discriminator's place.
         """
         from models.backbones.electra import proposals
-        from models.mask.planting import corrupt, sample
-        from models.ranks import auc
+        from models.engine.statistics import auc
+        from models.loops.mask.planting import corrupt, sample
 
         generator, score, truth = torch.Generator().manual_seed(6), [], []
         for ids in self.windows(most):
@@ -205,7 +205,7 @@ class TextElectra(TextMLM):
 
 def game(ids: torch.Tensor, seed: int) -> dict:
     """The text [B, n], what the generator sees of it [B, n], and the selected places [B, k]."""
-    from models.mask.planting import hide, select
+    from models.loops.mask.planting import hide, select
 
     generator = torch.Generator().manual_seed(seed)
     places = select(ids, ids <= max(SPECIALS), COUNT, generator)

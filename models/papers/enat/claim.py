@@ -19,12 +19,13 @@ import torch
 from torch import nn
 
 from kernels import Sampler
-from models.checkpoints import load
+from models.baselines.maskgit import method as maskgit
+from models.checkpoints.store import load
 from models.claims import Claim, Lab, Row, row, scene_lab
 from models.claims.scene_lab import versus
-from models.unmask import enat, maskgit
-from models.unmask.enat_records import TOP, concentration, last_features
-from models.unmask.loop import Plan, fill, moves
+from models.loops.unmask.loop import Plan, fill, moves
+from models.papers.enat import method as enat
+from models.papers.enat.record import TOP, concentration, last_features
 
 SEEDS = (71, 72, 73)
 STEPS = (8, 28)  # the paper's, and the default of the tab

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Annotated
 from torch import Tensor, nn
 
 from kernels import Sampler
-from models.method import Card, Close, Emit, Event, Method, Open
-from models.params import Choice, Flag, Span
+from models.baselines.maskgit import method as maskgit
+from models.engine.method import Card, Close, Emit, Event, Method, Open
+from models.loops.unmask.canvases import scene_board
+from models.loops.unmask.evaluation import Evaluation, Moment, branches, guided
+from models.loops.unmask.loop import FIELDS, Plan, Record, moves, shots
+from models.papers.enat.record import Plain, Work, half_known
 from models.trace import Cost, Fact
-from models.unmask import maskgit
-from models.unmask.boards import scene_board
-from models.unmask.enat_records import Plain, Work, half_known
-from models.unmask.loop import FIELDS, Plan, Record, moves, shots
-from models.unmask.passes import Evaluation, Moment, branches, guided
+from models.trace.params import Choice, Flag, Span
 
 if TYPE_CHECKING:
-    from models.unmask.enat_net import State
+    from models.papers.enat.network import State
 
 PLAIN = "scene-mgm-1"  # the plain model: same blocks, same codes, every token in every pass
 

@@ -22,7 +22,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMS
 
 from models.backbones.masked import MaskedTransformer
 from models.backbones.rows import fused, project
-from models.unmask.passes import indices
+from models.loops.unmask.evaluation import indices
 
 RATIO = 4  # of P's hidden width to its own
 
@@ -211,3 +211,16 @@ def placed(table: Tensor, chosen: Tensor, rows: Tensor) -> Tensor:
 def per_row(module: nn.Module) -> int:
     """Multiply-adds per row of the linear maps in a module."""
     return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
+
+
+# ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
+
+def tiny(bundle) -> EnatTransformer:
+    """A stand-in on the plain model's."""
+    torch.manual_seed(0)
+    made = EnatTransformer.beside(bundle("scene-mgm-1").model)
+    nn.init.normal_(made.reuse.narrow.weight, std=0.3)  # an untrained projection would change nothing
+    return made
+
+
+STAND_INS = {"scene-enat-1": tiny}

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from training.export import read_shipped
-from training.recipes.scene_mgm import SceneMGM
 from training.trainer import rng_of
+from training.trunks.scene_mgm import SceneMGM
 
 TRUNK = "scene-mgm-1"
 REUSE = 0.5  # share of batches that simulate earlier passes, as in the paper
@@ -28,7 +28,7 @@ class SceneENAT(SceneMGM):
     teacher = None
 
     def build(self):
-        from models.unmask.enat_net import EnatTransformer
+        from models.papers.enat.network import EnatTransformer
 
         model = EnatTransformer.beside(read_shipped(TRUNK))
         self.teacher = copy.deepcopy(model).eval().requires_grad_(False)
@@ -57,7 +57,7 @@ class SceneENAT(SceneMGM):
                 {"ids": ids, "cond": cond, "rank": rank, "seen": np.append(seen, visible)}.items()}
 
     def loss(self, model, batch, progress):
-        from models.unmask.passes import indices
+        from models.loops.unmask.evaluation import indices
 
         before, (*earlier, now) = None, batch["seen"].tolist()
         for count in earlier:
@@ -97,9 +97,9 @@ class SceneENAT(SceneMGM):
                  generator=None):
         """The Unmask loop itself, with reuse."""
         from kernels import Sampler
-        from models.unmask import maskgit
-        from models.unmask.enat import Reusing
-        from models.unmask.loop import Plan, fill, moves
+        from models.baselines.maskgit import method as maskgit
+        from models.loops.unmask.loop import Plan, fill, moves
+        from models.papers.enat.method import Reusing
 
         ids = torch.full((len(cond), math.prod(model.grid)), model.mask_token_id)
         plan = Plan(moves(ids.shape[1], steps, maskgit.SCHEDULE), Reusing(model, cond, guidance), "confidence", noise,

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.attend.loop import closing, grid_layout, look
-from models.instrument import observe
-from models.method import Close, Emit, Event, Open
+from models.backbones.instrument import observe
+from models.engine.method import Close, Emit, Event, Open
+from models.loops.attend.loop import closing, grid_layout, look
+from models.loops.unmask.canvases import Board
+from models.loops.unmask.evaluation import full_cost
+from models.loops.unmask.loop import Move, Shot
 from models.trace import CODE, Chart, Fact, Field, Step
-from models.unmask.boards import Board
-from models.unmask.loop import Move, Shot
-from models.unmask.passes import full_cost
 
 TOP = 0.25  # of all cells: the "critical" ones
 EDGES = ("masked to known", "masked to masked", "known to known", "known to masked")

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from models.checkpoints import load
+from models.baselines.mae.claim import held_out
+from models.checkpoints.store import load
 from models.claims import Claim, Lab, Row, bootstrap, row
-from models.claims.mae import held_out
 from models.claims.ridge import RIDGES, solve
-from models.mask import photos
-from models.mask.hpm import MASKS
-from models.ranks import spearman
+from models.engine.statistics import spearman
+from models.loops.mask import photos
+from models.papers.hpm.method import MASKS
 
 SEEDS, RATIO = (0, 1, 2), 0.75
 
@@ -72,7 +72,7 @@ def difficulty(model, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 def mined_error(model, pixels, scores, seed: int) -> np.ndarray:
     """Mean hidden-patch error [K] under HPM's masks at the end of its schedule."""
-    from models.mask.hpm_net import hard_mask, hard_ratio
+    from models.papers.hpm.network import hard_mask, hard_ratio
     noise, _ = hard_mask(scores, hard_ratio(1.0), RATIO, torch.Generator().manual_seed(seed))
     error, mask = errors(model, pixels, noise)
     return ((error * mask).sum(1) / mask.sum(1)).numpy()

@@ -6,7 +6,7 @@ its second decoder scores every patch, the n_hard highest are hidden and the res
 of a patch never decides what is hidden; it is only drawn beside the prediction.
 
 Not covered: the video version, feature targets, the absolute loss of the ablation (the training losses stand in
-hpm_net.py).
+network.py).
 """
 
 import json
@@ -16,17 +16,17 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from models.attend import loop as attention
-from models.attend.sights import middle
-from models.checkpoints import load
-from models.instrument import observe
-from models.mask import loop
-from models.mask.mae import EXAMPLES, budget
-from models.mask.photos import encode, masked_count, patch_error, photo, rebuild
-from models.method import Card, Emit, Job, Method, Turn
-from models.params import Choice, Span
-from models.ranks import spearman
+from models.backbones.instrument import observe
+from models.baselines.mae.method import EXAMPLES, budget
+from models.checkpoints.store import load
+from models.engine.method import Card, Emit, Job, Method, Turn
+from models.engine.statistics import spearman
+from models.loops.attend import loop as attention
+from models.loops.attend.model_adapters import middle
+from models.loops.mask import loop
+from models.loops.mask.photos import encode, masked_count, patch_error, photo, rebuild
 from models.trace import Chart, Cost, Fact, Field, Step, states
+from models.trace.params import Choice, Span
 
 MASKS = 16  # random masks behind the true difficulty
 FIELDS = {"score": Field("Predicted difficulty", "score"),
@@ -50,13 +50,13 @@ class Params:
 
 def hard_share(params) -> float:
     """alpha_t: 0 -> 0.5 linearly over training, or the visitor's own."""
-    from models.mask.hpm_net import hard_ratio
+    from models.papers.hpm.network import hard_ratio
     return params.alpha if params.share == "own" else hard_ratio(params.progress / 100)
 
 
 def choose(scores, alpha: float, mask_ratio: float, generator):
     """The mask of one picture from the teacher's scores [1, L]: masked-hard and masked-random patches."""
-    from models.mask.hpm_net import hard_mask
+    from models.papers.hpm.network import hard_mask
     noise, hard = hard_mask(scores.float().cpu(), alpha, mask_ratio, generator)
     ids = np.sort(noise[0].topk(masked_count(scores.shape[1], mask_ratio)).indices.numpy())
     return loop.Hidden(ids, tuple("masked-hard" if hard[0, patch] else "masked-random" for patch in ids))

@@ -97,3 +97,14 @@ def hard_mask(scores, alpha: float, mask_ratio: float = 0.75, generator=None):
     hard = torch.zeros_like(scores, dtype=torch.bool)
     hard.scatter_(1, scores.topk(n_hard, dim=1).indices, True)
     return noise.to(scores.device) + hard, hard  # hard patches exceed every random draw
+
+
+# ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
+
+def tiny(bundle) -> HpmForPreTraining:
+    """A stand-in of photo-mae's shape."""
+    torch.manual_seed(0)
+    return HpmForPreTraining(bundle("photo-mae-1").model.config)
+
+
+STAND_INS = {"photo-hpm-1": tiny}

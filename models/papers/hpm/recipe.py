@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from training.export import figure
-from training.recipes.photo_mae import PhotoMAE, fixed_noise, per_image
 from training.trainer import rng_of
+from training.trunks.photo_mae import PhotoMAE, fixed_noise, per_image
 
 DECAY = (0.95, 0.99)  # of the teacher, linear over the first half; the paper's 0.999 is scaled to some 1,000 steps
 SNAPSHOT = 0.34  # progress at which the early teacher is kept
@@ -23,7 +23,7 @@ class PhotoHPM(PhotoMAE):
 
     def build(self):
         from models.backbones.vit_mae import set_positions
-        from models.mask.hpm_net import HpmForPreTraining
+        from models.papers.hpm.network import HpmForPreTraining
 
         model = HpmForPreTraining(self.config())
         set_positions(model)
@@ -35,7 +35,7 @@ class PhotoHPM(PhotoMAE):
         self.teacher.load_state_dict(model.state_dict())
 
     def batch(self, step, progress):
-        from models.mask.hpm_net import hard_mask, hard_ratio
+        from models.papers.hpm.network import hard_mask, hard_ratio
 
         made = super().batch(step, progress)
         device = next(self.teacher.parameters()).device
@@ -56,7 +56,7 @@ class PhotoHPM(PhotoMAE):
         return self._score(pixels)
 
     def loss(self, model, batch, progress):
-        from models.mask.hpm_net import patch_loss, relative_loss
+        from models.papers.hpm.network import patch_loss, relative_loss
 
         pixels, scores, mask = model.both(batch["pixels"], batch["noise"])
         hidden = mask.topk(48, dim=1).indices  # [B, M] masked patches
@@ -96,7 +96,7 @@ class PhotoHPM(PhotoMAE):
         return spearman(predicted, truth)
 
     def evaluate(self, model):
-        from models.mask.hpm_net import hard_mask
+        from models.papers.hpm.network import hard_mask
 
         figures = super().evaluate(model)
         n = 500

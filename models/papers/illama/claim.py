@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.attend import vit
-from models.attend.classifiers import look, ranks
-from models.attend.illama import FIRST, LAST, arm_of
-from models.checkpoints import load
+from models.baselines.mae.claim import held_out
+from models.baselines.vit import method as vit
+from models.baselines.vit.claim import VAL, correct, judged
+from models.checkpoints.store import load
 from models.claims import Claim, Lab, Row, row
-from models.claims.mae import held_out
-from models.claims.vit import VAL, correct, judged
+from models.loops.attend.classifiers import look, ranks
+from models.papers.illama.method import FIRST, LAST, arm_of
 
 CHANCE = 2.0  # percent, of 50 classes
 

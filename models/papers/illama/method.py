@@ -1,6 +1,6 @@
 """iLLaMA: a causal, LLaMA-style image classifier, with the class token behind the patches and a soft mask in training.
 
-Wang et al., Adapting LLaMA Decoder to Vision Transformer (arXiv 2404.06773); the network is in illama_net.py.
+Wang et al., Adapting LLaMA Decoder to Vision Transformer (arXiv 2404.06773); the network is in network.py.
 With the class token in front, its causal row holds itself alone (attention collapse): all it learns of the photo is
 what its softmax denominators say. Behind the patches its row holds them all. S = a ones + (1 - a) lower-triangular
 multiplies the weights after the softmax, a from 1 to 0 while training begins and 0 at test time, and rows are not
@@ -17,13 +17,13 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from models.attend import vit
-from models.attend.classifiers import Arm, Seen, look, record
 from models.backbones.pictures import cut
-from models.checkpoints import load
-from models.method import Card, Job, Method
-from models.params import Choice, Span
+from models.baselines.vit import method as vit
+from models.checkpoints.store import load
+from models.engine.method import Card, Job, Method
+from models.loops.attend.classifiers import Arm, Seen, look, record
 from models.trace import Fact, Step, states
+from models.trace.params import Choice, Span
 
 LAST, FIRST = "photo-illama-1", "photo-illama-first-1"
 CURVES = {"class token last, soft mask": LAST, "class token first": FIRST, **vit.CURVES}

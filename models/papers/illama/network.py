@@ -137,3 +137,19 @@ def _initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+# ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
+
+def tiny(bundle, cls_first: bool = False) -> IllamaForImageClassification:
+    """A stand-in for either arm."""
+    torch.manual_seed(0)
+    made = IllamaForImageClassification(hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                                        intermediate_size=64, labels=tuple("abcde"), cls_first=cls_first)
+    for weight in made.parameters():
+        if weight.dim() == 2:
+            nn.init.normal_(weight, std=0.3)  # attention of its own weights' size would be nearly even
+    return made
+
+
+STAND_INS = {"photo-illama-1": tiny, "photo-illama-first-1": lambda bundle: tiny(bundle, cls_first=True)}

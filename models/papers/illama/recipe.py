@@ -9,7 +9,7 @@ import json
 import torch
 
 from training.export import save_hub
-from training.recipes.photo_vit import LABELS, PhotoViT, start
+from training.trunks.photo_vit import LABELS, PhotoViT, start
 
 SNAPSHOTS = (0.5, 0.0)  # values of a at which the weights are kept
 
@@ -21,7 +21,7 @@ class PhotoIllama(PhotoViT):
     cls_first = False
 
     def build(self):
-        from models.attend.illama_net import IllamaForImageClassification
+        from models.papers.illama.network import IllamaForImageClassification
 
         self.snapshots = {}
         model = IllamaForImageClassification(labels=LABELS, cls_first=self.cls_first)
@@ -35,7 +35,7 @@ class PhotoIllama(PhotoViT):
             torch.backends.cuda.enable_flash_sdp(False)
 
     def moment(self, progress):
-        from models.attend.illama_net import softness_at
+        from models.papers.illama.network import softness_at
 
         return {"a": torch.tensor(softness_at(progress))}
 

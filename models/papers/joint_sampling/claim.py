@@ -1,6 +1,7 @@
 """ADJUST's claim, small: between independent draws and one full pass per token, one layer closes most of the gap.
 
-(a) A world with a known joint (models/claims/joint_pairs.py): share of illegal pairs. (b) Continuations of held-out
+(a) A world with a known joint (models/papers/joint_sampling/claim_pairs.py): share of illegal pairs. (b)
+Continuations of held-out
 stories with four tokens per full pass: how likely text-ar-1 finds them and how far their n-grams are from exact ones,
 as a share of the gap between marginal and exact sampling. MAUVE of the paper needs a large encoder and is not computed;
 the n-gram divergence stands in its place. (c) KL from a full pass on the new text, 1 to 7 tokens into a round, of the
@@ -19,13 +20,15 @@ import numpy as np
 import torch
 
 from kernels import Sampler
-from models.checkpoints import load
-from models.claims import Claim, Lab, Row, bootstrap, joint_pairs, row
-from models.claims.mdm import passages
-from models.unmask import joint_sampling, mdm
-from models.unmask.boards import Board
-from models.unmask.joint_sampling import Adjust, gain, rounds
-from models.unmask.loop import Plan, fill
+from models.baselines.mdm import method as mdm
+from models.baselines.mdm.claim import passages
+from models.checkpoints.store import load
+from models.claims import Claim, Lab, Row, bootstrap, row
+from models.loops.unmask.canvases import Board
+from models.loops.unmask.loop import Plan, fill
+from models.papers.joint_sampling import claim_pairs
+from models.papers.joint_sampling import method as joint_sampling
+from models.papers.joint_sampling.method import Adjust, gain, rounds
 
 SEEDS = (61, 62, 63)
 CONTEXT, HOLE, TOGETHER, LONGEST = 32, 32, 4, 8
@@ -59,11 +62,11 @@ def measure(lab: Lab) -> Claim:
 
 def pairs_rows(lab: Lab) -> list[Row]:
     """(a) Percent of illegal pairs in the world of coins, four tokens per full pass."""
-    trunk = joint_pairs.trunk(lab.size(300, 2))
-    layer, found = joint_pairs.layer(trunk, lab.size(300, 2)), {}
+    trunk = claim_pairs.trunk(lab.size(300, 2))
+    layer, found = claim_pairs.layer(trunk, lab.size(300, 2)), {}
     for way in WAYS:
-        drawn = [joint_pairs.drawn(trunk, layer, way, lab.size(100, 4), seed) for seed in SEEDS]
-        found[way] = joint_pairs.illegal(torch.cat(drawn))
+        drawn = [claim_pairs.drawn(trunk, layer, way, lab.size(100, 4), seed) for seed in SEEDS]
+        found[way] = claim_pairs.illegal(torch.cat(drawn))
     bounds = {"exact": (0, 1), "marginal": (45, 55), "adjust": (0, 2)}
     return [row(f"coins that must differ, {way}: illegal pairs", found[way], "%", expected=f"{low} to {high}",
                 holds=bool(low <= found[way].mean() <= high)) for way, (low, high) in bounds.items()]
@@ -133,7 +136,7 @@ def closed(name: str, found: dict[str, np.ndarray]) -> Row:
 
 def divergence_rows(adjust: Adjust, prompts: torch.Tensor, steps: int) -> list[Row]:
     """(c) KL per masked position at 1 .. steps - 1 tokens into a round, of the layer and of unchanged guesses."""
-    from models.unmask.joint_sampling_net import JointSampler, exact_round, lesson
+    from models.papers.joint_sampling.network import JointSampler, exact_round, lesson
     empty = torch.cat([prompts, prompts.new_full((len(prompts), HOLE), adjust.trunk.mask_token_id)], 1)
     found = exact_round(adjust.trunk, empty, steps, joint_sampling.Params().order,
                         torch.Generator().manual_seed(SEEDS[0]), adjust.forbidden, HOLE)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from models.backbones.masked import MaskedTransformer
-from models.unmask import joint_sampling
-from models.unmask.joint_sampling_net import JointSampler, exact_round, lesson
-from models.unmask.loop import Plan, fill
+from models.loops.unmask.loop import Plan, fill
+from models.papers.joint_sampling import method as joint_sampling
+from models.papers.joint_sampling.network import JointSampler, exact_round, lesson
 
 PAIRS, WIDTH, TOGETHER = 6, 64, 4
 SIZE = 2 * PAIRS

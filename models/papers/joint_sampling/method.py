@@ -23,14 +23,14 @@ import torch
 from torch import Tensor, nn
 
 import kernels
-from models.method import Card, Close, Emit, Event, Method, Open, Turn
-from models.params import Choice, Flag, Span
+from models.baselines.mdm import method as mdm
+from models.engine.method import Card, Close, Emit, Event, Method, Open, Turn
+from models.loops.unmask.canvases import Board, text_board
+from models.loops.unmask.loop import Evaluation, Moment, Move, Plan, Record, full_cost, indices, read, shots
+from models.papers.joint_sampling.pairs import table
+from models.papers.joint_sampling.record import FIELDS, Watch
 from models.trace import Cost, Fact
-from models.unmask import mdm
-from models.unmask.boards import Board, text_board
-from models.unmask.joint_sampling_pairs import table
-from models.unmask.joint_sampling_records import FIELDS, Watch
-from models.unmask.loop import Evaluation, Moment, Move, Plan, Record, full_cost, indices, read, shots
+from models.trace.params import Choice, Flag, Span
 
 LAYER = "text-joint-1"
 ORDERS = ("random", "peak", "entropy", "leftmost")
@@ -101,7 +101,7 @@ class Adjust:
 
     def full_pass(self, embedded: Tensor, angles):
         """The trunk on a text: last states, the stream that the layer reads, and the embeddings."""
-        from models.unmask.joint_sampling_net import full_pass
+        from models.papers.joint_sampling.network import full_pass
         return full_pass(self.trunk, embedded, angles, self.layer.tap)
 
     def told(self, embedded: Tensor, angles) -> Tensor:

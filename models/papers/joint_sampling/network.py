@@ -26,7 +26,7 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 import kernels
-from models.unmask.joint_sampling_records import divergence
+from models.papers.joint_sampling.record import divergence
 
 NEVER = -1e4  # a logit that is never drawn and, unlike -inf, leaves a finite KL
 
@@ -162,3 +162,16 @@ def lesson(trunk, sampler: JointSampler, begin: Tensor, hidden: Tensor, stream: 
     forbid = torch.zeros(logits.shape[-1], device=logits.device)
     forbid[list(forbidden)] = NEVER
     return divergence(teacher, logits + forbid) * counts
+
+
+# ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
+
+def tiny(bundle) -> JointSampler:
+    """A stand-in on text-mdm's."""
+    torch.manual_seed(0)
+    sampler = JointSampler.beside(bundle("text-mdm-1").model)
+    nn.init.normal_(sampler.state_projection.weight, std=0.3)  # an untrained layer would repeat the trunk
+    return sampler
+
+
+STAND_INS = {"text-joint-1": tiny}

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 import kernels
-from models.method import Close, Emit, Event, Open
+from models.engine.method import Close, Emit, Event, Open
+from models.loops.unmask.canvases import Board
+from models.loops.unmask.loop import read
 from models.trace import CODE, Chart, Cost, Distribution, Fact, Field, Step
-from models.unmask.boards import Board
-from models.unmask.loop import read
 
 FIRST, SECOND = 10, 8  # tokens tried at the first mask, columns of a table
 WAYS = {"exact": "a full pass (exact)", "product": "unchanged (product)", "layer": "the layer (ADJUST)"}

@@ -6,8 +6,8 @@ import torch
 
 from training import text
 from training.export import SHIPPED, figure, read_shipped, save_hub
-from training.recipes.text_ar import BOOKS, BOOKS_LICENCE
 from training.trainer import Recipe, rng_of
+from training.trunks.text_ar import BOOKS, BOOKS_LICENCE
 
 TRUNK, LENGTH, BATCH, ROUND, MOST = "text-mdm-1", 80, 12, 8, 32
 ORDERS = ("random", "peak")  # both kinds of trajectory, in turns
@@ -31,7 +31,7 @@ class TextJoint(Recipe):
         self.pool = None
 
     def build(self):
-        from models.unmask.joint_sampling_net import JointSampler
+        from models.papers.joint_sampling.network import JointSampler
 
         return JointSampler.beside(self.trunk, TRUNK, self.revision)
 
@@ -57,7 +57,7 @@ class TextJoint(Recipe):
 
     def batch(self, step, progress):
         """One exact round of every text of the pool; what it ends on is where the pool goes on."""
-        from models.unmask.joint_sampling_net import exact_round
+        from models.papers.joint_sampling.network import exact_round
 
         device = next(self.trunk.parameters()).device
         generator = torch.Generator().manual_seed(int(rng_of(self.seed, step).integers(2**40)))
@@ -73,7 +73,7 @@ class TextJoint(Recipe):
 
     def each(self, model, batch) -> torch.Tensor:
         """KL [texts], the mean over the masked positions of each."""
-        from models.unmask.joint_sampling_net import lesson
+        from models.papers.joint_sampling.network import lesson
 
         return lesson(self.trunk, model, **batch, forbidden=FORBIDDEN).sum(1) / batch["counts"].sum(1)
 
@@ -90,7 +90,7 @@ class TextJoint(Recipe):
     @torch.no_grad()
     def divergences(self, model, batches: int) -> tuple[np.ndarray, np.ndarray]:
         """KL from the trunk [texts], held-out prompts, random order: of the layer, and of the unchanged marginals."""
-        from models.unmask.joint_sampling_net import JointSampler, exact_round
+        from models.papers.joint_sampling.network import JointSampler, exact_round
 
         device = next(model.parameters()).device
         self.place(device)  # an export measures on the CPU what was trained elsewhere

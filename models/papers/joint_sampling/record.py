@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 import kernels
+from models.loops.unmask import loop
+from models.loops.unmask.canvases import Board
+from models.loops.unmask.loop import Shot, indices, read
 from models.trace import Chart, Distribution, Fact, Field, Step
-from models.unmask import loop
-from models.unmask.boards import Board
-from models.unmask.loop import Shot, indices, read
 
 FIELDS = {**loop.FIELDS,
           "place": Field("Place in its round: 1 from the full pass, later ones from the layer", "token", 1.0, 8.0),

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 import kernels
+from models.baselines.sampling.claim import held_out
 from models.claims import Claim, Lab, Row, bootstrap, row
 from models.claims.drafting_lab import Nets, Played, nets, played, started
-from models.claims.sampling import held_out
-from models.sample import lantern
-from models.sample.acceptance import Exact
-from models.sample.drafting import Plan, rounds, single_pass
+from models.loops.sample.acceptance_rules import Exact
+from models.loops.sample.speculative_decoding import Plan, rounds, single_pass
+from models.papers.lantern import method as lantern
 
 DELTAS = (0.0, 0.1, 0.2, 0.4, 0.8)
 SEEDS = (0,)

@@ -4,7 +4,8 @@ For a draft x let n_1, n_2, ... be the other codes by distance of their entries,
 largest j <= k with c_j <= delta. Accept x with min(1, (q(x) + c_j*) / p(x)); refused, draw from norm(max(q_A - p, 0)),
 q_A being q with the neighbours' mass moved onto x. What is written is x itself. That move changes q by c_j* <= delta in
 total variation - for this one draft. Every draft pulls q towards itself, so what comes out may be much further from q:
-`off` (models/sample/acceptance.py) adds it up over all drafts, and the picture shows it next to delta. Only where the
+`off` (models/loops/sample/acceptance_rules.py) adds it up over all drafts, and the picture shows it next to delta.
+Only where the
 drafter has one possible draft (its favourite, p = 1) is the budget a bound on the output too.
 
 rejection "code" is what the reference does after a refusal: where at least one neighbour fitted the budget, x's k + 1
@@ -22,11 +23,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from models.method import Card, Event, Method
-from models.params import Choice, Span
-from models.sample import speculative
-from models.sample.acceptance import Exact, normalised
-from models.sample.drafting_records import recorded
+from models.baselines.speculative import method as speculative
+from models.engine.method import Card, Event, Method
+from models.loops.sample.acceptance_rules import Exact, normalised
+from models.loops.sample.drafting_records import recorded
+from models.trace.params import Choice, Span
 
 KINDS = ("nearest", "shuffled")
 REJECTIONS = ("paper", "code")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.baselines.random_keep import method as random_keep
+from models.baselines.top_attention import method as top_attention
 from models.claims import Claim, Lab, Row, row
 from models.claims.prune_lab import (
     BETWEEN,
@@ -32,10 +34,10 @@ from models.claims.prune_lab import (
     weighed,
     windows,
 )
-from models.method import prepare
-from models.prune import lazyllm, random_keep, top_attention
-from models.prune.forward import Policy, unpruned
-from models.subject import from_text
+from models.engine.method import prepare
+from models.loops.prune.forward import Policy, unpruned
+from models.papers.lazyllm import method as lazyllm
+from models.trace.subject import from_text
 
 
 def least_attended(job, layers: int) -> Policy:

@@ -13,15 +13,15 @@ from typing import Annotated
 import numpy as np
 from torch import Tensor
 
-from models.attend.loop import edges, row_heads
 from models.backbones.text import encode
-from models.method import Card, Close, Emit, Event, Job, Method, Open, Turn
-from models.params import Flag
-from models.prune import texts
-from models.prune.forward import Moment, Pass, Policy, Sheet
-from models.prune.loop import Cuts, generate, rates, survivors
-from models.prune.sheets import FIELDS, Notes, importance
+from models.engine.method import Card, Close, Emit, Event, Job, Method, Open, Turn
+from models.loops.attend.loop import edges, row_heads
+from models.loops.prune import texts
+from models.loops.prune.forward import Moment, Pass, Policy, Sheet
+from models.loops.prune.layer_steps import FIELDS, Notes, importance
+from models.loops.prune.loop import Cuts, generate, rates, survivors
 from models.trace import CODE, Canvas, Chart, Cost, Fact, Rows, Step
+from models.trace.params import Flag
 
 STORED_TOKENS = 12  # written tokens whose attention rows the Attend record stores
 SHOWN_CUTS = 3  # importance charts

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from models.checkpoints import load
+from models.checkpoints.store import load
 from models.claims import Claim, Lab, Row, bootstrap, row
-from models.sample.mtp_future import ADAPTERS, Params, written
-from models.sample.mtp_future_layout import blocks, reals
-from models.sample.mtp_future_net import each
-from models.sample.mtp_future_records import alone
-from models.sample.mtp_future_sight import foresight
-from models.sample.stream import Reader
-from models.subject import ASSETS, Subject
+from models.loops.sample.cached_lm import Reader
+from models.papers.mtp_future.layout import blocks, reals
+from models.papers.mtp_future.method import ADAPTERS, Params, written
+from models.papers.mtp_future.network import each
+from models.papers.mtp_future.record import alone
+from models.papers.mtp_future.sight import foresight
+from models.trace.subject import ASSETS, Subject
 from models.worlds import arithmetic
 
 K, LENGTH, CONTEXT = 4, 32, 48

@@ -8,7 +8,7 @@ the token just written the sampler turns them into k new guesses, one after the 
 linear      masks behind the last guess only: after a wrong guess there is nothing to verify in the next call
 quadratic   masks behind every guess, (k + 1)^2 rows: whichever is accepted last, fresh guesses stand ready
 
-The layout and the gate keep masks from the base (models/sample/mtp_future_layout.py, mtp_future_net.py), so the text is
+The layout and the gate keep masks from the base (layout.py, network.py), so the text is
 the base's own, whatever the guesses are worth. Greedy only: sampling with rejection is not covered.
 """
 
@@ -22,12 +22,12 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from models.method import Card, Event, Job, Method
-from models.params import Choice, Flag, ParamError, Span
-from models.sample.mtp_future_layout import Layout, call
-from models.sample.mtp_future_turn import DRAFTS, TURN
-from models.subject import Example
+from models.engine.method import Card, Event, Job, Method
+from models.papers.mtp_future.layout import Layout, call
+from models.papers.mtp_future.turn import DRAFTS, TURN
 from models.trace import Cost
+from models.trace.params import Choice, Flag, ParamError, Span
+from models.trace.subject import Example
 
 ADAPTERS = {"text-ar-1": "text-mtp-1", "algo-arithmetic-1": "algo-mtp-1"}
 WAYS = ("quadratic", "linear", "plain")
@@ -154,8 +154,8 @@ def adapters(job: Job):
 
 def run(job: Job) -> Iterator[Event]:
     """Decodes, then looks back: how far the masks saw, and what they attend to."""
-    from models.sample.mtp_future_records import told
-    from models.sample.stream import Reader
+    from models.loops.sample.cached_lm import Reader
+    from models.papers.mtp_future.record import told
 
     if job.choice is not None:
         job = replace(job, params=for_turn(job.params))

@@ -22,7 +22,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.sample.mtp_future_layout import Layout
+from models.papers.mtp_future.layout import Layout
 
 ADAPTED = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
 
@@ -214,3 +214,19 @@ def guesses(reader: Reader, ids: Tensor, layout: Layout) -> tuple[Tensor, Tensor
     the masks alone. Up to the first wrong guess the sampler would have told itself the same."""
     states = behind(reader, ids, layout).states
     return reader.sampled(states, ids[:, layout.position]).argmax(-1), reader.head(states).argmax(-1)
+
+
+# ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
+
+def tiny(bundle, base: str) -> FutureAdapters:
+    """A stand-in on its base's."""
+    torch.manual_seed(0)
+    made = FutureAdapters.beside(bundle(base).model, rank=4, sampler_size=32)
+    for name, weight in made.named_parameters():
+        if name.endswith("up.weight") or name == "sampler.mlp.5.weight":
+            nn.init.normal_(weight, std=0.3)  # untrained adapters would change nothing
+    return made
+
+
+STAND_INS = {"text-mtp-1": lambda bundle: tiny(bundle, "text-ar-1"),
+             "algo-mtp-1": lambda bundle: tiny(bundle, "algo-arithmetic-1")}

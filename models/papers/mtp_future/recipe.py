@@ -6,9 +6,9 @@ import torch
 
 from training import data, text
 from training.export import SHIPPED, figure, save_hub
-from training.recipes.arithmetic import continue_text, held_in, held_out, word_tokenizer
-from training.recipes.text_ar import BOOKS, BOOKS_LICENCE, shipped_text
 from training.trainer import Recipe, rng_of
+from training.trunks.arithmetic import continue_text, held_in, held_out, word_tokenizer
+from training.trunks.text_ar import BOOKS, BOOKS_LICENCE, shipped_text
 
 PAD = 2
 SHORT, LONG = 4, 8  # masks of a block; three of four blocks are short, because far guesses seldom matter
@@ -36,7 +36,7 @@ class MTP(Recipe):
         raise NotImplementedError
 
     def build(self):
-        from models.sample.mtp_future_net import FutureAdapters
+        from models.papers.mtp_future.network import FutureAdapters
 
         return FutureAdapters.beside(self.base, self.trunk, self.revision)
 
@@ -59,8 +59,8 @@ class MTP(Recipe):
 
     def loss(self, model, batch, progress):
         """Sum of the three terms, each the mean over masks whose token counts."""
-        from models.sample.mtp_future_layout import blocks
-        from models.sample.mtp_future_net import lesson
+        from models.papers.mtp_future.layout import blocks
+        from models.papers.mtp_future.network import lesson
 
         count = len(batch["anchors"])
         sizes = [LONG] * (count // 4) + [SHORT] * (count - count // 4)
@@ -81,8 +81,8 @@ class MTP(Recipe):
     @torch.no_grad()
     def runs(self, model, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Right guesses in a row [texts], of SHORT, mean over the base's own tokens: the sampler and masks alone."""
-        from models.sample.mtp_future_layout import blocks
-        from models.sample.mtp_future_net import guesses
+        from models.papers.mtp_future.layout import blocks
+        from models.papers.mtp_future.network import guesses
 
         reader, found = model.on(self.base), ([], [])
         anchors = range(self.measured, self.length - SHORT - 1)
@@ -96,7 +96,7 @@ class MTP(Recipe):
         return tuple(torch.cat(sums).numpy() for sums in found)
 
     def evaluate(self, model):
-        from models.sample.mtp_future_net import FutureAdapters
+        from models.papers.mtp_future.network import FutureAdapters
 
         ahead, plain = self.runs(model.cpu(), self.held)
         before, _ = self.runs(FutureAdapters.fillers(self.base, LONG), self.held)

@@ -2,7 +2,7 @@
 
 Sample: what the call verified. Accepted guesses stay green, the base's own token is new and then known, refused guesses
 stand struck in a row of their own behind the text. Unmask: what the call guessed, k masks at once, before anybody knows
-whether they are right. The Attend record is in models/sample/mtp_future_sight.py.
+whether they are right. The Attend record is in models/papers/mtp_future/sight.py.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import numpy as np
 import torch
 
 import kernels
-from models.method import Close, Emit, Event, Job, Open
-from models.sample import mtp_future_sight as sight
-from models.sample import mtp_future_turn as turn
-from models.sample.page import Page, describe
-from models.sample.report import pairs
-from models.sample.stream import Meter, Reader, Stream
+from models.engine.method import Close, Emit, Event, Job, Open
+from models.loops.sample.cached_lm import Meter, Reader, Stream
+from models.loops.sample.report import pairs
+from models.loops.sample.text_record import Page, describe
+from models.papers.mtp_future import sight, turn
 from models.trace import CODE, Canvas, Chart, Cost, Fact, Field, Step
 
 BASE, GUESS, ALONE = "the base", "the sampler's guess", "the mask alone"

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.attend.loop import Layout, closing, layer_steps, look, opening
-from models.method import Emit, Event
-from models.sample.mtp_future_layout import blocks, reals
+from models.engine.method import Emit, Event
+from models.loops.attend.loop import Layout, closing, layer_steps, look, opening
+from models.papers.mtp_future.layout import blocks, reals
 from models.trace import Canvas, Chart, Fact, states
 
 WAYS = ("the base, fed with fillers", "trained masks", "sampler")
@@ -71,7 +71,7 @@ def rank(logits: Tensor, targets: Tensor) -> Tensor:
 @torch.inference_mode()
 def foresight(reader, ids: Sequence[int], start: int, k: int) -> Foresight:
     """Looks ahead from the last prompt token and from those written behind it, at most MOST of them."""
-    from models.sample.mtp_future_net import FutureAdapters, behind
+    from models.papers.mtp_future.network import FutureAdapters, behind
 
     anchors = range(start - 1, len(ids) - k - 1)[:MOST]
     layout, text = blocks(anchors, [k] * len(anchors)), torch.tensor([ids], device=reader.base.device)
@@ -86,7 +86,7 @@ def foresight(reader, ids: Sequence[int], start: int, k: int) -> Foresight:
 
 def training_mask(reader, source, ids: Sequence[int], k: int) -> Iterator[Event]:
     """The Attend record: the end of the text with blocks of masks behind some of its tokens, as in training."""
-    from models.instrument import observe
+    from models.backbones.instrument import observe
 
     ids = list(ids)[-WINDOW:]
     anchors = np.linspace(len(ids) // 5, len(ids) * 4 // 5 - 1, min(BLOCKS, len(ids) - 1)).astype(int).tolist()

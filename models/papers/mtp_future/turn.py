@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from models.method import Emit, Job, Options, Turn
-from models.params import ParamError
+from models.engine.method import Emit, Job, Options, Turn
 from models.trace import Chart, Fact, Trace
+from models.trace.params import ParamError
 
 DRAFTS = 6  # of one game
 PENDING = "draft to judge"  # how the last step of an open decision begins

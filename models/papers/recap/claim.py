@@ -14,9 +14,11 @@ import torch
 
 from kernels import Sampler
 from models.backbones.rows import RowStore
+from models.baselines.maskgit import method as maskgit
 from models.claims import Claim, Lab, Row, bootstrap, row, scene_lab
 from models.claims.scene_lab import versus
-from models.unmask import loop, maskgit, recap
+from models.loops.unmask import loop
+from models.papers.recap import method as recap
 
 SEEDS = (21, 22)
 SETTINGS = {"4+4": [1, 1, 1, 1], "6+3": [0, 0, 0, 1, 1, 1], "8+4": [0] * 4 + [1] * 4, "12+6": [0] * 6 + [1] * 6}

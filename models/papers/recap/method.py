@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 import kernels
 from models.backbones.rows import RowStore, layer_rows
-from models.method import Card, Close, Emit, Event, Method, Open
-from models.params import Choice, Flag, Span
+from models.baselines.maskgit import method as maskgit
+from models.engine.method import Card, Close, Emit, Event, Method, Open
+from models.loops.unmask import loop
+from models.loops.unmask.canvases import scene_board
+from models.loops.unmask.loop import Evaluation, Moment, Move, Plan, Record
+from models.papers.recap.record import DRIFT, LOOKED, Seen
 from models.trace import Cost, Fact
-from models.unmask import loop, maskgit
-from models.unmask.boards import scene_board
-from models.unmask.loop import Evaluation, Moment, Move, Plan, Record
-from models.unmask.recap_records import DRIFT, LOOKED, Seen
+from models.trace.params import Choice, Flag, Span
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 import kernels
-from models.attend.loop import grid_layout, row_heads
-from models.method import Close, Event
+from models.engine.method import Close, Event
+from models.loops.attend.loop import grid_layout, row_heads
+from models.loops.unmask.canvases import Board
+from models.loops.unmask.loop import Plan, Record, Shot
 from models.trace import Chart, Edges, Fact, Field, Rows, Step, states
-from models.unmask.boards import Board
-from models.unmask.loop import Plan, Record, Shot
 
 LINKS = 3  # strongest links kept per query
 DRIFT = Field("Drift of cached keys and values", "1 - cosine", 0.0)

@@ -11,16 +11,16 @@ import copy
 import numpy as np
 import torch
 
-from models.checkpoints import load
+from models.baselines.mae.claim import below, held_out
+from models.baselines.vit.claim import TRAIN, judged
+from models.checkpoints.store import load
 from models.claims import Claim, Lab, Row, row
-from models.claims import spark_exact as exact
-from models.claims import spark_tuning as tuning
-from models.claims.mae import below, held_out
-from models.claims.vit import TRAIN, judged
-from models.mask import holes
-from models.mask.photos import inpaint, mean_fill
-from models.mask.spark import WITHOUT
-from models.mask.spark_net import at, kept_cells, kept_count, masked_error
+from models.loops.mask.photos import inpaint, mean_fill
+from models.papers.spark import claim_exact as exact
+from models.papers.spark import claim_tuning as tuning
+from models.papers.spark import holes
+from models.papers.spark.method import WITHOUT
+from models.papers.spark.network import at, kept_cells, kept_count, masked_error
 
 SPARK, ZERO = "photo-spark-1", "photo-spark-zero-1"
 RATIO, SEED, LABELLED, EPOCHS = 0.6, 11, 2458, 4  # every tenth training photo is labelled

@@ -5,9 +5,9 @@ holes differs. Every convolution carries visible information half a kernel furth
 shift what the norms are given.
 """
 
-from models.mask.mae import EXAMPLES
-from models.mask.spark import Params, budget, play
-from models.method import Card, Job, Method, Turn
+from models.baselines.mae.method import EXAMPLES
+from models.engine.method import Card, Job, Method, Turn
+from models.papers.spark.method import Params, budget, play
 
 
 def run(job: Job):

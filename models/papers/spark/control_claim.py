@@ -6,12 +6,12 @@ import copy
 
 import torch
 
-from models.checkpoints import load
+from models.baselines.mae.claim import below, held_out
+from models.checkpoints.store import load
 from models.claims import Claim, Lab, Row
-from models.claims.mae import below, held_out
-from models.claims.spark import ZERO, cells, masks, painted
-from models.mask.photos import inpaint
-from models.mask.spark_net import at, masked_error
+from models.loops.mask.photos import inpaint
+from models.papers.spark.claim import ZERO, cells, masks, painted
+from models.papers.spark.network import at, masked_error
 
 
 def measure(lab: Lab) -> Claim:

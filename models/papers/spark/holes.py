@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.mask.photos import Photo
+from models.loops.mask.photos import Photo
 from models.trace import Chart, Step, states
 
 EMPTY, LEAKED = (217, 214, 205), (204, 121, 167)  # colours of positions: nothing here, and filled from the side
@@ -38,7 +38,7 @@ class Walk:
 @torch.no_grad()
 def walk(encoder, pixels: Tensor, active: Tensor, sparse: bool) -> Walk:
     """pixels [1, 3, S, S] of the whole photo, active bool [1, 1, f, f]."""
-    from models.mask.spark_net import at
+    from models.papers.spark.network import at
     seen = at(active, pixels)
     layers = list(encoder.layers(pixels * seen, active if sparse else None))
     covered = [layer.abs().sum(1, keepdim=True) > 0 for layer in layers] if sparse else encoder.reach(seen)
@@ -83,7 +83,7 @@ def coverage_chart(found: Walk) -> Chart:
 @torch.no_grad()
 def norm_values(encoder, pixels: Tensor, active: Tensor) -> dict[str, list[Tensor]]:
     """Inputs of the first norm of every layer, each [positions, C], for the three ways to feed the same weights."""
-    from models.mask.spark_net import at
+    from models.papers.spark.network import at
     masked = pixels * at(active, pixels)
     flat = lambda y: y.permute(0, 2, 3, 1).flatten(0, 2)  # noqa: E731
     kept = lambda y: y.permute(0, 2, 3, 1)[at(active, y)[:, 0]]  # noqa: E731

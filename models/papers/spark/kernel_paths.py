@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.attend import loop
-from models.mask.holes import Walk, by_cell, mosaic
-from models.mask.photos import Photo
-from models.method import Close, Emit, Event, Open
+from models.engine.method import Close, Emit, Event, Open
+from models.loops.attend import loop
+from models.loops.mask.photos import Photo
+from models.papers.spark.holes import Walk, by_cell, mosaic
 from models.trace import Chart, Fact, Field, Heads, Rows, Step, states
 
 FIELDS = {"norm": Field("Length of the activation", "activation", 0.0),

@@ -1,9 +1,9 @@
 """SparK: masked modelling for convnets. Hidden cells are skipped by sparse convolutions, so the holes stay holes.
 
 Tian et al., Designing BERT for Convolutional Networks: Sparse and Hierarchical Masked Modeling (arXiv 2301.03580), read
-with its reference code; the network is in spark_net.py. Cells as large as the encoder's total stride are hidden
+with its reference code; the network is in network.py. Cells as large as the encoder's total stride are hidden
 uniformly at random; every convolution and norm leaves them empty; the maps of all three scales, their holes filled with
-one mask vector per scale, are repainted by a light U-Net. Its control, zero_fill.py, sees zeros instead.
+one mask vector per scale, are repainted by a light U-Net. Its control, control.py, sees zeros instead.
 
 Not covered: per-patch normalised targets (raw pixels, so that fills can be compared), the ConvNeXt encoder, LAMB.
 """
@@ -15,12 +15,13 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from models.mask import holes, kernel_paths, loop
-from models.mask.mae import EXAMPLES
-from models.mask.photos import Photo, photo, picture
-from models.method import Card, Emit, Job, Method, Turn
-from models.params import Choice, Span
+from models.baselines.mae.method import EXAMPLES
+from models.engine.method import Card, Emit, Job, Method, Turn
+from models.loops.mask import loop
+from models.loops.mask.photos import Photo, photo, picture
+from models.papers.spark import holes, kernel_paths
 from models.trace import Chart, Cost, Fact, Field, Step
+from models.trace.params import Choice, Span
 
 FIELDS = {"covered": Field("Positions that carry information", "% of the patch", 0.0, 100.0),
           "norm": Field("Length of the activation", "activation", 0.0)}
@@ -42,7 +43,7 @@ class SparkParams(Params):
 
 def budget(job: Job) -> tuple[int]:
     """How many cells one mask hides."""
-    from models.mask.spark_net import kept_count
+    from models.papers.spark.network import kept_count
     count = job.model.grid[0] * job.model.grid[1]
     return (count - kept_count(count, job.params.mask_ratio),)
 

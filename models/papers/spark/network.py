@@ -231,3 +231,17 @@ def masked_error(painted: Tensor, target: Tensor, kept: Tensor) -> Tensor:
     """Mean squared error [B] over the hidden cells; painted and target [B, L, P], kept bool [B, L]."""
     hidden = ~kept
     return ((painted.float() - target.float()).pow(2).mean(-1) * hidden).sum(1) / hidden.sum(1)
+
+
+# ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
+
+def tiny(bundle, sparse: bool = True) -> SparkNet:
+    """A stand-in for either arm."""
+    torch.manual_seed(0)
+    made = SparkNet(widths=(8, 8, 16), depth=2, decoder_width=16, sparse=sparse)
+    for norm in filter(lambda module: isinstance(module, Norm), made.modules()):
+        nn.init.uniform_(norm.bias, 1.0, 2.0)  # untrained norms would add nothing to a hole
+    return made
+
+
+STAND_INS = {"photo-spark-1": tiny, "photo-spark-zero-1": lambda bundle: tiny(bundle, sparse=False)}

@@ -6,8 +6,8 @@ photo-mae-1, so that errors can be compared with fills; the reference normalises
 import torch
 
 from training.export import figure, save_hub
-from training.recipes.photo_mae import PhotoMAE, crop, fixed_noise, normalise
 from training.trainer import rng_of
+from training.trunks.photo_mae import PhotoMAE, crop, fixed_noise, normalise
 
 RATIO = 0.6  # of the cells are hidden
 
@@ -24,12 +24,12 @@ class PhotoSpark(PhotoMAE):
     sparse = True
 
     def build(self):
-        from models.mask.spark_net import SparkNet
+        from models.papers.spark.network import SparkNet
 
         return SparkNet(decoder_width=96, sparse=self.sparse).to(memory_format=torch.channels_last)
 
     def batch(self, step, progress):
-        from models.mask.spark_net import kept_cells, kept_count
+        from models.papers.spark.network import kept_cells, kept_count
 
         rng = rng_of(self.seed, step)
         pixels = self.train[torch.from_numpy(rng.integers(len(self.train), size=self.batch_size))]
@@ -44,8 +44,8 @@ class PhotoSpark(PhotoMAE):
         return {"masked mse": round(float(per_photo(model, self.val[:512], fixed_masks(512)).mean()), 4)}
 
     def evaluate(self, model):
-        from models.mask.photos import inpaint, mean_fill
-        from models.mask.spark_net import masked_error
+        from models.loops.mask.photos import inpaint, mean_fill
+        from models.papers.spark.network import masked_error
 
         kept = fixed_masks(len(self.val))
         own, smooth, flat = [], [], []
@@ -75,13 +75,13 @@ class PhotoSparkZero(PhotoSpark):
 
 def per_photo(model, pixels: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     """Masked error of each photo [B]."""
-    from models.mask.spark_net import masked_error
+    from models.papers.spark.network import masked_error
 
     return masked_error(model.patchify(model(pixels, kept)), model.patchify(pixels), kept)
 
 
 def fixed_masks(n: int) -> torch.Tensor:
     """The evaluation masks bool [n, 64]: the same for both arms and the fills."""
-    from models.mask.spark_net import kept_cells, kept_count
+    from models.papers.spark.network import kept_cells, kept_count
 
     return kept_cells(fixed_noise(n), kept_count(64, RATIO))

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.attend import sparsifiner_net as net
-from models.attend import vit
-from models.attend.sparsifiner import DENSE, LARGE, PREDICTORS, SPARSE
-from models.attend.sparsifiner_records import Work, work
-from models.checkpoints import load
+from models.baselines.mae.claim import held_out
+from models.baselines.vit import method as vit
+from models.baselines.vit.claim import VAL
+from models.checkpoints.store import load
 from models.claims import Claim, Lab, Row, bootstrap, row
-from models.claims.mae import held_out
-from models.claims.vit import VAL
+from models.papers.sparsifiner import network as net
+from models.papers.sparsifiner.method import DENSE, LARGE, PREDICTORS, SPARSE
+from models.papers.sparsifiner.record import Work, work
 
 KEEP, FEW, TOKENS, SEEDS = 0.25, 0.05, 0.7, (0, 1, 2)
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from models.attend.classifiers import Arm, layout_of
-from models.attend.sparsifiner_records import Sight, Work, mass_chart
-from models.method import Close, Emit, Event, Open
+from models.engine.method import Close, Emit, Event, Open
+from models.loops.attend.classifiers import Arm, layout_of
+from models.papers.sparsifiner.record import Sight, Work, mass_chart
 from models.trace import Chart, Cost, Fact, Field, Step
 from models.trace import states as codes
 

@@ -1,7 +1,7 @@
 """Sparsifiner: a cheap guess of who will look at whom decides which query-key pairs are computed at all.
 
 Wei et al., Sparsifiner: Learning Sparse Instance-Dependent Attention for Efficient Vision Transformers (arXiv
-2303.13755); predictor, masks and both ways of computing them are in sparsifiner_net.py. Every patch keeps the 25 % of
+2303.13755); predictor, masks and both ways of computing them are in network.py. Every patch keeps the 25 % of
 its keys that the predictor ranks first; the class token keeps all.
 
 The checkpoint is an ordinary ViT: after phase 2 (it was trained under the masks), its control (equally long, densely),
@@ -17,11 +17,13 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from models.attend import sparsifiner_leaving as leaving
-from models.attend import vit
-from models.attend.classifiers import Arm, answer_facts, layout_of, lens_chart
-from models.attend.sparsifiner_net import KINDS, budget, chosen, score_of, states
-from models.attend.sparsifiner_records import (
+from models.backbones.pictures import cut
+from models.baselines.vit import method as vit
+from models.engine.method import Card, Close, Emit, Job, Method, Open
+from models.loops.attend.classifiers import Arm, answer_facts, layout_of, lens_chart
+from models.papers.sparsifiner import leaving
+from models.papers.sparsifiner.network import KINDS, budget, chosen, score_of, states
+from models.papers.sparsifiner.record import (
     Sight,
     Work,
     charts,
@@ -33,10 +35,8 @@ from models.attend.sparsifiner_records import (
     work,
     work_chart,
 )
-from models.backbones.pictures import cut
-from models.method import Card, Close, Emit, Job, Method, Open
-from models.params import Choice, Span
 from models.trace import Cost, Fact, Field
+from models.trace.params import Choice, Span
 
 SPARSE, DENSE, PREDICTORS = "photo-sparsifiner-1", "photo-sparsifiner-dense-1", "photo-sparsifiner-predictor-1"
 CURVES = {"with masks": SPARSE, "control, dense": DENSE}

@@ -227,3 +227,18 @@ def heads_of(layer: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     attention, x = layer.attention, layer.layernorm_before(hidden)
     return tuple(part(x).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
                  for part in (attention.q_proj, attention.k_proj, attention.v_proj))
+
+
+# ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
+
+def tiny(bundle) -> ConnectivityPredictors:
+    """A stand-in on photo-vit's."""
+    torch.manual_seed(0)
+    made = ConnectivityPredictors.beside(bundle("photo-vit-1").model)
+    for own in made.layers:
+        for weight in (own.q_proj.weight, own.k_proj.weight, own.down, own.up):
+            nn.init.normal_(weight, std=0.3)  # an untrained one would mix all maps alike
+    return made
+
+
+STAND_INS = {"photo-sparsifiner-predictor-1": tiny}

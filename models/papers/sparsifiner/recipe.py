@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from training.export import SHIPPED, figure, save_hub
-from training.recipes.photo_vit import PhotoViT
 from training.trainer import Recipe
+from training.trunks.photo_vit import PhotoViT
 
 TRUNK, PREDICTOR, KEEP, EXAM = "photo-vit-1", "photo-sparsifiner-predictor-1", 0.25, 512
 RATES = (0.05, 0.1, 0.25, 0.5, 0.75)
@@ -39,7 +39,7 @@ class PhotoPredictor(PhotoViT):
         self.revision = json.loads((SHIPPED / TRUNK / "card.json").read_text())["sha256"][:12]
 
     def build(self):
-        from models.attend.sparsifiner_net import ConnectivityPredictors
+        from models.papers.sparsifiner.network import ConnectivityPredictors
 
         return ConnectivityPredictors.beside(self.trunk, TRUNK, self.revision)
 
@@ -52,7 +52,7 @@ class PhotoPredictor(PhotoViT):
     @torch.no_grad()
     def seen(self, pixels) -> list:
         """q and k of every layer of the trunk, which looks densely."""
-        from models.attend.sparsifiner_net import states
+        from models.papers.sparsifiner.network import states
 
         found = []
 
@@ -69,7 +69,7 @@ class PhotoPredictor(PhotoViT):
     @torch.no_grad()
     def mass(self, scores: dict, pixels) -> dict:
         """Share [photos] of the dense attention of patches that the kept keys hold, mean over layers and heads."""
-        from models.attend.sparsifiner_net import chosen, probabilities
+        from models.papers.sparsifiner.network import chosen, probabilities
 
         found = {name: 0.0 for name in scores}
         for layer, (q, k) in enumerate(seen := self.seen(pixels)):
@@ -85,7 +85,7 @@ class PhotoPredictor(PhotoViT):
         return {"mass kept": round(float(found.mean()), 4)}
 
     def evaluate(self, model):
-        from models.attend import sparsifiner_net as net
+        from models.papers.sparsifiner import network as net
 
         self.trunk.cpu()
         scores = {kind: net.score_of(kind, model, torch.Generator().manual_seed(0)) for kind in net.KINDS}
@@ -111,8 +111,8 @@ class PhotoSparsifiner(PhotoViT):
     keep = KEEP
 
     def prepare(self, folder):
-        from models.attend.sparsifiner_net import chosen
-        from models.checkpoints import load
+        from models.checkpoints.store import load
+        from models.papers.sparsifiner.network import chosen
 
         super().prepare(folder)
         self.teacher = read_vit(TRUNK).requires_grad_(False)
@@ -138,7 +138,7 @@ class PhotoSparsifiner(PhotoViT):
     @torch.no_grad()
     def sweep(self, model) -> dict:
         """Accuracy on the first EXAM held-out photos by kind of mask and share of kept keys: kind -> [[keep, hits]]."""
-        from models.attend.sparsifiner_net import KINDS, chosen, score_of, states
+        from models.papers.sparsifiner.network import KINDS, chosen, score_of, states
 
         def right(kind, keep):
             keys = chosen(score_of(kind, self.predictors, torch.Generator().manual_seed(0)), keep)
@@ -155,7 +155,7 @@ class PhotoSparsifiner(PhotoViT):
 
     def both(self, model, pixels):
         """Logits [B, C] and normed tokens [B, N, D] of the student, under its masks."""
-        from models.attend.sparsifiner_net import states
+        from models.papers.sparsifiner.network import states
 
         last = model.vit.layernorm(states(model, pixels, self.keys)[-1])
         return model.classifier(last[:, 0]), last

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models import checkpoints
-from models.attend import loop
-from models.attend.classifiers import Arm, Seen, curve, looked_at, series, told
-from models.attend.sparsifiner_net import probabilities, strongest
-from models.instrument import observe
+from models.backbones.instrument import observe
+from models.checkpoints import store
+from models.loops.attend import loop
+from models.loops.attend.classifiers import Arm, Seen, curve, looked_at, series, told
+from models.papers.sparsifiner.network import probabilities, strongest
 from models.trace import Chart, Cost, Heads, Rows
 
 
@@ -215,7 +215,7 @@ def training_chart(arms: dict[str, str]) -> tuple[Chart, ...]:
 
 def sweep_chart(name: str) -> tuple[Chart, ...]:
     """Accuracy against keys kept for every kind of mask, as measured behind a checkpoint's training."""
-    path = checkpoints.SHIPPED / name / "sweep.json"
+    path = store.SHIPPED / name / "sweep.json"
     if not path.is_file():
         return ()
     lines = {kind: np.array(points) for kind, points in json.loads(path.read_text("utf-8")).items()}

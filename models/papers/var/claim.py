@@ -15,13 +15,14 @@ import numpy as np
 import torch
 
 from kernels import Sampler
-from models.checkpoints import load
+from models.baselines.maskgit import method as maskgit
+from models.checkpoints.store import load
 from models.claims import Claim, Lab, Row, row, scene_lab
-from models.unmask import maskgit, var
-from models.unmask.boards import picture, scene_board
-from models.unmask.loop import Plan, fill, moves
-from models.unmask.passes import full_cost
-from models.unmask.var_tokens import resized
+from models.loops.unmask.canvases import picture, scene_board
+from models.loops.unmask.evaluation import full_cost
+from models.loops.unmask.loop import Plan, fill, moves
+from models.papers.var import method as var
+from models.papers.var.tokens import resized
 from models.worlds import scenes
 
 SEEDS = (81, 82, 83)
@@ -136,7 +137,7 @@ def raster_codes(model, cond, generator, guidance: float):
     """Codes int64 [B, N] in raster order with a cache; guidance g: (1 + g) conditional - g unconditional."""
     from transformers import DynamicCache
 
-    from models.unmask.passes import guided
+    from models.loops.unmask.evaluation import guided
     words = torch.cat([cond, torch.zeros_like(cond)]) if guidance else cond
     ids, cache, prefix = torch.zeros(len(cond), model.grid[0] * model.grid[1], dtype=torch.long), DynamicCache(), \
         model.cond_length

@@ -1,7 +1,7 @@
 """VAR: a picture is drawn coarse to fine, one whole token map after the other (next-scale prediction).
 
 arXiv 2404.02905. The tokenizer (var_tokens.py) writes a picture as maps of 1 x 1, 2 x 2, .. 8 x 8 tokens, each coding
-what the coarser ones left; the transformer (var_net.py) predicts one whole map at a time. Every token of a map is
+what the coarser ones left; the transformer (network.py) predicts one whole map at a time. Every token of a map is
 drawn once, from its own distribution, without knowing what its neighbours in the same map draw: what they must agree
 on has to stand in a coarser map. Guidance grows from nothing at the first map to its full strength at the last; both of
 its branches read the same tokens.
@@ -23,12 +23,13 @@ import torch
 from torch import Tensor
 
 from kernels import Sampler, draw
-from models.method import Card, Event, Method
-from models.params import Choice, Span
-from models.subject import SubjectError
+from models.baselines.maskgit import method as maskgit
+from models.engine.method import Card, Event, Method
+from models.loops.unmask.evaluation import guided
+from models.papers.var import record as var_records
 from models.trace import Cost
-from models.unmask import maskgit, var_records
-from models.unmask.passes import guided
+from models.trace.params import Choice, Span
+from models.trace.subject import SubjectError
 from models.worlds import scenes
 
 TOKENIZER = "scene-mvq-1"

@@ -21,7 +21,7 @@ from transformers import DynamicCache, LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
 
 from models.backbones.masked import MaskedTransformer, rotary
-from models.unmask.var_tokens import SCALES
+from models.papers.var.tokens import SCALES, ScaleTokenizer
 
 
 class ScaleTransformer(nn.Module, PyTorchModelHubMixin):
@@ -147,3 +147,28 @@ class ScaleTransformer(nn.Module, PyTorchModelHubMixin):
         there = slice(hidden.shape[1])
         hidden = self.states(hidden, [part[:, there] for part in self.angles()], mask=self.mask()[..., there, there])
         return self.head(hidden[:, self.cond_length :])
+
+
+# ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
+
+def tiny_tokenizer(bundle) -> ScaleTokenizer:
+    """A stand-in for the tokenizer of scales."""
+    torch.manual_seed(0)
+    made = ScaleTokenizer(64, channels=6, overview=4, layouts=16, hidden_size=32)
+    made.entries.data *= 10
+    for phi in made.phi:  # as they begin they would change nothing
+        nn.init.normal_(phi.conv.weight, std=0.1)
+    return made
+
+
+def tiny(bundle) -> ScaleTransformer:
+    """A stand-in for the transformer over scales."""
+    torch.manual_seed(0)
+    made = ScaleTransformer(64, 10, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+    for weight in made.parameters():
+        if weight.dim() == 2:
+            nn.init.normal_(weight, std=0.2)  # else every token would be drawn alike
+    return made
+
+
+STAND_INS = {"scene-mvq-1": tiny_tokenizer, "scene-var-1": tiny}

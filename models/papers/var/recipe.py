@@ -3,12 +3,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from models.checkpoints import load
+from models.checkpoints.store import load
 from models.worlds import scenes
 from training import painted
 from training.export import figure, read_shipped, save_hub
-from training.recipes.scene_vq import distinct_patches, from_uint8, to_uint8
 from training.trainer import Recipe, rng_of
+from training.trunks.scene_vq import distinct_patches, from_uint8, to_uint8
 
 TRUNK, TOKENIZER, ENOUGH = "scene-mgm-1", "scene-mvq-1", 0.95  # ENOUGH: parser score of its reconstructions
 SPREAD = 1.5  # size of the overview's channels beside a patch's
@@ -34,7 +34,7 @@ class SceneMVQ(Recipe):
     budget_fraction = "1 (trained until the parser reads its pictures)"
 
     def build(self):
-        from models.unmask.var_tokens import ScaleTokenizer
+        from models.papers.var.tokens import ScaleTokenizer
 
         made, rng = ScaleTokenizer(), np.random.default_rng(self.seed)
         images = drawn(rng, 2048)[1]
@@ -110,7 +110,7 @@ def start_features(model):
 @torch.no_grad()
 def start_layouts(model, images):
     """Layouts are centres of thumbnails, told apart along their main directions."""
-    from models.unmask.var_tokens import thumbnails
+    from models.papers.var.tokens import thumbnails
 
     model.layouts.copy_(k_means(thumbnails(images), len(model.layouts)))
     axes = torch.linalg.svd(model.layouts - model.layouts.mean(0), full_matrices=False).Vh
@@ -187,7 +187,7 @@ class SceneVAR(Recipe):
             raise ValueError(f"{TOKENIZER} reaches {reached} on its own pictures: train it to {ENOUGH} first")
 
     def build(self):
-        from models.unmask.var_net import ScaleTransformer
+        from models.papers.var.network import ScaleTransformer
 
         return ScaleTransformer.beside(read_shipped(TRUNK), self.tokenizer)
 
@@ -233,7 +233,7 @@ class SceneVAR(Recipe):
 
     def measure(self, model, n: int, guidance: float, seed: int = 999) -> dict:
         """What the parser finds in pictures drawn for n captions."""
-        from models.unmask.var import paint
+        from models.papers.var.method import paint
 
         wanted = painted.asked(n, seed)
         cond = torch.from_numpy(np.stack([scenes.condition(scenes.caption(a)) for a in wanted]))

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import kernels
-from models.attend.loop import Layout, look, record
-from models.instrument import observe
-from models.method import Close, Emit, Event, Open
+from models.backbones.instrument import observe
+from models.engine.method import Close, Emit, Event, Open
+from models.loops.attend.loop import Layout, look, record
 from models.trace import CODE, Canvas, Chart, Cost, Distribution, Fact, Field, Step
 from models.worlds import scenes
 

@@ -11,15 +11,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from models.checkpoints import load
+from models.checkpoints.store import load
 from models.claims import Claim, Lab, Row, bootstrap
 from models.claims.picture_lab import Board, above, looked_at_rule, random_rule, retained, right
 from models.claims.prune_lab import weighed
-from models.prune.pictures import CHECKPOINTS, Plan, View, able, encoded, everything, last_state, prefill
-from models.prune.report import race
-from models.prune.vflowopt import Knobs, plan, settings, unsearched
-from models.prune.vflowopt_search import TEST, Known, box, calibration, flow, found_for, known
-from models.ranks import spearman
+from models.engine.statistics import spearman
+from models.loops.prune.pictures import CHECKPOINTS, Plan, View, able, encoded, everything, last_state, prefill
+from models.loops.prune.summary import race
+from models.papers.vflowopt.method import Knobs, plan, settings, unsearched
+from models.papers.vflowopt.search import TEST, Known, box, calibration, flow, found_for, known
 from models.worlds.questions import digest, exam
 
 SEEDS, TARGETS = (0, 1, 2), (0.25, 0.1)

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.engine.method import Card, Event, Job, Method, Turn
 from models.engine.recording import line
-from models.method import Card, Event, Job, Method, Turn
-from models.params import Choice, Flag, Span
-from models.prune import pictures
-from models.prune.photo_questions import Asked
-from models.prune.picture_records import look
-from models.prune.pictures import Group, Plan, View
+from models.loops.prune import pictures
+from models.loops.prune.photo_questions import Asked
+from models.loops.prune.picture_records import look
+from models.loops.prune.pictures import Group, Plan, View
 from models.trace import Chart, Field
+from models.trace.params import Choice, Flag, Span
 
 FILE = "vflowopt.json"  # beside the weights: what the search found for them
 UNSEARCHED = "No knobs were searched for these weights; these are t = 1, m = 4, alpha = 0 and equal ratios."

@@ -1,6 +1,6 @@
 """The search of VFlowOpt's knobs: make the question's last state move as little as possible on calibration scenes.
 
-    python -m models.prune.vflowopt_search        # writes vflowopt.json beside scene-vlm-1's weights
+    python -m models.papers.vflowopt.search        # writes vflowopt.json beside scene-vlm-1's weights
 
 Bayesian optimisation with a Gaussian process (Matern 5/2, numpy) and expected improvement. The signal is a hidden
 state, never an answer: calibration questions are only asked, and their scenes are not those of the claim.
@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.prune import pictures
-from models.prune.pictures import Plan, Rule, View, encoded, everything, last_state, prefill
-from models.prune.vflowopt import FILE, Knobs, plan
+from models.loops.prune import pictures
+from models.loops.prune.pictures import Plan, Rule, View, encoded, everything, last_state, prefill
+from models.papers.vflowopt.method import FILE, Knobs, plan
 from models.worlds.questions import Case, digest, exam
 
 TARGETS = (0.5, 0.25, 0.1)
@@ -149,7 +149,7 @@ def found_for(model, scenes: Sequence[Known], kept: float, **options) -> Search:
 
 
 def main() -> None:
-    from models.checkpoints import load
+    from models.checkpoints.store import load
     bundle = load(pictures.CHECKPOINTS[0], dtype="float32")
     cases, began, made = calibration(bundle.card), time.perf_counter(), {}
     scenes = known(bundle.model, bundle.tokenizer, cases)

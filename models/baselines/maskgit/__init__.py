@@ -1,0 +1,1 @@
+"""MaskGIT: every step in full."""

@@ -1,0 +1,1 @@
+"""Static pruning by attention."""

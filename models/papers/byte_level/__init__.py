@@ -1,0 +1,1 @@
+"""Exact byte-level probabilities (arXiv 2410.09303)."""

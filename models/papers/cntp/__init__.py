@@ -1,0 +1,1 @@
+"""Cautious next token prediction (arXiv 2507.03038)."""

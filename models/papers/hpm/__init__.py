@@ -1,0 +1,3 @@
+"""Hard patches mining (arXiv 2312.13714)."""
+
+NETWORKS = {"HpmForPreTraining": "network"}

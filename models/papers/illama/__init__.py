@@ -1,0 +1,3 @@
+"""iLLaMA (arXiv 2404.06773)."""
+
+NETWORKS = {"IllamaForImageClassification": "network"}

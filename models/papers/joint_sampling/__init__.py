@@ -1,0 +1,3 @@
+"""ADJUST: approximate joint sampling (arXiv 2509.22738)."""
+
+NETWORKS = {"JointSampler": "network"}

@@ -1,0 +1,1 @@
+"""LANTERN: relaxed acceptance (arXiv 2410.03355)."""

@@ -1,0 +1,1 @@
+"""ReCAP: reuse context features (arXiv 2505.19089)."""

@@ -1,0 +1,3 @@
+"""SparK (arXiv 2301.03580)."""
+
+NETWORKS = {"SparkNet": "network"}

@@ -1,0 +1,3 @@
+"""Sparsifiner (arXiv 2303.13755)."""
+
+NETWORKS = {"ConnectivityPredictors": "network"}

@@ -1,0 +1,1 @@
+"""What a visitor, a program or an agent asks for: sessions, the visitor's turn, links, recordings, errors, workers."""

@@ -1,0 +1,1 @@
+"""The Gradio page: panels, controls, what a click does."""

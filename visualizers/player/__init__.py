@@ -1,0 +1,1 @@
+"""What paints a Drawing in the browser."""

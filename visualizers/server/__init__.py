@@ -1,0 +1,1 @@
+"""What the web server adds: sessions that end, headers, uploads, lost streams."""

@@ -223,3 +223,17 @@ def test_a_gpu_alone_is_asked_for_bandwidth_and_whole_loops(monkeypatch):
         assert (reading.call_count, loops.call_count) == {"cpu": (0, 0), "cuda": (2, 4)}[here]
     assert [call.args[-1] for call in loops.call_args_list] == [True, True, False, False]  # ViT-B's size is judged
     assert [call.args[-1] for call in steps.call_args_list] == [True, False] * 2 + [False] * 4  # fp32 on the CPU
+
+
+def test_records_name_their_day_machine_and_command_and_a_quick_run_leaves_none(monkeypatch, tmp_path, capsys):
+    """Mutant: a quick run, which says nothing about speed, replaces the record that README is written from."""
+    monkeypatch.setattr(command, "RECORDS", tmp_path)
+    assert command.main(["attention", "--quick", "--record"]) == 2 and "not recorded" in capsys.readouterr().err
+    with pytest.raises(ValueError):
+        command.record({"name": "attention", "device": "cpu", "quick": True, "rows": []}, tmp_path)
+    kept = command.record({"name": "attention", "device": "cpu", "quick": False, "rows": []}, tmp_path)
+    found = json.loads(kept.read_text("utf-8"))
+    assert found["command"] == "python -m benchmarks attention" and found["date"] and "cores" in found["machine"]
+    assert not list(tmp_path.glob("*cuda*"))
+    command.record({"name": "attention", "device": "H200", "quick": False, "rows": []}, tmp_path)
+    assert "--device cuda" in json.loads((tmp_path / "attention-cuda.json").read_text())["command"]

@@ -74,7 +74,7 @@ serve-ray: install
 	TOKENSCOPE_REPLICAS=$${N:-2} $(BIN)/python app.py --host $(HOST) --port $(PORT)
 
 space: install
-	$(BIN)/python .ci/space.py $(if $(TO),--push $(TO))
+	$(BIN)/python tools/space.py $(if $(TO),--push $(TO))
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

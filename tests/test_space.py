@@ -1,6 +1,5 @@
 """The Spacefile is checked before anything is uploaded; what is uploaded is what a Space needs; on a loopback Hub."""
 
-import importlib.util
 import json
 import subprocess
 from pathlib import Path
@@ -9,11 +8,9 @@ import pytest
 import yaml
 
 from tests.loopback import Answers, answering
+from tools import space
 
 ROOT = Path(__file__).parent.parent
-spec = importlib.util.spec_from_file_location("space", ROOT / ".ci" / "space.py")
-space = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(space)
 TEXT = (ROOT / "Spacefile").read_text("utf-8")
 
 
@@ -51,7 +48,7 @@ def test_a_readme_without_front_matter_gets_one_and_keeps_its_text():
 def test_everything_that_runs_is_uploaded_and_nothing_else():
     names = {file.as_posix() for file in space.uploaded()}
     assert {"app.py", "requirements.txt", "Spacefile", "README.md", "LICENSE", "kernels/rows.c"} <= names
-    assert not any(name.startswith(("tests/", "training/", ".ci/", "benchmarks/")) for name in names)
+    assert not any(name.startswith(("tests/", "training/", ".ci/", "benchmarks/", "tools/")) for name in names)
     assert "files in all" in space.report(space.uploaded())
 
 

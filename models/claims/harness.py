@@ -101,9 +101,9 @@ def at_most(found: Quantity | Arm, most: float, *, bar: str = "ours") -> Expecta
 def close_to(found: Quantity, to: float, within: float, *, bar: str = "ours") -> Expectation:
     """A number that must lie within a margin of another, to either side: the whole interval."""
     statistic = found.statistic or np.mean
-    ends = [None if end is None else end - to for end in (found.floor, found.ceiling)]
+    floor, ceiling = (None if end is None else end - to for end in (found.floor, found.ceiling))
     gap = Quantity(f"{found.name}, minus {to:g}" if to else found.name, found.items, found.unit,
-                   lambda rows: statistic(rows) - to, *ends)
+                   lambda rows: float(statistic(rows)) - to, floor, ceiling)
     return Expectation("as good", gap, within, "inside", _source(bar))
 
 

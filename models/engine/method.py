@@ -256,9 +256,10 @@ def twin(job: Job, id: str | None = None) -> Job | None:
     if id is None:
         return None
     other = find(id)
-    if id == method.id + CONTROL:
-        asked = {**_values(job.params), **method.control.params}
-        checkpoint = method.control.checkpoint or job.bundle.name
+    control = method.control if id == method.id + CONTROL else None
+    if control is not None:
+        asked = {**_values(job.params), **control.params}
+        checkpoint: str | None = control.checkpoint or job.bundle.name
     else:
         asked = {**method.baseline_params(job.params), **method.baseline_budget(job)}
         checkpoint = job.bundle.name if job.bundle.name in other.choices else None
@@ -300,8 +301,9 @@ def find(id: str) -> Method:
     """The method with this id, or the control arm of one; ParamError names the methods there are."""
     methods = atlas()
     base = methods.get(id.removesuffix(CONTROL)) if isinstance(id, str) else None
-    if base is not None and id != base.id and base.control is not None:
-        return base.arm
+    arm = base.arm if base is not None and id != base.id else None
+    if arm is not None:
+        return arm
     if not isinstance(id, str) or id not in methods:
         raise parameters.ParamError(f"there is no method '{str(id)[:40]}'; choose one of {', '.join(offered())}")
     return methods[id]

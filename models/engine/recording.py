@@ -40,8 +40,11 @@ def distribution(found: Tensor | kernels.VocabStats, at: At, chosen=None, *, top
     at: the positions; chosen: the ids that stand there now, -1 for none; keep: the logits too, for views that
     re-render. Probabilities go in as logarithms: `probs.clamp_min(1e-30).log()`.
     """
-    logits = None if isinstance(found, kernels.VocabStats) else _rows(found)
-    stats = found if logits is None else _statistics(logits, None, top)
+    if isinstance(found, kernels.VocabStats):
+        logits, stats = None, found
+    else:
+        logits = _rows(found)
+        stats = _statistics(logits, None, top)
     where = places(at)
     return Distribution(
         positions=where, top_ids=array(stats.top_ids, np.int32).reshape(len(where), -1),
@@ -179,7 +182,8 @@ class Filling:
 
     def fresh(self, step: Step) -> dict[int, str]:
         """Names of the ids that appear in a step for the first time."""
-        held = [step.ids, *(d.top_ids.ravel() for d in step.distributions.values()),
+        here = [] if step.ids is None else [step.ids]
+        held = [*here, *(d.top_ids.ravel() for d in step.distributions.values()),
                 *(d.chosen for d in step.distributions.values() if d.chosen is not None)]
         found = sorted({int(id) for ids in held for id in ids if id >= 0} - self.named)
         self.named.update(found)

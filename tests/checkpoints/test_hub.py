@@ -17,6 +17,7 @@ from models.engine.method import atlas, find, follow, prepare
 from models.serving import links, session
 from models.trace import limits
 from tests import fake_hub
+from tools import space
 
 GPT2, SMOL, BERT = "openai-community/gpt2", "HuggingFaceTB/SmolLM2-135M", "google-bert/bert-base-uncased"
 USES = [(name, method) for name, entry in hub.TABLE.items() for method in entry.methods]
@@ -593,7 +594,7 @@ def test_the_baseline_stands_on_the_same_public_weights(here, one_thread):
 
 def test_a_space_that_preloads_a_public_checkpoint_names_its_files_and_commit():
     import yaml
-    root, space = Path(__file__).resolve().parents[2], space_script()
+    root = Path(__file__).resolve().parents[2]
     found = yaml.safe_load((root / "Spacefile").read_text()) | {"preload": ["text-ar-1", GPT2]}
     front = yaml.safe_load(space.front_matter(space.declared(yaml.safe_dump(found))).split("---")[1])
     assert front["models"] == [GPT2] and "preload" not in front
@@ -603,7 +604,7 @@ def test_a_space_that_preloads_a_public_checkpoint_names_its_files_and_commit():
 
 def test_a_space_preloads_all_parts_and_never_what_nobody_pinned(here, monkeypatch, layouts):
     import yaml
-    root, space = Path(__file__).resolve().parents[2], space_script()
+    root = Path(__file__).resolve().parents[2]
     front = space.fetched([AMUSED, ELECTRA])
     assert front["models"] == [AMUSED, WRITER, ELECTRA]
     for line, name in zip(front["preload_from_hub"], front["models"]):
@@ -614,15 +615,6 @@ def test_a_space_preloads_all_parts_and_never_what_nobody_pinned(here, monkeypat
     found = yaml.safe_load((root / "Spacefile").read_text()) | {"preload": [AMUSED]}
     with pytest.raises(space.SpaceError, match="Neither shipped nor pinned"):
         space.declared(yaml.safe_dump(found))
-
-
-def space_script():
-    """.ci/space.py as a module."""
-    import importlib.util
-    spec = importlib.util.spec_from_file_location("space_hub", Path(__file__).resolve().parents[2] / ".ci" / "space.py")
-    space = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(space)
-    return space
 
 
 def test_preloading_goes_on_when_one_cannot_be_had(here, caplog):

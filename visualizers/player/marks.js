@@ -1,5 +1,5 @@
-// The pure part of the player: payload -> decoded drawing -> marks. visualizers/drawing/marks.py holds the same function in
-// Python for the exporter; a parity test compares both. Nothing here touches the page.
+// The pure part of the player: payload -> decoded drawing -> marks. visualizers/drawing/marks.py holds the same
+// function in Python for the exporter; a parity test compares both. Nothing here touches the page.
 
 const NONE = 65535;
 const STATES = THEME.looks.map((look) => look.name);

@@ -1,6 +1,6 @@
 """make space: checks the Spacefile, writes README's front matter from it and says what would be uploaded, or does it.
 
-python .ci/space.py [--push OWNER/NAME]        the token comes from HF_TOKEN or `hf auth login`
+python tools/space.py [--push OWNER/NAME]        the token comes from HF_TOKEN or `hf auth login`
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ TYPES = {"title": str, "emoji": str, "colorFrom": str, "colorTo": str, "sdk": st
          "python_version": str, "app_file": str, "fullWidth": bool, "license": str, "short_description": str,
          "suggested_hardware": str, "disable_embedding": bool, "preload": list}
 OURS = {"preload"}  # for app.py, not for the Hub
-LEFT_OUT = (".ci/", ".github/", "benchmarks/", "docs/decisions.md", "tests/", "training/", "Makefile", "pyproject.toml",
-            "requirements-dev.txt")
+LEFT_OUT = (".ci/", ".github/", "benchmarks/", "docs/decisions.md", "tests/", "tools/", "training/", ".oxlintrc.json",
+            "CONTRIBUTING.md", "Makefile", "constraints.txt", "pyproject.toml", "requirements-dev.txt")
 LARGEST_SPACE = 1 << 30  # bytes that a Space's repository may hold
 FRONT = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 

@@ -1,4 +1,7 @@
-"""From a finished run to assets/checkpoints: half-precision safetensors in the standard layout, card and README."""
+"""From a finished run to assets/checkpoints: safetensors in the standard layout or packed, card and README.
+
+The figures of a card are those of the file that is shipped: it is written, packed, read again and then measured.
+"""
 import hashlib
 import json
 import platform
@@ -7,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from models.backbones import packing
+from models.checkpoints.registry import SHIPPED, read
 from models.engine.statistics import bootstrap
-
-SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "checkpoints"
 
 
 def figure(value: float, unit: str, n: int, samples=None) -> dict:
@@ -20,30 +23,15 @@ def figure(value: float, unit: str, n: int, samples=None) -> dict:
     return made
 
 
-@torch.no_grad()
-def round_to_half(model) -> None:
-    """Rounds all that is saved to what fp16 can hold, in place, so that the figures are those of the shipped file."""
-    for saved in model.state_dict().values():
-        if saved.is_floating_point():
-            saved.copy_(saved.half())
-
-
 def save_hub(model, folder: Path) -> None:
     """PyTorchModelHubMixin layout with "architectures" in config.json."""
     model.save_pretrained(folder, config={**model._hub_mixin_config, "architectures": [type(model).__name__]})
     (folder / "README.md").unlink(missing_ok=True)  # ours is written from the card
 
 
-def read_shipped(name: str):
-    """A shipped checkpoint of the hub-mixin layout, by its class, in float32."""
-    from models.backbones.causal import CausalTransformer
-    from models.backbones.codebook import PatchCodebook
-    from models.backbones.fsq import FsqTokenizer
-    from models.backbones.masked import MaskedTransformer
-
-    kinds = {k.__name__: k for k in (CausalTransformer, FsqTokenizer, MaskedTransformer, PatchCodebook)}
-    config = json.loads((SHIPPED / name / "config.json").read_text())
-    return kinds[config["architectures"][0]].from_pretrained(SHIPPED / name).float().eval()
+def read_shipped(name: str) -> torch.nn.Module:
+    """A shipped checkpoint's network in float32, one of one's own: to go on from, or to compare with."""
+    return read(SHIPPED / name)
 
 
 def export(trainer, model) -> dict:
@@ -51,11 +39,13 @@ def export(trainer, model) -> dict:
     recipe = trainer.recipe
     folder = SHIPPED / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
-    model = model.float().eval()
-    round_to_half(model)
+    recipe.save(model.half().eval(), folder)
+    for path in folder.rglob("model.safetensors"):
+        if recipe.pack and not packing.kind(path):
+            packing.pack_file(path, recipe.pack)
     with torch.no_grad():
-        figures = recipe.evaluate(model)
-    recipe.save(model.half(), folder)
+        figures = recipe.evaluate(recipe.read(folder))
+    recipe.beside(folder)
     card = make_card(trainer, model, folder, figures)
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     (folder / "README.md").write_text(readme(card))
@@ -70,6 +60,7 @@ def make_card(trainer, model, folder: Path, figures: dict) -> dict:
     return {
         "name": recipe.name, "architecture": recipe.architecture,
         "parameters": sum(p.numel() for p in model.parameters()), "bytes": weights.stat().st_size,
+        **stored(recipe),
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(), "trained_on": recipe.trained_on,
         "data_licence": recipe.data_licence, "weights_licence": recipe.weights_licence,
         "recipe": f"{before['recipe']}, then {command} --warm" if before else command,
@@ -78,6 +69,13 @@ def make_card(trainer, model, folder: Path, figures: dict) -> dict:
         "device": device_name(trainer), "minutes": round(trainer.elapsed / 60 + before.get("minutes", 0), 1),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         **figures, "weak_at": recipe.weak_at, "budget_fraction": recipe.budget_fraction}
+
+
+def stored(recipe) -> dict:
+    """How the weights lie in their file, if not in half precision; and which checkpoint goes now."""
+    packed = f"{recipe.pack} bits a weight in groups of {packing.GROUP}"
+    found = {"stored": packed if recipe.pack else "", "replaces": recipe.replaces}
+    return {key: value for key, value in found.items() if value}
 
 
 def device_name(trainer) -> str:
@@ -94,13 +92,14 @@ def readme(card: dict) -> str:
     """The model card as a page: front matter, then the same facts."""
     rows = lambda figures: "".join(f"| {name} | {_value(f)} | {f['n']:,} |\n"  # noqa: E731
                                    for name, f in figures.items())
+    held = card.get("stored", "in half precision")
     return f"""---
 license: apache-2.0
 tags: [tokenscope]
 ---
 # {card["name"]}
 
-{card["architecture"]}; {card["parameters"]:,} parameters, {card["bytes"]:,} bytes in half precision.
+{card["architecture"]}; {card["parameters"]:,} parameters, {card["bytes"]:,} bytes, {held}.
 
 - Trained on: {card["trained_on"]}
 - Data licence: {card["data_licence"]}

@@ -31,6 +31,9 @@ class Recipe:
     compile = True
     autocast = True  # bf16
     look = 120.0  # seconds between looks at the validation figures (each also saves the state)
+    pack = 0  # bits of a shipped weight (6 for what is new, 4 for controls); 0: half precision
+    start = ""  # the shipped checkpoint that --warm goes on from; "" is this one (version 2 goes on from version 1)
+    replaces = ""  # the checkpoint that goes when this one comes; its name then opens this one
     weights_licence = "Apache-2.0"
     architecture = trained_on = data_licence = weak_at = budget_fraction = ""  # for the card
 
@@ -80,12 +83,15 @@ class Recipe:
 
     def warm(self, model) -> None:
         """Puts the shipped weights into the network, for a run that goes on where the last one ended."""
-        from training.export import SHIPPED
-
-        shipped = type(model).from_pretrained(SHIPPED / self.name)  # the library knows its own names of weights
-        model.load_state_dict(shipped.float().state_dict())
+        model.load_state_dict(self.shipped().state_dict())
         self.warmed = True
         self.lr, self.lr_adam = self.lr * self.warm_lr, self.lr_adam * self.warm_lr
+
+    def shipped(self) -> torch.nn.Module:
+        """The network that --warm goes on from, as it is shipped."""
+        from training.export import read_shipped
+
+        return read_shipped(self.start or self.name)
 
     def final(self, model) -> torch.nn.Module:
         """The network to ship."""
@@ -98,6 +104,15 @@ class Recipe:
     def save(self, model, folder) -> None:
         """Writes config and weights (already half precision) in the standard layout of the library."""
         raise NotImplementedError
+
+    def read(self, folder) -> torch.nn.Module:
+        """What `save` wrote, in float32: the figures are measured on it."""
+        from models.checkpoints.registry import read
+
+        return read(folder)
+
+    def beside(self, folder) -> None:
+        """Writes what stands beside the weights and is known only once they are measured."""
 
 
 def schedule(progress: float, warmup: float, decay: float) -> float:
@@ -148,7 +163,7 @@ class Trainer:
         from training.export import SHIPPED
 
         self.recipe.warm(self.model)
-        card = json.loads((SHIPPED / self.recipe.name / "card.json").read_text())
+        card = json.loads((SHIPPED / (self.recipe.start or self.recipe.name) / "card.json").read_text())
         return {key: card[key] for key in ("recipe", "steps", "examples_seen", "minutes")}
 
     def progress(self) -> float:
@@ -216,7 +231,7 @@ class Trainer:
         return self.recipe.final(self.model).eval()
 
     def run(self) -> torch.nn.Module:
-        polite = Polite()
+        polite = Polite(int(os.environ.get("TOKENSCOPE_TRAIN_THREADS", 0)) or None)
         loss_fn = torch.compile(self.recipe.loss, dynamic=False) if self.recipe.compile else self.recipe.loss
         self.model.train()
         said = saved = time.time()

@@ -14,7 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from models.checkpoints import verify
 from models.checkpoints.verify import WeightsError
+from models.trace.subject import ASSETS
+
+SHIPPED = ASSETS / "checkpoints"
 
 # What GPT-2's and BERT's files on the Hub leave unsaid, because their own tokenizer classes know it.
 UNSAID = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "cls_token": "[CLS]", "sep_token": "[SEP]",
@@ -26,8 +30,13 @@ def _loaded(module: str, named: str, folder: Path, **options):
     import transformers
     transformers.utils.logging.disable_progress_bar()
     cls = getattr(importlib.import_module(module), named)
-    model, report = cls.from_pretrained(folder, use_safetensors=True, local_files_only=True, output_loading_info=True,
-                                        **options)
+    state = unpacked(folder)
+    if state is None:
+        options |= {"use_safetensors": True, "local_files_only": True}
+    else:
+        config = cls.config_class.from_pretrained(folder, local_files_only=True)
+        options |= {"config": config, "state_dict": state, "dtype": "float32"}
+    model, report = cls.from_pretrained(folder if state is None else None, output_loading_info=True, **options)
     if report["missing_keys"] or report["mismatched_keys"]:
         raise WeightsError("has weights of another network than its config.json describes.")
     return model
@@ -61,18 +70,66 @@ def _mixin(module: str) -> Callable[[Path, dict], Any]:
     """Reader of PyTorchModelHubMixin's layout, without its prints: config.json holds the constructor's arguments."""
     def read(folder: Path, config: dict):
         from safetensors.torch import load_model
-
-        from models.backbones.packing import read_packed
         cls = getattr(importlib.import_module(module), config["architectures"][0])
         known = inspect.signature(cls.__init__).parameters
         model = cls(**{key: value for key, value in config.items() if key in known})
-        packed = read_packed(folder / "model.safetensors")
-        if packed is None:
+        state = unpacked(folder)
+        if state is None:
             load_model(model, str(folder / "model.safetensors"))
         else:
-            model.load_state_dict(packed)
+            model.load_state_dict(state)
         return model
     return read
+
+
+def unpacked(folder: Path) -> dict | None:
+    """The float32 weights of a folder that holds them packed, or as a difference to a shipped checkpoint; None where
+    its library reads them itself."""
+    path = folder / "model.safetensors"
+    if not path.is_file():  # in parts, or under a name of its library's own
+        return None
+    from models.backbones import delta, packing
+    if packing.kind(path) != packing.DIFFERENCE:
+        return packing.read_packed(path)
+    try:
+        return delta.read_difference(path, trunk)
+    except ValueError as error:
+        raise WeightsError(str(error)) from error
+
+
+def trunk(name: str):
+    """A shipped checkpoint that others are differences to; WeightsError where there is none of this name."""
+    from safetensors.torch import load_file
+
+    from models.backbones import delta, packing
+    path = SHIPPED / name / "model.safetensors"
+    if name not in _names() or not path.is_file() or packing.kind(path) == packing.DIFFERENCE:
+        raise WeightsError(f"is a difference to '{name[:40]}', which is not shipped here.")
+    verify.contents(path)
+    state = packing.read_packed(path)
+    return delta.Trunk(name, verify.fingerprint(path)[:12], load_file(str(path)) if state is None else state)
+
+
+def trunk_file(path: Path) -> list[Path]:
+    """The file that a file of weights is a difference to, if it is one."""
+    from models.backbones import packing
+    header = packing.header(path)
+    beside = SHIPPED / header.get("trunk", "") / "model.safetensors"
+    return [beside] if header.get("packing") == packing.DIFFERENCE and header.get("trunk") in _names() else []
+
+
+def _names() -> list[str]:
+    return [folder.name for folder in SHIPPED.iterdir()] if SHIPPED.is_dir() else []
+
+
+def read(folder: Path):
+    """The network of any checkpoint's folder in float32, however its weights lie in their file; a new one, that may be
+    trained on."""
+    config = described(folder)
+    named = (stated(config) or ["?"])[0]
+    if named not in supported():
+        raise WeightsError(f"is a {named[:60]}; supported are {', '.join(supported())}.")
+    return reader(named)(folder, config).float().eval()
 
 
 # Repositories of several parts, by the class that their model_index.json names: weights -> class of each part. (That

@@ -26,12 +26,20 @@ from typing import Any
 
 from models.checkpoints import download, hub, memory, precision, verify
 from models.checkpoints.memory import default_device
-from models.checkpoints.registry import PARTS, described, is_checkpoint, parts, reader, supported, tokenizer
+from models.checkpoints.registry import (
+    PARTS,
+    SHIPPED,
+    described,
+    is_checkpoint,
+    parts,
+    reader,
+    supported,
+    tokenizer,
+    trunk_file,
+)
 from models.checkpoints.verify import CheckpointError, WeightsError
 from models.trace import limits
-from models.trace.subject import ASSETS
 
-SHIPPED = ASSETS / "checkpoints"
 log = logging.getLogger("tokenscope")
 
 
@@ -208,7 +216,8 @@ def _read_folder(name: str, folder: Path, device: str, dtype: str) -> Bundle:
     kind = getattr(torch, dtype)
     try:
         files = verify.checked(folder, _expected(name, named, card))
-        _make_room(name, verify.loaded_bytes(files, kind.itemsize))
+        beside = [base for path in files for base in trunk_file(path)]
+        _make_room(name, verify.loaded_bytes(files + beside, kind.itemsize))
         model, words = reader(named)(folder, config), tokenizer(folder)
     except CheckpointError:
         raise

@@ -53,7 +53,7 @@ def checked(folder: Path, expected: Mapping[str, str]) -> list[Path]:
 
 
 def contents(path: Path) -> dict[str, dict]:
-    """name -> dtype, shape and place of every tensor, without reading any."""
+    """name -> dtype and shape of every weight, without reading any; of packed weights what they are unpacked."""
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
@@ -63,11 +63,24 @@ def contents(path: Path) -> dict[str, dict]:
             table = json.loads(file.read(length))
         tensors = {name: one for name, one in table.items() if name != "__metadata__"}
         end = 8 + length + max((one["data_offsets"][1] for one in tensors.values()), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        places = {name: (one["dtype"], tuple(one["shape"])) for name, one in tensors.items()}
+        header = dict(table.get("__metadata__") or {})
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
         raise WeightsError("has a file that is no safetensors file, or is damaged.") from None
     if end != size:
         raise WeightsError(f"has a damaged file: {path.name} has {size:,} bytes and should have {end:,}.")
-    return tensors
+    return {name: {"dtype": dtype, "shape": shape} for name, (dtype, shape) in _unpacked(header, places).items()}
+
+
+def _unpacked(header: dict, places: dict) -> dict:
+    """Tensors as the network gets them, if their packing is one that can be read."""
+    if "packing" not in header:
+        return places
+    from models.backbones import packing
+    try:
+        return packing.check(header, places)
+    except ValueError as error:
+        raise WeightsError(str(error)) from None
 
 
 def loaded_bytes(paths: list[Path], itemsize: int) -> int:

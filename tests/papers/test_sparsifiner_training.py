@@ -84,6 +84,6 @@ def test_a_sweep_is_shipped_beside_the_weights(monkeypatch, tmp_path):
     monkeypatch.setattr(photo_vit, "LABELS", tuple("abcde"))
     recipe, student = phase_2(monkeypatch)
     recipe.evaluate(student.eval())
-    recipe.save(student, tmp_path)
+    recipe.beside(tmp_path)
     found = json.loads((tmp_path / "sweep.json").read_text())
     assert set(found) == set(net.KINDS) and len({points[1][1] for points in found.values()}) == 1, "all keys: one net"

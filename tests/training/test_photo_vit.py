@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from models.backbones import packing
 from models.checkpoints.store import load
 from models.papers.illama import recipe as photo_illama
 from tests import tiny
@@ -64,39 +63,10 @@ def test_a_run_leaves_its_curve_and_two_moments_of_the_schedule(monkeypatch, tmp
     assert load(str(tmp_path / "a-50-percent")).model.cls_place == 64
 
 
-def test_the_failed_arm_is_shipped_at_one_byte_per_weight(monkeypatch, tmp_path):
-    recipe, net = filled(photo_illama.PhotoIllamaFirst, monkeypatch)
-    shipped = recipe.final(net).eval()
-    recipe.save(shipped, tmp_path)
-    read = load(str(tmp_path)).model
-    torch.testing.assert_close(read(recipe.val), shipped(recipe.val), atol=2e-3, rtol=0)
-    assert (tmp_path / "model.safetensors").stat().st_size < 1.4 * sum(p.numel() for p in net.parameters()) + 10_000
-
-
-def test_packed_weights_are_off_by_half_a_step_at_most(tmp_path):
-    state = {"matrix": torch.randn(5, 7) * torch.logspace(-4, 1, 5)[:, None], "conv": torch.randn(3, 2, 2, 2),
-             "zero": torch.zeros(2, 3), "vector": torch.randn(4)}
-    packing.save_packed(state, tmp_path / "packed.safetensors")
-    found = packing.read_packed(tmp_path / "packed.safetensors")
-    assert set(found) == set(state)
-    for name in ("matrix", "conv", "zero"):
-        step = state[name].flatten(1).abs().amax(1) / 127
-        off = (found[name] - state[name]).flatten(1).abs().amax(1)
-        assert (off <= 0.57 * step + 1e-6).all(), name  # half a step, and the scale's own rounding
-    torch.testing.assert_close(found["vector"], state["vector"], atol=2e-3, rtol=1e-3)
-
-
-def test_an_ordinary_file_is_not_taken_for_a_packed_one(tmp_path):
-    from safetensors.torch import save_file
-    save_file({"weight": torch.zeros(2, 2)}, str(tmp_path / "plain.safetensors"))
-    assert packing.read_packed(tmp_path / "plain.safetensors") is None
-
-
 def starts_alike(shift):
     """Positions of the class token and of the first patch, wherever they stand in the sequence."""
-    from transformers import ViTMAEForPreTraining
     first, last = (arm(0).build() for arm in (photo_illama.PhotoIllamaFirst, photo_illama.PhotoIllama))
-    mae = ViTMAEForPreTraining.from_pretrained(photo_vit.SHIPPED / photo_vit.START).vit.embeddings.position_embeddings
+    mae = photo_vit.read_shipped(photo_vit.START).vit.embeddings.position_embeddings
     for net in (first, last):
         places = net.position_embeddings.roll(0 if net is first else shift, 1)[0]
         torch.testing.assert_close(places[net.first_patch], mae[0, 1].float())

@@ -6,21 +6,23 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from training import data
+from models.checkpoints import registry, verify
+from training import data, export
 from training.trainer import Recipe, Trainer, rng_of, schedule
 
 
 class Net(torch.nn.Sequential):
-    """Two layers that can be read as the libraries' models are."""
+    """Two layers."""
 
     def __init__(self):
         super().__init__(torch.nn.Linear(4, 4), torch.nn.Linear(4, 1))
 
-    @classmethod
-    def from_pretrained(cls, folder):
-        made = cls().half()
-        made.load_state_dict(load_file(folder / "model.safetensors"))
-        return made
+
+def read(folder, config):
+    """The reader of its layout."""
+    made = Net().half()
+    made.load_state_dict(load_file(folder / "model.safetensors"))
+    return made
 
 
 class Line(Recipe):
@@ -90,11 +92,11 @@ def test_blocks_do_not_repeat_within_an_epoch_and_follow_the_stream():
 
 
 def test_a_warm_run_goes_on_from_the_shipped_weights_and_counts_both(tmp_path, monkeypatch):
-    from training import export
-
     shipped = {k: torch.full_like(v, 0.5) for k, v in Line(1).build().state_dict().items()}
     (tmp_path / "line").mkdir()
     save_file(shipped, tmp_path / "line" / "model.safetensors")
+    (tmp_path / "line" / "config.json").write_text('{"architectures": ["Net"]}')
+    monkeypatch.setitem(registry.READERS, "Net", read)
     card = {"recipe": "python -m training line --seed 0 --steps 9", "steps": 9, "examples_seen": 72, "minutes": 1.5}
     (tmp_path / "line" / "card.json").write_text(json.dumps(card))
     monkeypatch.setattr(export, "SHIPPED", tmp_path)
@@ -106,3 +108,59 @@ def test_a_warm_run_goes_on_from_the_shipped_weights_and_counts_both(tmp_path, m
     counted = export.make_card(again, again.model, tmp_path / "line", {})
     assert (counted["steps"], counted["examples_seen"]) == (12, 96)
     assert counted["recipe"].endswith("--seed 1 --steps 3 --warm")
+
+
+def test_version_2_goes_on_from_version_1(tmp_path, monkeypatch):
+    class Second(Line):
+        name, start = "line-2", "line"
+
+    shipped = {k: torch.full_like(v, 0.5) for k, v in Net().state_dict().items()}
+    (tmp_path / "line").mkdir()
+    save_file(shipped, tmp_path / "line" / "model.safetensors")
+    (tmp_path / "line" / "config.json").write_text('{"architectures": ["Net"]}')
+    card = {"recipe": "python -m training line", "steps": 9, "examples_seen": 72, "minutes": 1.5}
+    (tmp_path / "line" / "card.json").write_text(json.dumps(card))
+    monkeypatch.setitem(registry.READERS, "Net", read)
+    monkeypatch.setattr(export, "SHIPPED", tmp_path)
+    made = Trainer(Second(1), steps=3, folder=tmp_path / "runs", say=lambda line: None, warm=True)
+    assert same(made.model.state_dict(), shipped) and made.before == card
+    with pytest.raises(verify.WeightsError):  # without `start` it would look for itself
+        Trainer(type("Alone", (Line,), {"name": "line-2"})(1), steps=3, folder=tmp_path / "other", warm=True)
+
+
+class Shipped(Line):
+    """A recipe whose figure is its largest weight, as it will be read."""
+
+    name, pack, replaces = "line-2", 4, "line-1"
+
+    def save(self, model, folder):
+        save_file(model.state_dict(), folder / "model.safetensors")
+        (folder / "config.json").write_text('{"architectures": ["Net"]}')
+
+    def evaluate(self, model):
+        self.measured = {name: one.clone() for name, one in model.state_dict().items()}
+        return {"metrics": {}, "trivial_baseline": {}}
+
+    def beside(self, folder):
+        (folder / "late.json").write_text(json.dumps(len(self.measured)))
+
+
+@pytest.mark.parametrize("bits", [0, 4, 6])
+def test_figures_are_measured_on_the_file_that_is_shipped(bits, tmp_path, monkeypatch):
+    def packed(folder, config):
+        made = Net()
+        found = registry.unpacked(folder)
+        made.load_state_dict(load_file(folder / "model.safetensors") if found is None else found)
+        return made
+
+    monkeypatch.setitem(registry.READERS, "Net", packed)
+    monkeypatch.setattr(export, "SHIPPED", tmp_path)
+    monkeypatch.setattr(Shipped, "pack", bits)
+    trainer = Trainer(Shipped(1), steps=3, folder=tmp_path / "runs", say=lambda line: None)
+    trained = {name: one.clone() for name, one in trainer.run().state_dict().items()}
+    card = export.export(trainer, trainer.model)
+    read_again = packed(tmp_path / "line-2", {}).float().state_dict()
+    assert same(trainer.recipe.measured, read_again) and not same(trainer.recipe.measured, trained)
+    assert (tmp_path / "line-2" / "late.json").read_text() == "4"
+    assert (f"{bits} bits a weight" in card.get("stored", "")) == (bits > 0) and card["replaces"] == "line-1"
+    assert card["bytes"] == (tmp_path / "line-2" / "model.safetensors").stat().st_size

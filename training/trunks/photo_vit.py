@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from training import data
-from training.export import SHIPPED, figure
+from training.export import figure, read_shipped
 from training.trainer import Recipe, rng_of
 from training.trunks.photo_mae import crop, normalise, preprocessor
 
@@ -125,9 +125,7 @@ class PhotoViT(Recipe):
 def start(patches: torch.nn.Conv2d, positions: torch.Tensor, attentions: list) -> None:
     """Copies what every arm shares from the masked autoencoder, in place. positions [1, 1 + L, D], the class token's
     first. The MLPs and norms start fresh in all arms, because LLaMA's differ from its."""
-    from transformers import ViTMAEForPreTraining
-
-    vit = ViTMAEForPreTraining.from_pretrained(SHIPPED / START).float().vit
+    vit = read_shipped(START).vit
     patches.load_state_dict(vit.embeddings.patch_embeddings.projection.state_dict())
     positions.copy_(vit.embeddings.position_embeddings)
     for mine, theirs in zip(attentions, vit.layers, strict=True):

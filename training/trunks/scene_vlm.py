@@ -122,8 +122,7 @@ class SceneVLM(Recipe):
         return {kind: round(float(np.mean(found)), 3) for kind, found in hits.items()}
 
     def warm(self, model):
-        shipped = type(model.net).from_pretrained(_shipped(self.name))
-        model.net.load_state_dict(shipped.float().state_dict())
+        model.net.load_state_dict(self.shipped().state_dict())
         self.warmed, self.tutor, self.first_steps = True, 0.0, 0.25
         self.lr, self.lr_adam = self.lr * self.warm_lr, self.lr_adam * self.warm_lr
 
@@ -144,11 +143,6 @@ class SceneVLM(Recipe):
 
         save_hub(model, folder)
         wrap(word_tokenizer()).save_pretrained(folder)
-
-
-def _shipped(name: str):
-    from training.export import SHIPPED
-    return SHIPPED / name
 
 
 def tensors(found: list[questions.Case], rng) -> dict:

@@ -2,7 +2,7 @@
 import torch
 
 from training import data, text
-from training.export import SHIPPED, figure
+from training.export import figure, read_shipped
 from training.trainer import Recipe
 
 BOOKS = "123 public-domain children's books (28.0 M characters; stories.parquet, split train)"
@@ -11,9 +11,7 @@ BOOKS_LICENCE = "texts in the public domain in the USA (Project Gutenberg, names
 
 def shipped_text(name: str):
     """A shipped causal model in float32, to warm-start from or to compare with."""
-    from transformers import LlamaForCausalLM
-
-    return LlamaForCausalLM.from_pretrained(SHIPPED / name, dtype=torch.float32)
+    return read_shipped(name)
 
 
 class TextAR(Recipe):
@@ -82,3 +80,9 @@ class TextAR1k(TextAR):
     architecture = "LlamaForCausalLM, 6 layers, width 192, 4 heads (2 key-value), tied embeddings, byte-level BPE 1,024"
     weak_at = "A small short-trained twin of text-ar-1, clearly behind it. For ensembles across vocabularies."
     budget_fraction = "about half of text-ar-1's minutes"
+
+
+class TextAR1kSecond(TextAR1k):
+    name, replaces, minutes, pack = "text-ar-1k-2", "text-ar-1k-1", 70.0, 6
+    budget_fraction = "two and a half times text-ar-1's minutes, on one thread beside other work"
+    weak_at = "A small twin of text-ar-1 with shorter tokens, still behind it. For ensembles across vocabularies."

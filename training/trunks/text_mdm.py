@@ -83,3 +83,8 @@ class TextMDM(Recipe):
     def save(self, model, folder):
         save_hub(model, folder)
         text.wrap(self.tok).save_pretrained(folder)
+
+
+class TextMDMSecond(TextMDM):
+    name, start, replaces, minutes, pack = "text-mdm-2", "text-mdm-1", "text-mdm-1", 90.0, 6
+    budget_fraction = "100 minutes of one thread beside other work, on top of text-mdm-1"

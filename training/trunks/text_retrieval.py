@@ -104,6 +104,12 @@ class TextRetrieval(TextAR):
         return figures
 
 
+class TextRetrievalSecond(TextRetrieval):
+    name, start, replaces = "text-ar-retrieval-2", "text-ar-retrieval-1", "text-ar-retrieval-1"
+    minutes, pack = 60.0, 6
+    budget_fraction = "60 minutes of one thread beside other work, on top of text-ar-retrieval-1"
+
+
 def sentences(split: str) -> list[str]:
     """Plain sentences of 40-200 characters of a split's books, in order: the haystack of the needle task."""
     found = re.split(r"(?<=[.!?])\s+", " ".join(data.stories(split)).replace("\n", " "))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from training import data, text
-from training.export import SHIPPED, figure
+from training.export import SHIPPED, figure, read_shipped
 from training.trainer import Recipe, rng_of
 from training.trunks.text_ar import BOOKS, BOOKS_LICENCE, shipped_text
 
@@ -132,12 +132,10 @@ class TextElectra(TextMLM):
         From scratch it learned nothing but the share of fakes in 700 steps (AUC 0.50); the paper (section 3.2,
         from memory) saw the same when a generator is far ahead, and there starts it from a masked language model too.
         """
-        from transformers import ElectraForMaskedLM
-
         from models.papers.electra.network import ElectraPair
 
         model = ElectraPair(config(64, 1), config(192, 4))
-        start = ElectraForMaskedLM.from_pretrained(SHIPPED / "text-mlm-1", dtype=torch.float32)
+        start = read_shipped("text-mlm-1")
         model.discriminator.electra.load_state_dict(start.electra.state_dict())
         return model
 
@@ -201,6 +199,13 @@ class TextElectra(TextMLM):
     def save(self, model, folder):
         super().save(model.discriminator, folder)
         super().save(model.generator, folder / "generator")
+
+    def read(self, folder):
+        from models.papers.electra.network import ElectraPair
+
+        model = ElectraPair(config(64, 1), config(192, 4))
+        model.discriminator, model.generator = super().read(folder), super().read(folder / "generator")
+        return model
 
 
 def game(ids: torch.Tensor, seed: int) -> dict:

@@ -67,7 +67,7 @@ class PhotoIllama(PhotoViT):
         self.save_curve(folder)
         for name, snapshot in self.snapshots.items():
             (folder / name).mkdir(exist_ok=True)
-            save_packed(snapshot["weights"], folder / name / "model.safetensors")
+            save_packed(snapshot["weights"], folder / name / "model.safetensors", 4)
             (folder / name / "config.json").write_text((folder / "config.json").read_text())
             note = {key: snapshot[key] for key in ("a", "progress", "step")}
             (folder / name / "snapshot.json").write_text(json.dumps(note) + "\n")
@@ -75,9 +75,8 @@ class PhotoIllama(PhotoViT):
 
 class PhotoIllamaFirst(PhotoIllama):
     name = "photo-illama-first-1"
-    minutes = 3.0
-    architecture = ("IllamaForImageClassification as photo-illama-1, class token first: the arm that collapses; one "
-                    "byte per weight")
+    minutes, pack = 3.0, 4
+    architecture = "IllamaForImageClassification as photo-illama-1, class token first: the arm that collapses"
     weak_at = ("Nearly everything: it is the paper's failure. Its class token attends to itself alone and knows the "
                "photo by its softmax denominators only.")
     cls_first = True
@@ -88,16 +87,3 @@ class PhotoIllamaFirst(PhotoIllama):
     def after_step(self, model, step, progress):
         PhotoViT.after_step(self, model, step, progress)
 
-    def final(self, model):
-        """The weights as they will be read again, so that the card measures them."""
-        from models.backbones.packing import pack, unpack
-
-        model.load_state_dict(unpack(pack(model.state_dict())))
-        return model
-
-    def save(self, model, folder):
-        from models.backbones.packing import save_packed
-
-        save_hub(model, folder)
-        save_packed(model.state_dict(), folder / "model.safetensors")
-        self.save_curve(folder)

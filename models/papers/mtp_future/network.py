@@ -22,22 +22,10 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.backbones.lora import LowRank
 from models.papers.mtp_future.layout import Layout
 
 ADAPTED = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
-
-
-class LowRank(nn.Module):
-    """(alpha / r) B A; zero until trained."""
-
-    def __init__(self, inner: int, outer: int, rank: int, alpha: float):
-        super().__init__()
-        self.down, self.up = nn.Linear(inner, rank, bias=False), nn.Linear(rank, outer, bias=False)
-        self.scale = alpha / rank
-        nn.init.zeros_(self.up.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale * self.up(self.down(x))
 
 
 class Sampler(nn.Module):

@@ -9,7 +9,7 @@ import json
 import torch
 from torch.nn import functional as F
 
-from training.export import SHIPPED, figure, save_hub
+from training.export import SHIPPED, figure, read_shipped, save_hub
 from training.trainer import Recipe
 from training.trunks.photo_vit import PhotoViT
 
@@ -19,9 +19,7 @@ RATES = (0.05, 0.1, 0.25, 0.5, 0.75)
 
 def read_vit(name: str):
     """A shipped ViTForImageClassification in float32."""
-    from transformers import ViTForImageClassification
-
-    return ViTForImageClassification.from_pretrained(SHIPPED / name).float().eval()
+    return read_shipped(name)
 
 
 class PhotoPredictor(PhotoViT):
@@ -148,8 +146,7 @@ class PhotoSparsifiner(PhotoViT):
 
         return {kind: [[keep, right(kind, keep)] for keep in RATES] for kind in KINDS}
 
-    def save(self, model, folder):
-        super().save(model, folder)
+    def beside(self, folder):
         if self.swept:
             (folder / "sweep.json").write_text(json.dumps(self.swept) + "\n")
 

@@ -1,0 +1,65 @@
+"""Low-rank changes of linear layers (LoRA, arXiv 2106.09685): y = W x + (alpha / r) B A x, W frozen, B zero first."""
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import torch
+from torch import Tensor, nn
+
+LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # all linear layers of a block
+
+
+class LowRank(nn.Module):
+    """(alpha / r) B A; zero until trained."""
+
+    def __init__(self, inner: int, outer: int, rank: int, alpha: float):
+        super().__init__()
+        self.down, self.up = nn.Linear(inner, rank, bias=False), nn.Linear(rank, outer, bias=False)
+        self.scale = alpha / rank
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.up(self.down(x))
+
+    def matrix(self) -> Tensor:
+        """[outer, inner], what it adds to a layer's weight."""
+        return self.scale * self.up.weight @ self.down.weight
+
+
+class Changed(nn.Module):
+    """A frozen linear layer and its low-rank change."""
+
+    def __init__(self, plain: nn.Linear, change: LowRank):
+        super().__init__()
+        self.plain, self.change = plain.requires_grad_(False), change
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.plain(x) + self.change(x)
+
+
+def adapt(model: nn.Module, rank: int, alpha: float, names: Collection[str] = LLAMA) -> nn.Module:
+    """Freezes a model and gives its linear layers of these names something to learn, in place."""
+    model.requires_grad_(False)
+    found = [(home, name, part) for home, name, part in _children(model) if name in names and type(part) is nn.Linear]
+    if not found:
+        raise ValueError(f"there is no linear layer called {', '.join(names)}")
+    for home, name, part in found:
+        change = LowRank(part.in_features, part.out_features, rank, alpha).to(part.weight.device, part.weight.dtype)
+        setattr(home, name, Changed(part, change))
+    return model
+
+
+@torch.no_grad()
+def merge(model: nn.Module) -> nn.Module:
+    """Adds what was learned to the weights and takes the additions out again, in place: an ordinary model."""
+    for home, name, part in list(_children(model)):
+        if isinstance(part, Changed):
+            part.plain.weight += part.change.matrix()
+            setattr(home, name, part.plain)
+    return model.requires_grad_(True)
+
+
+def _children(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    for home in list(model.modules()):
+        for name, part in list(home.named_children()):
+            yield home, name, part

@@ -2,9 +2,10 @@
 
 A weight is cut into groups of 32 numbers, in the order they lie in; a group is 32 whole numbers q of `bits` bits and
 one scale, w = scale * q with q from -2^(bits-1) to 2^(bits-1) - 1. The scale has the sign that puts the group's largest
-number on the longer, negative side, and is then fitted to the q by least squares. Measured on text-ar-1, bits per character
-of 105,285 characters: half precision 1.2572, 6 bits 1.2576, 5 bits 1.2587, 4 bits 1.2655. A zero point, which costs as
-much as half a bit, gains less than half a bit does (4 bits: 1.2644); fifteen levels around 0 lose (1.2688).
+number on the longer, negative side, and is then fitted to the q by least squares.
+Measured on text-ar-1, bits per character of 105,285 characters: half precision 1.2572, 6 bits 1.2576, 5 bits 1.2587,
+4 bits 1.2655. A zero point, which costs as much as half a bit, gains less than half a bit does (4 bits: 1.2644);
+fifteen levels around 0 lose (1.2688).
 
     name          uint8 [G, 4 bits]   q + 2^(bits-1), the highest bit first
     name.scale    fp16 [G]

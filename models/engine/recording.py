@@ -28,7 +28,7 @@ from models.trace import CODE, Canvas, Chart, Cost, Distribution, Edges, Field, 
 TOP = 6  # candidates kept per position
 PAPER = 217  # grey of a sheet where no picture lies
 NOTHING = Cost()
-At = int | slice | range | Sequence[int] | np.ndarray | Tensor  # positions on a canvas
+At = int | slice | range | Sequence[int] | np.ndarray | Tensor  # positions on a canvas, or a bool mask over all
 
 
 # --- distributions --------------------------------------------------------------------------------------------------
@@ -66,10 +66,11 @@ def numbers(found: Tensor | kernels.VocabStats, chosen=None) -> dict[str, np.nda
 
 
 def places(at: At) -> np.ndarray:
-    """Positions as int32 [P]."""
+    """Positions as int32 [P]; a bool mask over all of them marks its own."""
     if isinstance(at, slice):
         at = range(at.start or 0, at.stop, at.step or 1)
-    return array(list(at) if isinstance(at, range) else at, np.int32).reshape(-1)
+    found = array(list(at) if isinstance(at, range) else at, None).reshape(-1)
+    return (np.flatnonzero(found) if found.dtype == bool else found).astype(np.int32)
 
 
 def array(values, kind=np.float32) -> np.ndarray:

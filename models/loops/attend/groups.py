@@ -52,24 +52,19 @@ def _marks(groups: Groups, count: int) -> np.ndarray:
     """Float [S, G]: 1 where a token is of a group."""
     made = np.zeros((count, len(groups)), np.float32)
     for column, which in enumerate(groups.values()):
-        made[members(which), column] = 1
+        made[places(which), column] = 1
     return made
 
 
 def _mean(given: np.ndarray, queries: Groups) -> np.ndarray:
-    found = [given[members(which)] for which in queries.values()]
+    found = [given[places(which)] for which in queries.values()]
     return np.stack([rows.mean(0) if len(rows) else np.full(given.shape[1], np.nan, np.float32) for rows in found])
-
-
-def members(which) -> np.ndarray:
-    """Places of a group, which may be given as a bool mask."""
-    return np.flatnonzero(which) if array(which, None).dtype == bool else places(which)
 
 
 def on_sequence(layout: Layout, groups: Groups, length: int) -> dict[str, np.ndarray]:
     """Groups of canvas tokens as places of a sequence of `length`; first what stands outside the canvas, if anything
     does and the layout has a name for it."""
-    found = {name: layout.index[members(which)] for name, which in groups.items()}
+    found = {name: layout.index[places(which)] for name, which in groups.items()}
     rest = np.setdiff1d(np.arange(length), layout.index)
     return {layout.outside: rest, **found} if layout.outside and len(rest) else found
 

@@ -180,46 +180,39 @@ class Record:
 
     def charts(self) -> tuple[Chart, Chart]:
         """Mean entropy of what is still unknown, and tokens revealed, both over the steps."""
-        steps = np.arange(len(self.entropy), dtype=np.float32)
-        return (Chart("line", "Mean entropy of masked tokens", "step", "nats",
-                      {"entropy": np.stack([steps, np.array(self.entropy, np.float32)], 1)}, by_step=True,
-                      caption="How unsure the model is about what is still masked; a token that a step did not "
-                              "recompute counts with its last value."),
-                Chart("line", "Tokens filled in", "step", "tokens",
-                      {"tokens": np.stack([steps, np.array(self.counts, np.float32)], 1)}, by_step=True))
+        return (line("Mean entropy of masked tokens", "nats", {"entropy": self.entropy}, caption="How unsure the model "
+                     "is about what is still masked; a token that a step did not recompute counts with its last value."),
+                line("Tokens filled in", "tokens", {"tokens": self.counts}))
 
 
 def shots(job, board: Board, plan: Plan, record: Record | None = None) -> Iterator[Shot]:
     """The steps of one run on one board; `record` collects what its charts need."""
     record = Record() if record is None else record
+    page = Filling("unmask", board.canvas, FIELDS, board.names, fleeting=("confidence", "entropy"))
     entropy = np.full(board.canvas.size, np.nan, np.float32)
-    when = np.full(board.canvas.size, np.nan, np.float32)
-    given, seen = (board.ids != board.mask_id)[0].cpu().numpy(), set()
+    given = (board.ids != board.mask_id)[0].cpu().numpy()
+    page.fill(given, board.ids[0][given], "context")
     for turn in fill(board.ids, board.mask_id, plan, job.generator(), job.choice):
-        places, masked = turn.found.positions[0].cpu().numpy(), turn.moment.masked[0].cpu().numpy()
-        entropy[places] = turn.entropy[0].float().cpu().numpy()
-        when[turn.revealed[0].cpu().numpy()] = turn.moment.index + 1
-        record.entropy.append(float(np.nanmean(entropy[masked])))
+        entropy[places(turn.found.positions[0])] = array(turn.entropy[0])
+        record.entropy.append(float(np.nanmean(entropy[array(turn.moment.masked[0], bool)])))
         record.counts.append(turn.moment.move.count)
         record.certainty += float(turn.confidence[turn.revealed.gather(1, turn.found.positions)].sum())
         record.ids, record.path = turn.ids, f"sdpa + unmask {turn.path}"
         record.cost += replace(turn.found.cost, ms=turn.ms)
-        step = _step(board, turn, given, when.copy(), len(plan.moves))
-        fresh = (set(step.ids.tolist()) | set(step.distributions["model"].top_ids.ravel().tolist())) - seen - {-1}
-        seen |= fresh
-        yield Shot(step, {id: board.names(id) for id in sorted(fresh)}, turn)
+        event = _told(page, board, turn, given, len(plan.moves))
+        yield Shot(event.step, event.vocabulary, turn)
 
 
-def _step(board: Board, turn: Reveal, given: np.ndarray, when: np.ndarray, total: int) -> Step:
-    places, move = turn.found.positions[0].cpu().numpy(), turn.moment.move
-    ids = turn.ids[0].cpu().numpy().astype(np.int32)
-    found = {name: np.full(len(ids), np.nan, np.float32) for name in ("confidence", "entropy")}
-    found["confidence"][places] = turn.confidence[0].float().cpu().numpy()
-    found["entropy"][places] = turn.entropy[0].float().cpu().numpy()
-    return Step(f"step {turn.moment.index + 1} of {total}: {move.label} pass, {move.count} filled in",
-                token_states(turn, given), ids=np.where(ids == board.mask_id, -1, ids),
-                fields={**found, "revealed": when}, distributions={"model": _candidates(turn, ids)},
-                picture=board.paint(turn.ids) if board.paint else None, cost=replace(turn.found.cost, ms=turn.ms))
+def _told(page: Filling, board: Board, turn: Reveal, given: np.ndarray, total: int) -> Emit:
+    """One move as a step: what was revealed, and the candidates at every position that was evaluated."""
+    move, at = turn.moment.move, places(turn.found.positions[0])
+    ids, new = array(turn.ids[0], np.int32), array(turn.revealed[0], bool)
+    page.fill(new, ids[new], revealed=turn.moment.index + 1)
+    page.guess(at, turn.found.logits[0], np.where(new[at], ids[at], -1), measure=False)
+    page.note(at, confidence=turn.confidence[0], entropy=turn.entropy[0])
+    return page.step(f"step {turn.moment.index + 1} of {total}: {move.label} pass, {move.count} filled in",
+                     state=token_states(turn, given), picture=board.paint(turn.ids) if board.paint else None,
+                     cost=replace(turn.found.cost, ms=turn.ms))
 
 
 def token_states(turn: Reveal, given: np.ndarray) -> np.ndarray:
@@ -232,12 +225,3 @@ def token_states(turn: Reveal, given: np.ndarray) -> np.ndarray:
     if not rows.all():
         state = np.where(~masked & ~given & ~rows, CODE["reused"], np.where(rows, CODE["recomputed"], state))
     return np.where(new, CODE["new"], state).astype(np.uint8)
-
-
-def _candidates(turn: Reveal, ids: np.ndarray) -> Distribution:
-    stats = kernels.vocab_stats(turn.found.logits[0], top_k=TOP)
-    places, new = turn.found.positions[0].cpu().numpy(), turn.revealed[0].cpu().numpy()
-    return Distribution(places.astype(np.int32), stats.top_ids.cpu().numpy().astype(np.int32),
-                        stats.top_logp.exp().cpu().numpy().astype(np.float16),
-                        stats.entropy.cpu().numpy().astype(np.float16), stats.lse.cpu().numpy().astype(np.float32),
-                        np.where(new[places], ids[places], -1).astype(np.int32))

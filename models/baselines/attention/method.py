@@ -17,11 +17,12 @@ from models.backbones.instrument import observe
 from models.baselines.attention.attribution import MOST, Attribution, attribute
 from models.baselines.mae.method import EXAMPLES as PHOTOS
 from models.engine.method import Card, Emit, Job, Method
+from models.engine.recording import distribution
 from models.engine.statistics import spearman
 from models.loops.attend import loop
 from models.loops.attend.model_adapters import Sight, sight
 from models.loops.attend.reading import costs
-from models.trace import Chart, Cost, Distribution, Fact, Field, Step
+from models.trace import Chart, Cost, Fact, Field, Step
 from models.trace.params import Flag, Span
 from models.trace.subject import Example
 
@@ -73,8 +74,7 @@ def query_rows(seen: Sight, looked: loop.Looked) -> np.ndarray:
 def explained(last: Step, seen: Sight, found: Attribution, rows: np.ndarray) -> Emit:
     """The last layer's step with the prediction at the query, and three answers to what it came from."""
     stats = kernels.vocab_stats(found.predicted, top_k=8)
-    guess = Distribution(np.array([seen.query]), stats.top_ids.cpu().numpy(), stats.top_logp.exp().cpu().numpy(),
-                         stats.entropy.cpu().numpy(), chosen=np.array([found.target]))
+    guess = distribution(stats, seen.query, found.target)
     answers = {"attention": rows.mean((0, 1)), "gradients": found.gradients, "ablation": found.ablation}
     fields = {name: padded(values, seen.layout.canvas.size) for name, values in answers.items()}
     cost = last.cost + Cost(calls=2 + seen.ids.shape[1])

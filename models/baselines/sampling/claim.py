@@ -23,7 +23,7 @@ from models.claims.harness import (
     context,
     ratio,
 )
-from models.loops.sample.text_record import describe
+from models.engine.recording import distribution
 from models.trace.subject import ASSETS
 
 WINDOW, WARPERS = 512, Sampler(0.8, top_p=0.95)
@@ -91,7 +91,7 @@ def read_windows(count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 def chi_square(logits: torch.Tensor, draws: int, seed: int, sharper: float = 1.0) -> tuple[float, int]:
     """(statistic, degrees of freedom) against the stored fp16 logits; tokens expected under 5 times are pooled."""
-    stored = torch.from_numpy(describe(logits[None], [0], keep=True).logits.astype(np.float32))
+    stored = torch.from_numpy(distribution(logits, 0, keep=True).logits.astype(np.float32))
     expected = kernels.warp(stored, WARPERS).softmax(-1)[0].double().numpy() * draws
     drawn = kernels.draw(kernels.warp(sharper * logits[None], WARPERS).expand(draws, -1), Sampler(),
                          torch.Generator().manual_seed(seed))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from models.backbones.instrument import observe
 from models.checkpoints import store
 from models.engine.method import Close, Emit, Event, Open
+from models.engine.recording import line, numbered, table
 from models.loops.attend import loop
 from models.loops.attend.reading import costs
 from models.trace import Chart, Cost, Fact, Field, Heads, Rows, Step, states
@@ -185,18 +186,17 @@ def map_chart(seen: Seen, layer: int) -> Chart:
 
 def rank_chart(effective: np.ndarray) -> Chart:
     layers, heads = effective.shape
-    return Chart("matrix", "Effective rank of every head's map", "head", "layer", {"effective rank": effective},
-                 tuple(f"head {head + 1}" for head in range(heads)), tuple(f"layer {n + 1}" for n in range(layers)),
+    return table("Effective rank of every head's map", "head", "layer", effective, numbered("head", heads),
+                 numbered("layer", layers), unit="effective rank",
                  caption="How many different patterns the rows of a map are made of. Every row the same: 1.")
 
 
 def lens_chart(arm: Arm, seen: Seen, most: int = 3) -> Chart:
     """The final favourites' probabilities after every layer."""
     top = np.argsort(-seen.answers[-1], kind="stable")[:most]
-    layers = np.arange(1, len(seen.answers) + 1)
-    return Chart("line", "What the class token would answer after each layer", "layer", "probability",
-                 {arm.labels[kind]: np.stack([layers, seen.answers[:, kind]], 1) for kind in top},
-                 caption="The last norm and head on the states of earlier layers, which were not trained for it.")
+    return line("What the class token would answer after each layer", "probability",
+                {arm.labels[kind]: seen.answers[:, kind] for kind in top}, x="layer", first=1, by_step=False,
+                caption="The last norm and head on the states of earlier layers, which were not trained for it.")
 
 
 def curve_charts(names: Mapping[str, str]) -> tuple[Chart, ...]:

@@ -18,12 +18,13 @@ from torch import Tensor
 
 import kernels
 from models.engine.method import Close, Emit, Event, Job, Open
+from models.engine.recording import distribution, spread
 from models.engine.statistics import auc
 from models.loops.mask import loop
 from models.loops.mask.passages import Passage, passage
 from models.loops.mask.planting import MASKED, corrupt, hide, sample, select
 from models.loops.mask.writers import WRITERS, typed
-from models.trace import Canvas, Chart, Cost, Distribution, Fact, Field, Step, states
+from models.trace import Canvas, Chart, Cost, Fact, Field, Step, states
 from models.trace.params import Choice, Span, Words
 from models.trace.subject import Example
 
@@ -148,15 +149,11 @@ def selected(text: Passage, planted: Planted, hidden: str) -> np.ndarray:
 def written(job: Job, text: Passage, planted: Planted) -> Step:
     """The text with the writer's words in it, and its candidates under them."""
     found = kernels.vocab_stats(planted.logits / job.params.temperature, top_k=TOP, chosen=planted.written[0])
-    chosen = planted.written[0].cpu().numpy()
-    guess = Distribution(planted.at, found.top_ids.cpu().numpy(), found.top_logp.exp().cpu().numpy(),
-                         found.entropy.cpu().numpy(), found.lse.cpu().numpy(), chosen)
     names = np.full(text.count, "visible", object)
     names[planted.at] = np.where(planted.truth[planted.at], "new", "reused")
-    sure = np.full(text.count, np.nan, np.float32)
-    sure[planted.at] = found.chosen_logp.exp().cpu().numpy()
+    sure = spread(text.count, planted.at, found.chosen_logp.exp())
     return Step("what the writer wrote", states(*names), ids=planted.fake[0].cpu().numpy(), fields={"written": sure},
-                distributions={"writer": guess}, cost=planted.cost)
+                distributions={"writer": distribution(found, planted.at, planted.written[0])}, cost=planted.cost)
 
 
 def judged(truth: np.ndarray, flagged: np.ndarray) -> np.ndarray:

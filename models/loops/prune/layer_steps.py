@@ -11,8 +11,9 @@ import numpy as np
 
 from models.backbones.text import pieces
 from models.engine.method import Emit, Job
+from models.engine.recording import distribution
 from models.loops.prune.forward import Pass, Pruner, Sheet
-from models.trace import CODE, Cost, Distribution, Field, Step
+from models.trace import CODE, Cost, Field, Step
 
 TOP = 8  # candidates stored for each written token
 
@@ -86,7 +87,7 @@ def overview(job: Job, pruner: Pruner, notes: Notes, now: Pass, stats, ids: np.n
     """The step of one pass, with the next-token distribution where a token was written."""
     size, count, told, label = len(ids), pruner.count, {}, notes.label
     if notes.written:
-        told = {"next": written_token(stats, count, notes.written[-1])}
+        told = {"next": distribution(stats, count, notes.written[-1])}
         seen = np.unique([*told["next"].top_ids.ravel(), notes.written[-1]])
         notes.words.update(zip(seen.tolist(), pieces(job.tokenizer, seen)))
         label += f": {notes.words[notes.written[-1]]!r}"
@@ -123,13 +124,6 @@ def importance(sheet: Sheet, size: int) -> dict[str, np.ndarray]:
     values = np.full(size, np.nan, np.float16)
     values[sheet.alive.numpy()] = sheet.attention.float().mean(0).cpu().numpy() * 100
     return {"importance": values}
-
-
-def written_token(stats, place: int, chosen: int) -> Distribution:
-    """The next-token distribution at its place."""
-    return Distribution(np.array([place]), stats.top_ids.cpu().numpy().astype(np.int32),
-                        stats.top_logp.float().exp().cpu().numpy(), stats.entropy.float().cpu().numpy(),
-                        stats.lse.float().cpu().numpy(), np.array([chosen]))
 
 
 def cost(pruner: Pruner, now: Pass) -> Cost:

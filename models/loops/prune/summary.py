@@ -13,6 +13,7 @@ import torch
 
 import kernels
 from models.engine.method import Close, Job
+from models.engine.recording import bars, line, numbered, table
 from models.loops.prune.forward import Policy, Pruner, full_macs, unpruned
 from models.loops.prune.layer_steps import Notes
 from models.trace import Chart, Fact
@@ -129,23 +130,18 @@ def charts(notes: Notes, pruner: Pruner) -> tuple[Chart, ...]:
     layers, count = len(notes.used), pruner.count
     since = np.searchsorted(notes.counts, np.arange(count), side="right")  # the pass that read each token
     present = len(notes.passes) - since
-    names = tuple(f"layer {i + 1}" for i in range(layers))
     done = np.array(notes.work, np.float32)
-    index = np.arange(len(done), dtype=np.float32)
     at_first = np.sum([[len(sheet.rows) for sheet in now.sheets] for now in notes.before_first], 0) / notes.prompt
     by_end = pruner.store.computed[:, : notes.prompt].float().mean(1).numpy()
     return (
-        Chart("line", "Work so far", "step", "(token, layer) pairs",
-              {"this run": np.stack([index, done[:, 0]], 1), "full model": np.stack([index, done[:, 1]], 1)},
-              by_step=True, caption="Each pair is computed at most once, so the line cannot cross the full model's."),
-        Chart("matrix", "Who was used where", "token", "layer",
-              {"share of the passes (%)": (100 * notes.used[:, :count] / present).astype(np.float32)},
-              tuple(str(i + 1) for i in range(count)), names,
+        line("Work so far", "(token, layer) pairs", {"this run": done[:, 0], "full model": done[:, 1]},
+             caption="Each pair is computed at most once, so the line cannot cross the full model's."),
+        table("Who was used where", "token", "layer", 100 * notes.used[:, :count] / present, range(1, count + 1),
+              numbered("layer", layers), unit="share of the passes (%)",
               caption="In which share of the passes since it was read a token was alive at a layer."),
-        Chart("bar", "Prompt tokens computed", "layer", "% of tokens",
-              {"before the first token": 100 * at_first.astype(np.float32), "by the end": 100 * by_end},
-              tuple(str(i + 1) for i in range(layers)),
-              caption="The difference came back for a later token."))
+        bars("Prompt tokens computed", "layer", "% of tokens",
+             {"before the first token": 100 * at_first, "by the end": 100 * by_end}, range(1, layers + 1),
+             caption="The difference came back for a later token."))
 
 
 def sentence(notes: Notes, pruner: Pruner, answer: str, right: bool | None) -> str:

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 import kernels
-from models.engine.method import Close, Emit, Event, Open
+from models.engine.method import Close, Emit, Event
+from models.engine.recording import Filling, bars, distribution, line
 from models.loops.sample.acceptance_rules import Exact, off
 from models.loops.sample.speculative_decoding import Chain, Plan, Round, rounds
 from models.loops.unmask.canvases import code_names, picture
-from models.trace import CODE, Canvas, Chart, Cost, Distribution, Fact, Field, Step
+from models.trace import CODE, Canvas, Chart, Cost, Distribution, Fact, Field
 from models.trace.subject import SubjectError
 from models.worlds import scenes
 
@@ -61,13 +62,10 @@ def recorded(job, rule: Exact) -> Iterator[Event]:
     with torch.inference_mode():
         chain = chain_of(job)
     log = Log(chain, rule, tokenizer)
-    canvas = Canvas("grid", ("",) * chain.size, shape=chain.target.grid)
-    yield Open("sample", canvas, FIELDS)
-    yield Open("unmask", canvas, GRID)
+    yield log.tests.open()
+    yield log.grid.open()
     for found in rounds(chain, rule, torch.rand(chain.size, 3, generator=job.generator())):
-        step, grid, names = log.seen(found)
-        yield Emit("sample", step, names)
-        yield Emit("unmask", grid)
+        yield from log.seen(found)
     facts = log.facts()
     yield Close("sample", log.sentence(), log.charts(), facts)
     score = scenes.score(scenes.read_caption(job.subject.text), scenes.parse(log.painted(log.ids)))
@@ -77,53 +75,48 @@ def recorded(job, rule: Exact) -> Iterator[Event]:
 
 
 class Log:
-    """Everything seen so far; arrays are per canvas position [N]."""
+    """Everything seen so far: the tests of every round (Sample) and the grid that fills up (Unmask)."""
 
     def __init__(self, chain: Chain, rule: Exact, tokenizer):
-        self.chain, self.rule, self.tokenizer, self.names = chain, rule, tokenizer, labels(tokenizer)
-        self.values = {name: np.full(chain.size, np.nan, np.float16) for name in {**FIELDS, **GRID}}
-        self.state = np.full(chain.size, CODE["unknown"], np.uint8)
+        self.chain, self.rule, self.tokenizer = chain, rule, tokenizer
+        canvas, names = Canvas("grid", ("",) * chain.size, shape=chain.target.grid), labels(tokenizer).__getitem__
+        self.tests, self.grid = Filling("sample", canvas, FIELDS, names), Filling("unmask", canvas, GRID, names)
         self.verdicts: list[str] = []
         self.apart: list[float] = []  # total variation of drafter and target at every tested code
         self.lengths: list[int] = []
-        self.ids, self.named, self.cost = None, set(), Cost()
+        self.ids, self.cost = None, Cost()
 
-    def seen(self, found: Round) -> tuple[Step, Step, dict[int, str]]:
-        """One round as a step of each tab, and names of codes that appear for the first time."""
-        self.state = np.where(self.state == CODE["new"], CODE["known"], self.state).astype(np.uint8)
+    def seen(self, found: Round) -> Iterator[Emit]:
+        """One round as a step of each tab."""
         for one in found.tested:
-            self.note(found, one)
-        judged = self.judged(found)
-        end = found.first + found.accepted  # where the round's last code stands, if it has one
-        self.values["round"][found.first : end + (found.last is not None)] = found.index + 1
-        self.ids, self.cost = found.ids, self.cost + found.cost
+            self.note(one)
+        self.ids, self.cost, end = found.ids, self.cost + found.cost, found.first + found.accepted
         self.lengths.append(found.accepted)
-        label = f"round {found.index + 1}: {found.accepted} of {len(found.drafts)} drafts accepted"
-        distributions = self.distributions(found)
-        step = Step(label, judged, ids=self.shown(found), fields=self.fields(FIELDS), distributions=distributions,
-                    picture=self.painted(self.shown(found)), cost=found.cost, note=self.words(found))
+        shared = {"label": f"round {found.index + 1}: {found.accepted} of {len(found.drafts)} drafts accepted",
+                  "cost": found.cost, "note": self.words(found)}
+        drafted = self.shown(found)
+        yield self.tests.step(state=self.judged(found), ids=drafted, distributions=self.distributions(found),
+                              picture=self.painted(drafted), **shared)
         if found.last is not None:
-            self.state[end] = CODE["new"]
-        grid = Step(label, self.state.copy(), ids=found.ids.numpy().astype(np.int32), fields=self.fields(GRID),
-                    picture=self.painted(found.ids), cost=found.cost, note=self.words(found))
-        return step, grid, self.fresh(step, grid)
+            self.grid.fill(end)
+        self.grid.note(slice(found.first, end + (found.last is not None)), round=found.index + 1)
+        yield self.grid.step(ids=found.ids, picture=self.painted(found.ids), **shared)
 
-    def note(self, found: Round, one) -> None:
+    def note(self, one) -> None:
         """What is known of one tested draft."""
         at, top = one.position, one.q.topk(min(10, len(one.q))).values
         self.verdicts.append("relaxed" if one.relaxed else "exact" if one.accepted else "refused")
-        numbers = {"q": one.q[one.draft], "p": one.p[one.draft], "borrowed": one.test.spent[0],
-                   "neighbours": one.test.taken[0], "u": one.u, "off": off(self.rule, one.q, one.p),
-                   "entropy": torch.special.entr(one.q).sum(), "top1": top[0], "top10": top.sum()}
         self.apart.append(float((one.p - one.q).abs().sum() / 2))
-        for name, value in numbers.items():
-            self.values[name][at] = float(value)
+        shared = {"borrowed": one.test.spent[0], "off": off(self.rule, one.q, one.p)}
+        self.grid.note(at, **shared)
+        self.tests.note(at, **shared, q=one.q[one.draft], p=one.p[one.draft], neighbours=one.test.taken[0], u=one.u,
+                        entropy=torch.special.entr(one.q).sum(), top1=top[0], top10=top.sum())
         if one.accepted:
-            self.state[at] = CODE["merged" if one.relaxed else "accepted"]
+            self.grid.fill(at, state="merged" if one.relaxed else "accepted")
 
     def judged(self, found: Round) -> np.ndarray:
         """States of the Sample tab: as they stand, and the drafts of this round that do not."""
-        state = self.state.copy()
+        state = self.grid.state.copy()
         drafted = found.first + np.arange(len(found.drafts))
         state[drafted[found.accepted :]] = CODE["discarded"]
         if found.accepted < len(found.tested):
@@ -136,9 +129,6 @@ class Log:
         ids[found.first : found.first + len(found.drafts)] = found.drafts
         return ids
 
-    def fields(self, names) -> dict[str, np.ndarray]:
-        return {name: self.values[name].copy() for name in names}
-
     def painted(self, ids) -> np.ndarray:
         """uint8 [h, w, 3]; open cells are grey."""
         ids = torch.as_tensor(np.asarray(ids), dtype=torch.long)
@@ -150,7 +140,8 @@ class Log:
         at = np.array([one.position for one in found.tested], np.int32)
         chosen = np.array([one.draft for one in found.tested], np.int32)
         q, p = (torch.stack([getattr(one, side) for one in found.tested]) for side in "qp")
-        made = {"target q": described(q, at, chosen), "drafter p": described(p, at, chosen)}
+        made = {name: distribution(probs.clamp_min(1e-30).log(), at, chosen, top=TOP)
+                for name, probs in (("target q", q), ("drafter p", p))}
         order = getattr(self.rule, "order", None)
         if order is not None:
             drafts = torch.tensor([one.draft for one in found.tested])
@@ -171,16 +162,8 @@ class Log:
                         f"{one.u * float(one.p[one.draft]):.2f}")
         return ", ".join(said)
 
-    def fresh(self, *steps: Step) -> dict[int, str]:
-        ids = {int(i) for step in steps for i in step.ids if i >= 0}
-        ids |= {int(i) for step in steps for d in step.distributions.values() for i in d.top_ids.ravel()}
-        ids -= self.named
-        self.named |= ids
-        return {id: self.names[id] for id in sorted(ids)}
-
     def mean(self, name: str) -> float:
-        values = self.values[name].astype(np.float64)
-        return float(np.nanmean(values))
+        return float(np.nanmean(self.tests.values[name]))
 
     def share(self, verdict: str) -> float:
         return self.verdicts.count(verdict) / len(self.verdicts)
@@ -210,31 +193,22 @@ class Log:
                 f"{np.mean(self.apart):.2f} off (total variation).")
 
     def run_charts(self) -> tuple[Chart, ...]:
-        steps = np.arange(len(self.lengths), dtype=np.float32)
-        return (Chart("line", "Drafts accepted", "round", "drafts", by_step=True, series={
-            "accepted": np.stack([steps, np.array(self.lengths, np.float32)], 1)}),)
+        return (line("Drafts accepted", "drafts", {"accepted": self.lengths}, x="round"),)
 
     def charts(self, first: int = 16) -> tuple[Chart, ...]:
         """Accepted drafts per round; the first tests number by number; entropy against what was borrowed."""
-        at = np.flatnonzero(~np.isnan(self.values["u"]))
-        ticks = tuple(str(int(i)) for i in at[:first])
-        bars = {title: self.values[name][at[:first]].astype(np.float32) for name, title in (
+        values = self.tests.values
+        at = np.flatnonzero(~np.isnan(values["u"]))
+        tests = {title: values[name][at[:first]] for name, title in (
             ("q", "q(x)"), ("borrowed", "borrowed c"), ("p", "p(x)"), ("u", "u"))}
-        spots = {title: np.stack([self.values[x][at], self.values[y][at]], 1).astype(np.float32)
-                 for x, y, title in (("entropy", "off", "tested codes"),)}
         return (*self.run_charts(),
-                Chart("bar", f"The first {len(ticks)} tests: accepted where u p(x) < q(x) + c", "position",
-                      "probability", bars, ticks),
+                bars(f"The first {len(at[:first])} tests: accepted where u p(x) < q(x) + c", "position", "probability",
+                     tests, at[:first]),
                 Chart("scatter", "Where the output is off", "entropy of the target (nats)",
-                      "total variation from the target", spots, caption="Each dot is a tested code. The budget bounds "
-                      "the move for one draft, not this distance."))
-
-
-def described(probs: torch.Tensor, at: np.ndarray, chosen: np.ndarray) -> Distribution:
-    """Probabilities [P, V] as a record."""
-    stats = kernels.vocab_stats(probs.clamp_min(1e-30).log(), top_k=TOP)
-    return Distribution(at, stats.top_ids.int().cpu().numpy(), stats.top_logp.exp().float().cpu().numpy(),
-                        stats.entropy.float().cpu().numpy(), chosen=chosen)
+                      "total variation from the target",
+                      {"tested codes": np.stack([values["entropy"][at], values["off"][at]], 1)},
+                      caption="Each dot is a tested code. The budget bounds the move for one draft, not this "
+                              "distance."))
 
 
 @lru_cache(maxsize=4)

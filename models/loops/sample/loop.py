@@ -23,8 +23,9 @@ from torch import Tensor
 import kernels
 from kernels import Sampler
 from models.engine.method import Close, Emit, Event, Job
+from models.engine.recording import distribution
 from models.loops.sample.rollouts import Ends, Moment, Trial, roll_out
-from models.loops.sample.text_record import FIELDS, Page, describe
+from models.loops.sample.text_record import FIELDS, TOP, Page
 from models.trace import Cost, Field
 from models.trace.params import ParamError
 
@@ -120,9 +121,9 @@ def decode(job: Job, source, policy: Policy) -> Iterator[Event]:
     """The run as events: the prompt, then one step per unit drawn, or one per branch point and one per trial."""
     shown, values = source.start()
     total = policy.length + 1 if policy.trials is once else 0
-    page = Page(source.texts(source.prompt), source.prompt, policy.length, {**FIELDS, **policy.fields}, total)
+    page = Page(source.texts(source.prompt), source.prompt, policy.length, {**FIELDS, **policy.fields}, source.texts)
     journal, dice, live = Journal(job, page), job.generator(), source
-    yield page.open()
+    yield page.open(total)
     yield read(source, page, shown, values)
     at = 1
     while page.room and journal.ids[-1:] != [source.end]:
@@ -143,12 +144,12 @@ def read(source, page: Page, shown: Mapping[str, Tensor], values: Mapping[str, l
     """The step that has read the prompt: what the model would have said to each of its last P units."""
     rows = next(iter(shown.values()))  # [P, V]
     where, actual = range(page.start - len(rows), page.start), source.prompt[page.start - len(rows):]
-    found = {name: describe(logits, where, actual, top_k=5) for name, logits in shown.items()} if len(rows) else {}
+    found = {name: distribution(logits, where, actual, top=5) for name, logits in shown.items()} if len(rows) else {}
     if found:
         main = next(iter(found.values()))
         chances = np.exp(rows[range(len(rows)), actual].cpu().numpy() - main.lse)
-        page.note(where, {"entropy": main.entropy, "probability": chances, **values})
-    return page.step("prompt", found, source.texts, cost=source.meter.lap(), note=f"{page.start} read")
+        page.note(where, entropy=main.entropy, probability=chances, **values)
+    return page.step("prompt", distributions=found, cost=source.meter.lap(), note=f"{page.start} read")
 
 
 def decide(live, end: int | None, policy: Policy, room: int, dice: torch.Generator, forced: int | None = None):
@@ -168,11 +169,11 @@ def written(texts, policy: Policy, page: Page, decision: Decision) -> Iterator[E
         page.write(decision.trial.ids, texts(decision.trial.ids), values)
         note = policy.note(decision.moment)
         label = f"{page.count - page.start}: {page.labels[page.count - 1]}"
-        yield page.step(label, shown, texts, cost=decision.cost, note=note)
+        yield page.step(label, distributions=shown, cost=decision.cost, note=note)
         return
-    shown = {name: describe(rows, [page.count]) for name, rows in policy.shown(decision.moment).items()}
+    shown = {name: distribution(rows, page.count, top=TOP) for name, rows in policy.shown(decision.moment).items()}
     note = f"entropy {decision.moment.warped_entropy:.2f} nats after the warpers: {len(decision.trials)} trials"
-    yield page.step("branch", shown, texts, level="branch", cost=decision.cost, note=note)
+    yield page.step("branch", distributions=shown, level="branch", cost=decision.cost, note=note)
     others = [k for k in range(len(decision.trials)) if k != decision.kept]
     for k in (*others, decision.kept):  # the kept one last, so that the page goes on from it
         trial, state = decision.trials[k], "accepted" if k == decision.kept else "refused"
@@ -180,7 +181,7 @@ def written(texts, policy: Policy, page: Page, decision: Decision) -> Iterator[E
         on = page.tried(trial.ids, values, state)
         if k == decision.kept:
             page.write(trial.ids, texts(trial.ids), values)
-        yield on.step(f"trial {k + 1} of {len(decision.trials)}, {state}", shown, texts, level="trial",
+        yield on.step(f"trial {k + 1} of {len(decision.trials)}, {state}", distributions=shown, level="trial",
                       parent=decision.step, note=f"perplexity {trial.perplexity:.2f}, {len(trial.ids)} long, "
                                                  f"stopped by {trial.stop}")
 
@@ -189,7 +190,7 @@ def views(policy: Policy, page: Page, trial: Trial):
     """Distributions and numbers at the units of a trial, to be drawn where the page ends."""
     moment = Moment(torch.stack(trial.logits), torch.stack(trial.warped))
     where = range(page.count, page.count + len(trial.ids))
-    shown = {name: describe(rows, where, trial.ids, keep=policy.keep_logits and i == 0)
+    shown = {name: distribution(rows, where, trial.ids, top=TOP, keep=policy.keep_logits and i == 0)
              for i, (name, rows) in enumerate(policy.shown(moment).items())}
     entropy = next(iter(shown.values())).entropy
     return shown, {"entropy": entropy, "probability": [math.exp(p) for p in trial.logp], **policy.measure(moment)}

@@ -24,14 +24,15 @@ import torch
 from torch import Tensor
 
 import kernels
+from models.engine.events import Emit
+from models.engine.recording import Filling, array, line, places
 from models.loops.unmask.canvases import Board
 from models.loops.unmask.evaluation import Evaluation, Full, Moment, Move, branches, full_cost, indices, read
-from models.trace import CODE, Chart, Cost, Distribution, Field, Step
+from models.trace import CODE, Chart, Cost, Field, Step
 
 __all__ = ["Evaluation", "FIELDS", "Full", "Moment", "Move", "Plan", "Record", "Reveal", "Shot", "branches", "fill",
            "full_cost", "indices", "moves", "read", "shots", "token_states"]
 
-TOP = 6  # candidates kept per position
 FIELDS = {
     "confidence": Field("Confidence: probability of the proposed token", "probability", 0.0, 1.0),
     "entropy": Field("Entropy of the model's guess, where it guessed in this step", "nats", 0.0),
@@ -180,8 +181,9 @@ class Record:
 
     def charts(self) -> tuple[Chart, Chart]:
         """Mean entropy of what is still unknown, and tokens revealed, both over the steps."""
-        return (line("Mean entropy of masked tokens", "nats", {"entropy": self.entropy}, caption="How unsure the model "
-                     "is about what is still masked; a token that a step did not recompute counts with its last value."),
+        return (line("Mean entropy of masked tokens", "nats", {"entropy": self.entropy},
+                     caption="How unsure the model is about what is still masked; a token that a step did not "
+                             "recompute counts with its last value."),
                 line("Tokens filled in", "tokens", {"tokens": self.counts}))
 
 

@@ -21,11 +21,12 @@ import torch
 import kernels
 from models.backbones.instrument import observe
 from models.checkpoints.store import Bundle, load
-from models.engine.method import Card, Close, Emit, Event, Job, Method, Open, Turn
+from models.engine.method import Card, Close, Emit, Event, Job, Method, Turn
+from models.engine.recording import Filling
 from models.loops.attend import loop as attention
 from models.loops.mask import words
 from models.loops.mask.passages import MOST, Passage
-from models.trace import Canvas, Cost, Distribution, Fact, Field, Step, states
+from models.trace import Canvas, Cost, Fact, Field
 from models.trace.params import Span
 
 
@@ -110,36 +111,19 @@ def moved(both: attention.Looked, count: int, query: int) -> str:
 
 
 def propose(job: Job, text, planted) -> Iterator[Event]:
-    """The generator's distribution at every selected place, which is asked once for all of them."""
-    warm = planted.logits / job.params.temperature
-    entropy = kernels.vocab_stats(warm, top_k=1).entropy.cpu().numpy()  # [k]
-    yield Open("sample", Canvas("text", text.labels), PROPOSAL, len(planted.at))
-    for place in range(len(planted.at)):
-        step = proposal(text, planted, warm, entropy, place)
-        mentioned = [i for found in step.distributions.values() for i in (*found.top_ids.ravel(), *found.chosen)]
-        yield Emit("sample", step, text.names([*mentioned, *planted.written[0, :place].tolist()]))
+    """The generator's distribution at every selected place, before and after the temperature; it was asked once for
+    all of them. The words drawn so far stand in the text."""
+    warm, unseen = planted.logits / job.params.temperature, (planted.hidden != text.ids)[0].cpu().numpy()
+    page = Filling("sample", Canvas("text", text.labels), PROPOSAL, lambda id: text.names([id])[id])
+    page.fill(range(text.count), text.ids[0], np.where(unseen, "unknown", "context"))
+    yield page.open(len(planted.at))
+    for place, (at, chosen) in enumerate(zip(planted.at, planted.written[0])):
+        page.fill(at, chosen)
+        page.guess(at, planted.logits[place], chosen, "raw", top=words.TOP, measure=False)
+        page.guess(at, warm[place], chosen, "warped", top=words.TOP)
+        yield page.step(f"place {place + 1} of {len(planted.at)}", level="token",
+                        note="" if unseen[at] else "The generator could see this word.")
     yield Close("sample", *closing(text, planted, warm))
-
-
-def proposal(text, planted, warm: torch.Tensor, entropy: np.ndarray, place: int) -> Step:
-    """One place: before and after the temperature; the words drawn so far stand in the text."""
-    at, done, chosen = planted.at[place], planted.at[: place + 1], planted.written[0]
-    unseen = (planted.hidden != text.ids)[0].cpu().numpy()
-    state = np.where(unseen, states("unknown"), states("context"))
-    state[done], state[at] = states("known")[0], states("new")[0]
-    held, sure = text.ids[0].cpu().numpy().copy(), np.full(text.count, np.nan, np.float32)
-    held[done], sure[done] = chosen[: place + 1].cpu().numpy(), entropy[: place + 1]
-    found = {name: at_place(logits[place], at, chosen[place]) for name, logits in
-             (("raw", planted.logits), ("warped", warm))}
-    return Step(f"place {place + 1} of {len(planted.at)}", state, "token", ids=held, fields={"entropy": sure},
-                distributions=found, note="" if unseen[at] else "The generator could see this word.")
-
-
-def at_place(logits: torch.Tensor, at: int, chosen) -> Distribution:
-    """One row of logits [V] with its full logits kept."""
-    found = kernels.vocab_stats(logits[None], top_k=words.TOP)
-    return Distribution(np.array([at]), found.top_ids.cpu().numpy(), found.top_logp.exp().cpu().numpy(),
-                        found.entropy.cpu().numpy(), found.lse.cpu().numpy(), np.array([int(chosen)]))
 
 
 def closing(text, planted, logits: torch.Tensor):

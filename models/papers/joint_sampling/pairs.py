@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import kernels
-from models.engine.method import Close, Emit, Event, Open
+from models.engine.method import Close, Emit, Event
+from models.engine.recording import Filling, bars
+from models.engine.recording import table as matrix
 from models.loops.unmask.canvases import Board
 from models.loops.unmask.loop import read
-from models.trace import CODE, Chart, Cost, Distribution, Fact, Field, Step
+from models.trace import Chart, Fact, Field
 
 FIRST, SECOND = 10, 8  # tokens tried at the first mask, columns of a table
 WAYS = {"exact": "a full pass (exact)", "product": "unchanged (product)", "layer": "the layer (ADJUST)"}
@@ -74,37 +75,24 @@ def table(board: Board, adjust, number: int, temperature: float) -> Iterator[Eve
     blanks = (board.ids == board.mask_id)[0].nonzero()[:, 0].tolist()
     number = min(number, len(blanks) - 1)
     pair = measured(board, adjust, (blanks[number - 1], blanks[number]), temperature)
-    yield Open("sample", board.canvas, FIELDS, len(pair.firsts))
+    page, given = Filling("sample", board.canvas, FIELDS, board.names), (board.ids != board.mask_id)[0].cpu().numpy()
+    page.fill(given, board.ids[0].cpu()[given], "context")
+    yield page.open(len(pair.firsts))
     for row in range(len(pair.firsts)):
-        yield Emit("sample", *branch(board, pair, row))
+        yield branch(board, page, pair, row)
     yield Close("sample", sentence(pair), charts(board, pair), facts(pair))
 
 
-def branch(board: Board, pair: Pair, row: int) -> tuple[Step, dict[int, str]]:
+def branch(board: Board, page: Filling, pair: Pair, row: int) -> Emit:
     """The text with one first token written, the likeliest second one beside it, and what each way says of it."""
     first, second = pair.positions
-    ids, best = board.ids[0].cpu().numpy().astype(np.int32), int(pair.seconds["exact"][row].argmax())
-    state = np.where(ids == board.mask_id, CODE["unknown"], CODE["context"]).astype(np.uint8)
-    state[[first, second]] = CODE["known"], CODE["new"]
-    ids[ids == board.mask_id] = -1
-    ids[[first, second]] = int(pair.firsts[row]), best
-    found = {title: shown(pair.seconds[way][row], second, best) for way, title in WAYS.items()}
-    variation = np.full(len(ids), np.nan, np.float32)
-    variation[second] = float(pair.variation("layer")[row])
-    named = {int(pair.firsts[row]), best, *(int(i) for d in found.values() for i in d.top_ids.ravel())}
-    name = board.names(int(pair.firsts[row])).strip() or "space"
-    step = Step(f"{row + 1}: \u201c{name}\u201d first ({float(pair.chances[row]):.0%})", state, "branch", ids=ids,
-                fields={"tv": variation}, distributions=found, cost=Cost())
-    return step, {id: board.names(id) for id in sorted(named)}
-
-
-def shown(probs: Tensor, position: int, chosen: int) -> Distribution:
-    """One position's probabilities [V] as a record."""
-    top = probs.topk(SECOND)
-    entropy = torch.special.entr(probs).sum()
-    return Distribution(np.array([position], np.int32), top.indices[None].cpu().numpy().astype(np.int32),
-                        top.values[None].float().cpu().numpy(), entropy[None].float().cpu().numpy(),
-                        chosen=np.array([chosen], np.int32))
+    one, best = int(pair.firsts[row]), int(pair.seconds["exact"][row].argmax())
+    page.fill(first, one, "known")
+    page.fill(second, best, "new", tv=pair.variation("layer")[row])
+    for way, title in WAYS.items():
+        page.guess(second, pair.seconds[way][row].clamp_min(1e-30).log(), best, title, top=SECOND, measure=False)
+    name = board.names(one).strip() or "space"
+    return page.step(f"{row + 1}: \u201c{name}\u201d first ({float(pair.chances[row]):.0%})", level="branch")
 
 
 def charts(board: Board, pair: Pair) -> tuple[Chart, ...]:
@@ -117,10 +105,10 @@ def charts(board: Board, pair: Pair) -> tuple[Chart, ...]:
     for way, title in WAYS.items():
         inside = joint[way][:, columns]
         values = torch.cat([inside, joint[way].sum(1, keepdim=True) - inside.sum(1, keepdim=True)], 1).clamp_min(0)
-        found.append(Chart("matrix", f"Joint of two masks: {title}", "second token", "first token",
-                           {"probability": values.float().cpu().numpy()}, ticks, rows))
-    bars = {title: pair.variation(way).float().cpu().numpy() for way, title in WAYS.items() if way != "exact"}
-    return (*found, Chart("bar", "Second token's distance from exact", "first token", "total variation", bars, rows))
+        found.append(matrix(f"Joint of two masks: {title}", "second token", "first token", values, ticks, rows,
+                            unit="probability"))
+    apart = {title: pair.variation(way) for way, title in WAYS.items() if way != "exact"}
+    return (*found, bars("Second token's distance from exact", "first token", "total variation", apart, rows))
 
 
 def name(board: Board, id: Tensor) -> str:

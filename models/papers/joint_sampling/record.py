@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import kernels
+from models.engine.recording import distribution, line, spread
 from models.loops.unmask import loop
 from models.loops.unmask.canvases import Board
 from models.loops.unmask.loop import Shot, indices, read
@@ -56,10 +56,10 @@ class Watch:
         stale, places = self.stale[0, found.positions[0].cpu()].to(true.device), found.positions[0].cpu().numpy()
         layer_kl, stale_kl = divergence(true, found.logits[0]), divergence(true, stale)
         self.errors.setdefault(self.at, []).append((float(layer_kl.mean()), float(stale_kl.mean())))
-        kl = np.full(len(self.place), np.nan, np.float32)
-        kl[places] = layer_kl.cpu().numpy()
+        kl = spread(len(self.place), places, layer_kl)
         drawn = shot.step.distributions["model"]
-        return {LAYER: drawn, TRUTH: described(true, places, drawn), BEFORE: described(stale, places, drawn)}, kl
+        others = ((TRUTH, true), (BEFORE, stale))
+        return {LAYER: drawn, **{name: distribution(rows, places, drawn.chosen) for name, rows in others}}, kl
 
     def true_logits(self, ids: Tensor, masked: Tensor) -> Tensor:
         """The trunk's logits [B, P, V] on this text; the method's own states stay as they are."""
@@ -89,23 +89,14 @@ class Watch:
         if not self.errors:
             return ()
         places = sorted(self.errors)
-        means = np.array([np.mean(self.errors[place], 0) for place in places], np.float32)
-        series = {name: np.stack([np.array(places, np.float32) - 1, means[:, i]], 1)
-                  for i, name in enumerate(("the layer", "unchanged"))}
-        return (Chart("line", "Distance from the truth along a round", "tokens drawn since the full pass",
-                      "KL (nats per mask)", series, caption="KL from a full pass on the text as it stands now."),)
+        means = np.array([np.mean(self.errors[place], 0) for place in places])
+        return (line("Distance from the truth along a round", "KL (nats per mask)",
+                     {"the layer": means[:, 0], "unchanged": means[:, 1]}, at=np.array(places) - 1, by_step=False,
+                     x="tokens drawn since the full pass",
+                     caption="KL from a full pass on the text as it stands now."),)
 
 
 def divergence(true: Tensor, other: Tensor) -> Tensor:
     """KL(true || other) [P] in nats of logits [P, V], -inf in the same places."""
     p, q = true.float().log_softmax(-1), other.float().log_softmax(-1)
     return (p.exp() * (p - q).masked_fill(p == -torch.inf, 0)).sum(-1)
-
-
-def described(logits: Tensor, places: np.ndarray, like: Distribution) -> Distribution:
-    """The likeliest tokens of logits [P, V], with the tokens chosen in `like`."""
-    stats = kernels.vocab_stats(logits, top_k=loop.TOP)
-    return Distribution(places.astype(np.int32), stats.top_ids.cpu().numpy().astype(np.int32),
-                        stats.top_logp.exp().cpu().numpy().astype(np.float16),
-                        stats.entropy.cpu().numpy().astype(np.float16), stats.lse.cpu().numpy().astype(np.float32),
-                        like.chosen)

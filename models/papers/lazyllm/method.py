@@ -15,6 +15,7 @@ from torch import Tensor
 
 from models.backbones.text import encode
 from models.engine.method import Card, Close, Emit, Event, Job, Method, Open, Turn
+from models.engine.recording import line
 from models.loops.attend.loop import edges, row_heads
 from models.loops.prune import texts
 from models.loops.prune.forward import Moment, Pass, Policy, Sheet
@@ -111,10 +112,9 @@ def full_row(sheet: Sheet, size: int) -> np.ndarray:
 def ranked_chart(layer: int, weights: np.ndarray, kept: np.ndarray, cut_off: float) -> Chart:
     """Importance of the alive tokens in falling order, with the cut-off; the kept ones all stand above it."""
     order = np.argsort(-weights, kind="stable")
-    line = np.stack([np.arange(1, len(order) + 1), weights[order]], 1).astype(np.float32)
-    return Chart("line", f"Importance at layer {layer + 1}, first token", "rank", "% of attention", {"tokens": line},
-                 reference=float(cut_off), caption=f"{int(kept.sum())} of {len(kept)} tokens stand above the dashed "
-                 "cut-off and go on; the newest token always stays.")
+    return line(f"Importance at layer {layer + 1}, first token", "% of attention", {"tokens": weights[order]}, x="rank",
+                first=1, by_step=False, reference=float(cut_off), caption=f"{int(kept.sum())} of {len(kept)} tokens "
+                "stand above the dashed cut-off and go on; the newest token always stays.")
 
 
 def same_cuts(params) -> dict:

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-import kernels
-from models.engine.method import Close, Emit, Event, Job, Open
+from models.engine.method import Close, Emit, Event, Job
+from models.engine.recording import distribution, numbers
 from models.loops.sample.cached_lm import Meter, Reader, Stream
 from models.loops.sample.report import pairs
-from models.loops.sample.text_record import Page, describe
+from models.loops.sample.text_record import TOP, Page
 from models.papers.mtp_future import sight, turn
-from models.trace import CODE, Canvas, Chart, Cost, Fact, Field, Step
+from models.trace import CODE, Chart, Cost, Fact, Field
 
 BASE, GUESS, ALONE = "the base", "the sampler's guess", "the mask alone"
 FIELDS = {"entropy": Field("Entropy of the base", "nats", low=0.0),
@@ -41,7 +41,7 @@ def told(job: Job, source: Reader, reader, decoded) -> Iterator[Event]:
         yield sheet.emit(found)
         if sheet.calls == 1:
             yield slots.open()
-        yield slots.emit(found)
+        yield slots.emit()
         if sheet.calls == 1:
             yield from sight.training_mask(reader, source, [*source.prompt, *sheet.new], job.params.k)
     plain = alone(source, job.params.length)
@@ -70,9 +70,9 @@ class Sheet(Page):
     """The Sample record: the page of the text, and behind it a row for the guesses refused in this call."""
 
     def __init__(self, source: Reader, p):
-        super().__init__(source.texts(source.prompt), source.prompt, p.length + 1 + p.k, FIELDS, 0)
+        super().__init__(source.texts(source.prompt), source.prompt, p.length + 1 + p.k, FIELDS, source.texts)
         self.source, self.p, self.side = source, p, len(source.prompt) + p.length + 1
-        self.labels[self.side - 1] = "\n\nrefused: "
+        self.fill(self.side - 1, state="unknown", labels=("\n\nrefused: ",))
         self.calls, self.cost, self.new, self.log = 0, Cost(), [], []  # log: (guesses, accepted, rows) of each call
         self.chain = torch.zeros(0)  # what was said when the guesses that are verified now were made
 
@@ -83,9 +83,8 @@ class Sheet(Page):
         self.ids[self.side:] = -1
         where, right = range(self.count, self.count + len(new)), min(found.accepted, len(new))
         self.added = len(new)
-        stats = kernels.vocab_stats(found.base[: len(new)], top_k=1, chosen=torch.tensor(new))
-        self.write(new, self.source.texts(new), {
-            "entropy": stats.entropy.numpy(), "probability": stats.chosen_logp.exp().numpy()})
+        said = numbers(found.base[: len(new)], new)
+        self.write(new, self.source.texts(new), {name: said[name] for name in ("entropy", "probability")})
         self.state[where[:right]] = CODE["accepted"]
         self.shown = self.judged(found, new, where, right)
         self.chain, self.cost = found.chain, self.cost + found.cost
@@ -94,16 +93,15 @@ class Sheet(Page):
 
     def judged(self, found, new: list[int], where: range, right: int) -> dict:
         """The base's distributions at the new tokens and the guesses' own, where they stand or beside the text."""
-        shown = {BASE: describe(found.base[: len(new)], where, new)}
+        shown = {BASE: distribution(found.base[: len(new)], where, new, top=TOP)}
         beside = [self.side + j for j in range(len(found.guesses) - right)]
         if beside:
             self.state[[self.side - 1, *beside]] = CODE["context"], *[CODE["refused"]] * len(beside)
             self.ids[beside] = found.guesses[right:]
         if found.guesses:
             places = [*where[:right], *beside]
-            shown[GUESS] = describe(self.chain, places, found.guesses)
-            logp = kernels.vocab_stats(self.chain, top_k=1, chosen=torch.tensor(found.guesses)).chosen_logp
-            self.values["guessed"][places] = logp.exp().numpy()
+            shown[GUESS] = distribution(self.chain, places, found.guesses, top=TOP)
+            self.note(places, guessed=numbers(self.chain, found.guesses)["probability"])
         return shown
 
     def propose(self, ids: list[int]) -> None:
@@ -115,7 +113,7 @@ class Sheet(Page):
 
     def emit(self, found) -> Emit:
         verdict = f"{self.log[-1][1]} of {len(found.guesses)} guesses right" if found.guesses else "nothing to verify"
-        return self.step(f"call {self.calls}: {verdict}", self.shown, self.source.texts, cost=found.cost,
+        return self.step(f"call {self.calls}: {verdict}", distributions=self.shown, cost=found.cost,
                          note=f"{len(found.layout)} rows fed, {self.added} tokens written")
 
     def facts(self, plain: Alone) -> dict[str, Fact]:
@@ -152,45 +150,30 @@ class Sheet(Page):
                       caption="The token before, its guesses, and a block of masks behind each of them."))
 
 
-class Slots:
-    """The Unmask record: the text as it stands, the k masks behind it filled in, and the rest still masked."""
+class Slots(Page):
+    """The Unmask record: the text as it stands, the k masks behind it filled in, and the rest still masked. Guesses
+    that were wrong and have no successor are taken back."""
 
     def __init__(self, source: Reader, p):
-        self.source, self.start, self.size = source, len(source.prompt), len(source.prompt) + p.length
-        self.count, self.calls, self.named = self.start, 0, set()
-        self.ids = np.array([*source.prompt, *[-1] * p.length], np.int32)
-        self.state = np.full(self.size, CODE["unknown"], np.uint8)
-        self.state[: self.start] = CODE["context"]
-
-    def open(self) -> Open:
-        labels = (*self.source.texts(self.source.prompt), *[""] * (self.size - self.start))
-        roles = ("prompt",) * self.start + ("sampled",) * (self.size - self.start)
-        return Open("unmask", Canvas("text", labels, roles=roles), AHEAD)
+        super().__init__(source.texts(source.prompt), source.prompt, p.length, AHEAD, source.texts, "unmask",
+                         then="discarded", fleeting=AHEAD)
+        self.calls = 0
 
     def read(self, found, new: list[int], over: bool) -> None:
-        """Verified tokens are known; guesses that were wrong and have no successor are taken back."""
-        self.state = np.where(self.state == CODE["new"], CODE["discarded"], self.state).astype(np.uint8)
-        self.state[self.count: self.count + len(new)] = CODE["known"]
-        self.ids[self.count: self.count + len(new)] = new
+        """Verified tokens are known; what was guessed behind them stands there until the next call."""
+        self.fill(range(self.count, self.count + len(new)), new, "known")
         self.count, self.calls = self.count + len(new), self.calls + 1
         self.ids[self.count:] = -1
-        self.filled = range(self.count, self.count if over else min(self.count + len(found.ahead), self.size))
-        self.state[self.filled] = CODE["new"]
-        self.ids[self.filled] = found.ahead[: len(self.filled)]
+        self.guessed = 0 if over else min(len(found.ahead), self.room)
+        if self.guessed:
+            where, ids = range(self.count, self.count + self.guessed), found.ahead[: self.guessed]
+            self.fill(where, ids)
+            self.guess(where, found.chain[: self.guessed], ids, GUESS, top=TOP)
+            self.guess(where, found.masks[: self.guessed], ids, ALONE, top=TOP, measure=False)
 
-    def emit(self, found) -> Emit:
-        fields, shown, fill = {}, {}, len(self.filled)
-        if fill:
-            shown = {name: describe(rows[:fill], self.filled, found.ahead[:fill])
-                     for name, rows in ((GUESS, found.chain), (ALONE, found.masks))}
-            sure = np.full(self.size, np.nan, np.float32)
-            sure[self.filled] = shown[GUESS].top_probs[:, 0]
-            fields = {"confidence": sure}
-        named = {*self.ids[self.ids >= 0].tolist(), *(int(i) for d in shown.values() for i in d.top_ids.ravel())}
-        fresh, self.named = sorted(named - self.named), self.named | named
-        label = f"call {self.calls}: " + (f"{fill} masks at once" if fill else "no masks to fill in")
-        step = Step(label, self.state.copy(), ids=self.ids.copy(), fields=fields, distributions=shown)
-        return Emit("unmask", step, dict(zip(fresh, self.source.texts(fresh))))
+    def emit(self) -> Emit:
+        return self.step(f"call {self.calls}: " + (f"{self.guessed} masks at once" if self.guessed else
+                                                   "no masks to fill in"))
 
 
 class Alone:

@@ -61,7 +61,7 @@ def sentence(mine: np.ndarray, base: np.ndarray) -> str:
 def pending(sheet, ahead: Sequence[int]) -> Emit:
     """The step that offers a draft: its guesses stand beside the text, not yet judged."""
     sheet.propose(ahead)
-    return sheet.step(f"{PENDING}: {len(ahead)} guesses", {}, sheet.source.texts)
+    return sheet.step(f"{PENDING}: {len(ahead)} guesses")
 
 
 def options(trace: Trace) -> Options | None:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 import kernels
 from models.engine.method import Close, Event
+from models.engine.recording import array, line, numbered, table
+from models.loops.attend.groups import masses
 from models.loops.attend.loop import grid_layout, row_heads
 from models.loops.unmask.canvases import Board
 from models.loops.unmask.loop import Plan, Record, Shot
@@ -62,7 +64,7 @@ class Seen:
                                for layer, q in enumerate(self.reused.queries)])  # [L, H, R, C + N]
         self.weights = weights[..., prefix:].float().cpu().numpy()  # [L, H, R, N]
         mean = self.weights.mean((0, 1))  # [R, N]
-        self.mass[turn.moment.index] = shares(mean, turn)
+        self.mass[turn.moment.index] = shares(self.weights, turn)
         return Step(shot.step.label, shot.step.state, ids=shot.step.ids, fields={"looked": mean.mean(0)},
                     edges={"attention": strongest(self.asked.numpy(), mean)}, picture=shot.step.picture,
                     cost=shot.step.cost)
@@ -78,24 +80,22 @@ class Seen:
             path=record.path)
         mass = np.stack(list(self.mass.values()))  # [local passes, 4]
         coords = grid_layout(self.board.canvas.shape).coords
-        yield Close("attend", attend_sentence(plan, mass.mean(0)), (mass_chart(mass),),
+        chart = line("Where recomputed rows look", "share of attention", dict(zip(PARTS, mass.T)), x="local pass",
+                     caption="Mean over layers, heads and recomputed rows of the conditional branch.")
+        yield Close("attend", attend_sentence(plan, mass.mean(0)), (chart,),
                     {f"part{i}": Fact(f"Attention to: {name}", 100 * float(share), f"% to {name.split(',')[0]}")
                      for i, (name, share) in enumerate(zip(PARTS, mass.mean(0)))},
                     row_heads(self.weights, self.asked.tolist(), coords), Rows.pack(self.asked.numpy(), self.weights),
                     path="attention_rows cpu-eager")
 
     def prune_charts(self) -> tuple[Chart, ...]:
-        steps = np.arange(len(self.rows), dtype=np.float32)
-        found = [Chart("line", "Cells recomputed", "step", "cells",
-                       {"recomputed": np.stack([steps, np.array(self.rows, np.float32)], 1)}, by_step=True,
-                       reference=float(self.board.canvas.size))]
+        found = [line("Cells recomputed", "cells", {"recomputed": self.rows}, reference=float(self.board.canvas.size))]
         if self.drift:
-            matrix = torch.stack(list(self.drift.values()), 1).numpy()  # [L, local passes]
-            found.append(Chart("matrix", "Drift of what the cache served", "local pass at step", "layer",
-                               {"1 - cosine": matrix}, tuple(str(step + 1) for step in self.drift),
-                               tuple(f"layer {layer + 1}" for layer in range(len(matrix))),
-                               caption="Cached against true keys and values, before the cache is overwritten; mean "
-                                       "over the cells that were not recomputed."))
+            matrix = torch.stack(list(self.drift.values()), 1)  # [L, local passes]
+            found.append(table("Drift of what the cache served", "local pass at step", "layer", matrix,
+                               [str(step + 1) for step in self.drift], numbered("layer", len(matrix)),
+                               unit="1 - cosine", caption="Cached against true keys and values, before the cache is "
+                               "overwritten; mean over the cells that were not recomputed."))
         return tuple(found)
 
 
@@ -108,20 +108,11 @@ def attend_sentence(plan: Plan, mass: np.ndarray) -> str:
             "caption.")
 
 
-def mass_chart(mass: np.ndarray) -> Chart:
-    steps = np.arange(len(mass), dtype=np.float32)
-    return Chart("line", "Where recomputed rows look", "local pass", "share of attention",
-                 {name: np.stack([steps, mass[:, i]], 1) for i, name in enumerate(PARTS)}, by_step=True,
-                 caption="Mean over layers, heads and recomputed rows of the conditional branch.")
-
-
-def shares(mean: np.ndarray, turn) -> np.ndarray:
-    """Attention [4] that rows [R, N] give to PARTS; the caption gets what the canvas does not."""
-    rows = turn.found.rows[0].cpu().numpy()
-    masked = turn.moment.masked[0].cpu().numpy()
-    total = mean.mean(0)  # [N]
-    parts = [total[~rows & ~masked].sum(), total[~rows & masked].sum(), total[rows].sum()]
-    return np.array([*parts, max(0.0, 1 - sum(parts))], np.float32)
+def shares(weights: np.ndarray, turn) -> np.ndarray:
+    """Attention [4] that rows [L, H, R, N] give to PARTS; the caption gets what the canvas does not."""
+    rows, masked = array(turn.found.rows[0], bool), array(turn.moment.masked[0], bool)
+    parts = masses(weights, dict(zip(PARTS, (~rows & ~masked, ~rows & masked, rows))), {"all": range(weights.shape[2])})
+    return np.append(mean := parts.mean(0)[0], max(0.0, 1 - mean.sum()))
 
 
 def strongest(queries: np.ndarray, mean: np.ndarray) -> Edges:

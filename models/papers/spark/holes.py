@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.engine.recording import line
 from models.loops.mask.photos import Photo
 from models.trace import Chart, Step, states
 
@@ -74,10 +75,9 @@ def mosaic(shown: np.ndarray, hidden: np.ndarray, covered: np.ndarray) -> np.nda
 
 def coverage_chart(found: Walk) -> Chart:
     """Covered share after every layer."""
-    line = np.stack([np.arange(1, len(found.covered) + 1), 100 * found.shares()], 1)
-    return Chart("line", "Positions that carry information", "layer (1: the stem)", "% of positions",
-                 {"holes skipped" if found.sparse else "holes zero-filled": line},
-                 caption="Skipped: as measured. Zero-filled: by the kernels' reach. At 100 % no hole is left.")
+    return line("Positions that carry information", "% of positions", x="layer (1: the stem)", first=1, by_step=False,
+                series={"holes skipped" if found.sparse else "holes zero-filled": 100 * found.shares()},
+                caption="Skipped: as measured. Zero-filled: by the kernels' reach. At 100 % no hole is left.")
 
 
 @torch.no_grad()
@@ -102,9 +102,8 @@ def shifts(values: dict[str, list[Tensor]]) -> dict[str, np.ndarray]:
 
 
 def shift_chart(shift: dict[str, np.ndarray]) -> Chart:
-    lines = {name: np.stack([np.arange(1, len(found) + 1), found], 1) for name, found in shift.items()}
-    return Chart("line", "Shift of what the norms are given", "layer (1: the stem)", "standard deviations", lines,
-                 caption="Distance of the channel means from those of the whole photo, same weights.")
+    return line("Shift of what the norms are given", "standard deviations", shift, x="layer (1: the stem)", first=1,
+                by_step=False, caption="Distance of the channel means from those of the whole photo, same weights.")
 
 
 def stem_chart(values: dict[str, list[Tensor]]) -> Chart:
@@ -116,6 +115,6 @@ def stem_chart(values: dict[str, list[Tensor]]) -> Chart:
     lines = {}
     for name, found in stem.items():
         count, _ = np.histogram(np.clip(found, low, high), edges)
-        lines[name] = np.stack([(edges[1:] + edges[:-1]) / 2, 100 * count / count.sum()], 1)
-    return Chart("line", "Stem outputs before the norm", "value", "% of values", lines,
-                 caption="Zero-filled holes give every channel its bias: the peak. Ends: all beyond.")
+        lines[name] = 100 * count / count.sum()
+    return line("Stem outputs before the norm", "% of values", lines, x="value", at=(edges[1:] + edges[:-1]) / 2,
+                by_step=False, caption="Zero-filled holes give every channel its bias: the peak. Ends: all beyond.")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from models.engine.method import Close, Emit, Event, Open
+from models.engine.recording import line
 from models.loops.attend import loop
 from models.loops.mask.photos import Photo
 from models.papers.spark.holes import Walk, by_cell, mosaic
@@ -78,10 +79,9 @@ def nearest(visible: np.ndarray, side: int) -> int:
 
 
 def reach_chart(reached: np.ndarray, sparse: bool) -> Chart:
-    line = np.stack([np.arange(1, len(reached) + 1), reached], 1)
-    return Chart("line", "Visible patches that a patch hears", "layer (1: the stem)", "visible patches",
-                 {"holes skipped" if sparse else "holes zero-filled": line},
-                 caption="Mean over visible patches, itself included. Skipped holes interrupt the paths.")
+    return line("Visible patches that a patch hears", "visible patches", x="layer (1: the stem)", first=1,
+                by_step=False, series={"holes skipped" if sparse else "holes zero-filled": reached},
+                caption="Mean over visible patches, itself included. Skipped holes interrupt the paths.")
 
 
 def facts(reached: np.ndarray, heads: Heads) -> dict[str, Fact]:

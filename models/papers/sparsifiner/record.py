@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.backbones.instrument import observe
 from models.checkpoints import store
+from models.engine.recording import line
 from models.loops.attend import loop
 from models.loops.attend.classifiers import Arm, Seen, curve, looked_at, series, told
 from models.papers.sparsifiner.network import probabilities, strongest
@@ -173,12 +174,12 @@ def charts(sight: Sight, predictors: nn.Module, layer: int, head: int, query: in
 def mass_chart(sight: Sight, order: Sequence[int], first: int = 0) -> Chart:
     """Dense attention on kept keys, step by step: of every head, and what as many keys could hold at best. order: the
     layer of every step from the step `first` on."""
-    steps, left = np.arange(first, first + len(order)), sight.alive[:, None, 1:]  # [L, 1, P]
+    left = sight.alive[:, None, 1:]  # [L, 1, P]
     share, best = ((values * left).sum(-1) / left.sum(-1) for values in (sight.mass, sight.most))  # [L, H]
     lines = {f"head {n + 1}": share[:, n] for n in range(share.shape[1])} | {"best keys": best.mean(1)}
-    return Chart("line", "Dense attention that is kept", "step", "of 1, mean over patches",
-                 {name: np.stack([steps, values[list(order)]], 1) for name, values in lines.items()}, by_step=True,
-                 caption="Of the same queries and keys; the best keys are the oracle's, mean over heads.")
+    return line("Dense attention that is kept", "of 1, mean over patches",
+                {name: values[list(order)] for name, values in lines.items()}, first=first,
+                caption="Of the same queries and keys; the best keys are the oracle's, mean over heads.")
 
 
 def names(word: str, count: int) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The command line: list, run, claims, traces and pin, for scripts and classrooms without a browser.
+"""The command line: list, run, claims, traces, pin and unpack, for scripts and classrooms without a browser.
 
     python -m models list [--json]
     python -m models run METHOD [--tab T] [--subject FILE_OR_TEXT] [--checkpoint NAME_OR_FOLDER] [--set key=value]...
@@ -6,6 +6,7 @@
     python -m models claims [METHOD...] [--data FOLDER] [--quick]
     python -m models traces [METHOD...]
     python -m models pin [NAME...]      public checkpoints that this server may offer from now on
+    python -m models unpack NAME FOLDER  a checkpoint in the standard layout of its library, as from_pretrained reads it
 
 Bad input ends with one line on stderr and exit code 2.
 """
@@ -22,7 +23,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # as in app.py
 
 from models import claims
-from models.checkpoints import download, hub, pins
+from models.checkpoints import download, hub, pins, unpack
 from models.engine.method import Result, find, follow, offered, prepare, twin
 from models.serving import recorded
 from models.serving.catalog import describe
@@ -155,6 +156,12 @@ def pin_checkpoints(args) -> None:
         print(f"{name:42} {entry.revision[:12] or 'not pinned':12} {', '.join(entry.methods)}")
 
 
+def unpack_checkpoint(args) -> None:
+    """Writes a checkpoint's folder with ordinary safetensors."""
+    folder = unpack.unpack(args.name, Path(args.folder))
+    print(f"{args.name} lies in {folder} as its library's from_pretrained reads it.")
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m models", description="Tokenscope without a browser.")
     commands = top.add_subparsers(required=True)
@@ -180,6 +187,10 @@ def parser() -> argparse.ArgumentParser:
     pinning = commands.add_parser("pin", help="let this server offer public checkpoints that no public text pins")
     pinning.add_argument("names", nargs="*")
     pinning.set_defaults(do=pin_checkpoints)
+    unpacking = commands.add_parser("unpack", help="write a checkpoint in the standard layout of its library")
+    unpacking.add_argument("name")
+    unpacking.add_argument("folder")
+    unpacking.set_defaults(do=unpack_checkpoint)
     return top
 
 

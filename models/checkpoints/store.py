@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.checkpoints import download, hub, memory, precision, verify
+from models.checkpoints import download, hub, memory, precision, verify, versions
 from models.checkpoints.memory import default_device
 from models.checkpoints.registry import (
     PARTS,
@@ -75,11 +75,14 @@ def shipped() -> dict[str, dict]:
 
 
 def resolve(asked: str | None, declared: tuple[str, ...]) -> str:
-    """The checkpoint to use: the asked one if it is declared or a local folder (never on a hosted Space)."""
+    """The checkpoint to use: the asked one if it is declared or a local folder (never on a hosted Space), or what took
+    its place."""
     if asked is None:
         return declared[0]
     if asked in declared:
         return asked
+    if (new := versions.current(asked, shipped())) in declared:
+        return new
     folder = Path(asked)
     if not os.environ.get("SPACE_ID") and len(asked) < 1024 and is_checkpoint(folder):
         return str(folder.resolve())
@@ -93,7 +96,7 @@ def architecture(name: str) -> str:
     return str(named[0]) if isinstance(named, list) and named else ""
 
 
-def _folder(name: str) -> Path:
+def place(name: str) -> Path:
     """Where a checkpoint of this name lies, or would lie."""
     if name in hub.TABLE:
         return hub.folder(name) or hub.snapshot(hub.TABLE[name])
@@ -101,7 +104,7 @@ def _folder(name: str) -> Path:
 
 
 def _config(name: str) -> dict:
-    found = described(_folder(name))
+    found = described(place(name))
     return {"architectures": [hub.TABLE[name].architecture]} if not found and name in hub.TABLE else found
 
 
@@ -148,7 +151,7 @@ def revision(name: str) -> str:
     """What `load` would stamp a checkpoint with, without loading it; "" where it is not here."""
     if name in hub.TABLE:
         return hub.TABLE[name].revision[:12]
-    folder = _folder(name)
+    folder = place(name)
     if not is_checkpoint(folder):
         return ""
     return (_card(name, folder).get("sha256") or _fingerprint(verify.checked(folder, {})))[:12]
@@ -194,7 +197,7 @@ if hasattr(os, "register_at_fork"):
 def _read(name: str, device: str, dtype: str) -> Bundle:
     if name in _makers:
         return _makers[name]()
-    folder, public = _folder(name), hub.TABLE.get(name)
+    folder, public = place(name), hub.TABLE.get(name)
     if public and not hub.folder(name):
         if not public.revision:
             raise CheckpointError(f"'{name}' cannot be had: {hub.hindrance(name)}.")

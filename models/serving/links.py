@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 
+from models.checkpoints import store, versions
 from models.engine.method import find, offered
 from models.serving.recorded import SEED
 from models.serving.session import Ask, default_beside, subject
@@ -44,7 +45,7 @@ def from_query(query: Mapping[str, str]) -> Ask:
     if method.id not in offered():
         raise ParamError(f"{method.card.title} is not shown yet, because its weights are still to be trained")
     given = {key[2:]: value for key, value in query.items() if key.startswith("p.")}
-    checkpoint = query.get("checkpoint")
+    checkpoint = opened(query.get("checkpoint"))
     if checkpoint is not None and checkpoint not in method.choices:
         raise ParamError(f"there is no checkpoint '{checkpoint[:40]}' for this method")
     tab = query.get("tab", method.card.tabs[0])
@@ -60,6 +61,11 @@ def from_query(query: Mapping[str, str]) -> Ask:
               step=_whole(query.get("step", "-1"), "step", low=-1))
     subject(ask)  # an unknown example is refused here
     return ask
+
+
+def opened(checkpoint: str | None) -> str | None:
+    """The checkpoint that a link's name opens: itself, or what took its place."""
+    return checkpoint and versions.current(checkpoint, store.shipped())
 
 
 def nearest(ask: Ask) -> Example:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from models.checkpoints import versions
 from models.engine.method import Card
 from models.trace import Fact, Trace
 from models.trace.subject import ASSETS
@@ -75,6 +76,7 @@ def strip(trace: Trace, beside: Sequence[Trace], cards: Mapping[str, dict]) -> l
         (f"{_ms(trace):,.0f} ms", f"against {against} ms" if against else "in the model"),
         ("", f"seed {p.seed}"), ("", f"weights {p.revision}" if p.revision else ""),
         ("recorded" if p.recorded else "live", f"{p.recorded} on {p.device}" if p.recorded else ""), ("", p.note),
+        ("", versions.sentence(p.checkpoint, cards)), ("", card.get("stored", "")),
     ]
     return [node("ul", *(_chip(bold, rest) for bold, rest in facts if bold or rest), kind="strip",
                  **{"aria-label": "Where this picture comes from"})]

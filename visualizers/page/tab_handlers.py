@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from models.checkpoints import download, hub, store
+from models.checkpoints import download, hub, store, versions
 from models.engine.method import Method, find
 from models.serving import links, recorded, session, zerogpu
 from models.serving.errors import CLEAR, told
@@ -227,6 +227,8 @@ class Desk(Turns):
         if link_parts(wanted).get("own"):
             gr.Info("This link was made with somebody's own subject, which never leaves their page; here is the "
                     "example nearest to it.")
+        if told := versions.sentence(link_parts(wanted).get("checkpoint", ""), p.cards):
+            gr.Info(f"{told}, which this link opens now.")
         seen = opening(ask.method, p.tab)
         if ready(seen, ask):
             return self.page(ask) | p.show(seen.shown, step=None if ask.step < 0 else ask.step) | {p.session: seen}

@@ -35,8 +35,9 @@ class Metric:
         if self.better not in ("higher", "lower"):
             raise ClaimError(f"'{self.name}' is better 'higher' or 'lower', not '{self.better}'")
 
-    def arm(self, name: str, scores, **options) -> Arm:
-        return Arm(name, self, scores, **{"budget": None, **options})  # __post_init__ says what is missing
+    def arm(self, name: str, scores=None, *, runs=None, **options) -> Arm:
+        """runs: scores [T, K] of T trainings instead, each averaged over evaluation seeds."""
+        return Arm(name, self, scores if runs is None else np.mean(runs, 0), runs=runs, **options)
 
     def gain(self, mine: Number, other: Number) -> Number:
         """By how much `mine` is better: above 0 is better in either direction."""
@@ -80,12 +81,14 @@ class Tuned:
 @dataclass(frozen=True, eq=False)
 class Arm:
     """One side of a comparison. scores: [K], or [S, K] which is averaged over seeds first, since only items are
-    independent. checkpoints: names whose training is read from their cards."""
+    independent. runs: scores [T, K] of several trainings, of which scores is the mean. checkpoints: names whose
+    training is read from their cards."""
 
     name: str
     metric: Metric
     scores: np.ndarray
     budget: Budget = field(kw_only=True)
+    runs: np.ndarray | None = field(default=None, kw_only=True)
     checkpoints: tuple[str, ...] = field(default=(), kw_only=True)
     tuned: Tuned = field(default=Tuned(), kw_only=True)
 
@@ -94,12 +97,12 @@ class Arm:
         found = found.mean(0) if found.ndim == 2 else found
         if found.ndim != 1 or not len(found) or not np.isfinite(found).all():
             raise ClaimError(f"'{self.name}' needs one finite score per item, not an array {found.shape}")
-        if not isinstance(self.budget, Budget):
-            raise ClaimError(f"'{self.name}' needs Budget(amount, unit): what one item costs it")
         for which in ("floor", "ceiling"):
             if np.ndim(getattr(self.metric, which)) and len(getattr(self.metric, which)) != len(found):
                 raise ClaimError(f"the {which} of '{self.metric.name}' is of other items than '{self.name}'")
         object.__setattr__(self, "scores", found)
+        if self.runs is not None and np.shape(self.runs) != (len(self.runs), len(found)):
+            raise ClaimError(f"the trainings of '{self.name}' were not scored on the same items")
         names = (self.checkpoints,) if isinstance(self.checkpoints, str) else tuple(self.checkpoints)
         object.__setattr__(self, "checkpoints", names)
 
@@ -116,8 +119,7 @@ class Arm:
 class Quantity:
     """A number with an interval: a statistic of rows of items [K] or [K, C]; None is their mean.
 
-    floor, ceiling: the least and the most that it could be on these items, where that is known. ties: of a difference,
-    whether most items do not differ at all, so that resampling them cannot show the spread (see judging.py).
+    floor, ceiling: the least and the most that it could be on these items, where that is known.
     """
 
     name: str
@@ -129,12 +131,22 @@ class Quantity:
     arms: tuple[Arm, ...] = ()
 
     def interval(self) -> tuple[float, float, float]:
-        return bootstrap(self.items, statistic=self.statistic)
+        found = bootstrap(self.items, statistic=self.statistic)
+        if not np.isfinite(found).all():
+            raise ClaimError(f"'{self.name}' is no number on these items, or on some of their samples: {found}")
+        return found
 
     @property
     def ties(self) -> float:
-        """Share of the items of a difference that are exactly 0."""
-        return float(np.mean(self.items == 0)) if self.statistic is None and len(self.arms) > 1 else 0.0
+        """Share of the items on which two arms do not differ at all."""
+        return float(np.mean(self.arms[0].scores == self.arms[1].scores)) if len(self.arms) == 2 else 0.0
+
+    @property
+    def span(self) -> float:
+        """How far the number could go on these items; where that is not known, how far single items go."""
+        if self.floor is not None and self.ceiling is not None:
+            return self.ceiling - self.floor
+        return float(np.ptp(self.items))
 
     def named(self, name: str) -> Quantity:
         return replace(self, name=name)

@@ -27,8 +27,9 @@ How to write a claim (60 to 110 lines; models/baselines/sampling/claim.py and ma
 8. Budgets: what one item costs each arm, in one unit. An expectation is refused where its arm spends more than the
    other, unless `unmatched="why"` says so to the reader. `Tuned` says how often and on which other items.
 9. `controls`: what must come out if the metric can see anything at all. One that fails blocks the headline.
-10. trainings: how many of each arm, 0 where nothing was trained for the claim. `would_take`: shown where nothing can be
-    told yet. Verdict, reason, stamps and who trained for longer are made by program; never write them.
+10. trainings: how many of each arm, 0 where nothing was trained for the claim; two or more need `metric.arm(name,
+    runs=[T, K])`, and every training must pass the bar. `would_take`: shown where nothing can be told yet. Verdict,
+    reason, stamps and who trained for longer are made by program; never write them.
 11. Paired times: models/claims/timing.py; photos, features and probes: models/claims/probe.py.
 """
 
@@ -156,6 +157,14 @@ class Claim:
         return asdict(self)
 
 
+def reworded(saved: Mapping) -> dict:
+    """A saved claim with the verdict and the reason that its own rows give by the rule: what it must say."""
+    rows = [Row(**r) for r in (*saved["rows"], *saved["context"]) if r["kind"] != "context"]
+    controls = [Row(**r) for r in saved["controls"]]
+    found = verdict(Rows.of(rows, controls, saved["trainings"]["each_arm"], saved["what_it_would_take"]))
+    return {**saved, "verdict": found.verdict, "reason": found.reason}
+
+
 def conclude(method: str, *, paper: str, here: str, arms: Sequence[Arm], expect: Sequence[Expectation],
              controls: Sequence[Expectation] = (), context: Sequence[Row] = (), trainings: int,
              would_take: str = "", seeds: Sequence[int] = (), dtype: str = "") -> Claim:
@@ -167,6 +176,8 @@ def conclude(method: str, *, paper: str, here: str, arms: Sequence[Arm], expect:
         raise ClaimError(f"a claim has 1 to {MOST} expectations, not {len(expect)}; the rest is context")
     if len({arm.name for arm in arms}) < len(arms):
         raise ClaimError("two arms have one name")
+    if trainings > 1 and not any(arm.runs is not None and len(arm.runs) >= trainings for arm in arms):
+        raise ClaimError(f"{trainings} trainings are stated; give an arm its runs [{trainings}, K]")
     rows, checked = [judge(one) for one in expect], [judge(one) for one in controls]
     found = verdict(Rows.of(rows, checked, trainings, would_take))
     refused = tuple(r for r in rows if r.met is None)

@@ -74,9 +74,23 @@ def judge(asked: Expectation) -> Row:
     met = {"above": low > bar or (asked.kind == "bound" and low >= bar), "below": high <= bar,
            "inside": -bar < low and high < bar}[asked.side]
     missed = {"above": high < bar, "below": low > bar, "inside": low > bar or high < -bar}[asked.side]
-    why = refusal(asked, low, high, missed)
+    each, why = trainings_apart(asked), refusal(asked, low, high, missed)
+    met = met and all(gain > bar for gain in each)
     return Row(quantity.name, asked.kind, value, quantity.unit, len(quantity.items), low, high, bar, asked.side,
-               asked.bar_from, floor, ceiling, None if why else bool(met), bool(missed and not why), why, note(asked))
+               asked.bar_from, floor, ceiling, None if why else bool(met), bool(missed and not why), why,
+               note(asked, each))
+
+
+def trainings_apart(asked: Expectation) -> list[float]:
+    """Where arms were trained several times: the gain in each training, every one of which must pass the bar, since an
+    interval over items says nothing of how trainings differ."""
+    arms = [arm for arm in (asked.mine, asked.other) if arm is not None]
+    trained = [len(arm.runs) for arm in arms if arm.runs is not None]
+    if asked.side != "above" or len(arms) < 2 or not trained:
+        return []
+    of_run = [[arm.scores if arm.runs is None else arm.runs[run] for arm in arms] for run in range(min(trained))]
+    gain = arms[0].metric.gain_percent if asked.quantity.unit == "%" else arms[0].metric.gain
+    return [float(gain(mine.mean(), other.mean())) for mine, other in of_run]
 
 
 def widened(quantity: Quantity, value: float, low: float, high: float) -> tuple[float, float]:
@@ -84,9 +98,7 @@ def widened(quantity: Quantity, value: float, low: float, high: float) -> tuple[
     a change in 3 of n (the rule of three), each as large as the metric allows."""
     if quantity.ties <= 0.5:
         return low, high
-    floor, ceiling = quantity.floor, quantity.ceiling
-    span = np.inf if floor is None or ceiling is None else ceiling - floor
-    room = 3 / len(quantity.items) * span
+    room = 3 / len(quantity.items) * quantity.span
     return min(low, value - room), max(high, value + room)
 
 
@@ -131,7 +143,7 @@ def at_an_end(asked: Expectation) -> str:
     compared = [arm for arm in (asked.mine, asked.other) if arm is not None]
     for arm in compared if asked.kind == "as good" else compared[:1] if asked.kind == "better" else []:
         if arm.at("floor"):
-            return f"'{arm.name}' cannot be told from the floor of {arm.metric.name}"
+            return f"'{arm.name}' is not above the floor of {arm.metric.name} on these items"
     if asked.kind == "better" and asked.other is not None and asked.other.at("ceiling"):
         return f"'{asked.other.name}' cannot be told from the ceiling of {asked.other.metric.name}"
     return ""
@@ -155,14 +167,15 @@ def uneven(asked: Expectation) -> str:
     return ""
 
 
-def note(asked: Expectation) -> str:
-    """What a reader must know beside the row: budgets that are not matched, and why that is so."""
+def note(asked: Expectation, each: Sequence[float] = ()) -> str:
+    """What a reader must know beside the row: how trainings differ, and budgets that are not matched."""
+    told = [f"in each training {', '.join(f'{gain:.3g}' for gain in each)}"] if each else []
     if asked.unmatched:
-        return f"budgets are not matched: {asked.unmatched}"
-    if asked.mine is None or asked.other is None or asked.mine.budget.unit != asked.other.budget.unit:
-        return ""
-    ours, theirs = (float(np.mean(arm.budget.amount)) for arm in (asked.mine, asked.other))
-    return f"for {ours / theirs:.0%} of its {asked.mine.budget.unit}" if theirs and ours < theirs * (1 - EVEN) else ""
+        told.append(f"budgets are not matched: {asked.unmatched}")
+    elif asked.mine is not None and asked.other is not None and asked.mine.budget.unit == asked.other.budget.unit:
+        ours, theirs = (float(np.mean(arm.budget.amount)) for arm in (asked.mine, asked.other))
+        told += [f"for {ours / theirs:.0%} of its {asked.mine.budget.unit}"] if ours < theirs * (1 - EVEN) else []
+    return "; ".join(told)
 
 
 @dataclass(frozen=True)
@@ -228,6 +241,7 @@ def more_items(row: Row) -> int:
 def told_of(rows: Rows, good, bad, failed) -> str:
     """The reason, made from the rows."""
     parts = [f"{len(good)} of {len(rows.judged)} expectations met."] if rows.judged else ["Nothing could be judged."]
+    parts += [f"Met: {good[0].name}, {good[0].short}."] if good else []
     parts += [f"Positive control failed: {r.name}, {r.short}" + (f" ({r.why_context})" if r.why_context else "") + "."
               for r in failed]
     parts += [f"{'Missed' if r.missed else 'Not shown'}: {r.name}, {r.short}; {stated(r)}." for r in bad]

@@ -143,9 +143,10 @@ def _groups(found: dict) -> list[dict]:
 class Trainer:
     """Trains one recipe within a budget of minutes or steps, and can be stopped and resumed at any time."""
 
-    def __init__(self, recipe: Recipe, minutes=None, steps=None, device="cpu", folder="runs", say=print, warm=False):
+    def __init__(self, recipe: Recipe, minutes=None, steps=None, device="cpu", folder="runs", say=print, warm=False,
+                 threads=None):
         self.recipe, self.steps, self.device, self.say = recipe, steps, torch.device(device), say
-        self.minutes = minutes or recipe.minutes
+        self.minutes, self.threads = minutes or recipe.minutes, threads
         self.path = Path(folder) / f"{recipe.name}-seed{recipe.seed}.pt"
         torch.manual_seed(recipe.seed)
         self.model = recipe.build()
@@ -231,7 +232,7 @@ class Trainer:
         return self.recipe.final(self.model).eval()
 
     def run(self) -> torch.nn.Module:
-        polite = Polite(int(os.environ.get("TOKENSCOPE_TRAIN_THREADS", 0)) or None)
+        polite = Polite(self.threads)
         loss_fn = torch.compile(self.recipe.loss, dynamic=False) if self.recipe.compile else self.recipe.loss
         self.model.train()
         said = saved = time.time()

@@ -10,11 +10,22 @@ os.environ.setdefault("TOKENSCOPE_DTYPE", "float32")  # not what this machine wo
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers wait for each other longer than they work
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from tests.costs import Costs
+
+PAPERS = Path(__file__).resolve().parents[1] / "models" / "papers"
+
 if not torch.cuda.is_available():  # with a GPU the kernels are compiled and the tests marked cuda run them
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+def pytest_configure(config):
+    names = frozenset(folder.name for folder in PAPERS.iterdir() if (folder / "method.py").is_file())
+    config.pluginmanager.register(Costs(names), "paper-costs")
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,13 @@ ones."""
 import dataclasses
 import json
 import re
+from functools import cache
 
 import numpy as np
 import pytest
+import torch
 
+import kernels
 from models import claims
 from models.engine.method import atlas, find, follow, prepare, run, twin
 from models.serving import recorded, session, turns
@@ -23,18 +26,45 @@ def results(job):
     return list(follow(job))
 
 
+@dataclasses.dataclass
+class Ran:
+    """One run on tiny weights, shared by all tests of a method: its results, and the kernel paths that ran."""
+
+    results: list
+    paths: set[str]
+
+    @property
+    def traces(self):
+        return self.results[-1].traces
+
+
+def watched(id: str) -> Ran:
+    """A run during which every kernel that is called tells its path."""
+    from tests import tiny
+    tiny.use()  # a test before this one may have put the shipped weights back
+    ran = set()
+
+    def spied(original):
+        def call(*args, **options):
+            found = original(*args, **options)
+            ran.add(found.path)
+            return found
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("attention_stats", "vocab_stats", "head_stats", "unmask_step"):
+            patch.setattr(kernels, name, spied(getattr(kernels, name)))
+        return Ran(results(prepare(id, seed=3)), ran)
+
+
 @pytest.fixture(scope="module")
 def tiny_runs():
-    """One run per method on tiny weights, shared by the tests below."""
+    """One run per method, made when a test first asks for it."""
     from tests import tiny
-    tiny.use()
-    cache = {}
-
-    def get(id):
-        if id not in cache:
-            cache[id] = results(prepare(id, seed=3))
-        return cache[id]
-    yield get
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tiny tensors: two threads wait for each other longer than they work
+    yield cache(watched)
+    torch.set_num_threads(threads)
     tiny.forget()
 
 
@@ -68,7 +98,7 @@ def test_controls_are_declared_once_and_few(id):
 
 @pytest.mark.parametrize("id", IDS)
 def test_runs_leave_valid_traces_that_survive_the_round_trip(id, tiny_runs):
-    last = tiny_runs(id)[-1]
+    last = tiny_runs(id).results[-1]
     assert last.done and set(last.traces) == set(find(id).card.tabs)
     for tab, trace in last.traces.items():
         assert type(trace) is TRACES[tab] and trace.method == id and trace.sentence and trace.facts
@@ -82,14 +112,14 @@ def test_runs_leave_valid_traces_that_survive_the_round_trip(id, tiny_runs):
 
 @pytest.mark.parametrize("id", IDS)
 def test_figures_grow_while_a_run_works(id, tiny_runs):
-    progress = [r.progress for r in tiny_runs(id)]
+    progress = [r.progress for r in tiny_runs(id).results]
     assert progress == sorted(progress) and len(progress) > 1
 
 
 @pytest.mark.parametrize("id", IDS)
 def test_same_seed_same_trace(id, tiny_runs):
     again = results(prepare(id, seed=3))[-1]
-    for tab, trace in tiny_runs(id)[-1].traces.items():
+    for tab, trace in tiny_runs(id).traces.items():
         assert timeless(again.traces[tab]) == timeless(trace)
 
 
@@ -99,6 +129,23 @@ def timeless(trace) -> str:
     stamp = dataclasses.replace(trace.provenance, seconds=0.0)
     facts = {n: f for n, f in trace.facts.items() if not f.unit.startswith(("ms", "s ", "x "))}
     return save(dataclasses.replace(trace, steps=steps, provenance=stamp, facts=facts, sentence="", charts=()))
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_a_trace_names_the_paths_that_ran(id, tiny_runs):
+    ran = tiny_runs(id)
+    for trace in ran.traces.values():
+        path = trace.provenance.path
+        assert path and all(taken in path for taken in ran.paths), f"{path} leaves out one of {ran.paths}"
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_a_forced_path_is_the_one_that_is_named(id, tiny):
+    """A path written by hand into a method would still name the usual one."""
+    with kernels.override("reference"):
+        for trace in results(prepare(id, seed=3))[-1].traces.values():
+            path = trace.provenance.path
+            assert "cpu-" not in path and ("reference" in path or "no statistics" in path), path
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -127,7 +174,7 @@ def test_the_wrong_kind_of_subject_is_refused(id, tiny):
 
 
 @pytest.mark.parametrize("id", [i for i in IDS if find(i).accepts == "text"])
-@pytest.mark.parametrize("text", ["a", "emoji 🎈🎈", "漢字かな", "שלום", "<script>alert(1)</script> ${x} {{y}} \\"])
+@pytest.mark.parametrize("text", ["a", "emoji 🎈🎈 漢字かな שלום <script>alert(1)</script> ${x} {{y}} \\"])
 def test_any_text_ends_in_a_trace_or_one_sentence(id, text, tiny):
     try:
         last = run(id, from_text(text))
@@ -194,7 +241,7 @@ def test_every_figure_renders(id, tiny_runs):
     from visualizers import draw
     from visualizers.drawing.payload import pack
     from visualizers.export.files import export
-    for trace in tiny_runs(id)[-1].traces.values():
+    for trace in tiny_runs(id).traces.values():
         payload = json.dumps(pack(draw(trace)))
         assert len(payload) < 3_000_000
         assert export(trace, "png")[:4] == b"\x89PNG" and b"<svg" in export(trace, "svg")[:2000]
@@ -208,18 +255,6 @@ def test_examples_are_ready(id):
 
 @pytest.mark.weights
 @pytest.mark.parametrize("id", IDS)
-def test_shipped_weights_run(id, shipped):
-    method = find(id)
-    shipped(method.checkpoints[0], *method.companions)
-    job = prepare(id)
-    last = results(job)[-1]
-    assert last.done
-    for trace in last.traces.values():
-        assert len(save(trace)) < 1_500_000, "a shipped example stays small"
-
-
-@pytest.mark.weights
-@pytest.mark.parametrize("id", IDS)
 def test_the_recorded_example_is_of_the_shipped_weights(id, shipped):
     from models.checkpoints import store
     method = find(id)
@@ -229,6 +264,7 @@ def test_the_recorded_example_is_of_the_shipped_weights(id, shipped):
         trace = recorded.read(id, tab)
         assert trace is not None, f"run `python -m models traces {id}`"
         assert card["sha256"].startswith(trace.provenance.revision) and trace.provenance.recorded
+        assert recorded.path(method, tab).stat().st_size < 1_500_000, "a shipped example stays small"
 
 
 @pytest.mark.weights

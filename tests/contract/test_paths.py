@@ -7,9 +7,7 @@ import pytest
 import torch
 
 import kernels
-from models.engine.method import atlas, follow, prepare
 
-IDS = list(atlas())
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = {"softmax", "log_softmax", "logsumexp", "multinomial", "entr", "output_attentions"}
 ALLOWED = {  # file -> what it may use, and why
@@ -28,36 +26,6 @@ ALLOWED = {  # file -> what it may use, and why
     "papers/joint_sampling/record.py": {"log_softmax"},  # a divergence needs both tables; no kernel sums them
 }
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def path_of(id: str) -> dict[str, str]:
-    *_, last = follow(prepare(id, seed=3))
-    return {tab: trace.provenance.path for tab, trace in last.traces.items()}
-
-
-@pytest.mark.parametrize("id", IDS)
-def test_a_trace_names_the_paths_that_ran(id, tiny, monkeypatch):
-    ran = set()
-
-    def spied(original):
-        def call(*args, **options):
-            found = original(*args, **options)
-            ran.add(found.path)
-            return found
-        return call
-
-    for name in ("attention_stats", "vocab_stats", "head_stats", "unmask_step"):
-        monkeypatch.setattr(kernels, name, spied(getattr(kernels, name)))
-    for path in path_of(id).values():
-        assert path and all(taken in path for taken in ran), f"{path} leaves out one of {ran}"
-
-
-@pytest.mark.parametrize("id", IDS)
-def test_a_forced_path_is_the_one_that_is_named(id, tiny):
-    """A path written by hand into a method would still name the usual one."""
-    with kernels.override("reference"):
-        for path in path_of(id).values():
-            assert "cpu-" not in path and ("reference" in path or "no statistics" in path), path
 
 
 def used(source: str) -> set[str]:

@@ -153,8 +153,10 @@ class Quantity:
 
 
 def mean_of(arm: Arm) -> Quantity:
-    low, high = sorted((arm.metric.bound("floor"), arm.metric.bound("ceiling")), key=lambda x: (x is None, x or 0))
-    return Quantity(f"{arm.metric.name}, {arm.name}", arm.scores, arm.metric.unit, floor=low, ceiling=high, arms=(arm,))
+    metric = arm.metric
+    ends = metric.bound("floor"), metric.bound("ceiling")
+    least, most = ends if metric.better == "higher" else ends[::-1]
+    return Quantity(f"{metric.name}, {arm.name}", arm.scores, metric.unit, floor=least, ceiling=most, arms=(arm,))
 
 
 def advantage(mine: Arm, other: Arm, by: str = "difference") -> Quantity:

@@ -15,6 +15,7 @@ How to write a claim (60 to 110 lines; models/baselines/sampling/claim.py and ma
 
 1. Items are what is drawn independently (photos, captions): [K], or [seeds, K], which is averaged over seeds. At least
    20, or nothing is judged. `lab.size(full, quick)` keeps tests short; in quick mode only the structure counts.
+   The first of an arm's checkpoints is its network; whose was trained for longer is said by program.
 2. `better(mine, other, least=0)`: the interval of the paired gain lies above `least`; the gain is above 0 where `mine`
    is better, whatever the metric's direction. by="percent" for percent of the other's mean.
 3. `as_good(mine, other, within)`: the interval lies above -within (both_sides=True: inside the margin). Refused where
@@ -174,19 +175,33 @@ def conclude(method: str, *, paper: str, here: str, arms: Sequence[Arm], expect:
         raise ClaimError(f"'{metric.name}' needs its floor and ceiling on these items")
     if not 1 <= len(expect) <= MOST:
         raise ClaimError(f"a claim has 1 to {MOST} expectations, not {len(expect)}; the rest is context")
-    if len({arm.name for arm in arms}) < len(arms):
-        raise ClaimError("two arms have one name")
+    shown = _every_arm(arms, (*expect, *controls))
     if trainings > 1 and not any(arm.runs is not None and len(arm.runs) >= trainings for arm in arms):
         raise ClaimError(f"{trainings} trainings are stated; give an arm its runs [{trainings}, K]")
     rows, checked = [judge(one) for one in expect], [judge(one) for one in controls]
     found = verdict(Rows.of(rows, checked, trainings, would_take))
     refused = tuple(r for r in rows if r.met is None)
-    names = [name for arm in arms for name in arm.checkpoints]
+    networks = [arm.checkpoints[0] for arm in shown.values() if arm.checkpoints]
+    loaded = [name for arm in shown.values() for name in arm.checkpoints]
     return Claim(
-        method, paper, here, _metric(metric), tuple(map(_arm, arms)), tuple(r for r in rows if r.met is not None),
-        (*refused, *context), tuple(checked), {arm.name: _budget(arm) for arm in arms},
-        {"each_arm": trainings, "cards": trained(names), "longer": longer(names)}, found.verdict, found.reason,
-        found.would_take, tuple(seeds), dtype=dtype)
+        method, paper, here, metric=_metric(metric), arms=tuple(map(_arm, shown.values())),
+        rows=tuple(r for r in rows if r.met is not None), context=(*refused, *context), controls=tuple(checked),
+        budgets={name: _budget(arm) for name, arm in shown.items()},
+        trainings={"each_arm": trainings, "cards": trained(loaded), "longer": longer(networks)},
+        verdict=found.verdict, reason=found.reason, what_it_would_take=found.would_take, seeds=tuple(seeds),
+        dtype=dtype)
+
+
+def _every_arm(declared: Sequence[Arm], asked: Sequence[Expectation]) -> dict[str, Arm]:
+    """name -> arm of all that were declared or are compared, so that none is compared unseen; where two metrics have an
+    arm of one name, the metric stands behind it."""
+    found: dict[tuple[str, str], Arm] = {}
+    for arm in (*declared, *(a for one in asked for a in (one.mine, one.other, *one.quantity.arms) if a is not None)):
+        known = found.setdefault((arm.name, arm.metric.name), arm)
+        if known is not arm and not np.array_equal(known.scores, arm.scores):
+            raise ClaimError(f"two arms are called '{arm.name}'")
+    often = [name for name, _ in found]
+    return {name if often.count(name) == 1 else f"{name} ({metric})": arm for (name, metric), arm in found.items()}
 
 
 def _metric(metric: Metric) -> dict:

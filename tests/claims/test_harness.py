@@ -167,14 +167,31 @@ def test_every_training_must_pass_the_bar():
     assert judging.judge(better(mine, theirs, least=-5, by="percent")).note == "in each training 80, 80, -10"
 
 
+def test_no_arm_is_compared_unseen_and_no_two_have_one_name():
+    mine, theirs, more = arm(0.7), other(0.5), other(0.4, name="third")
+    found = concluded([better(mine, theirs), better(mine, more)], arms=[mine])
+    assert list(found.budgets) == ["mine", "other", "third"] and len(found.arms) == 3
+    both = concluded([better(mine, theirs), better(arm(0.5, metric=ERROR), other(1.0, metric=ERROR))], arms=[mine])
+    assert list(both.budgets) == ["mine (right answers)", "other (right answers)", "mine (error)", "other (error)"]
+    with pytest.raises(ClaimError, match="two arms are called 'mine'"):
+        concluded([better(mine, theirs), better(arm(0.9), theirs)])
+
+
+def test_the_range_of_a_mean_knows_the_direction():
+    assert (mean_of(arm(0.5)).floor, mean_of(arm(0.5)).ceiling) == (0.1, 1.0)
+    assert (mean_of(arm(0.5, metric=ERROR)).floor, mean_of(arm(0.5, metric=ERROR)).ceiling) == (0.0, 2.0)
+    half = Metric("m", "", ceiling=1.0)
+    assert (mean_of(arm(0.5, metric=half)).floor, mean_of(arm(0.5, metric=half)).ceiling) == (None, 1.0)
+
+
 # ---- the verdict
 
 GOOD = better(arm(0.7), other(0.5))
-MISS = better(arm(0.4), other(0.6))
-TWICE = better(RIGHT.arm("mine", runs=[scores(0.7), scores(0.8)], budget=Budget(1, "passes")), other(0.5))
-OPEN = better(arm(0.51, count=60), other(0.5, count=60))
+MISS = better(arm(0.4, "weak"), other(0.6, name="strong"))
+TWICE = better(RIGHT.arm("mine", runs=[scores(0.65), scores(0.75)], budget=Budget(1, "passes")), other(0.5))
+OPEN = better(arm(0.51, "close", count=60), other(0.5, count=60, name="near"))
 SEEN = better(arm(0.8, "drawn"), other(0.5), name="drawn over other")
-BLIND = better(arm(0.51, "drawn", count=60), other(0.5, count=60), name="drawn over other")
+BLIND = better(arm(0.51, "drawn", count=60), other(0.5, count=60, name="few"), name="drawn over other")
 
 
 @pytest.mark.parametrize("expect, controls, trainings, wanted", [
@@ -182,7 +199,7 @@ BLIND = better(arm(0.51, "drawn", count=60), other(0.5, count=60), name="drawn o
     ([GOOD, MISS], [SEEN], 0, "mixed"), ([GOOD, OPEN], [SEEN], 0, "mixed"), ([MISS], [SEEN], 0, "does not hold"),
     ([MISS], [], 0, "not testable here"), ([OPEN], [SEEN], 0, "not testable here"),
     ([GOOD], [BLIND], 0, "not testable here"), ([MISS], [BLIND], 0, "not testable here"),
-    ([GOOD, better(arm(0.9), other(0.8), least=0.5)], [SEEN], 0, "not testable here"),
+    ([GOOD, better(arm(0.9, "high"), other(0.8, name="higher"), least=0.5)], [SEEN], 0, "not testable here"),
 ])
 def test_the_verdict_follows_the_rows(expect, controls, trainings, wanted):
     found = concluded(expect, controls, trainings, arms=[expect[0].mine, expect[0].other])
@@ -206,7 +223,7 @@ def test_an_open_question_says_how_many_items_it_takes():
 def test_the_reason_is_made_from_the_rows():
     reason = concluded([GOOD, MISS], [SEEN], arms=[GOOD.mine, GOOD.other]).reason
     assert reason.startswith("1 of 2 expectations met. Met: right answers: mine minus other, 0.2 [")
-    assert "Missed: right answers: mine minus other, -0.2 [" in reason
+    assert "Missed: right answers: weak minus strong, -0.2 [" in reason
     assert "above 0 (ours)" in reason
 
 
@@ -263,6 +280,8 @@ def test_who_was_trained_for_longer_is_read_from_the_cards(monkeypatch):
     cards["b"] = cards["a"]
     assert "About equal by examples; about equal by minutes." in trained.longer(["a", "b"])
     assert trained.longer(["a"]) == ""
+    mine, theirs = arm(0.7, checkpoints=("b", "codes")), other(0.5, checkpoints=("b", "codes"))
+    assert concluded([better(mine, theirs)]).trainings["longer"] == "", "one network in both arms: nothing to compare"
 
 
 def test_times_are_paired_within_rounds():

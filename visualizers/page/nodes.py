@@ -162,7 +162,8 @@ def _bar(row: Mapping) -> str:
     if row.get("bar") is None:
         return ""
     at, side = number(row["bar"]), row["side"]
-    place = f"between -{at} and {at}" if side == "inside" else f"{side} {at}"
+    words = {"above": "at least", "below": "at most"} if row["kind"] == "bound" else {}
+    place = f"between -{at} and {at}" if side == "inside" else f"{words.get(side, side)} {at}"
     return f"expected {place} ({row['bar_from']})"
 
 

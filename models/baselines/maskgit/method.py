@@ -21,12 +21,12 @@ import numpy as np
 
 from kernels import Sampler
 from models.engine.method import Card, Close, Emit, Job, Method, Open, Turn
+from models.loops.unmask import canvases
 from models.loops.unmask.canvases import Board, prompt_board, scene_board
 from models.loops.unmask.loop import FIELDS, Full, Plan, Record, moves, shots
 from models.trace import Fact
 from models.trace.params import Choice, Span
 from models.trace.subject import Example, SubjectError
-from models.worlds import scenes
 
 ORDERS = ("confidence", "entropy", "margin", "random")
 SCHEDULES = ("cubic", "cosine", "linear")
@@ -84,12 +84,7 @@ def run(job):
 
 def scene_facts(board: Board, record: Record, caption: str) -> Mapping[str, Fact]:
     """The parser's reading of the finished picture and what the run cost."""
-    asked, found = scenes.read_caption(caption), scenes.parse(board.paint(record.ids))
-    broken = sum(thing.kind != "object" for thing in found)
-    return {"score": Fact("Score", scenes.score(asked, found), "as asked, of 1", "higher"),
-            "objects": Fact("Whole objects", float(len(found) - broken), f"of {len(asked)} asked"),
-            "broken": Fact("Chimeras and fragments", float(broken), "cells", "lower"),
-            "macs": Fact("Work", record.cost.macs / 1e9, "G multiply-adds", "lower")}
+    return canvases.scene_facts(board.paint(record.ids), caption, record.cost.macs)
 
 
 def scene_sentence(facts: Mapping[str, Fact], steps: int) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from models.backbones.text import pieces as pieces_of
-from models.trace import Canvas
+from models.trace import Canvas, Fact
 from models.trace.subject import SubjectError
 from models.worlds import scenes
 
@@ -51,15 +51,30 @@ def scene_board(model, tokenizer, caption: str) -> Board:
     """
     rows, columns = model.grid
     device = model.embed_tokens.weight.device
-    try:
-        cond = torch.from_numpy(scenes.condition(caption))[None].to(device)  # [1, C]
-    except ValueError as error:
-        raise SubjectError(f"This model knows only its own small world: {error}.") from error
+    cond = scene_condition(caption, device)  # [1, C]
     ids = torch.full((1, rows * columns), model.mask_token_id, device=device)
     canvas = Canvas("grid", ("",) * (rows * columns), shape=(rows, columns))
     words = code_names(tokenizer)
     return Board(canvas, ids, model.mask_token_id, words.__getitem__, cond=cond,
                  paint=lambda ids: picture(tokenizer, ids, model.mask_token_id, (rows, columns)))
+
+
+def scene_condition(caption: str, device) -> Tensor:
+    """Condition words int64 [1, C]; SubjectError that lists the words of the world."""
+    try:
+        return torch.from_numpy(scenes.condition(caption))[None].to(device)
+    except ValueError as error:
+        raise SubjectError(f"This model knows only its own small world: {error}.") from error
+
+
+def scene_facts(shown: np.ndarray, caption: str, macs: int) -> dict[str, Fact]:
+    """The parser's reading of a finished picture, and what it cost."""
+    asked, found = scenes.read_caption(caption), scenes.parse(shown)
+    broken = sum(thing.kind != "object" for thing in found)
+    return {"score": Fact("Score", scenes.score(asked, found), "as asked, of 1", "higher"),
+            "objects": Fact("Whole objects", float(len(found) - broken), f"of {len(asked)} asked"),
+            "broken": Fact("Chimeras and fragments", float(broken), "cells", "lower"),
+            "macs": Fact("Work", macs / 1e9, "G multiply-adds", "lower")}
 
 
 def prompt_board(model, prompt: str) -> Board:

@@ -1,6 +1,6 @@
 """VAR: a picture is drawn coarse to fine, one whole token map after the other (next-scale prediction).
 
-arXiv 2404.02905. The tokenizer (var_tokens.py) writes a picture as maps of 1 x 1, 2 x 2, .. 8 x 8 tokens, each coding
+arXiv 2404.02905. The tokenizer (tokens.py) writes a picture as maps of 1 x 1, 2 x 2, .. 8 x 8 tokens, each coding
 what the coarser ones left; the transformer (network.py) predicts one whole map at a time. Every token of a map is
 drawn once, from its own distribution, without knowing what its neighbours in the same map draw: what they must agree
 on has to stand in a coarser map. Guidance grows from nothing at the first map to its full strength at the last; both of
@@ -13,7 +13,6 @@ was trained), public weights.
 """
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -22,20 +21,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels import Sampler, draw
+from kernels import Sampler
 from models.baselines.maskgit import method as maskgit
 from models.engine.method import Card, Event, Method
-from models.loops.unmask.evaluation import guided
-from models.papers.var import record as var_records
+from models.loops.unmask import growth
+from models.loops.unmask.canvases import scene_condition
+from models.loops.unmask.growth import PLAIN, Given, Grown
+from models.papers.var.record import SHOWN, recorded
 from models.trace import Cost
 from models.trace.params import Choice, Span
-from models.trace.subject import SubjectError
 from models.worlds import scenes
 
 TOKENIZER = "scene-mvq-1"
 BOXES = {"none": (0, 0, 0, 0), "left": (0, 0, 1, 0.5), "right": (0, 0.5, 1, 1), "upper": (0, 0, 0.5, 1),
          "lower": (0.5, 0, 1, 1), "middle": (0.25, 0.25, 0.75, 0.75)}  # top, left, bottom, right, as shares
-PLAIN = Sampler()
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Params:
                                     "0 at the first.")] = 1.5
     top_k: Annotated[int, Span(0, 1536, 1, "Top-k", "Only the k likeliest entries are drawn from; 0 takes all.")] = 900
     top_p: Annotated[float, Span(0.05, 1, 0.01, "Top-p", "Only the likeliest entries that together reach p.")] = 0.95
-    show: Annotated[str, Choice(var_records.SHOWN, "Maps show", "What is painted in every map.",
+    show: Annotated[str, Choice(SHOWN, "Maps show", "What is painted in every map.",
                                 titles=("the picture so far", "what this map added", "its codes"))] = "sum"
     box: Annotated[str, Choice(tuple(BOXES), "Repaint", "Only the box of a given picture, which a program drew from "
                                "the caption.", fold=True, titles=(
@@ -52,61 +51,30 @@ class Params:
                                    "the upper half", "the lower half", "the middle"))] = "none"
 
 
-@dataclass(frozen=True, eq=False)
-class Given:
-    """A picture's tokens int64 [B, L], and which tokens are drawn anew, bool [L]."""
-
-    ids: Tensor
-    inside: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Map:
-    """What one scale did: ids [B, p * p] drawn from logits [B, p * p, V], guided by `pull`; the sum of all maps so far
-    [B, C, H, W]; drawn bool [p * p]: not given."""
-
-    scale: int
-    ids: Tensor
-    logits: Tensor
-    total: Tensor
-    drawn: Tensor
-    pull: float
-    cost: Cost
-
-
-@torch.inference_mode()
 def grow(model, tokenizer, cond: Tensor, generator: torch.Generator, guidance: float = 1.5, sampler: Sampler = PLAIN,
-         given: Given | None = None) -> Iterator[Map]:
-    """Draws pictures under captions int64 [B, C], scale by scale, with a cache of keys and values."""
+         given: Given | None = None) -> Iterator[Grown]:
+    """Draws pictures under captions int64 [B, C], scale by scale; guidance grows from 0 at the first."""
     words = torch.cat([cond, torch.zeros_like(cond)]) if guidance else cond
-    reader, total = Reader(model, words), tokenizer.nothing(len(cond))
-    for scale in range(len(model.scales)):
-        began, place = time.perf_counter(), model.place(scale)
-        features = tokenizer.following(total, scale).repeat(len(words) // len(cond), 1, 1) if scale else None
-        pull = guidance * scale / max(1, len(model.scales) - 1)
-        logits = guided(reader.read(scale, features).float(), len(cond), pull)
-        ids = draw(logits, sampler, generator)
-        drawn = torch.ones_like(ids[0], dtype=torch.bool) if given is None else given.inside[place]
-        if given is not None:
-            ids = torch.where(drawn, ids, given.ids[:, place])
-        total = total + tokenizer.increment(ids, scale)
-        yield Map(scale, ids, logits, total, drawn, pull, reader.cost(scale, (time.perf_counter() - began) * 1e3))
+    ramp = guidance / max(1, len(model.scales) - 1)
+    return growth.grow(Scales(model, tokenizer, words), len(cond), generator, sampler, lambda scale: ramp * scale, given)
 
 
-class Reader:
-    """One pass of the transformer per scale; keys and values of the coarser ones wait in a cache."""
+class Scales:
+    """One pass of the transformer per scale; it reads what the coarser maps add up to, whose keys and values wait in a
+    cache. A reader of the growing loop; words [B, C], or [2B, C] with the null's behind."""
 
-    def __init__(self, model, words: Tensor):
+    def __init__(self, model, tokenizer, words: Tensor):
         from transformers import DynamicCache
 
-        self.model, self.words, self.cache = model, words, DynamicCache()
-        self.angles, self.mask = model.angles(), model.mask()
+        self.model, self.tokenizer, self.words, self.cache = model, tokenizer, words, DynamicCache()
+        self.groups = [model.place(scale) for scale in range(len(model.scales))]
+        self.angles, self.mask, self.total = model.angles(), model.mask(), None
 
-    def read(self, scale: int, features: Tensor | None) -> Tensor:
-        """Logits [B, p * p, V] of a scale from its features [B, p * p, F]; the first brings the caption along."""
-        model, place = self.model, self.model.place(scale)
+    def read(self, scale: int, ids: Tensor | None) -> Tensor:
+        """Logits [B or 2B, p * p, V] of a scale; the first brings the caption along."""
+        model, place, mask = self.model, self.groups[scale], None
+        hidden = model.level(scale, self.features(scale, ids), self.words)
         first, last = model.cond_length + place.start, model.cond_length + place.stop
-        hidden, mask = model.level(scale, features, self.words), None
         if scale == 0:
             first, hidden = 0, torch.cat([model.caption(self.words), hidden], 1)
             mask = self.mask[:, :, :last, :last]
@@ -114,21 +82,29 @@ class Reader:
         hidden = model.states(hidden, turned, self.cache, mask)
         return model.head(hidden[:, -(place.stop - place.start) :])
 
-    def cost(self, scale: int, ms: float) -> Cost:
+    def features(self, scale: int, ids: Tensor | None) -> Tensor | None:
+        """The accumulated maps ids [B, N] at this scale's size, the same for both branches."""
+        if ids is None:
+            return None
+        added = self.tokenizer.increment(ids[:, self.groups[scale - 1]], scale - 1)
+        self.total = added if self.total is None else self.total + added
+        return self.tokenizer.following(self.total, scale).repeat(len(self.words) // len(ids), 1, 1)
+
+    def cost(self, scale: int) -> Cost:
         """Of one pass: rows of all layers and branches, multiply-adds, and the bytes of the cache after it."""
         model, batch = self.model, len(self.words)
-        seen = model.cond_length + model.place(scale).stop
+        seen = model.cond_length + self.groups[scale].stop
         rows = model.scales[scale] ** 2 + (model.cond_length if scale == 0 else 0)
         cached = 2 * len(model.layers) * batch * seen * model.config.hidden_size * self.angles[0].element_size()
-        return Cost(1, batch * rows * len(model.layers), batch * model.work(scale), cached, ms)
+        return Cost(1, batch * rows * len(model.layers), batch * model.work(scale), cached)
 
 
-def paint(model, tokenizer, cond: Tensor, generator: torch.Generator, guidance: float = 1.5,
-          sampler: Sampler = PLAIN) -> Tensor:
+def paint(model, tokenizer, cond: Tensor, generator: torch.Generator, guidance: float = 1.5, sampler: Sampler = PLAIN,
+          given: Given | None = None) -> Tensor:
     """Finished pictures [B, 3, h, w] in 0..1."""
-    *_, last = grow(model, tokenizer, cond, generator, guidance, sampler)
+    maps = grow(model, tokenizer, cond, generator, guidance, sampler, given)
     with torch.inference_mode():
-        return tokenizer.paint(last.total).clamp(0, 1)
+        return tokenizer.decode(torch.cat([found.ids for found in maps], 1))
 
 
 def given(tokenizer, caption: str, box: str, seed: int) -> Given | None:
@@ -153,20 +129,12 @@ def inside(scales: tuple[int, ...], box: tuple[float, float, float, float]) -> T
     return torch.cat([one(side) for side in scales])
 
 
-def condition(caption: str, device) -> Tensor:
-    """Condition words int64 [1, C]; SubjectError that lists the words of the world."""
-    try:
-        return torch.from_numpy(scenes.condition(caption))[None].to(device)
-    except ValueError as error:
-        raise SubjectError(f"This model knows only its own small world: {error}.") from error
-
-
 def run(job) -> Iterator[Event]:
     p, tokenizer = job.params, job.companion(TOKENIZER).model
-    cond = condition(job.subject.text, job.device)
+    cond = scene_condition(job.subject.text, job.device)
     kept = given(tokenizer, job.subject.text, p.box, job.seed)
     maps = grow(job.model, tokenizer, cond, job.generator(), p.guidance, Sampler(1.0, p.top_k, p.top_p), kept)
-    return var_records.recorded(job, maps, tokenizer, cond)
+    return recorded(job, maps, tokenizer, cond)
 
 
 METHOD = Method(

@@ -1,0 +1,103 @@
+"""Unmask: pictures that grow behind a cache, one group of tokens per pass: a code in raster order, or a whole map.
+
+    for grown in grow(Raster(model, words), count, generator, pull=lambda index: 0.5): ...
+
+A reader is a network with the keys and values of what stands: groups, slices of the N tokens in the order in which they
+are drawn; read(index, ids) -> logits [B, M, V] of a group, or [2B, M, V] with the unconditional half behind; cost(index)
+of that pass. Every token is drawn once, from its own distribution: tokens of one group do not know of each other.
+
+Letters: B samples, C condition words, N tokens, M tokens of a group, V vocabulary, D width.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from kernels import Sampler, draw
+from models.loops.unmask.evaluation import full_cost, guided
+from models.trace import Cost
+
+PLAIN = Sampler()
+
+
+class Reader(Protocol):
+    groups: Sequence[slice]
+
+    def read(self, index: int, ids: Tensor) -> Tensor: ...
+
+    def cost(self, index: int) -> Cost: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A picture's tokens int64 [B, N], and which tokens are drawn anew, bool [N]."""
+
+    ids: Tensor
+    inside: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Grown:
+    """What one pass did: ids int64 [B, M] at `group`, from logits [B, M, V] guided by `pull`; drawn bool [M]: not
+    given."""
+
+    index: int
+    group: slice
+    ids: Tensor
+    logits: Tensor
+    drawn: Tensor
+    pull: float
+    cost: Cost
+
+
+@torch.inference_mode()
+def grow(reader: Reader, count: int, generator: torch.Generator, sampler: Sampler = PLAIN,
+         pull: Callable[[int], float] = lambda index: 0.0, given: Given | None = None) -> Iterator[Grown]:
+    """Draws `count` pictures group by group. pull(index): classifier-free guidance g of a group, (1 + g) conditional -
+    g unconditional logits, where the reader has both branches; both read the same tokens."""
+    ids, began = None, time.perf_counter()
+    for index, group in enumerate(reader.groups):
+        logits = guided(reader.read(index, ids).float(), count, pull(index))
+        found = draw(logits, sampler, generator)
+        fresh = torch.ones_like(found[0], dtype=torch.bool) if given is None else given.inside[group]
+        found = found if given is None else torch.where(fresh, found, given.ids[:, group])
+        ids = found if ids is None else torch.cat([ids, found], 1)
+        ms = (time.perf_counter() - began) * 1e3
+        yield Grown(index, group, found, logits, fresh, pull(index), replace(reader.cost(index), ms=ms))
+        began = time.perf_counter()
+
+
+class Raster:
+    """A CausalTransformer, one code per pass; the first pass reads the caption's words [B, C] or, with guidance, the
+    null's behind them [2B, C]."""
+
+    def __init__(self, model, words: Tensor):
+        from transformers import DynamicCache
+
+        self.model, self.cache, self.branches = model, DynamicCache(), len(words)
+        size = model.grid[0] * model.grid[1]
+        self.groups = [slice(at, at + 1) for at in range(size)]
+        hidden, self.angles = model.slots(words.new_full((len(words), size), model.mask_token_id), words)
+        self.start = hidden[:, : model.cond_length + 1]
+
+    def read(self, index: int, ids: Tensor | None) -> Tensor:
+        prefix, hidden = self.model.cond_length, self.start
+        if index:
+            hidden = self.model.inputs(ids[:, index - 1 : index], index).repeat(self.branches // len(ids), 1, 1)
+        fresh = slice(prefix + index if index else 0, prefix + index + 1)
+        states = self.model.states(hidden, tuple(part[:, fresh] for part in self.angles), self.cache)
+        return self.model.head(states[:, -1:])
+
+    def cost(self, index: int) -> Cost:
+        """Of one pass over all branches, and the bytes of the cache after it."""
+        slots, end = 1 if index else self.model.cond_length + 1, self.model.cond_length + index + 1
+        attention, layers = self.model.layers[0].self_attn, len(self.model.layers)
+        plain = full_cost(self.model, self.branches, slots, 1)
+        behind = 2 * self.branches * layers * slots * (end - slots) * attention.q_proj.out_features
+        held = 2 * self.branches * layers * end * attention.k_proj.out_features * self.start.element_size()
+        return Cost(1, plain.rows, plain.macs + behind, held)

@@ -11,6 +11,8 @@ from torch import nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
 
+from models.backbones.rows import linear_work, picked
+
 NULL = 0  # the condition word that says nothing; a condition of NULLs alone is the unconditional model
 
 
@@ -94,8 +96,7 @@ class MaskedTransformer(nn.Module, PyTorchModelHubMixin):
 
     def read(self, looked, positions):
         """Logits [B, P, V] at tokens [B, P] of the N, from last states [B, C + N, D]."""
-        places = (positions + self.cond_length)[..., None].expand(-1, -1, looked.shape[2])
-        return self.head(looked.gather(1, places))
+        return self.head(picked(looked, positions + self.cond_length))
 
     def with_null(self, cond):
         """The condition [B, C], then the one that says nothing: [2B, C]."""
@@ -105,8 +106,8 @@ class MaskedTransformer(nn.Module, PyTorchModelHubMixin):
         """Rows and multiply-adds of one sample's pass over all its tokens, condition included: projections and MLP,
         attention, head at `read_out` tokens. layers: how many of this shape are run, by default all."""
         layers = len(self.layers) if layers is None else layers
-        linear = sum(m.weight.numel() for m in self.layers[0].modules() if isinstance(m, nn.Linear))
-        per_layer = tokens * linear + 2 * tokens * tokens * self.layers[0].self_attn.q_proj.out_features
+        attended = 2 * tokens * tokens * self.layers[0].self_attn.q_proj.out_features
+        per_layer = tokens * linear_work(self.layers[0]) + attended
         return layers * tokens, layers * per_layer + read_out * self.vocab_size * self.config.hidden_size
 
     def head(self, hidden):

@@ -54,7 +54,7 @@ class RowStore:
         shape = (batch, weight.shape[0] // width, capacity, width)
         keys, values = ([weight.new_empty(shape) for _ in layers] for _ in range(2))
         flags = torch.zeros(len(layers), capacity)
-        linear = tuple(sum(m.weight.numel() for m in layer.modules() if isinstance(m, nn.Linear)) for layer in layers)
+        linear = tuple(map(linear_work, layers))
         return cls(keys, values, flags.bool(), flags.int(), 0, linear, layers[0].self_attn.q_proj.weight.shape[0])
 
     def write(self, layer: int, rows: Tensor, k: Tensor, v: Tensor) -> None:
@@ -188,3 +188,18 @@ def is_tail(rows: Tensor, attend_to: Tensor) -> bool:
 def visible(rows: Tensor, attend_to: Tensor) -> int:
     """Number of query-key pairs that may attend under the causal order."""
     return int(torch.searchsorted(attend_to, rows, right=True).sum())
+
+
+def linear_work(module: nn.Module) -> int:
+    """Multiply-adds per row of the linear maps in a module."""
+    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
+
+
+def picked(table: Tensor, places: Tensor) -> Tensor:
+    """table [B, N, D] at places [B, R]: [B, R, D]."""
+    return table.gather(1, places[..., None].expand(-1, -1, table.shape[2]))
+
+
+def written(table: Tensor, places: Tensor, rows: Tensor) -> Tensor:
+    """A copy of table [B, N, D] with rows [B, R, D] at places [B, R]."""
+    return table.scatter(1, places[..., None].expand(-1, -1, table.shape[2]), rows.to(table.dtype))

@@ -1,4 +1,4 @@
-"""ENAT: the spec's faithfulness traps, each with the mutant that the same assertion rejects."""
+"""ENAT: the spec's faithfulness traps, each with the mutant that the same assertion rejects; what training meets."""
 
 import copy
 import dataclasses
@@ -9,15 +9,16 @@ import torch
 from torch import nn
 
 from models.baselines.maskgit import method as maskgit
-from models.engine.method import follow as followed
-from models.engine.method import prepare, run, twin
+from models.engine.method import follow, prepare, run, twin
 from models.loops.unmask import loop
 from models.loops.unmask.canvases import scene_board
 from models.loops.unmask.loop import Plan, fill
 from models.papers.enat import method as enat
-from models.papers.enat import network as enat_net
-from models.papers.enat import record as enat_records
+from models.papers.enat import recipe as scene_enat
+from models.papers.enat import record as records
 from models.papers.enat.network import EnatTransformer, State
+from models.papers.enat.recipe import SceneENAT
+from tests.traps import caught, moving, work_is_counted
 
 ATOL = 2e-5
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,16 +30,17 @@ def scene(tiny):
     trunk, tokenizer = tiny.masked_scene(), tiny.scene_tokenizer()
     torch.manual_seed(1)
     model = EnatTransformer(tokenizer.codebook_size, 32, 2, 1, 4, 64, trunk.grid, trunk.embed_cond.num_embeddings,
-                            trunk.cond_length).eval()
+                            trunk.cond_length).eval().requires_grad_(False)
     for weight in model.parameters():
         if weight.dim() > 1:
             nn.init.normal_(weight, std=0.15)
     return model, scene_board(model, tokenizer, "red circle, blue square")
 
 
-def played(evaluate, board, steps=6, seed=0):
-    plan = Plan(loop.moves(256, steps, maskgit.SCHEDULE), evaluate, noise=1.0)
-    return list(fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(seed)))
+def played(evaluate, board, steps=6, noise=1.0):
+    """Turn by turn: an evaluation's state belongs to the turn just made."""
+    plan = Plan(loop.moves(256, steps, maskgit.SCHEDULE), evaluate, noise=noise)
+    return fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(0))
 
 
 def as_(cls, model):
@@ -48,21 +50,18 @@ def as_(cls, model):
     return other
 
 
-@torch.inference_mode()
 def halves(model, board):
     """A board a quarter of which is known, and the state of the pass when half of that was known."""
     order = torch.randperm(256, generator=torch.Generator().manual_seed(3))
     codes = torch.randint(0, model.vocab_size, (1, 256), generator=torch.Generator().manual_seed(4))
 
-    def shown(count):
-        hidden = torch.ones(1, 256, dtype=torch.bool)
-        hidden[0, order[:count]] = False
-        return codes.masked_fill(hidden, model.mask_token_id)
+    def shown(known):
+        return codes.index_fill(1, order[known:], model.mask_token_id)
 
     return shown(64), model(shown(32), board.cond).state
 
 
-# --- known tokens never look at MASK tokens -------------------------------------------------------------------------
+# --- who looks at whom ----------------------------------------------------------------------------------------------
 
 class SeesMasks(EnatTransformer):
     """Mutant: MASK tokens stand among what the encoder may look at."""
@@ -71,43 +70,28 @@ class SeesMasks(EnatTransformer):
         return super().encode(caption.beside(canvas.at(~visible)), canvas, visible, before)
 
 
-@torch.inference_mode()
-def moved_by_mask(model, board) -> tuple[float, float]:
-    """How far the encoder's features and the decoder's states move when the MASK embedding does."""
-    ids, before = halves(model, board)
-    here = model(ids, board.cond, before)
-    model.embed_tokens.weight[model.mask_token_id] += 1
-    there = model(ids, board.cond, before)
-    return tuple(float((a - b).abs().max()) for a, b in
-                 ((here.state.features, there.state.features), (here.hidden, there.hidden)))
+def edges(model, board) -> list[bool]:
+    """Of records.EDGES: what moves when one side of an edge does. A known token is exchanged, or the MASK embedding."""
+    ids, _ = halves(model, board)
+    here, known = model(ids, board.cond), (ids[0] != model.mask_token_id).nonzero()[:, 0]
+    other, masks = ids.clone(), copy.deepcopy(model)
+    other[0, known[0]] = (ids[0, known[0]] + 1) % model.vocab_size
+    masks.embed_tokens.weight[model.mask_token_id] += 1
+    by_known, by_mask = model(other, board.cond), masks(ids, board.cond)
+
+    def far(look, part):
+        a, b = ((one.hidden if part == "masked" else one.state.features[:, known[1:]]) for one in (here, look))
+        return bool((a - b).abs().max() > ATOL)
+
+    return [far(by_known, "masked"), far(by_mask, "masked"), far(by_known, "known"), far(by_mask, "known")]
 
 
 def test_known_tokens_never_attend_to_masks(scene):
+    """The matrix shown beside the analysis is the network's wiring, as far as it can be felt."""
     model, board = scene
-    encoder, decoder = moved_by_mask(copy.deepcopy(model), board)
-    assert encoder == 0 and decoder > 100 * ATOL
-    assert moved_by_mask(as_(SeesMasks, model), board)[0] > 100 * ATOL, "the mutant whose encoder sees masks must fail"
+    allowed = np.maximum(*map(np.array, records.ALLOWED.values())).astype(bool).tolist()
+    caught(lambda net: edges(net, board) == allowed, model, as_(SeesMasks, model))
 
-
-@torch.inference_mode()
-def test_the_allowed_edges_are_those_of_the_network(scene):
-    """The matrix shown beside the analysis, against what really moves when one side of an edge does."""
-    model, board = scene
-    ids, _ = halves(model, board)
-    here, known = model(ids, board.cond), ids[0] != model.mask_token_id
-    changed = ids.clone()
-    changed[0, known.nonzero()[0]] = (changed[0, known.nonzero()[0]] + 1) % model.vocab_size
-    there, others = model(changed, board.cond), known.clone()
-    others[known.nonzero()[0]] = False
-    by_known = float((here.state.features - there.state.features)[:, others].abs().max()), \
-        float((here.hidden - there.hidden).abs().max())
-    to_known, to_masked = moved_by_mask(model, board)
-    found = dict(zip(enat_records.EDGES, (by_known[1], to_masked, by_known[0], to_known)))
-    allowed = np.maximum(*map(np.array, enat_records.ALLOWED.values()))
-    assert [value > ATOL for value in found.values()] == [bool(flag) for flag in allowed]
-
-
-# --- the first pass has nothing to encode ---------------------------------------------------------------------------
 
 class EncodesNothing(EnatTransformer):
     """Mutant: the first pass, which knows nothing, sends the MASK tokens through the encoder."""
@@ -116,24 +100,19 @@ class EncodesNothing(EnatTransformer):
         return super().encode(caption, canvas, visible if visible.any() else ~visible, before)
 
 
-def encoder_calls(model, board) -> list[int]:
-    """Encoder layers run in each of the first three passes."""
-    calls, counted = [0], []
-    hooks = [layer.register_forward_hook(lambda *_: calls.__setitem__(0, calls[0] + 1)) for layer in model.encoder]
-    plan = Plan(loop.moves(256, 3), enat.Reusing(model, board.cond, 0.5))
-    for _ in fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(0)):
-        counted.append(calls[0])
-        calls[0] = 0
+def encodes_from_the_second_pass_on(model, board) -> bool:
+    calls, seen = [], []
+    hooks = [layer.register_forward_hook(lambda *_: calls.append(1)) for layer in model.encoder]
+    for _ in played(enat.Reusing(model, board.cond, 0.5), board, 3):
+        seen.append(len(calls))
     for hook in hooks:
         hook.remove()
-    return counted
+    return seen == [0, len(hooks), 2 * len(hooks)]
 
 
 def test_the_first_pass_skips_the_encoder(scene):
     model, board = scene
-    layers = len(model.encoder)
-    assert encoder_calls(model, board) == [0, layers, layers]
-    assert encoder_calls(as_(EncodesNothing, model), board)[0] == layers, "the mutant that encodes masks must fail"
+    caught(lambda net: encodes_from_the_second_pass_on(net, board), copy.deepcopy(model), as_(EncodesNothing, model))
     assert model.work(0, 0, 256)[0] == 0
 
 
@@ -148,35 +127,28 @@ class SharedState(enat.Reusing):
         return super().__call__(moment)
 
 
-def branch_error(cls, scene) -> float:
-    """Largest difference between guided logits and those put together from two separate one-branch runs."""
-    model, board = scene
-    guided, worst = cls(model, board.cond, 1.5), 0.0
-    alone = [enat.Reusing(model, cond) for cond in (board.cond, torch.zeros_like(board.cond))]
-    for turn in played(guided, board):
-        with torch.inference_mode():
-            yes, no = (one(turn.moment).logits for one in alone)
-        worst = max(worst, float((turn.found.logits - 2.5 * yes + 1.5 * no).abs().max()))
-    return worst
-
-
 def test_each_guidance_branch_keeps_its_own_state(scene):
-    assert branch_error(enat.Reusing, scene) < 20 * ATOL
-    assert branch_error(SharedState, scene) > 200 * ATOL, "the mutant with one state for both must fail"
+    model, board = scene
+
+    def each_its_own(cls):
+        """Guided logits are those put together from two separate one-branch runs."""
+        alone = [enat.Reusing(model, cond) for cond in (board.cond, torch.zeros_like(board.cond))]
+        for turn in played(cls(model, board.cond, 1.5), board):
+            yes, no = (one(turn.moment).logits for one in alone)
+            assert torch.allclose(turn.found.logits, 2.5 * yes - 1.5 * no, atol=20 * ATOL)
+
+    caught(each_its_own, enat.Reusing, SharedState)
 
 
 def test_where_guidance_ends_the_conditional_state_goes_on(scene):
     """Both halves until then, one after; the conditional half must not notice."""
     model, board = scene
-    guided, alone = enat.Reusing(model, board.cond, 1.5, until=0.5), enat.Reusing(model, board.cond)
-    counted, plan = [], Plan(loop.moves(256, 6, maskgit.SCHEDULE), guided)
-    for turn in fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(0)):  # not a list: states move on
+    guided, alone, counted = enat.Reusing(model, board.cond, 1.5, until=0.5), enat.Reusing(model, board.cond), []
+    for turn in played(guided, board):
         counted.append(guided.branches)
-        with torch.inference_mode():
-            yes = alone(turn.moment).logits
-        same = torch.allclose(yes, turn.found.logits, atol=20 * ATOL)
-        assert same == (guided.branches == 1) and torch.allclose(alone.state.features[0], guided.state.features[0],
-                                                                 atol=20 * ATOL)
+        same = torch.allclose(alone(turn.moment).logits, turn.found.logits, atol=20 * ATOL)
+        assert same == (guided.branches == 1)
+        assert torch.allclose(alone.state.features[0], guided.state.features[0], atol=20 * ATOL)
     assert counted == [2, 2, 2, 1, 1, 1]
 
 
@@ -232,18 +204,13 @@ def one(layer, row, own, beside, own_matrices):
     return hidden + layer.mlp(layer.post_attention_layernorm(hidden)), row[1], row[2]
 
 
-@torch.inference_mode()
 def test_a_pass_is_the_papers(scene):
     model, board = scene
     ids, before = halves(model, board)
     ours = model(ids, board.cond, before).hidden[0]
-    assert torch.allclose(ours, naive(model, ids, board.cond, before), atol=20 * ATOL)
-    for mistake in ("project", "own_matrices", "frozen"):
-        wrong = naive(model, ids, board.cond, before, **{mistake: False})
-        assert float((ours - wrong).abs().max()) > 200 * ATOL, f"the oracle cannot tell {mistake}"
+    caught(lambda mistakes: torch.allclose(ours, naive(model, ids, board.cond, before, **mistakes), atol=20 * ATOL),
+           {}, {"project": False}, {"own_matrices": False}, {"frozen": False})
 
-
-# --- reused features pass through P again in every later step -------------------------------------------------------
 
 class KeepsFirst(EnatTransformer):
     """Mutant: hands on the features as they were, so that P is applied once and not once per step."""
@@ -254,38 +221,31 @@ class KeepsFirst(EnatTransformer):
                                                              made.features), visible)
 
 
-@torch.inference_mode()
-def aged(model, board) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features of the first known tokens after two more passes, and P applied twice to what the first pass left."""
-    ids, before = halves(model, board)
-    twice = model(ids, board.cond, model(ids, board.cond, before).state).state
-    return twice.features[before.visible], model.reuse(model.reuse(before.features[before.visible]))
-
-
 def test_reuse_is_reused(scene):
+    """After two more passes the first known tokens' features went through P twice."""
     model, board = scene
-    found, wanted = aged(model, board)
-    assert torch.allclose(found, wanted, atol=ATOL)
-    found, wanted = aged(as_(KeepsFirst, model), board)
-    assert not torch.allclose(found, wanted, atol=0.01), "the mutant that applies P once must fail"
+
+    def passes_through_p_again(net):
+        ids, before = halves(net, board)
+        twice, first = net(ids, board.cond, net(ids, board.cond, before).state).state, before.features[before.visible]
+        return torch.allclose(twice.features[before.visible], net.reuse(net.reuse(first)), atol=ATOL)
+
+    caught(passes_through_p_again, model, as_(KeepsFirst, model))
 
 
-@torch.inference_mode()
 def test_without_reuse_every_pass_starts_afresh(scene):
     model, board = scene
     for turn in played(enat.Reusing(model, board.cond, 0.0, reuse=False), board):
         look = model(turn.moment.ids, board.cond)
-        assert torch.equal(turn.found.logits, model.head(look.hidden)) and torch.equal(turn.found.rows,
-                                                                                       ~turn.moment.masked)
+        assert torch.equal(turn.found.logits, model.head(look.hidden))
+        assert torch.equal(turn.found.rows, ~turn.moment.masked)
 
 
-@torch.inference_mode()
 def test_samples_of_a_batch_do_not_meet(scene):
     """A batch encodes other places in every sample; each must come out as if it were alone."""
     model, board = scene
-    ids, cond = board.ids.repeat(3, 1), board.cond.repeat(3, 1)
-    plan = Plan(loop.moves(256, 4), enat.Reusing(model, cond, 0.5), noise=2.0)
-    turns = list(fill(ids, board.mask_id, plan, torch.Generator().manual_seed(0)))
+    three = dataclasses.replace(board, ids=board.ids.repeat(3, 1), cond=board.cond.repeat(3, 1))
+    turns = list(played(enat.Reusing(model, three.cond, 0.5), three, 4, noise=2.0))
     assert not torch.equal(turns[2].moment.masked[0], turns[2].moment.masked[1])
     alone = enat.Reusing(model, board.cond, 0.5)
     for turn in turns:
@@ -295,98 +255,157 @@ def test_samples_of_a_batch_do_not_meet(scene):
 
 # --- work is counted, and steps are not saved -----------------------------------------------------------------------
 
-@torch.inference_mode()
-def counted(model, board, before, ids, monkeypatch) -> int:
-    """Multiply-adds of one pass, counted where they happen."""
-    total = [0]
-
-    def linear(module, inputs, out):
-        total[0] += out.numel() * module.in_features
-
-    def attention(q, k, v, scale):
-        total[0] += 2 * q.shape[2] * k.shape[2] * q.shape[1] * q.shape[3]
-        return nn.functional.scaled_dot_product_attention(q, k, v, scale=scale)
-
-    monkeypatch.setattr(enat_net, "fused", attention)
-    hooks = [part.register_forward_hook(linear) for part in model.modules() if isinstance(part, nn.Linear)]
-    look = model(ids, board.cond, before)
-    for hook in hooks:
-        hook.remove()
-    return total[0] + look.hidden.shape[1] * model.vocab_size * 32
-
-
-def test_work_is_what_is_computed(scene, monkeypatch):
+def test_work_is_what_is_computed(scene):
     model, board = scene
     ids, before = halves(model, board)
-    assert sum(model.work(32, 32, 192)) == counted(model, board, before, ids, monkeypatch)
-    assert sum(model.work(64, 0, 192)) == counted(model, board, None, ids, monkeypatch)
-    assert sum(model.work(0, 0, 256)) == counted(model, board, None, board.ids, monkeypatch)
+
+    def passes(seen, state=None):
+        return lambda: model.head(model(seen, board.cond, state).hidden)
+
+    work_is_counted(passes(ids, before), sum(model.work(32, 32, 192)))
+    work_is_counted(passes(ids), sum(model.work(64, 0, 192)))
+    work_is_counted(passes(board.ids), sum(model.work(0, 0, 256)))
 
 
 def test_as_many_steps_each_with_less_work(tiny):
-    ours, theirs = (next(r for r in followed(job) if r.done).traces["unmask"]
-                    for job in (prepare("enat", seed=2), twin(prepare("enat", seed=2))))
+    job = prepare("enat", seed=2)
+    ours, theirs = ([*follow(one)][-1].traces["unmask"] for one in (job, twin(job)))
     again = run("enat", seed=2, params={"reuse": False}).traces["unmask"]
     assert len(ours.steps) == len(theirs.steps) == len(again.steps)
     assert [len(s.where("new")) for s in ours.steps] == [len(s.where("new")) for s in theirs.steps]
     assert ours.cost.macs < theirs.cost.macs and ours.facts["encoded"].value < 256 < again.facts["encoded"].value
     share = 100 * ours.cost.macs / theirs.cost.macs
     assert ours.facts["work"].value == pytest.approx(share), "the plain model's work is the baseline's"
-
-
-def test_states_show_what_was_encoded_and_what_was_reused(tiny):
-    steps = run("enat", params={"steps": 6}).traces["unmask"].steps
-    for before, step in zip(steps, steps[1:]):
+    for before, step in zip(ours.steps, ours.steps[1:]):
         assert np.array_equal(step.where("recomputed"), before.where("new"))
-        assert len(step.where("reused")) + len(step.where("recomputed")) + len(step.where("new", "unknown")) == 256
-    assert len(steps[0].where("recomputed", "reused")) == 0 and len(steps[-1].where("reused"))
+        assert len(step.where("reused", "recomputed", "new", "unknown")) == 256
+    assert len(ours.steps[0].where("recomputed", "reused")) == 0 and len(ours.steps[-1].where("reused"))
 
 
 # --- the analysis of the plain model --------------------------------------------------------------------------------
 
-@torch.inference_mode()
-def test_roles_are_sums_of_exact_attention(tiny):
-    from models.backbones.instrument import observe
-    model, known = tiny.masked_scene().eval(), np.arange(256) % 3 == 0
-    ids = torch.full((1, 256), model.mask_token_id).masked_fill(torch.from_numpy(known), 5)
-    cond = torch.tensor([[1, 20, 0, 0]])
-    with observe(model, want={"qk"}) as seen:
-        features = enat_records.last_features(model, ids, cond)
-    assert torch.allclose(model.head(features), model(ids, cond), atol=ATOL)
-    found = enat_records.role_shares(seen, known, model.cond_length)
-    rows = seen[1].rows_for([model.cond_length])[0, :, 0, model.cond_length :].mean(0)
-    other = seen[1].rows_for(range(model.cond_length, 260))[0, :, :, model.cond_length :].mean(0)
-    assert torch.allclose(other[0], rows)
-    wanted = [float(other[role][:, to].sum() / role.sum()) for role, to in
-              ((~known, known), (~known, ~known), (known, known), (known, ~known))]
-    assert found[1] == pytest.approx(wanted, abs=1e-5)
-
-
 def test_concentration_is_a_share_and_a_lift():
     change, fresh = np.full(8, 0.1), np.zeros(8, bool)
-    assert enat_records.concentration(change, fresh)[0] == pytest.approx(0.25)
+    assert records.concentration(change, fresh)[0] == pytest.approx(0.25)
     change[[2, 5]], fresh[[2, 5]] = 4.7, True
-    assert enat_records.concentration(change, fresh) == (pytest.approx(0.94), 4.0)
-    assert enat_records.concentration(change, ~fresh)[1] == 0
+    assert records.concentration(change, fresh) == (pytest.approx(0.94), 4.0)
+    assert records.concentration(change, ~fresh)[1] == 0
 
 
 def test_unchanged_boards_do_not_change_the_plain_model(scene, tiny):
-    board, plain = scene[1], tiny.masked_scene().eval()
-    looked = enat_records.Plain(plain, board, 9)
-    known = np.zeros(256, bool)
+    board = scene[1]
+    looked, known = records.Plain(tiny.masked_scene().eval(), board, 9), np.zeros(256, bool)
     looked.features = looked.read(board.ids, known, False)
     assert np.abs(looked.changed(looked.read(board.ids, known, False), known)).max() < 1e-5
+    mass = looked.roles[0]
+    assert np.isnan(mass[:, 1]).all() and np.allclose(mass[:, 0, 1], 0), "nobody is known yet"
 
 
 @pytest.mark.parametrize("counts, step", [((1, 1, 2), 2), ((2, 1, 1), 1), ((1, 3), 1)])
 def test_heads_are_those_of_the_half_known_board(counts, step):
-    assert enat_records.half_known([loop.Move(count) for count in counts]) == step
+    assert records.half_known([loop.Move(count) for count in counts]) == step
 
 
 def test_attention_can_be_looked_at_from_the_first_step_on(tiny):
     """Mutant: heads that come with the end of the run, so that the Attend tab shows nothing until then."""
-    results = [result.traces for result in followed(prepare("enat", params={"steps": 8}))]
+    results = [result.traces for result in follow(prepare("enat", params={"steps": 8}))]
     first = next(traces for traces in results if "attend" in traces)
     assert len(first["attend"].steps) == 1 and first["attend"].heads is not None
     early, late = first["attend"].heads.entropy, results[-1]["attend"].heads.entropy
     assert early.shape == late.shape and not np.array_equal(early, late)  # the half known board's replace them
+
+
+# --- training meets reused features as sampling will ----------------------------------------------------------------
+
+@pytest.fixture
+def recipe(tiny, monkeypatch):
+    """The recipe on the tiny trunk, in fp32; pictures are random codes, which costs no tokenizer."""
+    monkeypatch.setattr(scene_enat, "read_shipped", lambda name: tiny.bundle(name).model)
+    made = SceneENAT(seed=5)
+    made.autocast = False
+    codes = tiny.scene_tokenizer().codebook_size
+    monkeypatch.setattr(made, "captioned", lambda rng, progress: (rng.integers(0, codes, (4, 64)),
+                                                                  rng.integers(0, 37, (4, 4))))
+    return made
+
+
+def test_it_starts_as_its_trunk(tiny, recipe):
+    trunk, model = tiny.bundle("scene-mgm-1").model, recipe.build()
+    ours, x = model.state_dict(), torch.randn(2, 3, 32)
+    assert all(torch.equal(ours[name], weight) for name, weight in trunk.state_dict().items())
+    for layer in model.layers:
+        assert torch.equal(layer.support_k_proj.weight, layer.self_attn.k_proj.weight)
+        assert torch.equal(layer.support_v_proj.weight, layer.self_attn.v_proj.weight)
+    assert torch.equal(model.reuse(x), x), "an untrained projection hands features on as they are"
+
+
+def test_half_of_the_batches_simulate_earlier_passes(recipe):
+    recipe.build()
+    batches = [recipe.batch(step, 0.9)["seen"].tolist() for step in range(400)]
+    reusing = [seen for seen in batches if len(seen) > 1]
+    assert 0.42 < len(reusing) / len(batches) < 0.58
+    assert all(0 < a < b for seen in reusing for a, b in zip(seen, seen[1:])), "every pass must show more"
+    assert {0, 63} <= {seen[-1] for seen in batches}, "the empty canvas and the last token are both met in sampling"
+    assert max(map(len, reusing)) > 3 and 0.15 < np.mean([seen[-1] / 64 for seen in batches]) < 0.4
+
+
+def lesson(recipe, passes=1):
+    """The first batch that simulates more earlier passes than that."""
+    return next(b for b in (recipe.batch(step, 0.9) for step in range(40)) if len(b["seen"]) > passes)
+
+
+def test_reuse_is_learned_from_features_of_the_teacher(recipe):
+    """Without the simulation nothing teaches P, and sampling with reuse would meet a network that never saw it."""
+    model, batch = recipe.build(), lesson(recipe)
+    recipe.teacher.requires_grad_(True)
+    nn.init.normal_(model.reuse.narrow.weight, std=0.1)
+
+    def teaches_reuse(batch):
+        assert any(name.startswith("reuse.") for name in moving(model, lambda net: recipe.loss(net, batch, 0.9)[0]))
+        assert all(p.grad is None for p in recipe.teacher.parameters()), "earlier passes carry no gradient"
+
+    caught(teaches_reuse, batch, batch | {"seen": batch["seen"][-1:]})
+
+
+@torch.no_grad()
+def test_the_lesson_is_the_pass_that_sampling_makes(recipe):
+    """The loss against the network's own forward, one earlier pass after the other."""
+    model, batch = recipe.build(), lesson(recipe, 2)
+    before, (*earlier, now) = None, batch["seen"].tolist()
+
+    def seen(known):
+        return batch["ids"].masked_fill(batch["rank"] >= known, model.mask_token_id)
+
+    for known in earlier:
+        before = recipe.teacher(seen(known), batch["cond"], before).state
+    look = model(seen(now), batch["cond"], before)
+    wanted = nn.functional.cross_entropy(model.head(look.hidden).flatten(0, 1),
+                                         batch["ids"].gather(1, look.positions).flatten())
+    assert torch.allclose(recipe.loss(model, batch, 0.9)[0], wanted, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_teacher_is_the_average_and_is_shipped(recipe):
+    model = recipe.build()
+    assert recipe.final(model) is recipe.teacher
+    before = recipe.teacher.embed_tokens.weight.clone()
+    model.embed_tokens.weight += 1
+    recipe.after_step(model, 10_000, 0.9)
+    moved = (recipe.teacher.embed_tokens.weight - before).mean()
+    assert float(moved) == pytest.approx(1 - recipe.average, rel=0.01)
+    other, saved = SceneENAT(seed=5), recipe.state()
+    other.build()
+    other.load_state(saved)
+    assert torch.equal(other.teacher.embed_tokens.weight, recipe.teacher.embed_tokens.weight)
+
+
+def test_the_loss_falls_on_one_batch(recipe):
+    model, batch, losses = recipe.build(), recipe.batch(1, 0.9), []
+    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(12):
+        optimiser.zero_grad()
+        loss, _ = recipe.loss(model, batch, 0.9)
+        losses.append(float(loss.detach()))
+        loss.backward()
+        optimiser.step()
+    assert losses[-1] < 0.9 * losses[0]

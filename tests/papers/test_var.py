@@ -1,7 +1,9 @@
-"""VAR's traps: residual maps, accumulated inputs, block-causal attention, growing guidance, one draw per token."""
+"""VAR's traps: residual maps, accumulated inputs, block-causal attention, growing guidance, one draw per token; and its
+recipes: a part of a pyramid is enough for coarse maps, unused entries start again."""
 
 import copy
-import dataclasses
+import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +12,21 @@ from torch import nn
 from torch.nn import functional as F
 
 from kernels import Sampler, draw
-from models.engine.method import prepare, run
+from models.engine.method import run
+from models.loops.unmask import growth
 from models.papers.var import method as var
-from models.papers.var import record as var_records
-from models.papers.var.tokens import down, up
+from models.papers.var import recipe as scene_var
+from models.papers.var import record as records
+from models.papers.var.network import ScaleTransformer
+from models.papers.var.recipe import SceneMVQ, SceneVAR
+from models.papers.var.tokens import SCALES, down, up
+from models.trace import Cost
+from models.trace.subject import from_text
 from models.worlds import scenes
+from tests.traps import caught, moved, work_is_counted
 
 ATOL = 2e-4
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture()
@@ -24,15 +34,13 @@ def parts(tiny):
     """Tokenizer, transformer, and three pictures."""
     rng = np.random.default_rng(3)
     pictures = np.stack([scenes.draw(scenes.sample(rng)) for _ in range(3)])
-    tokenizer, model = copy.deepcopy(tiny.fresh("scene-mvq-1")), tiny.fresh("scene-var-1").eval()
-    return tokenizer, model, torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
+    tokenizer, model = copy.deepcopy(tiny.fresh("scene-mvq-1")), tiny.fresh("scene-var-1").eval().requires_grad_(False)
+    return tokenizer.requires_grad_(False), model, torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
 
 
-def lesson(tokenizer, pictures):
-    """Pyramid and the features that teacher forcing reads."""
-    with torch.no_grad():
-        found = tokenizer.quantise(tokenizer.features(pictures))
-        return found, tokenizer.inputs(found.sums)
+def level() -> torch.Tensor:
+    """The scale of each of the 130 tokens."""
+    return torch.repeat_interleave(torch.arange(6), torch.tensor([side**2 for side in SCALES]))
 
 
 # --- the tokenizer --------------------------------------------------------------------------------------------------
@@ -53,17 +61,18 @@ def naive(tokenizer, f, *, residual=True, filtered=True, area="area", cubic="bic
     return torch.cat(ids, 1), total
 
 
-@torch.no_grad()
 def test_tokens_are_the_papers(parts):
     tokenizer, _, pictures = parts
     f = tokenizer.features(pictures)
-    found, (ids, total) = tokenizer.quantise(f), naive(tokenizer, f)
-    assert torch.equal(found.ids, ids) and torch.allclose(found.sums[-1], total, atol=ATOL)
-    for mistake in ({"residual": False}, {"filtered": False}, {"area": "bicubic"}, {"cubic": "nearest"}):
-        assert not torch.equal(naive(tokenizer, f, **mistake)[0], ids), f"the oracle cannot tell {mistake}"
+    found = tokenizer.quantise(f)
+    caught(lambda mistake: torch.equal(naive(tokenizer, f, **mistake)[0], found.ids), {},
+           {"residual": False}, {"filtered": False}, {"area": "bicubic"}, {"cubic": "nearest"})
+    assert torch.allclose(found.sums[-1], naive(tokenizer, f)[1], atol=ATOL)
+    assert torch.equal(tokenizer.encode(pictures), found.ids) and tokenizer.decode(found.ids).shape == pictures.shape
+    for one, other in zip(tokenizer.sums(found.ids), found.sums, strict=True):
+        assert torch.allclose(one, other, atol=ATOL), "decoding sums what encoding took"
 
 
-@torch.no_grad()
 def test_maps_add_up_to_the_features(parts):
     """With residuals the sum comes close; an independently quantised pyramid is several pictures on top of another."""
     tokenizer, _, pictures = parts
@@ -73,20 +82,11 @@ def test_maps_add_up_to_the_features(parts):
     for phi in tokenizer.phi:
         nn.init.dirac_(phi.conv.weight)
     off = [float((naive(tokenizer, f, residual=flag)[1] - f).pow(2).mean()) for flag in (True, False)]
-    assert off[0] < f.pow(2).mean() and off[1] > 4 * off[0], "a pyramid without residuals must fail"
+    caught(lambda error: error < f.pow(2).mean(), *off)
+    assert off[1] > 4 * off[0]
 
 
-@torch.no_grad()
-def test_decoding_sums_what_encoding_took(parts):
-    tokenizer, _, pictures = parts
-    found = tokenizer.quantise(tokenizer.features(pictures))
-    for one, other in zip(tokenizer.sums(found.ids), found.sums, strict=True):
-        assert torch.allclose(one, other, atol=ATOL)
-    assert torch.equal(tokenizer.encode(pictures), found.ids)
-    assert tokenizer.decode(found.ids).shape == pictures.shape
-
-
-@pytest.mark.parametrize("side", (1, 2, 3, 4, 6, 8))
+@pytest.mark.parametrize("side", SCALES)
 def test_resizing_is_torchs(side):
     small, large = torch.randn(2, 3, side, side), torch.randn(2, 3, 8, 8)
     assert torch.allclose(up(small, 8), small if side == 8 else F.interpolate(small, size=(8, 8), mode="bicubic"),
@@ -95,113 +95,94 @@ def test_resizing_is_torchs(side):
 
 
 def test_four_phis_serve_six_scales(parts):
-    tokenizer = parts[0]
+    tokenizer, x = parts[0], torch.randn(1, 10, 4, 4)
     chosen = [list(tokenizer.phi).index(tokenizer.phi_of(scale)) for scale in range(6)]
-    assert chosen == [0, 0, 1, 2, 3, 3]
-    assert [scale * 4 // 6 for scale in range(6)] != chosen, "equal shares are not the nearest tick"
-    x = torch.randn(1, 10, 4, 4)
+    caught(lambda wanted: chosen == wanted, [0, 0, 1, 2, 3, 3], [scale * 4 // 6 for scale in range(6)])  # equal shares
     assert torch.allclose(tokenizer.phi[0](x), 0.5 * x + 0.5 * tokenizer.phi[0].conv(x))
 
 
-@torch.no_grad()
 def test_the_first_token_knows_where_things_are(parts):
     """Two pictures of one object at different places: without the overview their means, and so r_1, are the same."""
     tokenizer, *_ = parts
     pictures = torch.stack([torch.from_numpy(scenes.draw([scenes.Thing("red", "circle", cell)])) for cell in (0, 10)])
-    pictures = pictures.permute(0, 3, 1, 2) / 255
     tokenizer.layouts.data = torch.eye(48)[:16]
-    z = tokenizer.features(pictures).mean((2, 3))
-    assert torch.allclose(z[0, : tokenizer.local], z[1, : tokenizer.local], atol=1e-5)
-    assert not torch.allclose(z[0, tokenizer.local :], z[1, tokenizer.local :], atol=0.01)
+    z = tokenizer.features(pictures.permute(0, 3, 1, 2) / 255).mean((2, 3))
+    caught(lambda z: not torch.allclose(z[0], z[1], atol=0.01), z[:, tokenizer.local :], z[:, : tokenizer.local])
 
 
 # --- what the transformer reads -------------------------------------------------------------------------------------
 
-@torch.no_grad()
 def test_inputs_are_the_accumulated_sum_at_the_next_size(parts):
     tokenizer, model, pictures = parts
-    found, inputs = lesson(tokenizer, pictures)
-    for scale in range(1, 6):
-        place, side = model.place(scale), model.scales[scale]
-        wanted = F.adaptive_avg_pool2d(found.sums[scale - 1], side).flatten(2).transpose(1, 2)
-        got = inputs[:, place.start - 1 : place.stop - 1]
-        assert torch.allclose(got, wanted, atol=ATOL)
-        raw = F.interpolate(tokenizer.entries[found.ids[:, model.place(scale - 1)]].transpose(1, 2).unflatten(
-            2, (model.scales[scale - 1],) * 2), size=(side, side)).flatten(2).transpose(1, 2)
-        assert scale == 1 or not torch.allclose(raw, got, atol=0.05), "inputs without accumulation must fail"
+    found = tokenizer.quantise(tokenizer.features(pictures))
+    inputs = tokenizer.inputs(found.sums)
+    for scale in range(2, 6):
+        place, before, side = model.place(scale), model.scales[scale - 1], model.scales[scale]
+        raw = tokenizer.entries[found.ids[:, model.place(scale - 1)]].transpose(1, 2).unflatten(2, (before, before))
+        got = inputs[:, place.start - 1 : place.stop - 1].transpose(1, 2).unflatten(2, (side, side))
+        caught(lambda x, got=got: torch.allclose(x, got, atol=ATOL),
+               F.adaptive_avg_pool2d(found.sums[scale - 1], side), F.interpolate(raw, size=(side, side)))
 
 
-def leaks(tokenizer, model, ids, inputs_of) -> list[bool]:
-    """For every scale but the first: whether its inputs move with its own tokens."""
-    found = []
-    for scale in range(1, 6):
-        other, place = ids.clone(), model.place(scale)
-        other[:, place] = (other[:, place] + 1) % tokenizer.codebook_size
-        moved = (inputs_of(ids) - inputs_of(other)).abs().amax((0, 2)) > 1e-6
-        found.append(bool(moved[: place.stop - 1].any()))
-        assert scale == 5 or bool(moved[place.stop - 1 :].any()), "finer scales must see them"
-    return found
-
-
-@torch.no_grad()
 def test_no_scale_reads_its_own_tokens(parts):
     tokenizer, model, pictures = parts
     ids = tokenizer.encode(pictures)
+
+    def from_coarser_tokens_only(inputs):
+        """Other tokens of a scale move the inputs of finer scales and no others."""
+        for scale in range(1, 6):
+            found = moved(inputs, ids, model.place(scale), size=64)
+            assert not found[level()[1:] <= scale].any() and (scale == 5 or found.any())
 
     def leaky(ids):
         """Mutant: the sum with this scale's own map."""
         return torch.cat([tokenizer.following(total, scale) for scale, total in enumerate(tokenizer.sums(ids))][1:], 1)
 
-    assert not any(leaks(tokenizer, model, ids, lambda ids: tokenizer.inputs(tokenizer.sums(ids))))
-    assert all(leaks(tokenizer, model, ids, leaky)), "the mutant that leaks must fail"
+    caught(from_coarser_tokens_only, lambda ids: tokenizer.inputs(tokenizer.sums(ids)), leaky)
 
 
 # --- who sees whom --------------------------------------------------------------------------------------------------
 
-def block_causal(mask, model) -> bool:
-    """Whether a mask lets every scale see exactly itself, coarser ones and the caption."""
-    level = [-1] * model.cond_length + [k for k, side in enumerate(model.scales) for _ in range(side**2)]
-    return all(bool(mask[0, 0, i, j]) == (level[i] >= level[j]) for i in range(len(level)) for j in range(len(level)))
+class Unmasked(ScaleTransformer):
+    """Mutant: everybody sees everybody."""
+
+    def mask(self):
+        return torch.ones_like(super().mask())
 
 
-def test_the_mask_is_block_causal(parts):
-    model = parts[1]
-    mask = model.mask()
-    assert mask.shape == (1, 1, 134, 134) and block_causal(mask, model)
-    assert not block_causal(torch.ones_like(mask).tril(), model), "a plain causal mask must fail"
-    assert not block_causal(torch.ones_like(mask), model), "no mask must fail"
+class Causal(ScaleTransformer):
+    """Mutant: the plain causal mask; tokens of one scale see those before them only."""
+
+    def mask(self):
+        return torch.ones_like(super().mask()).tril()
 
 
-def reach(model, features, cond, scale) -> tuple[bool, bool]:
-    """Whether other inputs of a scale move coarser logits, and all logits of that scale."""
-    place, other = model.place(scale), features.clone()
-    other[:, place.start - 1] += 1.0  # its first token only
-    moved = (model(features, cond) - model(other, cond)).abs().amax((0, 2)) > 1e-5
-    return bool(moved[: place.start].any()), bool(moved[place].all())
+def as_(cls, model):
+    """The same weights under another class."""
+    other = copy.deepcopy(model)
+    other.__class__ = cls
+    return other
 
 
-@torch.no_grad()
-def test_tokens_of_a_scale_see_each_other_and_no_finer_one(parts, monkeypatch):
+def test_attention_is_block_causal(parts):
+    """By the mask, and by what other inputs of a scale's last token move: its own scale and the finer ones."""
     tokenizer, model, pictures = parts
-    features, cond = lesson(tokenizer, pictures)[1], torch.tensor([[3, 20, 0, 0]] * 3)
-    assert [reach(model, features, cond, scale) for scale in range(1, 6)] == [(False, True)] * 5
-    right = type(model).mask
-    monkeypatch.setattr(type(model), "mask", lambda self: torch.ones_like(right(self)))
-    assert all(reach(model, features, cond, scale)[0] for scale in range(1, 6)), "the mutant without a mask must fail"
-    monkeypatch.setattr(type(model), "mask", lambda self: torch.ones_like(right(self)).tril())
-    middle = features.clone()
-    middle[:, model.place(3).stop - 2] += 1.0  # its last token: under a causal mask nobody else of its scale sees it
-    moved = (model(features, cond) - model(middle, cond)).abs().amax((0, 2))[model.place(3)] > 1e-5
-    assert int(moved.sum()) == 1, "the causal mutant must fail"
+    features = tokenizer.inputs(tokenizer.quantise(tokenizer.features(pictures)).sums)
+    cond, where = torch.tensor([[3, 20, 0, 0]] * 3), torch.cat([torch.full((4,), -1), level()])
 
+    def block_causal(model):
+        assert torch.equal(model.mask()[0, 0], where[:, None] >= where)
 
-@torch.no_grad()
-def test_a_pyramid_cut_short_is_exact(parts):
-    """Training reads most pictures up to 4 x 4 only: finer maps must not have mattered."""
-    tokenizer, model, pictures = parts
-    features, cond = lesson(tokenizer, pictures)[1], torch.tensor([[3, 20, 0, 0]] * 3)
+    def hears_its_own_and_coarser_scales(model):
+        for scale in range(1, 6):
+            found = moved(lambda x: model(x, cond), features, model.place(scale).stop - 2, atol=1e-5)
+            assert np.array_equal(found, level() >= scale)
+
+    mutants = as_(Unmasked, model), as_(Causal, model)
+    caught(block_causal, model, *mutants)
+    caught(hears_its_own_and_coarser_scales, model, *mutants)
     whole, short = model(features, cond), model(features[:, :29], cond)
-    assert short.shape[1] == 30 and torch.allclose(whole[:, :30], short, atol=ATOL)
+    assert short.shape[1] == 30 and torch.allclose(whole[:, :30], short, atol=ATOL), "a pyramid cut short is exact"
 
 
 # --- drawing --------------------------------------------------------------------------------------------------------
@@ -212,37 +193,28 @@ def grown(parts, guidance=0.0, seed=0, count=2, **options):
     return list(var.grow(model, tokenizer, cond, torch.Generator().manual_seed(seed), guidance, **options)), cond
 
 
-@torch.no_grad()
-def test_cached_passes_are_the_masked_pass(parts):
-    tokenizer, model, _ = parts
-    maps, cond = grown(parts)
-    ids = torch.cat([found.ids for found in maps], 1)
-    assert torch.allclose(model(tokenizer.inputs(tokenizer.sums(ids)), cond), torch.cat([m.logits for m in maps], 1),
-                          atol=ATOL)
-    assert torch.allclose(maps[-1].total, tokenizer.sums(ids)[-1], atol=ATOL)
+def joined(maps, name="ids"):
+    return torch.cat([getattr(found, name) for found in maps], 1)
 
 
-def by_hand(parts, maps, cond, ramp=lambda scale: scale / 5, mixed=False):
-    """Guided logits of a run's own tokens from two whole passes; mixed: the unconditional one reads other tokens."""
-    tokenizer, model, _ = parts
-    ids = torch.cat([found.ids for found in maps], 1)
-    yes, no = (model(tokenizer.inputs(tokenizer.sums(one)), words) for one, words in
-               ((ids, cond), (ids.flip(0) if mixed else ids, torch.zeros_like(cond))))
-    made = []
-    for scale in range(6):
-        pull, place = 2.0 * ramp(scale), model.place(scale)
-        made.append((1 + pull) * yes[:, place] - pull * no[:, place])
-    return torch.cat(made, 1)
-
-
-@torch.no_grad()
 def test_guidance_grows_and_both_branches_read_the_same_tokens(parts):
-    maps, cond = grown(parts, guidance=2.0)
-    found = torch.cat([m.logits for m in maps], 1)
-    assert torch.allclose(found, by_hand(parts, maps, cond), atol=20 * ATOL)
-    assert not torch.allclose(found, by_hand(parts, maps, cond, ramp=lambda scale: 1.0), atol=0.05), "constant guidance"
-    assert not torch.allclose(found, by_hand(parts, maps, cond, mixed=True), atol=0.05), "two sets of tokens"
-    assert [m.pull for m in maps] == pytest.approx([0, 0.4, 0.8, 1.2, 1.6, 2.0])
+    """Cached passes are the masked pass over the run's own tokens, guided by hand."""
+    tokenizer, model, _ = parts
+
+    def logits(ids, words):
+        return model(tokenizer.inputs(tokenizer.sums(ids)), words)
+
+    def by_hand(pull, ramp, mixed):
+        maps, cond = grown(parts, pull)
+        ids, strength = joined(maps), pull * ramp[level()][:, None]
+        no = logits(ids.flip(0) if mixed else ids, torch.zeros_like(cond))
+        wanted = (1 + strength) * logits(ids, cond) - strength * no
+        return torch.allclose(joined(maps, "logits"), wanted, atol=20 * ATOL)
+
+    rising = torch.arange(6) / 5
+    caught(by_hand, (2.0, rising, False), (2.0, torch.ones(6), False), (2.0, rising, True))  # constant; other tokens
+    assert by_hand(0.0, rising, False)
+    assert [m.pull for m in grown(parts, 2.0)[0]] == pytest.approx([0, 0.4, 0.8, 1.2, 1.6, 2.0])
 
 
 def test_every_token_is_drawn_once_from_its_own_distribution(parts):
@@ -254,27 +226,38 @@ def test_every_token_is_drawn_once_from_its_own_distribution(parts):
     assert all(torch.equal(found.ids, found.logits.argmax(-1)) for found in maps), "top-k 1 is the likeliest entry"
 
 
+class Blurred(var.Scales):
+    """Mutant: coarse to fine is played with a finished picture, whose maps are shown one after the other."""
+
+    def read(self, scale, ids):
+        picture = torch.zeros(1, 3, 64, 64)
+        picture[..., 10:30, 10:30] = 1
+        finished = self.tokenizer.encode(picture)[:, self.groups[scale]]
+        return 20 * F.one_hot(finished, 64).float()
+
+
 def test_the_first_map_is_one_token_that_everything_depends_on(parts):
     """No blurring of a finished picture: scale 1 is drawn before anything else is there."""
     tokenizer, model, _ = parts
-    maps, _ = grown(parts, count=1)
-    assert maps[0].ids.shape == (1, 1) and maps[0].logits.shape[1] == 1
-    ids = torch.cat([found.ids for found in maps], 1)
-    forced = var.Given(ids.clone(), torch.ones(130, dtype=torch.bool))
-    forced.ids[:, 0] = (ids[:, 0] + 1) % 64
-    forced.inside[0] = False
-    other, _ = grown(parts, count=1, given=forced)
-    assert torch.equal(other[0].logits, maps[0].logits)
-    assert all(not torch.allclose(a.logits, b.logits, atol=1e-3) for a, b in zip(maps[1:], other[1:]))
 
+    def decides(reader):
+        def play(given=None):
+            return list(growth.grow(reader(model, tokenizer, torch.tensor([[3, 20, 0, 0]])), 1,
+                                    torch.Generator().manual_seed(0), given=given))
+        maps = play()
+        assert maps[0].ids.shape == (1, 1) and maps[0].logits.shape[1] == 1
+        forced = growth.Given((joined(maps) + (level() == 0)) % 64, level() > 0)  # another first token
+        other = play(forced)
+        assert torch.equal(other[0].logits, maps[0].logits)
+        assert all(not torch.allclose(a.logits, b.logits, atol=1e-3) for a, b in zip(maps[1:], other[1:]))
 
-# --- repainting -----------------------------------------------------------------------------------------------------
+    caught(decides, var.Scales, Blurred)
+
 
 def test_outside_the_box_every_map_keeps_the_given_tokens(parts):
     tokenizer, model, _ = parts
     kept = var.given(tokenizer, "red circle, blue square", "left", 0)
-    maps, _ = grown(parts, count=1, given=kept)
-    ids = torch.cat([found.ids for found in maps], 1)
+    ids = joined(grown(parts, count=1, given=kept)[0])
     assert torch.equal(ids[:, ~kept.inside], kept.ids[:, ~kept.inside])
     assert not torch.equal(ids[:, kept.inside], kept.ids[:, kept.inside])
     sides = [int(kept.inside[model.place(scale)].sum()) for scale in range(6)]
@@ -284,43 +267,42 @@ def test_outside_the_box_every_map_keeps_the_given_tokens(parts):
 
 # --- what is shown --------------------------------------------------------------------------------------------------
 
-def test_a_run_has_one_pass_per_map_and_says_what_it_costs(tiny):
+def test_a_run_has_one_pass_per_map_and_says_what_each_costs(tiny):
     found = run("var", seed=1, params={"guidance": 2}).traces["unmask"]
     assert [len(step.where("new")) for step in found.steps] == [1, 4, 9, 16, 36, 64]
-    assert [step.level for step in found.steps] == ["scale"] * 6 and found.cost.calls == 6
+    assert [step.level for step in found.steps] == ["scale"] * 6
+
+    def every_step_has_its_cost(steps):
+        """K alone would hide that the last map holds half of the tokens."""
+        costs = [step.cost for step in steps]
+        assert all(cost.calls == 1 and cost.macs > 0 and cost.ms > 0 for cost in costs)
+        assert max(costs, key=lambda cost: cost.macs) is costs[-1]
+        assert sum(costs, Cost()).rows == 2 * 2 * 134, "two layers, two branches, and the caption once"
+        assert costs[-1].cache_bytes == 2 * 2 * 2 * 134 * 32 * 4
+
+    caught(every_step_has_its_cost, list(found.steps), [replace(step, cost=Cost()) for step in found.steps],
+           [replace(step, cost=found.steps[0].cost) for step in found.steps])
     assert found.facts["passes"].value == 6 and found.facts["tokens"].value == 130
-    assert found.cost.rows == 2 * 2 * 134, "two layers, two branches, and the caption once"
-    assert found.steps[-1].cost.cache_bytes == 2 * 2 * 2 * 134 * 32 * 4
     assert not np.array_equal(found.steps[1].picture, found.steps[2].picture)
     assert np.isnan(found.steps[2].fields["entropy"][14:]).all() and found.steps[-1].fields["entropy"].min() >= 0
 
 
-@torch.no_grad()
 def test_work_is_what_is_computed(parts):
     tokenizer, model, _ = parts
-    total, lengths = [0], []
-
-    def linear(module, inputs, out):
-        total[0] += out.numel() * module.in_features
-
-    hooks = [part.register_forward_hook(linear) for part in model.modules() if isinstance(part, nn.Linear)]
-    for found in grown(parts, count=1)[0]:
-        rows = model.scales[found.scale] ** 2 + (4 if found.scale == 0 else 0)
-        total[0] += len(model.layers) * 2 * rows * (4 + model.place(found.scale).stop) * 32
-        lengths.append(found.cost.macs)
-    for hook in hooks:
-        hook.remove()
+    reader = var.Scales(model, tokenizer, torch.tensor([[3, 20, 0, 0]]))
     unread = model.embed_features.weight.numel()  # the start is no feature
-    assert sum(lengths) == total[0] + unread
+    reader.features = lambda scale, ids: None if scale == 0 else torch.ones(1, SCALES[scale] ** 2, 10)
+    for scale in range(6):
+        work_is_counted(lambda at=scale: reader.read(at, None), model.work(scale) - (scale == 0) * unread)
 
 
 def test_the_pyramid_lies_in_one_square_without_overlap():
-    corners, whole = var_records.shelves((1, 2, 3, 4, 6, 8))
+    corners, whole = records.shelves(SCALES)
     taken = np.zeros((whole, whole), int)
-    for (top, left), side in zip(corners, (1, 2, 3, 4, 6, 8)):
+    for (top, left), side in zip(corners, SCALES):
         taken[top : top + side, left : left + side] += 1
     assert whole == 15 and taken.max() == 1 and taken.sum() == 130
-    canvas = var_records.pyramid((1, 2, 3, 4, 6, 8))
+    canvas = records.pyramid(SCALES)
     assert canvas.size == 130 and len({tuple(p) for p in canvas.positions}) == 130
 
 
@@ -334,20 +316,91 @@ def test_attention_between_maps_adds_up_and_is_block_causal(tiny):
     assert rows[0, 1:].max() == 0 and rows[1, 5:].max() == 0 and rows[2, 5:].max() > 0
 
 
-@pytest.mark.parametrize("show", var_records.SHOWN)
-def test_maps_show_what_was_asked(tiny, show):
-    step = run("var", params={"show": show}).traces["unmask"].steps[-1]
-    assert step.picture.shape == (240, 240, 3) and len(np.unique(step.picture.reshape(-1, 3), axis=0)) > 3
-
-
-def test_a_box_is_given_and_marked(tiny):
-    steps = run("var", params={"box": "upper"}).traces["unmask"].steps
+@pytest.mark.parametrize("show", records.SHOWN)
+def test_maps_show_what_was_asked_and_a_box_is_marked(tiny, show):
+    steps = run("var", params={"show": show, "box": "upper"}).traces["unmask"].steps
+    assert steps[-1].picture.shape == (240, 240, 3)
+    assert len(np.unique(steps[-1].picture.reshape(-1, 3), axis=0)) > 3
     assert len(steps[-1].where("visible")) == 130 - len(steps[-1].where("new", "known")) > 60
     assert len(steps[0].where("visible")) == 1, "the single token of the first map lies on the border"
 
 
 def test_words_outside_the_world_are_refused(tiny):
-    job = prepare("var")
-    job = dataclasses.replace(job, subject=dataclasses.replace(job.subject, text="purple cow"))
     with pytest.raises(ValueError, match="colour"):
-        list(var.run(job))
+        run("var", replace(from_text("red circle", "caption"), text="purple cow"))
+
+
+# --- the recipes ----------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def recipe(tiny):
+    made = SceneVAR(0)
+    made.tokenizer, made.size, made.more = tiny.fresh("scene-mvq-1"), 2, 5
+    return made
+
+
+def test_a_batch_depends_on_the_step_alone(recipe):
+    first, again, other = recipe.batch(3, 0.1), recipe.batch(3, 0.9), recipe.batch(4, 0.1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["ids"], other["ids"])
+    assert first["features"].shape == (7, 129, 10) and first["cond"].shape == (7, 4)
+
+
+def test_it_starts_from_the_masked_models_layers_words_and_places(recipe, tiny, monkeypatch):
+    trunk = copy.deepcopy(tiny.bundle("scene-mgm-1").model)
+    trunk.embed_rows, trunk.embed_columns = nn.Embedding(16, 32), nn.Embedding(16, 32)
+    monkeypatch.setattr(scene_var, "read_shipped", lambda name: trunk)
+    made = recipe.build()
+    for name in ("layers", "norm", "embed_cond", "embed_slots"):
+        theirs = getattr(trunk, name).state_dict()
+        assert all(torch.equal(weight, theirs[key]) for key, weight in getattr(made, name).state_dict().items())
+    last = trunk.embed_rows.weight[15] + trunk.embed_columns.weight[15]
+    middle = trunk.embed_rows.weight[7] + trunk.embed_columns.weight[7]  # 8.5 of 16, rounded to even
+    assert torch.allclose(made.embed_places.weight[-1], last) and torch.allclose(made.embed_places.weight[0], middle)
+
+
+@torch.no_grad()
+def test_a_scale_counts_with_its_side_and_a_part_where_it_was_read(recipe, tiny):
+    model, batch = tiny.fresh("scene-var-1").eval(), recipe.batch(0, 0)
+    every = F.cross_entropy(model(batch["features"], batch["cond"]).transpose(1, 2), batch["ids"], reduction="none")
+    for scale, found in enumerate(recipe.losses(model, batch, recipe.size)):
+        rows = slice(0, 7 if scale < recipe.coarse else recipe.size)
+        assert float(found) == pytest.approx(float(every[rows, model.place(scale)].mean()), abs=1e-4)
+    assert float(recipe.losses(model, batch)[5]) == pytest.approx(float(every[:, model.place(5)].mean()), abs=1e-4)
+    total, logs = recipe.loss(model, batch, 0)
+
+    def weighted(power):
+        sides = [side**power for side in model.scales]
+        return sum(w * float(one) for w, one in zip(sides, logs.values())) / sum(sides)
+
+    caught(lambda power: float(total) == pytest.approx(weighted(power), rel=1e-5), 1, 2)  # 2: the paper's, by tokens
+
+
+@torch.no_grad()
+def test_only_idle_entries_start_again(tiny):
+    made, model = SceneMVQ(0), copy.deepcopy(tiny.fresh("scene-mvq-1"))
+    made.idle = torch.zeros(model.codebook_size)
+    made.idle[[4, 9]] = made.patience + 1
+    made.missed = torch.full((6, 10), 7.0), torch.ones(6, 10)
+    before = model.entries.clone()
+    made.after_step(model, 0, 0.1)
+    changed = (model.entries != before).any(1).nonzero()[:, 0].tolist()
+    assert changed == [4, 9] and (model.entries[[4, 9]] == 7).all() and not made.idle.any()
+    made.idle[4] = made.patience + 1
+    model.entries[4] = 0.0
+    made.after_step(model, 0, 0.9)
+    assert not model.entries[4].any(), "near the end the codebook stays as it is"
+
+
+def test_the_codebook_starts_where_features_are():
+    points, error = torch.arange(4.0)[:, None], torch.tensor([[0.0], [0.0], [3.0], [0.0]])
+    assert set(scene_var.loudest(points, error, 50)[:, 0].tolist()) == {2.0}, "the loudest are drawn by their error"
+    points = torch.from_numpy(np.repeat(np.eye(3, dtype=np.float32), 4, axis=0))
+    assert torch.cdist(points, scene_var.k_means(points, 8)).amin(1).max() < 1e-5, "few points are their own centres"
+
+
+def test_a_poor_tokenizer_is_refused(monkeypatch):
+    poor = types.SimpleNamespace(card={"metrics": {"parser score of reconstructions": {"value": 0.5}}}, model=None)
+    monkeypatch.setattr(scene_var, "load", lambda *_, **__: poor)
+    with pytest.raises(ValueError, match="train it to 0.95 first"):
+        SceneVAR(0).prepare("")

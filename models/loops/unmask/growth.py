@@ -2,9 +2,10 @@
 
     for grown in grow(Raster(model, words), count, generator, pull=lambda index: 0.5): ...
 
-A reader is a network with the keys and values of what stands: groups, slices of the N tokens in the order in which they
-are drawn; read(index, ids) -> logits [B, M, V] of a group, or [2B, M, V] with the unconditional half behind; cost(index)
-of that pass. Every token is drawn once, from its own distribution: tokens of one group do not know of each other.
+A reader is a network with the keys and values of what stands. groups: slices of the N tokens in the order of drawing;
+read(index, ids) -> logits [B, M, V] of a group, or [2B, M, V] with the unconditional half behind, after ids [B, ..] of
+all groups before it; cost(index): of that pass. Every token is drawn once, from its own distribution: tokens of one
+group do not know of each other.
 
 Letters: B samples, C condition words, N tokens, M tokens of a group, V vocabulary, D width.
 """

@@ -25,7 +25,7 @@ from models.claims import Claim, Lab, Row, row, scene_lab
 from models.claims.scene_lab import versus
 from models.loops.unmask.loop import Plan, fill, moves
 from models.papers.enat import method as enat
-from models.papers.enat.record import TOP, concentration, last_features
+from models.papers.enat.record import TOP, concentration
 
 SEEDS = (71, 72, 73)
 STEPS = (8, 28)  # the paper's, and the default of the tab
@@ -103,7 +103,7 @@ def changes(plain, tokenizer, asked, count: int) -> tuple[np.ndarray, np.ndarray
                 noise=scene_lab.NOISE, sampler=Sampler(scene_lab.TEMPERATURE))
     rng, before, found, shuffled = np.random.default_rng(0), None, [], []
     for turn in fill(ids, group[0].mask_id, plan, torch.Generator().manual_seed(SEEDS[0])):
-        features = last_features(plain, turn.moment.ids, cond).float()  # [K, N, D]
+        features = plain.look(turn.moment.ids, cond)[:, plain.cond_length :].float()  # [K, N, D]
         if before is not None:
             change = (1 - torch.cosine_similarity(features, before, dim=-1)).numpy()
             fresh = turn.moment.fresh.numpy()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm, apply_rotary_pos_emb
 
 from models.backbones.masked import MaskedTransformer
-from models.backbones.rows import fused, project
+from models.backbones.rows import fused, linear_work, picked, project, written
 from models.loops.unmask.evaluation import indices
 
 RATIO = 4  # of P's hidden width to its own
@@ -174,12 +174,12 @@ class EnatTransformer(MaskedTransformer):
         if bool(kept.any()):
             reused = Rows(before.features, canvas.angles).at(kept)
             reused = reused._replace(hidden=self.reuse(reused.hidden))
-            features, support = placed(features, kept, reused.hidden), caption.beside(reused)
+            features, support = written(features, indices(kept), reused.hidden), caption.beside(reused)
         if bool(new.any()):  # an empty canvas has nothing to encode
             rows = canvas.at(new)
             for layer in self.encoder:
                 rows = layer(rows, support)
-            features = placed(features, new, rows.hidden)
+            features = written(features, indices(new), rows.hidden)
         return State(features, visible)
 
     def work(self, new: int, kept: int, masked: int) -> tuple[int, int]:
@@ -187,30 +187,14 @@ class EnatTransformer(MaskedTransformer):
         head."""
         encoder = len(self.encoder) * self._layer_work(new, self.cond_length + kept) if new else 0
         decoder = len(self.decoder) * self._layer_work(masked, self.cond_length + kept + new)
-        return encoder + kept * per_row(self.reuse), decoder + masked * self.vocab_size * self.config.hidden_size
+        return encoder + kept * linear_work(self.reuse), decoder + masked * self.vocab_size * self.config.hidden_size
 
     def _layer_work(self, rows: int, support: int) -> int:
         """Projections and MLP of the rows, keys and values of the supporting ones, attention of the first to both."""
         layer = self.layers[0]
-        supporting = per_row(layer.support_k_proj) + per_row(layer.support_v_proj)
+        supporting = linear_work(layer.support_k_proj) + linear_work(layer.support_v_proj)
         attended = 2 * rows * (rows + support) * layer.self_attn.q_proj.out_features
-        return rows * (per_row(layer) - supporting) + support * supporting + attended
-
-
-def picked(table: Tensor, places: Tensor) -> Tensor:
-    """table [B, N, D] at places [B, R]: [B, R, D]."""
-    return table.gather(1, places[..., None].expand(-1, -1, table.shape[2]))
-
-
-def placed(table: Tensor, chosen: Tensor, rows: Tensor) -> Tensor:
-    """A copy of table [B, N, D] with rows [B, R, D] where bool [B, N] is true."""
-    places = indices(chosen)[..., None].expand(-1, -1, table.shape[2])
-    return table.scatter(1, places, rows.to(table.dtype))
-
-
-def per_row(module: nn.Module) -> int:
-    """Multiply-adds per row of the linear maps in a module."""
-    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
+        return rows * (linear_work(layer) - supporting) + support * supporting + attended
 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins

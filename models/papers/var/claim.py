@@ -70,9 +70,8 @@ class Nets:
             inside = torch.arange(self.tokenizer.length) >= self.model.place(known).start
             kept = var.Given(self.tokenizer.encode(drawn(things)), inside)
         p = var.Params()
-        *_, last = var.grow(self.model, tokenizer or self.tokenizer, cond, generator, guidance,
-                            Sampler(1.0, p.top_k, p.top_p), kept)
-        return to_pictures(self.tokenizer.paint(last.total))
+        return to_pictures(var.paint(self.model, tokenizer or self.tokenizer, cond, generator, guidance,
+                                     Sampler(1.0, p.top_k, p.top_p), kept))
 
     def raster(self, things, generator, guidance: float) -> list[np.ndarray]:
         """scene-ar-1 on clean scenes, code by code at temperature 1."""
@@ -116,7 +115,7 @@ class Raw:
 
     def __init__(self, tokenizer):
         self.real, self.last = tokenizer, None
-        self.nothing = tokenizer.nothing
+        self.decode = tokenizer.decode
 
     def increment(self, ids, scale):
         side = self.real.scales[scale]

@@ -55,8 +55,9 @@ def grow(model, tokenizer, cond: Tensor, generator: torch.Generator, guidance: f
          given: Given | None = None) -> Iterator[Grown]:
     """Draws pictures under captions int64 [B, C], scale by scale; guidance grows from 0 at the first."""
     words = torch.cat([cond, torch.zeros_like(cond)]) if guidance else cond
-    ramp = guidance / max(1, len(model.scales) - 1)
-    return growth.grow(Scales(model, tokenizer, words), len(cond), generator, sampler, lambda scale: ramp * scale, given)
+    last = max(1, len(model.scales) - 1)
+    return growth.grow(Scales(model, tokenizer, words), len(cond), generator, sampler,
+                       lambda scale: guidance * scale / last, given)
 
 
 class Scales:

@@ -21,6 +21,7 @@ from transformers import DynamicCache, LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
 
 from models.backbones.masked import MaskedTransformer, rotary
+from models.backbones.rows import linear_work
 from models.papers.var.tokens import SCALES, ScaleTokenizer
 
 
@@ -136,8 +137,7 @@ class ScaleTransformer(nn.Module, PyTorchModelHubMixin):
         """Multiply-adds of one sample's pass over a scale behind a cache; the first also computes the caption."""
         seen, tokens = self.cond_length + self.place(scale).stop, self.scales[scale] ** 2
         rows = tokens + (self.cond_length if scale == 0 else 0)
-        linear = sum(m.weight.numel() for m in self.layers[0].modules() if isinstance(m, nn.Linear))
-        layer = rows * linear + 2 * rows * seen * self.config.hidden_size
+        layer = rows * linear_work(self.layers[0]) + 2 * rows * seen * self.config.hidden_size
         return len(self.layers) * layer + tokens * (self.lm_head.weight.numel() + self.embed_features.weight.numel())
 
     def forward(self, features: Tensor, cond: Tensor) -> Tensor:

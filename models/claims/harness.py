@@ -26,7 +26,8 @@ How to write a claim (60 to 110 lines; models/baselines/sampling/claim.py and ma
 6. Every bar was fixed before, and says where it is from: bar="paper: Table 2", or "ours".
 7. What cannot fail (an identity, a count, a corrupted network, work by formula) is `context(...)`: shown, not judged.
 8. Budgets: what one item costs each arm, in one unit. An expectation is refused where its arm spends more than the
-   other, unless `unmatched="why"` says so to the reader. `Tuned` says how often and on which other items.
+   other on any item, unless on_average=True or `unmatched="why"` says so to the reader. `Tuned` says how often and on
+   which other items.
 9. `controls`: what must come out if the metric can see anything at all. One that fails blocks the headline.
 10. trainings: how many of each arm, 0 where nothing was trained for the claim; two or more need `metric.arm(name,
     runs=[T, K])`, and every training must pass the bar. `would_take`: shown where nothing can be told yet. Verdict,
@@ -65,21 +66,21 @@ MOST = 8  # expectations of a claim
 
 
 def better(mine: Arm, other: Arm, least: float = 0.0, *, by: str = "difference", bar: str = "ours",
-           unmatched: str = "", name: str = "") -> Expectation:
-    return _compared("better", mine, other, least, "above", by, bar, unmatched, name)
+           unmatched: str = "", on_average: bool = False, name: str = "") -> Expectation:
+    return _compared("better", mine, other, least, "above", by, bar, (unmatched, on_average), name)
 
 
 def as_good(mine: Arm, other: Arm, within: float, *, by: str = "difference", both_sides: bool = False,
-            bar: str = "ours", unmatched: str = "", name: str = "") -> Expectation:
+            bar: str = "ours", unmatched: str = "", on_average: bool = False, name: str = "") -> Expectation:
     if within <= 0:
         raise ClaimError("a margin is above 0")
     side, at = ("inside", within) if both_sides else ("above", -within)
-    return _compared("as good", mine, other, at, side, by, bar, unmatched, name)
+    return _compared("as good", mine, other, at, side, by, bar, (unmatched, on_average), name)
 
 
-def _compared(kind, mine, other, bar, side, by, bar_from, unmatched, name) -> Expectation:
+def _compared(kind, mine, other, bar, side, by, bar_from, matched: tuple[str, bool], name) -> Expectation:
     found = advantage(mine, other, by)
-    return Expectation(kind, found.named(name) if name else found, bar, side, _source(bar_from), mine, other, unmatched)
+    return Expectation(kind, found.named(name) if name else found, bar, side, _source(bar_from), mine, other, *matched)
 
 
 def more_than_chance(mine: Arm, chance, *, bar: str = "ours", name: str = "") -> Expectation:
@@ -200,6 +201,8 @@ def _every_arm(declared: Sequence[Arm], asked: Sequence[Expectation]) -> dict[st
         known = found.setdefault((arm.name, arm.metric.name), arm)
         if known is not arm and not np.array_equal(known.scores, arm.scores):
             raise ClaimError(f"two arms are called '{arm.name}'")
+        if not np.array_equal(known.budget.amount, arm.budget.amount):
+            raise ClaimError(f"'{arm.name}' has two budgets; budgets that match on average only: on_average=True")
     often = [name for name, _ in found]
     return {name if often.count(name) == 1 else f"{name} ({metric})": arm for (name, metric), arm in found.items()}
 

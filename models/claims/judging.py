@@ -23,7 +23,8 @@ VERDICTS = ("holds", "met in one training", "mixed", "does not hold", "not testa
 @dataclass(frozen=True, eq=False)
 class Expectation:
     """kind: "better", "as good", "more than chance" or "bound". side: where the interval must lie, "above" the bar,
-    "below" it, or "inside" -bar .. bar. bar_from: "ours", or "paper: ..."."""
+    "below" it, or "inside" -bar .. bar. bar_from: "ours", or "paper: ...". unmatched: why budgets are not matched.
+    on_average: they are matched over all items (found on other ones), not on each."""
 
     kind: str
     quantity: Quantity
@@ -33,6 +34,7 @@ class Expectation:
     mine: Arm | None = None
     other: Arm | None = None
     unmatched: str = ""
+    on_average: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,8 @@ def uneven(asked: Expectation) -> str:
         return f"budgets are stated in {mine.unit} and in {other.unit}"
     count = len(asked.mine.scores)
     ours, theirs = mine.per_item(count), other.per_item(count)
+    if asked.on_average:
+        ours, theirs = ours.mean(keepdims=True), theirs.mean(keepdims=True)
     more = ours > theirs * (1 + EVEN) + 1e-12
     if more.any():
         return (f"'{asked.mine.name}' spends more than '{asked.other.name}' on {more.mean():.0%} of the items "
@@ -170,6 +174,8 @@ def uneven(asked: Expectation) -> str:
 def note(asked: Expectation, each: Sequence[float] = ()) -> str:
     """What a reader must know beside the row: how trainings differ, and budgets that are not matched."""
     told = [f"in each training {', '.join(f'{gain:.3g}' for gain in each)}"] if each else []
+    if asked.on_average:
+        told.append("budgets are matched on average, not on every item")
     if asked.unmatched:
         told.append(f"budgets are not matched: {asked.unmatched}")
     elif asked.mine is not None and asked.other is not None and asked.mine.budget.unit == asked.other.budget.unit:

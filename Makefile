@@ -1,4 +1,4 @@
-# make run · test · lint · bench · claims · traces · train CHECKPOINT=text-ar-1 · fuzz [CALLS=10000] · load · soak · serve-ray [N=2] · space [TO=OWNER/NAME] · install · clean
+# make run · test · lint · bench · claims · traces · paper ID=SLUG · readme · train CHECKPOINT=text-ar-1 · fuzz [CALLS=10000] · load · soak · serve-ray [N=2] · space [TO=OWNER/NAME] · install · clean
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 CI ?=
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: run install install-dev test lint bench claims traces train fuzz load soak serve-ray space browser clean help
+.PHONY: run install install-dev test lint bench claims traces paper readme train fuzz load soak serve-ray space browser clean help
 
 run: install
 	$(BIN)/python app.py --host $(HOST) --port $(PORT)
@@ -54,6 +54,14 @@ claims: install-dev
 
 traces: install
 	$(BIN)/python -m models traces $(METHODS)
+
+# One paper's contract, traps, quick claim and trace; what is still missing is listed.
+paper: install-dev
+	@test -n "$(ID)" || { echo "Say which: make paper ID=lut"; exit 2; }
+	$(BIN)/python tools/paper.py $(ID)
+
+readme: install
+	$(BIN)/python tools/readme.py
 
 train: install-dev
 	@test -n "$(CHECKPOINT)" || { echo "Say which: make train CHECKPOINT=photo-mae-1 (see training/README.md)"; exit 2; }

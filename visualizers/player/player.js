@@ -4,8 +4,9 @@
 const SIDES = ["left", "right", "third"];
 const SPEEDS = [["0.5", "half speed"], ["1", "normal"], ["2", "double"], ["4", "fourfold"]];
 
-class Player {
+class Player extends Controls {
   constructor(root, trigger) {
+    super();
     Object.assign(this, { root, trigger, step: 0, by: "state", speed: 1, timer: null, views: [], drawings: [], view: {},
       pinned: null });
     this.pointed = null;
@@ -48,34 +49,6 @@ class Player {
     this.root.setAttribute("role", "region");
     this.root.setAttribute("aria-label", "Picture and player");
     this.root.addEventListener("keydown", (event) => this.key(event));
-  }
-
-  menu(title, options, act) {
-    const select = el("select", { onchange: () => act(select.value) });
-    const box = el("label", { class: "ts-menu" }, el("span", { text: title }), select);
-    const fill = (entries) => {
-      select.replaceChildren(...entries.map(([value, text]) => el("option", { value, text })));
-      box.hidden = entries.length < 2;
-    };
-    fill(options);
-    return { box, select, fill };
-  }
-
-  watchTheme() {
-    const marked = () => [document.body, document.documentElement].some((place) => place.classList.contains("dark"));
-    const dark = () => marked() ||
-      (this.root.dataset.follow === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
-    const apply = () => {
-      this.dark = dark();
-      this.root.dataset.theme = this.dark ? "dark" : "light";
-      this.page = THEME.page[this.root.dataset.theme];
-      if (this.drawings.length) this.show();
-    };
-    for (const target of [document.body, document.documentElement]) {
-      new MutationObserver(apply).observe(target, { attributes: true, attributeFilter: ["class"] });
-    }
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", apply);
-    apply();
   }
 
   // ------------------------------------------------------------------------------------------------ a new value
@@ -167,78 +140,6 @@ class Player {
       const away = other !== view && Math.abs(other.box.scrollTop - view.box.scrollTop) > 2;
       if (away) other.box.scrollTop = view.box.scrollTop;
     }
-  }
-
-  // ------------------------------------------------------------------------------------------------ menus
-  allowed() {
-    const left = this.drawings[0], names = [["state", "state"]], a = left.attention;
-    if (left.frames.some((frame) => frame.by)) names.unshift(["auto", "what the step is about"]);
-    for (const drawing of this.drawings) {
-      for (const [name, scale] of Object.entries(drawing.fields)) {
-        const known = names.some(([n]) => n === name) || (a && a.linked && a.quantities[name]);
-        if (!known) names.push([name, scale.title.toLowerCase()]);
-      }
-    }
-    if (a) {
-      names.push(["attention:row", "attention of one token"]);
-      for (const [name, q] of Object.entries(a.quantities)) names.push([`attention:${name}`, q.title.toLowerCase()]);
-    }
-    return names;
-  }
-
-  chosen() {
-    const a = this.drawings[0].attention, linked = a && a.linked ? { layer: this.drawings[0].at(this.step) } : {};
-    const pinned = this.pinned === null ? {} : { query: this.pinned };
-    return { ...this.drawings[0].view, ...this.view, ...linked, ...pinned };
-  }
-
-  attentionMenus() {
-    const a = this.drawings[0].attention;
-    this.layers.fill(a && !a.linked ? a.layers.map((name, i) => [String(i), `${name + 1}`]) : []);
-    const heads = a ? Array.from({ length: a.heads }, (_, h) => [String(h), `${h + 1}`]) : [];
-    this.heads.fill(a ? [["-1", "mean of all"], ...heads] : []);
-    this.map.hidden = this.mapTitle.hidden = !a || !Object.keys(a.quantities).length;
-    if (this.map.hidden) return;
-    const choose = (layer, head) => {
-      Object.assign(this.view, { layer, head });
-      if (a.linked) this.go(layer); else this.show();
-    };
-    this.map.style.gridTemplateColumns = `repeat(${a.heads}, 18px)`;
-    this.map.replaceChildren(...a.layers.flatMap((name, layer) => Array.from({ length: a.heads }, (_, head) =>
-      el("button", { type: "button", "data-layer": layer, "data-head": head, onclick: () => choose(layer, head) }))));
-  }
-
-  paintMap() {
-    if (this.map.hidden) return;
-    const drawing = this.drawings[0], a = drawing.attention, view = this.chosen();
-    const named = this.by.startsWith("attention:") && a.quantities[this.by.slice(10)];
-    const name = named ? this.by.slice(10) : Object.keys(a.quantities)[0];
-    const quantity = a.quantities[name], codes = drawing.array(quantity.codes), n = drawing.size;
-    const means = Array.from({ length: a.layers.length * a.heads }, (_, i) => {
-      const known = codes.subarray(i * n, i * n + n).filter((c) => c !== THEME.nothing);
-      return unscale(quantity, known.reduce((s, c) => s + c, 0) / Math.max(1, known.length));
-    });
-    const low = Math.min(...means), high = Math.max(...means), scale = { low, high: high > low ? high : low + 1 };
-    [...this.map.children].forEach((button, i) => {
-      const layer = Math.floor(i / a.heads), head = i % a.heads;
-      button.style.background = RAMPS.magnitude[codeOf(scale, means[i])];
-      button.setAttribute("aria-pressed", String(layer === view.layer && (head === view.head || view.head < 0)));
-      button.title = `layer ${a.layers[layer] + 1}, head ${head + 1}: mean ${quantity.title.toLowerCase()} ` +
-        `${tidy(means[i])} ${quantity.unit}`;
-      button.setAttribute("aria-label", button.title);
-    });
-    this.mapTitle.textContent = `layers down, heads across: mean ${quantity.title.toLowerCase()}, ` +
-      `${tidy(low)} to ${tidy(high)} ${quantity.unit}`;
-    this.layers.select.value = String(view.layer);
-    this.heads.select.value = String(view.head);
-  }
-
-  legends() {
-    const seen = new Map();
-    for (const drawing of this.drawings) {
-      for (const entry of drawing.legend) if (!seen.has(entry.state)) seen.set(entry.state, entry.title);
-    }
-    this.entries = [...seen].sort((a, b) => a[0] - b[0]);
   }
 
   // ------------------------------------------------------------------------------------------------ stepping
@@ -350,24 +251,6 @@ class Player {
     view.naming = setTimeout(() => view.targets.slice(0, 1024).forEach((_, token) => view.act.name(token)), 600);
   }
 
-  paintLegend(by) {
-    const left = this.drawings[0], frame = left.at(this.step);
-    const attention = by.startsWith("attention:") ? numberCodes(left, frame, by, null, this.query(left)) : null;
-    const scale = attention ? attention.scale : sharedScale(this.drawings, by);
-    const pictured = (left.picture(frame) ?? null) !== null;
-    const range = scale ? [scale.low, scale.high, scale.title] : "", entries = this.entries.map((e) => e.join());
-    const key = `${by}|${this.dark}|${pictured}|${range}|${entries}|${attention && attention.missing}`;
-    if (this.legendKey === key) return;
-    this.legendKey = key;
-    const isText = left.layout.kind === "text", over = isText ? THEME.soft : pictured ? THEME.veil : null;
-    const bits = by === "state" ? this.entries : this.entries.filter(([state]) => THEME.looks[state].cue);
-    this.legend.replaceChildren(...(by !== "state" && scale ? [colourBar(scale, over, this.page)] : []),
-      ...(attention && attention.missing
-        ? [el("span", { class: "ts-soft", text: "This row was not stored; press the token to compute it." })] : []),
-      ...bits.map(([state, title]) => el("span", { class: "ts-key" },
-        swatch(THEME.looks[state], this.dark, this.page, isText), el("span", { text: title }))));
-  }
-
   // What belongs to the step itself: the distributions of the newest tokens, and the trials beside this one.
   paintMoment() {
     const blocks = this.turn ? [] : this.views.map(
@@ -392,30 +275,6 @@ class Player {
       return el("figure", { class: "ts-panel ts-curve" },
         el("header", { class: "ts-head" }, el("h3", { text: title }), el("span", { class: "ts-main", text: unit })),
         plot, runNames(runs, this.page), caption ? el("figcaption", { class: "ts-soft", text: caption }) : null);
-    }));
-  }
-
-  timeline() {
-    const drawing = this.longest, width = this.slider.clientWidth || 300, order = this.order;
-    const rows = order.map((i) => (drawing.frames[i].cost || {}).rows || 0);
-    const peak = Math.max(...rows), some = rows.filter((r) => r > 0);
-    const uneven = some.length * 2 > rows.length && Math.min(...some) < peak * 0.95;
-    const heads = order.map((i) => drawing.frames[i].parent === undefined), nested = heads.some((h) => !h);
-    this.strip.style.display = uneven || nested ? "" : "none";
-    this.strip.setAttribute("viewBox", `0 0 ${width} 22`);
-    this.strip.setAttribute("width", width);
-    const pad = 8, unit = (width - 2 * pad) / Math.max(1, order.length - 1);
-    this.strip.replaceChildren(...order.flatMap((_, i) => {
-      const x = pad + i * unit, h = uneven && rows[i] ? 2 + 12 * rows[i] / peak : 0, made = [];
-      const wide = (share, most) => Math.min(most, unit * share);
-      if (h) {
-        made.push(svg("rect", { x: x - Math.max(1, wide(0.3, 7)), y: 15 - h, width: Math.max(1.5, wide(0.6, 14)),
-          height: h, class: "ts-cost" }));
-      }
-      if (nested && heads[i]) {
-        made.push(svg("line", { x1: x, x2: x, y1: uneven ? 16 : 2, y2: uneven ? 21 : 8, class: "ts-group" }));
-      }
-      return made;
     }));
   }
 
@@ -507,67 +366,6 @@ class Player {
     drawing.extraRows.set(`${row.layer} ${row.head} ${row.query}`, weights);
     this.show();
   }
-}
-
-function headsOf(drawing, view) {
-  return view.head < 0 ? Array.from({ length: drawing.attention.heads }, (_, h) => h) : [view.head];
-}
-
-function costWords(cost) {
-  if (!cost) return "";
-  const words = { rows: "token rows", macs: "multiply-adds", ms: "ms" };
-  const named = (name) => cost[name] === 1 ? words[name].replace(/s$/, "") : words[name];
-  return ["rows", "macs", "ms"].filter((name) => cost[name]).map((name) => `${tidy(cost[name])} ${named(name)}`)
-    .join(" · ");
-}
-
-// `recap: from 0.2 to 0.9, here 0.4`: a line for those who do not see it.
-function lineWords(run, series, step) {
-  const known = series.points.filter(([, y]) => y !== null), here = known.find(([x]) => x === step);
-  if (!known.length) return `${run.name}: no values`;
-  const name = `${run.name}${run.curve.series.length > 1 ? `, ${series.name}` : ""}`;
-  const now = here ? `, here ${tidy(here[1])}` : "";
-  return `${name}: from ${tidy(known[0][1])} to ${tidy(known.at(-1)[1])}${now}`;
-}
-
-function runNames(runs, page) {
-  const names = el("div", { class: "ts-runs" });
-  runs.forEach((run, r) => run.curve.series.forEach((series, s) => {
-    const line = svg("svg", { width: 26, height: 8, "aria-hidden": "true" });
-    line.append(svg("line", { x1: 0, x2: 26, y1: 4, y2: 4, ...lineLook(r, s, page) }));
-    const both = run.curve.series.length > 1 ? `${run.name}: ${series.name}` : run.name;
-    names.append(el("span", {}, line, el("span", { text: runs.length < 2 ? series.name : both })));
-  }));
-  return runs.length > 1 || runs[0].curve.series.length > 1 ? names : null;
-}
-
-// Distributions of the step's newest token, if there are few new tokens, and a row of sibling steps (trials, branches).
-function momentBlock(drawing, step, go) {
-  const frame = drawing.frames[step], fresh = [], state = drawing.state(step), code = STATES.indexOf("new");
-  for (let i = 0; i < state.length && fresh.length < 2; i++) if (state[i] === code) fresh.push(i);
-  const place = fresh.length ? fresh[0] : firstPosition(drawing, step);
-  const lists = drawing.tab === "sample" ? drawing.candidates(step, place) : [];
-  const sibling = (f) => ["trial", "branch", "sample"].includes(f.level) && f.parent !== undefined &&
-    (f.parent ?? -1) === (frame.parent ?? step);
-  const around = drawing.frames.map((f, i) => [f, i]).filter(([f]) => sibling(f));
-  if (!lists.length && !around.length) return null;
-  const box = el("div", { class: "ts-panel ts-now" });
-  if (lists.length) {
-    box.append(el("h3", { text: "What could come here" }),
-      el("div", { class: "ts-lists" }, ...candidateLists(lists, 8)));
-  }
-  const trial = ([f, i]) => el("button", { type: "button", "aria-pressed": String(i === step), onclick: () => go(i),
-    text: [f.label, f.note].filter(Boolean).join(": ") });
-  if (around.length) {
-    box.append(el("h3", { text: "Trials of this step" }),
-      el("div", { class: "ts-trials" }, ...around.map(trial)));
-  }
-  return box;
-}
-
-function firstPosition(drawing, step) {
-  const lists = Object.values(drawing.frames[step].candidates || {});
-  return lists.length ? drawing.array(lists[0].at, Uint16Array)[0] : -1;
 }
 
 function mountInGradio(element, props, trigger, watch) {

@@ -28,13 +28,13 @@ from visualizers.drawing.marks import Drawing
 from visualizers.drawing.payload import pack
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("marks.js", "paint.js", "card.js", "turn.js", "player.js")
+SCRIPTS = ("marks.js", "paint.js", "curves.js", "card.js", "turn.js", "moment.js", "controls.js", "player.js")
 TEMPLATE = "<div class='ts'></div>"
 
 
 @cache
 def script() -> str:
-    """The player's code: the colour tables as constants, then the three files."""
+    """The player's code: the colour tables as constants, then the files in their order."""
     files = "\n".join((FOLDER / name).read_text("utf-8") for name in SCRIPTS)
     constants = f"const THEME = {json.dumps(palette.constants())};\nconst PLOT_CSS = {json.dumps(palette.plot_css())};"
     return f"{constants}\n{files}"

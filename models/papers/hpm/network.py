@@ -8,14 +8,16 @@ from torch import nn
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from transformers.models.vit_mae.modeling_vit_mae import ViTMAEDecoder
 
+from models.loops.mask.photos import encode
+
 
 class HpmForPreTraining(ViTMAEForPreTraining):
     """ViTMAEForPreTraining plus `loss_predictor`, a second decoder with one score per patch."""
 
     def __init__(self, config: ViTMAEConfig):
         super().__init__(config)
-        patches = self.vit.embeddings.patch_embeddings.num_patches
-        self.loss_predictor = ViTMAEDecoder(config, num_patches=patches)
+        self.patches = self.vit.embeddings.patch_embeddings.num_patches
+        self.loss_predictor = ViTMAEDecoder(config, num_patches=self.patches)
         self.loss_predictor.decoder_pred = nn.Linear(config.decoder_hidden_size, 1)
         self.post_init()
 
@@ -33,20 +35,14 @@ class HpmForPreTraining(ViTMAEForPreTraining):
     @torch.no_grad()
     def difficulty(self, pixel_values):
         """Teacher: predicted difficulty [B, L] of every patch of the FULL picture, nothing masked."""
-        hidden = self.encode_all(pixel_values)
-        count = hidden.shape[1] - 1
-        order = torch.arange(count, device=hidden.device).expand(len(hidden), count)
-        return self.loss_predictor(hidden, order).logits[..., 0]
+        return self.scored(pixel_values, torch.zeros(len(pixel_values), self.patches), 0)
 
-    def encode_all(self, pixel_values):
-        """Latents [B, 1 + L, D] of all patches in their own order (the config's mask ratio is not touched)."""
-        embeddings = self.vit.embeddings
-        hidden = embeddings.patch_embeddings(pixel_values) + embeddings.position_embeddings[:, 1:]
-        first = (embeddings.cls_token + embeddings.position_embeddings[:, :1]).expand(len(hidden), -1, -1)
-        hidden = torch.cat([first, hidden], 1)
-        for layer in self.vit.layers:
-            hidden = layer(hidden, None)
-        return self.vit.layernorm(hidden)
+    @torch.no_grad()
+    def scored(self, pixel_values, noise, n_mask: int | None = None):
+        """Scores [B, L] where the n_mask patches of highest noise are hidden (None: at the config's mask ratio)."""
+        n_mask = self.patches - int(self.patches * (1 - self.config.mask_ratio)) if n_mask is None else n_mask
+        latents, ids_restore, _ = encode(self, pixel_values, noise, n_mask)
+        return self.loss_predictor(latents, ids_restore).logits[..., 0]
 
 
 def patch_loss(pixels, target):

@@ -87,31 +87,24 @@ class PhotoHPM(PhotoMAE):
         return {"masked mse": round(float(per_image(self.teacher, self.val[:256], noise).mean()), 4),
                 "rho": round(float(np.mean(self.correlation(self.teacher, 48, 4))), 3)}
 
-    @torch.no_grad()
-    def correlation(self, model, n: int, rounds: int = 16) -> list[float]:
+    def correlation(self, model, n: int, rounds: int = 16) -> np.ndarray:
         """Spearman correlation per picture: predicted difficulty against the true loss averaged over random masks."""
-        pixels = self.val[:n]
-        truth = difficulty_by_trial(model, pixels, rounds)
-        predicted = model.difficulty(pixels).float()
-        return spearman(predicted, truth)
+        from models.papers.hpm.trials import by_trial, correlations
+
+        return correlations(in_batches(model.difficulty, self.val[:n]), by_trial(model, self.val[:n], rounds, 0.75)[0])
 
     def evaluate(self, model):
-        from models.papers.hpm.network import hard_mask
+        from models.papers.hpm.trials import by_trial, correlations, mined
 
-        figures = super().evaluate(model)
-        n = 500
-        rho = self.correlation(model, n)
-        truth = difficulty_by_trial(model, self.val[:n], 16)
-        variance = model.patchify(self.val[:n]).var(-1)
-        plain = spearman(variance, truth)
-        with torch.no_grad():
-            noise, _ = hard_mask(model.difficulty(self.val[:n]), 0.5, generator=torch.Generator().manual_seed(1))
-        hard = per_image(model, self.val[:n], noise).numpy()
-        random = per_image(model, self.val[:n], fixed_noise(n)).numpy()
+        figures, n = super().evaluate(model), 500
+        pixels = self.val[:n]
+        truth, _ = by_trial(model, pixels, 16, 0.75)
+        scores = in_batches(model.difficulty, pixels)
+        rho, plain = correlations(scores, truth), correlations(model.patchify(pixels).var(-1), truth)
+        harder = mined(model, pixels, scores, 0.75, 1) / per_image(model, pixels, fixed_noise(n)).numpy() - 1
         figures["metrics"] |= {
             "Spearman, predicted and true difficulty": figure(np.mean(rho), "rho", n, rho),
-            "loss of HPM's mask above random masks": figure(hard.mean() / random.mean() - 1, "share", n,
-                                                            hard / random.mean() - 1)}
+            "loss of HPM's mask above random masks": figure(harder.mean(), "share", n, harder)}
         figures["trivial_baseline"]["Spearman, patch variance and true difficulty"] = figure(
             np.mean(plain), "rho", n, plain)
         return figures
@@ -132,20 +125,6 @@ class PhotoHPM(PhotoMAE):
         (folder / name / "snapshot.json").write_text(json.dumps(note) + "\n")
 
 
-def spearman(a: torch.Tensor, b: torch.Tensor) -> list[float]:
-    """Rank correlation of each row of a and b [B, L] (no ties expected)."""
-    ranks = [x.argsort(1).argsort(1).double() for x in (a, b)]
-    ranks = [r - r.mean(1, keepdim=True) for r in ranks]
-    return ((ranks[0] * ranks[1]).sum(1) / (ranks[0].norm(dim=1) * ranks[1].norm(dim=1))).tolist()
-
-
 @torch.no_grad()
-def difficulty_by_trial(model, pixels, rounds: int) -> torch.Tensor:
-    """True difficulty [B, L]: a patch's loss averaged over the random masks (0.75) that hide it."""
-    total, times = torch.zeros(len(pixels), 64), torch.zeros(len(pixels), 64)
-    generator = torch.Generator().manual_seed(7)
-    for _ in range(rounds):
-        out = model(pixels, noise=torch.rand(len(pixels), 64, generator=generator))
-        error = (out.logits.float() - model.patchify(pixels)).pow(2).mean(-1)
-        total, times = total + error * out.mask, times + out.mask
-    return total / times.clamp(min=1)
+def in_batches(read, pixels, size: int = 250) -> torch.Tensor:
+    return torch.cat([read(part).float() for part in pixels.split(size)])

@@ -25,7 +25,7 @@ TYPES = {"title": str, "emoji": str, "colorFrom": str, "colorTo": str, "sdk": st
          "python_version": str, "app_file": str, "fullWidth": bool, "license": str, "short_description": str,
          "suggested_hardware": str, "disable_embedding": bool, "preload": list}
 OURS = {"preload"}  # for app.py, not for the Hub
-LEFT_OUT = (".ci/", ".github/", "benchmarks/", "docs/decisions.md", "tests/", "tools/", "training/", ".oxlintrc.json",
+LEFT_OUT = (".ci/", ".github/", "benchmarks/", "tests/", "tools/", "training/", ".oxlintrc.json",
             "CONTRIBUTING.md", "Makefile", "constraints.txt", "pyproject.toml", "requirements-dev.txt")
 LARGEST_SPACE = 1 << 30  # bytes that a Space's repository may hold
 FRONT = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)

@@ -66,7 +66,7 @@ def _uses(*ids: str, official: tuple[str, ...] = ()) -> dict[str, str]:
     return {**dict.fromkeys(ids, PUBLIC), **dict.fromkeys(official, OFFICIAL)}
 
 
-# Each revision is confirmed by public text that pins it (docs/decisions.md); none is a guess.
+# Each revision is confirmed by public text that pins it (NOTES.md); none is a guess.
 WRITTEN = (
     Public("HuggingFaceTB/SmolLM2-135M", "93efa2f097d58c2a74874c7e644dbc9b0cee75a2",
            _one(269_060_552, "80521b40281d6ce74e35c9282c22539e75aa0ac8578892b2a59955ef78d55da1"),

@@ -1,36 +1,38 @@
 """Multi-token prediction's claim, small: the base's own greedy text in fewer calls.
 
-(a) Exactness: the text equals the base's, token for token, in every mode. (b) Tokens per call on stories (text-ar-1)
-and on sums (algo-arithmetic-1), the prompt's call counted: quadratic against linear, with and without the sampler; what
-is accepted where the text does not repeat itself, because greedy stories go in circles, which are easily guessed. (c)
-What the gate protects: the base's loss on held-out text with masks around, gate closed and open. (d) Ranks of the token
-that came, as in the paper's figure. (e) The clock: a call feeds up to (k + 1)^2 rows; fewer calls need not be faster.
+Tokens per call on stories (text-ar-1) and on sums (algo-arithmetic-1), the prompt's call counted: masks behind every
+guess against masks behind the last, with and without the sampler. Ranks of the token that came, as in the paper's
+figure. What the gate protects: the base's loss on held-out text with masks around, gate open; closed it cannot change.
+The clock: a call feeds up to (k + 1)^2 rows, so fewer calls need not be faster. Greedy stories go in circles, which are
+easily guessed, so what is guessed where the text does not repeat itself stands apart.
 Arms not trained: without the consistency loss, without a gate.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from models.checkpoints.store import load
-from models.claims import Claim, Lab, Row, bootstrap, row
-from models.loops.sample.cached_lm import Reader
+from models.claims import Lab
+from models.claims.harness import Arm, Budget, Claim, Metric, Quantity, at_least, better, conclude, context
+from models.claims.timing import interleaved, times_faster
+from models.loops.sample.cached_lm import Reader, greedy
 from models.papers.mtp_future.layout import blocks, reals
 from models.papers.mtp_future.method import ADAPTERS, Params, written
 from models.papers.mtp_future.network import each
-from models.papers.mtp_future.record import alone
-from models.papers.mtp_future.sight import foresight
+from models.papers.mtp_future.sight import WAYS, foresight
 from models.trace.subject import ASSETS, Subject
 from models.worlds import arithmetic
 
-K, LENGTH, CONTEXT = 4, 32, 48
-MODES = {"quadratic": Params(K, "quadratic", LENGTH), "linear": Params(K, "linear", LENGTH),
-         "no sampler": Params(K, "quadratic", LENGTH, sampler=False)}
-ASIDE = "one training of each adapter"
+K, LENGTH, CONTEXT, TOP = 4, 32, 48, 10
+QUADRATIC, LINEAR, MASKS = "masks behind every guess", "masks behind the last guess", "without the sampler"
+MODES = {QUADRATIC: Params(K, "quadratic", LENGTH), LINEAR: Params(K, "linear", LENGTH),
+         MASKS: Params(K, "quadratic", LENGTH, sampler=False)}
+LEAST = {"stories": (LINEAR, 1.3), "sums": (QUADRATIC, 2.0)}  # tokens per call
+PRICE = "calls are compared; the rows that each way feeds are its budget"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,44 +42,41 @@ class World:
     name: str
     bundle: object
     reader: object
-    sources: list
+    sources: list[Reader]
 
 
 @dataclass(frozen=True, eq=False)
 class Text:
-    """What one mode wrote behind one prompt, of which `guessed` says the accepted guesses; its calls."""
+    """What one mode wrote behind one prompt, of which `guessed` says the accepted guesses; its calls and rows fed."""
 
     ids: list[int]
     guessed: list[bool]
     calls: int
-
-    @property
-    def per_call(self) -> float:
-        return len(self.ids) / self.calls
+    rows: int
 
 
 def measure(lab: Lab) -> Claim:
-    worlds = [stories(lab.size(250, 2)), sums(lab.size(250, 2))]
-    rows = []
+    worlds = stories(lab.size(60, 2)), sums(lab.size(60, 2))
+    expect, shown, arms = [], [], []
     for world in worlds:
-        texts = decoded(world, lab.size(100, 2))
-        rows += [*exact_rows(world, texts), *call_rows(world, texts), *rank_rows(world, lab.size(40, 1)),
-                 *clock_rows(world, lab.size(12, 1))]
-    rows += gate_rows(worlds[0], lab.size(24, 2))
-    held = [r.holds for r in rows if r.holds is not None]
-    return Claim(
-        "mtp-future", "Nearly 5x faster on code and maths, almost 2.5x on chat and knowledge, with no loss of quality "
-        "(arXiv 2507.11851); its masks rank the true future token in the top 10, the plain model in the top 200.",
-        "The base's own greedy text always; tokens per call: quadratic >= linear >= 1.3 on stories, >= 2 on sums; the "
-        "sampler adds 5 %; the base's loss unchanged with the gate, worse without.",
-        "share of identical texts; tokens per call of the base; nats; median rank; measured time",
-        "the base alone: one token per call",
-        f"{len(worlds[0].sources)} held-out prompts of each kind in the quadratic mode, {lab.size(100, 2)} in the "
-        f"others, k = {K}, at most {LENGTH} tokens each; {ASIDE}", tuple(rows),
-        "mixed" if any(held) else "does not hold",
-        f"{sum(held)} of {len(held)} expectations met; {ASIDE}, so it cannot read 'holds'."
-        + "".join(f" Not met: {r.name} ({r.value:.3g} {r.unit})." for r in rows if r.holds is False),
-        "the gate's own mutant: with the gate open the base's loss moves, so an unchanged loss is a finding")
+        texts = {mode: [one_text(world, source, p) for source in world.sources] for mode, p in MODES.items()}
+        calls, ranks = call_arms(world, texts), rank_arms(world)
+        arms += [*calls.values(), *ranks.values()]
+        mode, least = LEAST[world.name]
+        expect += [at_least(calls[mode], least), better(calls[QUADRATIC], calls[LINEAR], unmatched=PRICE),
+                   better(calls[QUADRATIC], calls[MASKS], least=5, by="percent", unmatched=PRICE),
+                   better(ranks[WAYS[1]], ranks[WAYS[0]])]
+        shown += [*exact(world, texts), *guessed_rows(world, texts[QUADRATIC]), *clock_rows(world, lab.size(24, 2))]
+    closed, opened = gate(worlds[0], lab.size(24, 2))
+    return conclude(
+        "mtp-future", paper="Nearly 5x faster on code and maths, almost 2.5x on chat and knowledge, with no loss of "
+        "quality (arXiv 2507.11851); its masks rank the true future token in the top 10, the plain model in the top "
+        "200.", here="The base's own greedy text in fewer calls: masks behind every guess beat masks behind the last; "
+        "at least 1.3 tokens per call on stories, 2 on sums; the sampler adds 5 %; masks know more of the future than "
+        "the base fed with fillers.", arms=arms, expect=expect, trainings=1,
+        controls=[at_least(Quantity("change of the base's loss, gate open", opened, "nats per token"), 0.0)],
+        context=[*shown, context("largest change of the base's loss, gate closed", float(abs(closed).max()),
+                                 "nats per token", "an identity, to rounding")])
 
 
 def stories(count: int) -> World:
@@ -97,51 +96,47 @@ def opened(name: str, bundle, prompts: list[str], kind: str) -> World:
     return World(name, bundle, reader, [Reader(bundle, Subject(kind, text=text), LENGTH + K) for text in prompts])
 
 
-def decoded(world: World, some: int) -> dict[str, list[Text]]:
-    """Texts by mode; the modes after the first for `some` of the prompts only."""
-    return {mode: [one_text(world, source, p) for source in world.sources[: None if mode == "quadratic" else some]]
-            for mode, p in MODES.items()}
-
-
 def one_text(world: World, source: Reader, p: Params) -> Text:
-    ids, guessed, calls = [], [], 0
-    for found, new in written(world.reader, source.prompt, p, source.end):
-        ids, calls = ids + new, calls + 1
-        guessed += [place < found.accepted for place in range(len(new))]
-    return Text(ids, guessed, calls)
+    found = list(written(world.reader, source.prompt, p, source.end))
+    return Text([token for _, new in found for token in new],
+                [place < call.accepted for call, new in found for place in range(len(new))], len(found),
+                sum(len(call.layout) for call, _ in found))
 
 
-def exact_rows(world: World, texts: dict[str, list[Text]]) -> list[Row]:
-    """(a) Percent of texts that are the base's own."""
-    own = [alone(source, LENGTH).ids for source in world.sources]
-    found = {mode: [100.0 * (text.ids == base) for text, base in zip(some, own)] for mode, some in texts.items()}
-    return [row(f"{world.name}, {mode}: texts identical to the base's", same, "%", expected="100",
-                holds=min(same) == 100) for mode, same in found.items()]
+def call_arms(world: World, texts: dict[str, list[Text]]) -> dict[str, Arm]:
+    """Tokens per call of every mode."""
+    metric = Metric(f"tokens per call, {world.name}", "tokens", floor=1, ceiling=K + 1)
+    return {mode: metric.arm(mode, np.array([len(text.ids) / text.calls for text in some]),
+                             checkpoints=(ADAPTERS[world.bundle.name], world.bundle.name),
+                             budget=Budget(np.array([text.rows for text in some]), "rows fed per text"))
+            for mode, some in texts.items()}
 
 
-def call_rows(world: World, texts: dict[str, list[Text]]) -> list[Row]:
-    """(b) Tokens per call, and paired differences."""
-    per = {mode: np.array([text.per_call for text in some]) for mode, some in texts.items()}
-    some, floor = len(per["linear"]), {"stories": 1.3, "sums": 2.0}[world.name]
-    tested = {"stories": "linear", "sums": "quadratic"}[world.name]
-    rows = []
-    for mode, values in per.items():
-        found = row(f"{world.name}, {mode}: tokens per call", values, "tokens")
-        judged = {"expected": f">= {floor:g}", "holds": bool(found.value >= floor)} if mode == tested else {}
-        rows.append(row(found.name, values, "tokens", **judged))
-    more = row("", per["quadratic"][:some] - per["linear"], "tokens")
-    gain = np.stack([per["quadratic"][:some], per["no sampler"]], 1)
-    value, low, high = bootstrap(gain, statistic=lambda pairs: 100 * (pairs[:, 0].mean() / pairs[:, 1].mean() - 1))
-    fresh = np.concatenate([first_times(source.prompt, text) for source, text in zip(world.sources,
-                                                                                     texts["quadratic"])])
-    return [*rows, Row(f"{world.name}: quadratic minus linear", more.value, "tokens per call", some, more.low,
-                       more.high, ">= 0", bool(more.value >= 0)),
-            Row(f"{world.name}: what the sampler adds", value, "% tokens per call", some, low, high, ">= 5",
-                bool(value >= 5)),
-            row(f"{world.name}: tokens guessed ahead, of all", np.concatenate([100.0 * np.array(text.guessed)
-                for text in texts["quadratic"]]), "%"),
-            row(f"{world.name}: tokens guessed ahead, where the last four tokens are new to the text", 100.0 * fresh,
-                "%")]
+def rank_arms(world: World) -> dict[str, Arm]:
+    """How often the token that came is among the TOP of each way, all masks, mean over the places of a text."""
+    found = [foresight(world.reader, source.prompt + greedy(source, LENGTH)[0], len(source.prompt), K).ranks
+             for source in world.sources]  # [3, A, K] each
+    found = [ranks for ranks in found if ranks.shape[1]]
+    metric = Metric(f"future tokens in the top {TOP}, {world.name}", "%", floor=0, ceiling=100)
+    return {way: metric.arm(way, np.array([100 * (ranks[i] <= TOP).mean() for ranks in found]),
+                            checkpoints=(ADAPTERS[world.bundle.name], world.bundle.name),
+                            budget=Budget(1, "call of the base")) for i, way in enumerate(WAYS)}
+
+
+def exact(world: World, texts: dict[str, list[Text]]) -> list:
+    """Percent of texts that are the base's own, by mode."""
+    own = [greedy(source, LENGTH)[0] for source in world.sources]
+    return [context(f"{world.name}, {mode}: texts identical to the base's",
+                    np.array([100.0 * (text.ids == base) for text, base in zip(some, own)]), "%",
+                    "the verifier is the base itself") for mode, some in texts.items()]
+
+
+def guessed_rows(world: World, texts: list[Text]) -> list:
+    """How many tokens were guessed ahead: all, and where the last four tokens are new to the text."""
+    fresh = np.concatenate([first_times(source.prompt, text) for source, text in zip(world.sources, texts)])
+    every = np.concatenate([np.array(text.guessed) for text in texts])
+    return [context(f"{world.name}: tokens guessed ahead, {name}", 100.0 * values, "%") for name, values in
+            (("of all", every), ("where the last four tokens are new to the text", fresh))]
 
 
 def first_times(prompt: list[int], text: Text) -> np.ndarray:
@@ -155,47 +150,25 @@ def first_times(prompt: list[int], text: Text) -> np.ndarray:
     return np.array(found)
 
 
-def rank_rows(world: World, count: int) -> list[Row]:
-    """(d) Median ranks of the token that came, i = 1 and i = K places beyond the next one."""
-    ranks = np.concatenate([foresight(world.reader, source.prompt + alone(source, LENGTH).ids, len(source.prompt),
-                                      K).ranks for source in world.sources[:count]], 1)  # [3, A, K]
-    rows = []
-    for way, values in zip(("the base fed with fillers", "trained masks", "sampler"), ranks):
-        for i in (0, K - 1):
-            value, low, high = bootstrap(values[:, i], statistic=np.median, rounds=300)
-            rows.append(Row(f"{world.name}, {way}: rank of the token, mask {i + 1}", value, "median rank",
-                            len(values), low, high))
-    fillers, masks = (100 * (ranks[way] <= 10).mean(1) for way in (0, 1))
-    found = row(f"{world.name}: in the top 10 of trained masks minus of fillers, all masks", masks - fillers, "points")
-    return [*rows, row(found.name, masks - fillers, "points", expected="> 0", holds=bool(found.low > 0))]
-
-
-def clock_rows(world: World, count: int) -> list[Row]:
-    """(e) Speed against the base alone on the same prompts, interleaved."""
-    fast = {mode: [] for mode in ("quadratic", "linear")}
-    for source in world.sources[:count]:
-        for mode, values in fast.items():
-            began = time.perf_counter()
-            one_text(world, source, MODES[mode])
-            taken = time.perf_counter() - began  # before the base is timed
-            values.append(alone(source, LENGTH).ms / 1e3 / taken)
-    return [row(f"{world.name}, {mode}: speed against the base alone", values, "x, measured")
-            for mode, values in fast.items()]
+def clock_rows(world: World, rounds: int) -> list:
+    """Speed against the base alone on one prompt."""
+    source = world.sources[0]
+    ways = {mode: lambda p=MODES[mode]: one_text(world, source, p) for mode in (QUADRATIC, LINEAR)}
+    seconds = interleaved({**ways, "the base alone": lambda: greedy(source, LENGTH)}, rounds)
+    return [context(f"{world.name}, {mode}: speed against the base alone",
+                    times_faster(seconds, "the base alone", mode)) for mode in ways]
 
 
 @torch.inference_mode()
-def gate_rows(world: World, count: int) -> list[Row]:
-    """(c) Change of the base's loss on held-out text when masks stand around it, gate closed and open."""
+def gate(world: World, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Changes of the base's loss on held-out text when masks stand around it, gate closed and open."""
     changes = {True: [], False: []}
     for source in world.sources[:count]:
         ids = torch.tensor([source.prompt], device=world.bundle.device)
-        layout = reals(0, ids.shape[1]) + blocks(range(0, ids.shape[1], 4), [K] * len(range(0, ids.shape[1], 4)))
+        anchors = range(0, ids.shape[1], 4)
+        layout = reals(0, ids.shape[1]) + blocks(anchors, [K] * len(anchors))
         base = each(world.bundle.model(ids).logits[:, :-1], ids[:, 1:])
         for gated, values in changes.items():
             states = world.reader(ids, layout, gated=gated)[:, : ids.shape[1] - 1]
             values.append(float((each(world.reader.head(states), ids[:, 1:]) - base).mean()))
-    closed, opened = np.array(changes[True]), np.array(changes[False])
-    return [row("change of the base's loss, gate closed", closed, "nats per token", expected="0 (to rounding)",
-                holds=bool(abs(closed).max() < 1e-4)),
-            row("change of the base's loss, gate open", opened, "nats per token", expected="> 0",
-                holds=bool(bootstrap(opened)[1] > 0))]
+    return np.array(changes[True]), np.array(changes[False])

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.engine.method import Emit, Event
-from models.loops.attend.loop import Layout, closing, layer_steps, look, opening
+from models.engine.method import Event
+from models.engine.recording import bars, numbered, table
+from models.loops.attend.groups import lens
+from models.loops.attend.loop import Layout
 from models.papers.mtp_future.layout import blocks, reals
 from models.trace import Canvas, Chart, Fact, states
 
@@ -38,14 +40,12 @@ class Foresight:
     def charts(self) -> tuple[Chart, ...]:
         if not self.ranks.shape[1]:
             return ()
-        ticks = tuple(f"mask {i + 1}" for i in range(self.ranks.shape[2]))
-        series = {name: row.astype(np.float32) for name, row in zip(WAYS, self.typical)}
-        first = {name: (row == 1).mean(0).astype(np.float32) for name, row in zip(WAYS, self.ranks)}
-        places = f"Behind {self.ranks.shape[1]} tokens of this text."
-        return (Chart("bar", "Does it know the future? Rank of the token that came", "mask", "median rank (1: first)",
-                      series, ticks, caption=f"Mask i speaks of the token i places beyond the next one. {places}"),
-                Chart("bar", "Guesses that were right", "mask", "share", first, ticks,
-                      caption="The sampler is told the true token before each of its guesses."))
+        ticks, places = numbered("mask", self.ranks.shape[2]), f"Behind {self.ranks.shape[1]} tokens of this text."
+        return (bars("Does it know the future? Rank of the token that came", "mask", "median rank (1: first)",
+                     dict(zip(WAYS, self.typical)), ticks,
+                     caption=f"Mask i speaks of the token i places beyond the next one. {places}"),
+                bars("Guesses that were right", "mask", "share", dict(zip(WAYS, (self.ranks == 1).mean(1))), ticks,
+                     caption="The sampler is told the true token before each of its guesses."))
 
     def facts(self) -> dict[str, Fact]:
         """Share of right first guesses of each way, all masks together."""
@@ -86,50 +86,30 @@ def foresight(reader, ids: Sequence[int], start: int, k: int) -> Foresight:
 
 def training_mask(reader, source, ids: Sequence[int], k: int) -> Iterator[Event]:
     """The Attend record: the end of the text with blocks of masks behind some of its tokens, as in training."""
-    from models.backbones.instrument import observe
-
     ids = list(ids)[-WINDOW:]
     anchors = np.linspace(len(ids) // 5, len(ids) * 4 // 5 - 1, min(BLOCKS, len(ids) - 1)).astype(int).tolist()
     rows = reals(0, len(ids)) + blocks(anchors, [k] * len(anchors))
     order = np.lexsort((rows.mask.numpy(), rows.anchor.numpy()))  # each block stands behind its token
-    canvas = Canvas("text", tuple(names(source, ids, rows, order)), roles=tuple(roles(rows, order)))
+    mask, block, texts = rows.mask.numpy()[order], rows.block.numpy()[order], source.texts(ids)
+    labels = tuple(f" [m{number}]" if number else texts[i] for number, i in zip(mask, order))
+    canvas = Canvas("text", labels, roles=tuple(f"block {number}" if number else "text" for number in block))
     layout = Layout(canvas, order, rows.position.numpy()[order, None].astype(np.float32), "tokens")
-    with torch.inference_mode(), observe(reader.body, want={"stats", "qk"}) as seen:
-        reader(torch.tensor([ids], device=reader.base.device), rows)
-    looked = look(seen, layout, ask=len(order) - 1)
-    yield opening(layout, len(looked.heads.layers), looked=looked)
-    state = states(*("visible" if rows.mask[i] else "context" for i in order))
-    state[np.flatnonzero(rows.mask.numpy()[order])[-1]] = states("new")[0]  # the query shown at first: the last mask
-    for step in layer_steps(layout, looked, state=state):
-        yield Emit("attend", step)
-    yield closing(layout, looked, f"In training one call holds many prefixes: {len(anchors)} blocks of {k} masks here. "
-                  "Point at a mask: it sees the text up to its block's token and its own block, nobody sees it.",
-                  own_facts(looked, rows, order), (matrix(rows, order, canvas.labels),))
-
-
-def names(source, ids: Sequence[int], rows, order: np.ndarray) -> list[str]:
-    """What stands in each cell: the token's piece, or the mask's number."""
-    texts = source.texts(ids)
-    return [f" [m{int(rows.mask[i])}]" if rows.mask[i] else texts[i] for i in order]
-
-
-def roles(rows, order: np.ndarray) -> list[str]:
-    return [f"block {int(rows.block[i])}" if rows.block[i] else "text" for i in order]
+    state = np.where(mask > 0, states("visible"), states("context"))
+    state[np.flatnonzero(mask)[-1]] = states("new")[0]  # the query shown at first: the last mask
+    text = torch.tensor([ids], device=reader.base.device)
+    kinds = {"text": mask == 0, "m1": mask == 1, "later": mask > 1}
+    return lens(reader.body, lambda: reader(text, rows), layout, kinds, ask=len(order) - 1, state=state,
+                say=lambda mass: f"In training one call holds many prefixes: {len(anchors)} blocks of {k} masks here. "
+                "Point at a mask: it sees the text up to its block's token and its own block, nobody sees it.",
+                facts=lambda mass: {"own": Fact("Masks' attention to their own block",
+                                                100 * float(mass[:, 2, 1:].sum(-1).mean()), "%")},
+                charts=lambda mass: (matrix(rows, order, labels),))
 
 
 def matrix(rows, order: np.ndarray, labels: Sequence[str]) -> Chart:
     """Who may see whom: 0 nobody, 1 text, b + 1 what block b sees."""
     seen = rows.visible().numpy()[order][:, order]
-    values = np.where(seen, 1.0 + rows.block.numpy()[order][:, None], 0.0).astype(np.float32)
-    ticks = tuple(label.strip() or "space" for label in labels)
-    return Chart("matrix", "The training mask", "is seen", "sees", {"block": values}, ticks, ticks,
+    names = [label.strip() or "space" for label in labels]
+    return table("The training mask", "is seen", "sees", np.where(seen, 1 + rows.block.numpy()[order][:, None], 0),
+                 names, names, unit="block",
                  caption="0: hidden. 1: text sees the text before it. 2 and up: what each block of masks sees.")
-
-
-def own_facts(looked, rows, order: np.ndarray) -> dict[str, Fact]:
-    """How much of the masks' attention stays among masks, from the stored rows."""
-    stored = [looked.rows.row(layer, head, q) for layer in range(looked.rows.weights.shape[0])
-              for head in range(looked.rows.weights.shape[1]) for q in looked.rows.queries if rows.mask[order[q]] > 1]
-    masks = rows.mask.numpy()[order] > 0
-    share = float(np.mean([row[masks].sum() / row.sum() for row in stored])) if stored else 0.0
-    return {"own": Fact("Masks' attention to their own block", 100 * share, "%")}

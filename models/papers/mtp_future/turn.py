@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from models.engine.method import Emit, Job, Options, Turn
-from models.trace import Chart, Fact, Trace
+from models.engine.method import Close, Job, Options, Turn
+from models.engine.recording import bars
+from models.trace import Fact, Trace
 from models.trace.params import ParamError
 
 DRAFTS = 6  # of one game
@@ -43,12 +44,6 @@ def fact(mine: np.ndarray, base: np.ndarray) -> Fact:
     return Fact("Drafts judged as the model does", share, f"% of {len(base)}", "higher")
 
 
-def chart(mine: np.ndarray, base: np.ndarray) -> Chart:
-    at = np.arange(1, len(base) + 1)
-    return Chart("bar", "Guesses kept of each draft", "draft", "tokens", {"you": mine, "the base": base},
-                 ticks=tuple(map(str, at)), caption="One too many and the text changes; one too few wastes a guess.")
-
-
 def sentence(mine: np.ndarray, base: np.ndarray) -> str:
     """What the verdicts would have cost."""
     many, few = int((mine - base).clip(0).sum()), int((base - mine).clip(0).sum())
@@ -58,10 +53,11 @@ def sentence(mine: np.ndarray, base: np.ndarray) -> str:
             f"{few} too few, which it must write again.")
 
 
-def pending(sheet, ahead: Sequence[int]) -> Emit:
-    """The step that offers a draft: its guesses stand beside the text, not yet judged."""
-    sheet.propose(ahead)
-    return sheet.step(f"{PENDING}: {len(ahead)} guesses")
+def closing(mine: np.ndarray, base: np.ndarray) -> Close:
+    """The score, and guess by guess what was kept."""
+    chart = bars("Guesses kept of each draft", "draft", "tokens", {"you": mine, "the base": base},
+                 range(1, len(base) + 1), caption="One too many and the text changes; one too few wastes a guess.")
+    return Close("sample", sentence(mine, base), (chart,) * bool(len(base)), {"verdicts": fact(mine, base)})
 
 
 def options(trace: Trace) -> Options | None:

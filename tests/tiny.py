@@ -45,6 +45,13 @@ def words_tokenizer():
     return text_tokenizer()
 
 
+@cache
+def digits_tokenizer():
+    """A token per digit, sign or punctuation mark, like algo-arithmetic-2's."""
+    from models.architectures import tokenizer
+    return tokenizer(checkpoints.SHIPPED / "algo-arithmetic-2")
+
+
 def llama(tokenizer, layers: int = 3):
     from transformers import LlamaConfig, LlamaForCausalLM
     torch.manual_seed(0)
@@ -144,6 +151,7 @@ MAKERS = {
     "text-ar-retrieval-1": lambda: (llama(text_tokenizer(), 6), text_tokenizer()),
     "text-ar-1k-1": lambda: (llama(text_tokenizer(330)), text_tokenizer(330)),
     "algo-arithmetic-1": lambda: (llama(words_tokenizer()), words_tokenizer()),
+    "algo-arithmetic-2": lambda: (llama(digits_tokenizer()), digits_tokenizer()),
     "text-mdm-1": lambda: (masked_text(), text_tokenizer()),
     "scene-mgm-1": lambda: (masked_scene(), None),
     "scene-vq-1": lambda: (scene_tokenizer(), None),

@@ -18,11 +18,11 @@ def problem(rng: np.random.Generator, count: int | None = None) -> tuple[str, st
     """(prompt, solution by one of its routes, answer) of a sum of `count` numbers (4-6 by default)."""
     count = count or int(rng.integers(4, 7))
     while True:
-        terms = (1 + rng.permutation(LARGEST)[:count]) * np.where(rng.random(count) < 0.6, 1, -1)
-        tried = rng.permuted(np.tile(terms, (8, 1)), axis=1)
+        drawn = (1 + rng.permutation(LARGEST)[:count]) * np.where(rng.random(count) < 0.6, 1, -1)
+        tried = rng.permuted(np.tile(drawn, (8, 1)), axis=1)
         right = [tuple(route.tolist()) for route in tried[valid(tried)]]
-        if terms[0] > 0 and len(set(right)) > 1:
-            return _asked(terms), worked(right[0]), int(terms.sum())
+        if drawn[0] > 0 and len(set(right)) > 1:
+            return _asked(drawn), worked(right[0]), int(drawn.sum())
 
 
 def valid(routes: np.ndarray) -> np.ndarray:
@@ -48,13 +48,13 @@ def check(text: str) -> bool:
 
 def truth(text: str) -> int:
     """The sum that the prompt of a text asks for; raises ValueError when there is no well-formed prompt."""
-    return sum(_terms(text))
+    return sum(terms(text))
 
 
 def sound(text: str) -> bool:
     """Whether every step takes the total and a number still left, calculates it right, and none is left at the end."""
-    left, value = Counter(_terms(text)), None
-    for a, sign, b, result in re.findall(r"(\d+)([+-])(\d+)=(\d+)", _joined(text)):
+    left, value = Counter(terms(text)), None
+    for a, sign, b, result in re.findall(r"(-?\d+)([+-])(\d+)=(-?\d+)", _joined(text)):
         left.subtract([int(sign + b)] if value is not None else [int(a), int(sign + b)])
         if value not in (None, int(a)) or int(result) != int(a) + int(sign + b):
             return False
@@ -62,16 +62,26 @@ def sound(text: str) -> bool:
     return not any(left.values()) and check(text)
 
 
-def _terms(text: str) -> list[int]:
+def terms(text: str) -> list[int]:
+    """The signed numbers of the prompt; raises ValueError when there is none."""
     prompt = _joined(text).split(".")[0]
     if not re.fullmatch(r"\d+([+-]\d+)+", prompt):
         raise ValueError('a sum is written like "40+35-12+24."')
     return [int(term) for term in re.findall(r"[+-]?\d+", prompt)]
 
 
-def _asked(terms) -> str:
-    return "".join(f"{term:+d}" for term in terms).removeprefix("+") + "."
+def _asked(numbers) -> str:
+    return "".join(f"{number:+d}" for number in numbers).removeprefix("+") + "."
 
 
 def _joined(text: str) -> str:
     return re.sub(r"\s", "", text)
+
+
+def held_out(count: int, seed: int = 5) -> list[str]:
+    """Prompts that training never shows: their character sum is divisible by 10 (training/recipes/arithmetic.py)."""
+    rng, found = np.random.default_rng(seed), []
+    while len(found) < count:
+        prompt = problem(rng)[0]
+        found += [prompt] if sum(map(ord, prompt)) % 10 == 0 else []
+    return found

@@ -5,7 +5,8 @@ import pytest
 from models.worlds import routes
 
 ASKED = "40+35-12+24."
-RIGHT = ["40+35=75, 75-12=63, 63+24=87. answer 87.", "24-12=12, 12+40=52, 52+35=87. answer 87."]
+RIGHT = ["40+35=75, 75-12=63, 63+24=87. answer 87.", "24-12=12, 12+40=52, 52+35=87. answer 87.",
+         "-12+24=12, 12+35=47, 47+40=87. answer 87."]
 WRONG = {"a slip": "40+35=75, 75-12=62, 62+24=86. answer 86.",
          "two slips that meet": "40+35=76, 76-12=64, 64+24=87. answer 87.",
          "a number left out": "40+35=75, 75-12=63. answer 63.",
@@ -31,7 +32,7 @@ def test_every_problem_has_several_routes_within_the_limit():
     rng = np.random.default_rng(0)
     for _ in range(200):
         prompt, solution, answer = routes.problem(rng)
-        terms = routes._terms(prompt)
+        terms = routes.terms(prompt)
         assert 4 <= len(terms) <= 6 and 0 <= answer <= routes.LIMIT and routes.sound(f"{prompt} {solution}")
         orders = np.array([rng.permutation(terms) for _ in range(400)])
         assert len({tuple(order) for order in orders[routes.valid(orders)].tolist()}) > 1

@@ -139,13 +139,12 @@ def trial_chart(branches) -> Chart:
 
 def judged(journal: Journal) -> dict[str, Fact]:
     """Whether the answer is right, where the subject is a problem that can be checked."""
-    from models.worlds import arithmetic
+    from models.worlds import routes
     subject = journal.job.subject
     try:
-        arithmetic.truth(subject.text)
-    except ValueError:
+        right = subject.kind == "problem" and routes.check(f"{subject.text} {journal.text}")
+    except ValueError:  # a visitor's own text that is no sum
         return {}
-    right = arithmetic.check(f"{subject.text} {journal.text}")
     return {"right": Fact("Right answers", float(right), "of 1", "higher")} if subject.kind == "problem" else {}
 
 
@@ -170,15 +169,19 @@ METHOD = Method(
         look_at="Branch points: the continuations that were refused, their length and perplexity, and the tokens they "
                 "cost.",
         not_covered="Vision-language models; the vote over several runs (self-consistency).",
-        unverified="Whether the paper means the entropy before or after the warpers; the reference takes it after."),
-    params=Params, accepts="problem", checkpoints=("algo-arithmetic-1", "text-ar-1"),
-    kinds={"algo-arithmetic-1": "problem", "LlamaForCausalLM": "text", "GPT2LMHeadModel": "text"},
+        unverified="The number of trials follows the authors' code, from which the published results come: 1 + "
+                   "(most - 1) r, several from 0.176 nats on. Algorithm 1 of the paper says most x r, several from "
+                   "0.308 nats on; both are offered. The entropy is taken after the warpers, as in the code. On "
+                   "stories the two thresholds are 2.0 and 4.2 nats instead of 0.01 and 1.5: the median and the 95 % "
+                   "quantile of what this small model has on held-out books."),
+    params=Params, accepts="problem", checkpoints=("algo-arithmetic-2", "text-ar-1"),
+    kinds={"algo-arithmetic-2": "problem", "LlamaForCausalLM": "text", "GPT2LMHeadModel": "text"},
     run=run, baseline="sampling", baseline_budget=matched,
     baseline_params=lambda p: {"temperature": p.temperature, "top_p": p.top_p, "length": p.length},
     examples=(
-        Example("five-steps", "A sum in five steps", "start 6, times 7, plus 40, minus 47, plus 31, minus 37."),
-        Example("four-steps", "A sum in four steps", "start 9, times 8, minus 50, minus 7, plus 5."),
-        Example("three-steps", "A sum in three steps", "start 20, minus 11, plus 36, plus 49."),
+        Example("five-numbers", "A sum of five numbers", "41+42-22-13+24."),
+        Example("six-numbers", "A sum of six numbers", "29-60+5+20+22+14."),
+        Example("four-numbers", "A sum of four numbers", "56-23+1-30."),
         Example("garden", "The key to the garden", "sample-garden.txt", "text"),
         Example("mill", "The miller's cat", "sample-mill.txt", "text"),
     ))

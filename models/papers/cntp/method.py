@@ -179,9 +179,9 @@ METHOD = Method(
     run=run, baseline="sampling", baseline_budget=matched,
     baseline_params=lambda p: {"temperature": p.temperature, "top_p": p.top_p, "length": p.length},
     examples=(
-        Example("five-numbers", "A sum of five numbers", "41+42-22-13+24."),
-        Example("six-numbers", "A sum of six numbers", "29-60+5+20+22+14."),
-        Example("four-numbers", "A sum of four numbers", "56-23+1-30."),
+        Example("four-steps", "A sum of five numbers", "41+42-22-13+24."),
+        Example("five-steps", "A sum of six numbers", "29-60+5+20+22+14."),
+        Example("three-steps", "A sum of four numbers", "56-23+1-30."),
         Example("garden", "The key to the garden", "sample-garden.txt", "text"),
         Example("mill", "The miller's cat", "sample-mill.txt", "text"),
     ))

@@ -36,20 +36,13 @@ def text_tokenizer(vocab: int = 400):
 
 
 @cache
-def words_tokenizer():
-    """A word-level tokenizer like algo-arithmetic's: words, single digits' numbers and punctuation."""
-    folder = store.SHIPPED / "algo-arithmetic-1"
+def words_tokenizer(name: str = "algo-arithmetic-1"):
+    """The word-level tokenizer of a shipped checkpoint: words, or digits and signs, and punctuation."""
+    folder = store.SHIPPED / name
     if (folder / "tokenizer.json").is_file():
         from models.checkpoints.registry import tokenizer
         return tokenizer(folder)
     return text_tokenizer()
-
-
-@cache
-def digits_tokenizer():
-    """A token per digit, sign or punctuation mark, like algo-arithmetic-2's."""
-    from models.architectures import tokenizer
-    return tokenizer(checkpoints.SHIPPED / "algo-arithmetic-2")
 
 
 def llama(tokenizer, layers: int = 3):
@@ -151,7 +144,7 @@ MAKERS = {
     "text-ar-retrieval-1": lambda: (llama(text_tokenizer(), 6), text_tokenizer()),
     "text-ar-1k-1": lambda: (llama(text_tokenizer(330)), text_tokenizer(330)),
     "algo-arithmetic-1": lambda: (llama(words_tokenizer()), words_tokenizer()),
-    "algo-arithmetic-2": lambda: (llama(digits_tokenizer()), digits_tokenizer()),
+    "algo-arithmetic-2": lambda: (llama(words_tokenizer("algo-arithmetic-2")), words_tokenizer("algo-arithmetic-2")),
     "text-mdm-1": lambda: (masked_text(), text_tokenizer()),
     "scene-mgm-1": lambda: (masked_scene(), None),
     "scene-vq-1": lambda: (scene_tokenizer(), None),

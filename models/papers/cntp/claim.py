@@ -20,58 +20,67 @@ from models.trace.subject import Subject
 from models.worlds import routes
 
 LENGTH, BEAMS, SAMPLES, SEED = 60, 10, 12, 0
-MATCHED = {"constant": 4, "reversed": 2}  # trials for at least cntp's tokens, found on held-out problems of seed 6
+MATCHED = {"constant": 4, "reversed": 4}  # trials for at least cntp's tokens, found on held-out problems of seed 6
+WHOLE = {"plain sampling": (Sampler(0.8, top_p=0.95), SAMPLES), "greedy": (Sampler(0.0), 1),
+         "plain sampling, temperature 1.5": (Sampler(1.5), 1)}
+BEAM, BEST = f"beam {BEAMS}", "best of n"
 ONE_TEXT = "one text each, as the paper compares them"
 
 
 def measure(lab: Lab) -> Claim:
-    """Right answers [K] and tokens [K] of every decoder on the same held-out sums."""
-    bundle, problems = load("algo-arithmetic-2"), routes.held_out(lab.size(200, 2))
-    usual = max(np.unique([routes.truth(one) for one in problems], return_counts=True)[1]) / len(problems)
-    score = Metric("right answers", "of 1", floor=usual, ceiling=float(np.mean([judged_right(p) for p in problems])))
-
-    def arm(name: str, trials: list[list[Trial]], spent, mean: bool = False):
-        """trials: for each problem the texts whose answers are averaged."""
-        right = [np.mean([routes.check(p + text_of(bundle, t.ids)) for t in found])
-                 for p, found in zip(problems, trials)]
-        amount = float(np.mean(spent)) if mean else np.array(spent, float)
-        return score.arm(name, right, budget=Budget(amount, "tokens"), checkpoints=bundle.name)
-
-    branched = {name: [branching(bundle, p, Params(policy=name, trials=MATCHED.get(name, 10)), SEED + i)
-                       for i, p in enumerate(problems)] for name in ("cntp", *MATCHED)}
-    drawn, hot, greedy = (whole_texts(bundle, problems, sampler, count, LENGTH, SEED) for sampler, count in (
-        (Sampler(0.8, top_p=0.95), SAMPLES), (Sampler(1.5), 1), (Sampler(0.0), 1)))
-    spent = {name: [sum(len(t.ids) for one in found for t in one) for found in runs] for name, runs in branched.items()}
-    kept = {name: [joined(found) for found in runs] for name, runs in branched.items()}
-    cntp = arm("cntp", [[one] for one in kept["cntp"]], spent["cntp"])
-    level = replace(cntp, budget=Budget(float(np.mean(spent["cntp"])), "tokens"))
-    same = {name: arm(f"{name}, {k} trials", [[one] for one in kept[name]], spent[name], mean=True)
-            for name, k in MATCHED.items()}
-    best, tokens = zip(*(best_of(found, least) for found, least in zip(drawn, spent["cntp"])))
-    best = arm("best of n", [[one] for one in best], tokens)
-    plain, hotter, first = (arm(name, found, [np.mean([len(t.ids) for t in one]) for one in found]) for name, found in (
-        ("plain sampling", drawn), ("plain sampling, temperature 1.5", hot), ("greedy", greedy)))
-    beam = arm(f"beam {BEAMS}", [[one] for one in beam_search(bundle, problems, BEAMS, LENGTH)],
-               [BEAMS * len(one.ids) for one in kept["cntp"]])
-    other = [float(mine.ids != theirs[0].ids) for mine, theirs in zip(kept["cntp"], greedy)]
-    lengths = [len(t.ids) for found in branched["cntp"] for one in found if len(one) > 1 for t in one]
+    """Right answers and tokens of every decoder on the same held-out sums, and what cntp's trials look like."""
+    bundle, problems = load("algo-arithmetic-2"), routes.held_out(lab.size(250, 2))
+    tried = {name: [branching(bundle, p, Params(policy=name, trials=MATCHED.get(name, 10)), SEED + i)
+                    for i, p in enumerate(problems)] for name in ("cntp", *MATCHED)}
+    texts, spent = decoded(bundle, problems, tried)
+    arms = scored(bundle, problems, texts, spent)
+    cntp, plain, even = arms["cntp"], arms["plain sampling"], replace(arms["cntp"], budget=on_average(spent["cntp"]))
+    long = [np.mean([len(t.ids) for one in found if len(one) > 1 for t in one] or [1]) for found in tried["cntp"]]
     return conclude(
         "cntp", paper="Consistently better than standard decoding strategies, on language and multimodal models, by a "
         "clear margin (abstract, without numbers).",
         here="On sums with several right routes cntp answers at least 3 points more of them rightly than plain "
         "sampling with the same warpers, and more than greedy, beam search, best of n, a constant and the reversed "
-        "number of trials for at least its tokens; and it still draws: most texts are not greedy's.",
-        arms=(cntp, plain, first, beam, best, *same.values(), hotter), trainings=0, seeds=(SEED,),
-        expect=[better(cntp, plain, least=0.03, unmatched=ONE_TEXT), better(cntp, best),
-                *(better(level, one) for one in same.values()),
-                better(cntp, first, bar="paper: abstract", unmatched=ONE_TEXT),
-                better(cntp, beam, bar="paper: abstract", unmatched="the widest beam has a trial's width"),
-                at_least(Quantity("texts unlike greedy's", np.array(other), "of 1", floor=0.0, ceiling=1.0), 0.5)],
-        controls=[better(plain, hotter, unmatched=ONE_TEXT),
-                  at_least(Quantity("length of a trial", np.array(lengths, float), "tokens", floor=1.0), 4)],
-        context=[context("trials of one or two tokens", np.array(lengths) < 3, "of 1"),
-                 context("right answers of cntp by a route without a slip", np.array(
-                     [routes.sound(p + text_of(bundle, one.ids)) for p, one in zip(problems, kept["cntp"])]), "of 1")])
+        "number of trials for at least its tokens.",
+        arms=tuple(arms.values()), trainings=0, seeds=(SEED,),
+        expect=[better(cntp, plain, least=0.03, unmatched=ONE_TEXT), better(cntp, arms[BEST]),
+                *(better(even, arms[name]) for name in MATCHED),
+                better(cntp, arms["greedy"], bar="paper: abstract", unmatched=ONE_TEXT),
+                better(cntp, arms[BEAM], bar="paper: abstract")],
+        controls=[better(plain, arms["plain sampling, temperature 1.5"], unmatched=ONE_TEXT),
+                  at_least(Quantity("mean length of a problem's trials", np.array(long), "tokens", floor=1.0), 4)],
+        context=[context("texts unlike greedy's", [float(mine[0].ids != theirs[0].ids) for mine, theirs in zip(
+                     texts["cntp"], texts["greedy"])], "of 1"),
+                 context("right by a route without a slip", [float(routes.sound(p + text_of(bundle, one.ids)))
+                         for p, (one,) in zip(problems, texts["cntp"])], "of 1")])
+
+
+def decoded(bundle, problems: list[str], tried: dict) -> tuple[dict, dict]:
+    """name -> for each problem the texts whose answers are averaged; name -> tokens generated for one of them [K]."""
+    texts = {name: [[joined(found)] for found in runs] for name, runs in tried.items()}
+    spent = {name: [sum(len(t.ids) for one in found for t in one) for found in runs] for name, runs in tried.items()}
+    for name, (sampler, count) in WHOLE.items():
+        texts[name] = whole_texts(bundle, problems, sampler, count, LENGTH, SEED)
+        spent[name] = [np.mean([len(t.ids) for t in found]) for found in texts[name]]
+    texts[BEAM] = [[one] for one in beam_search(bundle, problems, BEAMS, LENGTH)]
+    spent[BEAM] = [BEAMS * len(one.ids) for one, in texts[BEAM]]
+    best = [best_of(found, least) for found, least in zip(texts["plain sampling"], spent["cntp"])]
+    return texts | {BEST: [[one] for one, _ in best]}, spent | {BEST: [tokens for _, tokens in best]}
+
+
+def scored(bundle, problems: list[str], texts: dict, spent: dict) -> dict:
+    """An arm per decoder: the share of right answers [K]."""
+    usual = max(np.unique([routes.truth(one) for one in problems], return_counts=True)[1]) / len(problems)
+    score = Metric("right answers", "of 1", floor=usual, ceiling=float(np.mean([judged_right(p) for p in problems])))
+    return {name: score.arm(f"{name}, {MATCHED[name]} trials" if name in MATCHED else name, [
+        np.mean([routes.check(p + text_of(bundle, t.ids)) for t in some]) for p, some in zip(problems, found)],
+        budget=on_average(spent[name]) if name in MATCHED else Budget(np.array(spent[name], float), "tokens"),
+        checkpoints=bundle.name) for name, found in texts.items()}
+
+
+def on_average(tokens: list[int]) -> Budget:
+    """Of policies whose trials were matched on other problems: equal over all problems, not on each."""
+    return Budget(float(np.mean(tokens)), "tokens")
 
 
 def judged_right(problem: str) -> bool:

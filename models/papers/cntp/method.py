@@ -48,7 +48,7 @@ class Params:
         ("checkpoint", "set"), "Sure and unsure", "The entropies between which the number of trials grows.",
         titles=("fit to the checkpoint", "as set below"))] = "checkpoint"
     temperature: Annotated[float, Span(0.1, 2.0, 0.05, "Temperature")] = 0.8
-    length: Annotated[int, Span(4, 120, 1, "Length", "The text may end earlier by itself.", unit="tokens")] = 48
+    length: Annotated[int, Span(4, 120, 1, "Length", "The text may end earlier by itself.", unit="tokens")] = 56
     top_p: Annotated[float, Span(0.1, 1.0, 0.05, "Top-p", fold=True)] = 0.95
     rule: Annotated[str, Choice(
         ("code", "paper"), "Counting the trials", "How a share r of the way from sure to unsure becomes a number.",
@@ -179,9 +179,9 @@ METHOD = Method(
     run=run, baseline="sampling", baseline_budget=matched,
     baseline_params=lambda p: {"temperature": p.temperature, "top_p": p.top_p, "length": p.length},
     examples=(
-        Example("four-steps", "A sum of five numbers", "41+42-22-13+24."),
-        Example("five-steps", "A sum of six numbers", "29-60+5+20+22+14."),
-        Example("three-steps", "A sum of four numbers", "56-23+1-30."),
+        Example("four-steps", "A sum of five numbers", "26-7-33+32+19."),
+        Example("five-steps", "A sum of six numbers", "30+1-52+25+40+5."),
+        Example("three-steps", "A sum of four numbers", "47-10+29-2."),
         Example("garden", "The key to the garden", "sample-garden.txt", "text"),
         Example("mill", "The miller's cat", "sample-mill.txt", "text"),
     ))

@@ -2,9 +2,8 @@
 
 A prompt that ends inside a token is off the path the model was trained on. Summing over all token sequences that cover
 the prompt gives the exact distribution of the next byte, and models with different vocabularies can be averaged there:
-byte probabilities, never logits or token probabilities. The covers are in
-models/papers/byte_level/cover_encodings.py; this file reads the
-prompt byte by byte, draws bytes, and averages two models.
+byte probabilities, never logits or token probabilities. cover_encodings.py finds the covers; this file reads the prompt
+byte by byte, draws bytes, and averages two models.
 Our reading: a text without white space so far is conditioned on the end-of-text token before it.
 """
 
@@ -14,15 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kernels import Sampler
 from models.engine.method import Card, Close, Event, Job, Method
+from models.engine.recording import bars, line
 from models.loops.sample.cached_lm import cut_off
 from models.loops.sample.loop import Journal, Policy, decode
-from models.loops.sample.report import along, pairs, shown
+from models.loops.sample.report import along, shown
 from models.papers.byte_level.byte_vocabulary import END, SYMBOLS, Coder, split
 from models.papers.byte_level.bytereader import ByteReader, divergence
 from models.papers.byte_level.cover_encodings import Covers
@@ -174,40 +173,37 @@ def close(journal: Journal, source: Bytes) -> Close:
              "healing": Fact("Token healing is off by", round(source.kl[-1][1], 3), "nats at the cut"),
              "covers": Fact("Encodings that cover the prompt", len(source.covers), "sequences"),
              "invalid": Fact("Mass on invalid encodings", float(f"{source.invalid:.2g}"), "of 1")}
-    charts = (on_the_way(journal), along_cut(source), bars(source), table(source))
+    charts = (on_the_way(journal), along_cut(source), next_bytes(source), shares(source))
     return Close("sample", sentence, charts, facts, path=journal.path)
 
 
 def on_the_way(journal: Journal) -> Chart:
     """How far naive prompting would have been off at each byte that was written."""
-    errors = along(journal, "kl")
-    series = {"naive": pairs((decision.step, kl) for decision, kl in zip(journal.decisions, errors))}
-    return Chart("line", "What naive prompting gets wrong", "step", "KL from exact (nats)", series, by_step=True)
+    return line("What naive prompting gets wrong", "KL from exact (nats)", {"naive": along(journal, "kl")},
+                at=[decision.step for decision in journal.decisions])
 
 
 def along_cut(source: Bytes) -> Chart:
     """How far the two shortcuts are from exact at every cut of the window, the last one being the prompt's end."""
-    places = [k - len(source.window) for k in range(len(source.kl))]
-    series = {name: pairs((at, errors[i]) for at, errors in zip(places, source.kl))
-              for i, name in enumerate(("naive", "token healing"))}
-    return Chart("line", "What the cut does", "bytes before the end of the prompt", "KL from exact (nats)", series,
-                 caption="A cut inside a token throws naive prompting off most. Behind a whole token it takes for "
-                         "granted that the token ends there, which exact does not: a word may go on.")
+    naive, healing = zip(*source.kl)
+    return line("What the cut does", "KL from exact (nats)", {"naive": naive, "token healing": healing},
+                x="bytes before the end of the prompt", first=-len(source.window), by_step=False,
+                caption="A cut inside a token throws naive prompting off most. Behind a whole token it takes for "
+                        "granted that the token ends there, which exact does not: a word may go on.")
 
 
-def bars(source: Bytes) -> Chart:
+def next_bytes(source: Bytes) -> Chart:
     """The most probable next bytes at the end of the prompt, three ways."""
     order = source.symbols["exact"].topk(8).indices.tolist()
-    ticks = tuple({" ": "space", "\n": "line break"}.get(letter(s), letter(s)) for s in order)
-    return Chart("bar", "The next byte", "byte", "probability", {
-        name: source.symbols[name][order].numpy().astype(np.float32) for name in ("naive", "healing", "exact")}, ticks)
+    ticks = [{" ": "space", "\n": "line break"}.get(letter(s), letter(s)) for s in order]
+    return bars("The next byte", "byte", "probability",
+                {name: source.symbols[name][order] for name in ("naive", "healing", "exact")}, ticks)
 
 
-def table(source: Bytes) -> Chart:
+def shares(source: Bytes) -> Chart:
     """The covers of the prompt by their share."""
-    best = most_probable(source.readers[0].coder, source.covers, 8)
-    return Chart("bar", "Encodings that cover the prompt", "tokens [and what hangs over]", "share",
-                 {"share": np.array([share for _, share in best], np.float32)}, tuple(text for text, _ in best))
+    texts, share = zip(*most_probable(source.readers[0].coder, source.covers, 8))
+    return bars("Encodings that cover the prompt", "tokens [and what hangs over]", "share", {"share": share}, texts)
 
 
 METHOD = Method(

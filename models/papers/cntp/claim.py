@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
@@ -34,7 +32,7 @@ def measure(lab: Lab) -> Claim:
                     for i, p in enumerate(problems)] for name in ("cntp", *MATCHED)}
     texts, spent = decoded(bundle, problems, tried)
     arms = scored(bundle, problems, texts, spent)
-    cntp, plain, even = arms["cntp"], arms["plain sampling"], replace(arms["cntp"], budget=on_average(spent["cntp"]))
+    cntp, plain = arms["cntp"], arms["plain sampling"]
     long = [np.mean([len(t.ids) for one in found if len(one) > 1 for t in one] or [1]) for found in tried["cntp"]]
     return conclude(
         "cntp", paper="Consistently better than standard decoding strategies, on language and multimodal models, by a "
@@ -44,7 +42,7 @@ def measure(lab: Lab) -> Claim:
         "number of trials for at least its tokens.",
         arms=tuple(arms.values()), trainings=0, seeds=(SEED,),
         expect=[better(cntp, plain, least=0.03, unmatched=ONE_TEXT), better(cntp, arms[BEST]),
-                *(better(even, arms[name]) for name in MATCHED),
+                *(better(cntp, arms[name], on_average=True) for name in MATCHED),
                 better(cntp, arms["greedy"], bar="paper: abstract", unmatched=ONE_TEXT),
                 better(cntp, arms[BEAM], bar="paper: abstract")],
         controls=[better(plain, arms["plain sampling, temperature 1.5"], unmatched=ONE_TEXT),
@@ -74,13 +72,8 @@ def scored(bundle, problems: list[str], texts: dict, spent: dict) -> dict:
     score = Metric("right answers", "of 1", floor=usual, ceiling=float(np.mean([judged_right(p) for p in problems])))
     return {name: score.arm(f"{name}, {MATCHED[name]} trials" if name in MATCHED else name, [
         np.mean([routes.check(p + text_of(bundle, t.ids)) for t in some]) for p, some in zip(problems, found)],
-        budget=on_average(spent[name]) if name in MATCHED else Budget(np.array(spent[name], float), "tokens"),
-        checkpoints=bundle.name) for name, found in texts.items()}
-
-
-def on_average(tokens: list[int]) -> Budget:
-    """Of policies whose trials were matched on other problems: equal over all problems, not on each."""
-    return Budget(float(np.mean(tokens)), "tokens")
+        budget=Budget(np.array(spent[name], float), "tokens"), checkpoints=bundle.name)
+        for name, found in texts.items()}
 
 
 def judged_right(problem: str) -> bool:

@@ -8,16 +8,7 @@ from __future__ import annotations
 
 from models.claims import Lab, scene_lab
 from models.claims.drafting_lab import EVERY, SEED, Played, alone, nets, played, started
-from models.claims.harness import (
-    Budget,
-    Claim,
-    Metric,
-    Quantity,
-    as_good,
-    at_least,
-    conclude,
-    context,
-)
+from models.claims.harness import Budget, Claim, Metric, Quantity, as_good, at_least, conclude, context
 from models.claims.timing import interleaved, times_faster
 from models.loops.sample.acceptance_rules import Exact, normalised
 from models.loops.sample.drafting_records import CODES, DRAFTER
@@ -39,7 +30,8 @@ class NoSubtraction(Exact):
 
 def measure(lab: Lab) -> Claim:
     found, count = nets(), lab.size(48, 3)
-    kinds = {(lit, way): f"{'lit' if lit else 'clean'}, {way}" for lit in (True, False) for way in ("drawn", "favourite")}
+    kinds = {(lit, way): f"{'lit' if lit else 'clean'}, {way}"
+             for lit in (True, False) for way in ("drawn", "favourite")}
     runs = {kind: played(found, Exact(), count, light=kind[0], favourite=kind[1] == "favourite") for kind in kinds}
     wrong = played(found, NoSubtraction(), lab.size(24, 3))
     seconds = {lit: clock(found, lit, lab.size(24, 2)) for lit in (True, False)}

@@ -136,10 +136,15 @@ class Reused:
     def _drift(self, embedded: Tensor, angles) -> Tensor:
         """1 - cosine [L, N] between the cache as it stands and a full pass on the tokens as they are now; conditional
         branch."""
-        true = RowStore.empty(self.model.layers, embedded.shape[1])
-        self._pass(embedded[:1], angles, torch.arange(embedded.shape[1]), true)
+        true = self.features(embedded[:1], angles)
         layers = range(len(self.model.layers))
         return torch.stack([drifted(self.store, true, layer) for layer in layers])[:, self.model.cond_length :]
+
+    def features(self, embedded: Tensor, angles) -> RowStore:
+        """Keys and values of all rows by a full pass, apart from the cache."""
+        store = RowStore.empty(self.model.layers, embedded.shape[1])
+        self._pass(embedded, angles, torch.arange(embedded.shape[1]), store)
+        return store
 
     def _cost(self, batch: int, read_out: int, ms: float) -> Cost:
         layers, width = len(self.model.layers), self.model.layers[0].self_attn.q_proj.out_features
@@ -180,14 +185,20 @@ def run(job) -> Iterator[Event]:
     yield from seen.close(facts, plan, record)
 
 
+def in_full(model, counts: list[int], guidance: float, until: float) -> int:
+    """Multiply-adds of moves that reveal these counts when every one is a full pass."""
+    masked, spent = sum(counts), 0
+    everyone = masked + model.cond_length
+    for index, count in enumerate(counts):
+        batch = 1 + (guidance > 0 and index / len(counts) < until)
+        spent += loop.full_cost(model, batch, everyone, masked).macs
+        masked -= count
+    return spent
+
+
 def work_facts(job, record: Record, plan: Plan) -> dict[str, Fact]:
     """Multiply-adds against the same moves, every one in full; the head reads the same masked rows in both."""
-    model, p, masked, full = job.model, job.params, job.model.grid[0] * job.model.grid[1], 0
-    everyone = masked + model.cond_length
-    for index, move in enumerate(plan.moves):
-        batch = 1 + (p.guidance > 0 and index / len(plan.moves) < p.until)
-        full += loop.full_cost(model, batch, everyone, masked).macs
-        masked -= move.count
+    full = in_full(job.model, [move.count for move in plan.moves], job.params.guidance, job.params.until)
     return {"work": Fact("Work", 100 * record.cost.macs / full, "% of the multiply-adds", "lower"),
             "cache": Fact("Cache", record.cost.cache_bytes / 1e6, "MB", "lower")}
 

@@ -1,10 +1,16 @@
 """Speculative decoding and LANTERN: the traps of the papers, each with the wrong version beside it."""
 
+from importlib import import_module
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 import kernels
+from models.baselines.speculative.claim import NoSubtraction
+from models.claims import Lab, drafting_lab
+from models.claims.drafting_lab import lean
 from models.engine.method import prepare, run
 from models.loops.sample import speculative_decoding
 from models.loops.sample.acceptance_rules import Exact, certain, normalised, off, outcome, pick
@@ -12,8 +18,9 @@ from models.loops.sample.drafting_records import condition
 from models.loops.sample.speculative_decoding import Chain, Plan, examine, rounds
 from models.papers.lantern import method as lantern
 from models.papers.lantern.method import Relaxed, by_distance
+from tests.traps import caught
 
-V, K = 128, 8
+V, K, CAPTION = 128, 8, "red circle, blue square"
 
 
 def toy(seed: int, codes: int = V):
@@ -41,26 +48,29 @@ def tiny_nets():
 
 def played(nets, rule, plan=None, seed=0):
     with torch.inference_mode():
-        chain = Chain(nets[0], nets[1], condition("red circle, blue square", True, "cpu"), plan or Plan())
+        chain = Chain(nets[0], nets[1], condition(CAPTION, True, "cpu"), plan or Plan())
     dice = torch.rand(chain.size, 3, generator=torch.Generator().manual_seed(seed))
     return chain, list(rounds(chain, rule, dice))
 
 
 # --- the exact rule -------------------------------------------------------------------------------------------------
 
-class NoSubtraction(Exact):
-    """Wrong: the replacement is drawn from q, not from what p left of it."""
-
-    def left(self, raised, q, p, drafts):
-        return normalised(raised, q)
-
-
 @pytest.mark.parametrize("favourite", [False, True])
 def test_the_exact_rule_leaves_the_targets_distribution(favourite):
+    """By the whole distribution, and by what the claim measures on pictures: the lean to what the drafter overrates."""
     q, p, _ = toy(1)
     p = certain(p) if favourite else p
-    assert off(Exact(), q, p) < 1e-5
-    assert off(NoSubtraction(), q, p) > (0.002 if favourite else 0.05)
+
+    def same(rule):
+        assert off(rule, q, p) < 1e-5
+
+    def upright(rule):
+        tested = [SimpleNamespace(q=q, p=p, position=0)]
+        leans = torch.tensor([lean(tested, torch.tensor([code])) for code in range(V)])
+        assert abs(float((outcome(rule, q, p) * leans).sum())) < 1e-4
+
+    for check in (same, upright):
+        caught(check, Exact(), NoSubtraction())
 
 
 def test_budget_zero_is_exact():
@@ -195,30 +205,30 @@ def test_the_references_rule_is_lossless_at_budget_zero(favourite):
     for seed in range(4):
         q, p, order = toy(seed)
         p = certain(p) if favourite else p
-        assert off(relaxed(order, 0.0, rejection="code"), q, p) < 1e-5
-        assert off(AlwaysGone(order=order, k=K, delta=0.0), q, p) > 0.005
-        assert off(relaxed(order, 0.05, rejection="code"), q, p) > 0.005, "above zero it is not"
+        caught(lambda rule, q=q, p=p: off(rule, q, p) < 1e-5, relaxed(order, 0.0, rejection="code"),
+               AlwaysGone(order=order, k=K, delta=0.0), relaxed(order, 0.05, rejection="code"))
 
 
 def test_the_references_rule_takes_one_neighbour_more_than_it_borrows_from():
     q, p, order = toy(4)
     draft, near = p.argmax()[None], order[int(p.argmax())]
-    rule = relaxed(order, 0.05, rejection="code")
+    rule, far = relaxed(order, 0.05, rejection="code"), near[K + 1 :]
     assert 0 < int(rule.raised(q, draft)[2]) <= K
-    left, drawn = (rule(q, each, draft).left[0] for each in (certain(p), p))
-    assert float(left[draft]) == 0 and float(left.sum()) == pytest.approx(1)
-    assert not left[near[: K + 1]].any() and float(left[near[K + 1]]) > 0, "k + 1, not k and not k + 2"
-    kept = torch.zeros(V, dtype=torch.bool).index_fill(0, near[: K + 1], True)
-    assert torch.allclose(drawn, normalised((q - p * ~kept).clamp_min(0)[None], q)[0]), "as if not drafted"
-    short = torch.zeros(V, dtype=torch.bool).index_fill(0, near[:K], True)  # wrong: k
-    assert not torch.allclose(drawn, normalised((q - p * ~short).clamp_min(0)[None], q)[0])
+
+    def spares_the_rest(count):
+        left, drawn = (rule(q, each, draft).left[0] for each in (certain(p), p))
+        spared = torch.zeros(V, dtype=torch.bool).index_fill(0, near[:count], True)
+        assert not left[draft] and not left[near[:count]].any() and bool((left[far] > 0).all())
+        assert torch.allclose(drawn, normalised((q - p * ~spared).clamp_min(0)[None], q)[0]), "as if not drafted"
+
+    caught(spares_the_rest, K + 1, K, K + 2)
 
 
 # --- the chain ------------------------------------------------------------------------------------------------------
 
 def truth(nets, ids, guidance=0.0):
     """Guided probabilities [N, V] of every code of one picture, in one pass over all of it."""
-    cond = condition("red circle, blue square", True, "cpu")
+    cond = condition(CAPTION, True, "cpu")
     with torch.inference_mode():
         logits = nets[0](ids[None], cond)[0]
         if guidance:
@@ -251,7 +261,7 @@ def test_a_cache_that_does_not_go_back_is_noticed(tiny_nets, monkeypatch):
 def test_first_drafts_are_read_from_true_states(tiny_nets):
     target, drafter, _ = tiny_nets
     _, found = played(tiny_nets, Exact(), Plan(ahead=4))
-    cond = condition("red circle, blue square", True, "cpu")
+    cond = condition(CAPTION, True, "cpu")
     with torch.inference_mode():
         hidden, (cos, sin) = target.slots(found[-1].ids[None], cond)
         states = target.states(hidden, (cos, sin))
@@ -291,7 +301,7 @@ def test_work_counts_the_drafter_and_what_was_refused(tiny, tiny_nets):
     traces = run("lantern", seed=1).traces
     facts, done = traces["sample"].facts, sum(step.cost.macs for step in traces["sample"].steps)
     with torch.inference_mode():
-        alone = Chain(*tiny_nets[:2], condition("red circle, blue square", True, "cpu"), Plan()).alone
+        alone = Chain(*tiny_nets[:2], condition(CAPTION, True, "cpu"), Plan()).alone
     assert alone.calls == 65 and facts["work"].value == pytest.approx(100 * done / alone.macs, rel=1e-6)
     assert facts["work"].value > 100 and 0 < facts["drafting"].value < 100, "a draft costs, a checked one costs again"
     assert facts["length"].value == pytest.approx(64 / facts["passes"].value)
@@ -336,23 +346,17 @@ def test_the_baseline_gets_the_same_settings(tiny):
     assert other.params.ahead == 2 and other.params.light is False and other.seed == 9
 
 
-@pytest.mark.parametrize("name", ["lantern", "speculative"])
-def test_claims_run_and_judge_every_expectation(tiny, name):
-    import importlib
-
-    from models.claims import Lab
-    claim = importlib.import_module(f"models.claims.{name}").measure(Lab(quick=True))
-    assert claim.verdict in ("holds", "mixed", "does not hold") and len(claim.rows) > 5
-    assert all((r.holds is None) == (r.expected == "") for r in claim.rows)
+@pytest.mark.parametrize("name", ["papers.lantern", "baselines.speculative"])
+def test_claims_run(tiny, name):
+    found = import_module(f"models.{name}.claim").measure(Lab(quick=True))
+    assert found.verdict == "not testable here" and len(found.context) > 8, "three captions decide nothing"
 
 
-def test_the_claims_chi_square_tells_samples_apart():
-    from models.claims.drafting_lab import beyond, chi_square
-    rng = np.random.default_rng(0)
-    same, other = rng.choice(6, 2000, p=[0.3, 0.3, 0.2, 0.1, 0.05, 0.05]), rng.choice(6, 2000)
-    again = rng.choice(6, 2000, p=[0.3, 0.3, 0.2, 0.1, 0.05, 0.05])
-    assert beyond(*chi_square(same, again)) > 1e-3 > beyond(*chi_square(same, other))
-    assert beyond(37.7, 15) == pytest.approx(0.001, rel=0.05)
+def test_one_pass_per_code_is_what_it_is_timed_against(tiny_nets):
+    """Alone, the target reads one code a pass behind the same cache, and draws what one pass over all of it says."""
+    found = drafting_lab.Nets(*tiny_nets)
+    ids, dice = drafting_lab.alone(found, CAPTION, True), torch.rand(64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(ids, torch.tensor([pick(q, float(u)) for q, u in zip(truth(tiny_nets, ids), dice)]))
 
 
 def test_one_favourite_draft_is_off_by_what_it_borrows():

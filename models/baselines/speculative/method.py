@@ -16,14 +16,15 @@ from models.loops.sample.acceptance_rules import Exact
 from models.loops.sample.drafting_records import CODES, DRAFTER, recorded
 from models.trace.params import Choice, Flag, Span
 
+DRAFTS = Choice(("drawn", "favourite"), "Drafts", "A draw is accepted with q(x) / p(x), a favourite with q(x).",
+                titles=("drawn from its p", "the drafter's favourite (as EAGLE)"))
+
 
 @dataclass(frozen=True)
 class Params:
     light: Annotated[bool, Flag("Light on the ground", "On: hundreds of codes paint the ground alike. Off: every patch "
                                 "has one code.")] = True
-    drafts: Annotated[str, Choice(("drawn", "favourite"), "Drafts", "A draw is accepted with q(x) / p(x), a favourite "
-                                  "with q(x).", titles=("drawn from its p", "the drafter's favourite (as EAGLE)"))
-                      ] = "drawn"
+    drafts: Annotated[str, DRAFTS] = "drawn"
     ahead: Annotated[int, Span(1, 8, 1, "Drafts per round", "Gamma: checked by one pass of the model.")] = 4
     temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 1.0
     top_k: Annotated[int, Span(0, 512, 1, "Top-k", "0 keeps all codes.", fold=True)] = 0

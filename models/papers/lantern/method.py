@@ -35,6 +35,7 @@ REJECTIONS = ("paper", "code")
 
 @dataclass(frozen=True)
 class Params(speculative.Params):
+    drafts: Annotated[str, speculative.DRAFTS] = "favourite"
     delta: Annotated[float, Span(0, 0.8, 0.05, "Budget delta", "How much probability of its neighbours a draft may "
                                  "borrow; 0 is exact.")] = 0.2
     neighbours: Annotated[str, Choice(KINDS, "Neighbours", "Shuffled: the sceptic's control, any codes until the "

@@ -26,7 +26,7 @@ SETTINGS = {"12+4": (12, 4), "15+5": (15, 5), "17+7": (17, 7), "22+10": (22, 10)
 
 
 def measure(lab: Lab) -> Claim:
-    asked = [scene_lab.requests(lab.size(20, 2), seed) for seed in SEEDS]
+    asked = [scene_lab.requests(lab.size(20, 1), seed) for seed in SEEDS]
     model, tokenizer = (b.model for b in scene_lab.bundles(DTYPE))
     score = Metric("parser score", "of 1", floor=0, ceiling=scene_lab.ceiling(tokenizer, sum(asked, [])))
 
@@ -46,7 +46,7 @@ def measure(lab: Lab) -> Claim:
     all_mine = arm("mean of four settings", [*ours.values()], [*spent.values()])
     all_full = arm("full passes for as much work", [base[t] for t in equal.values()],
                    [full_work(model, t) for t in equal.values()])
-    known, updated, drift = drift_law(model, tokenizer, lab.size(32, 4)).T
+    known, updated, drift = drift_law(model, tokenizer, lab.size(32, 1)).T
     return conclude(
         "recap", paper="Up to 2.4 times as fast as the base model at a minimal drop, ImageNet 256 (arXiv 2505.19089).",
         here="Full passes plus late local ones score higher on drawn scenes than full passes alone for the same work, "
@@ -56,7 +56,7 @@ def measure(lab: Lab) -> Claim:
         expect=[better(all_mine, all_full), better(mine, full[equal["22+10"]]), as_good(mine, full[32], 0.1),
                 at_least(Quantity("score at 22+10 above the middle between 22 and 32 full passes",
                                   ours["22+10"] - (base[22] + base[32]) / 2, "of 1", floor=-1, ceiling=1), 0.0),
-                at_least(clock(model, tokenizer, lab.size(20, 2)), 1.2),
+                at_least(clock(model, tokenizer, lab.size(20, 1)), 1.2),
                 at_least(correlation("drift against updated cells", drift, updated), 0.5),
                 at_most(correlation("drift against known cells", drift, known), -0.5)],
         controls=[better(full[32], full[equal["12+4"]], unmatched="passes are what is taken away")],

@@ -374,4 +374,4 @@ def test_the_claims_budgets_are_those_that_are_spent(scene, tiny):
     assert claim.full_work(model, 9) == sum(turn.found.cost.macs for turn in turns)
     assert claim.late(5, 2) == [0, 0, 0, 1, 1]
     found = claim.measure(Lab(quick=True))
-    assert found.verdict == "not testable here" and len(found.context) >= 7, "three captions decide nothing"
+    assert found.verdict == "not testable here" and len(found.context) >= 7, "one caption decides nothing"

@@ -29,12 +29,12 @@ class NoSubtraction(Exact):
 
 
 def measure(lab: Lab) -> Claim:
-    found, count = nets(), lab.size(48, 3)
+    found, count = nets(), lab.size(48, 1)
     kinds = {(lit, way): f"{'lit' if lit else 'clean'}, {way}"
              for lit in (True, False) for way in ("drawn", "favourite")}
     runs = {kind: played(found, Exact(), count, light=kind[0], favourite=kind[1] == "favourite") for kind in kinds}
-    wrong = played(found, NoSubtraction(), lab.size(24, 3))
-    seconds = {lit: clock(found, lit, lab.size(24, 2)) for lit in (True, False)}
+    wrong = played(found, NoSubtraction(), lab.size(24, 1))
+    seconds = {lit: clock(found, lit, lab.size(24, 1)) for lit in (True, False)}
     arms = {kind: LENGTH.arm(f"rounds, {name}", runs[kind].length, budget=Budget(runs[kind].macs / 1e9, WORK),
                              checkpoints=NETS) for kind, name in kinds.items()}
     return conclude(

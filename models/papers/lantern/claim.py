@@ -25,13 +25,13 @@ OTHERS, DICE = 7, "its own passes are counted, not fixed: what is matched is cod
 
 
 def measure(lab: Lab) -> Claim:
-    found, count = nets(), lab.size(72, 3)
+    found, count = nets(), lab.size(72, 1)
     asked = scene_lab.requests(count, SEED)
     score = Metric("parser score", "of 1", floor=0, ceiling=scene_lab.ceiling(found.tokenizer, asked))
     liked = {delta: under(found, delta, count) for delta in (0.0, 0.1, 0.2)}
     drawn = {delta: under(found, delta, count, drawn=True) for delta in (0.0, 0.02)}
-    spoilt = under(found, 0.8, lab.size(24, 3), drawn=True)
-    spent = matched(found, lab.size(24, 2))
+    spoilt = under(found, 0.8, lab.size(24, 1), drawn=True)
+    spent = matched(found, lab.size(24, 1))
     shuffled = under(found, spent, count, kind="shuffled")
 
     def arm(name, run, **options):

@@ -38,8 +38,9 @@ def measure(lab: Lab) -> Claim:
         budget = Budget(np.mean(macs) / 1e9, "G multiply-adds")
         return score.arm(name, scores, budget=budget, checkpoints=("scene-mgm-1", "scene-vq-1"))
 
+    board = scene_lab.boards(model, tokenizer, asked[0][:1])[0]
     ours = {name: over(local_scores, late(*pair)) for name, pair in SETTINGS.items()}
-    spent = {name: work(model, tokenizer, late(*pair)) for name, pair in SETTINGS.items()}
+    spent = {name: work(model, board, late(*pair)) for name, pair in SETTINGS.items()}
     equal = {name: next(t for t in range(1, 64) if full_work(model, t) >= macs) for name, macs in spent.items()}
     base = {t: over(scene_lab.base, t) for t in {*equal.values(), 22, 32}}
     full = {t: arm(f"{t} full", scores, full_work(model, t)) for t, scores in base.items()}
@@ -57,14 +58,12 @@ def measure(lab: Lab) -> Claim:
         expect=[better(all_mine, all_full), better(mine, full[equal["22+10"]]), as_good(mine, full[32], 0.1),
                 at_least(Quantity("score at 22+10 above the middle between 22 and 32 full passes",
                                   ours["22+10"] - (base[22] + base[32]) / 2, "of 1", floor=-1, ceiling=1), 0.0),
-                at_least(clock(model, tokenizer, lab.size(20, 1)), 1.2),
+                at_least(clock(model, board, lab.size(20, 1)), 1.2),
                 at_least(correlation("drift against updated cells", drift, updated), 0.5),
                 at_most(correlation("drift against known cells", drift, known), -0.5)],
         controls=[better(full[32], full[equal["12+4"]], unmatched="passes are what is taken away")],
-        context=[*(context(f"score at {name} minus {t} full passes, as much work", ours[name] - base[t], "of 1")
-                   for name, t in equal.items()),
-                 *(context(f"multiply-adds of {sum(pair)} full passes over {name}", full_work(model, sum(pair))
-                           / spent[name], "x", "a count") for name, pair in SETTINGS.items())])
+        context=[context(f"score at {name} minus {t} full passes, as much work", ours[name] - base[t], "of 1")
+                 for name, t in equal.items()])
 
 
 def late(full: int, local: int) -> list[int]:
@@ -87,23 +86,18 @@ def play(model, board, moves, seed: int, evaluate=recap.Reused):
     return loop.fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(seed))
 
 
-def any_board(model, tokenizer):
-    return scene_lab.boards(model, tokenizer, scene_lab.requests(1, 0))[0]
-
-
-def work(model, tokenizer, placing: list[int]) -> int:
+def work(model, board, placing: list[int]) -> int:
     """Multiply-adds of one picture; they depend on the moves alone."""
-    turns = play(model, any_board(model, tokenizer), recap.placed(CELLS, placing), 0)
-    return sum(turn.found.cost.macs for turn in turns)
+    return sum(turn.found.cost.macs for turn in play(model, board, recap.placed(CELLS, placing), 0))
 
 
 def full_work(model, steps: int) -> int:
     return recap.in_full(model, kernels.schedule(CELLS, steps, SCHEDULE), scene_lab.GUIDANCE, scene_lab.UNTIL)
 
 
-def clock(model, tokenizer, rounds: int) -> Quantity:
+def clock(model, board, rounds: int) -> Quantity:
     """Whole pictures in turn: 32 full passes against 22+10."""
-    board, full, ours = any_board(model, tokenizer), loop.moves(CELLS, 32, SCHEDULE), recap.placed(CELLS, late(22, 10))
+    full, ours = loop.moves(CELLS, 32, SCHEDULE), recap.placed(CELLS, late(22, 10))
     seconds = interleaved({"32 full": lambda: list(play(model, board, full, 0, loop.Full)),
                            "22+10": lambda: list(play(model, board, ours, 0))}, rounds)
     return times_faster(seconds, "32 full", "22+10")
@@ -118,20 +112,19 @@ def drift_law(model, tokenizer, pictures: int) -> np.ndarray:
         *_, last = play(model, board, loop.moves(CELLS, 8), 0, loop.Full)
         for _ in range(3):
             known, updated = int(rng.integers(16, 192)), int(rng.integers(1, 33))
-            found.append((known, updated, drift_of(model, board, last.ids, rng.permutation(256), known, updated)))
+            order = torch.from_numpy(rng.permutation(CELLS))
+            before, after = (features(model, board, last.ids, order[:count]) for count in (known, known + updated))
+            drift = [float(recap.drifted(before, after, layer)[order[:known] + model.cond_length].mean())
+                     for layer in range(len(model.layers))]
+            found.append((known, updated, np.mean(drift)))
     return np.array(found)
 
 
-def drift_of(model, board, ids, order: np.ndarray, known: int, updated: int) -> float:
-    """Mean 1 - cosine, over layers, of the keys and values of `known` cells when `updated` more are revealed."""
-    stores = []
-    for count in (known, known + updated):
-        shown = torch.zeros_like(board.ids, dtype=torch.bool)
-        shown[0, torch.from_numpy(order[:count])] = True
-        embedded, angles = model.embed(torch.where(shown, ids, board.mask_id), board.cond)
-        stores.append(recap.Reused(model, board.cond).features(embedded, angles))
-    cells = torch.from_numpy(order[:known]) + model.cond_length
-    return float(np.mean([float(recap.drifted(*stores, layer)[cells].mean()) for layer in range(len(model.layers))]))
+def features(model, board, ids: torch.Tensor, shown: torch.Tensor):
+    """Keys and values of a full pass over a picture of which only these cells are shown."""
+    cells = torch.full_like(ids, board.mask_id)
+    cells[0, shown] = ids[0, shown]
+    return recap.Reused(model, board.cond).features(*model.embed(cells, board.cond))
 
 
 def correlation(name: str, drift: np.ndarray, cause: np.ndarray) -> Quantity:

@@ -17,7 +17,7 @@ from torch.nn.functional import batch_norm, conv2d, max_pool2d, relu
 from models.claims import Lab
 from models.engine.method import find, prepare, run, twin
 from models.loops.mask.photos import photo
-from models.papers.spark import claim, claim_exact, claim_tuning, control_claim, holes, kernel_paths
+from models.papers.spark import claim, claim_exact, control_claim, holes, kernel_paths
 from models.papers.spark import method as spark
 from models.papers.spark.network import Conv, Norm, SparkNet, at, kept_cells, kept_count, masked_error
 from models.trace import CODE
@@ -403,24 +403,4 @@ def test_the_baseline_is_the_control():
 @pytest.mark.parametrize("measure", (claim.measure, control_claim.measure))
 def test_the_claims_measure_without_training(measure, data, tiny):  # noqa: F811
     found = measure(Lab(quick=True, data=data))
-    assert found.verdict in ("mixed", "does not hold") and all(np.isfinite(one.value) for one in found.rows)
-    assert len({one.name for one in found.rows}) == len(found.rows)
-
-
-def test_the_trained_network_is_measured_not_changed(tiny):
-    encoder = tiny.fresh("photo-spark-1").encoder
-    before = copy.deepcopy(encoder.state_dict())
-    pixels, labels = torch.randn(6, 3, 64, 64), np.arange(6) % 3
-    model = claim_tuning.tune(encoder, pixels, labels, 2)
-    assert claim_tuning.hits(model, pixels, labels).shape == (6,)
-    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
-    assert not torch.equal(model.encoder.stem.weight, encoder.stem.weight)
-    assert not torch.equal(claim_tuning.fresh(encoder).stem.weight, encoder.stem.weight)
-
-
-def test_a_probe_reads_what_lies_in_the_features(tiny):
-    pixels = torch.randn(60, 3, 64, 64) * 0.1 + torch.arange(60).remainder(3)[:, None, None, None]
-    labels = np.arange(60) % 3
-    encoder = tiny.fresh("photo-spark-1").encoder
-    found = claim_tuning.probe(encoder, (pixels[:30], labels[:30]), (pixels[30:], labels[30:]))
-    assert found.mean() > 0.9
+    assert found.rows and found.controls and all(np.isfinite(one.value) for one in (*found.rows, *found.context))

@@ -7,7 +7,7 @@ import torch
 
 from models.baselines.mae import method as mae
 from models.checkpoints.store import load
-from models.claims import Lab, Row, bootstrap
+from models.claims import Lab
 from models.claims.harness import Budget, Claim, Metric, better, conclude, context
 from models.claims.probe import held_out
 from models.loops.mask import photos
@@ -41,14 +41,6 @@ def measure(lab: Lab) -> Claim:
         context=[context(f"masked-patch error, mean colour under {title}", found[rule][2].mean(0), error.unit,
                          "how hard the hidden patches are by themselves")
                  for rule, title in (("grid", "a grid"), ("block", "blocks"))])
-
-
-def below(name: str, ours, other, at_least: float) -> Row:
-    """How far the mean of `ours` lies below that of `other`, in percent, with a paired interval over photos."""
-    value, low, high = bootstrap(np.stack([ours, other], 1),
-                                 statistic=lambda x: 100 * (1 - x[:, 0].mean() / x[:, 1].mean()))
-    return Row(name, value, "%", len(ours), low, high, f"at least {at_least:g}, interval above 0",
-               bool(value >= at_least and low > 0))
 
 
 def exam(model, pixels: torch.Tensor, rule: str, seed: int) -> np.ndarray:

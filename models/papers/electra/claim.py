@@ -1,8 +1,9 @@
 """ELECTRA's claim, small: probes of two encoders trained with the same work, and what the discriminator notices.
 
 Five tasks whose truth is known by construction, on sentences of three books that no checkpoint was trained on; a linear
-probe on mean-pooled last states, learned on the first part of every book and checked on the rest. One training run per
-arm, so the verdict never reads "holds". The third arm (uniform replacements in training) was not trained.
+probe on mean-pooled last states, learned on the first part of every book and checked on the rest. The third arm
+(uniform
+replacements in training) was not trained.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ import numpy as np
 import torch
 
 from models.checkpoints.store import Bundle, load
-from models.claims import Claim, Lab, Row, bootstrap, row
-from models.claims.ridge import RIDGES, solve
+from models.claims import Lab
+from models.claims.harness import Budget, Claim, Metric, Quantity, at_least, better, conclude, context
+from models.claims.probe import ridge
 from models.engine.statistics import auc
 from models.loops.mask.planting import corrupt, hide, sample, select
 from models.trace.subject import ASSETS
 
 SEEDS, LEARN, LENGTH, RATE = (0, 1, 2), 0.6, 96, 0.15
-ARMS = ("text-electra-1", "text-mlm-1")
+ELECTRA, MLM, BLANK = "text-electra-1", "text-mlm-1", "untrained"
 BOOKS = ((0, 49_500), (50_000, 99_000), (99_500, None))  # characters of heldout.txt: Lang, MacDonald, Bailey
 SMALL = frozenset("a an and are as at be but by for from had has have he her him his i in is it its me my not of on or "
                   "our she so that the their them there they this to up was we were what when which who will with you "
@@ -29,39 +31,35 @@ SMALL = frozenset("a an and are as at be but by for from had has have he her him
 
 
 def measure(lab: Lab) -> Claim:
-    pairs = sentence_pairs(lab.size(1200, 60))
+    """Probes of both arms and of an untrained network; the judge's area under the curve, by who wrote."""
+    pairs = sentence_pairs(lab.size(1200, 120))
     tasks = {name: [score(make, pairs, seed) for seed in SEEDS[: lab.size(3, 1)]] for name, make in TASKS.items()}
-    hits = {name: {arm: np.mean([found[arm] for found in seeds], 0) for arm in seeds[0]}
+    hits = {name: {arm: 100 * np.mean([found[arm] for found in seeds], 0) for arm in seeds[0]}
             for name, seeds in tasks.items()}
-    gains = [hits[name][ARMS[0]] - hits[name][ARMS[1]] for name in hits]
-    main = gap("probe accuracy, mean of the tasks: ELECTRA minus masked language model", gains, "at least 1", 1.0)
-    above = gap("control: masked language model minus an untrained network",
-                [hits[name][ARMS[1]] - hits[name]["untrained"] for name in hits], "interval above 0", 0.0)
-    noticed = notices(lab)
-    rows = (main, *(row(f"probe: {name}, ELECTRA minus masked language model", 100 * gain, "points")
-                    for name, gain in zip(hits, gains)),
-            *(row(f"probe: {name}, {arm}", 100 * hits[name][arm], "% correct") for name in hits for arm in ARMS),
-            above, *noticed, *work())
-    good = [r.holds for r in rows if r.holds is not None and r is not above]
-    return Claim(
-        method="electra",
+    every = {arm: np.concatenate([found[arm] for found in hits.values()]) for arm in (ELECTRA, MLM, BLANK)}
+    probe = Metric(f"probe accuracy, {len(TASKS)} tasks", "% correct", floor=every[BLANK], ceiling=100.0)
+    ours, masked, blank = (probe.arm(name, every[name], budget=Budget(round(work(name), 1), "T multiply-adds to train"),
+                                     checkpoints=() if name == BLANK else name) for name in (ELECTRA, MLM, BLANK))
+    trained, uniform = (suspected(lab, writer) for writer in (True, False))
+    return conclude(
+        "electra",
         paper="ELECTRA (arXiv 2003.10555): outperforms BERT at the same size, data and compute, most for small models.",
-        here="At equal training work, the generator's counted, mean probe accuracy is at least 1 point above a masked "
+        here="At equal training work, the generator's counted, probe accuracy is at least 1 point above a masked "
              "language model's of the same size; the generator's words are harder to notice than random ones (AUC at "
              "least 0.05 lower), and words of the same kind as the original harder than others.",
-        metric="accuracy of a linear probe on mean-pooled last states, points; area under the curve of the suspicion",
-        baseline="text-mlm-1: same layout, data, length and training multiply-adds; the generator against random words",
-        budget=f"{len(pairs)} sentence pairs, {len(TASKS)} tasks, {len(tasks['order'])} draws each; one training run "
-               "per arm", rows=rows, verdict="mixed" if any(good) else "does not hold", reason=reason(main, noticed),
-        control="An untrained network of the same layout under the same probe; random words for the judge.",
-        seeds=SEEDS)
-
-
-def reason(main: Row, noticed: Sequence[Row]) -> str:
-    sign = "above" if main.low > 0 else "below" if main.high < 0 else "not clearly different from"
-    return (f"One training run per arm: ELECTRA is {sign} the masked language model at equal work ({main.value:+.1f} "
-            f"points [{main.low:.1f}, {main.high:.1f}]); it notices random words with AUC {noticed[1].value:.2f}, the "
-            f"generator's with {noticed[0].value:.2f}. Uniform replacement was not trained as an arm.")
+        arms=(ours, masked, blank), trainings=1, seeds=SEEDS, controls=[better(masked, blank)],
+        expect=[better(ours, masked, least=1),
+                at_least(apart("AUC, random words minus the generator's", uniform, trained), 0.05, bar="ours"),
+                at_least(apart("AUC, words of another kind minus of the same kind", with_only(trained, False),
+                               with_only(trained, True)), 0, bar="ours")],
+        context=[*(context(f"probe: {name}, ELECTRA minus masked language model", found[ELECTRA] - found[MLM], "points",
+                           "one task; judged together") for name, found in hits.items()),
+                 context("AUC of the discriminator, the generator's words", area(trained), "AUC"),
+                 context("AUC of the discriminator, random words", area(uniform), "AUC"),
+                 context("ELECTRA's training work", work(ELECTRA), "T multiply-adds",
+                         "its discriminator starts from a masked LM, about half of it")],
+        would_take="longer training, three seeds, an arm with uniform replacements, and tasks on which a masked "
+                   "language model is above an untrained network")
 
 
 # The probes
@@ -145,7 +143,8 @@ def score(make: Broken, pairs: Sequence[Item], seed: int) -> dict[str, np.ndarra
         own = [i for i, one in enumerate(made) if one[2] == source]
         early[own[: int(LEARN * len(own))]] = True
     texts, truth = [one[0] for one in made], np.array([one[1] for one in made])
-    return {name: probed(features(bundle, texts), truth, early) for name, bundle in arms().items()}
+    read = {name: features(bundle, texts) for name, bundle in arms().items()}
+    return {name: ridge(x[early], truth[early], x[~early], truth[~early]) for name, x in read.items()}
 
 
 def arms() -> dict[str, Bundle]:
@@ -153,15 +152,15 @@ def arms() -> dict[str, Bundle]:
     from dataclasses import replace
 
     from transformers import ElectraForPreTraining
-    found = {name: load(name) for name in ARMS}
+    found = {name: load(name) for name in (ELECTRA, MLM)}
     torch.manual_seed(0)
-    blank = ElectraForPreTraining(found[ARMS[0]].model.config).eval().requires_grad_(False)
-    return found | {"untrained": replace(found[ARMS[0]], model=blank)}
+    blank = ElectraForPreTraining(found[ELECTRA].model.config).eval().requires_grad_(False)
+    return found | {BLANK: replace(found[ELECTRA], model=blank)}
 
 
 @torch.no_grad()
 def features(bundle: Bundle, texts: Sequence[str]) -> np.ndarray:
-    """Mean of the last states of each text, and a constant: [K, D + 1]."""
+    """Mean of the last states of each text [K, D]."""
     room, found = bundle.model.config.max_position_embeddings, []
     ids = [bundle.tokenizer(text)["input_ids"][:room] for text in texts]
     for some in (ids[i : i + 50] for i in range(0, len(ids), 50)):
@@ -170,42 +169,10 @@ def features(bundle: Bundle, texts: Sequence[str]) -> np.ndarray:
         padded = torch.tensor([one + [bundle.tokenizer.pad_token_id] * (longest - len(one)) for one in some])
         states = bundle.model.electra(padded, attention_mask=mask).last_hidden_state.float() * mask[..., None]
         found.append(states.sum(1) / mask.sum(1, keepdim=True))
-    return np.concatenate([torch.cat(found).double().numpy(), np.ones((len(texts), 1))], 1)
-
-
-def probed(x: np.ndarray, truth: np.ndarray, early: np.ndarray) -> np.ndarray:
-    """Hits of a ridge classifier; its ridge is chosen on the last fifth of the texts it learns from."""
-    x = np.concatenate([(x[:, :-1] - x[early, :-1].mean(0)) / (x[early, :-1].std(0) + 1e-6), x[:, -1:]], 1)
-    learn, goal = x[early], np.eye(truth.max() + 1)[truth[early]]
-    held = np.arange(len(learn)) % 5 == 4
-    right = [np.mean((learn[held] @ solve(learn[~held], goal[~held], ridge)).argmax(1) == truth[early][held])
-             for ridge in RIDGES]
-    weights = solve(learn, goal, RIDGES[int(np.argmax(right))])
-    return ((x[~early] @ weights).argmax(1) == truth[~early]).astype(np.float64)
-
-
-def gap(name: str, gains: Sequence[np.ndarray], expected: str, least: float) -> Row:
-    """Mean over tasks of the mean paired difference, in points, with an interval over the texts of every task."""
-    rng = np.random.default_rng(0)
-    draws = np.mean([[one[rng.integers(0, len(one), len(one))].mean() for _ in range(2000)] for one in gains], 0)
-    value, (low, high) = 100 * np.mean([one.mean() for one in gains]), 100 * np.quantile(draws, [0.025, 0.975])
-    return Row(name, float(value), "points", sum(map(len, gains)), float(low), float(high),
-               f"{expected}, interval above 0", bool(value >= least and low > 0))
+    return torch.cat(found).double().numpy()
 
 
 # What the discriminator notices
-
-
-def notices(lab: Lab) -> tuple[Row, ...]:
-    """AUC over all tokens of held-out texts with the generator's and with random words, and by kind of word."""
-    trained, uniform = (suspected(lab, writer) for writer in (True, False))
-    rows = [area(f"AUC of the discriminator, {name}", found) for name, found in
-            (("the generator's words", trained), ("random words", uniform))]
-    harder = area("AUC, random words minus the generator's", uniform, trained, "at least 0.05, interval above 0", 0.05)
-    alike, unlike = (with_only(trained, same) for same in (True, False))
-    kinds = area("AUC, the generator's words of another kind minus of the same kind", unlike, alike, "interval above 0",
-                 0.0)
-    return (*rows, harder, kinds)
 
 
 Suspected = list[tuple[np.ndarray, np.ndarray, np.ndarray]]  # per text: suspicion [n], replaced [n], same kind [n]
@@ -249,28 +216,23 @@ def with_only(found: Suspected, same: bool) -> Suspected:
     return [tuple(part[use] for part in one) for one, use in zip(found, keep)]
 
 
-def area(name: str, found: Suspected, minus: Suspected | None = None, expected: str = "",
-         least: float | None = None) -> Row:
-    """AUC over all tokens, or its difference to that of texts planted otherwise, with an interval over texts."""
-
-    def of(which) -> float:
-        parts = [auc(np.concatenate([one[at][0] for at in which]), np.concatenate([one[at][1] for at in which]))
-                 for one in (found, minus) if one is not None]
-        return parts[0] - sum(parts[1:])
-
-    value, low, high = bootstrap(np.arange(len(found)), rounds=300, statistic=lambda which: of(which.astype(int)))
-    holds = None if least is None else bool(value >= least and low > 0)
-    return Row(name, value, "AUC", len(found), low, high, expected, holds)
+def area(found: Suspected, which=None) -> float:
+    """Area under the curve of the suspicion, over all tokens of these texts."""
+    which = range(len(found)) if which is None else which
+    return auc(np.concatenate([found[at][0] for at in which]), np.concatenate([found[at][1] for at in which]))
 
 
-def work() -> tuple[Row, ...]:
-    """Training multiply-adds of both arms, forward, from their cards; the generator's are in ELECTRA's."""
-    found = []
-    for name in ARMS:
-        card = load(name).card
-        figures = {title: one["value"] for title, one in card["metrics"].items()}
-        done = card["examples_seen"] * figures["forward work per training text"]
-        done += figures.get("forward work before, on text-mlm-1", 0.0)  # M multiply-adds
-        found.append(Row(f"training work, {name} (forward, with its generator if it has one)", done / 1e6,
-                         "T multiply-adds", card["steps"]))
-    return tuple(found)
+def apart(name: str, found: Suspected, other: Suspected) -> Quantity:
+    """Difference of the areas on the same texts planted in two ways, with an interval over texts."""
+    return Quantity(name, np.arange(len(found), dtype=np.float64), "AUC",
+                    lambda which: area(found, which.astype(int)) - area(other, which.astype(int)), -0.5, 0.5)
+
+
+def work(name: str) -> float:
+    """Training multiply-adds of an arm in T, forward, from its card; the generator's are in ELECTRA's."""
+    if name == BLANK:
+        return 0.0
+    card = load(name).card
+    figures = {title: one["value"] for title, one in card["metrics"].items()}
+    done = card["examples_seen"] * figures["forward work per training text"]
+    return (done + figures.get("forward work before, on text-mlm-1", 0.0)) / 1e6

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.baselines.mae.claim import held_out
 from models.baselines.vit import method as vit
 from models.checkpoints.store import load
 from models.claims import Claim, Lab, Row, bootstrap, row
-from models.claims.probe import VAL
+from models.claims.probe import VAL, held_out
 from models.papers.sparsifiner import network as net
 from models.papers.sparsifiner.method import DENSE, LARGE, PREDICTORS, SPARSE
 from models.papers.sparsifiner.record import Work, work

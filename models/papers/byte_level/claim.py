@@ -25,9 +25,9 @@ def measure(lab: Lab) -> Claim:
     rng, bundle, second = np.random.default_rng(0), load(FIRST), load(SECOND)
     texts, size = passages(rng), lab.size
     inside, anywhere, end = (at_cuts(bundle, texts[:count], rng, where) for where, count in (
-        ("inside a token", size(400, 2)), ("anywhere", size(200, 2)), ("at a token's end", size(100, 2))))
-    one, two, mixed = ensemble(bundle, second, texts[-size(80, 2):])
-    invalid = Quantity("mass on invalid encodings, left out", invalid_mass(bundle, texts[: size(60, 2)]), "of 1", None,
+        ("inside a token", size(200, 2)), ("anywhere", size(100, 2)), ("at a token's end", size(60, 2))))
+    one, two, mixed = ensemble(bundle, second, texts[-size(60, 2):])
+    invalid = Quantity("mass on invalid encodings, left out", invalid_mass(bundle, texts[: size(40, 2)]), "of 1", None,
                        floor=0.0, ceiling=1.0)
     return conclude(
         "byte-level",

@@ -37,7 +37,7 @@ from models.trace import TABS, limits
 from visualizers.page import gradio_theme, papers
 from visualizers.page.panel import QUESTIONS
 from visualizers.page.tab_handlers import MODEL, Desk
-from visualizers.server import reconnect, security_headers, session_cleanup, upload_errors
+from visualizers.server import gradio_patches, security_headers, session_cleanup, upload_errors
 
 Image.MAX_IMAGE_PIXELS = limits.PIXELS  # a small file can hide a huge picture
 TITLE = "Tokenscope"
@@ -50,7 +50,7 @@ def build() -> gr.Blocks:
     with gr.Blocks(title=TITLE, delete_cache=(20, 40), fill_width=True) as page:
         gr.HTML(html_template=f"<header><h1>{TITLE}</h1><p>{MOTTO}</p></header>", apply_default_css=False,
                 elem_id="title")
-        reconnect.notice()
+        gradio_patches.lost()
         desks = {}
         with gr.Tabs(overflow_behavior="wrap", elem_id="tabs") as tabs:
             for tab in TABS:
@@ -64,7 +64,8 @@ def build() -> gr.Blocks:
         page.load(None, None, [tabs, *(p.wanted for p in panels), *(p.method for p in panels)],
                   js=ARRIVE % json.dumps({panel.tab: list(panel.methods) for panel in panels}))
         endpoints()
-        insist(page)
+        gradio_patches.insist(page)
+        gradio_patches.quiet()
         session_cleanup.after_leaving(page)
     return page.queue(max_size=32, default_concurrency_limit=1, api_open=False)
 
@@ -86,18 +87,6 @@ def endpoints() -> None:
     gr.api(list_methods, api_name="list_methods", queue=False)
     for tab in TABS:
         gr.api(endpoint(tab), api_name=tab, **MODEL)
-
-
-def insist(page: gr.Blocks) -> None:
-    """A call with too few values is told so; Gradio would answer nothing, and log what was sent."""
-    check = page.validate_inputs
-
-    def validate(*call) -> None:
-        try:
-            check(*call)
-        except ValueError:
-            raise gr.Error("this call needs all its values, in their order", print_exception=False) from None
-    page.validate_inputs = validate
 
 
 def list_methods() -> list[dict]:
@@ -140,11 +129,10 @@ def launch(page: gr.Blocks, host: str, port: int, mcp: bool = False, **more):
     return page.launch(
         server_name=host, server_port=port, run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False,
         show_error=False, strict_cors=True, max_file_size=limits.FILE_BYTES, allowed_paths=[], footer_links=["api"],
-        state_session_capacity=200, theme=gradio_theme.theme(), css=gradio_theme.css(), head=reconnect.head(),
+        state_session_capacity=200, theme=gradio_theme.theme(), css=gradio_theme.css(), head=gradio_patches.stream(),
         mcp_server=mcp,
         app_kwargs={"middleware": [*security_headers.middleware(), *upload_errors.middleware()]},
-        _frontend=False,  # else Gradio ends an app that, on a busy machine, answers itself later than after 3 s
-        **more)
+        **gradio_patches.LAUNCH, **more)
 
 
 def flags() -> argparse.Namespace:

@@ -23,6 +23,7 @@ from visualizers.drawing.marks import Drawing, Frame
 from visualizers.page import lessons, nodes
 from visualizers.page.controls import cards, control, picker, unheard
 from visualizers.player.player import player, scene
+from visualizers.server.gradio_patches import RENDERS
 
 QUESTIONS = {
     "mask": ("Mask", "What is hidden, and how hard is it?"),
@@ -87,9 +88,7 @@ class Panel:
                                       filterable=False, visible=_shown(first), allow_custom_value=True,
                                       elem_id=f"{self.tab}-checkpoint")
         with gr.Column(elem_classes="controls"):
-            # One at a time: Gradio walks through a session's components while another render would add some.
-            gr.render(inputs=[self.method, self.wanted], show_progress="hidden", concurrency_id="controls",
-                      concurrency_limit=1)(self.build_controls)
+            gr.render(inputs=[self.method, self.wanted], show_progress="hidden", **RENDERS)(self.build_controls)
         self.seed = gr.Number(recorded.SEED, label="Seed", precision=0, minimum=0, maximum=2**31 - 1,
                               elem_id=f"{self.tab}-seed", elem_classes="seed")
         self.beside = gr.Dropdown(self._besides(first), value=self._standing(first),

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import gradio as gr
-import gradio.queueing
 
-from models.serving.errors import trail
+from visualizers.server import gradio_patches
 
 AWAY = 20.0  # seconds without a connection before a session is dropped; a page that reloads is back sooner
 KEEP = 40.0  # seconds that an uploaded file may lie on the disk; it is read and deleted at once if all goes well
@@ -44,14 +41,8 @@ def after_leaving(page: gr.Blocks) -> Forgetting:
     """Inside the Blocks that is being built: forgets those who leave it. Nothing here is an endpoint for programs."""
     found = Forgetting(page, own_folder())
     page.unload(found.note)
-    gradio.queueing.traceback = SimpleNamespace(print_exc=say_where)
-    next(reversed(page.default_config.fns.values())).api_visibility = "private"
+    gradio_patches.unlisted(page)
     return found
-
-
-def say_where() -> None:
-    """In place of Gradio's printed traceback, whose message quotes the value that a menu or a slider refused."""
-    log.error("a call failed: %s", trail(sys.exc_info()[1]))
 
 
 class Forgetting:
@@ -84,23 +75,10 @@ class Forgetting:
         for session, since in list(self.left.items()):
             if now - since >= AWAY:
                 del self.left[session]
-                if not self._used_since(session, since):
-                    self._drop(session)
+                if not gradio_patches.used_since(self.page, session, since):
+                    gradio_patches.drop(self.page, session)
         sweep(self.folder, now - KEEP)
-        uploads = self.page.upload_file_set
-        uploads -= {path for path in list(uploads) if not os.path.exists(path)}
-
-    def _used_since(self, session: str, since: float) -> bool:
-        used = self.page.state_holder.time_last_used.get(session)
-        return used is not None and used.timestamp() > since + 1  # noting is itself a use
-
-    def _drop(self, session: str) -> None:
-        holder, queue = self.page.state_holder, self.page._queue
-        holder.session_data.pop(session, None)
-        holder.time_last_used.pop(session, None)
-        queue.pending_event_ids_session.pop(session, None)
-        if session in queue.pending_messages_per_session:
-            del queue.pending_messages_per_session[session]
+        gradio_patches.uploads(self.page)
 
 
 def sweep(folder: Path, before: float) -> None:

@@ -76,8 +76,10 @@ def _download(entry: Public) -> tuple[Future, int]:
     """The running download of this entry, begun now if there is none."""
     with _lock:
         if entry.repo not in _running:
-            future = Future()
+            future: Future = Future()
             _running[entry.repo] = future, arrived(entry)
+            # No ThreadPoolExecutor: Python waits for an executor's threads before it ends, so a server that is stopped
+            # would go on until half a gigabyte has arrived.
             threading.Thread(target=_work, args=(entry, future), daemon=True).start()
         return _running[entry.repo]
 

@@ -212,7 +212,8 @@ def snapshot(entry: Public) -> Path:
 def storage(entry: Public) -> Path:
     """Everything that the Hub's cache has of this repository."""
     from huggingface_hub import constants
-    return Path(constants.HF_HUB_CACHE) / f"models--{entry.repo.replace('/', '--')}"
+    from huggingface_hub.file_download import repo_folder_name
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=entry.repo, repo_type="model")
 
 
 def title(name: str) -> str:

@@ -60,6 +60,8 @@ def test_a_run_is_its_record(id, shipped):
     method = find(id)
     shipped(method.checkpoints[0], *method.companions)
     traces = {tab: recorded.read(id, tab) for tab in method.card.tabs}
+    if None in traces.values():
+        pytest.skip(f"nothing is recorded yet, for which test_methods.py asks: python -m models traces {id}")
     stamp = next(iter(traces.values())).provenance
     if not store.shipped()[method.checkpoints[0]]["sha256"].startswith(stamp.revision):
         pytest.skip("the record is of other weights; test_methods.py asks for a new one")

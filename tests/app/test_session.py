@@ -126,3 +126,10 @@ def test_every_glossary_entry_is_one_sentence_for_a_known_tab():
     for entry in nodes.glossary():
         assert entry["says"].endswith(".") and set(entry["tabs"]) <= {"mask", "attend", "prune", "unmask", "sample"}
     assert all(nodes.terms(tab) for tab in ("mask", "attend", "prune", "unmask", "sample"))
+
+
+def test_a_score_says_who_did_better():
+    from models.trace import Fact
+    two = [Fact("Judged", value, "%", "higher") for value in (50.0, 20.0)]
+    assert "better than chance" in str(nodes.score([("You", two[0]), ("At random", two[1])]))
+    assert "random choice did better" in str(nodes.score([("You", two[1]), ("At random", two[0])]))

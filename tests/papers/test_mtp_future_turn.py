@@ -1,5 +1,7 @@
 """Your turn with multi-token prediction: the visitor judges drafts; the model's verdict stands beside theirs."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ASK = session.Ask("mtp-future", "sample")
 
 
+@cache
 def finished(picks):
     *_, scene = turns.take_picks(ASK, picks)
     return {take.role: take.trace for take in scene.takes}
@@ -51,12 +54,6 @@ def test_a_verdict_outside_its_draft_is_refused(tiny):
 
 
 def test_words_of_the_score():
-    from models.trace import Fact
-    from visualizers.page.nodes import score
-
-    two = [Fact("Judged", value, "%", "higher") for value in (50.0, 20.0)]
-    assert "better than chance" in str(score([("You", two[0]), ("At random", two[1])]))
-    assert "random choice did better" in str(score([("You", two[1]), ("At random", two[0])]))
     mine, base = np.array([2, 0, 1]), np.array([0, 3, 1])
     assert fact(mine, base).value == pytest.approx(100 / 3) and "2 guesses too many" in sentence(mine, base)
     assert "3 too few" in sentence(mine, base) and "All 3" in sentence(base, base)

@@ -56,7 +56,7 @@ class Text:
 
 
 def measure(lab: Lab) -> Claim:
-    worlds = stories(lab.size(60, 2)), sums(lab.size(60, 2))
+    worlds = stories(lab.size(60, 1)), sums(lab.size(60, 1))
     expect, shown, arms = [], [], []
     for world in worlds:
         texts = {mode: [one_text(world, source, p) for source in world.sources] for mode, p in MODES.items()}
@@ -66,8 +66,8 @@ def measure(lab: Lab) -> Claim:
         expect += [at_least(calls[mode], least), better(calls[QUADRATIC], calls[LINEAR], unmatched=PRICE),
                    better(calls[QUADRATIC], calls[MASKS], least=5, by="percent", unmatched=PRICE),
                    better(ranks[WAYS[1]], ranks[WAYS[0]])]
-        shown += [*exact(world, texts), *guessed_rows(world, texts[QUADRATIC]), *clock_rows(world, lab.size(24, 2))]
-    closed, opened = gate(worlds[0], lab.size(24, 2))
+        shown += [*exact(world, texts), *guessed_rows(world, texts[QUADRATIC]), *clock_rows(world, lab.size(24, 1))]
+    closed, opened = gate(worlds[0], lab.size(24, 1))
     return conclude(
         "mtp-future", paper="Nearly 5x faster on code and maths, almost 2.5x on chat and knowledge, with no loss of "
         "quality (arXiv 2507.11851); its masks rank the true future token in the top 10, the plain model in the top "

@@ -98,7 +98,8 @@ class Recipe:
         return model
 
     def evaluate(self, model) -> dict:
-        """{"metrics": {name: figure}, "trivial_baseline": {name: figure}} of the final weights."""
+        """{"metrics": {name: figure}, "trivial_baseline": {name: figure}} of the final weights; "headline" and
+        "headline_beside" name those that the README shows, where they are not the first."""
         raise NotImplementedError
 
     def save(self, model, folder) -> None:

@@ -66,7 +66,8 @@ class SceneDraft(Recipe):
             metrics[f"first draft accepted, {name}, drawn"] = figure(drawn.mean(), "share", len(drawn), drawn)
             metrics[f"first draft accepted, {name}, favourite"] = figure(best.mean(), "share", len(best), best)
             simple[f"the code before, {name}"] = figure(last.mean(), "share", len(last), last)
-        return {"metrics": metrics, "trivial_baseline": simple}
+        return {"metrics": metrics, "trivial_baseline": simple,
+                "headline": "first draft accepted, lit, drawn", "headline_beside": "the code before, lit"}
 
     def save(self, model, folder):
         save_hub(model, folder)

@@ -194,7 +194,8 @@ class TextElectra(TextMLM):
             found["metrics"][f"AUC of the discriminator, {name}"] = figure(value, "AUC", count)
             simple, count = self.auc(model, uniform=uniform, rarity=rarity)
             found["trivial_baseline"][f"AUC of word rarity, {name}"] = figure(simple, "AUC", count)
-        return found
+        return found | {"headline": "AUC of the discriminator, the generator's fakes",
+                        "headline_beside": "AUC of word rarity, the generator's fakes"}
 
     def save(self, model, folder):
         super().save(model.discriminator, folder)

@@ -130,16 +130,9 @@ def condition(caption: str, lit: bool) -> np.ndarray:
     return np.append(scenes.condition(caption), LIGHT if lit else 0)
 
 
-@torch.no_grad()
 def draw(model, cond, generator=None, temperature: float = 1.0):
     """Ancestral sampling with a key-value cache: codes [B, 256]."""
-    from transformers import DynamicCache
+    from kernels import Sampler
+    from models.loops.unmask.growth import Raster, grow
 
-    ids, cache, prefix = torch.zeros(len(cond), 256, dtype=torch.long), DynamicCache(), model.cond_length
-    for at in range(256):
-        hidden, (cos, sin) = model.slots(ids, cond)
-        new = slice(0 if at == 0 else prefix + at, prefix + at + 1)
-        states = model.states(hidden[:, new], (cos[:, new], sin[:, new]), cache)
-        p = (model.head(states[:, -1]).float() / temperature).softmax(-1)
-        ids[:, at] = torch.multinomial(p, 1, generator=generator)[:, 0]
-    return ids
+    return torch.cat([one.ids for one in grow(Raster(model, cond), len(cond), generator, Sampler(temperature))], 1)

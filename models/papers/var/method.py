@@ -23,6 +23,7 @@ from torch import Tensor
 
 from kernels import Sampler
 from models.baselines.maskgit import method as maskgit
+from models.baselines.raster import method as raster
 from models.engine.method import Card, Event, Method
 from models.loops.unmask import growth
 from models.loops.unmask.canvases import scene_condition
@@ -138,6 +139,11 @@ def run(job) -> Iterator[Event]:
     return recorded(job, maps, tokenizer, cond)
 
 
+def beside(p: Params) -> dict:
+    """The raster model at its own best setting, in as many branches."""
+    return {"guidance": raster.GUIDANCE if p.guidance else 0.0}
+
+
 METHOD = Method(
     card=Card(
         id="var", title="VAR: next-scale prediction", tabs=("unmask", "attend"), arxiv="2404.02905", year=2024,
@@ -150,4 +156,4 @@ METHOD = Method(
                     "tokenizer, the scaling law (one size was trained), public weights.",
         unverified="Reference code was read from a snapshot; the overview in our tokenizer is ours."),
     params=Params, accepts="caption", checkpoints=("scene-var-1",), companions=(TOKENIZER,), run=run,
-    examples=maskgit.EXAMPLES, baseline="speculative", baseline_params=lambda p: {"light": False})
+    examples=maskgit.EXAMPLES, baseline="raster", baseline_params=beside)

@@ -1,0 +1,1 @@
+"""Raster decoding: a picture code by code."""

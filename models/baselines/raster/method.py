@@ -1,0 +1,89 @@
+"""Raster decoding: a picture code by code, row by row, each from the model's own distribution given all before it.
+
+What VAR and other orders are compared with: one pass of the network per code, behind a cache of keys and values
+(models/loops/unmask/growth.py), ancestral sampling with classifier-free guidance. A step of the record is a row of the
+picture, because 256 pictures of one more code each would show less.
+
+Not covered: beam search, temperatures (top-k and top-p as in VAR).
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels import Sampler
+from models.baselines.maskgit import method as maskgit
+from models.engine.method import Card, Close, Event, Method
+from models.engine.recording import Filling, line
+from models.loops.sample.drafting_records import CODES, condition
+from models.loops.unmask.canvases import code_names, picture, scene_facts
+from models.loops.unmask.growth import PLAIN, Grown, Raster, grow
+from models.trace import Canvas, Cost, Fact, Field
+from models.trace.params import Flag, Span
+
+GUIDANCE = 0.5
+FIELDS = {"entropy": Field("Entropy of the code's distribution", "nats", 0.0),
+          "confidence": Field("Probability of the code that was drawn", "probability", 0.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class Params:
+    guidance: Annotated[float, Span(0, 3, 0.25, "Guidance", "How hard the caption pulls; doubles the work.")] = GUIDANCE
+    top_k: Annotated[int, Span(0, 512, 1, "Top-k", "Only the k likeliest codes are drawn from; 0 takes all.")] = 0
+    top_p: Annotated[float, Span(0.05, 1, 0.01, "Top-p", "Only the likeliest codes that together reach p.")] = 1.0
+    light: Annotated[bool, Flag("Light on the ground", "On: hundreds of codes paint the ground alike.",
+                                fold=True)] = False
+
+
+def codes(model, words: Tensor, generator: torch.Generator, guidance: float = GUIDANCE,
+          sampler: Sampler = PLAIN) -> Iterator[Grown]:
+    """Codes one by one for condition words int64 [B, C]."""
+    both = model.with_null(words) if guidance else words
+    return grow(Raster(model, both), len(words), generator, sampler, lambda index: guidance)
+
+
+def run(job) -> Iterator[Event]:
+    p, tokenizer, model = job.params, job.companion(CODES).model, job.model
+    rows, columns = model.grid
+    page = Filling("unmask", Canvas("grid", ("",) * (rows * columns), shape=model.grid), FIELDS,
+                   code_names(tokenizer).__getitem__)
+    yield page.open(rows)
+    words, cost, entropy = condition(job.subject.text, p.light, job.device), Cost(), []
+    told = codes(model, words, job.generator(), p.guidance, Sampler(1.0, p.top_k, p.top_p))
+    for row in range(rows):
+        found = [next(told) for _ in range(columns)]
+        at, ids = range(row * columns, (row + 1) * columns), torch.cat([one.ids[0] for one in found])
+        page.fill(at, ids)
+        page.guess(at, torch.cat([one.logits[0] for one in found]), ids)
+        spent = sum((one.cost for one in found), Cost())
+        cost += spent
+        shown = picture(tokenizer, torch.from_numpy(page.ids.astype(np.int64)).to(job.device)[None], -1, model.grid)
+        entropy.append(float(page.values["entropy"][at.start : at.stop].mean()))
+        yield page.step(f"row {row + 1} of {rows}: {columns} passes, a code each", picture=shown, cost=spent)
+    facts = scene_facts(shown, job.subject.text, cost.macs) | {
+        "passes": Fact("Forward passes", float(cost.calls), "one per code", "lower"),
+        "ms": Fact("Time of all codes", cost.ms, "ms", "lower")}
+    charts = (line("Mean entropy of a row's codes", "nats", {"entropy": entropy}, x="row"),)
+    yield Close("unmask", sentence(facts), charts, facts)
+
+
+def sentence(facts: dict[str, Fact]) -> str:
+    return (f"{facts['passes'].value:.0f} passes drew as many codes, each knowing all before it and none after it: "
+            f"score {facts['score'].value:.2f}. A picture is never seen as a whole before its last row.")
+
+
+METHOD = Method(
+    card=Card(
+        id="raster", title="Raster: code by code", tabs=("unmask",), arxiv="2012.09841", year=2020,
+        summary="A picture is written like a text, code by code and row by row; every code takes a pass of its own and "
+                "knows all codes before it.",
+        look_at="After a tenth of its steps it has painted a strip and nothing below; watch what the first rows commit "
+                "to.",
+        not_covered="ImageNet weights, beam search, temperatures."),
+    params=Params, accepts="caption", checkpoints=("scene-ar-1",), companions=(CODES,), run=run,
+    examples=maskgit.EXAMPLES)

@@ -55,17 +55,42 @@ def base(model, tokenizer, asked, steps: int, seed: int, order: str = "confidenc
     return scores(asked, found)
 
 
+def work(model, tokenizer, steps: int, evaluate: Callable = plain) -> int:
+    """Multiply-adds of one picture of `base`, counted in a run."""
+    board = boards(model, tokenizer, requests(1, 0))[0]
+    plan = Plan(moves(board.unknown, steps, maskgit.SCHEDULE), evaluate(model, board.cond, GUIDANCE), noise=NOISE,
+                sampler=Sampler(TEMPERATURE))
+    return sum(turn.found.cost.macs for turn in fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(0)))
+
+
+def conditions(asked: list[list[scenes.Thing]]) -> torch.Tensor:
+    """Condition words int64 [K, C]."""
+    return torch.from_numpy(np.stack([scenes.condition(scenes.caption(things)) for things in asked]))
+
+
+def drawn(asked: list[list[scenes.Thing]]) -> torch.Tensor:
+    """Pictures [K, 3, h, w] in 0..1 by program."""
+    return torch.from_numpy(np.stack([scenes.draw(things) for things in asked])).permute(0, 3, 1, 2).float() / 255
+
+
+def read(asked: list[list[scenes.Thing]], images: torch.Tensor) -> np.ndarray:
+    """Scores [K] of pictures [K, 3, h, w] in 0..1."""
+    return scores(asked, list((images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()))
+
+
+def floor(asked: list[list[scenes.Thing]]) -> np.ndarray:
+    """Scores [K] of a perfect scene for another caption: who reads no caption can do no better on average."""
+    return scores(asked, [scenes.draw(things) for things in [*asked[1:], asked[0]]])
+
+
 def scores(asked: list[list[scenes.Thing]], pictures: list[np.ndarray]) -> np.ndarray:
     return np.array([scenes.score(things, scenes.parse(picture)) for things, picture in zip(asked, pictures)])
 
 
 def ceiling(tokenizer, asked) -> np.ndarray:
     """Scores [K] of drawn scenes after encoding and decoding: no model on these codes can do better."""
-    drawn = np.stack([scenes.draw(things) for things in asked])
-    pixels = torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
-        again = tokenizer.decode(tokenizer.encode(pixels)).permute(0, 2, 3, 1)
-    return scores(asked, list((again * 255).round().to(torch.uint8).numpy()))
+        return read(asked, tokenizer.decode(tokenizer.encode(drawn(asked))))
 
 
 def versus(name: str, ours: np.ndarray, full: dict[int, np.ndarray], cost: dict, budget: float) -> Row:

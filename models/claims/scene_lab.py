@@ -43,16 +43,21 @@ def plain(model, cond, guidance: float) -> Full:
 def base(model, tokenizer, asked, steps: int, seed: int, order: str = "confidence", guidance: float = GUIDANCE,
          noise: float = NOISE, evaluate: Callable = plain) -> np.ndarray:
     """Scores [K] of the base model at `steps` full passes, or of what `evaluate(model, cond, guidance)` makes of it."""
-    found = []
-    for at in range(0, len(asked), BATCH):
-        group = boards(model, tokenizer, asked[at : at + BATCH])
-        cond = torch.cat([board.cond for board in group])
-        ids = torch.cat([board.ids for board in group])
-        plan = Plan(moves(ids.shape[1], steps, maskgit.SCHEDULE), evaluate(model, cond, guidance), order, noise,
-                    Sampler(TEMPERATURE))
-        *_, last = fill(ids, group[0].mask_id, plan, torch.Generator().manual_seed(seed * 1000 + at))
-        found += [group[0].paint(row[None]) for row in last.ids]
-    return scores(asked, found)
+    parts = [asked[at : at + BATCH] for at in range(0, len(asked), BATCH)]
+    return np.concatenate([read(part, paint(
+        model, tokenizer, part, steps, torch.Generator().manual_seed(seed * 1000 + BATCH * number), order, guidance,
+        noise, evaluate)) for number, part in enumerate(parts)])
+
+
+def paint(model, tokenizer, asked, steps: int, generator: torch.Generator, order: str = "confidence",
+          guidance: float = GUIDANCE, noise: float = NOISE, evaluate: Callable = plain) -> torch.Tensor:
+    """Pictures [K, 3, h, w] of `base`, in one batch."""
+    ids = torch.full((len(asked), model.grid[0] * model.grid[1]), model.mask_token_id)
+    plan = Plan(moves(ids.shape[1], steps, maskgit.SCHEDULE), evaluate(model, conditions(asked), guidance), order,
+                noise, Sampler(TEMPERATURE))
+    *_, last = fill(ids, model.mask_token_id, plan, generator)
+    with torch.inference_mode():
+        return tokenizer.decode(last.ids.unflatten(1, model.grid))
 
 
 def work(model, tokenizer, steps: int, evaluate: Callable = plain) -> int:

@@ -23,6 +23,7 @@ class SceneENAT(SceneMGM):
     compile = False  # as many shapes as numbers of tokens
     architecture = ("EnatTransformer, 4 encoder and 2 decoder layers, width 192, caption words as supporting tokens, "
                     "2-D rotary positions; starts from scene-mgm-1")
+    trained_on = SceneMGM.trained_on + "; mask ratios half Beta(12, 3), half a cosine, no label smoothing"
     weak_at = ("Loses count: too few or too many objects in more than half of the pictures. Only this world's 36 "
                "objects, at most four at a time.")
     teacher = None

@@ -32,30 +32,30 @@ KNOWN = (1, 2, 3, 4)  # maps taken from a drawn picture
 
 
 def measure(lab: Lab) -> Claim:
-    nets, each, tries = Nets(), lab.size(50, 2), TRIES[: lab.size(6, 1)]
+    each, tries = lab.size(50, 2), TRIES[: lab.size(6, 1)]
     asked = [(seed, scene_lab.requests(each, seed)) for seed in SEEDS]
-    others, everything = scene_lab.requests(lab.size(40, 2), TUNING), [one for _, things in asked for one in things]
+    others, everything = scene_lab.requests(lab.size(24, 2), TUNING), [one for _, things in asked for one in things]
     effort, best = Tuned(len(tries), f"{len(others)} captions of seed {TUNING}"), {}
-    for name, paint in (("VAR", nets.scales), ("raster", nets.raster)):
+    for name, paint in (("VAR", scales), ("raster", code_by_code)):
         tried = {one: scored(paint, [(TUNING, others)], *one)[0].mean() for one in tries}
         best[name] = max(tried, key=tried.get)
     score = Metric("parser score", "of 1", floor=scene_lab.floor(everything),
-                   ceiling=scene_lab.ceiling(nets.tokenizer, everything))
+                   ceiling=scene_lab.ceiling(load(var.TOKENIZER).model, everything))
 
     def arm(name: str, found, checkpoints, tuned):
         return score.arm(name, found[0], budget=Budget(found[1], "G multiply-adds"), checkpoints=checkpoints,
                          tuned=tuned)
 
-    ours = arm("VAR", scored(nets.scales, asked, *best["VAR"]), ("scene-var-1", var.TOKENIZER), effort)
-    theirs = arm("raster", scored(nets.raster, asked, *best["raster"]), ("scene-ar-1", raster.CODES), effort)
+    ours = arm("VAR", scored(scales, asked, *best["VAR"]), ("scene-var-1", var.TOKENIZER), effort)
+    theirs = arm("raster", scored(code_by_code, asked, *best["raster"]), ("scene-ar-1", raster.CODES), effort)
     masked = [one.model for one in scene_lab.bundles()]
     few = arm(f"masked model in {PASSES} passes", (np.concatenate([scene_lab.base(*masked, things, PASSES, seed) for
               seed, things in asked]), scene_lab.work(*masked, PASSES) / 1e9), ("scene-mgm-1", "scene-vq-1"), MASKED)
-    shown = {count: scored(partial(nets.scales, known=count), asked, *best["VAR"]) for count in KNOWN}
+    shown = {count: scored(partial(scales, known=count), asked, *best["VAR"]) for count in KNOWN}
     given = arm(f"VAR after {KNOWN[-1]} drawn maps", shown[KNOWN[-1]], "scene-var-1", effort)
-    greedy, _ = scored(partial(nets.scales, top_k=1), asked, *best["VAR"])
+    greedy, _ = scored(partial(scales, top_k=1), asked, *best["VAR"])
     seconds = interleaved({name: partial(scored, paint, [(0, everything[:1])], 0.0, 0.95) for name, paint in
-                           (("VAR", nets.scales), ("raster", nets.raster))}, lab.size(20, 2))
+                           (("VAR", scales), ("raster", code_by_code))}, lab.size(20, 2))
     ours_nats, their_nats = nats()
     return conclude(
         "var", paper="On ImageNet 256 the Frechet distance falls from 18.65 to 1.80 and drawing is about 20 times as "
@@ -92,27 +92,21 @@ def scored(paint, asked, *setting) -> tuple[np.ndarray, float]:
     return np.concatenate(found), sum(one.cost.macs for one in steps) / len(things) / 1e9
 
 
-class Nets:
-    """VAR and the raster model; each paints pictures [K, 3, h, w] and says by which steps."""
+def scales(things, generator, pull: float, top_p: float, top_k: int = 900, known: int = 0):
+    """Pictures [K, 3, h, w] of VAR and its steps; the first `known` maps are those of a drawn picture."""
+    model, tokenizer, given = load("scene-var-1").model, load(var.TOKENIZER).model, None
+    if known:
+        inside = torch.arange(model.length) >= model.place(known).start
+        given = Given(tokenizer.encode(scene_lab.drawn(things)), inside)
+    maps = list(var.grow(model, tokenizer, scene_lab.conditions(things), generator, pull, Sampler(1.0, top_k, top_p),
+                         given))
+    with torch.inference_mode():
+        return tokenizer.decode(torch.cat([one.ids for one in maps], 1)), maps
 
-    def __init__(self):
-        self.model, self.tokenizer = load("scene-var-1").model, load(var.TOKENIZER).model
-        self.causal, self.codes = load("scene-ar-1").model, load(raster.CODES).model
 
-    def scales(self, things, generator, pull: float, top_p: float, top_k: int = 900, known: int = 0):
-        """The first `known` maps are those of a drawn picture."""
-        given = None
-        if known:
-            inside = torch.arange(self.tokenizer.length) >= self.model.place(known).start
-            given = Given(self.tokenizer.encode(scene_lab.drawn(things)), inside)
-        maps = list(var.grow(self.model, self.tokenizer, scene_lab.conditions(things), generator, pull,
-                             Sampler(1.0, top_k, top_p), given))
-        with torch.inference_mode():
-            return self.tokenizer.decode(torch.cat([one.ids for one in maps], 1)), maps
-
-    def raster(self, things, generator, pull: float, top_p: float):
-        """Clean scenes: the last condition word would be the light."""
-        found = list(raster.codes(self.causal, F.pad(scene_lab.conditions(things), (0, 1)), generator, pull,
-                                  Sampler(1.0, 0, top_p)))
-        ids = torch.cat([one.ids for one in found], 1)
-        return self.codes.decode(ids.unflatten(1, self.causal.grid)), found
+def code_by_code(things, generator, pull: float, top_p: float):
+    """The same of the raster model, on clean ground: its last condition word would be the light."""
+    model, words = load("scene-ar-1").model, F.pad(scene_lab.conditions(things), (0, 1))
+    found = list(raster.codes(model, words, generator, pull, Sampler(1.0, 0, top_p)))
+    ids = torch.cat([one.ids for one in found], 1)
+    return load(raster.CODES).model.decode(ids.unflatten(1, model.grid)), found

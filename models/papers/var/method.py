@@ -153,7 +153,9 @@ METHOD = Method(
         look_at="The first token already says where things are; the last map alone holds 64 of 130 tokens. Tokens of "
                 "one map do not see each other's draw.",
         not_covered="Classes and AdaLN (captions stand before the first map), convolutions and adversarial loss of the "
-                    "tokenizer, the scaling law (one size was trained), public weights.",
+                    "tokenizer, the scaling law (one size was trained), public weights. Training is short and not the "
+                    "paper's: a map counts with its side instead of its tokens, and five pictures in six stop at "
+                    "4 x 4.",
         unverified="Reference code was read from a snapshot; the overview in our tokenizer is ours."),
     params=Params, accepts="caption", checkpoints=("scene-var-1",), companions=(TOKENIZER,), run=run,
     examples=maskgit.EXAMPLES, baseline="raster", baseline_params=beside)

@@ -10,7 +10,6 @@ import torch
 from kernels import Sampler
 from models.baselines.maskgit import method as maskgit
 from models.checkpoints.store import Bundle, load
-from models.claims import Row, row
 from models.loops.unmask.canvases import Board, scene_board
 from models.loops.unmask.loop import Full, Plan, fill, moves
 from models.worlds import scenes
@@ -96,15 +95,3 @@ def ceiling(tokenizer, asked) -> np.ndarray:
     """Scores [K] of drawn scenes after encoding and decoding: no model on these codes can do better."""
     with torch.inference_mode():
         return read(asked, tokenizer.decode(tokenizer.encode(drawn(asked))))
-
-
-def versus(name: str, ours: np.ndarray, full: dict[int, np.ndarray], cost: dict, budget: float) -> Row:
-    """Paired difference to the base model at the same budget, interpolated per caption between its step counts."""
-    steps = sorted(full)
-    spent = np.array([cost[t] for t in steps], float)
-    spent = np.maximum.accumulate(spent) + np.arange(len(spent)) * 1e-9  # measured times may tie
-    table = np.stack([full[t] for t in steps])  # [T, K]
-    at = np.clip(np.interp(budget, spent, np.arange(len(steps))), 0, len(steps) - 1)
-    low, share = int(at), at - int(at)
-    beside = table[low] * (1 - share) + table[min(low + 1, len(steps) - 1)] * share
-    return row(name, ours - beside, "score", expected="> 0", holds=bool((ours - beside).mean() > 0))

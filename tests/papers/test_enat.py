@@ -290,6 +290,9 @@ def test_concentration_is_a_share_and_a_lift():
     change[[2, 5]], fresh[[2, 5]] = 4.7, True
     assert records.concentration(change, fresh) == (pytest.approx(0.94), 4.0)
     assert records.concentration(change, ~fresh)[1] == 0
+    rng = np.random.default_rng(0)
+    lifts = [records.concentration(rng.random(64), rng.random(64) < 0.2)[1] for _ in range(400)]
+    assert np.mean(lifts) == pytest.approx(1, abs=0.05), "by chance new tokens are as often among them as any"
 
 
 def test_unchanged_boards_do_not_change_the_plain_model(scene, tiny):

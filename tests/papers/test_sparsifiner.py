@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from models.claims import Lab
 from models.engine.method import find, prepare, run, twin
@@ -18,6 +17,7 @@ from models.papers.sparsifiner import record as sparsifiner_records
 from tests import tiny
 from tests.loops.test_classifiers import data  # noqa: F401
 from tests.papers.test_illama import photos
+from tests.traps import caught, only_these_move, work_is_counted
 from visualizers.drawing.attend import draw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,55 +81,34 @@ def test_predictors_learn_the_dense_attention_of_patches(vit, predictors):
 
 # Traps
 
-def chosen_by_the_maps(score, own, q, k):
-    """A predictor that knows one map only keeps the keys of that map, whatever q k^T would say."""
-    with torch.no_grad():
-        own.up.zero_()[torch.tensor([3, 20, 41])] = torch.tensor([[0.5], [0.4], [0.3]])
-        keys = net.chosen(score, 3 / 65)(0, q, k)
-    assert (keys.sort(-1).values == torch.tensor([3, 20, 41])).all()
-
-
+@torch.no_grad()
 def test_the_mask_comes_from_the_predictor(vit, predictors):
-    q, k = heads(vit, photos(1))
-    chosen_by_the_maps(predictors.learned(), predictors.layers[0], q, k)
-    with pytest.raises(AssertionError):
-        chosen_by_the_maps(net.oracle, predictors.layers[0], q, k)  # the top of the true attention
-
-
-def counted(run):
-    """Multiply-adds of the products that really run."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops() // 2
-
-
-def costs(own, q, k, mix, count):
-    """The products of predictor and attention, as they run, are what is counted. (A^ is a sparse product in the count
-    and a dense one here, so it is left out of both.)"""
-    tokens, b = q.shape[2], 17
-    keys = torch.rand(*q.shape[:2], tokens - 1, tokens).argsort(-1)[..., :b]
-    stub = type("Stub", (), {"scaling": q.shape[-1] ** -0.5,
-                             "config": type("Config", (), {"_attn_implementation": "sdpa"})})
-    ran = counted(lambda: (own.coefficients(q, k), mix(stub, q, k, q, keys)))
-    unit = q.shape[1] * (own.q_proj.in_features * own.q_proj.out_features + own.down.shape[1] * own.q_proj.out_features)
-    told = count(tokens, q.shape[-1], b, own.down.shape[1], 0, 0, q.shape[1])
-    assert ran == told.predictor + told.kept - unit, "the class token's q' is not needed, and spared"
+    """A predictor that knows one map only keeps the keys of that map, whatever q k^T would say. Mutant: the top of the
+    true attention."""
+    (q, k), few = heads(vit, photos(1)), torch.tensor([3, 20, 41])
+    predictors.layers[0].up.zero_()[few] = torch.tensor([[0.5], [0.4], [0.3]])
+    caught(lambda score: (net.chosen(score, 3 / 65)(0, q, k).sort(-1).values == few).all(), predictors.learned(),
+           net.oracle)
 
 
 def test_what_is_counted_is_what_runs(predictors):
-    q, k, own = torch.randn(1, 2, 65, 16), torch.randn(1, 2, 65, 16), predictors.layers[0]
-    costs(own, q, k, net.gathered, sparsifiner_records.work)
+    """The products of predictor and attention, as they run, are what is counted. (A^ is a sparse product in the count
+    and a dense one here, so it is left out of both.) Mutants: a masked dense product; a predictor for free."""
+    q, k, own, b = torch.randn(1, 2, 65, 16), torch.randn(1, 2, 65, 16), predictors.layers[0], 17
+    keys, config = torch.rand(1, 2, 64, 65).argsort(-1)[..., :b], type("Config", (), {"_attn_implementation": "sdpa"})
+    stub = type("Stub", (), {"scaling": 0.25, "config": config})
+    spared = 2 * own.q_proj.out_features * (own.q_proj.in_features + own.down.shape[1])  # the class token's q'
 
-    def as_if_masking_saved(attention, q, k, v, keys):  # the masked dense product
+    def as_told(mix, count):
+        told = count(65, 16, b, own.down.shape[1], 0, 0, 2)
+        work_is_counted(lambda: (own.coefficients(q, k), mix(stub, q, k, q, keys)), told.predictor + told.kept - spared)
+
+    def masked_dense(attention, q, k, v, keys):
         scores = (q @ k.transpose(-1, -2)).masked_fill(~net.allowed(keys, k.shape[2]), float("-inf"))
         return scores.softmax(-1) @ v
 
-    def free(*args):
-        return sparsifiner_records.work(*args)._replace(predictor=0)
-
-    for mix, count in ((as_if_masking_saved, sparsifiner_records.work), (net.gathered, free)):
-        with pytest.raises(AssertionError):
-            costs(own, q, k, mix, count)
+    caught(as_told, (net.gathered, sparsifiner_records.work), (masked_dense, sparsifiner_records.work),
+           (net.gathered, lambda *args: sparsifiner_records.work(*args)._replace(predictor=0)))
 
 
 def test_predictor_and_kept_pairs_against_dense():
@@ -139,72 +118,58 @@ def test_predictor_and_kept_pairs_against_dense():
     assert large.share < 0.6
 
 
-def cls_sees_all(allow):
-    keys = torch.randint(65, (2, 2, 64, 5))
-    assert allow(keys, 65)[:, :, 0].all()
-
-
 def test_the_class_tokens_row_stays_dense():
-    cls_sees_all(net.allowed)
+    keys = torch.randint(65, (2, 2, 64, 5))
 
     def masked_too(keys, tokens):
         return torch.zeros(*keys.shape[:2], tokens, tokens, dtype=torch.bool).scatter_(
             -1, torch.cat([keys[:, :, :1], keys], 2), True)
 
-    with pytest.raises(AssertionError):
-        cls_sees_all(masked_too)
-
-
-def refuses(own):
-    q = torch.randn(1, 2, 257, 16)
-    with pytest.raises(ValueError, match="tied to 65 tokens, not 257"):
-        own.coefficients(q, q)
+    caught(lambda allow: allow(keys, 65)[:, :, 0].all(), net.allowed, masked_too)
 
 
 def test_a_predictor_is_tied_to_its_number_of_tokens(predictors):
-    refuses(predictors.layers[0])
-
     class Stretched(net.Connectivity):
         def coefficients(self, q, k):
             down = F.interpolate(self.down.T[None], k.shape[2])[0].T
             return (self.q_proj(q[:, :, 1:]) @ (self.k_proj(k).transpose(-1, -2) @ down)).softmax(-1)
 
-    with pytest.raises(pytest.fail.Exception):
-        refuses(Stretched(65, 16, 10, 1.0))
+    def refuses(own):
+        q = torch.randn(1, 2, 257, 16)
+        with pytest.raises(ValueError, match="tied to 65 tokens, not 257"):
+            own.coefficients(q, q)
 
-
-def frozen_in_phase_2(predictors, mix):
-    """The class loss trains the trunk and leaves the predictors alone."""
-    model = tiny.vit().train()
-    last = net.states(model, photos(1), net.chosen(predictors.learned(), 0.25), mix)[-1]
-    model.classifier(model.vit.layernorm(last[:, 0])).logsumexp(-1).sum().backward()
-    assert all(weight.grad is None for weight in predictors.parameters())
-    assert model.vit.layers[0].attention.q_proj.weight.grad.abs().sum() > 0
+    caught(refuses, predictors.layers[0], Stretched(65, 16, 10, 1.0))
 
 
 def test_nothing_flows_back_through_the_choice(predictors):
-    frozen_in_phase_2(predictors, net.masked)
+    """The class loss trains the trunk and leaves the predictors alone. Mutant: the guess as a bias of the scores."""
+    both = torch.nn.ModuleDict({"trunk": tiny.vit().train(), "predictors": predictors})
 
-    def soft(attention, q, k, v, keys, alive):  # the guess as a bias of the scores: end to end
+    def frozen_in_phase_2(mix):
+        def loss(both):
+            vit = both["trunk"]
+            last = net.states(vit, photos(1), net.chosen(predictors.learned(), 0.25), mix)[-1]
+            return vit.classifier(vit.vit.layernorm(last[:, 0])).logsumexp(-1)
+        only_these_move(both, loss, ("trunk.vit.layers.0.attention.q_proj", "trunk."))
+
+    def soft(attention, q, k, v, keys, alive):
         bias = F.pad(predictors.layers[0].dense(q, k), (0, 0, 1, 0))
         return ((q @ k.transpose(-1, -2) * attention.scaling + bias).softmax(-1) @ v).transpose(1, 2)
 
-    with pytest.raises(AssertionError):
-        frozen_in_phase_2(predictors, soft)
+    caught(frozen_in_phase_2, net.masked, soft)
 
 
 # The two ways of computing a mask, and tokens that leave
 
-def same_numbers(model, predictors, mix, **options):
-    keys = net.chosen(predictors.learned(), 0.25)
-    with torch.no_grad():
-        one, other = (net.states(model, photos(), keys, way, **options)[-1] for way in (net.masked, mix))
-    torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
-
-
 @pytest.mark.parametrize("tokens", (1.0, 0.7))
+@torch.no_grad()
 def test_gathering_computes_the_same(vit, predictors, tokens):
-    same_numbers(vit, predictors, net.gathered, tokens=tokens)
+    keys = net.chosen(predictors.learned(), 0.25)
+
+    def same_numbers(mix):
+        one, other = (net.states(vit, photos(), keys, way, tokens=tokens)[-1] for way in (net.masked, mix))
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
     def one_head_for_all(attention, q, k, v, keys, alive):
         return net.gathered(attention, q, k, v, keys[:, :1].expand_as(keys), alive)
@@ -214,9 +179,7 @@ def test_gathering_computes_the_same(vit, predictors, tokens):
         out[:, 0] = v[:, :, 0]
         return out
 
-    for mutant in (one_head_for_all, sparse_cls):
-        with pytest.raises(AssertionError):
-            same_numbers(vit, predictors, mutant, tokens=tokens)
+    caught(same_numbers, net.gathered, one_head_for_all, sparse_cls)
 
 
 def test_all_keys_are_the_librarys_own_pass(vit, predictors):
@@ -241,15 +204,12 @@ def leave(model, pixels, mix):
 
 
 def test_patches_that_leave_are_gone(vit):
-    leave(vit, photos(1), net.masked)
-
     def zeros_still_seen(attention, q, k, v, keys, alive):  # the released code: a score of zero is not no score
         gone = slice(None) if alive is None else alive[:, None, :, None]
         k, v = (k, v) if alive is None else (k * gone, v * gone)
         return net.masked(attention, q, k, v, keys, None)
 
-    with pytest.raises(AssertionError):
-        leave(vit, photos(1), zeros_still_seen)
+    caught(lambda mix: leave(vit, photos(1), mix), net.masked, zeros_still_seen)
 
 
 def test_where_patches_leave():
@@ -342,9 +302,7 @@ def price(trace, plain):
 
 def test_patches_leave_in_the_prune_tab(tiny):
     fewer, full = (run("sparsifiner", params={"tokens": tokens}).traces["prune"] for tokens in (0.7, 1.0))
-    price(fewer, full)
-    with pytest.raises(AssertionError):
-        price(full, full)
+    caught(price, (fewer, full), (full, full))
     assert "45 of 64 patches reach the last layer" in fewer.sentence and full.facts["budget"].value == 100
     looked = fewer.steps[1].fields["cls"]
     gone = fewer.steps[2].where("dropped")

@@ -101,9 +101,10 @@ def drafter():
 
 @cache
 def question_tokenizer():
+    from models.worlds.questions import WORDS
+    from models.worlds.world import word_tokenizer
     from training.text import wrap
-    from training.trunks.scene_vlm import word_tokenizer
-    return wrap(word_tokenizer())
+    return wrap(word_tokenizer(WORDS, "spaces"))
 
 
 def scene_vlm():

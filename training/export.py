@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from models.backbones import packing
 from models.checkpoints.registry import SHIPPED, read
 from models.engine.statistics import bootstrap
 
@@ -40,19 +39,17 @@ def export(trainer, model) -> dict:
     folder = SHIPPED / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     recipe.save(model.half().eval(), folder)
-    for path in folder.rglob("model.safetensors"):
-        if recipe.pack and not packing.kind(path):
-            packing.pack_file(path, recipe.pack)
+    stored = recipe.compact(folder)
     with torch.no_grad():
         figures = recipe.evaluate(recipe.read(folder))
     recipe.beside(folder)
-    card = make_card(trainer, model, folder, figures)
+    card = make_card(trainer, model, folder, figures, stored)
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     (folder / "README.md").write_text(readme(card))
     return card
 
 
-def make_card(trainer, model, folder: Path, figures: dict) -> dict:
+def make_card(trainer, model, folder: Path, figures: dict, stored: str = "") -> dict:
     recipe, weights, before = trainer.recipe, folder / "model.safetensors", trainer.before
     command = f"python -m training {recipe.name} --seed {recipe.seed} " + trainer.budget()
     if weights.stat().st_size >= 10_000_000:
@@ -60,7 +57,7 @@ def make_card(trainer, model, folder: Path, figures: dict) -> dict:
     return {
         "name": recipe.name, "architecture": recipe.architecture,
         "parameters": sum(p.numel() for p in model.parameters()), "bytes": weights.stat().st_size,
-        **stored(recipe),
+        **{key: value for key, value in (("stored", stored), ("replaces", replaced(recipe.replaces))) if value},
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(), "trained_on": recipe.trained_on,
         "data_licence": recipe.data_licence, "weights_licence": recipe.weights_licence,
         "recipe": f"{before['recipe']}, then {command} --warm" if before else command,
@@ -71,11 +68,11 @@ def make_card(trainer, model, folder: Path, figures: dict) -> dict:
         **figures, "weak_at": recipe.weak_at, "budget_fraction": recipe.budget_fraction}
 
 
-def stored(recipe) -> dict:
-    """How the weights lie in their file, if not in half precision; and which checkpoint goes now."""
-    packed = f"{recipe.pack} bits a weight in groups of {packing.GROUP}"
-    found = {"stored": packed if recipe.pack else "", "replaces": recipe.replaces}
-    return {key: value for key, value in found.items() if value}
+def replaced(name: str) -> list[str]:
+    """Which checkpoints go now: this one, and those that it stood for."""
+    path = SHIPPED / name / "card.json"
+    before = json.loads(path.read_text("utf-8")).get("replaces", []) if name and path.is_file() else []
+    return [*before, name] if name else []
 
 
 def device_name(trainer) -> str:

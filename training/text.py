@@ -24,13 +24,13 @@ def train_bpe(texts: list[str], size: int):
     return tok
 
 
-def wrap(tok):
+def wrap(tok, **options):
     """The tokenizers object as transformers' PreTrainedTokenizerFast."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(tokenizer_object=tok, eos_token=SPECIALS[0], bos_token=SPECIALS[0],
                                    mask_token=SPECIALS[1], pad_token=SPECIALS[2],
-                                   clean_up_tokenization_spaces=False)
+                                   **{"clean_up_tokenization_spaces": False, **options})
 
 
 def stream(tok, texts: list[str]) -> np.ndarray:

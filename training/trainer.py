@@ -106,6 +106,15 @@ class Recipe:
         """Writes config and weights (already half precision) in the standard layout of the library."""
         raise NotImplementedError
 
+    def compact(self, folder) -> str:
+        """Makes what `save` wrote smaller; returns how the weights lie there now, "" for half precision."""
+        from models.backbones import packing
+
+        for path in folder.rglob("model.safetensors"):
+            if self.pack and not packing.kind(path):
+                packing.pack_file(path, self.pack)
+        return f"{self.pack} bits a weight in groups of {packing.GROUP}" if self.pack else ""
+
     def read(self, folder) -> torch.nn.Module:
         """What `save` wrote, in float32: the figures are measured on it."""
         from models.checkpoints.registry import read
@@ -130,7 +139,7 @@ def optimisers(model, recipe: Recipe) -> list:
             muon = recipe.lr and p.ndim == 2 and not any(word in name for word in outside)
             peak = (recipe.lr if muon else recipe.lr_adam) * recipe.rate(name)
             (hidden if muon else rest)[peak].append(p)
-    made = [torch.optim.AdamW(_groups(rest), betas=(0.9, 0.98), weight_decay=0.0)]
+    made = [torch.optim.AdamW(_groups(rest), betas=(0.9, 0.98), weight_decay=0.0)] if rest else []
     if hidden:
         made.append(torch.optim.Muon(_groups(hidden), momentum=0.95, weight_decay=recipe.weight_decay))
     return made

@@ -40,8 +40,8 @@ def save_difference(state: dict[str, Tensor], trunk: Trunk, path: Path, *, bits:
     for name, weight in state.items():
         base = trunk.state.get(name)
         alike = base is not None and base.shape == weight.shape
-        if alike and torch.equal(base.float(), weight.float()):
-            continue
+        if alike and torch.equal(base.half(), weight.half()):
+            continue  # the trunk's own
         if weight.dim() < 2 or not weight.is_floating_point():
             tensors[name] = weight.half() if weight.is_floating_point() else weight
         elif alike and rank:

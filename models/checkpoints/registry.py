@@ -77,9 +77,19 @@ def _mixin(module: str) -> Callable[[Path, dict], Any]:
         if state is None:
             load_model(model, str(folder / "model.safetensors"))
         else:
-            model.load_state_dict(state)
+            _fill(model, state)
         return model
     return read
+
+
+def _fill(model, state: dict) -> None:
+    """Puts weights into a network; one that is tied to another may be missing, as in safetensors' own load_model."""
+    wanted = model.state_dict()
+    there = {wanted[name].data_ptr() for name in state if name in wanted}
+    missing = [name for name, one in wanted.items() if name not in state and one.data_ptr() not in there]
+    if missing or not set(state) <= set(wanted):
+        raise WeightsError("has weights of another network than its config.json describes.")
+    model.load_state_dict(state, strict=False)
 
 
 def unpacked(folder: Path) -> dict | None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from models.worlds import light, scenes
 from models.worlds.scenes import CELL, COLOURS, SHAPES, SIDE
+from models.worlds.world import sifted
 
 KINDS = ("colour", "shape", "count", "side", "small")
 MOST, COUNTED = 5, 3  # things in a scene; the highest number asked for
@@ -142,12 +143,9 @@ def cases(rng: np.random.Generator, count: int, *, kinds: tuple[str, ...] = KIND
 
 def exam(seed: int, count: int, without: Iterable[Case] = (), kinds: tuple[str, ...] = KINDS) -> list[Case]:
     """Scenes with one question each, the kinds in turn, none of which has a scene of `without`."""
-    rng, known, found = np.random.default_rng((seed, 0)), {tuple(sorted(case.items)) for case in without}, []
-    while len(found) < count:
-        case = cases(rng, 1, kinds=(kinds[len(found) % len(kinds)],))[0]
-        if case.questions and tuple(sorted(case.items)) not in known:
-            found.append(case)
-    return found
+    rng, known = np.random.default_rng((seed, 0)), {tuple(sorted(case.items)) for case in without}
+    return sifted(lambda number: cases(rng, 1, kinds=(kinds[number % len(kinds)],))[0], count,
+                  lambda case: case.questions and tuple(sorted(case.items)) not in known)
 
 
 def digest(found: Iterable[Case]) -> str:

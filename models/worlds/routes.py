@@ -10,6 +10,8 @@ from collections import Counter
 
 import numpy as np
 
+from models.worlds.world import Doc, World
+
 LIMIT, LARGEST = 99, 60
 WORDS = (*"0123456789+-=,.", "answer")  # one token each
 
@@ -44,6 +46,15 @@ def check(text: str) -> bool:
     """Whether the first "answer" of a text (prompt and solution) is the prompt's true sum, by whatever route."""
     given = re.search(r"answer(\d+)", _joined(text))
     return given is not None and int(given[1]) == truth(text)
+
+
+def sample(rng: np.random.Generator) -> Doc:
+    """A problem and one of its solutions."""
+    prompt, solution, value = problem(rng)
+    return Doc((prompt, solution), (False, True), value)
+
+
+WORLD = World(WORDS, sample, check, split="signs")
 
 
 def truth(text: str) -> int:

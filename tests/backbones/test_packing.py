@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.backbones import packing
-from models.checkpoints import store, verify
+from models.checkpoints import registry, store, verify
 from models.checkpoints.registry import read
 from models.checkpoints.verify import CheckpointError
 
@@ -135,6 +135,21 @@ def test_a_file_that_is_not_what_it_says_is_refused_with_a_sentence(kind, folder
     with pytest.raises(CheckpointError, match=sentence) as caught:
         store.load(str(place))
     assert str(caught.value).endswith("Please choose another checkpoint.") and "\n" not in str(caught.value)
+
+
+def test_a_tied_weight_may_be_missing_and_another_may_not():
+    class Tied(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.head = torch.nn.Linear(2, 3, bias=False), torch.nn.Linear(2, 3, bias=False)
+            self.head.weight = self.table.weight
+
+    model = Tied()
+    registry._fill(model, {"table.weight": torch.ones(3, 2)})
+    assert (model.head.weight == 1).all()
+    for wrong in ({}, {"table.weight": torch.ones(3, 2), "more": torch.ones(1)}):
+        with pytest.raises(verify.WeightsError, match="another network"):
+            registry._fill(model, wrong)
 
 
 def test_a_name_that_the_packing_needs_is_refused():

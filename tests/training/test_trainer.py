@@ -162,5 +162,5 @@ def test_figures_are_measured_on_the_file_that_is_shipped(bits, tmp_path, monkey
     read_again = packed(tmp_path / "line-2", {}).float().state_dict()
     assert same(trainer.recipe.measured, read_again) and not same(trainer.recipe.measured, trained)
     assert (tmp_path / "line-2" / "late.json").read_text() == "4"
-    assert (f"{bits} bits a weight" in card.get("stored", "")) == (bits > 0) and card["replaces"] == "line-1"
+    assert (f"{bits} bits a weight" in card.get("stored", "")) == (bits > 0) and card["replaces"] == ["line-1"]
     assert card["bytes"] == (tmp_path / "line-2" / "model.safetensors").stat().st_size

@@ -1,36 +1,19 @@
 """photo-mae-1: masked autoencoder of 64x64 photos (ViTMAE, arXiv 2111.06377), raw pixel targets."""
-import json
-
 import numpy as np
 import torch
 
-from training import data
 from training.export import figure
-from training.trainer import Recipe, rng_of
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the library's processors use
-
-
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 or 0-255 float [B, 3, H, W] -> ImageNet-normalised float."""
-    mean, std = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (MEAN, STD))
-    return (pixels.float() / 255 - mean) / std
+from training.kinds import PhotoArm
+from training.trainer import rng_of
 
 
-class PhotoMAE(Recipe):
+class PhotoMAE(PhotoArm):
     name = "photo-mae-1"
-    minutes, batch_size = 15.0, 128
+    minutes = 15.0
     lr, lr_adam, weight_decay, decay, ema = 0.02, 2e-3, 0.02, 0.6, 0.999
     architecture = "ViTMAEForPreTraining, 64x64, patch 8, encoder 6 x 192, decoder 2 x 128, raw pixel targets"
-    trained_on = "24,584 photos of 50 classes, 64x64 (photos64_train), random resized crops and flips"
-    data_licence = "not stated; pictures from ImageNet, whose own terms are non-commercial research"
-    weights_licence = "Apache-2.0 for the weights; the pictures they were trained on are for non-commercial research"
     weak_at = "Rebuilds colour and coarse shape; fine texture comes back blurred, as squared error asks."
     budget_fraction = "1.7 % of hpm's (30,000 steps of 256 pictures)"
-
-    def prepare(self, folder):
-        self.train = torch.from_numpy(data.photos("train")[0]).permute(0, 3, 1, 2).contiguous()
-        self.val = normalise(torch.from_numpy(data.photos("val")[0]).permute(0, 3, 1, 2))
 
     def config(self):
         from transformers import ViTMAEConfig
@@ -51,8 +34,7 @@ class PhotoMAE(Recipe):
 
     def batch(self, step, progress):
         rng = rng_of(self.seed, step)
-        pixels = self.train[torch.from_numpy(rng.integers(len(self.train), size=self.batch_size))]
-        return {"pixels": normalise(crop(pixels, rng)), "noise": torch.from_numpy(rng.random((self.batch_size, 64)))}
+        return {"pixels": self.some(rng)[0], "noise": torch.from_numpy(rng.random((self.batch_size, 64)))}
 
     def loss(self, model, batch, progress):
         return model(batch["pixels"], noise=batch["noise"]).loss, {}
@@ -75,31 +57,6 @@ class PhotoMAE(Recipe):
                             "paired gain over bilinear inpainting": figure(paired.mean(), unit, n, paired)},
                 "trivial_baseline": {"mean colour of visible patches": figure(flat.mean(), unit, n, flat),
                                      "bilinear inpainting of visible patches": figure(smooth.mean(), unit, n, smooth)}}
-
-    def save(self, model, folder):
-        model.config.dtype = "float16"
-        model.save_pretrained(folder)
-        preprocessor(folder)
-
-
-def preprocessor(folder) -> None:
-    """How transformers prepares a photo for these weights."""
-    found = {"image_processor_type": "ViTImageProcessor", "do_resize": True,
-             "size": {"height": 64, "width": 64}, "resample": 3, "do_rescale": True,
-             "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": MEAN, "image_std": STD}
-    (folder / "preprocessor_config.json").write_text(json.dumps(found, indent=2) + "\n")
-
-
-def crop(pixels: torch.Tensor, rng: np.random.Generator, smallest: float = 0.4) -> torch.Tensor:
-    """Random resized crop (area `smallest` to 1, aspect kept) and horizontal flip, bilinear: [B, 3, H, W] float."""
-    b = len(pixels)
-    size = np.sqrt(rng.uniform(smallest, 1, b))
-    flip = np.where(rng.random(b) < 0.5, -1.0, 1.0)
-    theta = np.zeros((b, 2, 3), np.float32)
-    theta[:, 0, 0], theta[:, 1, 1] = size * flip, size
-    theta[:, :, 2] = rng.uniform(-1, 1, (b, 2)) * (1 - size)[:, None]
-    grid = torch.nn.functional.affine_grid(torch.from_numpy(theta), pixels.shape, align_corners=False)
-    return torch.nn.functional.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
 
 
 def fixed_noise(n: int) -> torch.Tensor:

@@ -5,10 +5,10 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from training import data
 from training.export import figure, read_shipped
-from training.trainer import Recipe, rng_of
-from training.trunks.photo_mae import crop, normalise, preprocessor
+from training.kinds import PhotoArm
+from training.photos import normalise
+from training.trainer import rng_of
 
 START = "photo-mae-1"  # patch embedding, positions and attention matrices of all arms start from this one's
 LOOKS, LOOK = 25, 256  # points of the training curve, and the held-out photos that each looks at
@@ -21,26 +21,19 @@ LABELS = (
     "lobster", "guinea pig", "orange", "lemon", "ice cream", "espresso", "water tower")
 
 
-class PhotoViT(Recipe):
+class PhotoViT(PhotoArm):
     name = "photo-vit-1"
     minutes, batch_size = 7.0, 64  # the arms are compared at equal steps: --steps 900
     lr, lr_adam, weight_decay, decay = 0.02, 2e-3, 0.05, 0.6
     compile = False  # a few hundred seconds of training: compiling on a busy machine takes longer than it saves
     architecture = "ViTForImageClassification, 64x64, patch 8, 6 layers of width 192 with 3 heads, 50 classes"
-    trained_on = (f"24,584 photos of 50 classes, 64x64 (photos64_train), random resized crops and flips; patch "
-                  f"embedding, positions and attention matrices start from {START}")
-    data_licence = "not stated; pictures from ImageNet, whose own terms are non-commercial research"
-    weights_licence = "Apache-2.0 for the weights; the pictures they were trained on are for non-commercial research"
+    trained_on = f"{PhotoArm.trained_on}; patch embedding, positions and attention matrices start from {START}"
     weak_at = "A few passes over the photos, one seed: wrong more often than right."
     budget_fraction = "a few epochs of the 100 of illama's plan"
 
     def prepare(self, folder):
-        pixels, labels = data.photos("train")
-        self.train = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-        self.labels = torch.from_numpy(labels.astype("int64"))
-        pixels, labels = data.photos("val")
-        self.val = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-        self.truth, self.curve = torch.from_numpy(labels.astype("int64")), []
+        super().prepare(folder)
+        self.curve = []
 
     def build(self):
         from transformers import ViTConfig, ViTForImageClassification
@@ -54,9 +47,8 @@ class PhotoViT(Recipe):
         return model
 
     def batch(self, step, progress):
-        rng = rng_of(self.seed, step)
-        chosen = torch.from_numpy(rng.integers(len(self.train), size=self.batch_size))
-        return {"pixels": normalise(crop(self.train[chosen], rng)), "labels": self.labels[chosen]}
+        pixels, chosen = self.some(rng_of(self.seed, step))
+        return {"pixels": pixels, "labels": self.labels[chosen]}
 
     def logits(self, model, pixels, batch):
         """[B, C] as the arm is trained at this moment."""
@@ -112,9 +104,7 @@ class PhotoViT(Recipe):
                 "always the commonest class": figure(common.mean(), "share", len(common), common)}
 
     def save(self, model, folder):
-        model.config.dtype = "float16"
-        model.save_pretrained(folder)
-        preprocessor(folder)
+        super().save(model, folder)
         self.save_curve(folder)
 
     def save_curve(self, folder):

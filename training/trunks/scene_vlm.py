@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from models.worlds import questions, scenes
+from models.worlds.world import SPECIALS, word_tokenizer
 from training.export import figure, save_hub
 from training.trainer import Recipe, rng_of
 
@@ -22,21 +23,9 @@ ASKED = ("colour", "shape", "count", "count", "side", "side", "side", "small")
 ROOM = {"colour": 6, "shape": 7, "count": 5, "side": 12, "small": 7}  # words of the longest question of a kind
 NAMED = (3, 10)  # words of a left-or-right question with which its two things are fully named
 HALFWAY = 5  # layers of the language model after which their cells should be known
-SPECIALS = ("<|endoftext|>", "<|mask|>", "<|pad|>", "<|unk|>")
 HELD_OUT = 70_000  # seed of scenes that training never draws
 LOOKS = {"": 0, **{f"{size}{colour} {shape}": 1 + i for i, (size, colour, shape) in enumerate(
     (size, colour, shape) for size in ("", "small ") for colour in scenes.COLOURS for shape in scenes.SHAPES)}}
-
-
-def word_tokenizer():
-    """One token per word; specials first, as in the text checkpoints."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    words = [*SPECIALS, *questions.WORDS]
-    tok = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token=SPECIALS[3]))
-    tok.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tok.add_special_tokens(list(SPECIALS))
-    return tok
 
 
 IDS = {word: i for i, word in enumerate((*SPECIALS, *questions.WORDS))}
@@ -142,7 +131,7 @@ class SceneVLM(Recipe):
         from training.text import wrap
 
         save_hub(model, folder)
-        wrap(word_tokenizer()).save_pretrained(folder)
+        wrap(word_tokenizer(questions.WORDS, "spaces")).save_pretrained(folder)
 
 
 def tensors(found: list[questions.Case], rng) -> dict:

@@ -3,6 +3,7 @@ import torch
 
 from training import data, text
 from training.export import figure, read_shipped
+from training.kinds import Shape, llama, save_llama
 from training.trainer import Recipe
 
 BOOKS = "123 public-domain children's books (28.0 M characters; stories.parquet, split train)"
@@ -17,7 +18,7 @@ def shipped_text(name: str):
 class TextAR(Recipe):
     name = "text-ar-1"
     minutes = 50.0
-    vocab, width, layers, heads, kv_heads, ff = 4096, 256, 6, 4, 2, 576
+    vocab, shape = 4096, Shape(256, 6, 4, 2, 576)
     tokens_per_batch = 8192
     long_from = 0.85  # the last part runs at twice the context, so that 1,024-token prompts work
     architecture = "LlamaForCausalLM, 6 layers, width 256, 4 heads (2 key-value), tied embeddings, byte-level BPE 4,096"
@@ -29,19 +30,8 @@ class TextAR(Recipe):
         self.tok, self.train, self.val = text.cached(folder, self.vocab)
         self.folder = folder
 
-    def config(self):
-        from transformers import LlamaConfig
-
-        return LlamaConfig(
-            vocab_size=self.vocab, hidden_size=self.width, intermediate_size=self.ff, num_hidden_layers=self.layers,
-            num_attention_heads=self.heads, num_key_value_heads=self.kv_heads, max_position_embeddings=2048,
-            tie_word_embeddings=True, rms_norm_eps=1e-5, initializer_range=0.02, attn_implementation="sdpa",
-            bos_token_id=0, eos_token_id=0, pad_token_id=2)
-
     def build(self):
-        from transformers import LlamaForCausalLM
-
-        return LlamaForCausalLM(self.config())
+        return llama(self.vocab, self.shape, 2048)
 
     def batch(self, step, progress):
         length = 512 if progress < self.long_from else 1024
@@ -67,16 +57,14 @@ class TextAR(Recipe):
                 "trivial_baseline": {"character 5-gram, Witten-Bell": simple}}
 
     def save(self, model, folder):
-        model.config.dtype = "float16"
-        model.save_pretrained(folder)
-        text.wrap(self.tok).save_pretrained(folder)
+        save_llama(model, self.tok, folder)
 
 
 class TextAR1k(TextAR):
     name = "text-ar-1k-1"
     minutes = 12.0
     warm_lr = 0.7  # its first run was short
-    vocab, width, heads, kv_heads, ff = 1024, 192, 4, 2, 512
+    vocab, shape = 1024, Shape(192, 6, 4, 2, 512)
     architecture = "LlamaForCausalLM, 6 layers, width 192, 4 heads (2 key-value), tied embeddings, byte-level BPE 1,024"
     weak_at = "A small short-trained twin of text-ar-1, clearly behind it. For ensembles across vocabularies."
     budget_fraction = "about half of text-ar-1's minutes"

@@ -7,6 +7,7 @@ import torch
 from models.worlds import retrieval
 from training import data
 from training.export import figure
+from training.kinds import Tuned
 from training.trainer import rng_of
 from training.trunks.text_ar import BOOKS, BOOKS_LICENCE, TextAR, shipped_text
 
@@ -14,7 +15,8 @@ LENGTH, ROWS = 1024, 4  # rows of stories, and as many of tasks
 CHARS = {"notes": 1.75, "needle": 4.0, "passages": 3.7}  # characters per token of each kind's documents
 
 
-class TextRetrieval(TextAR):
+class TextRetrieval(Tuned, TextAR):
+    trunk = "text-ar-1"
     name = "text-ar-retrieval-1"
     minutes, lr, lr_adam, decay, look = 18.0, 0.01, 1.5e-3, 0.6, 150.0
     warm_lr = 0.7  # its first run was short
@@ -26,9 +28,6 @@ class TextRetrieval(TextAR):
     def prepare(self, folder):
         super().prepare(folder)
         self.filler = sentences("train")
-
-    def build(self):
-        return shipped_text("text-ar-1")
 
     def batch(self, step, progress):
         stories = data.blocks(self.train, LENGTH, ROWS, step, self.seed + 1)

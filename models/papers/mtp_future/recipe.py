@@ -4,10 +4,12 @@ import json
 import numpy as np
 import torch
 
+from models.worlds import arithmetic
+from models.worlds.world import drawn
 from training import data, text
 from training.export import SHIPPED, figure, save_hub
+from training.kinds import continued as continue_text
 from training.trainer import Recipe, rng_of
-from training.trunks.arithmetic import continue_text, held_in, held_out, word_tokenizer
 from training.trunks.text_ar import BOOKS, BOOKS_LICENCE, shipped_text
 
 PAD = 2
@@ -144,13 +146,13 @@ class AlgoMTP(MTP):
     budget_fraction = "4 minutes on two cores"
 
     def read(self, folder):
-        self.tok = word_tokenizer()
+        self.tok = arithmetic.WORLD.tokenizer()
         self.stop_word = self.tok.token_to_id(".")
 
     def written(self, count, split):
         rng, groups = np.random.default_rng((6, split)), {}
         for _ in range(count):
-            ids = [0, *self.tok.encode((held_in, held_out)[split](rng)[0]).ids]
+            ids = [0, *self.tok.encode(drawn(arithmetic.WORLD, rng, held_out=bool(split)).prompt).ids]
             groups.setdefault(len(ids), []).append(ids)
         parts = [continued(self.base, torch.tensor(ids), self.length) for ids in groups.values()]
         return np.concatenate(parts)[np.random.default_rng(7).permutation(count)]

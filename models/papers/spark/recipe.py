@@ -7,7 +7,7 @@ import torch
 
 from training.export import figure, save_hub
 from training.trainer import rng_of
-from training.trunks.photo_mae import PhotoMAE, crop, fixed_noise, normalise
+from training.trunks.photo_mae import PhotoMAE, fixed_noise
 
 RATIO = 0.6  # of the cells are hidden
 
@@ -32,8 +32,7 @@ class PhotoSpark(PhotoMAE):
         from models.papers.spark.network import kept_cells, kept_count
 
         rng = rng_of(self.seed, step)
-        pixels = self.train[torch.from_numpy(rng.integers(len(self.train), size=self.batch_size))]
-        pixels = normalise(crop(pixels, rng)).contiguous(memory_format=torch.channels_last)
+        pixels = self.some(rng)[0].contiguous(memory_format=torch.channels_last)
         noise = torch.from_numpy(rng.random((self.batch_size, 64)))
         return {"pixels": pixels, "kept": kept_cells(noise, kept_count(64, RATIO))}
 

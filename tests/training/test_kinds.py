@@ -71,7 +71,9 @@ def trunk(tmp_path, monkeypatch):
     save_llama(llama(len(WORDS) + 4, Toy.shape, 32).half(), prepared(Toy).tok, shelf / TRUNK)
     for module in (export, registry, store):
         monkeypatch.setattr(module, "SHIPPED", shelf)
-    return shelf
+    store.unload()
+    yield shelf
+    store.unload()
 
 
 def tuned(**options):
@@ -116,7 +118,8 @@ def test_a_tuned_trunk_is_shipped_as_it_says_and_measured_so(options, sentence, 
     assert found.revision == card["sha256"][:12]
     off = max(float((found.model.state_dict()[name] - one).norm() / one.norm()) for name, one in state.items())
     assert off < 0.1
-    assert card["metrics"]["greedy accuracy"]["value"] == float(np.mean(prepared(Toy).solve(found.model, Toy.asked)[0]))
+    said, right = card["metrics"]["greedy accuracy"]["value"], prepared(Toy).solve(found.model, Toy.asked)[0]
+    assert said == round(float(np.mean(right)), 4)
 
 
 def test_a_low_rank_training_is_kept_nearly_whole_by_a_product_of_its_rank(trunk, tmp_path):

@@ -10,16 +10,12 @@ import torch
 from torch.nn import functional as F
 
 from training.export import SHIPPED, figure, read_shipped, save_hub
+from training.kinds import Tuned
 from training.trainer import Recipe
 from training.trunks.photo_vit import PhotoViT
 
 TRUNK, PREDICTOR, KEEP, EXAM = "photo-vit-1", "photo-sparsifiner-predictor-1", 0.25, 512
 RATES = (0.05, 0.1, 0.25, 0.5, 0.75)
-
-
-def read_vit(name: str):
-    """A shipped ViTForImageClassification in float32."""
-    return read_shipped(name)
 
 
 class PhotoPredictor(PhotoViT):
@@ -33,7 +29,7 @@ class PhotoPredictor(PhotoViT):
 
     def prepare(self, folder):
         super().prepare(folder)
-        self.trunk = read_vit(TRUNK).requires_grad_(False)
+        self.trunk = read_shipped(TRUNK).requires_grad_(False)
         self.revision = json.loads((SHIPPED / TRUNK / "card.json").read_text())["sha256"][:12]
 
     def build(self):
@@ -98,7 +94,8 @@ class PhotoPredictor(PhotoViT):
         save_hub(model, folder)
 
 
-class PhotoSparsifiner(PhotoViT):
+class PhotoSparsifiner(Tuned, PhotoViT):
+    trunk, ship = TRUNK, "delta4"  # with its control it differs little from photo-vit-1
     name = "photo-sparsifiner-1"
     minutes, decay, warmup = 6.0, 0.8, 0.05
     lr, lr_adam = PhotoViT.lr * Recipe.warm_lr, PhotoViT.lr_adam * Recipe.warm_lr  # it goes on from a trained trunk
@@ -113,13 +110,10 @@ class PhotoSparsifiner(PhotoViT):
         from models.papers.sparsifiner.network import chosen
 
         super().prepare(folder)
-        self.teacher = read_vit(TRUNK).requires_grad_(False)
+        self.teacher = read_shipped(TRUNK).requires_grad_(False)
         if self.keep < 1:
             self.predictors = load(PREDICTOR, device="cpu", dtype="float32").model
             self.keys = chosen(self.predictors.learned(), self.keep)
-
-    def build(self):
-        return read_vit(TRUNK)
 
     def place(self, device):
         self.teacher.to(device)

@@ -5,8 +5,8 @@
     importance_j = mean_{i in G} A[i, j] + alpha softmax(entropy)_j     what they look at, and how busy a patch is
 
 Before the language model the least important patches of each cell of m x m are folded into one, at the place of the
-most important; before layers k1 and k2 more leave by the same importance. The search (vflowopt_search.py) makes the
-question's last state move as little as possible. Not covered: crops beside the global view.
+most important; before layers k1 and k2 more leave by the same importance. The search (search.py) makes the question's
+last state move as little as possible. Not covered: crops beside the global view.
 
 Letters: L patches, K that enter, G global patches, N layers, D width.
 """
@@ -77,11 +77,6 @@ def global_patches(attention: Tensor, t: float) -> Tensor:
     return found if len(found) else received.argmax()[None]
 
 
-def relevance(attention: Tensor, rows: Tensor) -> Tensor:
-    """Float [L]: the attention that the patches `rows` PAY to each patch."""
-    return attention[rows].mean(0)
-
-
 def entropy(picture: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Bits [L] of the 256-bin histogram of grey values 0..255 in each patch of a uint8 picture."""
     size = picture.shape[0] // grid[0]
@@ -94,7 +89,8 @@ def entropy(picture: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 def importance(seen: View, knobs: Knobs) -> tuple[Tensor, Tensor, Mapping[str, np.ndarray]]:
     """Importance [L], G, and the maps it is made of."""
     chosen = global_patches(seen.attention, knobs.t)
-    relevant, busy = relevance(seen.attention, chosen), entropy(seen.picture, seen.grid)
+    relevant = seen.attention[chosen].mean(0)  # what the global patches PAY to each
+    busy = entropy(seen.picture, seen.grid)
     total = relevant + knobs.alpha * torch.from_numpy(busy).float().softmax(0)
     return total, chosen, {"relevance": 100 * relevant.numpy(), "entropy": busy, "importance": total.numpy()}
 
@@ -126,14 +122,17 @@ def shares(values: Tensor) -> Tensor:
 
 
 def cuts(entered: int, r1: float, kept: float, count: int, layers: int) -> dict[int, int]:
-    """How many leave before k1 and k2, so that the layers hold `kept` of layers x patches on average: r2 is what is
-    left of the budget, and a patch stays to the end. Where r2 would be above 1, fewer leave before k1 instead: patches
-    that are gone cannot come back, and a budget that is not spent makes comparisons uneven."""
+    """How many leave before k1 and k2 so that the layers hold `kept` of layers x patches on average. r2 is what is left
+    of the budget, clipped at 1 as in the reference: where r0 and r1 are low, less is spent. What is left over is less
+    than one patch; one goes part of the way (our rounding, and so is that no layer is empty)."""
     k1, k2 = stages(layers)
     left = round(kept * count * layers) - k1 * entered  # patches x layers for the layers behind k1
-    middle = min(max(round(entered * r1), left // (layers - k1), 1), entered)
-    rest = (left - (k2 - k1) * middle) // (layers - k2)
-    return {k: n for k, n in ((k1, entered - middle), (k2, middle - min(max(rest, 1), middle))) if n}
+    middle = max(min(round(entered * r1), (left - layers + k2) // (k2 - k1)), 1)
+    stay, deeper = divmod(max(left - (k2 - k1) * middle, layers - k2), layers - k2)
+    gone = {k1: entered - middle, k2: 0}
+    if stay < middle:
+        gone |= {k2: middle - stay} if not deeper else {k2: middle - stay - 1, k2 + deeper: 1}
+    return {k: n for k, n in gone.items() if n}
 
 
 def plan(seen: View, knobs: Knobs, kept: float, recycle: bool = True) -> Plan:
@@ -155,61 +154,47 @@ def unsearched(kept: float, layers: int) -> Knobs:
     return Knobs(r, r, 1.0, 4.0, 0.0)
 
 
-def settings(folder) -> dict[int, dict]:
-    """Percent kept -> what the search found and its trace, from the checkpoint's folder; {} if there is none."""
-    path = None if folder is None else folder / FILE
-    found = json.loads(path.read_text("utf-8"))["settings"] if path is not None and path.is_file() else {}
-    return {int(percent): setting for percent, setting in found.items()}
-
-
-def nearest(found: Mapping[int, dict], kept: float) -> int:
-    """The recorded budget, in percent, that is nearest by its ratio."""
-    return min(found, key=lambda percent: abs(np.log(percent / 100 / kept)))
-
-
-def knobs_of(job: Job, layers: int) -> Knobs:
-    """What the visitor asked for; unsearched knobs where the weights bring no search, and r0 in proportion where it
-    was made for another budget."""
-    p, found = job.params, settings(job.bundle.folder)
-    plain = unsearched(p.kept, layers)
-    if p.knobs == "own":
-        return replace(plain, t=p.t, m=p.m, alpha=p.alpha)
-    if p.knobs == "default" or not found:
-        return plain
-    target = nearest(found, p.kept)
-    knobs = Knobs(**found[target]["knobs"])
-    r0 = min(1.0, knobs.r0 * p.kept / (target / 100))
-    return replace(knobs, r0=r0, r1=knobs.r1 if p.kept < 0.75 else 1.0)
+def recorded(folder, kept: float) -> tuple[int, dict] | None:
+    """The searched budget, in percent, that is nearest by its ratio, and what the search found and tried for it; None
+    where the weights bring no search."""
+    if folder is None or not (folder / FILE).is_file():
+        return None
+    found = json.loads((folder / FILE).read_text("utf-8"))["settings"]
+    percent = min(found, key=lambda percent: abs(np.log(int(percent) / 100 / kept)))
+    return int(percent), found[percent]
 
 
 def own_plan(job: Job, seen: View) -> Plan:
-    made = plan(seen, knobs_of(job, seen.layers), job.params.kept, job.params.recycle)
-    missing = job.params.knobs == "searched" and not settings(job.bundle.folder)
-    return replace(made, remark=UNSEARCHED) if missing else made
+    """By the knobs that the visitor asked for: searched ones, r0 in proportion where they are of another budget."""
+    p, found = job.params, recorded(job.bundle.folder, job.params.kept)
+    knobs, remark = unsearched(p.kept, seen.layers), ""
+    if p.knobs == "own":
+        knobs = replace(knobs, t=p.t, m=p.m, alpha=p.alpha)
+    elif p.knobs == "searched" and found:
+        knobs = Knobs(**found[1]["knobs"])
+        knobs = replace(knobs, r0=min(1.0, knobs.r0 * p.kept / (found[0] / 100)), r1=knobs.r1 if p.kept < 0.75 else 1.0)
+    elif p.knobs == "searched":
+        remark = UNSEARCHED
+    return replace(plan(seen, knobs, p.kept, p.recycle), remark=remark)
 
 
-def search_charts(found: Mapping[int, dict], kept: float) -> tuple[Chart, ...]:
-    """The recorded search: every evaluation, the best so far, and each knob against the score; none without a record.
-    """
-    if not found:
-        return ()
-    made = found[nearest(found, kept)]
+def search_charts(percent: int, made: Mapping) -> tuple[Chart, ...]:
+    """The recorded search: every evaluation, the best so far, and each knob against the score."""
     tried = np.array(made["trace"], np.float32)  # [E, knobs + 1], the score last
     score = np.where(tried[:, -1] > 0, tried[:, -1], np.nan)  # settings that overspend count 0
     scaled = (tried - tried.min(0)) / np.maximum(np.ptp(tried, axis=0), 1e-9)
     unit = "mean cosine with the full model"
-    return (line(f"The search for {nearest(found, kept)} %", unit, {"tried": score, "best so far": np.fmax.accumulate(
-                score)}, x="evaluation", first=1, by_step=False,
-                 caption=f"The first {made['initial']} are random, the others proposed by a Gaussian process, over "
-                         f"{made['scenes']} calibration scenes."),
+    return (line(f"The search for {percent} %", unit, {"tried": score, "best so far": np.fmax.accumulate(score)},
+                 x="evaluation", first=1, by_step=False, caption=f"The first {made['initial']} are random, the others "
+                 f"proposed by a Gaussian process, over {made['scenes']} calibration scenes."),
             Chart("scatter", "Which knob moved the score", "knob, from its least to its greatest value tried", unit,
                   {name: np.stack([scaled[:, i], score], 1)[score > 0] for i, name in enumerate(made["knobs"])},
                   caption="Each evaluation once for every knob."))
 
 
 def run(job: Job) -> Iterator[Event]:
-    return look(job, lambda seen: own_plan(job, seen), FIELDS,
-                search_charts(settings(job.bundle.folder), job.params.kept))
+    found = recorded(job.bundle.folder, job.params.kept)
+    return look(job, lambda seen: own_plan(job, seen), FIELDS, search_charts(*found) if found else ())
 
 
 def spent(job: Job) -> dict[str, float]:
@@ -227,9 +212,10 @@ METHOD = Method(
         look_at="Whether the patches that the question needs are still there in the last layers. The importance does "
                 "not know the question.",
         not_covered="Detail crops: LLaVA-OneVision reads the base view of a photo only. Its separator token never "
-                    "leaves and is no patch of the budget. Knobs were searched for scenes only; they do not transfer.",
+                    "leaves and is no patch of the budget. Knobs were searched for scenes only; they do not transfer. "
+                    "Patches are folded before the projector, in the reference after it.",
         unverified="On eight layers the stages stand before layers 4 and 7, on 24 before 9 and 17: in proportion to 9 "
-                   "and 18 of 28."),
+                   "and 18 of 28. Of what the budget leaves over, one patch goes part of the way: ours."),
     params=Params, accepts="question", checkpoints=pictures.CHECKPOINTS, kinds=pictures.KINDS, run=run,
     examples=pictures.EXAMPLES, baseline="random-keep",
     baseline_params=lambda p: {"kept": p.kept, "question": p.question}, baseline_budget=spent,

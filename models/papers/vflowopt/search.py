@@ -11,32 +11,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from models.checkpoints.store import load
+from models.claims.picture_lab import Board, Rule
 from models.loops.prune import pictures
-from models.loops.prune.pictures import Plan, Rule, View, encoded, everything, last_state, prefill
 from models.papers.vflowopt.method import FILE, Knobs, plan
-from models.worlds.questions import Case, digest, exam
+from models.worlds.questions import digest
 
 TARGETS = (0.5, 0.25, 0.1)
 SCENES, INITIAL, TRIES = 24, 12, 60  # calibration scenes; random evaluations, then proposed ones
-CALIBRATION, TEST = 71_000, 72_000  # seeds of scenes; training draws neither
+CALIBRATION = 71_000  # seed of scenes; training and the claim draw others
 OVERSPENT = 1.02  # a setting that spends more than this share of the budget counts 0
 CANDIDATES = 2000
 NOISE, LENGTHS = 1e-3, (0.15, 0.3, 0.6, 1.2)  # of the Gaussian process on the unit cube
-
-
-class Known(NamedTuple):
-    """A calibration scene, encoded, and the full model's last state [D]."""
-
-    seen: View
-    state: Tensor
 
 
 class Search(NamedTuple):
@@ -58,34 +51,27 @@ class Box(NamedTuple):
         return self.low + unit * (self.high - self.low)
 
 
-def calibration(card: Mapping, seed: int = 0, count: int = SCENES) -> list[Case]:
-    """Scenes with questions of the kinds that the checkpoint of this card answers."""
-    return exam(CALIBRATION + seed, count, kinds=pictures.able(card))
+def calibration(seed: int = 0, count: int = SCENES) -> Board:
+    """Scenes with questions of the kinds that the checkpoint answers; their answers are never looked at."""
+    return Board.of(count, seed=CALIBRATION + seed)
 
 
-def known(model, tokenizer, cases: Sequence[Case]) -> list[Known]:
-    """Every scene encoded once, with the state that pruning should not move."""
-    views = [encoded(model, tokenizer, case.picture, case.questions[0]) for case in cases]
-    return [Known(seen, last_state(model, prefill(model, everything(seen), seen.ids)[1])) for seen in views]
-
-
-def box(kept: float, scenes: Sequence[Known]) -> Box:
+def box(kept: float, scenes: Board) -> Box:
     """The reference's bounds, in proportion to the budget and to a grid of 8 x 8 instead of 27 x 27."""
-    peak = np.mean([float(k.seen.attention.mean(0).max() / k.seen.attention.mean()) for k in scenes])
-    side = scenes[0].seen.grid[0]
+    peak = np.mean([float(seen.attention.mean(0).max() / seen.attention.mean()) for seen in scenes.views])
+    side = scenes.views[0].grid[0]
     return Box(np.array([kept, 0.533, 0.5, side / 5, -1.0]),
                np.array([min(1.5 * kept, 1.0), 1.0, max(min(8.0, 0.95 * peak), 0.6), float(side), 1.0]))
 
 
-def flow(model, scenes: Sequence[Known], rule: Rule, kept: float) -> float:
+def flow(scenes: Board, rule: Rule, kept: float) -> float:
     """F: mean cosine of the last state, full against pruned; 0 for a setting that spends more than the budget."""
-    plans: list[Plan] = [rule(k.seen) for k in scenes]
-    spent = np.mean([p.share(k.seen.layers, k.seen.count) for p, k in zip(plans, scenes, strict=True)])
+    plans = [rule(number, seen) for number, seen in enumerate(scenes.views)]
+    spent = np.mean([made.share(seen.layers, seen.count) for made, seen in zip(plans, scenes.views)])
     if spent > OVERSPENT * kept:
         return 0.0
-    states = [last_state(model, prefill(model, p, k.seen.ids)[1]) for p, k in zip(plans, scenes, strict=True)]
-    return float(np.mean([float(torch.cosine_similarity(s, k.state, dim=0))
-                          for s, k in zip(states, scenes, strict=True)]))
+    pruned = scenes.states(lambda number, seen: plans[number])
+    return float(torch.cosine_similarity(scenes.full, pruned, dim=1).mean())
 
 
 def search(score: Callable[[Knobs], float], bounds: Box, *, initial: int = INITIAL, tries: int = TRIES,
@@ -142,24 +128,22 @@ def matern(a: np.ndarray, b: np.ndarray, length: float) -> np.ndarray:
     return (1 + d + d**2 / 3) * np.exp(-d)
 
 
-def found_for(model, scenes: Sequence[Known], kept: float, **options) -> Search:
+def found_for(scenes: Board, kept: float, **options) -> Search:
     """The search for one budget."""
-    return search(lambda knobs: flow(model, scenes, lambda seen: plan(seen, knobs, kept), kept), box(kept, scenes),
+    return search(lambda knobs: flow(scenes, lambda number, seen: plan(seen, knobs, kept), kept), box(kept, scenes),
                   **options)
 
 
 def main() -> None:
-    from models.checkpoints.store import load
     bundle = load(pictures.CHECKPOINTS[0], dtype="float32")
-    cases, began, made = calibration(bundle.card), time.perf_counter(), {}
-    scenes = known(bundle.model, bundle.tokenizer, cases)
+    scenes, began, made = calibration(), time.perf_counter(), {}
     for kept in TARGETS:
-        found = found_for(bundle.model, scenes, kept)
+        found = found_for(scenes, kept)
         knobs = {name: round(value, 6) for name, value in asdict(found.knobs).items()}
         made[str(round(100 * kept))] = {"knobs": knobs, "cosine": round(found.score, 6), "initial": INITIAL,
-                                        "scenes": len(scenes), "trace": np.round(found.trace, 5).tolist()}
+                                        "scenes": len(scenes.views), "trace": np.round(found.trace, 5).tolist()}
         print(f"{kept:.0%}: cosine {found.score:.4f} with {found.knobs}, {time.perf_counter() - began:.0f} s")
-    record = {"revision": bundle.revision, "calibration": digest(cases), "settings": made}
+    record = {"revision": bundle.revision, "calibration": digest(scenes.cases), "settings": made}
     (bundle.folder / FILE).write_text(json.dumps(record) + "\n", "utf-8")
 
 

@@ -3,16 +3,30 @@ import numpy as np
 import pytest
 
 from models.claims import Lab, stamped
-from models.claims.prune_lab import Answered, difference, exam, haystack, pairs, questions, right, two_questions
+from models.claims.prune_lab import (
+    SEEDS,
+    USUAL,
+    VALIDATION,
+    exam,
+    full,
+    haystack,
+    pairs,
+    questions,
+    two_questions,
+)
 from models.engine.method import find
+from models.papers.lazyllm import method as lazyllm
+from models.papers.lazyllm.sweep import PLACES, WORK, even, rates, work
 from models.worlds import retrieval
+from tests.traps import caught
 
 
 @pytest.mark.parametrize("id", ["random-keep", "top-attention", "lazyllm", "vflowopt"])
 def test_claims_can_be_measured(id, tiny):
     claim = stamped(find(id), Lab(quick=True))
-    assert claim.method == id and claim.rows and claim.control and claim.checkpoint
-    assert all(np.isfinite(r.value) for r in claim.rows)
+    assert claim.method == id and claim.controls and claim.checkpoints
+    assert 1 <= len(claim.rows) + sum(bool(r.why_context) and r.kind != "context" for r in claim.context) <= 8
+    assert all(np.isfinite(r.value) for r in (*claim.rows, *claim.context, *claim.controls))
 
 
 def test_questions_have_names_never_trained_on_and_one_truth():
@@ -27,18 +41,21 @@ def test_questions_have_names_never_trained_on_and_one_truth():
         assert prompt.count("Answer:") == 2 and retrieval.truth(prompt)[0] == answer.strip(" .")
 
 
-def test_right_needs_the_right_answer(tiny):
-    from models.papers.lazyllm import method as lazyllm
-    from models.papers.lazyllm.claim import full
+def test_cuts_are_chosen_on_questions_that_are_not_scored():
+    """The mutant chooses on the first of the scored ones."""
+    scored = {task.prompt for task in questions(12)}
+    caught(lambda *seeds: not scored & {task.prompt for task in questions(12, seeds=seeds)}, VALIDATION, SEEDS)
+
+
+def test_the_sweep_compares_cuts_at_equal_work():
+    share = {places: work(even(places)) for places in PLACES}
+    assert all(abs(found - WORK) < 1e-4 for found in share.values())
+    assert work(rates((3, 5), 0.5)) != pytest.approx(work(rates((3,), 0.5))), "the mutant: one rate for all sets"
+
+
+def test_right_needs_the_right_answer_and_work_is_counted(tiny):
     asked = pairs(questions(2))
-    assert not any(a.right for a in exam(lazyllm.METHOD, asked, full)), "random weights cannot know a number"
-
-
-def test_a_difference_is_paired():
-    good, bad = Answered(True, 1, 1, True), Answered(False, 1, 1, True)
-    up = difference("", [good] * 8 + [bad] * 2, [bad] * 10, 5)
-    assert up.value == 80 and up.holds and right([good, bad]).tolist() == [100, 0]
-    assert not difference("", [good, bad] * 3, [bad, good] * 3, 5).holds
-    unsure = difference("", [good] + [bad] * 9, [bad] * 10, 5)
-    assert unsure.value == 10 and not unsure.holds, "a gain whose interval reaches zero does not hold"
-    assert difference("", [good] * 99 + [bad], [good] * 100, -2).holds
+    whole, cut = exam(lazyllm.METHOD, asked, full), exam(lazyllm.METHOD, asked, lazyllm.policy, USUAL)
+    assert not whole.hits.any(), "random weights cannot know a number"
+    assert whole.share.tolist() == [100, 100] and (cut.share < 80).all() and not cut.twice.any()
+    assert (cut.total > cut.share).all(), "what comes back is computed then"

@@ -1,6 +1,6 @@
 """LazyLLM: the fast loop agrees with the plain text of the method, and with none of the known mistakes."""
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -9,11 +9,135 @@ import torch
 from models.engine.method import run
 from models.loops.prune.forward import Policy, Pruner, unpruned
 from models.papers.lazyllm.method import METHOD, score
-from tests import prune_naive
 
 RATES = (0.0, 0.4, 0.5, 0.5, 0.0)
 STEPS = 7
 
+
+# ---- the oracle ------------------------------------------------------------------------------------------------------
+
+MISTAKES = (
+    "positions counted anew after pruning",
+    "importance from all queries",
+    "importance accumulated over the answer",
+    "pruning acts on the layer that measured",
+    "revived tokens start from the embedding",
+    "revived tokens pass the early layers again",
+)
+
+
+@dataclass
+class Run:
+    """logits [V] per pass; alive[pass][layer]: identities; computed: (layer, token) -> how often."""
+
+    logits: list = field(default_factory=list)
+    alive: list = field(default_factory=list)
+    computed: dict = field(default_factory=dict)
+
+
+def in_plain_words(model, reads: list[list[int]], rates, steps: int, wrong: str = "") -> Run:
+    """LazyLLM as slowly and plainly as the paper's text allows: dictionaries, one query at a time. `wrong` swaps in one
+    of the known mistakes. reads: the prompt in pieces; after them `steps` - 1 greedy tokens are read one by one."""
+    net, run, ids = model.model, Run(), []
+    layers, sums = net.layers, {}
+    kv = [{} for _ in layers]
+    aux = [{} for _ in layers]
+    with torch.no_grad():
+        for number in range(len(reads) + steps - 1):
+            ids += reads[number] if number < len(reads) else [int(run.logits[-1].argmax())]
+            embedded = {i: net.embed_tokens(torch.tensor(token)) for i, token in enumerate(ids)}
+            alive, below, sheets = list(range(len(ids))), dict(embedded), []
+            for index, layer in enumerate(layers):
+                sheets.append(list(alive))
+                missing = [i for i in alive if i not in kv[index]]
+                states = {i: state(i, index, below, aux, embedded, layers, run, wrong) for i in missing}
+                for i in missing:
+                    place = alive.index(i) if wrong == MISTAKES[0] else i
+                    kv[index][i] = keys_values(net, layer, states[i], place)
+                    run.computed[index, i] = run.computed.get((index, i), 0) + 1
+                rows = {i: attention(net, layer, states[i], [j for j in alive if j <= i],
+                                     alive.index(i) if wrong == MISTAKES[0] else i, kv[index]) for i in missing}
+                scores = importance(rows, alive, sums, index, wrong)
+                kept = cut(alive, scores, rates[index]) if index + 1 < len(layers) else alive
+                seen = set(kept) if wrong == MISTAKES[3] else set(alive)
+                below = {i: output(net, layer, states[i], [j for j in alive if j <= i and (j in seen or j == i)],
+                                   alive.index(i) if wrong == MISTAKES[0] else i, kv[index]) for i in missing}
+                for i in set(alive) - set(kept):
+                    if i in below and (index + 1 == len(layers) or i not in kv[index + 1]) and i not in aux[index]:
+                        aux[index][i] = below[i]
+                alive = kept
+            run.alive.append(sheets)
+            run.logits.append(model.lm_head(net.norm(below[len(ids) - 1])))
+    return run
+
+
+def state(i, index, below, aux, embedded, layers, run, wrong):
+    """Input of a layer: from the layer below in this step, else what waits in Aux."""
+    if i in below:
+        return below[i]
+    if wrong == MISTAKES[4]:
+        return embedded[i]
+    if wrong == MISTAKES[5]:
+        for early in range(index):
+            run.computed[early, i] = run.computed.get((early, i), 0) + 1
+    return aux[index - 1][i]
+
+
+def importance(rows, alive, sums, index, wrong):
+    """Mean over heads of the newest token's row: one number per alive token."""
+    newest = alive[-1]
+    if wrong == MISTAKES[1]:
+        total = {j: 0.0 for j in alive}
+        for row in rows.values():
+            for j, weight in row.items():
+                total[j] += float(weight)
+        return total
+    found = {j: float(rows[newest][j]) for j in alive}
+    if wrong == MISTAKES[2]:
+        for j in alive:
+            sums[index, j] = found[j] = sums.get((index, j), 0.0) + found[j]
+    return found
+
+
+def cut(alive, scores, rate):
+    """Without the lowest fraction; the newest always stays."""
+    leaving = int(rate * len(alive) + 1e-9)
+    lowest = sorted(alive[:-1], key=lambda i: (scores[i], -i))[:leaving]
+    return [i for i in alive if i not in lowest]
+
+
+def turn(net, heads, place):
+    """Rotary positions of [heads, W] vectors at one place."""
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+    cos, sin = net.rotary_emb(heads, torch.tensor([[place]]))
+    return apply_rotary_pos_emb(heads[None, :, None], heads[None, :, None], cos, sin)[0][0, :, 0]
+
+
+def keys_values(net, layer, hidden, place):
+    x, width = layer.input_layernorm(hidden), layer.self_attn.head_dim
+    return (turn(net, layer.self_attn.k_proj(x).view(-1, width), place), layer.self_attn.v_proj(x).view(-1, width))
+
+
+def weights(net, layer, hidden, keys, place, kv):
+    """Attention probabilities [H, M] of one query."""
+    attn = layer.self_attn
+    q = turn(net, attn.q_proj(layer.input_layernorm(hidden)).view(-1, attn.head_dim), place)
+    k = torch.stack([kv[j][0] for j in keys], 1).repeat_interleave(attn.num_key_value_groups, 0)  # [H, M, W]
+    return ((k @ q[..., None])[..., 0] * attn.scaling).softmax(-1)
+
+
+def attention(net, layer, hidden, keys, place, kv):
+    return dict(zip(keys, weights(net, layer, hidden, keys, place, kv).mean(0)))
+
+
+def output(net, layer, hidden, keys, place, kv):
+    probs = weights(net, layer, hidden, keys, place, kv)
+    v = torch.stack([kv[j][1] for j in keys], 1).repeat_interleave(layer.self_attn.num_key_value_groups, 0)
+    hidden = hidden + layer.self_attn.o_proj((probs[:, None] @ v)[:, 0].flatten())
+    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+
+
+# ---- the tests -------------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def model():
@@ -34,8 +158,8 @@ def lazy(rates=RATES, revive=True):
 
 
 def pruned(model, ids, policy, steps=STEPS, reads=None):
-    """A naive.Run of the real machine."""
-    runner, found, reads = Pruner(model, policy, len(ids) + steps), prune_naive.Run(), reads or [ids]
+    """A Run of the real machine."""
+    runner, found, reads = Pruner(model, policy, len(ids) + steps), Run(), reads or [ids]
     for number in range(len(reads) + steps - 1):
         passed = runner.advance(reads[number] if number < len(reads) else [int(found.logits[-1].argmax())])
         found.logits.append(runner.logits(passed.hidden)[0, 0])
@@ -53,7 +177,7 @@ def agree(one, other) -> bool:
 
 def test_the_loop_agrees_with_the_plain_text(model, prompt):
     fast, _ = pruned(model, prompt, lazy())
-    plain = prune_naive.lazyllm(model, [prompt], RATES, STEPS)
+    plain = in_plain_words(model, [prompt], RATES, STEPS)
     assert agree(fast, plain)
     came_back = {i for step in range(1, STEPS) for i in fast.alive[step][-1] if i < 21} - set(fast.alive[0][-1])
     assert came_back, "the example must revive a token, or it tests nothing"
@@ -62,15 +186,15 @@ def test_the_loop_agrees_with_the_plain_text(model, prompt):
 def test_a_prompt_read_in_two_pieces_agrees_too(model, prompt):
     reads = [prompt[:13], prompt[13:]]
     fast, _ = pruned(model, prompt, lazy(), 4, reads)
-    assert agree(fast, prune_naive.lazyllm(model, reads, RATES, 4))
-    assert not agree(fast, prune_naive.lazyllm(model, [prompt[:12], prompt[12:]], RATES, 4))
+    assert agree(fast, in_plain_words(model, reads, RATES, 4))
+    assert not agree(fast, in_plain_words(model, [prompt[:12], prompt[12:]], RATES, 4))
     assert set(fast.alive[1][-1]) & set(range(13)) - set(fast.alive[0][-1]), "the second piece must revive a token"
 
 
-@pytest.mark.parametrize("wrong", prune_naive.MISTAKES)
+@pytest.mark.parametrize("wrong", MISTAKES)
 def test_each_known_mistake_is_noticed(model, prompt, wrong):
     fast, _ = pruned(model, prompt, lazy())
-    assert not agree(fast, prune_naive.lazyllm(model, [prompt], RATES, STEPS, wrong))
+    assert not agree(fast, in_plain_words(model, [prompt], RATES, STEPS, wrong))
 
 
 def test_without_cuts_it_is_the_library(model, prompt):

@@ -21,10 +21,10 @@ class Params(Kept, Cuts):
     revive: Annotated[bool, Flag("Draw again for every token", "What left may come back for a later token.")] = False
 
 
-def policy(job: Job, layers: int) -> Policy:
+def policy(job: Job, layers: int, cuts: tuple[float, ...] | None = None) -> Policy:
     """A fresh uniform number for every token alive, at every cut of every step."""
     dice = job.generator()
-    return Policy(rates(job.params, layers), lambda moment: torch.rand(len(moment.alive), generator=dice),
+    return Policy(cuts or rates(job.params, layers), lambda moment: torch.rand(len(moment.alive), generator=dice),
                   revive=job.params.revive)
 
 

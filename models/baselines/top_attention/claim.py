@@ -1,49 +1,48 @@
-"""Static pruning: is one ranking of the prompt by the last token's attention better than chance?"""
+"""Static pruning: is one ranking of the tokens by attention better than chance, in a prompt and in a picture?"""
 from __future__ import annotations
+
+import numpy as np
 
 from models.baselines.random_keep import method as random_keep
 from models.baselines.top_attention import method as top_attention
-from models.claims import Claim, Lab, row
-from models.claims.prune_lab import (
-    MILD,
-    SEEDS,
-    STRONG,
-    able,
-    accuracy,
-    difference,
-    divergence,
-    exam,
-    full,
-    nearer,
-    pairs,
-    questions,
-    weighed,
-    windows,
-)
+from models.claims import Claim, Lab
+from models.claims.harness import Arm, Metric, better, conclude
+from models.claims.picture_lab import Board, looked_at_rule, random_rule
+from models.claims.prune_lab import FEWER, SEEDS, USUAL, divergence, exam, full, pairs, questions, windows
 
-PRESETS = (("mild", MILD), ("strong", STRONG))
+BUDGETS = {"69 %": USUAL, "58 %": FEWER}
+LEAST = 5.0  # points
+RULES = {"static": top_attention, "random": random_keep}
 
 
 def measure(lab: Lab) -> Claim:
-    asked, texts = pairs(questions(lab.size(60, 3))), windows(lab.size(40, 3), lab.size(300, 40))
-    whole = exam(top_attention.METHOD, asked, full)
-    rows, tests = [accuracy("full model", whole)], []
-    for name, cuts in PRESETS:
-        own = divergence(top_attention.METHOD, texts, top_attention.policy, cuts)
-        dice = divergence(random_keep.METHOD, texts, random_keep.policy, cuts)
-        rows += [row(f"stories, divergence from the full model, {way} {name}", values, "nats")
-                 for way, values in (("static", own), ("random", dice))]
-        tests.append(nearer(f"stories, random minus static, {name}", dice, own))
-        if able(whole) or lab.quick:
-            ranked = exam(top_attention.METHOD, asked, top_attention.policy, cuts)
-            chance = exam(random_keep.METHOD, asked, random_keep.policy, cuts)
-            rows += [accuracy(f"static {name}", ranked), accuracy(f"random {name}", chance)]
-            tests.append(difference(f"static minus random, {name}", ranked, chance, 5))
-    verdict, reason = weighed(tests)
-    return Claim(
-        "top-attention", "A baseline: tokens that the last token attends to are the ones worth keeping.",
-        "At the same work, ranking the prompt once by attention stays nearer to the full model than chance, and, where "
-        "the full model can answer, answers at least 5 points more questions.",
-        "divergence from the full model; exact match", "random dropping with the same cuts, drawn once",
-        f"{len(texts)} stories and {len(asked)} questions; 69 % and 50 % of the prefill's (token, layer) pairs",
-        (*rows, *tests), verdict, reason, "random dropping moves the next token visibly", SEEDS)
+    asked, texts = pairs(questions(lab.size(120, 3))), windows(lab.size(40, 3), lab.size(300, 40))
+    exact = Metric("exact match", "% of questions", floor=0.0, ceiling=100.0)
+    nats = Metric("divergence from the full model", "nats", "lower", ceiling=0.0)
+    whole = exam(top_attention.METHOD, asked, full).arm(exact, "full")
+    answers = [[exam(rule.METHOD, asked, rule.policy, cuts).arm(exact, f"{name}, {at}")
+                for name, rule in RULES.items()] for at, cuts in BUDGETS.items()]
+    stories = [[divergence(rule.METHOD, texts, rule.policy, cuts).arm(nats, f"{name}, stories, {at}")
+                for name, rule in RULES.items()] for at, cuts in BUDGETS.items()]
+    patches = picture_arms(lab)
+    return conclude(
+        "top-attention", trainings=0, seeds=SEEDS,
+        arms=[whole, *(arm for pair in (*answers, *stories, *patches) for arm in pair)],
+        paper="A baseline: tokens that are attended to are the ones worth keeping.",
+        here=f"At the same work, ranking a prompt once by the last token's attention answers more than {LEAST:g} "
+             "points more questions than dropping by chance and stays nearer to the full model on stories; the patches "
+             "that receive most attention in the encoder answer more than random ones.",
+        controls=[better(whole, answers[0][1], unmatched="a control: the full model against chance")],
+        expect=[*(better(*pair, LEAST) for pair in answers), *(better(*pair) for pair in (*stories, *patches))])
+
+
+def picture_arms(lab: Lab) -> list[tuple[Arm, Arm]]:
+    """The most looked-at patches and random ones, drawn three times, at a quarter and a tenth."""
+    board, found = Board.of(lab.size(240, 4)), []
+    for name, kept in (("25 %", 0.25), ("10 %", 0.1)):
+        budget = np.full(len(board.views), round(kept * board.views[0].count * board.views[0].layers))
+        metric = board.metric(budget, name)
+        found.append((board.arm(metric, f"most looked-at patches, {name}", board.sit(looked_at_rule(budget))),
+                      board.arm(metric, f"random patches, {name}",
+                                *(board.sit(random_rule(budget, 1 + seed)) for seed in range(3)))))
+    return found

@@ -31,9 +31,9 @@ class Params(Kept, Cuts):
                                     "beyond it is replaced by the layer before the first cut.", fold=True)] = 48
 
 
-def policy(job: Job, layers: int) -> Policy:
+def policy(job: Job, layers: int, cuts: tuple[float, ...] | None = None) -> Policy:
     """The prompt's ranking from one layer of the first step; tokens written later stay."""
-    cuts = rates(job.params, layers)
+    cuts = cuts or rates(job.params, layers)
     first = next((i for i, rate in enumerate(cuts) if rate > 0), 0)
     layer, rank = min(job.params.rank_layer - 1, first), {}
 

@@ -39,8 +39,9 @@ def score(moment: Moment) -> Tensor:
     return moment.seen[moment.layer][moment.alive]
 
 
-def policy(job: Job, layers: int) -> Policy:
-    cuts = rates(job.params, layers)
+def policy(job: Job, layers: int, cuts: tuple[float, ...] | None = None) -> Policy:
+    """cuts: fractions after each layer, instead of those of the parameters (for the sweep)."""
+    cuts = cuts or rates(job.params, layers)
     return Policy(cuts, score, frozenset(i for i, rate in enumerate(cuts) if rate > 0), job.params.revive)
 
 

@@ -39,8 +39,8 @@ def measure(lab: Lab) -> Claim:
         return score.arm(name, scores, budget=budget, checkpoints=("scene-mgm-1", "scene-vq-1"))
 
     board = scene_lab.boards(model, tokenizer, asked[0][:1])[0]
-    ours = {name: over(local_scores, late(*pair)) for name, pair in SETTINGS.items()}
-    spent = {name: work(model, board, late(*pair)) for name, pair in SETTINGS.items()}
+    ours = {name: over(local_scores, pair) for name, pair in SETTINGS.items()}
+    spent = {name: work(model, board, pair) for name, pair in SETTINGS.items()}
     equal = {name: next(t for t in range(1, 64) if full_work(model, t) >= macs) for name, macs in spent.items()}
     base = {t: over(scene_lab.base, t) for t in {*equal.values(), 22, 32}}
     full = {t: arm(f"{t} full", scores, full_work(model, t)) for t, scores in base.items()}
@@ -66,16 +66,16 @@ def measure(lab: Lab) -> Claim:
                  for name, t in equal.items()])
 
 
-def late(full: int, local: int) -> list[int]:
-    """Local passes after each full one: one after each of the last."""
-    return [0] * (full - local) + [1] * local
+def late(full: int, local: int) -> tuple[loop.Move, ...]:
+    """One local pass after each of the last full ones."""
+    return recap.grouped(CELLS, full, 1, 1 - local / full)
 
 
-def local_scores(model, tokenizer, asked, placing: list[int], seed: int) -> np.ndarray:
+def local_scores(model, tokenizer, asked, pair: tuple[int, int], seed: int) -> np.ndarray:
     """Scores [K]; one picture at a time, because cached rows differ between pictures."""
     pictures = []
     for index, board in enumerate(scene_lab.boards(model, tokenizer, asked)):
-        *_, last = play(model, board, recap.placed(CELLS, placing), seed * 1000 + index)
+        *_, last = play(model, board, late(*pair), seed * 1000 + index)
         pictures.append(board.paint(last.ids))
     return scene_lab.scores(asked, pictures)
 
@@ -86,9 +86,9 @@ def play(model, board, moves, seed: int, evaluate=recap.Reused):
     return loop.fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(seed))
 
 
-def work(model, board, placing: list[int]) -> int:
+def work(model, board, pair: tuple[int, int]) -> int:
     """Multiply-adds of one picture; they depend on the moves alone."""
-    return sum(turn.found.cost.macs for turn in play(model, board, recap.placed(CELLS, placing), 0))
+    return sum(turn.found.cost.macs for turn in play(model, board, late(*pair), 0))
 
 
 def full_work(model, steps: int) -> int:
@@ -97,7 +97,7 @@ def full_work(model, steps: int) -> int:
 
 def clock(model, board, rounds: int) -> Quantity:
     """Whole pictures in turn: 32 full passes against 22+10."""
-    full, ours = loop.moves(CELLS, 32, SCHEDULE), recap.placed(CELLS, late(22, 10))
+    full, ours = loop.moves(CELLS, 32, SCHEDULE), late(22, 10)
     seconds = interleaved({"32 full": lambda: list(play(model, board, full, 0, loop.Full)),
                            "22+10": lambda: list(play(model, board, ours, 0))}, rounds)
     return times_faster(seconds, "32 full", "22+10")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated
 
 import torch
@@ -47,20 +48,12 @@ class Params:
 
 
 def grouped(unknown: int, full: int, local: int, start: float) -> tuple[Move, ...]:
-    """`full` groups; from group round(start * full) on, `local` local passes follow each full one. local = 0: the base
-    model."""
-    return placed(unknown, [local if group >= round(start * full) else 0 for group in range(full)])
-
-
-def placed(unknown: int, locals_after: list[int]) -> tuple[Move, ...]:
-    """The base model's long schedule in which only one move per group is full; the local moves of a group reveal
-    from the targets that its full move picks out."""
-    counts = kernels.schedule(unknown, len(locals_after) + sum(locals_after), maskgit.SCHEDULE)
-    planned, at = [], 0
-    for extra in locals_after:
-        group = counts[at : at + 1 + extra]
-        at += 1 + extra
-        if group:  # a long schedule may run out of tokens: one per move
+    """The base model's long schedule in `full` groups: from group round(start * full) on, `local` local passes follow
+    the full one and reveal the targets that it picks out. local = 0: the base model."""
+    sizes = [1 + local * (group >= round(start * full)) for group in range(full)]
+    counts, planned = iter(kernels.schedule(unknown, sum(sizes), maskgit.SCHEDULE)), []
+    for size in sizes:
+        if group := list(islice(counts, size)):  # a long schedule may run out of tokens: one per move
             planned += [Move(group[0], "full", tuple(group[1:])), *(Move(count, "local") for count in group[1:])]
     return tuple(planned)
 

@@ -351,5 +351,4 @@ def test_defaults_are_the_papers():
 
 def test_the_claim_measures_without_training(data, tiny):  # noqa: F811
     found = claim.measure(Lab(quick=True, data=data))
-    assert found.verdict in ("mixed", "does not hold") and all(np.isfinite(one.value) for one in found.rows)
-    assert len({one.name for one in found.rows}) == len(found.rows)
+    assert found.rows and found.controls and all(np.isfinite(one.value) for one in (*found.rows, *found.context))

@@ -10,46 +10,52 @@ import torch
 from models.backbones.instrument import observe
 from models.baselines.attention.attribution import ablated, attribute
 from models.checkpoints.store import load
-from models.claims import Claim, Lab, Row, row
+from models.claims import Lab
+from models.claims.harness import (
+    Budget,
+    Claim,
+    Metric,
+    at_least,
+    at_most,
+    better,
+    conclude,
+    context,
+    mean_of,
+)
 from models.engine.method import find, prepare
 from models.engine.statistics import spearman
 from models.loops.attend import loop
 from models.loops.attend.model_adapters import Sight, sight
 from models.trace.subject import ASSETS, from_text
 
-TOKENS, STEPS, WEAK, CLOSE = 48, 32, 0.5, 1e-4
+TOKENS, STEPS, WEAK = 48, 32, 0.5
 SEEDS = (0, 1, 2)
 
 
 def measure(lab: Lab) -> Claim:
-    """Largest difference to eager attention; rank correlations of attention with two attributions on held-out books."""
+    """Rank correlations of attention with two attributions on held-out books; exactness against eager as context."""
     weights, entropies = exactness(lab)
-    found = np.array([agreement(text) for text in windows(lab.size(20, 2))])  # [K, 4]
-    names = ("mean attention and integrated gradients", "mean attention and ablation",
-             "best single head and ablation", "ablation by some words and by other words (control)")
-    rows = [Row("largest difference of an attention weight to eager attention", weights, "probability", 4,
-                expected=f"below {CLOSE:g}", holds=weights < CLOSE),
-            Row("largest difference of an attention entropy to eager attention", entropies, "nats", 4,
-                expected="below 0.001", holds=entropies < 1e-3)]
-    rows += [row(f"rank correlation: {name}", found[:, at], "rho") for at, name in enumerate(names)]
-    rows[2:4] = [replace(r, expected=f"below {WEAK}", holds=r.high < WEAK) for r in rows[2:4]]
-    most = max(r.high for r in rows[2:4])
-    rows[5] = replace(rows[5], expected="above the two attention rows", holds=rows[5].low > most)
-    judged = [r.holds for r in rows if r.holds is not None]
-    return Claim(
-        method="attention",
+    found = np.array([agreement(text) for text in windows(lab.size(14, 8))]).T  # [4, K]
+    order = Metric("rank correlation over the tokens behind the query", "rho", floor=0.0, ceiling=1.0)
+    gradients, ablation, head, words = (
+        order.arm(name, values, budget=Budget(1, "text"), checkpoints="text-ar-1") for name, values in zip(
+            ("mean attention and integrated gradients", "mean attention and ablation", "best single head and ablation",
+             "ablation by some words and by other words"), found))
+    return conclude(
+        "attention",
         paper="The lens has no paper. Jain and Wallace (arXiv 1902.10186) report that attention weights agree only "
               "weakly with gradient and leave-one-out importance.",
-        here="The fused statistics equal eager attention's; on held-out books, the mean attention of the last token "
-             "ranks tokens differently from what its prediction needs.",
-        metric="largest absolute difference; Spearman rank correlation over the tokens behind the query",
-        baseline="transformers' eager attention maps; ablation by other words",
-        budget=f"{len(found)} texts of {TOKENS} tokens, {STEPS} points of the integral", rows=tuple(rows),
-        verdict="holds" if all(judged) else "mixed",
-        reason="The statistics are exact; attention agrees with attribution less than two ablations do with each other."
-        if all(judged) else f"{sum(judged)} of {len(judged)} rows are as expected.",
-        control="Ablation by two words against ablation by two other words: the same correlation where measures agree.",
-        seeds=SEEDS)
+        here="On held-out books, the mean attention of the last token ranks tokens differently from what its "
+             "prediction needs: rank correlations below 0.5, and below what two ablations have with each other.",
+        arms=(gradients, ablation, head, words), trainings=0, seeds=SEEDS,
+        controls=[at_least(mean_of(words), 0.5, bar="ours")],
+        expect=[at_most(mean_of(gradients), WEAK, bar="ours"), at_most(mean_of(ablation), WEAK, bar="ours"),
+                better(words, ablation), better(words, gradients)],
+        context=[context("largest difference of an attention weight to eager attention", weights, "probability",
+                         "an identity, but for rounding"),
+                 context("largest difference of an attention entropy to eager attention", entropies, "nats",
+                         "an identity, but for rounding"),
+                 context("rank correlation: best single head and ablation", head, why="the best of 24, chosen after")])
 
 
 def exactness(lab: Lab) -> tuple[float, float]:

@@ -74,7 +74,7 @@ def at_cuts(bundle, texts: list[bytes], rng, where: str) -> dict[str, Arm]:
         for way in WAYS:
             found[way].append(-np.log2(max(float(symbols[way][data[cut]]), 1e-12)))
     score = metric(f"cut {where}", true)
-    return {way: score.arm(f"{way}, cut {where}", bits, budget=Budget(1, "calls"), checkpoints=bundle.name)
+    return {way: score.arm(way, bits, budget=Budget(1, "calls"), checkpoints=bundle.name)
             for way, bits in found.items()}
 
 

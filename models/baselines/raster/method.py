@@ -86,4 +86,4 @@ METHOD = Method(
                 "to.",
         not_covered="ImageNet weights, beam search, temperatures."),
     params=Params, accepts="caption", checkpoints=("scene-ar-1",), companions=(CODES,), run=run,
-    examples=maskgit.EXAMPLES)
+    examples=(maskgit.EXAMPLES[-1], *maskgit.EXAMPLES[:-1]))  # the first shows what is usual

@@ -100,8 +100,9 @@ def test_work_includes_the_generator():
 
 
 def test_the_control_gets_the_same_work():
-    from models.papers.electra.recipe import TextElectra, TextMLM
-    from models.papers.electra.recipe import config as config_of
+    from models.papers.electra.recipe import TextElectra
+    from training.trunks.text_mlm import TextMLM
+    from training.trunks.text_mlm import config as config_of
     electra_work, mlm_work = TextElectra(0).macs(), TextMLM(0).macs()
     assert 1.1 < electra_work / mlm_work < 1.2  # so the control makes that many more steps
     assert config_of(64, 1).hidden_size == 64 and config_of(192, 4).embedding_size == 128

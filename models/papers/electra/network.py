@@ -44,28 +44,6 @@ class ElectraPair(nn.Module):
                 "replaced": replaced.float().mean()}
 
 
-def fill_loss(model: ElectraForMaskedLM, ids: Tensor, hidden: Tensor, places: Tensor) -> Tensor:
-    """The control's loss: a masked language model's, on the selected places."""
-    logits = proposals(model, hidden, places)
-    return cross_entropy(logits.flatten(0, 1).float(), ids.gather(1, places).flatten())
-
-
-@torch.no_grad()
-def start_from(embeddings: nn.Module, table: Tensor, scale: float = 0.05) -> None:
-    """Puts the main directions of a trained embedding table [V, D] into a narrower one, and waves into its positions.
-
-    Both arms begin so: minutes on two cores are too few to learn a vocabulary from nothing.
-    """
-    words, places = embeddings.word_embeddings.weight, embeddings.position_embeddings.weight
-    centred = table.float() - table.float().mean(0)
-    main = torch.linalg.svd(centred, full_matrices=False)[2][: words.shape[1]]  # [d, D]
-    short = centred @ main.T
-    words.copy_(short * (scale / short.std()))
-    count, width = places.shape
-    angles = torch.arange(count)[:, None] * 10_000 ** (-torch.arange(0, width, 2) / width)  # [P, d / 2]
-    places.copy_(torch.cat([angles.sin(), angles.cos()], 1) * scale)
-
-
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
 def tiny(bundle, kind: type, width: int, heads: int):

@@ -204,7 +204,7 @@ def ending(work) -> tuple[str, str, bool]:
 def test_an_error_in_the_worker_is_one_sentence_and_the_next_run_works(host, work, name, words):
     """Mutant: errors raised in the worker, of which the platform keeps the class alone ("ParamError")."""
     found, said, fine = host(ending, work)
-    assert found == name and nodes in said and "visitor's" not in said and fine
+    assert found == name and words in said and "visitor's" not in said and fine
 
 
 def wrong() -> tuple[str, int]:

@@ -126,7 +126,7 @@ def test_drawing_needs_no_torch_no_gradio_and_no_pyplot():
     code = ("import sys; from tests import samples; from visualizers import draw; "
             "from visualizers.drawing.payload import pack; pack(draw(samples.unmask()));"
             "heavy = {'torch', 'gradio', 'plotly', 'matplotlib'} & set(sys.modules); assert not heavy, heavy;"
-            "from visualizers.export import export; export(samples.mask(), 'png');"
+            "from visualizers.export.files import export; export(samples.mask(), 'png');"
             "assert 'torch' not in sys.modules and 'matplotlib.pyplot' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True)
 

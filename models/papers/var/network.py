@@ -22,10 +22,10 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMS
 
 from models.backbones.masked import MaskedTransformer, rotary
 from models.backbones.rows import linear_work
-from models.papers.var.tokens import SCALES, ScaleTokenizer
+from models.papers.var.tokens import SCALES, Scaled, ScaleTokenizer
 
 
-class ScaleTransformer(nn.Module, PyTorchModelHubMixin):
+class ScaleTransformer(Scaled, nn.Module, PyTorchModelHubMixin):
     """Logits of every token of a pyramid given the coarser scales and a caption.
 
     vocab_size V and channels F are the tokenizer's; span: the picture's side in units of rotary positions;
@@ -72,19 +72,9 @@ class ScaleTransformer(nn.Module, PyTorchModelHubMixin):
             made.embed_places.weight.copy_(trunk.embed_rows.weight[rows] + trunk.embed_columns.weight[columns])
         return made
 
-    @property
-    def length(self) -> int:
-        """L."""
-        return sum(side**2 for side in self.scales)
-
     def level_of(self) -> Tensor:
         """The scale [L] of every token, from 0."""
         return torch.repeat_interleave(torch.arange(len(self.scales)), torch.tensor([p**2 for p in self.scales]))
-
-    def place(self, scale: int) -> slice:
-        """Where the tokens of a scale stand among the L."""
-        first = sum(side**2 for side in self.scales[:scale])
-        return slice(first, first + self.scales[scale] ** 2)
 
     def middles(self) -> Tensor:
         """Row and column [L, 2] of every token's middle, as rotary positions; the first fine cell's is 1."""

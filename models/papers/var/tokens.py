@@ -51,7 +51,23 @@ class Phi(nn.Module):
         return 0.5 * x + 0.5 * self.conv(x)
 
 
-class ScaleTokenizer(nn.Module, PyTorchModelHubMixin):
+class Scaled:
+    """What tokenizer and transformer share: K scales of p_k a side, whose tokens follow one another, coarse to fine."""
+
+    scales: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        """L."""
+        return sum(side**2 for side in self.scales)
+
+    def place(self, scale: int) -> slice:
+        """Where the tokens of a scale stand among the L."""
+        first = sum(side**2 for side in self.scales[:scale])
+        return slice(first, first + self.scales[scale] ** 2)
+
+
+class ScaleTokenizer(Scaled, nn.Module, PyTorchModelHubMixin):
     """Pictures [B, 3, p_K patch, p_K patch] in 0..1 <-> L tokens.
 
     channels: of a patch; overview: of the whole picture, beside them (C is their sum); layouts: how many the overview
@@ -76,16 +92,6 @@ class ScaleTokenizer(nn.Module, PyTorchModelHubMixin):
     def side(self) -> int:
         """H = W = p_K."""
         return self.scales[-1]
-
-    @property
-    def length(self) -> int:
-        """L."""
-        return sum(side**2 for side in self.scales)
-
-    def place(self, scale: int) -> slice:
-        """Where the tokens of a scale stand among the L."""
-        first = sum(side**2 for side in self.scales[:scale])
-        return slice(first, first + self.scales[scale] ** 2)
 
     def phi_of(self, scale: int) -> Phi:
         """The phi of a scale counted from 0: the one whose tick is nearest to k / (K - 1)."""

@@ -18,7 +18,7 @@ import kernels
 from models.backbones.instrument import observe
 from models.engine.events import Event
 from models.engine.recording import array, line, numbered, places, table
-from models.loops.attend.loop import Layout, look, record
+from models.loops.attend.loop import Layout, Looked, look, record
 from models.loops.attend.reading import one_sample
 from models.trace import Chart, Cost, Fact
 
@@ -67,6 +67,14 @@ def on_sequence(layout: Layout, groups: Groups, length: int) -> dict[str, np.nda
     found = {name: layout.index[places(which)] for name, which in groups.items()}
     rest = np.setdiff1d(np.arange(length), layout.index)
     return {layout.outside: rest, **found} if layout.outside and len(rest) else found
+
+
+def looked_at(model, call: Callable[[], object], layout: Layout, ask: int | None = None,
+              layers: Sequence[int] | None = None) -> Looked:
+    """One call of a model, read: what `look` finds in it. layers: all of them unless some are asked."""
+    with torch.inference_mode(), observe(model, layers, {"qk", "stats"}) as seen:
+        call()
+    return look(seen, layout, ask)
 
 
 def lens(model, call: Callable[[], object], layout: Layout, groups: Groups, *, say: Callable[[np.ndarray], str],

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 import kernels
-from models.backbones.instrument import observe
 from models.checkpoints.store import Bundle, load
 from models.engine.method import Card, Close, Emit, Event, Job, Method, Turn
 from models.engine.recording import Filling
 from models.loops.attend import loop as attention
+from models.loops.attend.groups import looked_at
 from models.loops.mask import words
 from models.loops.mask.passages import MOST, Passage
 from models.trace import Canvas, Cost, Fact, Field
@@ -74,7 +74,7 @@ def attend(job: Job, text, planted, suspicion: np.ndarray) -> Iterator[Event]:
     """All layers on the planted text, then on the original one, with the same word asked."""
     query = int(suspicion.argmax()) if job.params.query == -1 else min(job.params.query, text.count - 1)
     layout = attention.text_layout(text.labels)
-    looks = [look(job.model, ids, layout, query) for ids in (planted.fake, text.ids)]
+    looks = [looked_at(job.model, partial(job.model, ids), layout, query) for ids in (planted.fake, text.ids)]
     count = len(looks[0].heads.layers)
     titles = [f"layer {layer + 1}, {kind} text" for kind in ("planted", "original") for layer in range(count)]
     both = attention.side_by_side(looks, titles)
@@ -84,12 +84,6 @@ def attend(job: Job, text, planted, suspicion: np.ndarray) -> Iterator[Event]:
     for step, ids in zip(steps, held):
         yield Emit("attend", replace(step, ids=ids[0].cpu().numpy()), text.names(ids[0].tolist()))
     yield attention.closing(layout, both, moved(both, count, query), shifts(both, count, query))
-
-
-def look(model, ids: torch.Tensor, layout, query: int) -> attention.Looked:
-    with torch.no_grad(), observe(model, want={"stats", "qk"}) as seen:
-        model(ids)
-    return attention.look(seen, layout, query)
 
 
 def shifts(both: attention.Looked, count: int, query: int) -> dict[str, Fact]:

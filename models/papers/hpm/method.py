@@ -11,18 +11,19 @@ network.py).
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated
 
 import numpy as np
 import torch
 
-from models.backbones.instrument import observe
 from models.baselines.mae.method import EXAMPLES, budget
 from models.checkpoints.store import load
 from models.engine.method import Card, Emit, Job, Method, Turn
 from models.engine.recording import bars
 from models.engine.statistics import spearman
 from models.loops.attend import loop as attention
+from models.loops.attend.groups import looked_at
 from models.loops.attend.model_adapters import middle
 from models.loops.mask import loop
 from models.loops.mask.photos import encode, masked_count, photo
@@ -143,12 +144,9 @@ def say(job: Job, exam, facts, progress: int) -> str:
 def attend(job: Job, bundle, view):
     """Last-layer attention on the full picture: trained with random masks, and with hard patches."""
     layout = attention.grid_layout(view.grid, view.shown, first=1, outside="[CLS]")
-    found, costs = [], []
-    for model in (job.companion("photo-mae-1").model, bundle.model):
-        with observe(model.vit, layers=[-1], want={"stats", "qk"}) as seen:
-            encode(model, view.pixels, torch.zeros(1, view.count), 0)
-        found.append(attention.look(seen, layout))
-        costs.append(scoring_cost(model, view))
+    models, whole = (job.companion("photo-mae-1").model, bundle.model), torch.zeros(1, view.count)
+    found = [looked_at(model.vit, partial(encode, model, view.pixels, whole, 0), layout, layers=[-1])
+             for model in models]
     both = attention.side_by_side(found, ("random masks (MAE), last layer", "hard patches (HPM), last layer"))
     (entropy, span), (entropy_hard, span_hard) = ([float(getattr(one.heads, name).astype(np.float32).mean())
                                                    for name in ("entropy", "span")] for one in found)
@@ -157,8 +155,9 @@ def attend(job: Job, bundle, view):
                 f"({entropy_hard:.2f} nats).")
     facts = {"entropy_random": Fact("Entropy, random masks", entropy, "nats"),
              "entropy_hard": Fact("Entropy, hard patches", entropy_hard, "nats")}
-    state = attention.marked(view.count, middle(view.grid))
-    yield from attention.record(layout, both, sentence=sentence, facts=facts, costs=costs, state=state)
+    yield from attention.record(layout, both, sentence=sentence, facts=facts,
+                                costs=[scoring_cost(model, view) for model in models],
+                                state=attention.marked(view.count, middle(view.grid)))
 
 
 def scoring_cost(model, view) -> Cost:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import torch
 
+from models.claims.probe import in_batches
 from training.export import figure
 from training.trainer import rng_of
 from training.trunks.photo_mae import PhotoMAE, fixed_noise, per_image
@@ -123,8 +124,3 @@ class PhotoHPM(PhotoMAE):
         super().save(early.half(), folder / name)
         note = {"progress": round(self.early_progress, 3), "of": "the same run's teacher"}
         (folder / name / "snapshot.json").write_text(json.dumps(note) + "\n")
-
-
-@torch.no_grad()
-def in_batches(read, pixels, size: int = 250) -> torch.Tensor:
-    return torch.cat([read(part).float() for part in pixels.split(size)])

@@ -223,17 +223,3 @@ def ids_of(chain: Chain) -> Tensor:
     ids = torch.full((chain.size,), -1)
     ids[: len(chain.codes) - 1] = torch.tensor(chain.codes[1:], dtype=torch.long)
     return ids
-
-
-@torch.inference_mode()
-def single_pass(chain: Chain, times: int = 7) -> float:
-    """Median ms of the target reading one code half way through the picture."""
-    found, half = [], chain.prefix + chain.size // 2
-    rewind(chain.cache, half)
-    for _ in range(times):
-        began = time.perf_counter()
-        states = chain.target.states(chain.inputs([0], chain.size // 2), chain.at(half, half + 1), chain.cache)
-        chain.probabilities(states)
-        found.append(1000 * (time.perf_counter() - began))
-        rewind(chain.cache, half)
-    return sorted(found)[times // 2]

@@ -5,7 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
-from models.baselines.mdm import claim as text_claim
+from models.baselines.mdm import chain as text_claim
 from models.claims import Lab, place
 
 

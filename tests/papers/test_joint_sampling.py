@@ -13,7 +13,7 @@ from models.claims import Lab
 from models.engine.method import find, prepare, run, twin
 from models.loops.unmask.canvases import text_board
 from models.loops.unmask.loop import Move, Plan, fill
-from models.papers.joint_sampling import claim, claim_pairs
+from models.papers.joint_sampling import claim, claim_pairs, claim_stories
 from models.papers.joint_sampling import method as joint_sampling
 from models.papers.joint_sampling.method import Adjust, Params, gain, rounds
 from models.papers.joint_sampling.network import JointSampler, Round, exact_round, lesson, some
@@ -319,19 +319,39 @@ def test_a_visitor_may_choose_within_a_round(tiny):
 
 # --- the claim ------------------------------------------------------------------------------------------------------
 
-def test_the_claim_measures_and_never_reads_holds(tiny):
+def test_the_claim_measures_and_names_what_it_compares(tiny):
     found = claim.measure(Lab(quick=True))
-    assert len(found.rows) > 12 and all(np.isfinite(r.value) for r in found.rows) and found.verdict != "holds"
+    rows = [*found.rows, *found.context]
+    assert len(rows) > 12 and all(np.isfinite(r.value) for r in rows) and found.verdict != "holds"
+    spent = {name: arm["mean"] for name, arm in found.budgets.items()}
+    names = claim_stories.NAMES
+    assert spent[names["marginal"]] < spent[names["ADJUST"]] <= spent[names["exact"]], "layer passes are paid for"
 
 
-def test_shares_of_a_gap_and_divergences_are_right():
-    exact, marginal = np.zeros(40), np.ones(40)
-    half = claim.closed("", {"exact": exact, "marginal": marginal, "adjust": np.full(40, 0.25)})
-    assert half.value == pytest.approx(0.75) and half.holds
-    assert claim.closed("", {"exact": exact, "marginal": exact, "adjust": exact}).holds is None, "no gap, no verdict"
-    from collections import Counter
-    assert claim.jensen_shannon(Counter("aab"), Counter("aab")) == pytest.approx(0)
-    assert claim.jensen_shannon(Counter("aa"), Counter("bb")) == pytest.approx(math.log(2))
+def test_the_share_of_a_gap_that_is_closed():
+    levels = np.tile([0.0, 0.25, 1.0], (40, 1))  # exact, ADJUST, marginal
+    assert claim.closed("", levels, lambda rows: rows.mean(0)).interval()[0] == pytest.approx(0.75)
+
+
+def test_ngrams_of_exact_samples_are_compared_with_another_seed():
+    """ln 2 for texts without a common n-gram, 0 for equal ones, and the formula is Jensen and Shannon's."""
+    rng = np.random.default_rng(0)
+    same, other = np.tile(rng.integers(0, 9, (1, 1, 3, 8)), (1, 2, 1, 1)), rng.integers(20, 29, (1, 2, 3, 8))
+    assert claim_stories.apart(claim_stories.coded(np.concatenate([same, other]))) == pytest.approx([0, math.log(2)])
+    mixed = np.concatenate([rng.integers(0, 3, (1, 2, 30, 8)) for _ in range(2)])
+    codes = claim_stories.coded(mixed)
+
+    def slowly(way: int, i: int, j: int) -> float:
+        p, q = (np.bincount(codes[:, a, s].ravel(), minlength=codes.max() + 1) for a, s in ((way, i), (0, j)))
+        p, q = p / p.sum(), q / q.sum()
+        return sum(float((x[x > 0] * np.log(2 * x[x > 0] / (p + q)[x > 0])).sum()) for x in (p, q)) / 2
+
+    def of_other_seeds(way: int, pairs) -> bool:
+        wanted = np.mean([slowly(way, i, j) for i, j in pairs])
+        return claim_stories.apart(codes)[way] == pytest.approx(wanted)
+
+    assert of_other_seeds(0, [(0, 1), (1, 0)]) and of_other_seeds(1, [(0, 1), (1, 0)])
+    assert not of_other_seeds(0, [(0, 0), (1, 1)]), "against itself exact sampling has no floor"
 
 
 @pytest.mark.weights

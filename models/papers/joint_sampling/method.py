@@ -180,8 +180,9 @@ METHOD = Method(
                 "and as it was before.",
         not_covered="Dream-7B and its published layer (7 B parameters, remote code); MAUVE, which needs a large "
                     "encoder; rounds whose length follows a confidence threshold.",
-        unverified="How states and tokens are fused before the layer, which positions the training loss averages over, "
-                   "and the order of positions."),
+        unverified="How states and tokens are fused before the layer (ours starts as a copy of the model's layer 3, is "
+                   "fed from mid-stack with that layer's input, and adds what changes to the last states), which "
+                   "positions the training loss averages over, and the order of positions."),
     params=Params, accepts="text", checkpoints=("text-mdm-1",), companions=(LAYER, "text-ar-1"), run=run,
     examples=mdm.EXAMPLES, baseline="mdm", baseline_params=beside, baseline_budget=budget,
     turn=Turn("Choose the tokens that are filled in first, one after the other; the method goes on from there.", "bits",

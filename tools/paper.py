@@ -32,7 +32,8 @@ def ran(title: str, command: Sequence[str]) -> bool:
     """Runs a step and says how it went; its output only if it failed."""
     began = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, env=os.environ | QUIET, capture_output=True, text=True, check=False)
-    said = ([line for line in done.stdout.splitlines() if line.strip()] or [""])[-1]
+    lines = [line for line in done.stdout.splitlines() if line.strip()] or [""]
+    said = next((line for line in reversed(lines) if " passed" in line or " failed" in line), lines[-1])
     print(f"{title:6} {'ok' if done.returncode == 0 else 'FAILED'}, {time.perf_counter() - began:.0f} s: {said}",
           flush=True)
     if done.returncode:
@@ -45,7 +46,7 @@ def suite(id: str) -> list[str]:
     own = tests(id)
     rules = ["tests/contract/test_rooms.py", "tests/contract/test_lengths.py"]
     wanted = [f"[{id}]", f"[{id}-", f"-{id}]", *(Path(file).stem for file in (*own, *rules))]
-    return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/contract/test_methods.py",
+    return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/contract/test_methods.py",
             "tests/contract/test_recorded_runs.py", *rules, *own, "-k", " or ".join(wanted)]
 
 

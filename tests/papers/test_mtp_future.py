@@ -1,7 +1,11 @@
-"""The traps of multi-token prediction, each with the mutant that the same assertion rejects."""
+"""Multi-token prediction: its traps, each with the mutant that the same assertion rejects; its recipes: where masks
+stand, whose tokens they learn, and that nothing but the adapters moves; and your turn: a visitor judges drafts.
+"""
 
+import copy
 import dataclasses
 import itertools
+from functools import cache
 
 import numpy as np
 import pytest
@@ -13,16 +17,21 @@ from models.loops.sample.cached_lm import Reader as Source
 from models.loops.sample.cached_lm import greedy
 from models.papers.mtp_future import layout as layouts
 from models.papers.mtp_future import method, network
+from models.papers.mtp_future import recipe as mtp
 from models.papers.mtp_future.layout import Layout, blocks, call, reals
 from models.papers.mtp_future.method import Params, agreed, calls, useful, written
 from models.papers.mtp_future.network import FutureAdapters, Reader, behind, lesson
+from models.papers.mtp_future.recipe import LONG, PAD, AlgoMTP, TextMTP, continued, kept
 from models.papers.mtp_future.sight import foresight, rank
+from models.papers.mtp_future.turn import DRAFTS, fact, options, sentence
+from models.serving import session, turns
 from models.trace import CODE
 from models.trace.params import ParamError
 from models.trace.subject import from_text
 from tests.traps import caught
 
 ATOL = 1e-4
+ASK = session.Ask("mtp-future", "sample")
 TEXT = "Once upon a time there was a little red hen."
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -362,7 +371,7 @@ def test_the_claim_compares_both_worlds(tiny):
 
 
 def test_repeated_text_is_left_out():
-    from models.papers.mtp_future.claim import Text, first_times
+    from models.papers.mtp_future.claim_texts import Text, first_times
     text = Text([1, 2, 3, 4, 5, 1, 2, 3, 4], [True] * 5 + [False] * 4, 3, 0)
     assert first_times([9, 9, 9], text).tolist() == [True] * 5 + [False] * 3, "1 2 3 4 came before"
 
@@ -377,3 +386,129 @@ def test_an_inexact_mode_is_seen(tiny, monkeypatch):
         assert all(row.value == 100 for row in claim.exact(world, {claim.QUADRATIC: texts}))
 
     caught(all_the_same, lambda found: agreed(found.guesses, found.own), lambda found: len(found.guesses))
+
+
+# --- the recipes ------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def made(tiny):
+    """The recipe of sums on the tiny base, without files."""
+    recipe = AlgoMTP(seed=3)
+    recipe.autocast, recipe.rows, recipe.per_text = False, 4, 8
+    recipe.base, recipe.revision = copy.deepcopy(tiny.bundle("algo-arithmetic-1").model), "tiny"
+    recipe.tok, recipe.stop_word = None, 10
+    rng = np.random.default_rng(0)
+    recipe.texts = rng.integers(20, 60, (6, recipe.length)).astype(np.uint16)
+    recipe.texts[:, 12], recipe.texts[:, 40:] = 10, PAD
+    recipe.held = recipe.texts
+    return recipe
+
+
+def test_blocks_stay_inside_the_text_and_batches_depend_on_the_step_alone(made):
+    first, again, other = made.batch(4, 0.0), made.batch(4, 0.9), made.batch(5, 0.0)
+    assert torch.equal(first["ids"], again["ids"]) and torch.equal(first["anchors"], again["anchors"])
+    assert not torch.equal(first["anchors"], other["anchors"])
+    for step in range(20):
+        anchors = made.batch(step, 0.0)["anchors"]
+        assert len(set(anchors.tolist())) == 8 and int(anchors.max()) + LONG + 1 < made.length
+        assert int(anchors.min()) >= made.first
+
+
+def test_only_the_solution_counts(made):
+    counted = made.counts(torch.from_numpy(made.texts.astype(np.int64)))[0]
+    assert counted[:13].sum() == 0 and counted[13:40].all() and counted[40:].sum() == 0
+
+
+def test_the_loss_falls_and_only_adapters_move(made):
+    model, batch = made.build(), made.batch(0, 0.0)
+    before = {name: weight.clone() for name, weight in made.base.named_parameters()}
+    optimiser, losses = torch.optim.Adam(model.parameters(), 1e-2), []
+    for _ in range(10):
+        loss, logs = made.loss(model, batch, 0.0)
+        losses.append(float(loss.detach()))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert losses[-1] < 0.8 * losses[0] and set(logs) == {"masks", "sampler", "consistency"}
+    assert all(torch.equal(weight, before[name]) for name, weight in made.base.named_parameters())
+    assert all(weight.grad is not None and float(weight.grad.abs().sum()) > 0 for weight in model.parameters())
+    ahead, plain = made.runs(model, made.held)
+    assert ahead.shape == plain.shape == (6,) and 0 <= float(ahead.min()) and float(ahead.max()) <= mtp.SHORT
+
+
+def test_own_texts_are_the_bases_greedy_ones_and_end_in_padding(made):
+    ids = torch.tensor([[0, 30, 31], [0, 40, 41]])
+    texts = continued(made.base, ids, 20)
+    assert texts.shape == (2, 20) and (texts[:, :3] == ids.numpy()).all()
+    step = made.base(torch.from_numpy(texts[:, :8].astype(np.int64))).logits[:, -1].argmax(-1)
+    assert (texts[:, 8] == step.numpy()).all()
+    ended = (texts[:, 3:] == 0).cumsum(1) - (texts[:, 3:] == 0) > 0
+    assert (texts[:, 3:][ended] == PAD).all()
+
+
+def test_texts_are_written_once(tmp_path):
+    made = []
+
+    def write():
+        made.append(1)
+        return np.zeros((1, 2), np.uint16), np.ones((1, 2), np.uint16)
+
+    for _ in range(2):
+        texts, held = kept(tmp_path / "own.npz", write)
+    assert made == [1] and texts.sum() == 0 and held.sum() == 2
+
+
+def test_half_of_the_stories_are_books(made, monkeypatch):
+    recipe = TextMTP(seed=1)
+    recipe.rows, recipe.train = 6, np.full(4000, 7, np.uint16)
+    recipe.texts = np.full((5, recipe.length), 9, np.uint16)
+    ids = recipe.chosen(np.random.default_rng(0), 0)
+    assert ids.shape == (6, recipe.length) and (ids == 7).all(1).sum() == 3 and (ids == 9).all(1).sum() == 3
+
+
+# --- your turn --------------------------------------------------------------------------------------------------------
+
+@cache
+def judged(picks):
+    *_, scene = turns.take_picks(ASK, picks)
+    return {take.role: take.trace for take in scene.takes}
+
+
+def test_the_bases_own_verdicts_score_all_points_and_the_text_is_hers_whatever_is_picked(tiny):
+    """Mutants: a text that goes on from the visitor's verdict; a score that compares with the wrong draft."""
+    first = judged((0,) * DRAFTS)["visitor"]
+    base = first.charts[0].series["the base"].astype(int)
+    again = judged(tuple(map(int, base)))["visitor"]
+    assert again.facts["verdicts"].value == 100 and first.facts["verdicts"].value == 100 * (base == 0).mean()
+    assert np.array_equal(first.steps[-1].ids, again.steps[-1].ids)
+    shifted = (*map(int, base[1:]), 1 - int(base[0] > 0))
+    if shifted != tuple(base):
+        assert judged(shifted)["visitor"].facts["verdicts"].value < 100
+
+
+def test_an_offer_hides_nothing_of_the_draft_and_tells_nothing_of_the_verdict(tiny):
+    offered = turns.offer(ASK, ())
+    assert offered.labels[0].endswith("none of it") and offered.picks == tuple(range(len(offered.picks)))
+    assert all(long.startswith(short) for short, long in zip(offered.labels[1:], offered.labels[2:]))
+    later = turns.offer(ASK, (0,))
+    assert later.at > offered.at and later.made == 1  # the base has written on
+    assert turns.offer(ASK, (0,) * DRAFTS) is None
+    assert options(judged((0,) * DRAFTS)["visitor"]) is None
+
+
+def test_a_linear_layout_offers_only_calls_with_a_draft_and_the_base_alone_is_refused(tiny):
+    linear = session.Ask("mtp-future", "sample", params={"way": "linear"})
+    assert len(turns.offer(linear, (0, 0)).picks) > 1
+    with pytest.raises(ParamError, match="drafts nothing"):
+        turns.offer(session.Ask("mtp-future", "sample", params={"way": "plain"}), ())
+
+
+def test_a_verdict_outside_its_draft_is_refused(tiny):
+    with pytest.raises(ParamError, match="number of guesses"):
+        judged((9,) * DRAFTS)
+
+
+def test_words_of_the_score():
+    mine, base = np.array([2, 0, 1]), np.array([0, 3, 1])
+    assert fact(mine, base).value == pytest.approx(100 / 3) and "2 guesses too many" in sentence(mine, base)
+    assert "3 too few" in sentence(mine, base) and "All 3" in sentence(base, base)

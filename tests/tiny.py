@@ -143,10 +143,10 @@ def vit():
 MAKERS = {
     "text-ar-1": lambda: (llama(text_tokenizer()), text_tokenizer()),
     "text-ar-retrieval-1": lambda: (llama(text_tokenizer(), 6), text_tokenizer()),
-    "text-ar-1k-1": lambda: (llama(text_tokenizer(330)), text_tokenizer(330)),
+    **dict.fromkeys(("text-ar-1k-1", "text-ar-1k-2"), lambda: (llama(text_tokenizer(330)), text_tokenizer(330))),
     "algo-arithmetic-1": lambda: (llama(words_tokenizer()), words_tokenizer()),
     "algo-arithmetic-2": lambda: (llama(words_tokenizer("algo-arithmetic-2")), words_tokenizer("algo-arithmetic-2")),
-    "text-mdm-1": lambda: (masked_text(), text_tokenizer()),
+    **dict.fromkeys(("text-mdm-1", "text-mdm-2"), lambda: (masked_text(), text_tokenizer())),
     "scene-mgm-1": lambda: (masked_scene(), None),
     "scene-vq-1": lambda: (scene_tokenizer(), None),
     "scene-vlm-1": lambda: (scene_vlm(), question_tokenizer()),

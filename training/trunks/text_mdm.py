@@ -51,4 +51,5 @@ class TextMDM(Masked):
 
 class TextMDMSecond(TextMDM):
     name, start, replaces, minutes, pack = "text-mdm-2", "text-mdm-1", "text-mdm-1", 90.0, 6
-    budget_fraction = ("82 of 100 minutes of one thread beside other work, on top of text-mdm-1; the rate had fallen to 3 tenths")
+    budget_fraction = ("82 of 100 minutes of one thread beside other work, on top of text-mdm-1; the rate had fallen "
+                       "to 3 tenths")

@@ -40,7 +40,7 @@ WAYS = (("confidence", 1), ("confidence", 4), ("confidence", 16), ("confidence",
 
 def measure(lab: Lab) -> Claim:
     bundle, judge = load(CHECKPOINT), load("text-ar-1")
-    texts = passages(bundle.tokenizer, lab.size(48, 2))
+    texts = passages(bundle.tokenizer, lab.size(32, 2))
     chain, bound = chain_arms(bundle, texts, lab.size(16, 2))
     (once, few, sure, most, chance), varied = continuation_arms(bundle, judge, texts)
     gap = Quantity("true text: random order minus NELBO", chain["random"].scores - bound, "bits/char")

@@ -40,7 +40,7 @@ ask = partial(exam, lazyllm.METHOD)
 
 def measure(lab: Lab) -> Claim:
     exams, metric = question_exams(lab), Metric("exact match", "% of questions", floor=0.0, ceiling=100.0)
-    one = arms(exams, metric, tuned=TUNED)
+    one = {**arms(exams, metric, tuned=TUNED), "full": exams["full"].arm(metric, "full")}
     later = second_exams(lab)
     second = arms(later, Metric("exact match of a second question", "% of questions", "higher", 0.0, 100.0), "second")
     texts = arms(story_exams(lab), Metric("divergence from the full model", "nats", "lower", ceiling=0.0), "stories")

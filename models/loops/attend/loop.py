@@ -31,7 +31,7 @@ from models.loops.attend.reading import (
 from models.trace import Chart, Cost, Edges, Fact, Field, Heads, Step, states
 
 __all__ = ["Kept", "Layout", "Looked", "closing", "edges", "grid_layout", "head_charts", "head_facts", "keep",
-           "layer_steps", "look", "marked", "measure", "opening", "record", "row_heads", "side_by_side",
+           "layer_steps", "links", "look", "marked", "measure", "opening", "record", "row_heads", "side_by_side",
            "squared_distances", "stored_queries", "text_layout"]
 
 
@@ -128,10 +128,16 @@ def squared_distances(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
 
 def edges(query: int, row: np.ndarray, top: int = 12) -> Edges:
     """The strongest links of one query: row [N] of attention, NaN or 0 for tokens it cannot see."""
-    row = np.nan_to_num(np.asarray(row, np.float32))
-    keys = np.argsort(-row, kind="stable")[:top]
-    keys = keys[row[keys] > 0]
-    return Edges(np.full(len(keys), query, np.int32), keys.astype(np.int32), row[keys])
+    return links([query], np.asarray(row)[None], top)
+
+
+def links(queries: Sequence[int], rows: np.ndarray, top: int) -> Edges:
+    """The strongest links of several queries, rows [R, N]."""
+    rows = np.nan_to_num(np.asarray(rows, np.float32))
+    keys = np.argsort(-rows, 1, kind="stable")[:, :top]  # [R, top]
+    weights, froms = np.take_along_axis(rows, keys, 1), np.repeat(np.asarray(queries, np.int32), keys.shape[1])
+    seen = weights.ravel() > 0
+    return Edges(froms[seen], keys.ravel()[seen].astype(np.int32), weights.ravel()[seen])
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ Letters: B samples, N tokens, P evaluated masked positions, V vocabulary, C cond
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,3 +112,14 @@ def full_cost(model, batch: int, tokens: int, read_out: int, layers: int | None 
     """One pass of `batch` samples over all tokens, condition included; layers: how many, by default all."""
     rows, macs = model.spent(tokens, read_out, layers)
     return Cost(1, batch * rows, batch * macs)
+
+
+def full_work(model, counts: Sequence[int], guidance: float, until: float = 1.0) -> int:
+    """Multiply-adds of `Full` moves that reveal these counts."""
+    masked, spent = sum(counts), 0
+    everyone = masked + model.cond_length
+    for index, count in enumerate(counts):
+        batch = 1 + (guidance > 0 and index / len(counts) < until)
+        spent += full_cost(model, batch, everyone, masked).macs
+        masked -= count
+    return spent

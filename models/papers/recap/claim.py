@@ -18,7 +18,7 @@ from models.claims import Lab, scene_lab
 from models.claims.harness import Budget, Claim, Metric, Quantity, as_good, at_least, at_most, better, conclude, context
 from models.claims.timing import interleaved, times_faster
 from models.engine.statistics import spearman
-from models.loops.unmask import loop
+from models.loops.unmask import evaluation, loop
 from models.papers.recap import method as recap
 
 SEEDS, DTYPE, CELLS = (21, 22, 23), "bfloat16", 256
@@ -92,7 +92,7 @@ def work(model, board, pair: tuple[int, int]) -> int:
 
 
 def full_work(model, steps: int) -> int:
-    return recap.in_full(model, kernels.schedule(CELLS, steps, SCHEDULE), scene_lab.GUIDANCE, scene_lab.UNTIL)
+    return evaluation.full_work(model, kernels.schedule(CELLS, steps, SCHEDULE), scene_lab.GUIDANCE, scene_lab.UNTIL)
 
 
 def clock(model, board, rounds: int) -> Quantity:

@@ -26,6 +26,7 @@ from models.baselines.maskgit import method as maskgit
 from models.engine.method import Card, Close, Emit, Event, Method, Open
 from models.loops.unmask import loop
 from models.loops.unmask.canvases import scene_board
+from models.loops.unmask.evaluation import full_work
 from models.loops.unmask.loop import Evaluation, Moment, Move, Plan, Record
 from models.papers.recap.record import DRIFT, LOOKED, Seen
 from models.trace import Cost, Fact
@@ -178,20 +179,9 @@ def run(job) -> Iterator[Event]:
     yield from seen.close(facts, plan, record)
 
 
-def in_full(model, counts: list[int], guidance: float, until: float) -> int:
-    """Multiply-adds of moves that reveal these counts when every one is a full pass."""
-    masked, spent = sum(counts), 0
-    everyone = masked + model.cond_length
-    for index, count in enumerate(counts):
-        batch = 1 + (guidance > 0 and index / len(counts) < until)
-        spent += loop.full_cost(model, batch, everyone, masked).macs
-        masked -= count
-    return spent
-
-
 def work_facts(job, record: Record, plan: Plan) -> dict[str, Fact]:
     """Multiply-adds against the same moves, every one in full; the head reads the same masked rows in both."""
-    full = in_full(job.model, [move.count for move in plan.moves], job.params.guidance, job.params.until)
+    full = full_work(job.model, [move.count for move in plan.moves], job.params.guidance, job.params.until)
     return {"work": Fact("Work", 100 * record.cost.macs / full, "% of the multiply-adds", "lower"),
             "cache": Fact("Cache", record.cost.cache_bytes / 1e6, "MB", "lower")}
 

@@ -14,10 +14,10 @@ import kernels
 from models.engine.method import Close, Event
 from models.engine.recording import array, line, numbered, table
 from models.loops.attend.groups import masses
-from models.loops.attend.loop import grid_layout, row_heads
+from models.loops.attend.loop import grid_layout, links, row_heads
 from models.loops.unmask.canvases import Board
 from models.loops.unmask.loop import Plan, Record, Shot
-from models.trace import Chart, Edges, Fact, Field, Rows, Step, states
+from models.trace import Chart, Fact, Field, Rows, Step, states
 
 LINKS = 3  # strongest links kept per query
 DRIFT = Field("Drift of cached keys and values", "1 - cosine", 0.0)
@@ -66,7 +66,7 @@ class Seen:
         mean = self.weights.mean((0, 1))  # [R, N]
         self.mass[turn.moment.index] = shares(self.weights, turn)
         return Step(shot.step.label, shot.step.state, ids=shot.step.ids, fields={"looked": mean.mean(0)},
-                    edges={"attention": strongest(self.asked.numpy(), mean)}, picture=shot.step.picture,
+                    edges={"attention": links(self.asked.numpy(), mean, LINKS)}, picture=shot.step.picture,
                     cost=shot.step.cost)
 
     def close(self, facts: Mapping[str, Fact], plan: Plan, record: Record) -> Iterator[Event]:
@@ -113,10 +113,3 @@ def shares(weights: np.ndarray, turn) -> np.ndarray:
     rows, masked = array(turn.found.rows[0], bool), array(turn.moment.masked[0], bool)
     parts = masses(weights, dict(zip(PARTS, (~rows & ~masked, ~rows & masked, rows))), {"all": range(weights.shape[2])})
     return np.append(mean := parts.mean(0)[0], max(0.0, 1 - mean.sum()))
-
-
-def strongest(queries: np.ndarray, mean: np.ndarray) -> Edges:
-    """The LINKS strongest keys of each query; mean [R, N]."""
-    keys = np.argsort(-mean, 1, kind="stable")[:, :LINKS]  # [R, LINKS]
-    return Edges(np.repeat(queries, LINKS).astype(np.int32), keys.ravel().astype(np.int32),
-                 np.take_along_axis(mean, keys, 1).ravel().astype(np.float32))

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from transformers.models.vit_mae.modeling_vit_mae import ViTMAEDecoder
 
-from models.loops.mask.photos import encode
+from models.loops.mask.photos import encode, masked_count
 
 
 class HpmForPreTraining(ViTMAEForPreTraining):
@@ -40,14 +40,9 @@ class HpmForPreTraining(ViTMAEForPreTraining):
     @torch.no_grad()
     def scored(self, pixel_values, noise, n_mask: int | None = None):
         """Scores [B, L] where the n_mask patches of highest noise are hidden (None: at the config's mask ratio)."""
-        n_mask = self.patches - int(self.patches * (1 - self.config.mask_ratio)) if n_mask is None else n_mask
+        n_mask = masked_count(self.patches, self.config.mask_ratio) if n_mask is None else n_mask
         latents, ids_restore, _ = encode(self, pixel_values, noise, n_mask)
         return self.loss_predictor(latents, ids_restore).logits[..., 0]
-
-
-def patch_loss(pixels, target):
-    """Per-patch loss ell [B, L]: mean over the patch vector of the squared error. pixels, target [B, L, P]."""
-    return (pixels - target).pow(2).mean(-1)
 
 
 def relative_loss(scores, losses):
@@ -65,13 +60,6 @@ def relative_loss(scores, losses):
     return -(terms * valid).sum() / valid.sum().clamp(min=1)
 
 
-def absolute_loss(scores, losses):
-    """Ablation: squared error between s and ell, z-scored over the masked patches of each picture. Both [B, M]."""
-    losses = losses.detach()
-    target = (losses - losses.mean(1, keepdim=True)) / (losses.std(1, keepdim=True) + 1e-6)
-    return (scores - target).pow(2).mean()
-
-
 def hard_ratio(progress: float) -> float:
     """alpha_t: share of the mask that is hard, 0 -> 0.5 linearly over training (progress 0..1)."""
     return 0.5 * progress
@@ -86,9 +74,7 @@ def hard_mask(scores, alpha: float, mask_ratio: float = 0.75, generator=None):
     """
     if not 0 <= alpha <= 1 or not 0 < mask_ratio < 1:
         raise ValueError("alpha must be in 0..1 and mask_ratio strictly between 0 and 1")
-    count = scores.shape[1]
-    n_mask = count - int(count * (1 - mask_ratio))
-    n_hard = int(n_mask * alpha)
+    n_hard = int(masked_count(scores.shape[1], mask_ratio) * alpha)
     noise = torch.rand(scores.shape, generator=generator, device=generator.device if generator else scores.device)
     hard = torch.zeros_like(scores, dtype=torch.bool)
     hard.scatter_(1, scores.topk(n_hard, dim=1).indices, True)

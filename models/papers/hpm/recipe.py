@@ -57,11 +57,12 @@ class PhotoHPM(PhotoMAE):
         return self._score(pixels)
 
     def loss(self, model, batch, progress):
-        from models.papers.hpm.network import patch_loss, relative_loss
+        from models.loops.mask.photos import patch_error
+        from models.papers.hpm.network import relative_loss
 
         pixels, scores, mask = model.both(batch["pixels"], batch["noise"])
         hidden = mask.topk(48, dim=1).indices  # [B, M] masked patches
-        losses = patch_loss(pixels.float(), model.patchify(batch["pixels"])).gather(1, hidden)  # [B, M]
+        losses = patch_error(pixels, model.patchify(batch["pixels"])).gather(1, hidden)  # [B, M]
         rebuilt, order = losses.mean(), relative_loss(scores.gather(1, hidden), losses)
         return rebuilt + order, {"rebuilt": rebuilt.detach(), "order": order.detach()}
 
@@ -84,15 +85,11 @@ class PhotoHPM(PhotoMAE):
         self.early, self.early_progress = state["early"], state["early_progress"]
 
     def quick(self, model):
-        noise = fixed_noise(256)
-        return {"masked mse": round(float(per_image(self.teacher, self.val[:256], noise).mean()), 4),
-                "rho": round(float(np.mean(self.correlation(self.teacher, 48, 4))), 3)}
-
-    def correlation(self, model, n: int, rounds: int = 16) -> np.ndarray:
-        """Spearman correlation per picture: predicted difficulty against the true loss averaged over random masks."""
         from models.papers.hpm.trials import by_trial, correlations
 
-        return correlations(in_batches(model.difficulty, self.val[:n]), by_trial(model, self.val[:n], rounds, 0.75)[0])
+        some, error = self.val[:48], per_image(self.teacher, self.val[:256], fixed_noise(256)).mean()
+        rho = correlations(self.teacher.difficulty(some).float(), by_trial(self.teacher, some, 4, 0.75)[0])
+        return {"masked mse": round(float(error), 4), "rho": round(float(rho.mean()), 3)}
 
     def evaluate(self, model):
         from models.papers.hpm.trials import by_trial, correlations, mined

@@ -72,7 +72,7 @@ def measure(lab: Lab) -> Claim:
                 at_least(Quantity("plain model: new cells among them", lift, "times chance", floor=0.0,
                                   ceiling=1 / TOP), 2.0),
                 as_good(ours, full, LOSS, unmatched=UNLIKE),
-                better(ours, less, unmatched=UNLIKE), as_good(ours, afresh, CHANGE, both_sides=True)],
+                better(ours, less), as_good(ours, afresh, CHANGE, both_sides=True)],
         context=[*(context(f"work of ENAT in {steps} steps", part, "of the plain model's",
                            f"a count; at most {SHARE:g} asked") for steps, part in share.items()),
                  context(f"{DEFAULT} steps, ENAT minus plain model", late, "of 1",

@@ -89,7 +89,7 @@ METHOD = Method(
         look_at="How sure the model is at each token, and how much of its distribution the settings cut away.",
         not_covered="Repetition penalties, typical and eta sampling, beam search."),
     params=Params, accepts="text", kinds={"algo-arithmetic-1": "problem", "algo-arithmetic-2": "problem"},
-    checkpoints=("text-ar-1", "text-ar-retrieval-1", "text-ar-1k-1", "algo-arithmetic-1", "algo-arithmetic-2"),
+    checkpoints=("text-ar-1", "text-ar-retrieval-1", "text-ar-1k-2", "algo-arithmetic-1", "algo-arithmetic-2"),
     run=run,
     examples=(
         Example("garden", "The key to the garden", "sample-garden.txt"),

@@ -31,7 +31,7 @@ from models.trace.subject import Example, SubjectError
 
 WINDOW = 24  # bytes of the prompt that are looked at one by one
 LONGEST_WORD = 120
-SECOND = "text-ar-1k-1"
+SECOND = "text-ar-1k-2"
 FIELDS = {"kl": Field("Error of naive prompting: KL(exact || naive)", "nats", low=0.0),
           "invalid": Field("Probability on invalid encodings, left out", "", 0.0)}
 

@@ -1,4 +1,5 @@
-"""Which layers LazyLLM, static pruning and dice should cut after, at 69 % of the work: the table in NOTES.md.
+"""Which layers LazyLLM, static pruning and dice should cut after, at 69 % of the work: the table in NOTES.md (which has
+one row only for dice).
 
     python -m models.papers.lazyllm.sweep          # about 25 minutes on a busy core
 

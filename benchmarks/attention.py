@@ -17,7 +17,7 @@ TOKENS = 32768  # of one call on a GPU: enough sequences to keep it busy, so tha
 LONGEST = 32768  # where maps no longer fit a GPU
 
 
-class Case(NamedTuple):
+class AttentionShape(NamedTuple):
     """One shape of attention."""
 
     length: int
@@ -49,14 +49,15 @@ class Case(NamedTuple):
         return [torch.randn(shape, generator=make, device=self.device).to(self.dtype) for _ in range(3)]
 
 
-def cases(device: str, quick: bool) -> list[Case]:
+def cases(device: str, quick: bool) -> list[AttentionShape]:
     """Lengths below and above the switch of paths, causal and not; on a GPU two head widths, and the longest."""
     cuda = device == "cuda"
     dtypes = (torch.bfloat16,) if cuda else (torch.float32, torch.bfloat16)
     shapes = [(length, width) for length in ((197, 256, 512, 1024) if quick else (197, 256, 512, 1024, 2048, 4096))
               for width in (HEADS if cuda else (64,))]
     shapes += [(LONGEST, 128)] if cuda and not quick else []
-    return [Case(*shape, causal, dtype, device) for shape in shapes for causal in (False, True) for dtype in dtypes]
+    return [AttentionShape(*shape, causal, dtype, device) for shape in shapes for causal in (False,
+                                                                                             True) for dtype in dtypes]
 
 
 def run(device: str, quick: bool) -> list[dict]:
@@ -75,7 +76,7 @@ def eager_with_maps(q, k, v, causal):
     return maps.to(q.dtype) @ v, scores.logsumexp(-1), entropy, maps.amax(-1), maps.sum(2)
 
 
-def works(case: Case):
+def works(case: AttentionShape):
     """The sides on the same inputs, after checking that they agree, and our path; no "maps" where they cannot run."""
     q, k, v = case.inputs()
     sides = {
@@ -116,14 +117,14 @@ def check_some(found: kernels.AttentionStats, q: Tensor, k: Tensor, causal: bool
     torch.testing.assert_close(spent, torch.full_like(spent, q.shape[2]), atol=0, rtol=1e-3)
 
 
-def compared(case: Case, rounds: int) -> list[dict]:
+def compared(case: AttentionShape, rounds: int) -> list[dict]:
     sides, path = works(case)
     times = interleave(sides, rounds, case.device)
     rows = [row(f"{case.label}: all statistics / sdpa", times, "ours", "sdpa", path=path, **against_sdpa(case))]
     return rows if case.skips else rows + [against_maps(case, times, path)]
 
 
-def against_sdpa(case: Case) -> dict:
+def against_sdpa(case: AttentionShape) -> dict:
     if not case.claimed or case.length < 1024:
         return {}
     if case.device == "cuda":
@@ -132,7 +133,7 @@ def against_sdpa(case: Case) -> dict:
     return {"floor": 1.5, "target": 1.3} if case.length >= 2048 else {"floor": 1.9, "target": 1.6}
 
 
-def against_maps(case: Case, times: dict[str, list[float]], path: str) -> dict:
+def against_maps(case: AttentionShape, times: dict[str, list[float]], path: str) -> dict:
     """Where the peer runs out of memory there is no ratio, and at LONGEST that is what we claim."""
     if case.length <= 256 and "maps" in times:
         bounds = {"floor": 1.05, "target": 1.0} if case.claimed and case.device == "cpu" else {}
@@ -147,7 +148,7 @@ def against_maps(case: Case, times: dict[str, list[float]], path: str) -> dict:
 
 def memory(length, device, quick):
     """Of one sequence of 12 heads, in fp32."""
-    q, k, v = (x[:1] for x in Case(length, 64, False, torch.float32, device).inputs())
+    q, k, v = (x[:1] for x in AttentionShape(length, 64, False, torch.float32, device).inputs())
     kernels.attention_stats(q, k, v)  # threads and scratch are there before the measurement
     ours = extra_memory(lambda: kernels.attention_stats(q, k, v), device)
     maps = extra_memory(lambda: eager_with_maps(q, k, v, False), device)

@@ -20,7 +20,7 @@ from models.backbones.instrument import observe
 SHARE = 0.85  # of the ideal ratio
 
 
-class Case(NamedTuple):
+class PrunedModel(NamedTuple):
     """A model taken apart: its embedded input, its layers, and whose attention ranks the tokens."""
 
     name: str
@@ -38,7 +38,7 @@ class Case(NamedTuple):
         return max(1, len(self.layers) // 4)
 
 
-def vit(side: int, layers: int, batch: int, device: str, dtype: torch.dtype, **shape: int) -> Case:
+def vit(side: int, layers: int, batch: int, device: str, dtype: torch.dtype, **shape: int) -> PrunedModel:
     """ViT-B with 16-pixel patches; `shape` changes its config."""
     from transformers import ViTConfig, ViTModel
 
@@ -46,11 +46,11 @@ def vit(side: int, layers: int, batch: int, device: str, dtype: torch.dtype, **s
     config = ViTConfig(image_size=side, num_hidden_layers=layers, attn_implementation="sdpa", **shape)
     model = ViTModel(config, add_pooling_layer=False).to(device, dtype).eval()
     pixels = torch.randn(batch, 3, side, side).to(device, dtype)
-    return Case(f"ViT-B, N {(side // 16) ** 2 + 1}", lambda: model(pixels).last_hidden_state,
-                lambda: model.embeddings(pixels), model.layers, model.layernorm, False, None, 0)
+    return PrunedModel(f"ViT-B, N {(side // 16) ** 2 + 1}", lambda: model(pixels).last_hidden_state,
+                       lambda: model.embeddings(pixels), model.layers, model.layernorm, False, None, 0)
 
 
-def gpt2(length: int, layers: int, batch: int, device: str, dtype: torch.dtype, **shape: int) -> Case:
+def gpt2(length: int, layers: int, batch: int, device: str, dtype: torch.dtype, **shape: int) -> PrunedModel:
     """GPT-2 small reading a prompt; `shape` changes its config."""
     from transformers import GPT2Config, GPT2Model
 
@@ -59,18 +59,18 @@ def gpt2(length: int, layers: int, batch: int, device: str, dtype: torch.dtype, 
     model = GPT2Model(config).to(device, dtype).eval()
     ids = torch.randint(0, config.vocab_size, (batch, length), device=device)
     places = torch.arange(length, device=device)
-    return Case(f"GPT-2 small, N {length}", lambda: model(ids).last_hidden_state,
-                lambda: model.wte(ids) + model.wpe(places), model.h, model.ln_f, True, [-1], -1)
+    return PrunedModel(f"GPT-2 small, N {length}", lambda: model(ids).last_hidden_state,
+                       lambda: model.wte(ids) + model.wpe(places), model.h, model.ln_f, True, [-1], -1)
 
 
-def pruned(case: Case, keep: float) -> tuple[Tensor, kernels.Compacted]:
+def pruned(case: PrunedModel, keep: float) -> tuple[Tensor, kernels.Compacted]:
     """The model's output at the tokens it keeps [B, K, D], and which they are. `keep` is the share of tokens."""
     hidden, scores = scored(case)
     short = kernels.compact(hidden, (scores, round(keep * hidden.shape[1])))
     return case.norm(through(case.layers[case.cut :], short.states)), short
 
 
-def scored(case: Case) -> tuple[Tensor, Tensor]:
+def scored(case: PrunedModel) -> tuple[Tensor, Tensor]:
     """States [B, N, D] at the cut, and the attention [B, N] received in the layer before it."""
     hidden, last = through(case.layers[: case.cut - 1], case.embed()), case.layers[case.cut - 1]
     with observe(last, received_from=case.rankers) as seen:
@@ -86,7 +86,7 @@ def through(layers: Iterable[nn.Module], hidden: Tensor) -> Tensor:
     return hidden
 
 
-def multiply_adds(case: Case, tokens: int, kept: int) -> int:
+def multiply_adds(case: PrunedModel, tokens: int, kept: int) -> int:
     """Of all layers and one sample, when `kept` of the tokens pass the cut."""
     linear = sum(p.numel() for p in case.layers[0].parameters() if p.ndim == 2)
     width = case.norm.weight.numel()
@@ -97,7 +97,7 @@ def multiply_adds(case: Case, tokens: int, kept: int) -> int:
     return case.cut * layer(tokens) + (len(case.layers) - case.cut) * layer(kept)
 
 
-def check(case: Case, keep: float, dtype: torch.dtype) -> None:
+def check(case: PrunedModel, keep: float, dtype: torch.dtype) -> None:
     """Keeping all changes nothing; keeping some keeps the ones with the highest true scores, in order."""
     tolerance = 1e-3 if dtype == torch.float32 else 5e-2
     torch.testing.assert_close(pruned(case, 1.0)[0], case.whole(), atol=tolerance, rtol=tolerance)
@@ -120,7 +120,7 @@ def run(device: str, quick: bool) -> list[dict]:
             for found in compared(make(size, layers, batch, device, dtype), device, dtype, quick)]
 
 
-def compared(case: Case, device: str, dtype: torch.dtype, quick: bool) -> list[dict]:
+def compared(case: PrunedModel, device: str, dtype: torch.dtype, quick: bool) -> list[dict]:
     tokens, rows = case.embed().shape[1], []
     for keep in (0.5, 0.25):
         check(case, keep, dtype)

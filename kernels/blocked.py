@@ -51,7 +51,7 @@ class Problem(NamedTuple):
         return self.causal or self.bias is not None
 
 
-class Job(NamedTuple):
+class BlockJob(NamedTuple):
     """Key heads `heads` of sample `batch`, for the queries from `start` to `stop`."""
 
     batch: int
@@ -125,7 +125,7 @@ def block_rows(problem: Problem) -> int:
     return max(1, min(queries, most, BLOCK // (group * max(1, problem.k.shape[2]))))
 
 
-def divide(problem: Problem, rows: int, whole: bool) -> Iterable[Job]:
+def divide(problem: Problem, rows: int, whole: bool) -> Iterable[BlockJob]:
     """Jobs of several heads while their tables are small, of one head, or of some of its queries if heads are few."""
     batch, heads, group, queries, _ = problem.q.shape
     threads = 1 if whole else torch.get_num_threads()
@@ -138,14 +138,14 @@ def divide(problem: Problem, rows: int, whole: bool) -> Iterable[Job]:
     for b in range(batch):
         for head in range(0, heads, together):
             for start in range(0, queries, stride):
-                yield Job(b, slice(head, head + together), start, min(start + stride, queries))
+                yield BlockJob(b, slice(head, head + together), start, min(start + stride, queries))
 
 
 def round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-def run(problem: Problem, rows: int, job: Job) -> Tensor:
+def run(problem: Problem, rows: int, job: BlockJob) -> Tensor:
     """All blocks of a job; returns the attention its keys receive [h, G, M].
 
     Small operations cost as much as large ones here, so what need not be done per block is done once, at the end.
@@ -171,7 +171,7 @@ def run(problem: Problem, rows: int, job: Job) -> Tensor:
     return received.view(heads, group, -1)
 
 
-def softened(problem: Problem, job: Job, part: slice, tables: Tensor, sums: Tensor, received: Tensor) -> Tensor:
+def softened(problem: Problem, job: BlockJob, part: slice, tables: Tensor, sums: Tensor, received: Tensor) -> Tensor:
     """Turns the scores tables[0] of rows `part` of the job into unnormalised probabilities tables[1] [h, G, n, m],
     fills sums [3, h, G, n] and adds to received [h G, 1, M]."""
     scores, probs = tables
@@ -183,7 +183,8 @@ def softened(problem: Problem, job: Job, part: slice, tables: Tensor, sums: Tens
     return probs
 
 
-def softened_by_c(problem: Problem, job: Job, part: slice, tables: Tensor, sums: Tensor, received: Tensor) -> Tensor:
+def softened_by_c(problem: Problem, job: BlockJob, part: slice, tables: Tensor, sums: Tensor,
+                  received: Tensor) -> Tensor:
     """The same in one call of rows.c, which leaves out the corner of a causal block and works in place."""
     scores = tables[0]
     first = scores.shape[3]
@@ -220,7 +221,7 @@ def project(probs: Tensor, values: Tensor, out: Tensor) -> None:
         out.copy_(torch.bmm(probs, values).view(out.shape))
 
 
-def shares(problem: Problem, job: Job | None, sums: Tensor, start: int) -> Tensor:
+def shares(problem: Problem, job: BlockJob | None, sums: Tensor, start: int) -> Tensor:
     """1 / mass [h, G, n]: 0 for queries that may attend to nothing, and, given a job, for those that do not count."""
     share = sums[1].reciprocal()
     if problem.guarded:
@@ -231,7 +232,7 @@ def shares(problem: Problem, job: Job | None, sums: Tensor, start: int) -> Tenso
     return share
 
 
-def shade(problem: Problem, job: Job, start: int, stop: int, scores: Tensor) -> None:
+def shade(problem: Problem, job: BlockJob, start: int, stop: int, scores: Tensor) -> None:
     """Adds the mask to a block of scores [h, G, n, m]; causal blocks already end at the last key they may see."""
     seen = scores.shape[3]
     if problem.causal:
@@ -242,7 +243,7 @@ def shade(problem: Problem, job: Job, start: int, stop: int, scores: Tensor) -> 
         shade_bias(problem, job, start, stop, scores)
 
 
-def shade_bias(problem: Problem, job: Job, start: int, stop: int, scores: Tensor) -> None:
+def shade_bias(problem: Problem, job: BlockJob, start: int, stop: int, scores: Tensor) -> None:
     """Adds what the mask says of the queries from `start` to `stop` to scores [h, G, n, m]."""
     b, h, _, n, _ = problem.bias.shape
     part = problem.bias[job.batch if b > 1 else 0, job.heads if h > 1 else slice(None)]

@@ -27,7 +27,7 @@ DOTTED = re.compile(r"(models|training|kernels|visualizers|tests)(\.\w+)+")
 
 
 @dataclass
-class Cost:
+class PaperCost:
     """What counts to one paper, baseline or room: paths and their lines; elsewhere: files that name it."""
 
     lines: dict[str, int] = field(default_factory=dict)
@@ -99,10 +99,10 @@ class Tree:
             return max(fit, key=len, default=None)
         return None
 
-    def cost(self, home: str) -> Cost:
+    def cost(self, home: str) -> PaperCost:
         """What a paper or baseline costs."""
         own = {path: lines(self.text[path]) for path, owner in self.owners.items() if owner == home}
-        return Cost(own, sorted(self.elsewhere(home, own)))
+        return PaperCost(own, sorted(self.elsewhere(home, own)))
 
     def elsewhere(self, home: str, own: Iterable[str]) -> Iterator[str]:
         """Files of the application outside what counts to it that name it, its folder or its networks."""
@@ -117,9 +117,9 @@ class Tree:
                 yield name
 
     @cached_property
-    def shared(self) -> Mapping[str, Cost]:
+    def shared(self) -> Mapping[str, PaperCost]:
         """Room -> what several use there."""
-        found: dict[str, Cost] = defaultdict(Cost)
+        found: dict[str, PaperCost] = defaultdict(PaperCost)
         for path, text in self.text.items():
             if path not in self.owners:
                 parts = Path(path).parts

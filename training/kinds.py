@@ -194,7 +194,7 @@ class Masked(Recipe):
         return torch.cat(bits).numpy()
 
 
-class Tuned(Recipe):
+class FineTune(Recipe):
     """A shipped trunk, trained on. Stands before another kind: class MeAP(Tuned, TextAR).
 
     tune: "all", "head", or "lora:16" for low-rank changes of every linear layer, merged at the end.

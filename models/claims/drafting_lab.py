@@ -16,7 +16,7 @@ from models.checkpoints.store import load
 from models.claims.scene_lab import requests
 from models.loops.sample.acceptance_rules import Exact, off, pick
 from models.loops.sample.drafting_records import CODES, DRAFTER, condition
-from models.loops.sample.speculative_decoding import Chain, Plan, ids_of, rounds
+from models.loops.sample.speculative_decoding import Chain, DraftPlan, ids_of, rounds
 from models.loops.unmask.canvases import picture
 from models.worlds import scenes
 
@@ -52,7 +52,7 @@ def nets() -> Nets:
 def played(found: Nets, rule: Exact, count: int, *, light: bool = True, favourite: bool = False, seed: int = 0,
            ahead: int = 4) -> Played:
     """`count` captions of the world, each drawn once; two rules with one seed see the same captions and dice."""
-    plan, rows = Plan(ahead, favourite, kernels.Sampler(1.0)), []
+    plan, rows = DraftPlan(ahead, favourite, kernels.Sampler(1.0)), []
     for number, things in enumerate(requests(count, SEED + seed)):
         chain = started(found, scenes.caption(things), light, plan)
         dice = torch.rand(chain.size, 3, generator=torch.Generator().manual_seed(1000 * seed + number))
@@ -62,7 +62,7 @@ def played(found: Nets, rule: Exact, count: int, *, light: bool = True, favourit
 
 
 @torch.inference_mode()
-def started(found: Nets, caption: str, light: bool, plan: Plan) -> Chain:
+def started(found: Nets, caption: str, light: bool, plan: DraftPlan) -> Chain:
     return Chain(found.target, found.drafter, condition(caption, light, found.tokenizer.entries.device), plan)
 
 
@@ -88,7 +88,7 @@ def lean(tested, ids: torch.Tensor) -> float:
 @torch.inference_mode()
 def alone(found: Nets, caption: str, light: bool) -> torch.Tensor:
     """Codes [N] of a picture that the target draws by itself, one pass per code, with the cache that rounds have."""
-    chain = started(found, caption, light, Plan())
+    chain = started(found, caption, light, DraftPlan())
     for u in torch.rand(chain.size, generator=torch.Generator().manual_seed(0)).tolist():
         chain.settle([pick(chain.verify([])[0], u)])
     return ids_of(chain)

@@ -53,7 +53,7 @@ from models.claims.arms import (
     mean_of,
     ratio,
 )
-from models.claims.judging import VERDICTS, Expectation, Row, Rows, judge, verdict
+from models.claims.judging import VERDICTS, Expectation, JudgedRows, Row, judge, verdict
 from models.claims.trained import longer
 from models.claims.trained import trainings as trained
 
@@ -163,7 +163,7 @@ def reworded(saved: Mapping) -> dict:
     """A saved claim with the verdict and the reason that its own rows give by the rule: what it must say."""
     rows = [Row(**r) for r in (*saved["rows"], *saved["context"]) if r["kind"] != "context"]
     controls = [Row(**r) for r in saved["controls"]]
-    found = verdict(Rows.of(rows, controls, saved["trainings"]["each_arm"], saved["what_it_would_take"]))
+    found = verdict(JudgedRows.of(rows, controls, saved["trainings"]["each_arm"], saved["what_it_would_take"]))
     return {**saved, "verdict": found.verdict, "reason": found.reason}
 
 
@@ -180,7 +180,7 @@ def conclude(method: str, *, paper: str, here: str, arms: Sequence[Arm], expect:
     if trainings > 1 and not any(arm.runs is not None and len(arm.runs) >= trainings for arm in arms):
         raise ClaimError(f"{trainings} trainings are stated; give an arm its runs [{trainings}, K]")
     rows, checked = [judge(one) for one in expect], [judge(one) for one in controls]
-    found = verdict(Rows.of(rows, checked, trainings, would_take))
+    found = verdict(JudgedRows.of(rows, checked, trainings, would_take))
     refused = tuple(r for r in rows if r.met is None)
     networks = [arm.checkpoints[0] for arm in shown.values() if arm.checkpoints]
     loaded = [name for arm in shown.values() for name in arm.checkpoints]

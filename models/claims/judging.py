@@ -192,7 +192,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Rows:
+class JudgedRows:
     """All rows of a claim, sorted by what they decide."""
 
     judged: tuple[Row, ...]
@@ -202,12 +202,12 @@ class Rows:
     hint: str = field(default="")  # the author's words on what it would take
 
     @classmethod
-    def of(cls, rows: Sequence[Row], controls: Sequence[Row], trainings: int, hint: str) -> Rows:
+    def of(cls, rows: Sequence[Row], controls: Sequence[Row], trainings: int, hint: str) -> JudgedRows:
         return cls(tuple(r for r in rows if r.met is not None), tuple(r for r in rows if r.met is None),
                    tuple(controls), trainings, hint)
 
 
-def verdict(rows: Rows) -> Verdict:
+def verdict(rows: JudgedRows) -> Verdict:
     """By rule only. A failed control blocks the headline; "mixed" needs a miss; "does not hold" needs a control that
     passed and an interval that lies wholly on the wrong side."""
     good = [r for r in rows.judged if r.met]
@@ -230,7 +230,7 @@ def verdict(rows: Rows) -> Verdict:
     return Verdict("holds", told)
 
 
-def wanting(rows: Rows, bad: Sequence[Row]) -> str:
+def wanting(rows: JudgedRows, bad: Sequence[Row]) -> str:
     if not any(r.missed for r in bad):
         return "; ".join(f"{r.name}: about {more_items(r):,} items" for r in bad)
     return "a positive control that shows that the metric could have seen the effect"
@@ -244,7 +244,7 @@ def more_items(row: Row) -> int:
     return min(1_000_000, int(ceil(row.n * max(1.0, (half / gap) ** 2) / 10)) * 10)
 
 
-def told_of(rows: Rows, good, bad, failed) -> str:
+def told_of(rows: JudgedRows, good, bad, failed) -> str:
     """The reason, made from the rows."""
     parts = [f"{len(good)} of {len(rows.judged)} expectations met."] if rows.judged else ["Nothing could be judged."]
     parts += [f"Met: {good[0].name}, {good[0].short}."] if good else []

@@ -15,10 +15,10 @@ import torch
 
 from models.checkpoints.store import Bundle, load
 from models.claims.arms import Arm, Budget, Metric, Quantity
-from models.loops.prune.forward import Pass, Policy, Pruner
+from models.loops.prune.forward import KeepPolicy, Pass, Pruner
 from models.loops.prune.pictures import (
     CHECKPOINTS,
-    Plan,
+    PicturePlan,
     View,
     able,
     answer_logits,
@@ -31,10 +31,10 @@ from models.loops.prune.pictures import (
 from models.worlds.questions import Case, exam, mask
 
 TEST = 72_000  # seed of the scenes that are scored; training and searches draw others
-Rule = Callable[[int, View], Plan]  # of the picture's number, for rules that draw
+Rule = Callable[[int, View], PicturePlan]  # of the picture's number, for rules that draw
 
 
-class Sat(NamedTuple):
+class PictureAnswers(NamedTuple):
     """100 or 0 per question [K], and patches x layers spent on its picture [K]."""
 
     hits: np.ndarray
@@ -42,7 +42,7 @@ class Sat(NamedTuple):
 
 
 @dataclass(eq=False)
-class Board:
+class EncodedScenes:
     """Scenes, encoded once, each with the id of its right answer; objects: pixels of things in each patch, [K, L]."""
 
     bundle: Bundle
@@ -52,7 +52,7 @@ class Board:
     objects: list[torch.Tensor]
 
     @classmethod
-    def of(cls, count: int, without: Iterable[Case] = (), seed: int = TEST) -> Board:
+    def of(cls, count: int, without: Iterable[Case] = (), seed: int = TEST) -> EncodedScenes:
         """`count` scenes, none of which is one of `without`."""
         bundle = load(CHECKPOINTS[0])
         cases = exam(seed, count, without, able(bundle.card))
@@ -70,22 +70,22 @@ class Board:
         """The same with all patches."""
         return self.states(in_full)
 
-    def sit(self, rule: Rule, count: int | None = None) -> Sat:
+    def sit(self, rule: Rule, count: int | None = None) -> PictureAnswers:
         """rule(number, view) -> plan, on the first `count` scenes."""
         plans = [rule(number, seen) for number, seen in enumerate(self.views[:count])]
         spent = [sum(plan.counts(seen.layers)) for plan, seen in zip(plans, self.views)]
         return self.answers(zip(plans, spent), lambda plan, seen: prefill(self.bundle.model, plan, seen.ids)[1])
 
-    def answers(self, asked: Iterable[tuple[object, float]], read: Callable[[object, View], Pass]) -> Sat:
+    def answers(self, asked: Iterable[tuple[object, float]], read: Callable[[object, View], Pass]) -> PictureAnswers:
         """What read(plan, view) says, and what was spent on it."""
         model, hits, spent = self.bundle.model, [], []
         for (plan, cost), seen, right in zip(asked, self.views, self.truth):
             said = answer_logits(model, last_state(model, read(plan, seen))).argmax()
             hits.append(100.0 * (int(said) == right))
             spent.append(float(cost))
-        return Sat(np.array(hits), np.array(spent))
+        return PictureAnswers(np.array(hits), np.array(spent))
 
-    def ranked_inside(self, budget: np.ndarray) -> Sat:
+    def ranked_inside(self, budget: np.ndarray) -> PictureAnswers:
         """The language model itself ranks the patches, by the attention that the question's last word pays in layer 1
         (FastV's rule); what is left of the budget [K] of patches x layers decides how many stay."""
         stay = [max(int(total - seen.count) // (seen.layers - 1), 0) for total, seen in zip(budget, self.views)]
@@ -94,11 +94,12 @@ class Board:
 
     def metric(self, budget: np.ndarray, at: str) -> Metric:
         """Right answers at one budget [K], with the floor and the ceiling on these scenes."""
-        nothing = self.sit(lambda number, seen: Plan(torch.arange(0), seen.features[:, :0], torch.zeros(seen.count)))
+        nothing = self.sit(lambda number, seen: PicturePlan(torch.arange(0), seen.features[:, :0],
+                                                            torch.zeros(seen.count)))
         fullest = self.sit(lambda number, seen: one_stage(seen, share(budget, number, seen), self.objects[number]))
         return Metric(f"right answers at {at}", "% of questions", floor=nothing.hits, ceiling=fullest.hits)
 
-    def arm(self, metric: Metric, name: str, *sat: Sat) -> Arm:
+    def arm(self, metric: Metric, name: str, *sat: PictureAnswers) -> Arm:
         """One arm, averaged over seeds, with what it spends on each picture."""
         return metric.arm(name, np.array([one.hits for one in sat]), checkpoints=self.bundle.name,
                           budget=Budget(np.mean([one.spent for one in sat], 0), "patches x layers"))
@@ -124,13 +125,13 @@ def after_layer_1(model, stay: int, seen: View) -> Pass:
         return torch.where(moment.alive < count, moment.seen[0][moment.alive], float("inf"))
 
     rates = ((count - stay) / (count + words), *(0.0 for _ in range(seen.layers - 1)))
-    pruner = Pruner(model.lm, Policy(rates, score, frozenset({0}), revive=False), count + words)
+    pruner = Pruner(model.lm, KeepPolicy(rates, score, frozenset({0}), revive=False), count + words)
     with torch.inference_mode():
         ids = model.lm.model.embed_tokens(torch.tensor([seen.ids], device=model.lm.device))
         return pruner.enter(torch.cat([model.visual(seen.features), ids], 1), torch.arange(count + words))
 
 
-def in_full(number: int, seen: View) -> Plan:
+def in_full(number: int, seen: View) -> PicturePlan:
     return everything(seen)
 
 

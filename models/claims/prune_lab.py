@@ -18,7 +18,7 @@ from models.checkpoints.store import Bundle, load
 from models.claims.arms import Arm, Budget, Metric
 from models.claims.timing import interleaved
 from models.engine.method import Job, Method, prepare
-from models.loops.prune.forward import Policy, Pruner, unpruned
+from models.loops.prune.forward import KeepPolicy, Pruner, unpruned
 from models.loops.prune.loop import Cuts, finished, survivors, turns
 from models.loops.prune.summary import read, said
 from models.loops.prune.texts import CHECKPOINTS
@@ -34,7 +34,7 @@ FEWER = {**USUAL, "first": 0.8}  # 58 %
 HALF = {"first": 0.5, "second": 0.5, "third": 0.5, "where": "early"}  # 50 %
 ANSWER = 8  # tokens an answer may take
 WORK = "(token, layer) pairs before the first token"
-Make = Callable[[Job, int], Policy]
+Make = Callable[[Job, int], KeepPolicy]
 
 
 class Sat(NamedTuple):
@@ -160,5 +160,5 @@ def first_token(method: Method, arms: Mapping[str, tuple[Make, Mapping]], tokens
     return interleaved({**ways, "full": lambda: read(model, unpruned(layers), [ids]), "the library": library}, rounds)
 
 
-def full(job: Job, layers: int) -> Policy:
+def full(job: Job, layers: int) -> KeepPolicy:
     return unpruned(layers)

@@ -75,7 +75,7 @@ class Book:
 
 
 @dataclass(frozen=True)
-class Page:
+class BookState:
     """A book as it stood after `count` steps; the book may have grown since."""
 
     book: Book
@@ -99,12 +99,12 @@ class Page:
         return TRACES[first.tab](**shared, **extra)
 
 
-def pages(books: Mapping[str, Book]) -> dict[str, Page]:
+def pages(books: Mapping[str, Book]) -> dict[str, BookState]:
     """What is there now, by tab; tabs without a step are left out."""
-    return {tab: Page(book, len(book.steps), book.close) for tab, book in books.items() if book.steps}
+    return {tab: BookState(book, len(book.steps), book.close) for tab, book in books.items() if book.steps}
 
 
-def traces(there: Mapping[str, Page], stamp: Provenance, method: str, final: bool = False) -> dict[str, Trace]:
+def traces(there: Mapping[str, BookState], stamp: Provenance, method: str, final: bool = False) -> dict[str, Trace]:
     """Records by tab; while the run goes on, a record that cannot stand yet is left out."""
     found = {}
     for tab, page in there.items():

@@ -22,7 +22,7 @@ import kernels
 from models.backbones.instrument import plain_attention
 from models.checkpoints import hub
 from models.checkpoints.store import Bundle, architecture, load, resolve
-from models.engine.events import Book, Close, Emit, Event, Open, Page, pages, progress, traces
+from models.engine.events import Book, BookState, Close, Emit, Event, Open, pages, progress, traces
 from models.trace import TABS, Provenance, Trace
 from models.trace import params as parameters
 from models.trace.subject import Example, Subject, SubjectError, from_example
@@ -317,7 +317,7 @@ def _checked(method: Method, place: str) -> Method:
     return method
 
 
-def _later(job: Job, there: Mapping[str, Page], seconds: float, path: str) -> Callable[[], dict[str, Trace]]:
+def _later(job: Job, there: Mapping[str, BookState], seconds: float, path: str) -> Callable[[], dict[str, Trace]]:
     return lambda: traces(there, _provenance(job, seconds, path), job.method.id)
 
 

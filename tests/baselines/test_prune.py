@@ -7,7 +7,7 @@ from models.baselines.random_keep import method as random_keep
 from models.baselines.top_attention import method as top_attention
 from models.engine.method import prepare, run, twin
 from models.loops.prune import texts
-from models.loops.prune.forward import Moment, full_macs
+from models.loops.prune.forward import PruneMoment, full_macs
 from models.loops.prune.loop import Cuts, finished, rates, roles, survivors, turns
 from models.loops.prune.summary import race, said
 from models.trace.subject import from_example, from_text
@@ -33,9 +33,9 @@ def test_cuts_that_meet_on_few_layers_are_both_made():
 def test_random_dropping_is_fair_and_repeats_with_its_seed(tiny):
     job = prepare("random-keep", seed=7)
     alive = torch.arange(400)
-    one, two = (random_keep.policy(job, 3).score(Moment(0, 1, alive, {})) for _ in range(2))
+    one, two = (random_keep.policy(job, 3).score(PruneMoment(0, 1, alive, {})) for _ in range(2))
     assert torch.equal(one, two)
-    other = random_keep.policy(prepare("random-keep", seed=8), 3).score(Moment(0, 1, alive, {}))
+    other = random_keep.policy(prepare("random-keep", seed=8), 3).score(PruneMoment(0, 1, alive, {}))
     assert not torch.equal(one, other)
     kept = sum(np.isin(np.arange(400), one.argsort()[200:]) for one in
                (torch.rand(400, generator=prepare("random-keep", seed=s).generator()) for s in range(60)))
@@ -59,8 +59,8 @@ def static(tiny, **params):
 def test_static_pruning_ranks_once(tiny):
     policy, alive = static(tiny), torch.arange(6)
     before = torch.tensor([0.1, 0.5, 0.2, 0.9, 0.3, 0.4])
-    first = policy.score(Moment(0, 0, alive, {0: before}))
-    later = policy.score(Moment(1, 0, torch.arange(7), {0: torch.flip(torch.rand(7), (0,))}))
+    first = policy.score(PruneMoment(0, 0, alive, {0: before}))
+    later = policy.score(PruneMoment(1, 0, torch.arange(7), {0: torch.flip(torch.rand(7), (0,))}))
     assert torch.equal(first, before) and torch.equal(later[:6], before) and later[6] == float("inf")
     ranked_again = torch.flip(before, (0,))  # the mutant: a new ranking at every token
     assert not torch.equal(later[:6], ranked_again)

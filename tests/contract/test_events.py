@@ -55,8 +55,9 @@ def test_heads_that_are_known_at_the_start_make_the_first_step_a_picture():
 
 def test_steps_that_nobody_looks_at_are_never_put_together(tiny, monkeypatch):
     """A run of n steps checks each of them as often as it is shown, not n times."""
-    checked, page = Counter(), events.Page.trace
-    monkeypatch.setattr(events.Page, "trace", lambda self, *more: checked.update([self.count]) or page(self, *more))
+    checked, page = Counter(), events.BookState.trace
+    monkeypatch.setattr(events.BookState, "trace", lambda self, *more: checked.update([self.count]) or page(self,
+                                                                                                            *more))
     *_, last = follow(prepare("mdm"))
     assert set(checked) == {len(last.traces["unmask"].steps)}
     checked.clear()

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("models", "visualizers", "kernels", "training", "benchmarks")
+OFTEN = {"Params", "Claim", "Row"}  # of every method; of claims that are not on the harness yet
 FORBIDDEN = {
     "models": {"gradio", "plotly", "matplotlib", "visualizers", "app"},
     "visualizers": {"torch", "transformers", "diffusers", "kernels", "app"},
@@ -153,6 +154,18 @@ def test_loaders_list_is_what_the_folders_declare():
     from models.checkpoints import registry
     assert sorted(registry.declared()) == sorted(registry.PAPER_NETWORKS)
     assert not set(registry.PAPER_NETWORKS) & set(registry.READERS)
+
+
+def test_no_class_name_is_used_twice():
+    """Params, which every method has, and the classes of tests apart."""
+    where: dict[str, list[str]] = {}
+    for room in ROOMS:
+        for path in files(room):
+            for node in ast.parse(path.read_text("utf-8")).body:
+                if isinstance(node, ast.ClassDef):
+                    where.setdefault(node.name, []).append(name_of(path))
+    twice = {name: places for name, places in where.items() if len(places) > 1 and name not in OFTEN}
+    assert not twice, twice
 
 
 def test_loops_and_visualizers_name_no_method():

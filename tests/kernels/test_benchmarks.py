@@ -93,7 +93,7 @@ def test_a_row_may_count_in_units():
 
 
 def gpu_case(length, width, dtype=torch.bfloat16):
-    return attention.Case(length, width, False, dtype, "cuda")
+    return attention.AttentionShape(length, width, False, dtype, "cuda")
 
 
 def test_a_gpu_is_asked_for_both_widths_and_the_longest_length():
@@ -116,7 +116,7 @@ def fake_peer(error):
 
 
 def test_a_peer_out_of_memory_is_a_row_and_any_other_error_is_one(monkeypatch, capsys):
-    case = attention.Case(48, 64, True, torch.float32, "cpu")
+    case = attention.AttentionShape(48, 64, True, torch.float32, "cpu")
     sdpa, maps = attention.compared(case, 1)
     assert sdpa["ratio"] > 0 and maps["ratio"] > 0 and maps["path"] in ("cpu-eager", "cpu-compiled")
     monkeypatch.setattr(attention, "eager_with_maps", fake_peer(torch.OutOfMemoryError("tried to allocate 128 GiB")))
@@ -136,7 +136,7 @@ def test_a_peer_out_of_memory_is_a_row_and_any_other_error_is_one(monkeypatch, c
 
 @pytest.mark.parametrize("field", ["entropy", "peak", "received"])
 def test_long_rows_are_checked_without_maps(field):
-    q, k, v = attention.Case(40, 64, True, torch.float32, "cpu").inputs()
+    q, k, v = attention.AttentionShape(40, 64, True, torch.float32, "cpu").inputs()
     found = kernels.attention_stats(q, k, v, causal=True)
     attention.check_some(found, q, k, True, 1e-4)
     wrong = found._replace(**{field: getattr(found, field) * 1.01})

@@ -5,7 +5,7 @@ import torch
 
 from kernels import Sampler, draw
 from models.loops.unmask.evaluation import guided
-from models.loops.unmask.growth import Given, Raster, grow
+from models.loops.unmask.growth import GivenTokens, Raster, grow
 from tests.traps import caught, work_is_counted
 
 COND = torch.tensor([[3, 20, 0, 0, 0], [8, 0, 0, 0, 0]])
@@ -44,7 +44,7 @@ def test_every_code_is_drawn_once_from_its_own_distribution(tiny):
 def test_what_is_given_stays_and_what_follows_reads_it(tiny):
     model = tiny.causal_scene().eval()
     free, inside = grown(model), torch.arange(64) >= 20
-    given = Given((joined(free) + 1) % 48, inside)
+    given = GivenTokens((joined(free) + 1) % 48, inside)
     found = grown(model, given=given)
     assert torch.equal(joined(found)[:, :20], given.ids[:, :20]) and not any(bool(one.drawn) for one in found[:20])
     assert torch.equal(found[0].logits, free[0].logits) and not torch.allclose(found[1].logits, free[1].logits)

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from models.backbones.vlm import normalise
-from models.claims.picture_lab import Board, covered, looked_at_rule, random_rule
+from models.claims.picture_lab import EncodedScenes, covered, looked_at_rule, random_rule
 from models.engine.method import run
 from models.loops.prune import pictures
 from models.loops.prune.pictures import (
-    Plan,
+    PicturePlan,
     answer_logits,
     by_hand,
     encoded,
@@ -47,10 +47,10 @@ def test_nothing_pruned_is_the_model_itself(model, seen):
 def test_one_stage_spends_the_layer_average_to_the_last_patch(seen, kept):
     view = seen._replace(layers=8)
 
-    def spends(plan: Plan) -> bool:
+    def spends(plan: PicturePlan) -> bool:
         return sum(plan.counts(8)) == round(kept * 64 * 8)
 
-    rounded = Plan(torch.arange(round(kept * 64) + 1), view.features, torch.rand(64))  # as many at every layer
+    rounded = PicturePlan(torch.arange(round(kept * 64) + 1), view.features, torch.rand(64))  # as many at every layer
     caught(spends, one_stage(view, kept, torch.rand(64)), rounded)
 
 
@@ -83,7 +83,7 @@ def test_only_kinds_that_are_answered_are_asked():
 
 
 def test_rules_of_a_claim_spend_the_budget_they_are_given(tiny):
-    board = Board.of(3)
+    board = EncodedScenes.of(3)
     budget = np.array([40.0, 26.0, 256.0])
     for rule in (random_rule(budget, 1), looked_at_rule(budget)):
         assert board.sit(rule).spent.tolist() == budget.tolist()

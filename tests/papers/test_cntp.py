@@ -8,7 +8,7 @@ import torch
 from kernels import Sampler, vocab_stats, warp
 from models.claims.decoding_lab import best_of
 from models.engine.method import prepare, run, twin
-from models.loops.sample.rollouts import Moment, Trial
+from models.loops.sample.rollouts import LogitsMoment, Trial
 from models.papers.cntp import claim
 from models.papers.cntp.method import PAPER, Params, bounds, count_of, stop_tokens, trials_for
 from models.trace.params import ParamError
@@ -49,9 +49,9 @@ def test_reversed_inverts_before_it_truncates():
         assert all(1 <= trials_for(r / 50, 10, rule, True) <= 10 for r in range(-5, 60))
 
 
-def moment(logits, sampler=None) -> Moment:
+def moment(logits, sampler=None) -> LogitsMoment:
     logits = torch.tensor([logits])
-    return Moment(logits, warp(logits, sampler or Sampler()))
+    return LogitsMoment(logits, warp(logits, sampler or Sampler()))
 
 
 def test_entropy_is_taken_after_the_warpers_unless_asked():

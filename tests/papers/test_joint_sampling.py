@@ -20,7 +20,7 @@ from models.papers.joint_sampling import claim, claim_pairs, claim_stories
 from models.papers.joint_sampling import method as joint_sampling
 from models.papers.joint_sampling import recipe as text_joint
 from models.papers.joint_sampling.method import Adjust, Params, gain, rounds
-from models.papers.joint_sampling.network import JointSampler, Round, exact_round, lesson, some
+from models.papers.joint_sampling.network import ExactRound, JointSampler, exact_round, lesson, some
 from models.papers.joint_sampling.pairs import measured
 from models.papers.joint_sampling.recipe import LENGTH, ROUND, TextJoint
 from models.papers.joint_sampling.record import TRUTH, divergence
@@ -100,7 +100,7 @@ def test_looking_at_the_truth_changes_nothing(tiny):
 TEXT = torch.arange(40, 60)[None]  # a "true text" that the trunk would hardly write
 
 
-def textbook(trunk, ids, steps, order, generator, forbidden=(), most=16) -> Round:
+def textbook(trunk, ids, steps, order, generator, forbidden=(), most=16) -> ExactRound:
     """Mutant: writes the true text's tokens and teaches them."""
     kept, now, table = [], ids, trunk(ids)
     for step in range(steps):
@@ -112,7 +112,7 @@ def textbook(trunk, ids, steps, order, generator, forbidden=(), most=16) -> Roun
         first = int(masked[0].nonzero()[0])
         now = now.clone()
         now[0, first] = TEXT[0, first]
-    return Round(ids, trunk.embed(ids)[0], trunk.embed(ids)[0], *(torch.stack(part) for part in zip(*kept)), now)
+    return ExactRound(ids, trunk.embed(ids)[0], trunk.embed(ids)[0], *(torch.stack(part) for part in zip(*kept)), now)
 
 
 def taught_by_trunk(made, trunk) -> tuple[bool, float]:

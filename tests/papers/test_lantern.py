@@ -15,7 +15,7 @@ from models.engine.method import prepare, run
 from models.loops.sample import speculative_decoding
 from models.loops.sample.acceptance_rules import Exact, certain, normalised, off, outcome, pick
 from models.loops.sample.drafting_records import condition
-from models.loops.sample.speculative_decoding import Chain, Plan, examine, rounds
+from models.loops.sample.speculative_decoding import Chain, DraftPlan, examine, rounds
 from models.papers.lantern import method as lantern
 from models.papers.lantern.method import Relaxed, by_distance
 from tests.traps import caught
@@ -48,7 +48,7 @@ def tiny_nets():
 
 def played(nets, rule, plan=None, seed=0):
     with torch.inference_mode():
-        chain = Chain(nets[0], nets[1], condition(CAPTION, True, "cpu"), plan or Plan())
+        chain = Chain(nets[0], nets[1], condition(CAPTION, True, "cpu"), plan or DraftPlan())
     dice = torch.rand(chain.size, 3, generator=torch.Generator().manual_seed(seed))
     return chain, list(rounds(chain, rule, dice))
 
@@ -239,7 +239,7 @@ def truth(nets, ids, guidance=0.0):
 @pytest.mark.parametrize("guidance", [0.0, 1.5])
 def test_the_target_says_the_same_in_rounds_as_in_one_pass(tiny_nets, guidance):
     """Caches go back to what stands after a refusal, and both sides are guided."""
-    plan = Plan(ahead=3, favourite=True, sampler=kernels.Sampler(1.0), guidance=guidance)
+    plan = DraftPlan(ahead=3, favourite=True, sampler=kernels.Sampler(1.0), guidance=guidance)
     _, found = played(tiny_nets, lantern.rule(lantern.Params(delta=0.3), tiny_nets[2]), plan)
     full, plain = truth(tiny_nets, found[-1].ids, guidance), truth(tiny_nets, found[-1].ids)
     assert any(done.accepted < len(done.drafts) for done in found)
@@ -253,14 +253,14 @@ def test_a_cache_that_does_not_go_back_is_noticed(tiny_nets, monkeypatch):
     right = speculative_decoding.rewind
     monkeypatch.setattr(speculative_decoding, "rewind",
                         lambda cache, keep: len(cache.layers) == 1 and right(cache, keep))
-    _, found = played(tiny_nets, Exact(), Plan(ahead=3, favourite=True))
+    _, found = played(tiny_nets, Exact(), DraftPlan(ahead=3, favourite=True))
     full = truth(tiny_nets, found[-1].ids)
     assert max(float((d.tested[0].q - full[d.tested[0].position]).abs().max()) for d in found) > 1e-3
 
 
 def test_first_drafts_are_read_from_true_states(tiny_nets):
     target, drafter, _ = tiny_nets
-    _, found = played(tiny_nets, Exact(), Plan(ahead=4))
+    _, found = played(tiny_nets, Exact(), DraftPlan(ahead=4))
     cond = condition(CAPTION, True, "cpu")
     with torch.inference_mode():
         hidden, (cos, sin) = target.slots(found[-1].ids[None], cond)
@@ -271,7 +271,7 @@ def test_first_drafts_are_read_from_true_states(tiny_nets):
 
 
 def test_greedy_speculation_writes_what_the_target_writes(tiny_nets):
-    plan = Plan(sampler=kernels.Sampler(0.0))
+    plan = DraftPlan(sampler=kernels.Sampler(0.0))
     _, found = played(tiny_nets, Exact(True), plan)
     ids = found[-1].ids
     assert torch.equal(truth(tiny_nets, ids).argmax(-1), ids)
@@ -301,7 +301,7 @@ def test_work_counts_the_drafter_and_what_was_refused(tiny, tiny_nets):
     traces = run("lantern", seed=1).traces
     facts, done = traces["sample"].facts, sum(step.cost.macs for step in traces["sample"].steps)
     with torch.inference_mode():
-        alone = Chain(*tiny_nets[:2], condition(CAPTION, True, "cpu"), Plan()).alone
+        alone = Chain(*tiny_nets[:2], condition(CAPTION, True, "cpu"), DraftPlan()).alone
     assert alone.calls == 65 and facts["work"].value == pytest.approx(100 * done / alone.macs, rel=1e-6)
     assert facts["work"].value > 100 and 0 < facts["drafting"].value < 100, "a draft costs, a checked one costs again"
     assert facts["length"].value == pytest.approx(64 / facts["passes"].value)
@@ -312,7 +312,7 @@ def test_work_is_what_torch_is_asked_to_do(tiny_nets):
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        chain, found = played(tiny_nets, Exact(), Plan(ahead=3))
+        chain, found = played(tiny_nets, Exact(), DraftPlan(ahead=3))
     counted = sum(done.cost.macs for done in found)
     assert counted * 2 == pytest.approx(counter.get_total_flops(), rel=1e-6)
     assert (counted - chain.drafted) * 2 != pytest.approx(counter.get_total_flops(), rel=1e-3), "drafts for nothing"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.engine.method import run
-from models.loops.prune.forward import Policy, Pruner, unpruned
+from models.loops.prune.forward import KeepPolicy, Pruner, unpruned
 from models.papers.lazyllm.method import METHOD, score
 
 RATES = (0.0, 0.4, 0.5, 0.5, 0.0)
@@ -154,7 +154,7 @@ def prompt():
 
 
 def lazy(rates=RATES, revive=True):
-    return Policy(rates, score, frozenset(range(len(rates))), revive)
+    return KeepPolicy(rates, score, frozenset(range(len(rates))), revive)
 
 
 def pruned(model, ids, policy, steps=STEPS, reads=None):
@@ -232,11 +232,11 @@ def test_without_revival_what_left_stays_away(model, prompt):
 
 
 def test_the_newest_token_never_leaves(model, prompt):
-    worst = Policy(RATES, lambda moment: -moment.alive.float())  # the newest scores lowest
+    worst = KeepPolicy(RATES, lambda moment: -moment.alive.float())  # the newest scores lowest
     fast, _ = pruned(model, prompt, worst)
     for step, sheets in enumerate(fast.alive):
         assert all(sheet[-1] == 20 + step for sheet in sheets)
-    everyone_ties = Policy(RATES, lambda moment: torch.full((len(moment.alive),), float("inf")))
+    everyone_ties = KeepPolicy(RATES, lambda moment: torch.full((len(moment.alive),), float("inf")))
     assert pruned(model, prompt, everyone_ties)[0].alive[0][-1][-1] == 20
 
 

@@ -18,9 +18,9 @@ from models.loops.sample.cached_lm import greedy
 from models.papers.mtp_future import layout as layouts
 from models.papers.mtp_future import method, network
 from models.papers.mtp_future import recipe as mtp
-from models.papers.mtp_future.layout import Layout, blocks, call, reals
+from models.papers.mtp_future.layout import CallLayout, blocks, call, reals
 from models.papers.mtp_future.method import Params, agreed, calls, useful, written
-from models.papers.mtp_future.network import FutureAdapters, Reader, behind, lesson
+from models.papers.mtp_future.network import AdaptedReader, FutureAdapters, behind, lesson
 from models.papers.mtp_future.recipe import LONG, PAD, AlgoMTP, TextMTP, continued, kept
 from models.papers.mtp_future.sight import foresight, rank
 from models.papers.mtp_future.turn import DRAFTS, fact, options, sentence
@@ -77,11 +77,11 @@ def test_real_tokens_have_the_logits_of_the_base(reader, ids, monkeypatch):
 
     @torch.inference_mode()
     def unmoved(visible, gated) -> bool:
-        monkeypatch.setattr(Layout, "visible", visible)
+        monkeypatch.setattr(CallLayout, "visible", visible)
         mixed = reader.head(reader(ids, rows, gated=gated)[:, :count])
         return float((mixed - reader.base(ids).logits).abs().max()) < ATOL
 
-    caught(unmoved, (Layout.visible, True), (Layout.visible, False), (sees_masks, True))
+    caught(unmoved, (CallLayout.visible, True), (CallLayout.visible, False), (sees_masks, True))
 
 
 def test_a_reader_shares_every_weight_and_leaves_the_base_alone(reader):
@@ -145,12 +145,12 @@ def no_anchor(self, past=0):
 def test_a_block_sees_the_text_before_it_and_itself(reader, ids, monkeypatch, change, anchor, mutant):
     """The first of two blocks does not move when the text behind it, or the other block, does."""
     def blind(visible) -> bool:
-        monkeypatch.setattr(Layout, "visible", visible)
+        monkeypatch.setattr(CallLayout, "visible", visible)
         here, there = (states_of(reader, text, blocks([4, at], [3, 3]))[:3] for text, at in
                        ((ids, 9), (change(ids), anchor)))
         return float((here - there).abs().max()) < ATOL
 
-    caught(blind, Layout.visible, mutant)
+    caught(blind, CallLayout.visible, mutant)
 
 
 def test_later_masks_of_a_block_see_earlier_ones(reader, ids):
@@ -178,7 +178,7 @@ def test_a_quadratic_call_has_a_block_behind_every_guess():
 
 # --- which token a mask speaks of -----------------------------------------------------------------------------------
 
-class Perfect(Reader):
+class Perfect(AdaptedReader):
     """Masks whose state is the base's own state at the place that speaks of the same token."""
 
     def __call__(self, ids, layout, cache=None, gated=True):
@@ -204,7 +204,7 @@ def test_mask_i_is_taught_the_token_i_places_beyond_the_next(reader):
     assert float(lesson(perfect, TARGETS, rows).consistency.max()) < ATOL
 
 
-class Oracle(Reader):
+class Oracle(AdaptedReader):
     """Its masks know what the base will write, `shift` places off, and are wrong from the guess `wrong` of a call on.
     A mask's state carries its place; the sampler reads it."""
 
@@ -253,7 +253,7 @@ def test_masks_behind_a_wrong_guess_are_not_used(reader, source, monkeypatch):
     assert len(useful(states[:3], 1, 4, Params(k=3, way="linear"))) == 0
 
 
-class Medusa(Reader):
+class Medusa(AdaptedReader):
     """Mutant: guesses are heads on the last real state; masks are only for show."""
 
     def __call__(self, ids, layout, cache=None, gated=True):
@@ -272,7 +272,7 @@ def test_guesses_come_from_the_masks(reader, ids):
             found.append(kind(reader.base, twin)(ids, call(0, ids.shape[1], 0, 4, "linear"))[0, -4:])
         return float((found[0] - found[1]).abs().max()) > 1e-2
 
-    caught(hears_masks, Reader, Medusa)
+    caught(hears_masks, AdaptedReader, Medusa)
 
 
 @torch.inference_mode()
@@ -300,7 +300,7 @@ def test_the_length_is_kept_and_the_end_of_a_text_is_the_end(reader, source, who
 @pytest.fixture
 def records(tiny, whole, monkeypatch):
     """The three records of a run whose first two guesses of each call are right."""
-    monkeypatch.setattr(FutureAdapters, "on", lambda self, base: Oracle(Reader(base, self), whole, wrong=2))
+    monkeypatch.setattr(FutureAdapters, "on", lambda self, base: Oracle(AdaptedReader(base, self), whole, wrong=2))
     return run("mtp-future", from_text(TEXT), {"length": 20}).traces
 
 

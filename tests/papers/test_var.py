@@ -246,7 +246,7 @@ def test_the_first_map_is_one_token_that_everything_depends_on(parts):
                                     torch.Generator().manual_seed(0), given=given))
         maps = play()
         assert maps[0].ids.shape == (1, 1) and maps[0].logits.shape[1] == 1
-        forced = growth.Given((joined(maps) + (level() == 0)) % 64, level() > 0)  # another first token
+        forced = growth.GivenTokens((joined(maps) + (level() == 0)) % 64, level() > 0)  # another first token
         other = play(forced)
         assert torch.equal(other[0].logits, maps[0].logits)
         assert all(not torch.allclose(a.logits, b.logits, atol=1e-3) for a, b in zip(maps[1:], other[1:]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.claims.picture_lab import TEST, Board
+from models.claims.picture_lab import TEST, EncodedScenes
 from models.engine.method import follow, prepare, run, twin
 from models.loops.prune.pictures import View, encoded, everything, last_state, prefill
 from models.papers.vflowopt import method as vflowopt
@@ -234,8 +234,9 @@ def share_no_scene(one, other) -> bool:
 def test_search_and_exam_never_share_a_scene(tiny):
     """By their things and places, whatever light lies on the ground; even if the seeds were the same."""
     used = calibration(count=6).cases
-    caught(lambda asked: share_no_scene(used, asked), Board.of(6, used, CALIBRATION).cases, exam(CALIBRATION, 6))
-    assert CALIBRATION + 2 < TEST and share_no_scene(used, Board.of(12).cases)
+    caught(lambda asked: share_no_scene(used, asked), EncodedScenes.of(6, used, CALIBRATION).cases, exam(CALIBRATION,
+                                                                                                         6))
+    assert CALIBRATION + 2 < TEST and share_no_scene(used, EncodedScenes.of(12).cases)
 
 
 @pytest.fixture

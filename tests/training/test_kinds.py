@@ -10,7 +10,7 @@ from models.backbones import packing
 from models.checkpoints import registry, store
 from models.worlds.world import Doc, World
 from training import export
-from training.kinds import PAD, Shape, Tuned, WorldLM, llama, save_llama
+from training.kinds import PAD, FineTune, Shape, WorldLM, llama, save_llama
 from training.trainer import Trainer
 
 TRUNK = "tiny-1"
@@ -77,7 +77,7 @@ def trunk(tmp_path, monkeypatch):
 
 
 def tuned(**options):
-    return type("Child", (Tuned, Toy), {"name": "child-1", "trunk": TRUNK, **options})
+    return type("Child", (FineTune, Toy), {"name": "child-1", "trunk": TRUNK, **options})
 
 
 def moved(recipe, steps=3):

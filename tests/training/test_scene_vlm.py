@@ -6,12 +6,12 @@ import torch
 from models.worlds import questions
 from tests import tiny
 from training.trunks import scene_vlm
-from training.trunks.scene_vlm import IDS, PLACES, STARTS, VISIBLE, SceneVLM, Tutored
+from training.trunks.scene_vlm import IDS, PLACES, STARTS, VISIBLE, SceneVLMRecipe, Tutored
 
 
 @pytest.fixture(scope="module")
 def recipe():
-    made = SceneVLM(0)
+    made = SceneVLMRecipe(0)
     made.size = 6
     return made
 

@@ -53,8 +53,8 @@ def colours_on_paper(trace, dark: bool) -> list[str]:
     """The colour under each cell, a little off its centre, where no cue is drawn."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    from visualizers.export.figure import Page
-    page = Page([draw(trace)], 0, "state", dark)
+    from visualizers.export.figure import FigurePage
+    page = FigurePage([draw(trace)], 0, "state", dark)
     figure = page.draw("", "")
     canvas = FigureCanvasAgg(figure)
     figure.set_dpi(100)
@@ -79,8 +79,8 @@ def test_paper_shows_the_colours_of_the_marks(dark):
 
 
 def test_text_on_paper_keeps_every_token_in_order():
-    from visualizers.export.figure import Page
-    page = Page([draw(samples.long_text(300, 1))], 0, "state", False)
+    from visualizers.export.figure import FigurePage
+    page = FigurePage([draw(samples.long_text(300, 1))], 0, "state", False)
     placed = [token for line in page.text_lines(0) for token, _ in line]
     assert sorted(set(placed)) == list(range(300)) and placed == sorted(placed)
     ruler = Ruler(9.5)

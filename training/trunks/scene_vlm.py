@@ -47,7 +47,7 @@ class Tutored(nn.Module):
         self.cell_head = nn.Linear(net.config.hidden_size, scenes.SIDE**2)
 
 
-class SceneVLM(Recipe):
+class SceneVLMRecipe(Recipe):
     name = "scene-vlm-1"
     minutes, lr, lr_adam, decay, ema = 24.0, 0.02, 3e-3, 0.6, 0.0
     size, lit = 32, 0.5  # pictures of a batch, share of lit ones

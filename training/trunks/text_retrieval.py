@@ -7,7 +7,7 @@ import torch
 from models.worlds import retrieval
 from training import data
 from training.export import figure
-from training.kinds import Tuned
+from training.kinds import FineTune
 from training.trainer import rng_of
 from training.trunks.text_ar import BOOKS, BOOKS_LICENCE, TextAR, shipped_text
 
@@ -15,7 +15,7 @@ LENGTH, ROWS = 1024, 4  # rows of stories, and as many of tasks
 CHARS = {"notes": 1.75, "needle": 4.0, "passages": 3.7}  # characters per token of each kind's documents
 
 
-class TextRetrieval(Tuned, TextAR):
+class TextRetrieval(FineTune, TextAR):
     trunk = "text-ar-1"
     name = "text-ar-retrieval-1"
     minutes, lr, lr_adam, decay, look = 18.0, 0.01, 1.5e-3, 0.6, 150.0

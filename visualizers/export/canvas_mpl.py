@@ -26,7 +26,7 @@ warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # it is
 DASHES = {"solid": "solid", "dotted": (0, (1, 1.4)), "dashed": (0, (2.4, 1.6))}
 
 
-class Sheet:
+class MplCanvas:
     """Collects fills, lines, text and pictures; `figure()` lays them down, lowest layer first."""
 
     def __init__(self, width: float, height: float, colour: str):

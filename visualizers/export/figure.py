@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from visualizers.drawing import palette
 from visualizers.drawing.canvas import tidy
 from visualizers.drawing.marks import Drawing, Layout, Mark, Scale, cells, number_scale, resolved
-from visualizers.export.canvas_mpl import Ruler, Sheet, circle, readable, short
+from visualizers.export.canvas_mpl import MplCanvas, Ruler, circle, readable, short
 
 MARGIN, GUTTER = 0.3, 0.3
 TEXT, LINE = 9.5, 0.235  # running text: size in points, height of a line
@@ -26,10 +26,10 @@ _ruler = cache(lambda: Ruler(TEXT))
 def page(drawings: Sequence[Drawing], step: int, *, by: str | None = None, dark: bool = False, strip: str = "",
          sentence: str = "") -> Figure:
     """One step as a printable page: panels side by side, legend, sentence, the first curve and the honesty strip."""
-    return Page(drawings, step, by or str(drawings[0].view.get("by", "state")), dark).draw(strip, sentence)
+    return FigurePage(drawings, step, by or str(drawings[0].view.get("by", "state")), dark).draw(strip, sentence)
 
 
-class Page:
+class FigurePage:
     """The state of one page: colours, the width of a panel, and how far down the page is filled (`y`)."""
 
     def __init__(self, drawings: Sequence[Drawing], step: int, by: str, dark: bool):
@@ -50,7 +50,7 @@ class Page:
         curve = 2.0 if any(d.curves for d in self.drawings) else 0.0
         bar = 0.28 if self.by != "state" and self.scale else 0.0
         height = 0.62 + tall + 0.45 + bar + 0.24 * len(keys) + 0.2 * len(lines) + curve + 0.15 * len(small) + 0.3
-        self.sheet = Sheet(self.width, height, self.colours["paper"])
+        self.sheet = MplCanvas(self.width, height, self.colours["paper"])
         for side in range(len(self.drawings)):
             self.panel_of(side, MARGIN + side * (self.panel + GUTTER), tall)
         self.y = 0.62 + tall + 0.5

@@ -28,7 +28,7 @@ from models.trace.subject import Subject, from_image, from_text
 from visualizers.page import nodes
 from visualizers.page.controls import OWN, cards
 from visualizers.page.panel import Panel, Shown, controls, has_folded, views
-from visualizers.page.turns import FORGOTTEN, Seen, Turns
+from visualizers.page.turns import FORGOTTEN, SessionMemory, Turns
 from visualizers.player import player
 
 MODEL = {"concurrency_id": "model", "concurrency_limit": limits.RUNS}
@@ -38,16 +38,16 @@ MIMES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf", "
          "json": "application/json", "html": "text/html", "py": "text/x-python"}
 
 
-def opening(id: str, tab: str) -> Seen:
+def opening(id: str, tab: str) -> SessionMemory:
     """The recorded example of a method and its baseline's, or nothing recorded."""
     method = find(id)
     found = [("method", recorded.read(id, tab)), ("beside", recorded.read(id, tab, beside=True))]
     takes = tuple(Take(role, trace) for role, trace in found if trace is not None)
     beside = session.default_beside(method, tab, method.kind())
-    return Seen(Ask(id, tab, seed=recorded.SEED, beside=beside), takes)
+    return SessionMemory(Ask(id, tab, seed=recorded.SEED, beside=beside), takes)
 
 
-def ready(seen: Seen, ask: Ask) -> bool:
+def ready(seen: SessionMemory, ask: Ask) -> bool:
     """Whether the recorded picture answers the question."""
     return bool(seen.takes) and links.to_query(seen.ask) == links.to_query(ask)
 
@@ -205,7 +205,7 @@ class Desk(Turns):
         return p.show(seen.shown) | {p.session: seen, p.query: links.to_query(seen.ask), p.score: []}
 
     def update(self, ask: Ask, scene: Scene) -> dict:
-        p, seen = self.panel, Seen(ask, scene.takes)
+        p, seen = self.panel, SessionMemory(ask, scene.takes)
         if scene.done:
             return p.show(seen.shown, step=None if ask.step < 0 else ask.step) | {p.session: seen}
         waiting = ask.beside[len(scene.takes) - 1:]
@@ -255,7 +255,7 @@ class Desk(Turns):
 
     def viewer(self, names: list[str]):
         """Parameters that the trace alone answers: drawn again, no model."""
-        def look(seen: Seen | None, id: str, query: str, *values):
+        def look(seen: SessionMemory | None, id: str, query: str, *values):
             try:
                 seen = self.remembered(seen, id, query)
                 return self.panel.value(seen.shown, view=dict(zip(names, values))) if seen.takes else gr.skip()
@@ -264,7 +264,7 @@ class Desk(Turns):
                 return gr.skip()
         return look
 
-    def remembered(self, seen: Seen | None, id: str, query: str) -> Seen:
+    def remembered(self, seen: SessionMemory | None, id: str, query: str) -> SessionMemory:
         """What the picture shows: from the visitor's session, or the recorded example that a page opens on."""
         if seen is not None:
             return seen
@@ -273,7 +273,7 @@ class Desk(Turns):
             raise ParamError(FORGOTTEN)
         return found
 
-    def row(self, seen: Seen | None, id: str, shown: str, event: gr.EventData) -> dict:
+    def row(self, seen: SessionMemory | None, id: str, shown: str, event: gr.EventData) -> dict:
         """One exact attention row that was not stored; a recorded picture is run once to be able to answer."""
         p = self.panel
         try:
@@ -290,17 +290,17 @@ class Desk(Turns):
             gr.Warning(told(error))
         return {p.session: gr.skip()}
 
-    def with_kept(self, seen: Seen) -> Seen:
+    def with_kept(self, seen: SessionMemory) -> SessionMemory:
         if any(take.kept is not None for take in seen.takes):
             return seen
         *_, scene = session.pumped(zerogpu.scenes(session.play, seen.ask))
-        return Seen(seen.ask, scene.takes)
+        return SessionMemory(seen.ask, scene.takes)
 
     # ---- taking it away ------------------------------------------------------------------------------------------
 
     def export(self, kind: str):
         """A download as base64 data; the page makes the file, nothing is written on this machine."""
-        def make(seen: Seen | None, id: str, query: str, step: Any) -> dict | None:
+        def make(seen: SessionMemory | None, id: str, query: str, step: Any) -> dict | None:
             end = {"python": "py"}.get(kind.lower(), kind.lower())
             try:
                 seen = self.remembered(seen, id, query)

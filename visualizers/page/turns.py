@@ -22,7 +22,7 @@ WAITING = nodes.node("p", "Your score stands here when you have chosen.")
 
 
 @dataclass(frozen=True)
-class Seen:
+class SessionMemory:
     """What a visitor's session remembers: what was asked and what it led to.
 
     turn: the hand-made choice is awaited; offer, picks: where candidates are offered, the open one and those before it.
@@ -48,12 +48,12 @@ class Turns:
     def deal(self, ask: Ask) -> Iterator[dict]:
         """Hands the first candidates, or the empty canvas, to the visitor."""
         if find(ask.method).turn.options:
-            yield self.offered(Seen(ask, ()), turns.offer(ask, ()))
+            yield self.offered(SessionMemory(ask, ()), turns.offer(ask, ()))
         else:
             *_, scene = session.pumped(zerogpu.scenes(session.play, ask))  # the method's own score is needed anyway
-            yield self.emptied(Seen(ask, scene.takes, turn=True))
+            yield self.emptied(SessionMemory(ask, scene.takes, turn=True))
 
-    def emptied(self, seen: Seen) -> dict:
+    def emptied(self, seen: SessionMemory) -> dict:
         trace, turn = seen.takes[0].trace, find(seen.ask.method).turn
         free = set(turns.playable(trace).tolist())
         locked = [i for i in range(trace.canvas.size) if i not in free]
@@ -61,27 +61,27 @@ class Turns:
         card = player.turn(turn.prompt, turns.groups(session.job(seen.ask)), unit, locked)
         return self.dealt(trace, card, seen)
 
-    def offered(self, seen: Seen, offer: turns.Offer) -> dict:
+    def offered(self, seen: SessionMemory, offer: turns.Offer) -> dict:
         """The candidates after the picks made so far."""
         card = player.offer(find(seen.ask.method).turn.prompt, [nodes.piece(label) for label in offer.labels], offer.at,
                             offer.made, offer.total)
         return self.dealt(offer.trace, card, replace(seen, turn=True, offer=offer))
 
-    def dealt(self, trace: Trace, card: dict, seen: Seen) -> dict:
+    def dealt(self, trace: Trace, card: dict, seen: SessionMemory) -> dict:
         """The game on the page; the last run's sentence and score would give answers away."""
         p = self.panel
         return {p.view: p.value(Shown((trace,)), turn=card), p.session: seen, p.score: [], p.sentence: [WAITING]}
 
-    def picked(self, seen: Seen | None, event: gr.EventData) -> Iterator[dict]:
+    def picked(self, seen: SessionMemory | None, event: gr.EventData) -> Iterator[dict]:
         """What the visitor chose: the next candidates, or three runs read the same way and a score card."""
-        if not isinstance(seen, Seen) or not seen.turn:
+        if not isinstance(seen, SessionMemory) or not seen.turn:
             gr.Warning(FORGOTTEN)
             yield {self.panel.status: []}
             return
         groups = getattr(event, "groups", None)
         yield from self.guarded(lambda: self.answered(seen, groups))
 
-    def answered(self, seen: Seen, groups: Any) -> Iterator[dict]:
+    def answered(self, seen: SessionMemory, groups: Any) -> Iterator[dict]:
         if seen.offer is None:
             yield from self.judge(seen, zerogpu.scenes(turns.take_turn, seen.ask, seen.takes[0], groups))
             return
@@ -91,10 +91,10 @@ class Turns:
         else:
             yield from self.judge(seen, zerogpu.scenes(turns.take_picks, seen.ask, seen.picks))
 
-    def judge(self, seen: Seen, scenes: Iterator[Scene]) -> Iterator[dict]:
+    def judge(self, seen: SessionMemory, scenes: Iterator[Scene]) -> Iterator[dict]:
         p, method = self.panel, find(seen.ask.method)
         for scene in session.pumped(scenes):
-            now = Seen(seen.ask, scene.takes)
+            now = SessionMemory(seen.ask, scene.takes)
             if not scene.done:
                 yield {p.view: p.value(now.shown, waiting=("random",) * (3 - len(scene.takes)), loading=True),
                        p.status: self.words(scene)}

@@ -61,7 +61,7 @@ class Params:
 
 
 @dataclass(frozen=True)
-class World:
+class PictureWorld:
     """What differs between kinds of subjects: the empty board, and what can be said of the finished picture."""
 
     board: Callable[[Job], Board]
@@ -107,9 +107,10 @@ def prompt_sentence(facts: Mapping[str, Fact], steps: int) -> str:
 
 
 WORLDS = {
-    "caption": World(lambda job: scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text),
-                     scene_facts, scene_sentence),
-    "prompt": World(lambda job: prompt_board(job.model, job.subject.text), prompt_facts, prompt_sentence, scored=False),
+    "caption": PictureWorld(lambda job: scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text),
+                            scene_facts, scene_sentence),
+    "prompt": PictureWorld(lambda job: prompt_board(job.model, job.subject.text), prompt_facts, prompt_sentence,
+                           scored=False),
 }
 
 

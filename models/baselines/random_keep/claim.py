@@ -6,7 +6,7 @@ import numpy as np
 from models.baselines.random_keep import method as random_keep
 from models.claims import Claim, Lab
 from models.claims.harness import Arm, Metric, at_least, better, conclude, context, more_than_chance
-from models.claims.picture_lab import Board, in_full, random_rule
+from models.claims.picture_lab import EncodedScenes, in_full, random_rule
 from models.claims.prune_lab import (
     FEWER,
     SEEDS,
@@ -53,7 +53,7 @@ def measure(lab: Lab) -> Claim:
 
 def picture_arms(lab: Lab) -> list[Arm]:
     """Right answers with all patches, a quarter and a tenth, drawn three times each."""
-    board = Board.of(lab.size(240, 4))
+    board = EncodedScenes.of(lab.size(240, 4))
     seen = board.views[0]
     budgets = [np.full(len(board.views), round(kept * seen.count * seen.layers)) for kept in (0.25, 0.1)]
     metric = board.metric(budgets[0], "25 %")

@@ -9,26 +9,26 @@ import torch
 
 from models.engine.method import Card, Event, Job, Method
 from models.loops.prune import pictures, texts
-from models.loops.prune.forward import Policy
+from models.loops.prune.forward import KeepPolicy
 from models.loops.prune.loop import Cuts, generate, rates
 from models.loops.prune.picture_records import look
-from models.loops.prune.pictures import Kept, Plan, View, one_stage
+from models.loops.prune.pictures import KeptParams, PicturePlan, View, one_stage
 from models.trace.params import Flag
 
 
 @dataclass(frozen=True)
-class Params(Kept, Cuts):
+class Params(KeptParams, Cuts):
     revive: Annotated[bool, Flag("Draw again for every token", "What left may come back for a later token.")] = False
 
 
-def policy(job: Job, layers: int, cuts: tuple[float, ...] | None = None) -> Policy:
+def policy(job: Job, layers: int, cuts: tuple[float, ...] | None = None) -> KeepPolicy:
     """A fresh uniform number for every token alive, at every cut of every step."""
     dice = job.generator()
-    return Policy(cuts or rates(job.params, layers), lambda moment: torch.rand(len(moment.alive), generator=dice),
-                  revive=job.params.revive)
+    return KeepPolicy(cuts or rates(job.params, layers), lambda moment: torch.rand(len(moment.alive), generator=dice),
+                      revive=job.params.revive)
 
 
-def plan(job: Job, seen: View) -> Plan:
+def plan(job: Job, seen: View) -> PicturePlan:
     """Patches drawn at random, all before the first layer."""
     return one_stage(seen, job.params.kept, torch.rand(seen.count, generator=job.generator()))
 

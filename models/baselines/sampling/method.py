@@ -18,7 +18,7 @@ import torch
 import kernels
 from kernels import Sampler
 from models.engine.method import Card, Close, Event, Job, Method, Options, Turn
-from models.loops.sample.loop import Journal, Policy, decode, once
+from models.loops.sample.loop import Journal, SamplingPolicy, decode, once
 from models.loops.sample.report import along, entropy_curve, facts, shown
 from models.trace import Fact, Trace
 from models.trace.params import Span
@@ -50,7 +50,7 @@ def run(job: Job) -> Iterator[Event]:
     p = job.params
     source = Reader(job.bundle, job.subject, p.length, p.cut)
     several = p.tries > 1
-    return decode(job, source, Policy(
+    return decode(job, source, SamplingPolicy(
         sampler=Sampler(p.temperature, p.top_k, p.top_p, p.min_p), length=p.length, close=close,
         trials=(lambda moment: p.tries) if several else once,
         keep_logits=not several and p.length * source.size <= STORED))

@@ -12,7 +12,7 @@ from models.claims.harness import Budget, Claim, Metric, Quantity, as_good, at_l
 from models.claims.timing import interleaved, times_faster
 from models.loops.sample.acceptance_rules import Exact, normalised
 from models.loops.sample.drafting_records import CODES, DRAFTER
-from models.loops.sample.speculative_decoding import Plan, rounds
+from models.loops.sample.speculative_decoding import DraftPlan, rounds
 from models.worlds import scenes
 
 AHEAD = 4
@@ -70,7 +70,7 @@ def clock(found, lit: bool, times: int) -> dict:
     import torch
 
     def drafted():
-        chain = started(found, caption, lit, Plan(AHEAD))
+        chain = started(found, caption, lit, DraftPlan(AHEAD))
         return list(rounds(chain, Exact(), torch.rand(chain.size, 3, generator=torch.Generator().manual_seed(0))))
 
     return interleaved({"one pass per code": lambda: alone(found, caption, lit), "rounds": drafted}, times)
@@ -83,4 +83,4 @@ def faster(seconds: dict, lit: bool) -> Quantity:
 
 def spent(found) -> float:
     """Multiply-adds of one pass per code."""
-    return started(found, scenes.caption(scene_lab.requests(1, SEED)[0]), True, Plan()).alone.macs
+    return started(found, scenes.caption(scene_lab.requests(1, SEED)[0]), True, DraftPlan()).alone.macs

@@ -7,7 +7,7 @@ from models.baselines.random_keep import method as random_keep
 from models.baselines.top_attention import method as top_attention
 from models.claims import Claim, Lab
 from models.claims.harness import Arm, Metric, better, conclude
-from models.claims.picture_lab import Board, looked_at_rule, random_rule
+from models.claims.picture_lab import EncodedScenes, looked_at_rule, random_rule
 from models.claims.prune_lab import FEWER, SEEDS, USUAL, divergence, exam, full, pairs, questions, windows
 
 BUDGETS = {"69 %": USUAL, "58 %": FEWER}
@@ -38,7 +38,7 @@ def measure(lab: Lab) -> Claim:
 
 def picture_arms(lab: Lab) -> list[tuple[Arm, Arm]]:
     """The most looked-at patches and random ones, drawn three times, at a quarter and a tenth."""
-    board, found = Board.of(lab.size(240, 4)), []
+    board, found = EncodedScenes.of(lab.size(240, 4)), []
     for name, kept in (("25 %", 0.25), ("10 %", 0.1)):
         budget = np.full(len(board.views), round(kept * board.views[0].count * board.views[0].layers))
         metric = board.metric(budget, name)

@@ -15,10 +15,10 @@ import torch
 
 from models.engine.method import Card, Event, Job, Method
 from models.loops.prune import pictures, texts
-from models.loops.prune.forward import Policy
+from models.loops.prune.forward import KeepPolicy
 from models.loops.prune.loop import Cuts, generate, rates
 from models.loops.prune.picture_records import look
-from models.loops.prune.pictures import Kept, Plan, View, one_stage
+from models.loops.prune.pictures import KeptParams, PicturePlan, View, one_stage
 from models.trace import Field
 from models.trace.params import Span
 
@@ -26,12 +26,12 @@ FIELDS = {"received": Field("Attention received", "x the mean", 0.0)}
 
 
 @dataclass(frozen=True)
-class Params(Kept, Cuts):
+class Params(KeptParams, Cuts):
     rank_layer: Annotated[int, Span(1, 48, 1, "Layer that ranks", "Never later than the first cut: a layer that is "
                                     "beyond it is replaced by the layer before the first cut.", fold=True)] = 48
 
 
-def policy(job: Job, layers: int, cuts: tuple[float, ...] | None = None) -> Policy:
+def policy(job: Job, layers: int, cuts: tuple[float, ...] | None = None) -> KeepPolicy:
     """The prompt's ranking from one layer of the first step; tokens written later stay."""
     cuts = cuts or rates(job.params, layers)
     first = next((i for i, rate in enumerate(cuts) if rate > 0), 0)
@@ -42,10 +42,10 @@ def policy(job: Job, layers: int, cuts: tuple[float, ...] | None = None) -> Poli
         later = moment.alive >= len(ranked)
         return torch.where(later, float("inf"), ranked[moment.alive.clamp_max(len(ranked) - 1)])
 
-    return Policy(cuts, score, frozenset({layer}), revive=False)
+    return KeepPolicy(cuts, score, frozenset({layer}), revive=False)
 
 
-def plan(job: Job, seen: View) -> Plan:
+def plan(job: Job, seen: View) -> PicturePlan:
     """The most looked-at patches, all chosen before the first layer."""
     received = seen.attention.mean(0)
     return one_stage(seen, job.params.kept, received, {"received": (received / received.mean()).numpy()})

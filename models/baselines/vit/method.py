@@ -12,7 +12,7 @@ import numpy as np
 from models.backbones.pictures import cut
 from models.baselines.mae.method import EXAMPLES as PHOTOS
 from models.engine.method import Card, Job, Method
-from models.loops.attend.classifiers import Arm, look, record
+from models.loops.attend.classifiers import ClassifierArm, look, record
 from models.trace.params import Span
 
 CHECKPOINT = "photo-vit-1"
@@ -25,7 +25,7 @@ class Params:
     layer: Annotated[int, Span(1, 12, 1, "Map of layer", "Whose whole attention map is drawn.", fold=True)] = 6
 
 
-def arm_of(model) -> Arm:
+def arm_of(model) -> ClassifierArm:
     """transformers' ViTForImageClassification: the class token at place 0, the patches behind it."""
     patches = model.vit.embeddings.patch_embeddings.num_patches
     labels = tuple(model.config.id2label[kind] for kind in range(model.config.num_labels))
@@ -33,8 +33,9 @@ def arm_of(model) -> Arm:
     def states(pixels):
         return model.vit(pixels, output_hidden_states=True).hidden_states[1:]
 
-    return Arm(model.vit, states, lambda hidden: model.classifier(model.vit.layernorm(hidden[:, 0])), labels, 0,
-               1 + np.arange(patches))
+    return ClassifierArm(model.vit, states, lambda hidden: model.classifier(model.vit.layernorm(hidden[:, 0])), labels,
+                         0,
+                         1 + np.arange(patches))
 
 
 def run(job: Job):

@@ -33,7 +33,7 @@ SMALL = 1e-3  # of the largest singular value: below it a direction does not cou
 
 
 @dataclass(frozen=True, eq=False)
-class Arm:
+class ClassifierArm:
     """A classifier, and where its tokens stand.
 
     observed: the module to observe. states(pixels [1, 3, S, S]) -> hidden [1, N, D] after every layer. classify(hidden
@@ -49,7 +49,7 @@ class Arm:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class ClassifierPass:
     """One pass over one photo: maps float [L, H, N, N] in sequence order, deleted [L, H, N] weight per row, answers
     [L, C] (probabilities, read after each layer), cost of each layer."""
 
@@ -58,11 +58,11 @@ class Seen:
     answers: np.ndarray
     costs: list[Cost] = field(default_factory=list)
 
-    def cls_row(self, arm: Arm) -> np.ndarray:
+    def cls_row(self, arm: ClassifierArm) -> np.ndarray:
         """The class token's attention to every patch [L, H, P]."""
         return self.maps[:, :, arm.cls][..., arm.places]
 
-    def painted(self, arm: Arm, layer: int | None = None) -> np.ndarray:
+    def painted(self, arm: ClassifierArm, layer: int | None = None) -> np.ndarray:
         """The class token's attention [P] in one layer, or in all, mean over heads, its strongest patch 1, because
         layers differ too much for one scale. All 0 if none falls on the picture."""
         row = self.cls_row(arm).mean(1)
@@ -88,7 +88,7 @@ class Held:
         return self.maps[layer, head, query].astype(np.float32)
 
 
-def look(arm: Arm, pixels: Tensor) -> Seen:
+def look(arm: ClassifierArm, pixels: Tensor) -> ClassifierPass:
     """Runs the network once, as it runs unobserved, and computes its attention from the queries and keys it used."""
     began = time.perf_counter()
     with torch.no_grad(), observe(arm.observed, want={"qk"}) as calls:
@@ -98,7 +98,7 @@ def look(arm: Arm, pixels: Tensor) -> Seen:
     rows = torch.stack([call.rows_for(torch.arange(count))[0].float() for call in calls]).cpu().numpy()  # [L, H, N, M]
     with torch.no_grad():
         answers = torch.cat([arm.classify(one) for one in hidden]).float().softmax(-1).cpu().numpy()
-    return Seen(rows[..., :count], rows[..., count:].sum(-1), answers, costs(arm, list(calls), ms))
+    return ClassifierPass(rows[..., :count], rows[..., count:].sum(-1), answers, costs(arm, list(calls), ms))
 
 
 def ranks(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +114,8 @@ def ranks(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (values > SMALL * values[..., :1]).sum(-1), np.exp(entropy)
 
 
-def record(arm: Arm, shown: np.ndarray, seen: Seen, *, sentence: str, layer: int, first: Sequence[Step] = (),
+def record(arm: ClassifierArm, shown: np.ndarray, seen: ClassifierPass, *, sentence: str, layer: int,
+           first: Sequence[Step] = (),
            facts: Mapping[str, Fact] | None = None, curves: Mapping[str, str] | None = None) -> Iterator[Event]:
     """The events of an Attend record: the reading order, the caller's own steps, then one per layer.
 
@@ -137,13 +138,13 @@ def record(arm: Arm, shown: np.ndarray, seen: Seen, *, sentence: str, layer: int
     yield Close(closing.tab, sentence, closing.charts, closing.facts, closing.heads, closing.rows, kept=looked.kept)
 
 
-def layout_of(arm: Arm, shown: np.ndarray) -> loop.Layout:
+def layout_of(arm: ClassifierArm, shown: np.ndarray) -> loop.TokenLayout:
     """The patches on the picture; the class token has no place on it."""
     side = int(len(arm.places) ** 0.5)
     return replace(loop.grid_layout((side, side), shown, outside="the class token"), index=arm.places)
 
 
-def looked_at(arm: Arm, layout: loop.Layout, seen: Seen) -> loop.Looked:
+def looked_at(arm: ClassifierArm, layout: loop.TokenLayout, seen: ClassifierPass) -> loop.Looked:
     """Head statistics and rows over the canvas, from the maps."""
     queries = np.arange(len(arm.places))
     over = seen.maps[:, :, arm.places]  # [L, H, P, N]
@@ -154,13 +155,13 @@ def looked_at(arm: Arm, layout: loop.Layout, seen: Seen) -> loop.Looked:
     return loop.Looked(heads, Rows.pack(wanted, rows[:, :, wanted]), held, "", over[..., arm.cls])
 
 
-def order_step(arm: Arm) -> Step:
+def order_step(arm: ClassifierArm) -> Step:
     """The photo before anything is computed: in which order its patches are read."""
     return Step("reading order", states(*["visible"] * len(arm.places)), fields={"place": arm.places + 1.0},
                 note=f"The class token stands at place {arm.cls + 1} of {len(arm.places) + 1}.")
 
 
-def told(arm: Arm, seen: Seen, layer: int, step: Step) -> Step:
+def told(arm: ClassifierArm, seen: ClassifierPass, layer: int, step: Step) -> Step:
     """A layer's step with the class token's attention, what the mask deleted, and what would be answered here."""
     kind, share = seen.best(layer)
     fields = {"cls": seen.painted(arm, layer), "missing": seen.deleted[layer].mean(0)[arm.places]}
@@ -170,7 +171,7 @@ def told(arm: Arm, seen: Seen, layer: int, step: Step) -> Step:
                         f"({share:.0%})")
 
 
-def answer_facts(arm: Arm, seen: Seen) -> dict[str, Fact]:
+def answer_facts(arm: ClassifierArm, seen: ClassifierPass) -> dict[str, Fact]:
     kind, share = seen.best()
     return {"answer": Fact(f"Probability of its answer, {arm.labels[kind]}", share, "of 1", "higher"),
             "cls": Fact("Attention of the class token that falls on patches", float(seen.cls_row(arm).sum(-1).mean()),
@@ -178,7 +179,7 @@ def answer_facts(arm: Arm, seen: Seen) -> dict[str, Fact]:
             "missing": Fact("Attention deleted by the mask", float(seen.deleted.mean()), "mean over rows")}
 
 
-def map_chart(seen: Seen, layer: int) -> Chart:
+def map_chart(seen: ClassifierPass, layer: int) -> Chart:
     return Chart("matrix", f"Who looks at whom: layer {layer + 1}, mean over heads", "key: place in the sequence",
                  "query: place in the sequence", {"weight": seen.maps[layer].mean(0)},
                  caption="One row per query, after the mask. Causal: everything right of the diagonal is zero.")
@@ -191,7 +192,7 @@ def rank_chart(effective: np.ndarray) -> Chart:
                  caption="How many different patterns the rows of a map are made of. Every row the same: 1.")
 
 
-def lens_chart(arm: Arm, seen: Seen, most: int = 3) -> Chart:
+def lens_chart(arm: ClassifierArm, seen: ClassifierPass, most: int = 3) -> Chart:
     """The final favourites' probabilities after every layer."""
     top = np.argsort(-seen.answers[-1], kind="stable")[:most]
     return line("What the class token would answer after each layer", "probability",

@@ -18,7 +18,7 @@ import kernels
 from models.backbones.instrument import observe
 from models.engine.events import Event
 from models.engine.recording import array, line, numbered, places, table
-from models.loops.attend.loop import Layout, Looked, look, record
+from models.loops.attend.loop import Looked, TokenLayout, look, record
 from models.loops.attend.reading import one_sample
 from models.trace import Chart, Cost, Fact
 
@@ -61,7 +61,7 @@ def _mean(given: np.ndarray, queries: Groups) -> np.ndarray:
     return np.stack([rows.mean(0) if len(rows) else np.full(given.shape[1], np.nan, np.float32) for rows in found])
 
 
-def on_sequence(layout: Layout, groups: Groups, length: int) -> dict[str, np.ndarray]:
+def on_sequence(layout: TokenLayout, groups: Groups, length: int) -> dict[str, np.ndarray]:
     """Groups of canvas tokens as places of a sequence of `length`; first what stands outside the canvas, if anything
     does and the layout has a name for it."""
     found = {name: layout.index[places(which)] for name, which in groups.items()}
@@ -69,7 +69,7 @@ def on_sequence(layout: Layout, groups: Groups, length: int) -> dict[str, np.nda
     return {layout.outside: rest, **found} if layout.outside and len(rest) else found
 
 
-def looked_at(model, call: Callable[[], object], layout: Layout, ask: int | None = None,
+def looked_at(model, call: Callable[[], object], layout: TokenLayout, ask: int | None = None,
               layers: Sequence[int] | None = None) -> Looked:
     """One call of a model, read: what `look` finds in it. layers: all of them unless some are asked."""
     with torch.inference_mode(), observe(model, layers, {"qk", "stats"}) as seen:
@@ -77,7 +77,7 @@ def looked_at(model, call: Callable[[], object], layout: Layout, ask: int | None
     return look(seen, layout, ask)
 
 
-def lens(model, call: Callable[[], object], layout: Layout, groups: Groups, *, say: Callable[[np.ndarray], str],
+def lens(model, call: Callable[[], object], layout: TokenLayout, groups: Groups, *, say: Callable[[np.ndarray], str],
          facts: Callable[[np.ndarray], Mapping[str, Fact]] = lambda mass: {},
          charts: Callable[[np.ndarray], Sequence[Chart]] | None = None, macs: int = 0, ask: int | None = None,
          state: np.ndarray | None = None) -> Iterator[Event]:

@@ -18,9 +18,9 @@ import numpy as np
 
 from models.engine.method import Close, Emit, Event, Open
 from models.loops.attend.reading import (
-    Kept,
-    Layout,
+    KeptProjections,
     Looked,
+    TokenLayout,
     grid_layout,
     keep,
     look,
@@ -30,12 +30,13 @@ from models.loops.attend.reading import (
 )
 from models.trace import Chart, Cost, Edges, Fact, Field, Heads, Step, states
 
-__all__ = ["Kept", "Layout", "Looked", "closing", "edges", "grid_layout", "head_charts", "head_facts", "keep",
+__all__ = ["KeptProjections", "TokenLayout", "Looked", "closing", "edges", "grid_layout", "head_charts", "head_facts",
+           "keep",
            "layer_steps", "links", "look", "marked", "measure", "opening", "record", "row_heads", "side_by_side",
            "squared_distances", "stored_queries", "text_layout"]
 
 
-def record(layout: Layout, looked: Looked, *, sentence: str = "", facts: Mapping[str, Fact] | None = None,
+def record(layout: TokenLayout, looked: Looked, *, sentence: str = "", facts: Mapping[str, Fact] | None = None,
            charts: Sequence[Chart] = (), costs: Sequence[Cost] = (),
            state: np.ndarray | None = None) -> Iterator[Event]:
     """The events of an Attend record with one step per layer; `opening`, `layer_steps` and `closing` are its parts, for
@@ -46,14 +47,15 @@ def record(layout: Layout, looked: Looked, *, sentence: str = "", facts: Mapping
     yield closing(layout, looked, sentence, facts, charts)
 
 
-def opening(layout: Layout, total: int, extra: Mapping[str, Field] | None = None, looked: Looked | None = None) -> Open:
+def opening(layout: TokenLayout, total: int, extra: Mapping[str, Field] | None = None,
+            looked: Looked | None = None) -> Open:
     """`extra` explains the fields of the caller's own steps. looked: known already, so that the picture can answer from
     its first step on."""
     known = (looked.heads, looked.rows) if looked else (None, None)
     return Open("attend", layout.canvas, {**layout.fields, **(extra or {})}, total, *known)
 
 
-def closing(layout: Layout, looked: Looked, sentence: str, facts: Mapping[str, Fact] | None = None,
+def closing(layout: TokenLayout, looked: Looked, sentence: str, facts: Mapping[str, Fact] | None = None,
             charts: Sequence[Chart] = ()) -> Close:
     """The caller's facts and charts come first, the heads' own follow."""
     return Close("attend", sentence, (*charts, *head_charts(looked.heads, layout.unit)),
@@ -61,7 +63,7 @@ def closing(layout: Layout, looked: Looked, sentence: str, facts: Mapping[str, F
                  looked.kept)
 
 
-def layer_steps(layout: Layout, looked: Looked, costs: Sequence[Cost] = (),
+def layer_steps(layout: TokenLayout, looked: Looked, costs: Sequence[Cost] = (),
                 state: np.ndarray | None = None) -> Iterator[Step]:
     """One step per observed layer, with every statistic averaged over its heads. state [N]: visible by default."""
     heads = looked.heads

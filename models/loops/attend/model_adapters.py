@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.backbones.text import encode, pieces
 from models.engine.method import Job
-from models.loops.attend.loop import Layout, grid_layout, marked, text_layout
+from models.loops.attend.loop import TokenLayout, grid_layout, marked, text_layout
 from models.trace import limits, states
 from models.trace.subject import SubjectError
 
@@ -33,7 +33,7 @@ class Sight:
     [B, V]; embedding: the input layer; blank: the id that stands for "no token"; name(id): how a token reads.
     """
 
-    layout: Layout
+    layout: TokenLayout
     query: int
     observed: nn.Module
     forward: Callable[[], object]
@@ -164,7 +164,7 @@ def _ids(job: Job, whole: bool = False) -> Tensor:
     return torch.tensor([job.tokenizer(job.subject.text)["input_ids"] if around else ids], device=job.device)
 
 
-def _text(job: Job, ids: Tensor) -> Layout:
+def _text(job: Job, ids: Tensor) -> TokenLayout:
     """The text's tokens; a tokenizer of whole words drops the spaces between them, the canvas does not."""
     found = pieces(job.tokenizer, ids[0].tolist())
     if not any(" " in piece for piece in found):

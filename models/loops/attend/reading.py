@@ -23,7 +23,7 @@ SOME_ROWS = 24
 
 
 @dataclass(frozen=True)
-class Layout:
+class TokenLayout:
     """A canvas and where its tokens stand.
 
     index int [N]: place of each canvas token in the model's sequence. coords float [N, d]: token number, or row and
@@ -48,7 +48,7 @@ class Layout:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class KeptProjections:
     """Queries and keys of a run, from which any exact row follows: q [L][H, N, D], k [L][Hkv, S, D], all fp16.
 
     allowed: bool [1 or N, S] per layer where a mask was applied, else None. Lives in the visitor's session, not in the
@@ -85,27 +85,28 @@ class Looked:
 
     heads: Heads
     rows: Rows
-    kept: Kept
+    kept: KeptProjections
     path: str
     outside: np.ndarray = field(default_factory=lambda: np.zeros(0))  # [L, H, N], mass that left the canvas
 
 
-def text_layout(labels: Sequence[str], roles: Sequence[str] = ()) -> Layout:
+def text_layout(labels: Sequence[str], roles: Sequence[str] = ()) -> TokenLayout:
     """Text tokens in a line: distances in tokens."""
     count = len(labels)
     canvas = Canvas("text", tuple(labels), roles=tuple(roles))
-    return Layout(canvas, np.arange(count), np.arange(count, dtype=np.float32)[:, None], "tokens")
+    return TokenLayout(canvas, np.arange(count), np.arange(count, dtype=np.float32)[:, None], "tokens")
 
 
 def grid_layout(shape: tuple[int, int], picture: np.ndarray | None = None, first: int = 0, outside: str = "",
-                labels: Sequence[str] = ()) -> Layout:
+                labels: Sequence[str] = ()) -> TokenLayout:
     """A picture's tokens, row by row, starting at place `first` of the sequence: distances in cells."""
     count = shape[0] * shape[1]
     canvas = Canvas("grid", tuple(labels) or ("",) * count, shape=shape, picture=picture)
-    return Layout(canvas, np.arange(count) + first, np.argwhere(np.ones(shape)).astype(np.float32), "cells", outside)
+    return TokenLayout(canvas, np.arange(count) + first, np.argwhere(np.ones(shape)).astype(np.float32), "cells",
+                       outside)
 
 
-def look(seen, layout: Layout, ask: int | None = None, sample: int = 0) -> Looked:
+def look(seen, layout: TokenLayout, ask: int | None = None, sample: int = 0) -> Looked:
     """Reads a finished `observe(model, want={"stats", "qk"})` block of one or more layers.
 
     Entropy (nats) and peak are those of the whole row, received counts every query of the sequence; span is the RMS
@@ -131,8 +132,9 @@ def side_by_side(found: Sequence[Looked], names: Sequence[str]) -> Looked:
              for name in ("entropy", "peak", "span", "received")}
     rows = Rows(found[0].rows.queries, np.concatenate([one.rows.weights for one in found]),
                 np.concatenate([one.rows.scale for one in found]))
-    kept = Kept(*(sum((getattr(one.kept, part) for one in found), ()) for part in ("q", "k")), found[0].kept.scale,
-                found[0].kept.causal, found[0].kept.index, sum((one.kept.allowed for one in found), ()))
+    kept = KeptProjections(*(sum((getattr(one.kept, part) for one in found), ()) for part in ("q", "k")),
+                           found[0].kept.scale,
+                           found[0].kept.causal, found[0].kept.index, sum((one.kept.allowed for one in found), ()))
     layers = sum((one.heads.layers for one in found), ())
     path = "+".join(sorted({one.path for one in found}))
     return Looked(Heads(**heads, layers=layers, names=tuple(names)), rows, kept, path,
@@ -151,16 +153,17 @@ def stored_queries(received: np.ndarray, ask: int | None = None) -> np.ndarray:
     return np.unique([*first, *np.linspace(0, count - 1, room - 2).astype(int)[1:-1]])
 
 
-def keep(calls: Sequence, layout: Layout, sample: int = 0) -> Kept:
+def keep(calls: Sequence, layout: TokenLayout, sample: int = 0) -> KeptProjections:
     """Half-precision queries and keys of observed layers, on the CPU."""
     options = calls[0].options
     scale = options.get("scale") or calls[0].q.shape[-1] ** -0.5
-    return Kept(tuple(_half(call.q[sample][:, layout.index]) for call in calls),
-                tuple(_half(call.k[sample]) for call in calls), float(scale), bool(options.get("causal")), layout.index,
-                tuple(_allowed(call.options.get("mask"), layout, sample) for call in calls))
+    return KeptProjections(tuple(_half(call.q[sample][:, layout.index]) for call in calls),
+                           tuple(_half(call.k[sample]) for call in calls), float(scale), bool(options.get("causal")),
+                           layout.index,
+                           tuple(_allowed(call.options.get("mask"), layout, sample) for call in calls))
 
 
-def _read_layer(call, layout: Layout, index, wanted: np.ndarray, sample: int):
+def _read_layer(call, layout: TokenLayout, index, wanted: np.ndarray, sample: int):
     """Span [H, N], the rows [H, R, N] of the wanted queries and the mass outside the canvas [H, N]."""
     import torch
     rows = call.rows_for(index[torch.as_tensor(wanted, device=index.device)])[sample][:, :, index]  # [H, R, N]
@@ -198,7 +201,7 @@ def one_sample(mask, sample: int):
     return mask if mask is None or len(mask) == 1 else mask[sample:sample + 1]
 
 
-def _allowed(mask, layout: Layout, sample: int) -> np.ndarray | None:
+def _allowed(mask, layout: TokenLayout, sample: int) -> np.ndarray | None:
     """Bool [1 or N, S] of a mask that broadcasts to [B, H, S, S]; heads share it."""
     if mask is None:
         return None

@@ -20,7 +20,7 @@ import kernels
 from models.backbones.rows import RowStore, layer_rows
 
 
-class Moment(NamedTuple):
+class PruneMoment(NamedTuple):
     """What a policy may look at when it scores the tokens alive at a layer.
 
     seen: layer -> float [N], the newest token's attention at that layer in this step, mean over heads, NaN for tokens
@@ -34,7 +34,7 @@ class Moment(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Policy:
+class KeepPolicy:
     """Who leaves. rates [L]: fraction of the alive tokens cut after each layer (the last is never used).
 
     score(moment) -> float [S]: the lowest leave; the newest token always stays. looks: layers whose importance `score`
@@ -42,12 +42,12 @@ class Policy:
     """
 
     rates: tuple[float, ...]
-    score: Callable[[Moment], Tensor]
+    score: Callable[[PruneMoment], Tensor]
     looks: frozenset[int] = frozenset()
     revive: bool = True
 
 
-class Sheet(NamedTuple):
+class LayerSheet(NamedTuple):
     """What happened at one layer in one step. alive, rows, left: identities, ascending."""
 
     layer: int
@@ -64,7 +64,7 @@ class Pass(NamedTuple):
     """One step: the newest token's output [1, 1, D] after the last layer, one sheet per layer, milliseconds."""
 
     hidden: Tensor
-    sheets: list[Sheet]
+    sheets: list[LayerSheet]
     ms: float
 
 
@@ -74,7 +74,7 @@ class Pruner:
     before the first layer, call `enter` instead, with the states of those that come in; it is then the only pass."""
 
     model: torch.nn.Module
-    policy: Policy
+    policy: KeepPolicy
     capacity: int
     watch: bool = False  # keep the newest token's attention of every layer
     store: RowStore = field(init=False)
@@ -134,8 +134,8 @@ class Pruner:
         kept, score = self._cut(index, alive, seen)
         left = alive[~kept]
         goes_on = out.hidden if len(left) == 0 else self._put_aside(index, left, rows, out.hidden)
-        sheet = Sheet(index, alive, rows, rows[rows < first], left, out.last[0] if looks else None, score,
-                      self.store.macs - before)
+        sheet = LayerSheet(index, alive, rows, rows[rows < first], left, out.last[0] if looks else None, score,
+                           self.store.macs - before)
         return sheet, alive[kept], goes_on
 
     def _states(self, index: int, rows: Tensor, came_back: Tensor, carried: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ class Pruner:
         leaving = int(self.policy.rates[index] * len(alive) + 1e-9)
         if index == len(self.store.keys) - 1 or leaving == 0:
             return free, None
-        score = self.policy.score(Moment(self.steps, index, alive, seen)).float()
+        score = self.policy.score(PruneMoment(self.steps, index, alive, seen)).float()
         ranked = score.clamp(max=torch.finfo(torch.float32).max).masked_fill(~free, float("-inf"))
         ranked[-1] = float("inf")  # the newest token stays, whatever else ties
         return kernels.keep_top(ranked[None], len(alive) - leaving)[0] & free, score
@@ -183,9 +183,9 @@ def spread(values: Tensor, alive: Tensor, count: int) -> Tensor:
     return full
 
 
-def unpruned(layers: int) -> Policy:
+def unpruned(layers: int) -> KeepPolicy:
     """Nobody leaves."""
-    return Policy((0.0,) * layers, lambda moment: torch.zeros(len(moment.alive)))
+    return KeepPolicy((0.0,) * layers, lambda moment: torch.zeros(len(moment.alive)))
 
 
 def full_macs(store: RowStore, count: int) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from models.backbones.text import pieces
 from models.engine.method import Emit, Job
 from models.engine.recording import distribution
-from models.loops.prune.forward import Pass, Pruner, Sheet
+from models.loops.prune.forward import LayerSheet, Pass, Pruner
 from models.trace import CODE, Cost, Field, Step
 
 TOP = 8  # candidates stored for each written token
@@ -97,7 +97,7 @@ def overview(job: Job, pruner: Pruner, notes: Notes, now: Pass, stats, ids: np.n
                 note=summary(now, len(notes.passes) == 1))
 
 
-def state(sheet: Sheet, notes: Notes) -> np.ndarray:
+def state(sheet: LayerSheet, notes: Notes) -> np.ndarray:
     """State codes [N] at one layer; the place after the newest token holds what was just written, if anything."""
     codes, count = np.full(notes.used.shape[1], CODE["unknown"], np.uint8), notes.counts[-1]
     codes[:count] = CODE["dropped"]
@@ -109,7 +109,7 @@ def state(sheet: Sheet, notes: Notes) -> np.ndarray:
     return codes
 
 
-def depth(found: list[Sheet], size: int) -> np.ndarray:
+def depth(found: list[LayerSheet], size: int) -> np.ndarray:
     """Float [N]: the last layer (from 1) at which each token was alive in this step, NaN for places not written yet."""
     reached = np.full(size, np.nan, np.float32)
     for sheet in found:
@@ -117,7 +117,7 @@ def depth(found: list[Sheet], size: int) -> np.ndarray:
     return reached
 
 
-def importance(sheet: Sheet, size: int) -> dict[str, np.ndarray]:
+def importance(sheet: LayerSheet, size: int) -> dict[str, np.ndarray]:
     """The newest token's attention in %, mean over heads, where it was read."""
     if sheet.attention is None:
         return {}
@@ -139,7 +139,7 @@ def summary(now: Pass, first: bool) -> str:
     return alive + (f"; {back} (token, layer) pairs were computed for tokens that came back" if not first else "")
 
 
-def layer_note(sheet: Sheet, count: int) -> str:
+def layer_note(sheet: LayerSheet, count: int) -> str:
     parts = [f"{len(sheet.alive)} of {count} tokens alive", f"{len(sheet.rows)} computed"]
     if len(sheet.left):
         parts.append(f"{len(sheet.left)} do not go on to layer {sheet.layer + 2}")

@@ -18,7 +18,7 @@ import numpy as np
 import kernels
 from models.backbones.text import encode, pieces
 from models.engine.method import Event, Job, Open
-from models.loops.prune.forward import Pass, Policy, Pruner
+from models.loops.prune.forward import KeepPolicy, Pass, Pruner
 from models.loops.prune.layer_steps import FIELDS, TOP, Notes, sheets
 from models.loops.prune.summary import by_hand, close
 from models.trace import Canvas
@@ -71,7 +71,7 @@ class Watcher(Protocol):
     def end(self) -> Iterator[Event]: ...
 
 
-def generate(job: Job, make: Callable[[int], Policy], watchers: Sequence[Watcher] = ()) -> Iterator[Event]:
+def generate(job: Job, make: Callable[[int], KeepPolicy], watchers: Sequence[Watcher] = ()) -> Iterator[Event]:
     """The events of a Prune record. make(layers) builds a fresh policy; watchers add records of other tabs."""
     layers, length = len(job.model.model.layers), job.params.length
     ids = encode(job.tokenizer, job.subject.text, job.model.config.max_position_embeddings - length)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from models.backbones.text import pieces
 from models.engine.method import Close, Emit, Event, Job, Open
-from models.loops.prune.forward import Pass, Pruner, Sheet
+from models.loops.prune.forward import LayerSheet, Pass, Pruner
 from models.loops.prune.pictures import (
-    Plan,
+    PicturePlan,
     Rule,
     View,
     answer_logits,
@@ -62,13 +62,13 @@ def look(job: Job, make: Rule, fields: dict[str, Field] | None = None, charts: S
     yield close(job, make, seen, plan, mine, charts)
 
 
-def answered(model, plan: Plan, ids: list[int], watch: bool = False) -> Answer:
+def answered(model, plan: PicturePlan, ids: list[int], watch: bool = False) -> Answer:
     pruner, now = prefill(model, plan, ids, watch)
     state = last_state(model, now)
     return Answer(pruner, now, state, answer_logits(model, state).softmax(-1).cpu())
 
 
-def before(job: Job, seen: View, plan: Plan, ms: float) -> Iterator[Emit]:
+def before(job: Job, seen: View, plan: PicturePlan, ms: float) -> Iterator[Emit]:
     """The picture, every map that decided, and who enters the language model."""
     shown = states(*["visible"] * seen.count)
     cost = Cost(1, seen.count * len(job.model.encoder.layers), encoder_macs(job.model), 0, ms)
@@ -81,7 +81,7 @@ def before(job: Job, seen: View, plan: Plan, ms: float) -> Iterator[Emit]:
     yield Emit("prune", entry(plan, seen.count))
 
 
-def entry(plan: Plan, count: int) -> Step:
+def entry(plan: PicturePlan, count: int) -> Step:
     """Who enters, and what is folded into whom."""
     weight = np.full(count, np.nan, np.float32)
     query, key, share = [], [], []
@@ -98,7 +98,7 @@ def entry(plan: Plan, count: int) -> Step:
                 note=f"{note}, {len(plan.groups)} of them folded from {folded}")
 
 
-def patch_states(plan: Plan, alive: np.ndarray, count: int) -> np.ndarray:
+def patch_states(plan: PicturePlan, alive: np.ndarray, count: int) -> np.ndarray:
     """State codes [L]: alive, alive and recycled, or dropped."""
     codes = np.full(count, CODE["dropped"], np.uint8)
     codes[alive] = CODE["known"]
@@ -107,9 +107,9 @@ def patch_states(plan: Plan, alive: np.ndarray, count: int) -> np.ndarray:
     return codes
 
 
-def stages(sheets: Sequence[Sheet]) -> list[list[Sheet]]:
+def stages(sheets: Sequence[LayerSheet]) -> list[list[LayerSheet]]:
     """Layers with the same tokens, in runs."""
-    runs: list[list[Sheet]] = []
+    runs: list[list[LayerSheet]] = []
     for sheet in sheets:
         if runs and len(runs[-1][-1].alive) == len(sheet.alive):
             runs[-1].append(sheet)
@@ -118,7 +118,7 @@ def stages(sheets: Sequence[Sheet]) -> list[list[Sheet]]:
     return runs
 
 
-def stage_step(job: Job, seen: View, plan: Plan, mine: Answer, stage: Sequence[Sheet]) -> Step:
+def stage_step(job: Job, seen: View, plan: PicturePlan, mine: Answer, stage: Sequence[LayerSheet]) -> Step:
     """A run of layers: who is alive, what the question's last word looks at in the last of them, and the cost."""
     count, last, layers = seen.count, stage[-1], len(mine.now.sheets)
     places = last.alive.numpy() - seen.first
@@ -136,7 +136,7 @@ def stage_step(job: Job, seen: View, plan: Plan, mine: Answer, stage: Sequence[S
                 note=f"{len(alive)} of {count} patches and {len(last.alive) - len(alive)} words")
 
 
-def close(job: Job, make: Rule, seen: View, plan: Plan, mine: Answer, charts: Sequence[Chart]) -> Close:
+def close(job: Job, make: Rule, seen: View, plan: PicturePlan, mine: Answer, charts: Sequence[Chart]) -> Close:
     """Charts, facts and the sentence, beside the full model on the same question."""
     full = answered(job.model, everything(seen), seen.ids)
     said, whole = (word.strip() for word in pieces(job.tokenizer, (mine.best, full.best)))
@@ -145,7 +145,7 @@ def close(job: Job, make: Rule, seen: View, plan: Plan, mine: Answer, charts: Se
                  path=f"{mine.pruner.aux.device.type}-sdpa-rows")
 
 
-def sentence(seen: View, plan: Plan, said: str, whole: str) -> str:
+def sentence(seen: View, plan: PicturePlan, said: str, whole: str) -> str:
     """What was answered; whether it is right where somebody knows, else only how the answer begins."""
     asked, known = seen.question.text, seen.question.answer
     verb = "says" if known else "begins its answer with"
@@ -156,7 +156,8 @@ def sentence(seen: View, plan: Plan, said: str, whole: str) -> str:
             f"{seen.count} patches are in a layer.{' ' * bool(plan.remark)}{plan.remark}")
 
 
-def facts(job: Job, make: Rule, seen: View, plan: Plan, mine: Answer, full: Answer, said: str) -> dict[str, Fact]:
+def facts(job: Job, make: Rule, seen: View, plan: PicturePlan, mine: Answer, full: Answer, said: str) -> dict[str,
+                                                                                                              Fact]:
     cosine = float(torch.cosine_similarity(mine.state, full.state, dim=0))
     found = {
         "budget": Fact("Patches kept, recycled included", 100 * plan.share(seen.layers, seen.count),
@@ -188,7 +189,7 @@ def speed(job: Job, make: Rule, seen: View) -> float:
     return float(np.median(times["full"] / times["pruned"]))
 
 
-def layer_chart(seen: View, plan: Plan) -> Chart:
+def layer_chart(seen: View, plan: PicturePlan) -> Chart:
     counts = np.array(plan.counts(seen.layers), np.float32)
     return Chart("bar", "Patches in each layer", "layer", "patches",
                  {"this run": counts, "all patches": np.full(seen.layers, seen.count, np.float32)},

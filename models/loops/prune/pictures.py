@@ -1,6 +1,7 @@
 """Prune on a picture with a question: which patches enter the language model, and how far they go.
 
-A method gives a `Plan`: the patches that enter, their features, and how many leave before which layer, by one ranking.
+A method gives a `PicturePlan`: the patches that enter, their features, and how many leave before which layer, by one
+ranking.
 The sequence is really shorter, places keep their numbers, and the question's words never leave. The answer is one word,
 so the prefill is all there is.
 
@@ -24,7 +25,7 @@ from torch import Tensor
 from models.backbones.instrument import observe
 from models.engine.method import Job
 from models.loops.prune import photo_questions
-from models.loops.prune.forward import Moment, Pass, Policy, Pruner
+from models.loops.prune.forward import KeepPolicy, Pass, PruneMoment, Pruner
 from models.loops.prune.photo_questions import Asked, photo
 from models.trace.params import Span
 from models.trace.subject import Example, SubjectError
@@ -50,7 +51,7 @@ KEPT = Span(0.05, 1.0, 0.05, "Patches kept", "Mean over the layers of the langua
 
 
 @dataclass(frozen=True)
-class Kept(Asked):
+class KeptParams(Asked):
     """What a method of this tab needs to run on pictures too."""
 
     kept: Annotated[float, replace(KEPT, title="Patches kept (pictures)", fold=True)] = 0.25
@@ -87,7 +88,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PicturePlan:
     """kept: patches that enter, int [K] ascending; features [1, K, D] of them. cuts: layer -> how many leave before it,
     those of the lowest importance [L]. groups: patches folded before the first layer. maps: named numbers [L] that
     decided. marked: patches to point out. note: how the last map was made. remark: what a reader of the result must
@@ -113,7 +114,7 @@ class Plan:
         return sum(self.counts(layers)) / (layers * count)
 
 
-Rule = Callable[[View], Plan]
+Rule = Callable[[View], PicturePlan]
 
 
 def able(card: Mapping) -> tuple[str, ...]:
@@ -148,21 +149,21 @@ def encoded(model, tokenizer, picture: np.ndarray, question: questions.Question)
     return View(picture, question, ids, features, rows, model.grid, len(model.lm.model.layers), first)
 
 
-def everything(seen: View) -> Plan:
+def everything(seen: View) -> PicturePlan:
     """Nobody leaves."""
-    return Plan(torch.arange(seen.count), seen.features, torch.zeros(seen.count))
+    return PicturePlan(torch.arange(seen.count), seen.features, torch.zeros(seen.count))
 
 
-def one_stage(seen: View, kept: float, score: Tensor, maps: Mapping[str, np.ndarray] | None = None) -> Plan:
+def one_stage(seen: View, kept: float, score: Tensor, maps: Mapping[str, np.ndarray] | None = None) -> PicturePlan:
     """The best patches by score [L] enter and stay; where the budget of layers x patches leaves a remainder, one of
     them goes part of the way, so that the share of this plan is the asked one to the last patch."""
     total = max(round(kept * seen.count * seen.layers), seen.layers)
     fewest, deeper = divmod(total, seen.layers)
     ids = score.argsort(descending=True, stable=True)[: fewest + bool(deeper)].sort().values
-    return Plan(ids, seen.features[:, ids], score, {deeper: 1} if deeper else {}, maps=maps or {})
+    return PicturePlan(ids, seen.features[:, ids], score, {deeper: 1} if deeper else {}, maps=maps or {})
 
 
-def by_hand(plan: Plan, seen: View, choice: tuple[tuple[int, ...], ...] | None) -> Plan:
+def by_hand(plan: PicturePlan, seen: View, choice: tuple[tuple[int, ...], ...] | None) -> PicturePlan:
     """The visitor's patches enter instead, as many as the plan's; nothing is folded. The cuts stay the plan's."""
     if choice is None:
         return plan
@@ -172,7 +173,7 @@ def by_hand(plan: Plan, seen: View, choice: tuple[tuple[int, ...], ...] | None) 
     return replace(plan, kept=ids, features=seen.features[:, ids], groups=())
 
 
-def prefill(model, plan: Plan, ids: list[int], watch: bool = False) -> tuple[Pruner, Pass]:
+def prefill(model, plan: PicturePlan, ids: list[int], watch: bool = False) -> tuple[Pruner, Pass]:
     """One pass of the language model over the patches of a plan and the words around them."""
     with torch.inference_mode():
         before, behind = model.around(ids)  # [1, P, D], [1, T, D]
@@ -184,17 +185,17 @@ def prefill(model, plan: Plan, ids: list[int], watch: bool = False) -> tuple[Pru
     return pruner, pruner.enter(hidden, torch.cat(places))
 
 
-def policy(plan: Plan, before: int, behind: int, layers: int) -> Policy:
+def policy(plan: PicturePlan, before: int, behind: int, layers: int) -> KeepPolicy:
     """The plan's cuts for the shared machine: the words before and behind the patches outrank every patch."""
     never = torch.full((before + behind,), float("inf"))
     rank = torch.cat([never[:before], plan.importance.float(), never[before:]])
     alive = np.array([len(plan.kept), *plan.counts(layers)]) + before + behind
     rates = [plan.cuts.get(layer + 1, 0) / alive[layer + 1] for layer in range(layers)]
 
-    def score(moment: Moment) -> Tensor:
+    def score(moment: PruneMoment) -> Tensor:
         return rank[moment.alive]
 
-    return Policy(tuple(rates), score, revive=False)
+    return KeepPolicy(tuple(rates), score, revive=False)
 
 
 def last_state(model, now: Pass) -> Tensor:

@@ -14,14 +14,14 @@ import torch
 import kernels
 from models.engine.method import Close, Job
 from models.engine.recording import bars, line, numbered, table
-from models.loops.prune.forward import Policy, Pruner, full_macs, unpruned
+from models.loops.prune.forward import KeepPolicy, Pruner, full_macs, unpruned
 from models.loops.prune.layer_steps import Notes
 from models.trace import Chart, Fact
 from models.trace.subject import SubjectError
 from models.worlds.retrieval import truth
 
 
-def by_hand(policy: Policy, choice: tuple[tuple[int, ...], ...] | None, reads: int) -> Policy:
+def by_hand(policy: KeepPolicy, choice: tuple[tuple[int, ...], ...] | None, reads: int) -> KeepPolicy:
     """The visitor's choice instead of the policy's: while the prompt is read, the chosen tokens leave last."""
     if choice is None:
         return policy
@@ -36,7 +36,7 @@ def by_hand(policy: Policy, choice: tuple[tuple[int, ...], ...] | None, reads: i
     return replace(policy, score=score)
 
 
-def close(job: Job, make: Callable[[int], Policy], pruner: Pruner, notes: Notes) -> Close:
+def close(job: Job, make: Callable[[int], KeepPolicy], pruner: Pruner, notes: Notes) -> Close:
     """Charts, facts and the sentence of a finished run."""
     if int(pruner.store.computed.max()) > 1:
         raise RuntimeError("a (token, layer) pair was computed twice in one generation")
@@ -66,7 +66,7 @@ class Race:
         return "timed once" if self.rounds == 1 else f"median of {self.rounds} rounds"
 
 
-def first_token(model, make: Callable[[], Policy], reads: list[list[int]], rounds: int) -> Race:
+def first_token(model, make: Callable[[], KeepPolicy], reads: list[list[int]], rounds: int) -> Race:
     """Measures reading the prompt up to the logits, scoring and cutting included, drawing and recording left out."""
     times, logits = race({"pruned": lambda: read(model, make(), reads),
                           "full": lambda: read(model, unpruned(len(model.model.layers)), reads)}, rounds)
@@ -75,7 +75,7 @@ def first_token(model, make: Callable[[], Policy], reads: list[list[int]], round
     return Race(float(times["pruned"].min()), float(times["full"].min()), ratio, rounds, agreed)
 
 
-def read(model, policy: Policy, reads: list[list[int]]) -> torch.Tensor:
+def read(model, policy: KeepPolicy, reads: list[list[int]]) -> torch.Tensor:
     """Next-token logits [V] after reading a prompt in pieces."""
     runner = Pruner(model, policy, sum(map(len, reads)))
     *_, last = (runner.advance(part) for part in reads)

@@ -18,7 +18,7 @@ import kernels
 from models.engine.method import Close, Emit, Event
 from models.engine.recording import Filling, bars, distribution, line
 from models.loops.sample.acceptance_rules import Exact, off
-from models.loops.sample.speculative_decoding import Chain, Plan, Round, rounds
+from models.loops.sample.speculative_decoding import Chain, DraftPlan, DraftRound, rounds
 from models.loops.unmask.canvases import code_names, picture
 from models.trace import CODE, Canvas, Chart, Cost, Distribution, Fact, Field
 from models.trace.subject import SubjectError
@@ -52,7 +52,7 @@ def condition(caption: str, light: bool, device) -> torch.Tensor:
 def chain_of(job) -> Chain:
     """The job's target and drafter at the start of a picture."""
     p, drafter = job.params, job.companion(DRAFTER).model
-    plan = Plan(p.ahead, p.drafts == "favourite", kernels.Sampler(p.temperature, p.top_k), p.guidance)
+    plan = DraftPlan(p.ahead, p.drafts == "favourite", kernels.Sampler(p.temperature, p.top_k), p.guidance)
     return Chain(job.model, drafter, condition(job.subject.text, p.light, job.device), plan)
 
 
@@ -61,7 +61,7 @@ def recorded(job, rule: Exact) -> Iterator[Event]:
     tokenizer = job.companion(CODES).model
     with torch.inference_mode():
         chain = chain_of(job)
-    log = Log(chain, rule, tokenizer)
+    log = DraftingLog(chain, rule, tokenizer)
     yield log.tests.open()
     yield log.grid.open()
     for found in rounds(chain, rule, torch.rand(chain.size, 3, generator=job.generator())):
@@ -74,7 +74,7 @@ def recorded(job, rule: Exact) -> Iterator[Event]:
         "score": Fact("Score", score, "as asked, of 1", "higher"), **shared})
 
 
-class Log:
+class DraftingLog:
     """Everything seen so far: the tests of every round (Sample) and the grid that fills up (Unmask)."""
 
     def __init__(self, chain: Chain, rule: Exact, tokenizer):
@@ -86,7 +86,7 @@ class Log:
         self.lengths: list[int] = []
         self.ids, self.cost = None, Cost()
 
-    def seen(self, found: Round) -> Iterator[Emit]:
+    def seen(self, found: DraftRound) -> Iterator[Emit]:
         """One round as a step of each tab."""
         for one in found.tested:
             self.note(one)
@@ -114,7 +114,7 @@ class Log:
         if one.accepted:
             self.grid.fill(at, state="merged" if one.relaxed else "accepted")
 
-    def judged(self, found: Round) -> np.ndarray:
+    def judged(self, found: DraftRound) -> np.ndarray:
         """States of the Sample tab: as they stand, and the drafts of this round that do not."""
         state = self.grid.state.copy()
         drafted = found.first + np.arange(len(found.drafts))
@@ -123,7 +123,7 @@ class Log:
             state[drafted[found.accepted]] = CODE["refused"]
         return state
 
-    def shown(self, found: Round) -> np.ndarray:
+    def shown(self, found: DraftRound) -> np.ndarray:
         """Codes int32 [N] with this round's drafts in place, refused or not."""
         ids = found.ids.numpy().astype(np.int32).copy()
         ids[found.first : found.first + len(found.drafts)] = found.drafts
@@ -134,7 +134,7 @@ class Log:
         ids = torch.as_tensor(np.asarray(ids), dtype=torch.long)
         return picture(self.tokenizer, ids[None].to(self.tokenizer.entries.device), -1, self.chain.target.grid)
 
-    def distributions(self, found: Round) -> dict[str, Distribution]:
+    def distributions(self, found: DraftRound) -> dict[str, Distribution]:
         """The target's and the drafter's at every tested code, and what the draft's nearest codes hold of the target.
         """
         at = np.array([one.position for one in found.tested], np.int32)
@@ -150,7 +150,7 @@ class Log:
                 at, ids.int().numpy(), q.gather(1, ids).numpy(), torch.special.entr(q).sum(-1).numpy(), chosen=chosen)
         return made
 
-    def words(self, found: Round) -> str:
+    def words(self, found: DraftRound) -> str:
         """The verdicts of a round, counted."""
         borrowed = [float(one.test.spent[0]) for one in found.tested if one.relaxed]
         said = [f"{found.accepted - len(borrowed)} passed exactly"]

@@ -24,8 +24,8 @@ import kernels
 from kernels import Sampler
 from models.engine.method import Close, Emit, Event, Job
 from models.engine.recording import distribution
-from models.loops.sample.rollouts import Ends, Moment, Trial, roll_out
-from models.loops.sample.text_record import FIELDS, TOP, Page
+from models.loops.sample.rollouts import Ends, LogitsMoment, Trial, roll_out
+from models.loops.sample.text_record import FIELDS, TOP, TextRecord
 from models.trace import Cost, Field
 from models.trace.params import ParamError
 
@@ -40,9 +40,9 @@ class Decision:
     cost: Cost
 
     @cached_property
-    def moment(self) -> Moment:
+    def moment(self) -> LogitsMoment:
         """What was seen before anything was drawn: every trial saw it first."""
-        return Moment(self.trial.logits[0][None], self.trial.warped[0][None])
+        return LogitsMoment(self.trial.logits[0][None], self.trial.warped[0][None])
 
     @property
     def trial(self) -> Trial:
@@ -54,7 +54,7 @@ class Journal:
     """What happened so far, for facts, charts and the sentence."""
 
     job: Job
-    page: Page
+    page: TextRecord
     decisions: list[Decision] = field(default_factory=list)
 
     @property
@@ -84,18 +84,18 @@ class Journal:
         return math.exp(-sum(logp) / len(logp))
 
 
-def once(moment: Moment) -> int:
+def once(moment: LogitsMoment) -> int:
     """The plain rule: one draw."""
     return 1
 
 
-def raw_and_warped(moment: Moment) -> dict[str, Tensor]:
+def raw_and_warped(moment: LogitsMoment) -> dict[str, Tensor]:
     """The two distributions that a sampler of tokens shows."""
     return {"raw": moment.logits, "warped": moment.warped}
 
 
 @dataclass(frozen=True)
-class Policy:
+class SamplingPolicy:
     """What a method decides; everything else is the loop's.
 
     sampler: the warpers. length: units to write at most. trials(moment): how many continuations to try from here;
@@ -107,21 +107,22 @@ class Policy:
     sampler: Sampler
     length: int
     close: Callable[[Journal], Close]
-    trials: Callable[[Moment], int] = once
+    trials: Callable[[LogitsMoment], int] = once
     stops: frozenset[int] = frozenset()
     longest: int = 10_000
-    shown: Callable[[Moment], Mapping[str, Tensor]] = raw_and_warped
+    shown: Callable[[LogitsMoment], Mapping[str, Tensor]] = raw_and_warped
     keep_logits: bool = False
     fields: Mapping[str, Field] = field(default_factory=dict)
-    measure: Callable[[Moment], Mapping[str, list[float]]] = lambda moment: {"cut": moment.cut}
-    note: Callable[[Moment], str] = lambda moment: ""
+    measure: Callable[[LogitsMoment], Mapping[str, list[float]]] = lambda moment: {"cut": moment.cut}
+    note: Callable[[LogitsMoment], str] = lambda moment: ""
 
 
-def decode(job: Job, source, policy: Policy) -> Iterator[Event]:
+def decode(job: Job, source, policy: SamplingPolicy) -> Iterator[Event]:
     """The run as events: the prompt, then one step per unit drawn, or one per branch point and one per trial."""
     shown, values = source.start()
     total = policy.length + 1 if policy.trials is once else 0
-    page = Page(source.texts(source.prompt), source.prompt, policy.length, {**FIELDS, **policy.fields}, source.texts)
+    page = TextRecord(source.texts(source.prompt), source.prompt, policy.length, {**FIELDS, **policy.fields},
+                      source.texts)
     journal, dice, live = Journal(job, page), job.generator(), source
     yield page.open(total)
     yield read(source, page, shown, values)
@@ -140,7 +141,7 @@ def decode(job: Job, source, policy: Policy) -> Iterator[Event]:
     yield policy.close(journal)
 
 
-def read(source, page: Page, shown: Mapping[str, Tensor], values: Mapping[str, list[float]]) -> Emit:
+def read(source, page: TextRecord, shown: Mapping[str, Tensor], values: Mapping[str, list[float]]) -> Emit:
     """The step that has read the prompt: what the model would have said to each of its last P units."""
     rows = next(iter(shown.values()))  # [P, V]
     where, actual = range(page.start - len(rows), page.start), source.prompt[page.start - len(rows):]
@@ -152,16 +153,16 @@ def read(source, page: Page, shown: Mapping[str, Tensor], values: Mapping[str, l
     return page.step("prompt", distributions=found, cost=source.meter.lap(), note=f"{page.start} read")
 
 
-def decide(live, end: int | None, policy: Policy, room: int, dice: torch.Generator, forced: int | None = None):
+def decide(live, end: int | None, policy: SamplingPolicy, room: int, dice: torch.Generator, forced: int | None = None):
     """One decision with room for some units: the trials, which is kept, and its source before its last unit."""
-    moment = Moment(live.logits, kernels.warp(live.logits, policy.sampler))
+    moment = LogitsMoment(live.logits, kernels.warp(live.logits, policy.sampler))
     count = 1 if forced is not None else policy.trials(moment)
     over = Ends(end, policy.stops, min(policy.longest, room) if count > 1 else 1)
     trials, kept, live = roll_out(live.fork(count) if count > 1 else live, policy.sampler, over, dice, forced)
     return tuple(trials), kept, live
 
 
-def written(texts, policy: Policy, page: Page, decision: Decision) -> Iterator[Emit]:
+def written(texts, policy: SamplingPolicy, page: TextRecord, decision: Decision) -> Iterator[Emit]:
     """The steps of a decision, while its kept units are written on the page."""
     page.settle()
     if len(decision.trials) == 1:
@@ -186,9 +187,9 @@ def written(texts, policy: Policy, page: Page, decision: Decision) -> Iterator[E
                                                  f"stopped by {trial.stop}")
 
 
-def views(policy: Policy, page: Page, trial: Trial):
+def views(policy: SamplingPolicy, page: TextRecord, trial: Trial):
     """Distributions and numbers at the units of a trial, to be drawn where the page ends."""
-    moment = Moment(torch.stack(trial.logits), torch.stack(trial.warped))
+    moment = LogitsMoment(torch.stack(trial.logits), torch.stack(trial.warped))
     where = range(page.count, page.count + len(trial.ids))
     shown = {name: distribution(rows, where, trial.ids, top=TOP, keep=policy.keep_logits and i == 0)
              for i, (name, rows) in enumerate(policy.shown(moment).items())}

@@ -14,7 +14,7 @@ from kernels import Sampler
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
+class LogitsMoment:
     """Logits [P, V] before and after the warpers at P units: one where a decision is made, more along a trial."""
 
     logits: Tensor

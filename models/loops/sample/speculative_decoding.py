@@ -44,7 +44,7 @@ class Tested:
 
 
 @dataclass(frozen=True, eq=False)
-class Round:
+class DraftRound:
     """One round: codes drafted from position `first` on, those tested, the code that ends it with its distribution
     ([V], None at the end of the picture), ids int64 [N] after it (-1: open), cost and ms of drafter and target."""
 
@@ -64,7 +64,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DraftPlan:
     """ahead: drafts per round. favourite: the drafter proposes its likeliest code, and p is 1 there, instead of a draw
     from p. guidance g: (1 + g) conditional - g unconditional logits, for target and drafter alike."""
 
@@ -78,7 +78,7 @@ class Chain:
     """Target and drafter with their caches on one picture. At rest the target has read the prefix and the slots of all
     codes that stand; `states` [B, S, D] are its last states there, B = 2 with guidance."""
 
-    def __init__(self, target, drafter, cond: Tensor, plan: Plan):
+    def __init__(self, target, drafter, cond: Tensor, plan: DraftPlan):
         from transformers import DynamicCache
         self.target, self.drafter, self.plan = target, drafter, plan
         self.size, self.prefix = target.grid[0] * target.grid[1], target.cond_length
@@ -181,7 +181,7 @@ class Chain:
 
 
 @torch.inference_mode()
-def rounds(chain: Chain, rule: Exact, dice: Tensor) -> Iterator[Round]:
+def rounds(chain: Chain, rule: Exact, dice: Tensor) -> Iterator[DraftRound]:
     """Rounds until the picture is full. dice [N, 3] uniform: draft, test, replacement of every position."""
     index = 0
     while (first := len(chain.codes) - 1) < chain.size:
@@ -194,7 +194,7 @@ def rounds(chain: Chain, rule: Exact, dice: Tensor) -> Iterator[Round]:
         last = None if left is None else pick(left, float(dice[first + len(good), 2]))
         chain.settle(good if last is None else [*good, last])
         ms = 1000 * (half - began), 1000 * (time.perf_counter() - half)
-        yield Round(index, first, tuple(drafts), tested, last, left, ids_of(chain), chain.lap(sum(ms)), ms)
+        yield DraftRound(index, first, tuple(drafts), tested, last, left, ids_of(chain), chain.lap(sum(ms)), ms)
         index += 1
 
 

@@ -18,7 +18,7 @@ FIELDS = {
 }
 
 
-class Page(Filling):
+class TextRecord(Filling):
     """The text so far: the prompt, and room for what will come. texts(ids): how units read."""
 
     def __init__(self, labels: Sequence[str], ids: Sequence[int], room: int, fields: Mapping[str, Field],
@@ -38,7 +38,7 @@ class Page(Filling):
         """How many units still fit."""
         return self.canvas.size - self.count
 
-    def tried(self, ids: Sequence[int], values: Mapping[str, Sequence[float]], state: str) -> Page:
+    def tried(self, ids: Sequence[int], values: Mapping[str, Sequence[float]], state: str) -> TextRecord:
         """A copy on which `ids` stand where the text would go on; the page itself stays as it is."""
         twin = self.copy()
         twin.fill(range(self.count, self.count + len(ids)), ids, state, **values)

@@ -26,7 +26,7 @@ from models.trace import Cost
 PLAIN = Sampler()
 
 
-class Reader(Protocol):
+class GroupReader(Protocol):
     groups: Sequence[slice]
 
     def read(self, index: int, ids: Tensor) -> Tensor: ...
@@ -35,7 +35,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class GivenTokens:
     """A picture's tokens int64 [B, N], and which tokens are drawn anew, bool [N]."""
 
     ids: Tensor
@@ -57,8 +57,8 @@ class Grown:
 
 
 @torch.inference_mode()
-def grow(reader: Reader, count: int, generator: torch.Generator, sampler: Sampler = PLAIN,
-         pull: Callable[[int], float] = lambda index: 0.0, given: Given | None = None) -> Iterator[Grown]:
+def grow(reader: GroupReader, count: int, generator: torch.Generator, sampler: Sampler = PLAIN,
+         pull: Callable[[int], float] = lambda index: 0.0, given: GivenTokens | None = None) -> Iterator[Grown]:
     """Draws `count` pictures group by group. pull(index): classifier-free guidance g of a group, (1 + g) conditional -
     g unconditional logits, where the reader has both branches; both read the same tokens."""
     ids, began = None, time.perf_counter()

@@ -20,7 +20,7 @@ from kernels import Sampler
 from models.engine.method import Card, Close, Event, Job, Method
 from models.engine.recording import bars, line
 from models.loops.sample.cached_lm import cut_off
-from models.loops.sample.loop import Journal, Policy, decode
+from models.loops.sample.loop import Journal, SamplingPolicy, decode
 from models.loops.sample.report import along, shown
 from models.papers.byte_level.byte_vocabulary import END, SYMBOLS, Coder, split
 from models.papers.byte_level.bytereader import ByteReader, divergence
@@ -156,7 +156,7 @@ def letter(symbol: int) -> str:
 def run(job: Job) -> Iterator[Event]:
     """The loop of the tab over bytes: one draw at a time, from the chosen distribution."""
     source, p = Bytes(job), job.params
-    return decode(job, source, Policy(
+    return decode(job, source, SamplingPolicy(
         sampler=Sampler(p.temperature, top_p=p.top_p), length=p.length, shown=source.shown, keep_logits=True,
         fields=FIELDS, measure=source.measure, note=source.note, close=lambda journal: close(journal, source)))
 

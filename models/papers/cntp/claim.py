@@ -11,7 +11,7 @@ from models.claims import Lab
 from models.claims.decoding_lab import beam_search, best_of, whole_texts
 from models.claims.harness import Budget, Claim, Metric, Quantity, at_least, better, conclude, context
 from models.loops.sample.cached_lm import Reader
-from models.loops.sample.loop import Policy, decide
+from models.loops.sample.loop import SamplingPolicy, decide
 from models.loops.sample.rollouts import Trial
 from models.papers.cntp.method import Params, bounds, count_of, stop_tokens
 from models.trace.subject import Subject
@@ -89,8 +89,8 @@ def branching(bundle, text: str, p: Params, seed: int) -> list[tuple[Trial, ...]
     """The tab's own decisions without its page: of each one all trials, the kept one first."""
     source = live = Reader(bundle, Subject("problem", text=text), LENGTH)
     source.read([source.prompt])
-    policy = Policy(Sampler(p.temperature, top_p=p.top_p), LENGTH, close=None, longest=p.longest,
-                    trials=count_of(p, *bounds(p, bundle.name)), stops=stop_tokens(source.tokenizer, p.stops))
+    policy = SamplingPolicy(Sampler(p.temperature, top_p=p.top_p), LENGTH, close=None, longest=p.longest,
+                            trials=count_of(p, *bounds(p, bundle.name)), stops=stop_tokens(source.tokenizer, p.stops))
     found, room, dice = [], LENGTH, torch.Generator().manual_seed(seed)
     while room and (not found or found[-1][0].ids[-1] != source.end):
         trials, kept, live = decide(live, source.end, policy, room, dice)

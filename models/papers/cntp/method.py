@@ -21,9 +21,9 @@ import numpy as np
 from kernels import Sampler
 from models.engine.method import Card, Close, Event, Job, Method, follow
 from models.loops.sample.cached_lm import Reader
-from models.loops.sample.loop import Journal, Policy, decode
+from models.loops.sample.loop import Journal, SamplingPolicy, decode
 from models.loops.sample.report import entropy_curve, facts
-from models.loops.sample.rollouts import Moment
+from models.loops.sample.rollouts import LogitsMoment
 from models.trace import Chart, Fact
 from models.trace.params import Choice, Flag, ParamError, Span, Words
 from models.trace.subject import Example
@@ -73,14 +73,14 @@ def bounds(p: Params, checkpoint: str) -> tuple[float, float]:
     return low, high
 
 
-def count_of(p: Params, low: float, high: float) -> Callable[[Moment], int]:
+def count_of(p: Params, low: float, high: float) -> Callable[[LogitsMoment], int]:
     """The rule N(entropy) of a policy."""
     if p.policy in ("plain", "greedy"):
         return lambda moment: 1
     if p.policy == "constant":
         return lambda moment: p.trials
 
-    def count(moment: Moment) -> int:
+    def count(moment: LogitsMoment) -> int:
         ratio = ((moment.warped_entropy if p.warped else moment.entropy) - low) / (high - low)
         return trials_for(ratio, p.trials, p.rule, p.policy == "reversed")
     return count
@@ -108,7 +108,7 @@ def run(job: Job) -> Iterator[Event]:
     source = Reader(job.bundle, job.subject, p.length)
     warpers = Sampler(temperature=0.0) if p.policy == "greedy" else Sampler(p.temperature, top_p=p.top_p)
     rule = count_of(p, *bounds(p, job.bundle.name))
-    return decode(job, source, Policy(
+    return decode(job, source, SamplingPolicy(
         sampler=warpers, length=p.length, close=close, trials=rule, longest=p.longest,
         stops=stop_tokens(source.tokenizer, p.stops)))
 

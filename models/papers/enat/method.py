@@ -23,7 +23,7 @@ from models.engine.method import Card, Close, Emit, Event, Method, Open
 from models.loops.unmask.canvases import scene_board
 from models.loops.unmask.evaluation import Evaluation, Moment, branches, guided
 from models.loops.unmask.loop import FIELDS, Plan, Record, moves, shots
-from models.papers.enat.record import Plain, Work, half_known
+from models.papers.enat.record import EnatWork, Plain, half_known
 from models.trace import Cost, Fact
 from models.trace.params import Choice, Flag, Span
 
@@ -90,7 +90,7 @@ def run(job) -> Iterator[Event]:
     p, record = job.params, Record()
     reusing = Reusing(job.model, board.cond, p.guidance, p.reuse, p.until)
     plan = Plan(moves(board.unknown, p.steps, maskgit.SCHEDULE), reusing, p.order, p.noise, Sampler(p.temperature))
-    work, looked = Work(plain.model, reusing), Plain(plain.model, board, half_known(plan.moves))
+    work, looked = EnatWork(plain.model, reusing), Plain(plain.model, board, half_known(plan.moves))
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
         yield Emit("unmask", work.seen(shot), shot.names)

@@ -27,21 +27,21 @@ from models.loops.unmask.evaluation import indices
 RATIO = 4  # of P's hidden width to its own
 
 
-class Rows(NamedTuple):
+class TokenRows(NamedTuple):
     """Some tokens of every sample: hidden [B, R, D], and cos and sin [B, R, W] of the rotary angles of their places."""
 
     hidden: Tensor
     angles: tuple[Tensor, Tensor]
 
-    def at(self, chosen: Tensor) -> Rows:
+    def at(self, chosen: Tensor) -> TokenRows:
         """The rows where bool [B, R] is true, equally many in every sample."""
         places = indices(chosen)
-        return Rows(picked(self.hidden, places), tuple(picked(part, places) for part in self.angles))
+        return TokenRows(picked(self.hidden, places), tuple(picked(part, places) for part in self.angles))
 
-    def beside(self, other: Rows) -> Rows:
+    def beside(self, other: TokenRows) -> TokenRows:
         """These rows, then the other ones."""
         both = tuple(torch.cat(pair, 1) for pair in zip(self.angles, other.angles))
-        return Rows(torch.cat([self.hidden, other.hidden], 1), both)
+        return TokenRows(torch.cat([self.hidden, other.hidden], 1), both)
 
 
 class State(NamedTuple):
@@ -55,7 +55,7 @@ class State(NamedTuple):
         return State(self.features[:batch], self.visible[:batch])
 
 
-class Look(NamedTuple):
+class EnatPass(NamedTuple):
     """One pass: its state, and the decoder's hidden [B, M, D] at the MASK positions [B, M]."""
 
     state: State
@@ -74,15 +74,15 @@ class SupportedLayer(LlamaDecoderLayer):
         self.support_k_proj = nn.Linear(config.hidden_size, width, bias=False)
         self.support_v_proj = nn.Linear(config.hidden_size, width, bias=False)
 
-    def forward(self, rows: Rows, support: Rows) -> Rows:
+    def forward(self, rows: TokenRows, support: TokenRows) -> TokenRows:
         """rows R attend to the S supporting rows and to themselves."""
         q, k, v = project(self.self_attn, self.input_layernorm(rows.hidden), rows.angles)
         keys, values = self.supporting(support)
         mixed = fused(q, torch.cat([keys, k], 2), torch.cat([values, v], 2), self.self_attn.scaling)
         hidden = rows.hidden + self.self_attn.o_proj(mixed.transpose(1, 2).flatten(2))  # [B, R, D]
-        return Rows(hidden + self.mlp(self.post_attention_layernorm(hidden)), rows.angles)
+        return TokenRows(hidden + self.mlp(self.post_attention_layernorm(hidden)), rows.angles)
 
-    def supporting(self, support: Rows) -> tuple[Tensor, Tensor]:
+    def supporting(self, support: TokenRows) -> tuple[Tensor, Tensor]:
         """Keys and values [B, G, S, W] of the supporting rows."""
         normed = self.support_layernorm(support.hidden)
         keys, values = (linear(normed).unflatten(-1, (-1, self.self_attn.head_dim)).transpose(1, 2)
@@ -90,7 +90,7 @@ class SupportedLayer(LlamaDecoderLayer):
         return apply_rotary_pos_emb(keys, keys[:, :0], *support.angles)[0], values
 
 
-class Projection(nn.Module):
+class FeatureProjection(nn.Module):
     """P(x) = x + MLP(LN(x)): makes features of the last pass fit to support this one. At first the identity."""
 
     def __init__(self, width: int):
@@ -119,7 +119,7 @@ class EnatTransformer(MaskedTransformer):
         for weight in self.layers.parameters():
             if weight.dim() > 1:
                 nn.init.normal_(weight, std=0.02)
-        self.reuse = Projection(hidden_size)
+        self.reuse = FeatureProjection(hidden_size)
 
     @classmethod
     def beside(cls, trunk: MaskedTransformer) -> EnatTransformer:
@@ -145,7 +145,7 @@ class EnatTransformer(MaskedTransformer):
     def decoder(self) -> nn.ModuleList:
         return self.layers[self.encoder_layers :]
 
-    def forward(self, ids: Tensor, cond: Tensor | None = None, before: State | None = None) -> Look:
+    def forward(self, ids: Tensor, cond: Tensor | None = None, before: State | None = None) -> EnatPass:
         """One pass over ids [B, N] with MASK where unknown; every sample has as many MASK tokens, and as many new ones.
 
         before: the state of the last pass, whose visible tokens are not computed again; None: all are new.
@@ -153,26 +153,26 @@ class EnatTransformer(MaskedTransformer):
         caption, canvas = self.parts(ids, cond)
         visible = ids != self.mask_token_id
         state = self.encode(caption, canvas, visible, before)
-        support = caption.beside(Rows(state.features, canvas.angles).at(visible))
+        support = caption.beside(TokenRows(state.features, canvas.angles).at(visible))
         rows = canvas.at(~visible)
         for layer in self.decoder:
             rows = layer(rows, support)
-        return Look(state, indices(~visible), rows.hidden)
+        return EnatPass(state, indices(~visible), rows.hidden)
 
-    def parts(self, ids: Tensor, cond: Tensor | None) -> tuple[Rows, Rows]:
+    def parts(self, ids: Tensor, cond: Tensor | None) -> tuple[TokenRows, TokenRows]:
         """The embedded caption words and the embedded canvas."""
         hidden, angles = self.embed(ids, cond)
         angles = tuple(part.expand(len(ids), -1, -1) for part in angles)
         cut = self.cond_length
-        return (Rows(hidden[:, :cut], tuple(part[:, :cut] for part in angles)),
-                Rows(hidden[:, cut:], tuple(part[:, cut:] for part in angles)))
+        return (TokenRows(hidden[:, :cut], tuple(part[:, :cut] for part in angles)),
+                TokenRows(hidden[:, cut:], tuple(part[:, cut:] for part in angles)))
 
-    def encode(self, caption: Rows, canvas: Rows, visible: Tensor, before: State | None = None) -> State:
+    def encode(self, caption: TokenRows, canvas: TokenRows, visible: Tensor, before: State | None = None) -> State:
         """Features of the visible tokens, bool [B, N]: new ones from the encoder, the others' reused through P."""
         kept = torch.zeros_like(visible) if before is None else before.visible
         features, support, new = torch.zeros_like(canvas.hidden), caption, visible & ~kept
         if bool(kept.any()):
-            reused = Rows(before.features, canvas.angles).at(kept)
+            reused = TokenRows(before.features, canvas.angles).at(kept)
             reused = reused._replace(hidden=self.reuse(reused.hidden))
             features, support = written(features, indices(kept), reused.hidden), caption.beside(reused)
         if bool(new.any()):  # an empty canvas has nothing to encode

@@ -30,7 +30,7 @@ EDGES = {"masked to known": (0, 1), "masked to masked": (0, 0), "known to known"
 ALLOWED = {"encoder": (0, 0, 1, 0), "decoder": (1, 1, 0, 0)}  # of EDGES, by the wiring of network.py
 
 
-class Work:
+class EnatWork:
     """Multiply-adds of encoder and decoder, step by step, beside those of the plain model's pass on the same board."""
 
     def __init__(self, plain, reusing):

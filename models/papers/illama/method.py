@@ -21,7 +21,7 @@ from models.backbones.pictures import cut
 from models.baselines.vit import method as vit
 from models.checkpoints.store import load
 from models.engine.method import Card, Job, Method
-from models.loops.attend.classifiers import Arm, Seen, look, record
+from models.loops.attend.classifiers import ClassifierArm, ClassifierPass, look, record
 from models.trace import Fact, Step, states
 from models.trace.params import Choice, Span
 
@@ -50,7 +50,7 @@ def order_of(name: str, grid: tuple[int, int]) -> np.ndarray:
     return rows.ravel()
 
 
-def arm_of(model, softness: float = 0.0, order: str = "raster", convention: str = "trained") -> Arm:
+def arm_of(model, softness: float = 0.0, order: str = "raster", convention: str = "trained") -> ClassifierArm:
     """iLLaMA with a soft mask, a reading order and a convention; the defaults are its test time."""
     read = order_of(order, model.grid)
     told = None if convention == "trained" else convention
@@ -58,7 +58,8 @@ def arm_of(model, softness: float = 0.0, order: str = "raster", convention: str 
     def states(pixels):
         return model.states(pixels, softness, torch.from_numpy(read), told)
 
-    return Arm(model, states, model.classify, model.labels, model.cls_place, model.first_patch + np.argsort(read))
+    return ClassifierArm(model, states, model.classify, model.labels, model.cls_place,
+                         model.first_patch + np.argsort(read))
 
 
 def run(job: Job):
@@ -90,7 +91,7 @@ def moment(job: Job, pixels, note: dict, folder) -> Step:
                 note=f"class token, mean over layers: says {arm.labels[kind]} ({share:.0%})")
 
 
-def work(seen: Seen) -> dict[str, Fact]:
+def work(seen: ClassifierPass) -> dict[str, Fact]:
     """Multiply-adds of scores and mixing: of all pairs, and of the pairs that a triangular kernel would compute."""
     layers, heads, count, _ = seen.maps.shape
     pairs = count * (count + 1) // 2
@@ -99,7 +100,7 @@ def work(seen: Seen) -> dict[str, Fact]:
                                layers * heads * pairs, "pairs")}
 
 
-def say(job: Job, arm: Arm, seen: Seen) -> str:
+def say(job: Job, arm: ClassifierArm, seen: ClassifierPass) -> str:
     kind, share = seen.best()
     falls, model = seen.cls_row(arm).sum(-1).mean(), job.model
     answer = f"of its {len(arm.labels)} classes it says {arm.labels[kind]} ({share:.0%})"

@@ -78,7 +78,7 @@ class JointSampler(nn.Module, PyTorchModelHubMixin):
 
 
 @dataclass(frozen=True, eq=False)
-class Round:
+class ExactRound:
     """K exact steps. begin [B, N] is x_0, hidden and stream [B, N, D] the trunk's on it; x_1 .. x_{K-1} as ids
     [K - 1, B, N]; the trunk's logits [K - 1, B, P, V] on them at positions [K - 1, B, P], of which `counts` bool are
     masked there; end [B, N] is x_K."""
@@ -120,7 +120,7 @@ def at(table: Tensor, positions: Tensor) -> Tensor:
 
 @torch.no_grad()
 def exact_round(trunk, ids: Tensor, steps: int, order: str, generator: torch.Generator,
-                forbidden: tuple[int, ...] = (), most: int = 16) -> Round:
+                forbidden: tuple[int, ...] = (), most: int = 16) -> ExactRound:
     """`steps` exact steps from ids [B, N]: draw one token, read the text again. Every sample needs `steps` masks.
 
     Of each later text `most` masked positions, drawn at random, are kept for the lesson.
@@ -140,7 +140,7 @@ def exact_round(trunk, ids: Tensor, steps: int, order: str, generator: torch.Gen
         pick = kernels.unmask_step(logits, shown, mask, n_reveal=1, order=order, sampler=kernels.Sampler(),
                                    generator=generator)
         ids = ids.scatter(1, positions, pick.ids)
-    return Round(begin, first.hidden, first.stream, *(torch.stack(part) for part in zip(*kept)), ids)
+    return ExactRound(begin, first.hidden, first.stream, *(torch.stack(part) for part in zip(*kept)), ids)
 
 
 def some(logits: Tensor, positions: Tensor, counts: Tensor, most: int, generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,7 +18,7 @@ from models.engine.method import Card, Close, Emit, Event, Job, Method, Open, Tu
 from models.engine.recording import line
 from models.loops.attend.loop import edges, row_heads
 from models.loops.prune import texts
-from models.loops.prune.forward import Moment, Pass, Policy, Sheet
+from models.loops.prune.forward import KeepPolicy, LayerSheet, Pass, PruneMoment
 from models.loops.prune.layer_steps import FIELDS, Notes, importance
 from models.loops.prune.loop import Cuts, generate, rates, survivors
 from models.trace import CODE, Canvas, Chart, Cost, Fact, Rows, Step
@@ -34,15 +34,15 @@ class Params(Cuts):
                                  fold=True)] = True
 
 
-def score(moment: Moment) -> Tensor:
+def score(moment: PruneMoment) -> Tensor:
     """s_i = mean over heads of A_h[newest, i] at this layer, for every token alive here: float [S]."""
     return moment.seen[moment.layer][moment.alive]
 
 
-def policy(job: Job, layers: int, cuts: tuple[float, ...] | None = None) -> Policy:
+def policy(job: Job, layers: int, cuts: tuple[float, ...] | None = None) -> KeepPolicy:
     """cuts: fractions after each layer, instead of those of the parameters (for the sweep)."""
     cuts = cuts or rates(job.params, layers)
-    return Policy(cuts, score, frozenset(i for i, rate in enumerate(cuts) if rate > 0), job.params.revive)
+    return KeepPolicy(cuts, score, frozenset(i for i, rate in enumerate(cuts) if rate > 0), job.params.revive)
 
 
 def run(job: Job) -> Iterator[Event]:
@@ -73,7 +73,7 @@ class Importance:
             if sheet.score is not None:
                 yield Emit("attend", self.look(sheet, newest, notes, now.ms / len(now.sheets)), notes.words)
 
-    def look(self, sheet: Sheet, newest: int, notes: Notes, ms: float) -> Step:
+    def look(self, sheet: LayerSheet, newest: int, notes: Notes, ms: float) -> Step:
         """One cut: the newest token's row, kept tokens above the cut-off and dropped ones below."""
         kept = ~np.isin(sheet.alive.numpy(), sheet.left.numpy())
         weights = sheet.attention.float().mean(0).cpu().numpy()  # [S]
@@ -103,7 +103,7 @@ class Importance:
                     row_heads(rows, self.queries, coords), Rows.pack(np.array(self.queries), rows), "rows-of-newest")
 
 
-def full_row(sheet: Sheet, size: int) -> np.ndarray:
+def full_row(sheet: LayerSheet, size: int) -> np.ndarray:
     """The newest token's attention [H, N], 0 for tokens that were not alive."""
     row = np.zeros((len(sheet.attention), size), np.float32)
     row[:, sheet.alive.numpy()] = sheet.attention.float().cpu().numpy()

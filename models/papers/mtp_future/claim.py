@@ -16,7 +16,7 @@ from models.claims import Lab
 from models.claims.harness import Arm, Budget, Claim, Metric, Quantity, at_least, better, conclude, context
 from models.claims.timing import interleaved, times_faster
 from models.loops.sample.cached_lm import greedy
-from models.papers.mtp_future.claim_texts import LENGTH, K, Text, World, first_times, gate, one_text, stories, sums
+from models.papers.mtp_future.claim_texts import LENGTH, Domain, K, Text, first_times, gate, one_text, stories, sums
 from models.papers.mtp_future.method import ADAPTERS, Params
 from models.papers.mtp_future.sight import WAYS, foresight
 
@@ -52,7 +52,7 @@ def measure(lab: Lab) -> Claim:
                                  "nats per token", "an identity, to rounding")])
 
 
-def call_arms(world: World, texts: dict[str, list[Text]]) -> dict[str, Arm]:
+def call_arms(world: Domain, texts: dict[str, list[Text]]) -> dict[str, Arm]:
     """Tokens per call of every mode."""
     metric = Metric(f"tokens per call, {world.name}", "tokens", floor=1, ceiling=K + 1)
     return {mode: metric.arm(mode, np.array([len(text.ids) / text.calls for text in some]),
@@ -61,7 +61,7 @@ def call_arms(world: World, texts: dict[str, list[Text]]) -> dict[str, Arm]:
             for mode, some in texts.items()}
 
 
-def rank_arms(world: World) -> dict[str, Arm]:
+def rank_arms(world: Domain) -> dict[str, Arm]:
     """How often the token that came is among the TOP of each way, all masks, mean over the places of a text."""
     found = [foresight(world.reader, source.prompt + greedy(source, LENGTH)[0], len(source.prompt), K).ranks
              for source in world.sources]  # [3, A, K] each
@@ -72,7 +72,7 @@ def rank_arms(world: World) -> dict[str, Arm]:
                             budget=Budget(1, "call of the base")) for i, way in enumerate(WAYS)}
 
 
-def exact(world: World, texts: dict[str, list[Text]]) -> list:
+def exact(world: Domain, texts: dict[str, list[Text]]) -> list:
     """Percent of texts that are the base's own, by mode."""
     own = [greedy(source, LENGTH)[0] for source in world.sources]
     return [context(f"{world.name}, {mode}: texts identical to the base's",
@@ -80,7 +80,7 @@ def exact(world: World, texts: dict[str, list[Text]]) -> list:
                     "the verifier is the base itself") for mode, some in texts.items()]
 
 
-def guessed_rows(world: World, texts: list[Text]) -> list:
+def guessed_rows(world: Domain, texts: list[Text]) -> list:
     """How many tokens were guessed ahead: all, and where the last four tokens are new to the text."""
     fresh = np.concatenate([first_times(source.prompt, text) for source, text in zip(world.sources, texts)])
     every = np.concatenate([np.array(text.guessed) for text in texts])
@@ -88,7 +88,7 @@ def guessed_rows(world: World, texts: list[Text]) -> list:
             (("of all", every), ("where the last four tokens are new to the text", fresh))]
 
 
-def clock_rows(world: World, rounds: int) -> list:
+def clock_rows(world: Domain, rounds: int) -> list:
     """Speed against the base alone on one prompt."""
     source = world.sources[0]
     ways = {mode: lambda p=MODES[mode]: one_text(world, source, p) for mode in (QUADRATIC, LINEAR)}

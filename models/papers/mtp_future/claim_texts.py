@@ -18,7 +18,7 @@ K, LENGTH, CONTEXT = 4, 32, 48
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class Domain:
     """Prompts of one domain, and the base with its adapters."""
 
     name: str
@@ -37,7 +37,7 @@ class Text:
     rows: int
 
 
-def stories(count: int) -> World:
+def stories(count: int) -> Domain:
     """Prompts of CONTEXT tokens, spread evenly over the held-out books that are shipped."""
     bundle, text = load("text-ar-1"), (ASSETS / "texts" / "heldout.txt").read_text("utf-8")
     ids = bundle.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -45,16 +45,16 @@ def stories(count: int) -> World:
     return opened("stories", bundle, [bundle.tokenizer.decode(ids[s: s + CONTEXT]) for s in starts], "text")
 
 
-def sums(count: int) -> World:
+def sums(count: int) -> Domain:
     return opened("sums", load("algo-arithmetic-1"), arithmetic.held_out(count), "problem")
 
 
-def opened(name: str, bundle, prompts: list[str], kind: str) -> World:
+def opened(name: str, bundle, prompts: list[str], kind: str) -> Domain:
     reader = load(ADAPTERS[bundle.name]).model.on(bundle.model)
-    return World(name, bundle, reader, [Reader(bundle, Subject(kind, text=text), LENGTH + K) for text in prompts])
+    return Domain(name, bundle, reader, [Reader(bundle, Subject(kind, text=text), LENGTH + K) for text in prompts])
 
 
-def one_text(world: World, source: Reader, p: Params) -> Text:
+def one_text(world: Domain, source: Reader, p: Params) -> Text:
     found = list(written(world.reader, source.prompt, p, source.end))
     return Text([token for _, new in found for token in new],
                 [place < call.accepted for call, new in found for place in range(len(new))], len(found),
@@ -73,7 +73,7 @@ def first_times(prompt: list[int], text: Text) -> np.ndarray:
 
 
 @torch.inference_mode()
-def gate(world: World, count: int) -> tuple[np.ndarray, np.ndarray]:
+def gate(world: Domain, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Changes of the base's loss on held-out text when masks stand around it, gate closed and open."""
     changes = {True: [], False: []}
     for source in world.sources[:count]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class CallLayout:
     """Rows of one call, each int64 [T]: position in the text (from 0), block (0: a real token), anchor (the last real
     position seen), mask (i for m_i, 0 for a real token)."""
 
@@ -29,9 +29,9 @@ class Layout:
     def __len__(self) -> int:
         return len(self.position)
 
-    def __add__(self, other: Layout) -> Layout:
+    def __add__(self, other: CallLayout) -> CallLayout:
         """Both in one call; the other's blocks must have numbers of their own."""
-        return Layout(*(torch.cat([a, b]) for a, b in zip(self.parts, other.parts)))
+        return CallLayout(*(torch.cat([a, b]) for a, b in zip(self.parts, other.parts)))
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
@@ -46,22 +46,22 @@ class Layout:
         return torch.cat([torch.arange(past) <= self.anchor[:, None], rows], 1)
 
 
-def reals(first: int, count: int) -> Layout:
+def reals(first: int, count: int) -> CallLayout:
     """`count` real tokens from position `first` on."""
     position = torch.arange(first, first + count)
     nothing = torch.zeros(count, dtype=torch.long)
-    return Layout(position, nothing, position, nothing)
+    return CallLayout(position, nothing, position, nothing)
 
 
-def blocks(anchors: Sequence[int], sizes: Sequence[int]) -> Layout:
+def blocks(anchors: Sequence[int], sizes: Sequence[int]) -> CallLayout:
     """A block of masks m_1 .. m_size behind each anchor; m_i stands at anchor + i, where the text would go on."""
     mask = torch.cat([torch.arange(1, size + 1) for size in sizes] or [torch.zeros(0, dtype=torch.long)])
     size = torch.tensor(list(sizes), dtype=torch.long)
     anchor = torch.tensor(list(anchors), dtype=torch.long).repeat_interleave(size)
-    return Layout(anchor + mask, torch.arange(1, len(size) + 1).repeat_interleave(size), anchor, mask)
+    return CallLayout(anchor + mask, torch.arange(1, len(size) + 1).repeat_interleave(size), anchor, mask)
 
 
-def call(first: int, count: int, guessed: int, k: int, way: str) -> Layout:
+def call(first: int, count: int, guessed: int, k: int, way: str) -> CallLayout:
     """One decoding call: `count` real tokens from `first` on, the last `guessed` of them not yet verified, then masks.
 
     linear      one block, behind the last guess: of use only if every guess is right

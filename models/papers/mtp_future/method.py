@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from models.engine.method import Card, Event, Job, Method
-from models.papers.mtp_future.layout import Layout, call
+from models.papers.mtp_future.layout import CallLayout, call
 from models.papers.mtp_future.turn import DRAFTS, TURN
 from models.trace import Cost
 from models.trace.params import Choice, Flag, ParamError, Span
@@ -52,7 +52,7 @@ class Call:
     base [guesses + 1, V]: the logits these come from. ahead: the new guesses; masks and chain [k, V]: what the masks
     alone and the sampler said of them (empty where no block was of use)."""
 
-    layout: Layout
+    layout: CallLayout
     guesses: list[int]
     own: list[int]
     base: Tensor
@@ -124,7 +124,7 @@ def ahead(reader, states: Tensor, token: int, sampler: bool) -> tuple[Tensor, Te
     return masks, torch.stack(chain) if chain else masks
 
 
-def spent(reader, layout: Layout, past: int, heads: int, cache, began: float) -> Cost:
+def spent(reader, layout: CallLayout, past: int, heads: int, cache, began: float) -> Cost:
     """What a call cost: adapters are computed for every row and gated afterwards, so every row pays for them."""
     c, rows = reader.base.config, len(layout)
     pairs = int(layout.visible(past).sum())

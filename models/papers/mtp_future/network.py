@@ -4,7 +4,8 @@
     z_i = last state (after the final norm) at mask m_i behind x_n; it speaks of x_{n+1+i}, as x_n speaks of x_{n+1}
     sampler: Unembed(z_i + MLP([z_i ; E(y_{i-1})])),  y_0 = x_{n+1},  MLP = 2 x (Linear -> SiLU -> LayerNorm)
 
-Real tokens take the base's own path, number for number, and `Layout` hides the masks from them: the base inside this
+Real tokens take the base's own path, number for number, and `CallLayout` hides the masks from them: the base inside
+this
 network is the untouched model, which is what makes it a free verifier. The z_i added to the MLP is ours: the sampler
 starts close to the mask's own guess and learns what the token just before changes.
 
@@ -23,12 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones.lora import LowRank
-from models.papers.mtp_future.layout import Layout
+from models.papers.mtp_future.layout import CallLayout
 
 ADAPTED = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
 
 
-class Sampler(nn.Module):
+class FutureSampler(nn.Module):
     """States [..., D] for the head, from mask states [..., D] and the embeddings [..., D] of the tokens before them."""
 
     def __init__(self, width: int, hidden: int):
@@ -59,7 +60,7 @@ class FutureAdapters(nn.Module, PyTorchModelHubMixin):
         self.layers = nn.ModuleList(nn.ModuleDict({name: LowRank(*shape, rank, alpha)
                                                    for name, shape in shapes.items()})
                                     for _ in range(num_hidden_layers))
-        self.sampler = Sampler(d, sampler_size)
+        self.sampler = FutureSampler(d, sampler_size)
 
     @classmethod
     def beside(cls, base, name: str = "", revision: str = "", **options) -> FutureAdapters:
@@ -79,9 +80,9 @@ class FutureAdapters(nn.Module, PyTorchModelHubMixin):
         made.embed_masks.weight.data[:] = base.get_input_embeddings().weight.mean(0)
         return made.requires_grad_(False)
 
-    def on(self, base) -> Reader:
+    def on(self, base) -> AdaptedReader:
         """A base model that can read masks."""
-        return Reader(base, self)
+        return AdaptedReader(base, self)
 
 
 class Gated(nn.Module):
@@ -101,7 +102,7 @@ class Gate:
     rows: Tensor | None = None
 
 
-class Reader:
+class AdaptedReader:
     """A base model with its adapters in place. It has modules of its own around the base's weights: no number is
     copied, and the base, which other visitors run at the same moment, is not touched."""
 
@@ -115,7 +116,7 @@ class Reader:
                     home = getattr(layer, room)
                     setattr(home, name, Gated(getattr(home, name), changes[name], self.gate))
 
-    def __call__(self, ids: Tensor, layout: Layout, cache=None, gated: bool = True) -> Tensor:
+    def __call__(self, ids: Tensor, layout: CallLayout, cache=None, gated: bool = True) -> Tensor:
         """Last states [B, T, D] of one call. ids [B, R]: its real tokens, in order; masks need none.
 
         cache: a DynamicCache of the real tokens before, which grows by all T rows. gated=False opens the gate for real
@@ -139,7 +140,7 @@ class Reader:
         """Multiply-adds of one row in the head."""
         return self.base.get_output_embeddings().weight.numel()
 
-    def embed(self, ids: Tensor, layout: Layout) -> Tensor:
+    def embed(self, ids: Tensor, layout: CallLayout) -> Tensor:
         """Inputs [B, T, D]: embeddings of the real tokens, then those of the masks."""
         masks = self.adapters.embed_masks.weight[layout.mask[layout.mask > 0].to(ids.device) - 1]
         return torch.cat([self.tokens(ids), masks.expand(len(ids), -1, -1).to(self.base.dtype)], 1)
@@ -173,7 +174,7 @@ class Behind(NamedTuple):
     states: Tensor
 
 
-def behind(reader: Reader, ids: Tensor, layout: Layout) -> Behind:
+def behind(reader: AdaptedReader, ids: Tensor, layout: CallLayout) -> Behind:
     """Reads a text [B, N], then blocks of masks behind its tokens. The text is read first, by the base alone and
     without gradients; that it cannot see the masks makes this the same as one call."""
     from transformers import DynamicCache
@@ -184,7 +185,7 @@ def behind(reader: Reader, ids: Tensor, layout: Layout) -> Behind:
     return Behind(real, reader(ids[:, :0], layout, cache))
 
 
-def lesson(reader: Reader, ids: Tensor, layout: Layout) -> Losses:
+def lesson(reader: AdaptedReader, ids: Tensor, layout: CallLayout) -> Losses:
     """The losses of texts [B, N] with blocks of masks behind some of their tokens."""
     real, states = behind(reader, ids, layout)
     before, after = ids[:, layout.position], ids[:, layout.position + 1]  # m_i behind x_n: x_{n+i} and x_{n+1+i}
@@ -197,7 +198,7 @@ def each(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
 
 
-def guesses(reader: Reader, ids: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+def guesses(reader: AdaptedReader, ids: Tensor, layout: CallLayout) -> tuple[Tensor, Tensor]:
     """What masks behind the tokens of a text [B, N] guess, [B, M] each: the sampler, told the true token before, and
     the masks alone. Up to the first wrong guess the sampler would have told itself the same."""
     states = behind(reader, ids, layout).states

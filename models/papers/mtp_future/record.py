@@ -15,7 +15,7 @@ import torch
 from models.engine.method import Close, Emit, Event, Job
 from models.engine.recording import line, numbers
 from models.loops.sample.cached_lm import Reader, greedy
-from models.loops.sample.text_record import TOP, Page
+from models.loops.sample.text_record import TOP, TextRecord
 from models.papers.mtp_future import sight, turn
 from models.trace import CODE, Chart, Cost, Fact, Field
 
@@ -32,7 +32,7 @@ def told(job: Job, source: Reader, reader, decoded) -> Iterator[Event]:
     if job.choice is not None:
         yield from game(job, source, decoded)
         return
-    sheet, slots = Sheet(source, job.params), Slots(source, job.params)
+    sheet, slots = FutureText(source, job.params), Slots(source, job.params)
     yield slots.open()
     for found, new in decoded:
         step = sheet.told(found, new)
@@ -49,7 +49,7 @@ def told(job: Job, source: Reader, reader, decoded) -> Iterator[Event]:
 
 def game(job: Job, source: Reader, decoded) -> Iterator[Event]:
     """Your turn: the Sample record alone, up to the draft that waits for a verdict."""
-    sheet = Sheet(source, job.params)
+    sheet = FutureText(source, job.params)
     for found, new in turn.played(decoded, len(job.choice)):
         step = sheet.told(found, new)
         yield sheet.open()
@@ -59,7 +59,7 @@ def game(job: Job, source: Reader, decoded) -> Iterator[Event]:
     yield turn.closing(*turn.judged(job, sheet.log))
 
 
-class Sheet(Page):
+class FutureText(TextRecord):
     """The Sample record: the page of the text, and behind it a row for the guesses refused in this call. log: guesses,
     accepted ones and rows fed, of each call."""
 
@@ -130,7 +130,7 @@ class Sheet(Page):
                      caption="The token before, its guesses, and a block of masks behind each of them."))
 
 
-class Slots(Page):
+class Slots(TextRecord):
     """The Unmask record: the text as it stands, the k masks behind it filled in, and the rest still masked. Guesses
     that were wrong and have no successor are taken back."""
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from models.engine.method import Event
 from models.engine.recording import bars, numbered, table
 from models.loops.attend.groups import lens
-from models.loops.attend.loop import Layout
+from models.loops.attend.loop import TokenLayout
 from models.papers.mtp_future.layout import blocks, reals
 from models.trace import Canvas, Chart, Fact, states
 
@@ -93,7 +93,7 @@ def training_mask(reader, source, ids: Sequence[int], k: int) -> Iterator[Event]
     mask, block, texts = rows.mask.numpy()[order], rows.block.numpy()[order], source.texts(ids)
     labels = tuple(f" [m{number}]" if number else texts[i] for number, i in zip(mask, order))
     canvas = Canvas("text", labels, roles=tuple(f"block {number}" if number else "text" for number in block))
-    layout = Layout(canvas, order, rows.position.numpy()[order, None].astype(np.float32), "tokens")
+    layout = TokenLayout(canvas, order, rows.position.numpy()[order, None].astype(np.float32), "tokens")
     state = np.where(mask > 0, states("visible"), states("context"))
     state[np.flatnonzero(mask)[-1]] = states("new")[0]  # the query shown at first: the last mask
     text = torch.tensor([ids], device=reader.base.device)

@@ -28,7 +28,7 @@ from models.loops.unmask import loop
 from models.loops.unmask.canvases import scene_board
 from models.loops.unmask.evaluation import full_work
 from models.loops.unmask.loop import Evaluation, Moment, Move, Plan, Record
-from models.papers.recap.record import DRIFT, LOOKED, Seen
+from models.papers.recap.record import DRIFT, LOOKED, RecapSeen
 from models.trace import Cost, Fact
 from models.trace.params import Choice, Flag, Span
 
@@ -164,7 +164,7 @@ def run(job) -> Iterator[Event]:
     reused = Reused(job.model, board.cond, p.guidance, p.drift, p.until)
     moves = grouped(board.unknown, p.full, p.local, p.start)
     plan = Plan(moves, reused, p.order, p.noise, kernels.Sampler(p.temperature))
-    seen = Seen(board, reused)
+    seen = RecapSeen(board, reused)
     yield Open("unmask", board.canvas, loop.FIELDS, len(plan.moves))
     yield Open("prune", board.canvas, {"drift": DRIFT}, len(plan.moves))
     yield Open("attend", board.canvas, {"looked": LOOKED}, seen.count(plan))

@@ -25,7 +25,7 @@ LOOKED = Field("Attention from recomputed rows", "probability", 0.0)
 PARTS = ("known, from cache", "still masked, from cache", "recomputed now", "caption")
 
 
-class Seen:
+class RecapSeen:
     """What the Prune and the Attend record keep of a run, step by step."""
 
     def __init__(self, board: Board, reused):

@@ -21,7 +21,7 @@ from models.claims.probe import VAL, held_out
 from models.claims.timing import interleaved, times_faster
 from models.papers.sparsifiner import network as net
 from models.papers.sparsifiner.method import DENSE, LARGE, PREDICTORS, SPARSE
-from models.papers.sparsifiner.record import Work, work
+from models.papers.sparsifiner.record import AttentionWork, work
 
 KEEP, FEW, TOKENS, CHANCE = 0.25, 0.05, 0.7, 2.0
 
@@ -118,7 +118,7 @@ def counts(guess) -> list:
     tokens, maps = own.down.shape
     filled = float(np.mean([(one.maps() > 0).float().mean() for one in guess.layers]))
 
-    def price(tokens: int, maps: int, top: int) -> Work:
+    def price(tokens: int, maps: int, top: int) -> AttentionWork:
         return work(tokens, own.q_proj.in_features, net.budget(KEEP, tokens), maps, top, filled * tokens, 1)
 
     return [context(f"multiply-adds of attention at {size} tokens, predictor included", price(*shape).share, "of dense",

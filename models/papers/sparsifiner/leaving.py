@@ -10,15 +10,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from models.engine.method import Close, Emit, Event, Open
-from models.loops.attend.classifiers import Arm, layout_of
-from models.papers.sparsifiner.record import Sight, Work, mass_chart
+from models.loops.attend.classifiers import ClassifierArm, layout_of
+from models.papers.sparsifiner.record import AttentionWork, SparsePass, mass_chart
 from models.trace import Chart, Cost, Fact, Field, Step
 from models.trace import states as codes
 
 FIELDS = {"cls": Field("Class token's attention: the least looked at leave", "% of its attention", 0.0)}
 
 
-def record(arm: Arm, shown: np.ndarray, sight: Sight, spent: Sequence[Work], matrices: int, dense: np.ndarray,
+def record(arm: ClassifierArm, shown: np.ndarray, sight: SparsePass, spent: Sequence[AttentionWork], matrices: int,
+           dense: np.ndarray,
            extra: Sequence[Chart] = ()) -> Iterator[Event]:
     """The events of the Prune record. matrices: weights of a layer's projections and MLP; dense [C]: the answer of the
     same weights with all pairs and patches; extra: further charts."""
@@ -38,7 +39,7 @@ def record(arm: Arm, shown: np.ndarray, sight: Sight, spent: Sequence[Work], mat
                 (mass_chart(sight, range(len(spent)), 1), layers_chart(spent), *extra), found)
 
 
-def layer_step(arm: Arm, sight: Sight, layer: int, cost: Cost) -> Step:
+def layer_step(arm: ClassifierArm, sight: SparsePass, layer: int, cost: Cost) -> Step:
     """Who is in a layer, and how much of the class token's attention each patch gets there."""
     here = sight.alive[layer, arm.places]
     looked = np.where(here, 100 * sight.acted[layer, :, arm.cls][:, arm.places].mean(0), np.nan)
@@ -48,7 +49,8 @@ def layer_step(arm: Arm, sight: Sight, layer: int, cost: Cost) -> Step:
                 note=f"{here.sum()} patches, each looks at {kept} of {int(sight.alive[layer].sum())} keys")
 
 
-def facts(sight: Sight, there: np.ndarray, used: float, spent: Sequence[Work], dense: np.ndarray) -> dict[str, Fact]:
+def facts(sight: SparsePass, there: np.ndarray, used: float, spent: Sequence[AttentionWork],
+          dense: np.ndarray) -> dict[str, Fact]:
     between = sum(one.predictor + one.kept for one in spent) / (len(spent) * spent[0].dense)
     return {"work": Fact("Multiply-adds of all layers", 100 * used, "% of dense", "lower"),
             "attention": Fact("Of attention alone, predictor included", 100 * between, "% of dense", "lower"),
@@ -58,14 +60,14 @@ def facts(sight: Sight, there: np.ndarray, used: float, spent: Sequence[Work], d
             "dense": Fact("The same, computed densely", 100 * float(dense.max()), "%")}
 
 
-def say(arm: Arm, sight: Sight, there: np.ndarray, used: float, dense: np.ndarray) -> str:
+def say(arm: ClassifierArm, sight: SparsePass, there: np.ndarray, used: float, dense: np.ndarray) -> str:
     kind, whole = int(sight.answers[-1].argmax()), int(dense.argmax())
     agrees = "as it does densely" if kind == whole else f"densely {arm.labels[whole]}"
     return (f"{there[-1].sum()} of {there.shape[1]} patches reach the last layer; with the pairs that are left out, "
             f"{used:.0%} of the multiply-adds of all layers remain, and it says {arm.labels[kind]} ({agrees}).")
 
 
-def layers_chart(spent: Sequence[Work]) -> Chart:
+def layers_chart(spent: Sequence[AttentionWork]) -> Chart:
     """Thousands of multiply-adds of attention by layer."""
     parts = {"all pairs, all patches": [spent[0].dense] * len(spent), "predictor": [one.predictor for one in spent],
              "kept pairs": [one.kept for one in spent]}

@@ -20,12 +20,12 @@ import torch
 from models.backbones.pictures import cut
 from models.baselines.vit import method as vit
 from models.engine.method import Card, Close, Emit, Job, Method, Open
-from models.loops.attend.classifiers import Arm, answer_facts, layout_of, lens_chart
+from models.loops.attend.classifiers import ClassifierArm, answer_facts, layout_of, lens_chart
 from models.papers.sparsifiner import leaving
 from models.papers.sparsifiner.network import KINDS, budget, chosen, score_of, states
 from models.papers.sparsifiner.record import (
-    Sight,
-    Work,
+    AttentionWork,
+    SparsePass,
     charts,
     look,
     mass_chart,
@@ -63,7 +63,7 @@ class Params:
                                      fold=True)] = 0.02
 
 
-def arm_of(model, keys: Callable | None = None, tokens: float = 1.0) -> Arm:
+def arm_of(model, keys: Callable | None = None, tokens: float = 1.0) -> ClassifierArm:
     """The ViT with the pairs that `keys` keeps (None: all) and the patches that stay."""
     return replace(vit.arm_of(model), states=lambda pixels: states(model, pixels, keys, tokens=tokens))
 
@@ -84,7 +84,7 @@ def run(job: Job):
     yield from leaving.record(arm, shown, sight, spent, matrices(model), answer, more)
 
 
-def opened_up(job: Job, predictors, arm: Arm, shown, pixels, answer: np.ndarray):
+def opened_up(job: Job, predictors, arm: ClassifierArm, shown, pixels, answer: np.ndarray):
     """The Attend record."""
     p, layout = job.params, layout_of(arm, shown)
     sight = look(arm, predictors, pixels, p.coefficients, p.threshold)
@@ -114,14 +114,14 @@ def densely(model, pixels) -> np.ndarray:
         return model(pixels).logits.float().softmax(-1)[0].cpu().numpy()
 
 
-def spending(p: Params, predictors, sight: Sight) -> list[Work]:
+def spending(p: Params, predictors, sight: SparsePass) -> list[AttentionWork]:
     """What attention takes in every layer; `dense` is that of all tokens."""
     tokens = sight.alive.sum(1).tolist()
     found = [layer_work(p, own, sight, count) for own, count in zip(predictors.layers, tokens, strict=True)]
     return [one._replace(dense=round(one.dense * (tokens[0] / count) ** 2)) for one, count in zip(found, tokens)]
 
 
-def layer_work(p: Params, own, sight: Sight, tokens: int) -> Work:
+def layer_work(p: Params, own, sight: SparsePass, tokens: int) -> AttentionWork:
     """For as many tokens as are left; only a prediction costs a predictor, and the oracle all scores."""
     filled, width = float((own.maps(p.threshold) > 0).sum(1).float().mean()), own.q_proj.in_features
     kept, heads = min(budget(p.keep, sight.kept.shape[-1]), tokens), sight.kept.shape[1]
@@ -132,7 +132,7 @@ def layer_work(p: Params, own, sight: Sight, tokens: int) -> Work:
     return {"learned": found, "oracle": scored}.get(p.mask, found._replace(predictor=0))
 
 
-def large(p: Params, predictors, layer: int) -> Work:
+def large(p: Params, predictors, layer: int) -> AttentionWork:
     """The count for 4-pixel patches, where maps are as full as here."""
     own, (tokens, maps, top) = predictors.layers[layer], LARGE
     filled = tokens * float((own.maps(p.threshold) > 0).float().mean())
@@ -144,7 +144,8 @@ def matrices(model) -> int:
     return sum(weight.numel() for weight in model.vit.layers[0].parameters() if weight.dim() == 2)
 
 
-def facts(arm: Arm, sight: Sight, spent: list[Work], costs: list[Cost], answer: np.ndarray) -> dict[str, Fact]:
+def facts(arm: ClassifierArm, sight: SparsePass, spent: list[AttentionWork], costs: list[Cost],
+          answer: np.ndarray) -> dict[str, Fact]:
     found = answer_facts(arm, sight.seen(costs))
     kind, _ = sight.seen(costs).best()
     share = sum(one.predictor + one.kept for one in spent) / sum(one.dense for one in spent)
@@ -156,7 +157,7 @@ def facts(arm: Arm, sight: Sight, spent: list[Work], costs: list[Cost], answer: 
             "work": Fact("Multiply-adds of attention, predictor included", 100 * share, "% of dense", "lower")}
 
 
-def say(job: Job, arm: Arm, sight: Sight, answer: np.ndarray) -> str:
+def say(job: Job, arm: ClassifierArm, sight: SparsePass, answer: np.ndarray) -> str:
     p, (kind, share) = job.params, sight.seen([]).best()
     kept, tokens = int(sight.kept[0, 0, 1].sum()), sight.kept.shape[-1]
     told = f"it says {arm.labels[kind]} ({share:.0%}; densely {answer[kind]:.0%})"

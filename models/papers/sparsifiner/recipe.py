@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from training.export import SHIPPED, figure, read_shipped, save_hub
-from training.kinds import Tuned
+from training.kinds import FineTune
 from training.trainer import Recipe
 from training.trunks.photo_vit import PhotoViT
 
@@ -94,7 +94,7 @@ class PhotoPredictor(PhotoViT):
         save_hub(model, folder)
 
 
-class PhotoSparsifiner(Tuned, PhotoViT):
+class PhotoSparsifiner(FineTune, PhotoViT):
     trunk, ship = TRUNK, "delta4"  # with its control it differs little from photo-vit-1
     name = "photo-sparsifiner-1"
     minutes, decay, warmup = 6.0, 0.8, 0.05

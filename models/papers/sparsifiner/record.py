@@ -19,12 +19,12 @@ from models.backbones.instrument import observe
 from models.checkpoints import store
 from models.engine.recording import line
 from models.loops.attend import loop
-from models.loops.attend.classifiers import Arm, Seen, curve, looked_at, series, told
+from models.loops.attend.classifiers import ClassifierArm, ClassifierPass, curve, looked_at, series, told
 from models.papers.sparsifiner.network import probabilities, strongest
 from models.trace import Chart, Cost, Heads, Rows
 
 
-class Work(NamedTuple):
+class AttentionWork(NamedTuple):
     """Multiply-adds of one layer's attention between the projections, all heads."""
 
     dense: int
@@ -37,15 +37,16 @@ class Work(NamedTuple):
         return (self.predictor + self.kept) / self.dense
 
 
-def work(tokens: int, width: int, kept: int, maps: int, top: int, filled: float, heads: int) -> Work:
+def work(tokens: int, width: int, kept: int, maps: int, top: int, filled: float, heads: int) -> AttentionWork:
     """The paper's count. kept: b; filled: non-zero entries of a map. The class token's row is dense."""
     inner = width // 2
     predictor = 2 * tokens * width * inner + 2 * inner * tokens * maps + (tokens - 1) * top * round(filled)
-    return Work(heads * 2 * tokens**2 * width, heads * predictor, heads * 2 * width * ((tokens - 1) * kept + tokens))
+    return AttentionWork(heads * 2 * tokens**2 * width, heads * predictor,
+                         heads * 2 * width * ((tokens - 1) * kept + tokens))
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class SparsePass:
     """One pass. acted, dense [L, H, N, N]; estimate [L, H, P, N]; coefficients [L, H, P, n]; kept bool [L, H, N, N];
     alive bool [L, N] tokens that a layer had; answers [L, C]; ms of the pass."""
 
@@ -79,12 +80,12 @@ class Sight:
         """Share of the oracle's keys that were kept [L, H, P]."""
         return (self.best & self.kept[:, :, 1:]).sum(-1) / self.best.sum(-1)
 
-    def seen(self, costs: list[Cost]) -> Seen:
+    def seen(self, costs: list[Cost]) -> ClassifierPass:
         """As the classifiers of this tab are recorded; what the mask took counts as deleted."""
-        return Seen(self.acted, 1 - (self.dense * self.kept).sum(-1), self.answers, costs)
+        return ClassifierPass(self.acted, 1 - (self.dense * self.kept).sum(-1), self.answers, costs)
 
 
-def look(arm: Arm, predictors: nn.Module, pixels: Tensor, top: int, threshold: float) -> Sight:
+def look(arm: ClassifierArm, predictors: nn.Module, pixels: Tensor, top: int, threshold: float) -> SparsePass:
     """Runs the arm once and computes, from the queries and keys it used, what else could have been looked at."""
     began = time.perf_counter()
     with torch.no_grad(), observe(arm.observed, want={"qk"}) as calls:
@@ -95,7 +96,7 @@ def look(arm: Arm, predictors: nn.Module, pixels: Tensor, top: int, threshold: f
         answers = torch.cat([arm.classify(one) for one in hidden]).float().softmax(-1).cpu().numpy()
     before = [torch.ones_like(hidden[0][0, :, 0], dtype=torch.bool), *((one[0] != 0).any(-1) for one in hidden[:-1])]
     stacked = (np.stack([one.cpu().numpy() for one in part]) for part in zip(*parts))
-    return Sight(*stacked, torch.stack(before).cpu().numpy(), answers, ms)
+    return SparsePass(*stacked, torch.stack(before).cpu().numpy(), answers, ms)
 
 
 def layer_parts(call, own, top: int, threshold: float) -> tuple[Tensor, ...]:
@@ -109,7 +110,7 @@ def layer_parts(call, own, top: int, threshold: float) -> tuple[Tensor, ...]:
 
 # The record: one step per layer, and inside one layer the stages that led to it
 
-def stages(sight: Sight, layer: int) -> dict[str, np.ndarray]:
+def stages(sight: SparsePass, layer: int) -> dict[str, np.ndarray]:
     """Further rows [H, N, N] of one layer by name, in the order in which one would ask for them."""
     dense, kept = sight.dense[layer], sight.kept[layer].astype(np.float32)
     estimate = sight.estimate[layer] / np.maximum(sight.estimate[layer].sum(-1, keepdims=True), 1e-12)
@@ -123,7 +124,7 @@ def with_cls(rows: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.concatenate([other[:, :1], rows], 1)
 
 
-def steps_of(arm: Arm, layout: loop.Layout, sight: Sight, costs: list[Cost], opened: int,
+def steps_of(arm: ClassifierArm, layout: loop.TokenLayout, sight: SparsePass, costs: list[Cost], opened: int,
              query: int) -> tuple[list, Heads, Rows]:
     """The steps, and head statistics and rows with one "layer" per step, so that any query can be clicked in each.
     query: the patch that is asked at first; the last step that marks it is the opened layer's own."""
@@ -151,7 +152,7 @@ NOTES = {"if it were dense": "What the same queries would look at if every pair 
 
 # Charts
 
-def charts(sight: Sight, predictors: nn.Module, layer: int, head: int, query: int, top: int,
+def charts(sight: SparsePass, predictors: nn.Module, layer: int, head: int, query: int, top: int,
            threshold: float) -> tuple[Chart, ...]:
     layers, heads = sight.kept.shape[:2]
     own, place = predictors.layers[layer], f"layer {layer + 1}, head {head + 1}"
@@ -171,7 +172,7 @@ def charts(sight: Sight, predictors: nn.Module, layer: int, head: int, query: in
               caption="Share of the oracle's keys, mean over patches."))
 
 
-def mass_chart(sight: Sight, order: Sequence[int], first: int = 0) -> Chart:
+def mass_chart(sight: SparsePass, order: Sequence[int], first: int = 0) -> Chart:
     """Dense attention on kept keys, step by step: of every head, and what as many keys could hold at best. order: the
     layer of every step from the step `first` on."""
     left = sight.alive[:, None, 1:]  # [L, 1, P]
@@ -198,7 +199,7 @@ def tiled(maps: np.ndarray, columns: int = 2, zoom: int = 2) -> np.ndarray:
     return sheet
 
 
-def work_chart(here: Work, large: Work) -> Chart:
+def work_chart(here: AttentionWork, large: AttentionWork) -> Chart:
     """Both sizes in percent of their own dense attention."""
     shares = {name: np.array([100 * part / one.dense for part in (one.dense, one.predictor, one.kept)])
               for name, one in (("65 tokens, this network", here), ("257 tokens, counted only", large))}

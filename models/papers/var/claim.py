@@ -20,7 +20,7 @@ from models.checkpoints.store import load, shipped
 from models.claims import Lab, scene_lab
 from models.claims.harness import Budget, Claim, Metric, Tuned, at_least, better, conclude, context
 from models.claims.timing import interleaved, times_faster
-from models.loops.unmask.growth import Given
+from models.loops.unmask.growth import GivenTokens
 from models.papers.var import method as var
 from models.papers.var.tokens import SCALES
 
@@ -95,7 +95,7 @@ def scales(things, generator, pull: float, top_p: float, top_k: int = 900, known
     model, tokenizer, given = load("scene-var-1").model, load(var.TOKENIZER).model, None
     if known:
         inside = torch.arange(model.length) >= model.place(known).start
-        given = Given(tokenizer.encode(scene_lab.drawn(things)), inside)
+        given = GivenTokens(tokenizer.encode(scene_lab.drawn(things)), inside)
     maps = list(var.grow(model, tokenizer, scene_lab.conditions(things), generator, pull, Sampler(1.0, top_k, top_p),
                          given))
     with torch.inference_mode():

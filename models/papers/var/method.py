@@ -27,7 +27,7 @@ from models.baselines.raster import method as raster
 from models.engine.method import Card, Event, Method
 from models.loops.unmask import growth
 from models.loops.unmask.canvases import scene_condition
-from models.loops.unmask.growth import PLAIN, Given, Grown
+from models.loops.unmask.growth import PLAIN, GivenTokens, Grown
 from models.papers.var.record import SHOWN, recorded
 from models.trace import Cost
 from models.trace.params import Choice, Span
@@ -54,7 +54,7 @@ class Params:
 
 
 def grow(model, tokenizer, cond: Tensor, generator: torch.Generator, guidance: float = 1.5, sampler: Sampler = PLAIN,
-         given: Given | None = None) -> Iterator[Grown]:
+         given: GivenTokens | None = None) -> Iterator[Grown]:
     """Draws pictures under captions int64 [B, C], scale by scale; guidance grows from 0 at the first."""
     words = torch.cat([cond, torch.zeros_like(cond)]) if guidance else cond
     last = max(1, len(model.scales) - 1)
@@ -103,14 +103,14 @@ class Scales:
 
 
 def paint(model, tokenizer, cond: Tensor, generator: torch.Generator, guidance: float = 1.5, sampler: Sampler = PLAIN,
-          given: Given | None = None) -> Tensor:
+          given: GivenTokens | None = None) -> Tensor:
     """Finished pictures [B, 3, h, w] in 0..1."""
     maps = grow(model, tokenizer, cond, generator, guidance, sampler, given)
     with torch.inference_mode():
         return tokenizer.decode(torch.cat([found.ids for found in maps], 1))
 
 
-def given(tokenizer, caption: str, box: str, seed: int) -> Given | None:
+def given(tokenizer, caption: str, box: str, seed: int) -> GivenTokens | None:
     """The caption's objects drawn by program at places of this seed, and the box; None without a box."""
     if box == "none":
         return None
@@ -120,7 +120,7 @@ def given(tokenizer, caption: str, box: str, seed: int) -> Given | None:
     weight = tokenizer.entries
     pixels = torch.from_numpy(drawn).to(weight).permute(2, 0, 1)[None] / 255
     with torch.inference_mode():
-        return Given(tokenizer.encode(pixels), inside(tokenizer.scales, BOXES[box]).to(weight.device))
+        return GivenTokens(tokenizer.encode(pixels), inside(tokenizer.scales, BOXES[box]).to(weight.device))
 
 
 def inside(scales: tuple[int, ...], box: tuple[float, float, float, float]) -> Tensor:

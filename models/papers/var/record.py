@@ -18,7 +18,7 @@ from torch import Tensor
 from models.engine.method import Close, Emit, Event
 from models.engine.recording import Filling, array, bars, line, pixels, placed, table
 from models.loops.attend.groups import lens, mass_chart, mass_facts
-from models.loops.attend.loop import Layout
+from models.loops.attend.loop import TokenLayout
 from models.loops.unmask.canvases import scene_facts
 from models.trace import Canvas, Chart, Cost, Fact, Field
 from models.worlds import scenes
@@ -35,7 +35,7 @@ FIELDS = {
 
 def recorded(job, maps, tokenizer, cond: Tensor) -> Iterator[Event]:
     """The events of both tabs from the maps of one run."""
-    model, log = job.model, Log(job.model, tokenizer, job.params.show)
+    model, log = job.model, ScaleLog(job.model, tokenizer, job.params.show)
     yield log.page.open(len(model.scales))
     for found in maps:
         yield log.seen(found)
@@ -44,7 +44,7 @@ def recorded(job, maps, tokenizer, cond: Tensor) -> Iterator[Event]:
     yield from attended(model, tokenizer, log, cond)
 
 
-class Log:
+class ScaleLog:
     """The page as it fills up, and of every map: the picture after it, what it added, its codes as colours, the size
     of the sum, what it cost."""
 
@@ -116,13 +116,14 @@ class Log:
                      caption="The first includes the caption's words."))
 
 
-def attended(model, tokenizer, log: Log, cond: Tensor) -> Iterator[Event]:
+def attended(model, tokenizer, log: ScaleLog, cond: Tensor) -> Iterator[Event]:
     """Block-causal attention over the finished pyramid."""
     ids = torch.from_numpy(log.page.ids.astype(np.int64))[None].to(cond.device)
     with torch.inference_mode():
         features = tokenizer.inputs(tokenizer.sums(ids))
-    layout = Layout(pyramid(model.scales, log.picture()), model.cond_length + np.arange(ids.shape[1]), cells(model),
-                    "cells of the last map", "the caption")
+    layout = TokenLayout(pyramid(model.scales, log.picture()), model.cond_length + np.arange(ids.shape[1]),
+                         cells(model),
+                         "cells of the last map", "the caption")
     count, names = len(log.names), log.names
     return lens(
         model, lambda: model(features, cond), layout, {name: model.place(k) for k, name in enumerate(names)},

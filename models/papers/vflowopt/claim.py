@@ -12,7 +12,7 @@ import numpy as np
 from models.claims import Claim, Lab
 from models.claims.harness import Arm, Quantity, as_good, at_least, better, conclude, context
 from models.claims.judging import Expectation, Row
-from models.claims.picture_lab import Board, gap_closed, in_full, looked_at_rule, random_rule, share
+from models.claims.picture_lab import EncodedScenes, gap_closed, in_full, looked_at_rule, random_rule, share
 from models.claims.timing import interleaved, times_faster
 from models.engine.statistics import spearman
 from models.loops.prune.pictures import encoded, everything, last_state, prefill
@@ -31,7 +31,7 @@ NAMES = {"searched": "searched", "unfolded": "searched without folding", "unsear
 
 def measure(lab: Lab) -> Claim:
     sets = [calibration(seed, lab.size(24, 3)) for seed in SEEDS]
-    board = Board.of(lab.size(QUESTIONS, 6), [case for scenes in sets for case in scenes.cases])
+    board = EncodedScenes.of(lab.size(QUESTIONS, 6), [case for scenes in sets for case in scenes.cases])
     knobs = {kept: [searched(scenes, kept, seed, lab) for seed, scenes in enumerate(sets)] for kept in TARGETS}
     more, less = (arms_at(board, kept, found) for kept, found in knobs.items())
     hashes = f"test scenes {digest(board.cases)}, none of calibration's {', '.join(digest(s.cases) for s in sets)}"
@@ -54,7 +54,7 @@ def measure(lab: Lab) -> Claim:
                  context("evaluations of one search", 72, "settings", f"by states, never by answers; {hashes}")])
 
 
-def searched(scenes: Board, kept: float, seed: int, lab: Lab) -> Knobs:
+def searched(scenes: EncodedScenes, kept: float, seed: int, lab: Lab) -> Knobs:
     """The shipped knobs for the first set of scenes; the other sets are searched here."""
     shipped = recorded(scenes.bundle.folder, kept)
     if seed == 0 and shipped and not lab.quick:
@@ -63,7 +63,7 @@ def searched(scenes: Board, kept: float, seed: int, lab: Lab) -> Knobs:
     return found_for(scenes, kept, seed=42 + seed, **sizes).knobs
 
 
-def arms_at(board: Board, kept: float, knobs: list[Knobs]) -> dict[str, Arm]:
+def arms_at(board: EncodedScenes, kept: float, knobs: list[Knobs]) -> dict[str, Arm]:
     """All arms at one budget: what the searched ones spend on a picture, the others spend on it too."""
     mine, lost = ([board.sit(lambda number, seen, k=k, fold=fold: plan(seen, k, kept, fold)) for k in knobs]
                   for fold in (True, False))
@@ -91,7 +91,7 @@ def retained(mine: Arm, full: Arm) -> Row:
                    f"{mine.metric.bound('ceiling'):.0f} % here")
 
 
-def premise(board: Board, scenes: Board, lab: Lab) -> Expectation:
+def premise(board: EncodedScenes, scenes: EncodedScenes, lab: Lab) -> Expectation:
     """Spearman's rho between cosine (calibration scenes) and right answers (test scenes) over random settings."""
     kept, bounds, rng = TARGETS[-1], box(TARGETS[-1], scenes), np.random.default_rng(7)
     pairs, wanted = [], lab.size(SETTINGS, 3)
@@ -105,7 +105,7 @@ def premise(board: Board, scenes: Board, lab: Lab) -> Expectation:
                              np.array(pairs), "Spearman's rho", lambda v: spearman(v[:, 0], v[:, 1]), -1.0, 1.0), HALF)
 
 
-def speed(board: Board, knobs: Knobs, lab: Lab) -> Quantity:
+def speed(board: EncodedScenes, knobs: Knobs, lab: Lab) -> Quantity:
     """From the picture to the answer, full against pruned, interleaved."""
     model, tokenizer, seen = board.bundle.model, board.bundle.tokenizer, board.views[0]
 

@@ -26,7 +26,7 @@ from models.engine.recording import line
 from models.loops.prune import pictures
 from models.loops.prune.photo_questions import Asked
 from models.loops.prune.picture_records import look
-from models.loops.prune.pictures import Group, Plan, View
+from models.loops.prune.pictures import Group, PicturePlan, View
 from models.trace import Chart, Field
 from models.trace.params import Choice, Flag, Span
 
@@ -135,15 +135,15 @@ def cuts(entered: int, r1: float, kept: float, count: int, layers: int) -> dict[
     return {k: n for k, n in gone.items() if n}
 
 
-def plan(seen: View, knobs: Knobs, kept: float, recycle: bool = True) -> Plan:
+def plan(seen: View, knobs: Knobs, kept: float, recycle: bool = True) -> PicturePlan:
     """The paper's difference. Without recycling as many patches enter, the most important ones as they are."""
     rank, chosen, maps = importance(seen, knobs)
     ids, features, groups = fold(seen, rank, knobs.r0, knobs.m)
     if not recycle:
         ids = rank.argsort(descending=True, stable=True)[: len(ids)].sort().values
         features, groups = seen.features[:, ids], []
-    return Plan(ids, features, rank, cuts(len(ids), knobs.r1, kept, seen.count, seen.layers), groups, maps,
-                chosen.numpy(), f"t {knobs.t:.2g}, alpha {knobs.alpha:.2g}, {len(chosen)} global patches")
+    return PicturePlan(ids, features, rank, cuts(len(ids), knobs.r1, kept, seen.count, seen.layers), groups, maps,
+                       chosen.numpy(), f"t {knobs.t:.2g}, alpha {knobs.alpha:.2g}, {len(chosen)} global patches")
 
 
 def unsearched(kept: float, layers: int) -> Knobs:
@@ -164,7 +164,7 @@ def recorded(folder, kept: float) -> tuple[int, dict] | None:
     return int(percent), found[percent]
 
 
-def own_plan(job: Job, seen: View) -> Plan:
+def own_plan(job: Job, seen: View) -> PicturePlan:
     """By the knobs that the visitor asked for: searched ones, r0 in proportion where they are of another budget."""
     p, found = job.params, recorded(job.bundle.folder, job.params.kept)
     knobs, remark = unsearched(p.kept, seen.layers), ""

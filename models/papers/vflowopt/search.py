@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from models.checkpoints.store import load
-from models.claims.picture_lab import Board, Rule
+from models.claims.picture_lab import EncodedScenes, Rule
 from models.loops.prune import pictures
 from models.papers.vflowopt.method import FILE, Knobs, plan
 from models.worlds.questions import digest
@@ -51,12 +51,12 @@ class Box(NamedTuple):
         return self.low + unit * (self.high - self.low)
 
 
-def calibration(seed: int = 0, count: int = SCENES) -> Board:
+def calibration(seed: int = 0, count: int = SCENES) -> EncodedScenes:
     """Scenes with questions of the kinds that the checkpoint answers; their answers are never looked at."""
-    return Board.of(count, seed=CALIBRATION + seed)
+    return EncodedScenes.of(count, seed=CALIBRATION + seed)
 
 
-def box(kept: float, scenes: Board) -> Box:
+def box(kept: float, scenes: EncodedScenes) -> Box:
     """The reference's bounds, in proportion to the budget and to a grid of 8 x 8 instead of 27 x 27."""
     peak = np.mean([float(seen.attention.mean(0).max() / seen.attention.mean()) for seen in scenes.views])
     side = scenes.views[0].grid[0]
@@ -64,7 +64,7 @@ def box(kept: float, scenes: Board) -> Box:
                np.array([min(1.5 * kept, 1.0), 1.0, max(min(8.0, 0.95 * peak), 0.6), float(side), 1.0]))
 
 
-def flow(scenes: Board, rule: Rule, kept: float) -> float:
+def flow(scenes: EncodedScenes, rule: Rule, kept: float) -> float:
     """F: mean cosine of the last state, full against pruned; 0 for a setting that spends more than the budget."""
     plans = [rule(number, seen) for number, seen in enumerate(scenes.views)]
     spent = np.mean([made.share(seen.layers, seen.count) for made, seen in zip(plans, scenes.views)])
@@ -128,7 +128,7 @@ def matern(a: np.ndarray, b: np.ndarray, length: float) -> np.ndarray:
     return (1 + d + d**2 / 3) * np.exp(-d)
 
 
-def found_for(scenes: Board, kept: float, **options) -> Search:
+def found_for(scenes: EncodedScenes, kept: float, **options) -> Search:
     """The search for one budget."""
     return search(lambda knobs: flow(scenes, lambda number, seen: plan(seen, knobs, kept), kept), box(kept, scenes),
                   **options)

@@ -1,9 +1,8 @@
 """A paper's claim, measured small, and assets/claims/<slug>.json.
 
 claim.py in a method's folder (control_claim.py for its control arm) holds one function, `measure(lab) -> Claim`,
-written with models/claims/harness.py, which says
-how; `stamped` runs it and adds the revision of everything it loaded, device, date and seconds.
-`Row`, `Claim` and `row` here are the record of the claims that have not been moved onto the harness yet.
+written with models/claims/harness.py, which says how; `stamped` runs it and adds the revision of everything it loaded,
+device, date and seconds.
 """
 
 from __future__ import annotations
@@ -14,64 +13,19 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from models.engine.statistics import bootstrap
+from models.claims.harness import Claim
+from models.claims.judging import VERDICTS
 from models.trace.subject import ASSETS
 
 FOLDER = ASSETS / "claims"
-VERDICTS = ("holds", "met in one training", "mixed", "does not hold", "not testable here")
+__all__ = ["FOLDER", "VERDICTS", "Lab", "MissingData", "place", "read", "save", "stamped", "stamps"]
 
 
 class MissingData(ValueError):
     """The claim needs data that is not shipped; the sentence says where it comes from."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measured number: value with a 95 % interval (None where it is exact), its unit, and how many samples."""
-
-    name: str
-    value: float
-    unit: str
-    n: int
-    low: float | None = None
-    high: float | None = None
-    expected: str = ""
-    holds: bool | None = None
-
-
-@dataclass(frozen=True)
-class Claim:
-    """paper: the headline as the paper states it; here: the small falsifiable version; rows: what was measured.
-
-    reason: one sentence on why the verdict. control: the positive control that shows the metric could see an effect.
-    """
-
-    method: str
-    paper: str
-    here: str
-    metric: str
-    baseline: str
-    budget: str
-    rows: tuple[Row, ...]
-    verdict: str
-    reason: str
-    control: str = ""
-    seeds: tuple[int, ...] = ()
-    checkpoint: Mapping[str, str] = field(default_factory=dict)
-    device: str = ""
-    dtype: str = ""
-    date: str = ""
-    seconds: float = 0.0
-    command: str = ""
-
-    def __post_init__(self):
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"verdict '{self.verdict}' is not one of {', '.join(VERDICTS)}")
-        if self.verdict == "does not hold" and not self.control:
-            raise ValueError("'does not hold' needs a positive control that shows the metric could see an effect")
 
 
 @dataclass(frozen=True)
@@ -91,12 +45,6 @@ class Lab:
         return quick if self.quick else full
 
 
-def row(name: str, values, unit: str, **options) -> Row:
-    """A Row for the mean of `values` with its bootstrap interval."""
-    value, low, high = bootstrap(values)
-    return Row(name, value, unit, len(values), low, high, **options)
-
-
 def stamped(method, lab: Lab) -> Claim:
     """The measured claim of a method (models.engine.method.Method), or MissingData / KeyError if it has none.
 
@@ -112,8 +60,7 @@ def stamped(method, lab: Lab) -> Claim:
         first = load(method.checkpoints[0])
         for name in method.companions:
             load(name)
-    stamps = {"checkpoint": loaded} if isinstance(claim, Claim) else {"checkpoints": loaded}
-    return replace(claim, **stamps, device=_device(first.device), dtype=claim.dtype or first.dtype,
+    return replace(claim, checkpoints=loaded, device=_device(first.device), dtype=claim.dtype or first.dtype,
                    date=datetime.date.today().isoformat(), seconds=round(time.perf_counter() - began, 1),
                    command=f"python -m models claims {method.id}")
 
@@ -133,8 +80,8 @@ def save(claim: Claim) -> Path:
 
 
 def stamps(saved: Mapping) -> dict[str, str]:
-    """name -> revision of what a saved claim was measured on, whenever it was written."""
-    return dict(saved.get("checkpoints") or saved.get("checkpoint") or {})
+    """name -> revision of everything that a saved claim was measured on."""
+    return dict(saved["checkpoints"])
 
 
 def read(method: str) -> dict | None:

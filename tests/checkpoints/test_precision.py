@@ -8,6 +8,7 @@ import pytest
 import kernels
 from models import claims
 from models.checkpoints import precision, store
+from models.claims.harness import Claim
 from models.engine.method import find
 
 
@@ -77,8 +78,8 @@ def test_the_flag_beats_the_race_and_a_pin_beats_the_flag(machine, monkeypatch):
 def test_claims_run_in_float32_whatever_the_machine_prefers(machine, monkeypatch):
     import models.baselines.random_keep.claim as measured
     seen = []
-    monkeypatch.setattr(measured, "measure", lambda lab: seen.append(precision.default("cpu", 256)) or claims.Claim(
-        "random-keep", "", "", "", "", "", (), "mixed", ""))
+    monkeypatch.setattr(measured, "measure", lambda lab: seen.append(precision.default("cpu", 256)) or Claim(
+        "random-keep", "", "", {}, (), (), (), (), {}, {}, "mixed", ""))
     monkeypatch.setattr(store, "_read", lambda name, device, dtype: store.Bundle(name, None, dtype=dtype))
     monkeypatch.setattr(store, "_loaded", type(store._loaded)())
     claim = claims.stamped(find("random-keep"), claims.Lab())

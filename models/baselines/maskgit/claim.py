@@ -11,7 +11,7 @@ SEEDS, DTYPE = (11, 12, 13), "bfloat16"
 
 
 def measure(lab: Lab) -> Claim:
-    (model, tokenizer), each = (b.model for b in scene_lab.bundles(DTYPE)), lab.size(24, 1)
+    (model, tokenizer), each = (b.model for b in scene_lab.bundles(DTYPE)), lab.size(52, 1)
     asked = [scene_lab.requests(each, seed) for seed in SEEDS]
     everything = [things for group in asked for things in group]
     score = Metric("parser score", "of 1", floor=0, ceiling=scene_lab.ceiling(tokenizer, everything))

@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from models.baselines.random_keep import method as random_keep
-from models.claims import Claim, Lab
-from models.claims.harness import Arm, Metric, at_least, better, conclude, context, more_than_chance
+from models.claims import Lab
+from models.claims.harness import Arm, Claim, Metric, at_least, better, conclude, context, more_than_chance
 from models.claims.picture_lab import EncodedScenes, in_full, random_rule
 from models.claims.prune_lab import (
     FEWER,

@@ -5,8 +5,8 @@ import numpy as np
 
 from models.baselines.random_keep import method as random_keep
 from models.baselines.top_attention import method as top_attention
-from models.claims import Claim, Lab
-from models.claims.harness import Arm, Metric, better, conclude
+from models.claims import Lab
+from models.claims.harness import Arm, Claim, Metric, better, conclude
 from models.claims.picture_lab import EncodedScenes, looked_at_rule, random_rule
 from models.claims.prune_lab import FEWER, SEEDS, USUAL, divergence, exam, full, pairs, questions, windows
 

@@ -11,8 +11,8 @@ from functools import partial
 
 from models.baselines.random_keep import method as random_keep
 from models.baselines.top_attention import method as top_attention
-from models.claims import Claim, Lab
-from models.claims.harness import Arm, Metric, Row, Tuned, as_good, at_least, better, conclude, context
+from models.claims import Lab
+from models.claims.harness import Arm, Claim, Metric, Row, Tuned, as_good, at_least, better, conclude, context
 from models.claims.prune_lab import (
     FEWER,
     HALF,

@@ -9,8 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from models.claims import Claim, Lab
-from models.claims.harness import Arm, Quantity, as_good, at_least, better, conclude, context
+from models.claims import Lab
+from models.claims.harness import Arm, Claim, Quantity, as_good, at_least, better, conclude, context
 from models.claims.judging import Expectation, Row
 from models.claims.picture_lab import EncodedScenes, gap_closed, in_full, looked_at_rule, random_rule, share
 from models.claims.timing import interleaved, times_faster

@@ -13,6 +13,7 @@ TABLES = {"softmax", "log_softmax", "logsumexp", "multinomial", "entr", "output_
 ALLOWED = {  # file -> what it may use, and why
     "loops/attend/model_adapters.py": {"log_softmax"},  # attribution differentiates it; it is not shown
     "loops/attend/classifiers.py": {"softmax"},  # over a classifier's classes
+    "baselines/mdm/chain.py": {"log_softmax"},  # the claim's chain rule on given tokens; nothing of it is drawn
     "papers/sparsifiner/method.py": {"softmax"},  # over a classifier's classes
     "papers/sparsifiner/network.py": {"softmax"},  # the method's own attention: over basis maps, and over kept keys
     "papers/sparsifiner/record.py": {"softmax"},  # over a classifier's classes

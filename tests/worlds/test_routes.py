@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from models.worlds import arithmetic, routes
-from training.trunks import arithmetic as trunk
+from models.worlds.world import drawn
 
 ASKED = "40+35-12+24."
 RIGHT = ["40+35=75, 75-12=63, 63+24=87. answer 87.", "24-12=12, 12+40=52, 52+35=87. answer 87.",
@@ -50,5 +50,5 @@ def test_held_out_problems_are_never_trained_on(world):
     found = world.held_out(20)
     assert len(set(found)) > 15 and all(sum(map(ord, prompt)) % 10 == 0 for prompt in found)
     rng = np.random.default_rng(1)
-    assert not {trunk.held_in(rng, world)[0] for _ in range(50)} & set(found)
-    assert all(sum(map(ord, trunk.held_in(rng, world)[0])) % 10 for _ in range(20))
+    trained = [drawn(world.WORLD, rng).prompt for _ in range(50)]
+    assert not set(trained) & set(found) and all(sum(map(ord, prompt)) % 10 for prompt in trained)

@@ -14,8 +14,7 @@ import gradio.queueing
 import pytest
 from gradio.state_holder import SessionState
 
-from tests.app.pages import run
-from tests.app.test_faults import LATE
+from tests.app.test_faults import LATE, ask_while_a_stream_ends
 from visualizers.server import gradio_patches
 
 ROOT = Path(__file__).parent.parent.parent
@@ -90,16 +89,7 @@ UNPATCHED = LATE + "\nObject.defineProperty(window, 'fetch', { value: window.fet
 def test_stream_gradios_client_still_waits_for_ever(visit):
     """As test_faults.test_what_is_asked_while_a_stream_ends_is_answered, without stream.js."""
     page = visit("?tab=mask", script=UNPATCHED)
-    run(page, "mask", seed=3)
+    ask_while_a_stream_ends(page)
     assert not page.evaluate("window.fetch.toString().includes('JOIN')")
-    page.wait_for_function("window.streams === 0")
-    page.evaluate("window.hold = true")
-    run(page, "mask", seed=4)
-    page.wait_for_function("!!window.release")
-    page.locator("#mask-seed input").fill("5")
-    page.locator("#mask-seed input").blur()
-    with page.expect_response(lambda answer: "/queue/join" in answer.url):
-        page.locator("#mask-run").click()
-    page.evaluate("window.hold = false; release()")
     page.wait_for_timeout(6000)
     assert "seed 5" not in page.locator("#mask-strip").inner_text(), "Gradio has mended it: stream.js can go"

@@ -314,13 +314,10 @@ def test_a_claim_is_written_and_read_back(tmp_path, monkeypatch):
     assert [r["met"] for r in saved["rows"]] == [True, False] and saved["context"][0]["why_context"] == "a count"
 
 
-def test_the_page_shows_old_and_new_claims():
+def test_the_page_shows_a_claim():
     from visualizers.page import nodes
     new = concluded([GOOD, MISS], [SEEN], arms=[GOOD.mine, GOOD.other]).to_json()
     shown = json.dumps(nodes.claim(json.loads(json.dumps(new)), True))
     assert all(part in shown for part in ("In part.", "possible -0.4 to 0.5", "Positive controls", "missed"))
-    old = {"rows": [{"name": "gap", "value": 1.0, "unit": "x", "n": 3, "expected": "> 0", "holds": True}],
-           "verdict": "holds", "reason": "r", "paper": "p", "here": "h", "metric": "m", "baseline": "b"}
-    assert "Yes, at this scale." in json.dumps(nodes.claim(old, True))
     for verdict in claims.VERDICTS:
         assert nodes.claim({**new, "verdict": verdict}, True)

@@ -20,7 +20,6 @@ from models.trace.subject import ASSETS
 
 HERE = Path(__file__).parent
 Node = list | str
-MOST_ROWS = 10  # of a claim, before the rest is folded away
 
 
 def block(value: list[Node] | None = None, before: str = "", **options) -> gr.HTML:
@@ -112,30 +111,18 @@ def claim(found: Mapping | None, is_paper: bool) -> list[Node]:
     if found is None:
         text = "No measurement of its claim is stored here." if is_paper else ""
         return [node("section", node("p", text), kind="claim")] if text else []
-    shown, folded = _split(found)
+    folded = [("Positive controls", found["controls"]), ("The arms", found["arms"]), ("Not judged", found["context"])]
     asks = "Does the paper's claim hold here? " if is_paper else "Was it checked? "
     take = found.get("what_it_would_take", "")
     return [node("section", node("h3", asks, node("span", ANSWERS[found["verdict"]])), node("p", found["reason"]),
                  node("p", node("b", "What it would take: "), take) if take else None,
                  node("p", node("b", "Paper: "), found["paper"]),
-                 _table(shown, "What was measured"),
+                 _table(found["rows"], "What was measured"),
                  node("details", node("summary", "How this was measured"),
-                      *(part for title, rows in folded for part in (node("p", node("b", title)), _table(rows, title))),
+                      *(part for title, rows in folded if rows
+                        for part in (node("p", node("b", title)), _table(rows, title))),
                       node("dl", *_how(found))),
                  kind=f"claim {found['verdict'].replace(' ', '-')}")]
-
-
-def _split(found: Mapping) -> tuple[list[Mapping], list[tuple[str, list[Mapping]]]]:
-    """The rows that decide the verdict, and under their titles those that are folded away."""
-    rows = list(found["rows"])
-    if "context" in found:
-        folded = [("Positive controls", list(found["controls"])), ("The arms", list(found["arms"])),
-                  ("Not judged", list(found["context"]))]
-        return rows, [(title, some) for title, some in folded if some]
-    if len(rows) <= MOST_ROWS:
-        return rows, []
-    shown = [row for row in rows if row.get("holds") is not None][:MOST_ROWS]
-    return shown, [("Everything else that was measured", [row for row in rows if row not in shown])]
 
 
 def _table(rows: Sequence[Mapping], label: str) -> Node:
@@ -153,8 +140,8 @@ def _value(row: Mapping) -> str:
 def _sample(row: Mapping) -> str:
     """What became of the row, the bar, how far the value could have gone, and the size of the sample."""
     outcome = {True: "met", False: "missed" if row.get("missed") else "not shown"}.get(row.get("met"), "")
-    return ", ".join(filter(None, (outcome, row.get("expected"), _bar(row), _range(row), f"n = {row['n']:,}",
-                                   row.get("note"), row.get("why_context"))))
+    return ", ".join(filter(None, (outcome, _bar(row), _range(row), f"n = {row['n']:,}", row.get("note"),
+                                   row.get("why_context"))))
 
 
 def _bar(row: Mapping) -> str:
@@ -173,46 +160,37 @@ def _range(row: Mapping) -> str:
 
 
 def _how(found: Mapping) -> list[Node]:
-    stated = [("Here", found["here"]), ("Metric", _metric(found["metric"])), ("Against", found.get("baseline", "")),
-              ("Budget", _budgets(found)), ("Settings", _settings(found)), ("Trained", _trained(found)),
-              ("Control", found.get("control", "")), ("Command", found.get("command", "")),
+    stated = [("Here", found["here"]), ("Metric", _metric(found["metric"])), ("Budget", _budgets(found)),
+              ("Settings", _settings(found)), ("Trained", _trained(found)), ("Command", found.get("command", "")),
               ("Brackets", "95 % bootstrap interval"), ("Weights", _weights(found)),
               ("Measured", ", ".join(filter(None, (found.get("device"), found.get("dtype"), found.get("date"),
                                                    f"{found.get('seconds', 0):.0f} s"))))]
     return [part for title, text in stated if text for part in (node("dt", title), node("dd", text))]
 
 
-def _metric(metric: Mapping | str) -> str:
-    if isinstance(metric, str):
-        return metric
+def _metric(metric: Mapping) -> str:
     return (f"{metric['name']} ({metric['unit']}), {metric['better']} is better; who knows nothing gets "
             f"{number(metric['floor'])}, the best that can be had here is {number(metric['ceiling'])}")
 
 
 def _budgets(found: Mapping) -> str:
     """What one item costs each arm."""
-    if "budgets" not in found:
-        return found.get("budget", "")
     return "; ".join(f"{arm}: {number(spent['mean'])} {spent['unit']}" for arm, spent in found["budgets"].items())
 
 
 def _settings(found: Mapping) -> str:
-    return "; ".join(f"{arm['name']}: {arm['tuned']}" for arm in found.get("arms", ())
-                     if arm["tuned"] != "nothing tuned")
+    return "; ".join(f"{arm['name']}: {arm['tuned']}" for arm in found["arms"] if arm["tuned"] != "nothing tuned")
 
 
 def _trained(found: Mapping) -> str:
     """How often each arm was trained, and for how long by the cards."""
-    each = found.get("trainings", {}).get("each_arm")
-    if each is None:
-        return ""
+    each = found["trainings"]["each_arm"]
     times = {0: "Nothing was trained for this claim.", 1: "Each arm was trained once."}
     return f"{times.get(each, f'Each arm was trained {each} times.')} {found['trainings']['longer']}".strip()
 
 
 def _weights(found: Mapping) -> str:
-    return ", ".join(f"{name} {hash}" for name, hash in
-                     (found.get("checkpoints") or found.get("checkpoint") or {}).items())
+    return ", ".join(f"{name} {hash}" for name, hash in found["checkpoints"].items())
 
 
 def piece(text: str) -> str:

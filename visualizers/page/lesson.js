@@ -51,7 +51,7 @@ function answer(step) {
 
 function draw() {
   const step = steps[at];
-  root.replaceChildren(...(step ? [] : [button(`Guided walk, ${steps.length} steps`, () => open(0), "begin")]));
+  root.replaceChildren(...(step ? [] : [button("Guided walk", () => open(0), "begin")]));
   card.replaceChildren();
   card.hidden = !step;
   if (!step) return;

@@ -65,17 +65,29 @@ class Panel:
         self.session = gr.State(None, time_to_live=3600)
         self.own = gr.State(None, time_to_live=3600)
         with gr.Row(elem_classes="tab-body"):
-            with gr.Column(scale=1, min_width=260, elem_classes="left"):
+            with gr.Column(min_width=260, elem_classes="top"):
+                self._start(first)
+            with gr.Column(min_width=260, elem_classes="left"):
                 self._choices(first)
-            with gr.Column(scale=3, min_width=320, elem_classes="right"):
+            with gr.Column(min_width=320, elem_classes="right"):
                 self._picture(first, opening, query)
 
-    def _choices(self, first: Method) -> None:
+    def _start(self, first: Method) -> None:
+        """Method and Run: always in sight, on a phone above the picture."""
         gr.HTML(html_template=f"<p class='question'>{QUESTIONS[self.tab][1]}</p>", apply_default_css=False)
-        self.walk = lessons.walk(self.tab)
-        self.method = gr.Dropdown([(m.card.title, m.id) for m in self.methods.values()], value=first.id, label="Method",
-                                  filterable=False, elem_id=f"{self.tab}-method")
+        with gr.Row(elem_classes="start"):
+            self.method = gr.Dropdown([(m.card.title, m.id) for m in self.methods.values()], value=first.id,
+                                      label="Method", elem_id=f"{self.tab}-method")
+            self.run = gr.Button("Run", variant="primary", elem_id=f"{self.tab}-run", elem_classes="run")
+            self.cancel = gr.Button("Cancel", visible=False, elem_id=f"{self.tab}-cancel", elem_classes="cancel")
+        self.status = nodes.block([], elem_id=f"{self.tab}-status")
+
+    def _choices(self, first: Method) -> None:
         self.about = nodes.block(nodes.about(first.card), elem_id=f"{self.tab}-about", elem_classes="about")
+        with gr.Row(elem_classes="ways"):
+            self.walk = lessons.walk(self.tab)
+            self.turn = gr.Button("Your turn", visible=self._playable(first), elem_id=f"{self.tab}-turn",
+                                  elem_classes="turn", size="sm")
         kind = first.kind()
         self.picker = picker(cards(first.examples_for(kind), kind), elem_id=f"{self.tab}-picker")
         self.text = gr.Textbox(label=OWN_WORDS.get(kind, "Or your own text"), lines=1, max_lines=6,
@@ -84,20 +96,15 @@ class Panel:
         self.photo = gr.UploadButton("Your own photo", file_types=[".png", ".jpg", ".jpeg", ".webp"], type="filepath",
                                      visible=kind == "photo", size="sm", elem_id=f"{self.tab}-photo",
                                      elem_classes="own")
-        self.checkpoint = gr.Dropdown(_menu(first), value=first.checkpoints[0], label="Checkpoint",
-                                      filterable=False, visible=_shown(first), allow_custom_value=True,
-                                      elem_id=f"{self.tab}-checkpoint")
         with gr.Column(elem_classes="controls"):
             gr.render(inputs=[self.method, self.wanted], show_progress="hidden", **RENDERS)(self.build_controls)
         self.seed = gr.Number(recorded.SEED, label="Seed", precision=0, minimum=0, maximum=2**31 - 1,
                               elem_id=f"{self.tab}-seed", elem_classes="seed")
         self.beside = gr.Dropdown(self._besides(first), value=self._standing(first),
                                   multiselect=True, max_choices=2, label="Compare with", elem_id=f"{self.tab}-beside")
-        self.run = gr.Button("Run", variant="primary", elem_id=f"{self.tab}-run", elem_classes="run")
-        self.cancel = gr.Button("Cancel", visible=False, elem_id=f"{self.tab}-cancel", elem_classes="cancel")
-        self.status = nodes.block([], elem_id=f"{self.tab}-status")
-        self.turn = gr.Button("Your turn", visible=self._playable(first), elem_id=f"{self.tab}-turn",
-                              elem_classes="turn", size="sm")
+        self.checkpoint = gr.Dropdown(_menu(first), value=first.checkpoints[0], label="Checkpoint",
+                                      filterable=False, visible=_shown(first), allow_custom_value=True,
+                                      elem_id=f"{self.tab}-checkpoint")
 
     def _picture(self, first: Method, opening: Shown, query: str) -> None:
         self.view = player(self.value(opening), elem_id=f"{self.tab}-player")

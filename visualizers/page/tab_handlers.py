@@ -28,6 +28,7 @@ from models.trace.subject import Subject, from_image, from_text
 from visualizers.page import nodes
 from visualizers.page.controls import OWN, cards
 from visualizers.page.panel import Panel, Shown, controls, has_folded, views
+from visualizers.page.scripts import COPY, SAVE, SHOW, STEP
 from visualizers.page.turns import FORGOTTEN, SessionMemory, Turns
 from visualizers.player import player
 
@@ -71,6 +72,7 @@ class Desk(Turns):
         page = [p.method, p.picker, p.text, p.own, p.seed, p.checkpoint, p.beside, p.settings]
         waiting = {"show_progress": "minimal", "show_progress_on": p.status}  # the place in the queue; see style.css
         started = p.run.click(self.run, page, p.outcome, **QUIET | MODEL | waiting)
+        p.run.click(None, js=SHOW % p.tab)
         turned = p.turn.click(self.turn, page, p.outcome, **QUIET | MODEL | waiting)
         opened = p.wanted.change(self.open_link, [p.wanted], p.choice, **QUIET)  # waits for nobody's run
         followed = opened.then(self.follow_link, [p.wanted], p.choice, **QUIET | MODEL)
@@ -337,19 +339,3 @@ def rendered(shown: Shown, end: str, step: int) -> bytes:
     if end == "py":
         return snippet(trace).encode("utf-8")
     return export(trace, end, twin=twin, step=step if -1 <= step < len(trace.steps) else -1)
-
-
-NOW = "Number(document.querySelector('#%s-player input[type=range]')?.value ?? -1)"
-STEP = f"(seen, method, query) => [seen, method, query, {NOW}]"
-COPY = f"""async (query) => {{
-  const link = `${{location.origin}}${{location.pathname}}?${{query}}&step=${{{NOW}}}`;
-  try {{ await navigator.clipboard.writeText(link); }} catch (refused) {{ /* shown for copying by hand */ }}
-  return link; }}"""
-SAVE = """(file) => {
-  if (!file) return;
-  const bytes = Uint8Array.from(atob(file.data), (c) => c.charCodeAt(0));
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([bytes], {type: file.mime}));
-  link.download = file.name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000); }"""

@@ -2,7 +2,7 @@
 
     python -m models list [--json]
     python -m models run METHOD [--tab T] [--subject FILE_OR_TEXT] [--checkpoint NAME_OR_FOLDER] [--set key=value]...
-                         [--seed N] [--baseline] [--out FILE.json] [--figure FILE.png|svg|pdf|html|gif]
+                         [--seed N] [--change put=STEP.TOKEN.ID]... [--baseline] [--out FILE.json] [--figure FILE.png|svg|pdf|html|gif]
     python -m models claims [METHOD...] [--data FOLDER] [--quick]
     python -m models traces [METHOD...]
     python -m models pin [NAME...]      public checkpoints that this server may offer from now on
@@ -27,7 +27,7 @@ from models.checkpoints import download, hub, pins, unpack
 from models.engine.method import Result, find, follow, offered, prepare, twin
 from models.serving import recorded
 from models.serving.catalog import describe
-from models.trace import Trace
+from models.trace import Trace, interventions
 from models.trace.serialize import save
 from models.trace.subject import from_anything
 
@@ -47,7 +47,8 @@ def run_method(args) -> None:
     kind = method.kind(args.checkpoint)
     subject = from_anything(args.subject, kind, method.examples_for(kind)) if args.subject else None
     _fetch(args.checkpoint)
-    job = prepare(method, subject, _settings(args.set), checkpoint=args.checkpoint, seed=args.seed)
+    job = prepare(method, subject, _settings(args.set), checkpoint=args.checkpoint, seed=args.seed,
+                  interventions=interventions.from_words(_settings(args.change)))
     result = _watch(job)
     trace = _of_tab(result, args.tab or method.card.tabs[0])
     beside = _baseline_trace(job, trace.tab) if args.baseline else None
@@ -173,6 +174,8 @@ def parser() -> argparse.ArgumentParser:
     for flag in ("--tab", "--subject", "--checkpoint", "--out", "--figure"):
         running.add_argument(flag)
     running.add_argument("--set", action="append", default=[], metavar="key=value")
+    running.add_argument("--change", action="append", default=[], metavar="put=STEP.TOKEN.ID",
+                         help="overwrite a token from a step on; off=LAYER.HEAD and keep=TOKEN in other tabs")
     running.add_argument("--seed", type=int, default=0)
     running.add_argument("--baseline", action="store_true", help="also run the same-budget baseline")
     running.set_defaults(do=run_method)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -35,6 +35,7 @@ import kernels
 WANTS = frozenset({"stats", "rows", "qk"})
 TWINS = {"sdpa": "tokenscope", "eager": "tokenscope-eager", None: "tokenscope-eager"}
 ACTIVE: ContextVar[tuple[Seen, ...]] = ContextVar("attention_collectors", default=())
+SILENT: ContextVar[dict[int, list[int]]] = ContextVar("silent_heads", default={})  # id of a module -> its heads
 LOCK = threading.Lock()
 SWAPPED: dict[int, list] = {}  # id of a config -> [config, original implementation, how many observe it]
 
@@ -125,6 +126,40 @@ def observe(
         seen.numbers = {}
 
 
+def silenced(steps: Iterator, model: nn.Module, heads: Iterable[tuple[int, int]]) -> Iterator:
+    """The same steps, while each is made with these (layer, head) of `model` switched off: what they say is zero, in
+    this context only. Raises ValueError for a head that the model does not have."""
+    modules, off = attention_modules(model), {}
+    for layer, head in heads:
+        count = head_count(modules[layer][1]) if layer < len(modules) else 0
+        if head >= count:
+            raise ValueError(f"there is no head {head + 1} in layer {layer + 1}: this model has {len(modules)} layers "
+                             f"of {head_count(modules[0][1]) if modules else 0} heads whose attention can be reached")
+        off.setdefault(id(modules[layer][1]), []).append(head)
+    configs = shared_configs(model)
+    try:
+        while True:
+            swap_in(configs)
+            token = SILENT.set(off)
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+            finally:
+                SILENT.reset(token)
+                swap_out(configs)
+            yield step
+    finally:
+        getattr(steps, "close", lambda: None)()
+
+
+def head_count(module: nn.Module) -> int:
+    """Heads of queries of one attention module, by its own account or its config's."""
+    names = ("num_attention_heads", "num_heads", "n_head", "n_heads")
+    found = [getattr(owner, name, None) for owner in (module, getattr(module, "config", None)) for name in names]
+    return next((count for count in found if isinstance(count, int)), 0)
+
+
 def check(want: Collection[str], rows: Any, layers: Sequence[int] | None, modules: list) -> None:
     if not modules:
         raise ValueError("This model has no attention that is looked up in transformers' AttentionInterface.")
@@ -213,7 +248,7 @@ def attend(plain, causal: bool, module, query, key, value, mask, options: dict[s
     """Runs `plain`, or our kernel in its place when a collector of this context watches the module."""
     watching = [seen for seen in ACTIVE.get() if seen.numbers.get(id(module)) in seen.layers]
     if not watching:
-        return plain(module, query, key, value, mask, **options)
+        return quiet(module, plain(module, query, key, value, mask, **options))
     refuse(options)
     want = frozenset().union(*(seen.want for seen in watching))
     differentiable = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
@@ -227,7 +262,17 @@ def attend(plain, causal: bool, module, query, key, value, mask, options: dict[s
         measured = [record(seen, module, query.detach(), key.detach(), value.detach(), settings) for seen in watching]
     if out is None:
         out = measured[0].transpose(1, 2).contiguous(), None  # [B, N, H, D]
-    return out
+    return quiet(module, out)
+
+
+def quiet(module: nn.Module, found: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
+    """What an attention layer found, [B, N, H, D], with nothing from the heads that are switched off."""
+    heads = SILENT.get().get(id(module))
+    if not heads:
+        return found
+    out = found[0].clone()
+    out[:, :, heads] = 0
+    return out, *found[1:]
 
 
 def refuse(options: dict[str, Any]) -> None:

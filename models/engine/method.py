@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import kernels
-from models.backbones.instrument import plain_attention
+from models.backbones.instrument import plain_attention, silenced
 from models.checkpoints import hub
 from models.checkpoints.store import Bundle, architecture, load, resolve
 from models.engine.events import Book, BookState, Close, Emit, Event, Open, pages, progress, traces
-from models.trace import TABS, Provenance, Trace
+from models.trace import TABS, Provenance, Trace, interventions
 from models.trace import params as parameters
+from models.trace.interventions import NONE, Interventions
 from models.trace.subject import Example, Subject, SubjectError, from_example
 
 __all__ = ["Card", "Close", "Control", "Emit", "Event", "GRADES", "Job", "Method", "Open", "Result", "Turn", "atlas",
@@ -103,7 +104,8 @@ class Method:
     first is the default; companions: further checkpoints a run loads by name. run(job) yields events. baseline: id of
     the method beside it; baseline_params(params) -> that method's parameters at the same budget; baseline_budget(job)
     -> more of them, where the budget is what this very run spends. control: the paper's control arm, which is the
-    baseline unless another is named. Its claim is measured by claim.py in its folder.
+    baseline unless another is named. fixed: tab -> why a visitor cannot intervene there, one sentence; other tabs can
+    (models/trace/interventions.py). Its claim is measured by claim.py in its folder.
     """
 
     card: Card
@@ -119,6 +121,7 @@ class Method:
     turn: Turn | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
     control: Control | None = None
+    fixed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.baseline is None and self.control is not None:
@@ -154,7 +157,8 @@ class Method:
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a run may look at. choice: tokens picked by the visitor (Your turn), one tuple per step, or None."""
+    """Everything a run may look at. choice: tokens picked by the visitor (Your turn), one tuple per step, or None.
+    interventions: what the visitor changed in the middle of the run."""
 
     method: Method
     subject: Subject
@@ -162,6 +166,7 @@ class Job:
     bundle: Bundle
     seed: int = 0
     choice: tuple[tuple[int, ...], ...] | None = None
+    interventions: Interventions = NONE
 
     @property
     def model(self):
@@ -207,7 +212,7 @@ class Result:
 
 def prepare(method: Method | str, subject: Subject | None = None, params: Mapping[str, Any] | None = None, *,
             checkpoint: str | None = None, seed: int = 0, device: str | None = None, dtype: str | None = None,
-            choice: tuple[tuple[int, ...], ...] | None = None) -> Job:
+            choice: tuple[tuple[int, ...], ...] | None = None, interventions: Interventions = NONE) -> Job:
     """A checked job: subject of the right kind, parameters inside their ranges, checkpoint loaded.
 
     Raises ParamError, SubjectError or CheckpointError, each with one sentence.
@@ -220,7 +225,8 @@ def prepare(method: Method | str, subject: Subject | None = None, params: Mappin
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise parameters.ParamError("seed must be a whole number from 0 to 2147483647")
     values = parameters.parse(method.params, params)
-    return Job(method, subject, values, load(name, device=device, dtype=dtype), seed, choice)
+    _allowed(method, interventions)
+    return Job(method, subject, values, load(name, device=device, dtype=dtype), seed, choice, interventions)
 
 
 def follow(job: Job) -> Iterator[Result]:
@@ -228,7 +234,7 @@ def follow(job: Job) -> Iterator[Result]:
     began, books = time.perf_counter(), {tab: Book() for tab in job.method.card.tabs}
     reached = 0.0
     taken: set[str] = set()
-    for event in kernels.watched(job.method.run(job), taken):
+    for event in kernels.watched(_changed(job), taken):
         books[event.tab].take(event)
         if isinstance(event, Emit):
             reached = max(reached, progress(books))  # a record that opens late must not turn progress back
@@ -317,6 +323,22 @@ def _checked(method: Method, place: str) -> Method:
     return method
 
 
+def _changed(job: Job) -> Iterator[Event]:
+    """The method's events, with the heads switched off that a visitor wants off."""
+    events, off = job.method.run(job), job.interventions.heads_off
+    return silenced(events, job.model, off) if off else events
+
+
+def _allowed(method: Method, asked: Interventions) -> None:
+    """ParamError where the method has no tab that takes such a change, or says why it cannot."""
+    for name, tabs in interventions.TABS.items():
+        there = [tab for tab in tabs if tab in method.card.tabs]
+        if not getattr(asked, name) or any(tab not in method.fixed for tab in there):
+            continue
+        why = method.fixed[there[0]] if there else f"it has no picture in {' or '.join(tabs)}."
+        raise parameters.ParamError(f"{method.card.title} cannot be changed in this way: {why}")
+
+
 def _later(job: Job, there: Mapping[str, BookState], seconds: float, path: str) -> Callable[[], dict[str, Trace]]:
     return lambda: traces(there, _provenance(job, seconds, path), job.method.id)
 
@@ -338,5 +360,6 @@ def _provenance(job: Job, seconds: float, path: str) -> Provenance:
     grade = hub.grade(job.bundle.name, job.method.id) or job.method.card.grade
     return Provenance(checkpoint=job.bundle.name, revision=job.bundle.revision, grade=grade,
                       device=job.bundle.device, dtype=job.bundle.dtype, path=path, seed=job.seed, params=values,
-                      subject=job.subject.name, seconds=round(seconds, 4), note=" ".join(kernels.notes()),
+                      subject=job.subject.name, seconds=round(seconds, 4),
+                      interventions=job.interventions.words(), note=" ".join(kernels.notes()),
                       versions={"torch": torch.__version__.split("+")[0], "python": platform.python_version()})

@@ -15,6 +15,7 @@ from models.checkpoints import store, versions
 from models.engine.method import find, offered
 from models.serving.recorded import SEED
 from models.serving.session import Ask, default_beside, subject
+from models.trace import interventions
 from models.trace import params as parameters
 from models.trace.params import ParamError, Words, declaration
 from models.trace.subject import Example, from_example
@@ -36,6 +37,7 @@ def to_query(ask: Ask) -> str:
         pairs["beside"] = ".".join(ask.beside)
     changed = {name: getattr(values, name) for name, (spec, _, default) in declared.items()
                if not isinstance(spec, Words) and getattr(values, name) != default}
+    pairs |= ask.interventions.words()
     return urlencode(pairs | {f"p.{name}": value for name, value in changed.items()})
 
 
@@ -58,7 +60,7 @@ def from_query(query: Mapping[str, str]) -> Ask:
     values = parameters.parse(method.params, given)
     ask = Ask(method.id, tab, {name: getattr(values, name) for name in given},
               _whole(query.get("seed", SEED), "seed"), query.get("example", ""), None, checkpoint, beside,
-              step=_whole(query.get("step", "-1"), "step", low=-1))
+              step=_whole(query.get("step", "-1"), "step", low=-1), interventions=interventions.from_words(query))
     subject(ask)  # an unknown example is refused here
     return ask
 

@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from models.checkpoints.store import here
 from models.engine.method import CONTROL, Job, Method, Result, find, follow, offered, prepare, twin
 from models.trace import Trace, limits
+from models.trace.interventions import NONE, Interventions
 from models.trace.params import ParamError, declaration
 from models.trace.subject import Example, Subject, from_example
 
@@ -37,7 +38,8 @@ class TooSlow(ParamError):
 class Ask:
     """own: the visitor's own subject, or None for the example. beside: ids of up to two further methods.
 
-    choice: tokens picked by hand, one tuple per step (Your turn), or None. step: where the player stands (-1: last).
+    choice: tokens picked by hand, one tuple per step (Your turn), or None. interventions: what is changed in the middle
+    of the run; the untouched run then stands beside it first. step: where the player stands (-1: last).
     """
 
     method: str
@@ -50,6 +52,7 @@ class Ask:
     beside: tuple[str, ...] = ()
     choice: tuple[tuple[int, ...], ...] | None = None
     step: int = -1
+    interventions: Interventions = NONE
 
     def __post_init__(self):
         if self.tab not in find(self.method).card.tabs:
@@ -73,7 +76,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Take:
-    """One run of a scene: whose it is ("method", "beside", "visitor", "random"), its trace and what it kept."""
+    """One run of a scene: whose it is ("method", "untouched", "beside", "visitor", "random"), its trace and what it kept."""
 
     role: str
     trace: Trace
@@ -117,7 +120,8 @@ def subject(ask: Ask) -> Subject:
 
 def job(ask: Ask) -> Job:
     """The method's checked job; raises ParamError, SubjectError or CheckpointError."""
-    return prepare(ask.method, subject(ask), ask.params, checkpoint=ask.checkpoint, seed=ask.seed, choice=ask.choice)
+    return prepare(ask.method, subject(ask), ask.params, checkpoint=ask.checkpoint, seed=ask.seed, choice=ask.choice,
+                   interventions=ask.interventions)
 
 
 def beside(first: Job, id: str) -> Job:
@@ -133,8 +137,9 @@ def beside(first: Job, id: str) -> Job:
 def play(ask: Ask) -> Iterator[Scene]:
     """Scenes while the runs go on, at most four a second; the last one is done. Closing the iterator cancels."""
     first = job(ask)
-    yield from stream(ask.tab, [("method", lambda: first), *(("beside", lambda id=id: beside(first, id))
-                                                              for id in ask.beside)])
+    plain = [("untouched", lambda: replace(first, interventions=NONE))] if ask.interventions else []
+    others = [("beside", lambda id=id: beside(first, id)) for id in ask.beside[: limits.BESIDE - len(plain)]]
+    yield from stream(ask.tab, [("method", lambda: first), *plain, *others])
 
 
 def pumped(scenes: Iterator[Scene]) -> Iterator[Scene]:

@@ -227,6 +227,7 @@ class Provenance:
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     recorded: str = ""
+    interventions: Mapping[str, str] = field(default_factory=dict)  # in words, models/trace/interventions.py
     note: str = ""  # what could not run as planned, in plain sentences
 
 

@@ -8,7 +8,7 @@ Not covered: beam search, temperatures (top-k and top-p as in VAR).
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -22,7 +22,7 @@ from models.engine.method import Card, Close, Event, Method
 from models.engine.recording import Filling, line
 from models.loops.sample.drafting_records import CODES, condition
 from models.loops.unmask.canvases import code_names, picture, scene_facts
-from models.loops.unmask.growth import PLAIN, Grown, Raster, grow
+from models.loops.unmask.growth import NOTHING, PLAIN, Grown, Raster, grow
 from models.trace import Canvas, Cost, Fact, Field
 from models.trace.params import Flag, Span
 
@@ -41,10 +41,10 @@ class Params:
 
 
 def codes(model, words: Tensor, generator: torch.Generator, guidance: float = GUIDANCE,
-          sampler: Sampler = PLAIN) -> Iterator[Grown]:
-    """Codes one by one for condition words int64 [B, C]."""
+          sampler: Sampler = PLAIN, put: Mapping[int, int] = NOTHING) -> Iterator[Grown]:
+    """Codes one by one for condition words int64 [B, C]; put: place -> the code that a visitor wants there."""
     both = model.with_null(words) if guidance else words
-    return grow(Raster(model, both), len(words), generator, sampler, lambda index: guidance)
+    return grow(Raster(model, both), len(words), generator, sampler, lambda index: guidance, put=put)
 
 
 def run(job) -> Iterator[Event]:
@@ -54,11 +54,12 @@ def run(job) -> Iterator[Event]:
                    code_names(tokenizer).__getitem__)
     yield page.open(rows)
     words, cost, entropy = condition(job.subject.text, p.light, job.device), Cost(), []
-    told = codes(model, words, job.generator(), p.guidance, Sampler(1.0, p.top_k, p.top_p))
+    told = codes(model, words, job.generator(), p.guidance, Sampler(1.0, p.top_k, p.top_p),
+                 job.interventions.written)
     for row in range(rows):
         found = [next(told) for _ in range(columns)]
         at, ids = range(row * columns, (row + 1) * columns), torch.cat([one.ids[0] for one in found])
-        page.fill(at, ids)
+        page.fill(at, ids, ["new" if bool(one.drawn[0]) else "context" for one in found])
         page.guess(at, torch.cat([one.logits[0] for one in found]), ids)
         spent = sum((one.cost for one in found), Cost())
         cost += spent

@@ -22,7 +22,7 @@ from models.loops.prune.forward import KeepPolicy, Pass, Pruner
 from models.loops.prune.layer_steps import FIELDS, TOP, Notes, sheets
 from models.loops.prune.summary import by_hand, close
 from models.trace import Canvas
-from models.trace.params import Choice, Span
+from models.trace.params import Choice, ParamError, Span
 from models.worlds.retrieval import truth
 
 
@@ -76,7 +76,8 @@ def generate(job: Job, make: Callable[[int], KeepPolicy], watchers: Sequence[Wat
     layers, length = len(job.model.model.layers), job.params.length
     ids = encode(job.tokenizer, job.subject.text, job.model.config.max_position_embeddings - length)
     notes = Notes(turns(job, ids), np.zeros((layers, len(ids) + length), np.int32))
-    policy = by_hand(make(layers), job.choice, len(notes.reads))
+    reachable([one.at for one in job.interventions.kept], len(ids))
+    policy = by_hand(make(layers), job, len(notes.reads))
     pruner = Pruner(job.model, policy, len(ids) + length, watch=True)
     canvas = lay_out(job, ids, length)
     yield Open("prune", canvas, FIELDS, (len(notes.reads) - 1 + length) * (layers + 1))
@@ -95,6 +96,13 @@ def generate(job: Job, make: Callable[[int], KeepPolicy], watchers: Sequence[Wat
     yield close(job, make, pruner, notes)
     for watcher in watchers:
         yield from watcher.end()
+
+
+def reachable(kept: Sequence[int], count: int) -> None:
+    """ParamError for a token kept by force that the prompt does not have."""
+    for at in kept:
+        if at >= count:
+            raise ParamError(f"there is no token {at} in this prompt of {count}; please keep one of 0 to {count - 1}")
 
 
 def turns(job: Job, ids: list[int]) -> list[list[int]]:

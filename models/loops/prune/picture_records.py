@@ -17,7 +17,7 @@ from models.loops.prune.pictures import (
     Rule,
     View,
     answer_logits,
-    by_hand,
+    chosen,
     encoded,
     everything,
     last_state,
@@ -51,7 +51,7 @@ def look(job: Job, make: Rule, fields: dict[str, Field] | None = None, charts: S
     """The events of a record. make(view) -> the plan; fields explain the plan's maps; charts: the method's own."""
     began = time.perf_counter()
     seen = view(job)
-    plan = by_hand(make(seen), seen, job.choice)
+    plan = chosen(make(seen), seen, job)
     ms = (time.perf_counter() - began) * 1e3
     canvas = Canvas("grid", ("",) * seen.count, seen.grid, seen.picture, roles=("patch",) * seen.count)
     yield Open("prune", canvas, {**(fields or {}), **FIELDS}, 2 + len(plan.maps) + len(plan.cuts))
@@ -184,7 +184,7 @@ def speed(job: Job, make: Rule, seen: View) -> float:
         again = encoded(model, job.tokenizer, seen.picture, seen.question)
         return last_state(model, prefill(model, rule(again), again.ids)[1])
 
-    times, _ = race({"pruned": lambda: run(lambda v: by_hand(make(v), v, job.choice)),
+    times, _ = race({"pruned": lambda: run(lambda v: chosen(make(v), v, job)),
                      "full": lambda: run(everything)}, ROUNDS)
     return float(np.median(times["full"] / times["pruned"]))
 

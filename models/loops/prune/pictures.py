@@ -27,7 +27,7 @@ from models.engine.method import Job
 from models.loops.prune import photo_questions
 from models.loops.prune.forward import KeepPolicy, Pass, PruneMoment, Pruner
 from models.loops.prune.photo_questions import Asked, photo
-from models.trace.params import Span
+from models.trace.params import ParamError, Span
 from models.trace.subject import Example, SubjectError
 from models.worlds import questions
 
@@ -171,6 +171,30 @@ def by_hand(plan: PicturePlan, seen: View, choice: tuple[tuple[int, ...], ...] |
     if len(ids) != len(plan.kept) or int(ids[0]) < 0 or int(ids[-1]) >= seen.count:
         raise SubjectError(f"Please choose {len(plan.kept)} of the {seen.count} patches.")
     return replace(plan, kept=ids, features=seen.features[:, ids], groups=())
+
+
+def by_force(plan: PicturePlan, seen: View, kept: Sequence[int]) -> PicturePlan:
+    """The plan with these patches in it to the last layer; as many of the least important leave instead. A patch that
+    was folded into a token stays part of that token, too."""
+    if max(kept, default=0) >= seen.count:
+        raise ParamError(f"there is no patch {max(kept)}; please keep one of 0 to {seen.count - 1}")
+    if len(kept) > len(plan.kept):
+        raise ParamError(f"only {len(plan.kept)} patches enter; please keep no more by force")
+    if not kept:
+        return plan
+    forced = torch.tensor(sorted(kept), dtype=torch.long)
+    own = plan.kept[~torch.isin(plan.kept, forced)]
+    stay = own[plan.importance[own].argsort(descending=True, stable=True)[: len(plan.kept) - len(forced)]]
+    ids = torch.cat([forced, stay]).sort().values
+    features, importance = seen.features.clone(), plan.importance.float().clone()
+    features[:, plan.kept], importance[forced] = plan.features, float("inf")
+    return replace(plan, kept=ids, features=features[:, ids], importance=importance,
+                   groups=[group for group in plan.groups if group.target in ids.tolist()])
+
+
+def chosen(plan: PicturePlan, seen: View, job: Job) -> PicturePlan:
+    """The plan with what a visitor decides in it: his own choice, or patches that he keeps by force."""
+    return by_force(by_hand(plan, seen, job.choice), seen, [one.at for one in job.interventions.kept])
 
 
 def prefill(model, plan: PicturePlan, ids: list[int], watch: bool = False) -> tuple[Pruner, Pass]:

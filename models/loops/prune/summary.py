@@ -4,6 +4,7 @@ Work in (token, layer) pairs, multiply-adds and milliseconds stand side by side,
 """
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,19 +22,22 @@ from models.trace.subject import SubjectError
 from models.worlds.retrieval import truth
 
 
-def by_hand(policy: KeepPolicy, choice: tuple[tuple[int, ...], ...] | None, reads: int) -> KeepPolicy:
-    """The visitor's choice instead of the policy's: while the prompt is read, the chosen tokens leave last."""
-    if choice is None:
-        return policy
-    chosen = torch.tensor(sorted({int(i) for group in choice for i in group}), dtype=torch.long)
-    if len(chosen) and int(chosen.min()) < 0:
+def by_hand(policy: KeepPolicy, job: Job, reads: int) -> KeepPolicy:
+    """The visitor's choice instead of the policy's: while the prompt is read, the chosen tokens leave last; what he
+    keeps by force stays to the end, and others leave in its place."""
+    chosen = [int(i) for group in job.choice or () for i in group]
+    if min(chosen, default=0) < 0:
         raise SubjectError("Please choose tokens of the prompt; they are numbered from 0.")
+    last = tuple((torch.tensor(ids, dtype=torch.long), until) for ids, until in
+                 ((chosen, reads), ([one.at for one in job.interventions.kept], math.inf)) if ids)
 
     def score(moment):
         own = policy.score(moment)
-        return torch.where(torch.isin(moment.alive, chosen) & (moment.step < reads), 1e6 + own, own)
+        for ids, until in last:
+            own = torch.where(torch.isin(moment.alive, ids) & (moment.step < until), 1e6 + own, own)
+        return own
 
-    return replace(policy, score=score)
+    return replace(policy, score=score) if last else policy
 
 
 def close(job: Job, make: Callable[[int], KeepPolicy], pruner: Pruner, notes: Notes) -> Close:
@@ -41,7 +45,7 @@ def close(job: Job, make: Callable[[int], KeepPolicy], pruner: Pruner, notes: No
     if int(pruner.store.computed.max()) > 1:
         raise RuntimeError("a (token, layer) pair was computed twice in one generation")
     layers = len(notes.used)
-    timed = first_token(job.model, lambda: by_hand(make(layers), job.choice, len(notes.reads)), notes.reads,
+    timed = first_token(job.model, lambda: by_hand(make(layers), job, len(notes.reads)), notes.reads,
                         job.params.rounds)
     answer = job.tokenizer.decode(notes.written, skip_special_tokens=True)
     found = truth(job.subject.text)

@@ -64,7 +64,8 @@ def recorded(job, rule: Exact) -> Iterator[Event]:
     log = DraftingLog(chain, rule, tokenizer)
     yield log.tests.open()
     yield log.grid.open()
-    for found in rounds(chain, rule, torch.rand(chain.size, 3, generator=job.generator())):
+    dice = torch.rand(chain.size, 3, generator=job.generator())
+    for found in rounds(chain, rule, dice, job.interventions.written):
         yield from log.seen(found)
     facts = log.facts()
     yield Close("sample", log.sentence(), log.charts(), facts)

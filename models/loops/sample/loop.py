@@ -123,13 +123,15 @@ def decode(job: Job, source, policy: SamplingPolicy) -> Iterator[Event]:
     total = policy.length + 1 if policy.trials is once else 0
     page = TextRecord(source.texts(source.prompt), source.prompt, policy.length, {**FIELDS, **policy.fields},
                       source.texts)
+    reachable(job.interventions.written, page.start, page.canvas.size)
     journal, dice, live = Journal(job, page), job.generator(), source
     yield page.open(total)
     yield read(source, page, shown, values)
     at = 1
     while page.room and journal.ids[-1:] != [source.end]:
         forced = chosen_by_hand(journal, live.logits.shape[-1])
-        trials, kept, live = decide(live, source.end, policy, page.room, dice, forced)
+        trials, kept, ahead = decide(live, source.end, policy, page.room, dice, forced)
+        trials, live = overwritten(trials, kept, live, ahead, page.count, job.interventions.written)
         journal.decisions.append(Decision(at, trials, kept, source.meter.lap()))
         for event in written(source.texts, policy, page, journal.decisions[-1]):
             yield page.open()
@@ -137,6 +139,7 @@ def decode(job: Job, source, policy: SamplingPolicy) -> Iterator[Event]:
             at += 1
         if page.room and journal.ids[-1] != source.end:
             live.push(journal.ids[-1:])
+    reachable(job.interventions.written, page.start, page.count)
     yield page.open()
     yield policy.close(journal)
 
@@ -160,6 +163,31 @@ def decide(live, end: int | None, policy: SamplingPolicy, room: int, dice: torch
     over = Ends(end, policy.stops, min(policy.longest, room) if count > 1 else 1)
     trials, kept, live = roll_out(live.fork(count) if count > 1 else live, policy.sampler, over, dice, forced)
     return tuple(trials), kept, live
+
+
+def reachable(put: Mapping[int, int], start: int, end: int) -> None:
+    """ParamError for a token that a visitor overwrites and that this run does not write."""
+    for at in put:
+        if not start <= at < end:
+            raise ParamError(f"token {at} is not written in this run, which writes {start} to {end - 1}; please choose "
+                             f"one of those")
+
+
+def overwritten(trials: tuple[Trial, ...], kept: int, before, ahead, start: int, put: Mapping[int, int]):
+    """The trials, and the kept one's source before its last unit. Where a visitor overwrites one of its units, the
+    trial ends with what he puts there, and the source is led there again from `before`, where the trials began."""
+    trial = trials[kept]
+    here = min((at - start for at in put if start <= at < start + len(trial.ids)), default=None)
+    if here is None:
+        return trials, ahead
+    if (unit := put[start + here]) >= trial.logits[here].shape[-1]:
+        raise ParamError(f"{unit} is no unit of this model's vocabulary; please choose another")
+    logp = kernels.vocab_stats(trial.logits[here], top_k=1, chosen=torch.tensor(unit, device=before.logits.device))
+    cut = Trial([*trial.ids[:here], unit], [*trial.logp[:here], float(logp.chosen_logp)], "you",
+                trial.logits[: here + 1], trial.warped[: here + 1])
+    for one in trial.ids[:here]:
+        before.push([one])
+    return (*trials[:kept], cut, *trials[kept + 1:]), before
 
 
 def written(texts, policy: SamplingPolicy, page: TextRecord, decision: Decision) -> Iterator[Emit]:

@@ -13,7 +13,7 @@ Letters: C condition words, N codes, M slots of one pass, D width, V vocabulary,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -22,7 +22,9 @@ from torch import Tensor
 import kernels
 from models.loops.sample.acceptance_rules import Exact, Test, certain, pick
 from models.loops.unmask.evaluation import branches, full_cost, guided
+from models.loops.unmask.growth import NOTHING
 from models.trace import Cost
+from models.trace.params import ParamError
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +183,9 @@ class Chain:
 
 
 @torch.inference_mode()
-def rounds(chain: Chain, rule: Exact, dice: Tensor) -> Iterator[DraftRound]:
-    """Rounds until the picture is full. dice [N, 3] uniform: draft, test, replacement of every position."""
+def rounds(chain: Chain, rule: Exact, dice: Tensor, put: Mapping[int, int] = NOTHING) -> Iterator[DraftRound]:
+    """Rounds until the picture is full. dice [N, 3] uniform: draft, test, replacement of every position. put: position
+    -> the code that a visitor wants there: a round that would write it ends with it."""
     index = 0
     while (first := len(chain.codes) - 1) < chain.size:
         began = time.perf_counter()
@@ -192,10 +195,22 @@ def rounds(chain: Chain, rule: Exact, dice: Tensor) -> Iterator[DraftRound]:
         tested, left = examine(rule, drafts, ps, qs, dice[:, 1], first)
         good = [one.draft for one in tested if one.accepted]
         last = None if left is None else pick(left, float(dice[first + len(good), 2]))
+        tested, good, last, left = ended_by(put, first, tested, good, last, left, qs)
         chain.settle(good if last is None else [*good, last])
         ms = 1000 * (half - began), 1000 * (time.perf_counter() - half)
         yield DraftRound(index, first, tuple(drafts), tested, last, left, ids_of(chain), chain.lap(sum(ms)), ms)
         index += 1
+
+
+def ended_by(put: Mapping[int, int], first: int, tested, good: list[int], last: int | None, left, qs: Tensor):
+    """The round cut off at the first position that a visitor overwrites: its code is the last one."""
+    written = len(good) + (last is not None)
+    here = min((at - first for at in put if first <= at < first + written), default=None)
+    if here is None:
+        return tested, good, last, left
+    if (code := put[first + here]) >= qs.shape[-1]:
+        raise ParamError(f"{code} is no code of this model; please choose another")
+    return tested[:here], good[:here], code, qs[here]
 
 
 def examine(rule: Exact, drafts: list[int], ps: list[Tensor], qs: Tensor, dice: Tensor, first: int):

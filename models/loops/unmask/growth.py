@@ -12,7 +12,7 @@ Letters: B samples, C condition words, N tokens, M tokens of a group, V vocabula
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -22,8 +22,10 @@ from torch import Tensor
 from kernels import Sampler, draw
 from models.loops.unmask.evaluation import full_cost, guided
 from models.trace import Cost
+from models.trace.params import ParamError
 
 PLAIN = Sampler()
+NOTHING: Mapping[int, int] = {}
 
 
 class GroupReader(Protocol):
@@ -58,19 +60,33 @@ class Grown:
 
 @torch.inference_mode()
 def grow(reader: GroupReader, count: int, generator: torch.Generator, sampler: Sampler = PLAIN,
-         pull: Callable[[int], float] = lambda index: 0.0, given: GivenTokens | None = None) -> Iterator[Grown]:
+         pull: Callable[[int], float] = lambda index: 0.0, given: GivenTokens | None = None,
+         put: Mapping[int, int] = NOTHING) -> Iterator[Grown]:
     """Draws `count` pictures group by group. pull(index): classifier-free guidance g of a group, (1 + g) conditional -
-    g unconditional logits, where the reader has both branches; both read the same tokens."""
+    g unconditional logits, where the reader has both branches; both read the same tokens. put: token -> the id that
+    a visitor puts there instead of what was drawn."""
     ids, began = None, time.perf_counter()
     for index, group in enumerate(reader.groups):
         logits = guided(reader.read(index, ids).float(), count, pull(index))
         found = draw(logits, sampler, generator)
         fresh = torch.ones_like(found[0], dtype=torch.bool) if given is None else given.inside[group]
         found = found if given is None else torch.where(fresh, found, given.ids[:, group])
+        found, fresh = overwritten(found, fresh, group, put, logits.shape[-1])
         ids = found if ids is None else torch.cat([ids, found], 1)
         ms = (time.perf_counter() - began) * 1e3
         yield Grown(index, group, found, logits, fresh, pull(index), replace(reader.cost(index), ms=ms))
         began = time.perf_counter()
+
+
+def overwritten(ids: Tensor, fresh: Tensor, group: slice, put: Mapping[int, int], vocabulary: int):
+    """The ids [B, M] of a group with what a visitor puts there, and which of them were drawn."""
+    for at, id in put.items():
+        if id >= vocabulary:
+            raise ParamError(f"{id} is no code of this model; please choose another")
+        if group.start <= at < group.stop:
+            ids, fresh = ids.clone(), fresh.clone()
+            ids[:, at - group.start], fresh[at - group.start] = id, False
+    return ids, fresh
 
 
 class Raster:

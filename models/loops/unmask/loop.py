@@ -15,7 +15,7 @@ Letters: B samples, N tokens, P evaluated masked positions, R rows computed, V v
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
@@ -29,6 +29,8 @@ from models.engine.recording import Filling, array, line, places
 from models.loops.unmask.canvases import Board
 from models.loops.unmask.evaluation import Evaluation, Full, Moment, Move, branches, full_cost, indices, read
 from models.trace import CODE, Chart, Cost, Field, Step
+from models.trace.interventions import NONE, Interventions, Overwrite
+from models.trace.params import ParamError
 
 __all__ = ["Evaluation", "FIELDS", "Full", "Moment", "Move", "Plan", "Record", "Reveal", "Shot", "branches", "fill",
            "full_cost", "indices", "moves", "read", "shots", "token_states"]
@@ -55,12 +57,14 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Reveal:
-    """What one move did: ids [B, N] after it, revealed bool [B, N], and confidence and entropy [B, P] per position."""
+    """What one move did: ids [B, N] after it, revealed bool [B, N], and confidence and entropy [B, P] per position.
+    overwritten bool [B, N]: tokens that the visitor put there at its end."""
 
     moment: Moment
     found: Evaluation
     ids: Tensor
     revealed: Tensor
+    overwritten: Tensor
     confidence: Tensor
     entropy: Tensor
     ms: float
@@ -74,11 +78,12 @@ def moves(unknown: int, steps: int, schedule: str = "cosine") -> tuple[Move, ...
 
 @torch.inference_mode()
 def fill(ids: Tensor, mask_id: int, plan: Plan, generator: torch.Generator,
-         choice: tuple[tuple[int, ...], ...] | None = None) -> Iterator[Reveal]:
+         choice: tuple[tuple[int, ...], ...] | None = None, changes: Interventions = NONE) -> Iterator[Reveal]:
     """Fills every masked token of ids [B, N]; all samples must have equally many.
 
     Known tokens never change and every move reveals exactly its count. Raises ValueError when the counts do not add up,
-    or when a visitor's choice does not fit the moves.
+    or when a visitor's choice does not fit the moves. What a visitor overwrites (`changes`) counts as just revealed for
+    whoever reuses what he computed before.
     """
     masked = ids == mask_id
     _need(bool((masked.sum(1) == sum(move.count for move in plan.moves)).all()),
@@ -89,8 +94,10 @@ def fill(ids: Tensor, mask_id: int, plan: Plan, generator: torch.Generator,
     for index, move in enumerate(plan.moves):
         moment = replace(moment, index=index, move=move, made=index / len(plan.moves))
         turn, aside = _play(moment, plan, mask_id, generator, choice[index] if choice and index < len(choice) else None)
+        turn = _overwritten(turn, changes.after(index), mask_id, plan)
         yield turn
-        moment = replace(moment, ids=turn.ids, masked=turn.ids == mask_id, fresh=turn.revealed, aside=aside)
+        moment = replace(moment, ids=turn.ids, masked=turn.ids == mask_id, fresh=turn.revealed | turn.overwritten,
+                         aside=aside)
 
 
 def _play(moment: Moment, plan: Plan, mask_id: int, generator, chosen) -> tuple[Reveal, Tensor]:
@@ -118,7 +125,20 @@ def _play(moment: Moment, plan: Plan, mask_id: int, generator, chosen) -> tuple[
         aside = torch.zeros_like(moment.aside).scatter(1, found.positions, later)
     ms = found.cost.ms or (evaluated - began) * 1e3
     ms += (time.perf_counter() - evaluated) * 1e3
-    return Reveal(moment, found, ids, revealed, pick.confidence, pick.entropy, ms, pick.path), aside
+    return Reveal(moment, found, ids, revealed, torch.zeros_like(revealed), pick.confidence, pick.entropy, ms, pick.path), aside
+
+
+def _overwritten(turn: Reveal, changes: Sequence[Overwrite], mask_id: int, plan: Plan) -> Reveal:
+    """The turn with what the visitor puts in the place of tokens that stand at its end."""
+    for step, at, id in changes:
+        if not (at < turn.ids.shape[1] and bool((turn.ids[:, at] != mask_id).all())):
+            raise ParamError(f"token {at} is not filled in yet after step {step + 1}; please choose one that is")
+        if id >= turn.found.logits.shape[-1] or bool(turn.found.logits[..., id].isneginf().all()):
+            raise ParamError(f"{id} is no token that can stand here; please choose another")
+        ids, put = turn.ids.clone(), turn.overwritten.clone()
+        ids[:, at], put[:, at] = id, True
+        turn = replace(turn, ids=ids, overwritten=put)
+    return turn
 
 
 def _allowed(moment: Moment, plan: Plan, chosen: tuple[int, ...] | None) -> Tensor | None:
@@ -194,7 +214,8 @@ def shots(job, board: Board, plan: Plan, record: Record | None = None) -> Iterat
     entropy = np.full(board.canvas.size, np.nan, np.float32)
     given = (board.ids != board.mask_id)[0].cpu().numpy()
     page.fill(given, board.ids[0][given], "context")
-    for turn in fill(board.ids, board.mask_id, plan, job.generator(), job.choice):
+    for turn in fill(board.ids, board.mask_id, plan, job.generator(), job.choice, job.interventions):
+        given = given | array(turn.overwritten[0], bool)
         entropy[places(turn.found.positions[0])] = array(turn.entropy[0])
         record.entropy.append(float(np.nanmean(entropy[array(turn.moment.masked[0], bool)])))
         record.counts.append(turn.moment.move.count)
@@ -210,6 +231,7 @@ def _told(page: Filling, board: Board, turn: Reveal, given: np.ndarray, total: i
     move, at = turn.moment.move, places(turn.found.positions[0])
     ids, new = array(turn.ids[0], np.int32), array(turn.revealed[0], bool)
     page.fill(new, ids[new], revealed=turn.moment.index + 1)
+    page.fill(put := array(turn.overwritten[0], bool), ids[put], "context")
     page.guess(at, turn.found.logits[0], np.where(new[at], ids[at], -1), measure=False)
     page.note(at, confidence=turn.confidence[0], entropy=turn.entropy[0])
     return page.step(f"step {turn.moment.index + 1} of {total}: {move.label} pass, {move.count} filled in",
@@ -226,4 +248,4 @@ def token_states(turn: Reveal, given: np.ndarray) -> np.ndarray:
     state = np.where(masked, CODE["unknown"], np.where(given, CODE["context"], CODE["known"]))
     if not rows.all():
         state = np.where(~masked & ~given & ~rows, CODE["reused"], np.where(rows, CODE["recomputed"], state))
-    return np.where(new, CODE["new"], state).astype(np.uint8)
+    return np.where(new & ~given, CODE["new"], state).astype(np.uint8)

@@ -2,7 +2,8 @@
 
     python -m models list [--json]
     python -m models run METHOD [--tab T] [--subject FILE_OR_TEXT] [--checkpoint NAME_OR_FOLDER] [--set key=value]...
-                         [--seed N] [--change put=STEP.TOKEN.ID]... [--baseline] [--out FILE.json] [--figure FILE.png|svg|pdf|html|gif]
+                         [--seed N] [--change put=STEP.TOKEN.ID]... [--baseline]
+                         [--out FILE.json] [--figure FILE.png|svg|pdf|html|gif]
     python -m models claims [METHOD...] [--data FOLDER] [--quick]
     python -m models traces [METHOD...]
     python -m models pin [NAME...]      public checkpoints that this server may offer from now on

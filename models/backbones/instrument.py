@@ -35,7 +35,7 @@ import kernels
 WANTS = frozenset({"stats", "rows", "qk"})
 TWINS = {"sdpa": "tokenscope", "eager": "tokenscope-eager", None: "tokenscope-eager"}
 ACTIVE: ContextVar[tuple[Seen, ...]] = ContextVar("attention_collectors", default=())
-SILENT: ContextVar[dict[int, list[int]]] = ContextVar("silent_heads", default={})  # id of a module -> its heads
+SILENT: ContextVar[dict[int, list[int]] | None] = ContextVar("silent_heads", default=None)  # id of a module -> heads
 LOCK = threading.Lock()
 SWAPPED: dict[int, list] = {}  # id of a config -> [config, original implementation, how many observe it]
 
@@ -248,7 +248,8 @@ def attend(plain, causal: bool, module, query, key, value, mask, options: dict[s
     """Runs `plain`, or our kernel in its place when a collector of this context watches the module."""
     watching = [seen for seen in ACTIVE.get() if seen.numbers.get(id(module)) in seen.layers]
     if not watching:
-        return quiet(module, plain(module, query, key, value, mask, **options))
+        out, *rest = plain(module, query, key, value, mask, **options)
+        return quiet(module, out), *rest
     refuse(options)
     want = frozenset().union(*(seen.want for seen in watching))
     differentiable = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
@@ -262,17 +263,17 @@ def attend(plain, causal: bool, module, query, key, value, mask, options: dict[s
         measured = [record(seen, module, query.detach(), key.detach(), value.detach(), settings) for seen in watching]
     if out is None:
         out = measured[0].transpose(1, 2).contiguous(), None  # [B, N, H, D]
-    return quiet(module, out)
+    return quiet(module, out[0]), *out[1:]
 
 
-def quiet(module: nn.Module, found: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
-    """What an attention layer found, [B, N, H, D], with nothing from the heads that are switched off."""
-    heads = SILENT.get().get(id(module))
+def quiet(module: nn.Module, mixed: Tensor) -> Tensor:
+    """What an attention layer found [B, N, H, D], with nothing from the heads that are switched off."""
+    heads = (SILENT.get() or {}).get(id(module))
     if not heads:
-        return found
-    out = found[0].clone()
-    out[:, :, heads] = 0
-    return out, *found[1:]
+        return mixed
+    mixed = mixed.clone()
+    mixed[:, :, heads] = 0
+    return mixed
 
 
 def refuse(options: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import kernels
+from models.backbones.instrument import quiet
 
 CHUNK = 256  # query rows per explicit mask, so that no N x N mask is ever made
 
@@ -124,7 +125,8 @@ def layer_rows(layer: nn.Module, hidden: Tensor, rows: Tensor, cos_sin: tuple[Te
     keys, values = (k, v) if same else store.read(index, attend_to)
     mixed, stats = attention(q, keys, values, rows, attend_to, layer.self_attn.scaling, causal, want_stats)
     last = last_row(q, keys, rows, attend_to, layer.self_attn.scaling, causal) if want_last else None
-    hidden = hidden + layer.self_attn.o_proj(mixed.transpose(1, 2).flatten(2))  # [B, R, D]
+    mixed = quiet(layer.self_attn, mixed.transpose(1, 2))  # [B, R, H, W]
+    hidden = hidden + layer.self_attn.o_proj(mixed.flatten(2))  # [B, R, D]
     hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
     pairs = visible(rows, attend_to) if causal else len(rows) * len(attend_to)
     store.macs += store.cost(index, len(rows), pairs)

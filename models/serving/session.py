@@ -76,7 +76,8 @@ class Ask:
 
 @dataclass(frozen=True)
 class Take:
-    """One run of a scene: whose it is ("method", "untouched", "beside", "visitor", "random"), its trace and what it kept."""
+    """One run of a scene: whose it is ("method", "untouched", "beside", "visitor", "random"), its trace, what it
+    kept."""
 
     role: str
     trace: Trace

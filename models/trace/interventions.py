@@ -79,6 +79,18 @@ class Interventions:
 
 
 NONE = Interventions()
+NOTHING: Mapping[int, int] = {}  # no token is overwritten
+
+
+def reachable(put: Mapping[int, int], start: int, end: int, size: int) -> None:
+    """ParamError for an overwritten token that a run from `start` to `end` does not write, or an id beyond its
+    vocabulary of `size`."""
+    for at, id in put.items():
+        if not start <= at < end:
+            raise ParamError(f"token {at} is not written in this run, which writes {start} to {end - 1}; please choose "
+                             f"one of those")
+        if id >= size:
+            raise ParamError(f"{id} is not in this model's vocabulary of {size}; please choose another")
 
 
 def from_words(given: Mapping[str, str]) -> Interventions:
@@ -98,5 +110,5 @@ def _checked(kind: type, given: Any):
     numbers = tuple(given) if isinstance(given, (tuple, list)) else (given,)
     whole = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**31 for n in numbers)
     if not whole or len(numbers) != len(kind._fields):
-        raise ParamError(f"an intervention of this kind is {len(kind._fields)} whole numbers: {', '.join(kind._fields)}")
+        raise ParamError(f"a change of this kind is {len(kind._fields)} whole numbers: {', '.join(kind._fields)}")
     return kind(*numbers)

@@ -22,8 +22,9 @@ from models.engine.method import Card, Close, Event, Method
 from models.engine.recording import Filling, line
 from models.loops.sample.drafting_records import CODES, condition
 from models.loops.unmask.canvases import code_names, picture, scene_facts
-from models.loops.unmask.growth import NOTHING, PLAIN, Grown, Raster, grow
+from models.loops.unmask.growth import PLAIN, Grown, Raster, grow
 from models.trace import Canvas, Cost, Fact, Field
+from models.trace.interventions import NOTHING
 from models.trace.params import Flag, Span
 
 GUIDANCE = 0.5

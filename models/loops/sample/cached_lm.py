@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models.backbones.text import encode, pieces
 from models.trace import Cost
+from models.trace.interventions import NOTHING
 from models.trace.subject import Subject, SubjectError
 
 
@@ -137,13 +138,13 @@ class Reader(Stream):
         return self.tokenizer.backend_tokenizer.decoder is not None
 
 
-def greedy(source: Reader, length: int) -> tuple[list[int], float]:
+def greedy(source: Reader, length: int, put: Mapping[int, int] = NOTHING) -> tuple[list[int], float]:
     """What a model writes behind a source's prompt, always its likeliest token, and the milliseconds it took. Where
-    the source itself stands does not matter."""
+    the source itself stands does not matter. put: place in the whole text -> the token that a visitor wants there."""
     stream, ids = Stream(source.model), []
     stream.read([source.prompt])
     while True:
-        ids.append(int(stream.logits.argmax()))
+        ids.append(put.get(len(source.prompt) + len(ids), int(stream.logits.argmax())))
         if len(ids) == length or ids[-1] == source.end:
             return ids, stream.meter.lap().ms
         stream.push(ids[-1:])

@@ -138,6 +138,8 @@ class DraftingLog:
     def distributions(self, found: DraftRound) -> dict[str, Distribution]:
         """The target's and the drafter's at every tested code, and what the draft's nearest codes hold of the target.
         """
+        if not found.tested:  # a visitor's code ended the round before any test
+            return {}
         at = np.array([one.position for one in found.tested], np.int32)
         chosen = np.array([one.draft for one in found.tested], np.int32)
         q, p = (torch.stack([getattr(one, side) for one in found.tested]) for side in "qp")

@@ -27,6 +27,7 @@ from models.engine.recording import distribution
 from models.loops.sample.rollouts import Ends, LogitsMoment, Trial, roll_out
 from models.loops.sample.text_record import FIELDS, TOP, TextRecord
 from models.trace import Cost, Field
+from models.trace.interventions import reachable
 from models.trace.params import ParamError
 
 
@@ -123,7 +124,7 @@ def decode(job: Job, source, policy: SamplingPolicy) -> Iterator[Event]:
     total = policy.length + 1 if policy.trials is once else 0
     page = TextRecord(source.texts(source.prompt), source.prompt, policy.length, {**FIELDS, **policy.fields},
                       source.texts)
-    reachable(job.interventions.written, page.start, page.canvas.size)
+    reachable(job.interventions.written, page.start, page.canvas.size, source.logits.shape[-1])
     journal, dice, live = Journal(job, page), job.generator(), source
     yield page.open(total)
     yield read(source, page, shown, values)
@@ -139,7 +140,7 @@ def decode(job: Job, source, policy: SamplingPolicy) -> Iterator[Event]:
             at += 1
         if page.room and journal.ids[-1] != source.end:
             live.push(journal.ids[-1:])
-    reachable(job.interventions.written, page.start, page.count)
+    reachable(job.interventions.written, page.start, page.count, source.logits.shape[-1])
     yield page.open()
     yield policy.close(journal)
 
@@ -165,14 +166,6 @@ def decide(live, end: int | None, policy: SamplingPolicy, room: int, dice: torch
     return tuple(trials), kept, live
 
 
-def reachable(put: Mapping[int, int], start: int, end: int) -> None:
-    """ParamError for a token that a visitor overwrites and that this run does not write."""
-    for at in put:
-        if not start <= at < end:
-            raise ParamError(f"token {at} is not written in this run, which writes {start} to {end - 1}; please choose "
-                             f"one of those")
-
-
 def overwritten(trials: tuple[Trial, ...], kept: int, before, ahead, start: int, put: Mapping[int, int]):
     """The trials, and the kept one's source before its last unit. Where a visitor overwrites one of its units, the
     trial ends with what he puts there, and the source is led there again from `before`, where the trials began."""
@@ -180,8 +173,7 @@ def overwritten(trials: tuple[Trial, ...], kept: int, before, ahead, start: int,
     here = min((at - start for at in put if start <= at < start + len(trial.ids)), default=None)
     if here is None:
         return trials, ahead
-    if (unit := put[start + here]) >= trial.logits[here].shape[-1]:
-        raise ParamError(f"{unit} is no unit of this model's vocabulary; please choose another")
+    unit = put[start + here]
     logp = kernels.vocab_stats(trial.logits[here], top_k=1, chosen=torch.tensor(unit, device=before.logits.device))
     cut = Trial([*trial.ids[:here], unit], [*trial.logp[:here], float(logp.chosen_logp)], "you",
                 trial.logits[: here + 1], trial.warped[: here + 1])

@@ -22,9 +22,8 @@ from torch import Tensor
 import kernels
 from models.loops.sample.acceptance_rules import Exact, Test, certain, pick
 from models.loops.unmask.evaluation import branches, full_cost, guided
-from models.loops.unmask.growth import NOTHING
 from models.trace import Cost
-from models.trace.params import ParamError
+from models.trace.interventions import NOTHING, reachable
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +194,7 @@ def rounds(chain: Chain, rule: Exact, dice: Tensor, put: Mapping[int, int] = NOT
         tested, left = examine(rule, drafts, ps, qs, dice[:, 1], first)
         good = [one.draft for one in tested if one.accepted]
         last = None if left is None else pick(left, float(dice[first + len(good), 2]))
+        reachable(put, 0, chain.size, qs.shape[-1])
         tested, good, last, left = ended_by(put, first, tested, good, last, left, qs)
         chain.settle(good if last is None else [*good, last])
         ms = 1000 * (half - began), 1000 * (time.perf_counter() - half)
@@ -208,9 +208,7 @@ def ended_by(put: Mapping[int, int], first: int, tested, good: list[int], last: 
     here = min((at - first for at in put if first <= at < first + written), default=None)
     if here is None:
         return tested, good, last, left
-    if (code := put[first + here]) >= qs.shape[-1]:
-        raise ParamError(f"{code} is no code of this model; please choose another")
-    return tested[:here], good[:here], code, qs[here]
+    return tested[:here], good[:here], put[first + here], qs[here]
 
 
 def examine(rule: Exact, drafts: list[int], ps: list[Tensor], qs: Tensor, dice: Tensor, first: int):

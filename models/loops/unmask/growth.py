@@ -22,10 +22,9 @@ from torch import Tensor
 from kernels import Sampler, draw
 from models.loops.unmask.evaluation import full_cost, guided
 from models.trace import Cost
-from models.trace.params import ParamError
+from models.trace.interventions import NOTHING, reachable
 
 PLAIN = Sampler()
-NOTHING: Mapping[int, int] = {}
 
 
 class GroupReader(Protocol):
@@ -71,18 +70,17 @@ def grow(reader: GroupReader, count: int, generator: torch.Generator, sampler: S
         found = draw(logits, sampler, generator)
         fresh = torch.ones_like(found[0], dtype=torch.bool) if given is None else given.inside[group]
         found = found if given is None else torch.where(fresh, found, given.ids[:, group])
-        found, fresh = overwritten(found, fresh, group, put, logits.shape[-1])
+        reachable(put, 0, reader.groups[-1].stop, logits.shape[-1])
+        found, fresh = overwritten(found, fresh, group, put)
         ids = found if ids is None else torch.cat([ids, found], 1)
         ms = (time.perf_counter() - began) * 1e3
         yield Grown(index, group, found, logits, fresh, pull(index), replace(reader.cost(index), ms=ms))
         began = time.perf_counter()
 
 
-def overwritten(ids: Tensor, fresh: Tensor, group: slice, put: Mapping[int, int], vocabulary: int):
+def overwritten(ids: Tensor, fresh: Tensor, group: slice, put: Mapping[int, int]):
     """The ids [B, M] of a group with what a visitor puts there, and which of them were drawn."""
     for at, id in put.items():
-        if id >= vocabulary:
-            raise ParamError(f"{id} is no code of this model; please choose another")
         if group.start <= at < group.stop:
             ids, fresh = ids.clone(), fresh.clone()
             ids[:, at - group.start], fresh[at - group.start] = id, False

@@ -29,7 +29,7 @@ from models.engine.recording import Filling, array, line, places
 from models.loops.unmask.canvases import Board
 from models.loops.unmask.evaluation import Evaluation, Full, Moment, Move, branches, full_cost, indices, read
 from models.trace import CODE, Chart, Cost, Field, Step
-from models.trace.interventions import NONE, Interventions, Overwrite
+from models.trace.interventions import NONE, Interventions, Overwrite, reachable
 from models.trace.params import ParamError
 
 __all__ = ["Evaluation", "FIELDS", "Full", "Moment", "Move", "Plan", "Record", "Reveal", "Shot", "branches", "fill",
@@ -125,16 +125,18 @@ def _play(moment: Moment, plan: Plan, mask_id: int, generator, chosen) -> tuple[
         aside = torch.zeros_like(moment.aside).scatter(1, found.positions, later)
     ms = found.cost.ms or (evaluated - began) * 1e3
     ms += (time.perf_counter() - evaluated) * 1e3
-    return Reveal(moment, found, ids, revealed, torch.zeros_like(revealed), pick.confidence, pick.entropy, ms, pick.path), aside
+    nothing = torch.zeros_like(revealed)
+    return Reveal(moment, found, ids, revealed, nothing, pick.confidence, pick.entropy, ms, pick.path), aside
 
 
 def _overwritten(turn: Reveal, changes: Sequence[Overwrite], mask_id: int, plan: Plan) -> Reveal:
     """The turn with what the visitor puts in the place of tokens that stand at its end."""
     for step, at, id in changes:
-        if not (at < turn.ids.shape[1] and bool((turn.ids[:, at] != mask_id).all())):
+        reachable({at: id}, 0, turn.ids.shape[1], turn.found.logits.shape[-1])
+        if not bool((turn.ids[:, at] != mask_id).all()):
             raise ParamError(f"token {at} is not filled in yet after step {step + 1}; please choose one that is")
-        if id >= turn.found.logits.shape[-1] or bool(turn.found.logits[..., id].isneginf().all()):
-            raise ParamError(f"{id} is no token that can stand here; please choose another")
+        if bool(turn.found.logits[..., id].isneginf().all()):
+            raise ParamError(f"{id} is a token that never stands here; please choose another")
         ids, put = turn.ids.clone(), turn.overwritten.clone()
         ids[:, at], put[:, at] = id, True
         turn = replace(turn, ids=ids, overwritten=put)

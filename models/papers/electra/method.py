@@ -146,4 +146,5 @@ METHOD = Method(
     params=Params, accepts="text", checkpoints=("text-electra-1",), run=run, examples=words.EXAMPLES,
     companions=("text-electra-1/generator",), baseline="mlm",
     baseline_params=lambda p: {one.name: getattr(p, one.name) for one in fields(words.Params)},
-    turn=Turn("Choose the words to replace where the discriminator will notice least.", "doubt", words.budget))
+    turn=Turn("Choose the words to replace where the discriminator will notice least.", "doubt", words.budget),
+    fixed={"sample": "Nothing is written there: every word is judged at once."})

@@ -126,4 +126,5 @@ METHOD = Method(
                     "not the paper's Beta(12, 3).",
         unverified="Several earlier passes are simulated in training, the paper simulates one."),
     params=Params, accepts="caption", checkpoints=("scene-enat-1",), companions=("scene-vq-1", PLAIN), run=run,
-    examples=maskgit.EXAMPLES, baseline="maskgit", baseline_params=beside)
+    examples=maskgit.EXAMPLES, baseline="maskgit", baseline_params=beside,
+    fixed={"attend": "The picture shows the plain model's attention, on boards that are given."})

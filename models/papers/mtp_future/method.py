@@ -15,7 +15,7 @@ the base's own, whatever the guesses are worth. Greedy only: sampling with rejec
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -26,6 +26,7 @@ from models.engine.method import Card, Event, Job, Method
 from models.papers.mtp_future.layout import CallLayout, call
 from models.papers.mtp_future.turn import DRAFTS, TURN
 from models.trace import Cost
+from models.trace.interventions import NOTHING, reachable
 from models.trace.params import Choice, Flag, ParamError, Span
 from models.trace.subject import Example
 
@@ -78,8 +79,9 @@ def agreed(guesses: Sequence[int], own: Sequence[int]) -> int:
 
 
 @torch.inference_mode()
-def calls(reader, prompt: Sequence[int], p: Params) -> Iterator[Call]:
-    """Calls without end; the first reads the prompt and verifies nothing."""
+def calls(reader, prompt: Sequence[int], p: Params, put: Mapping[int, int] = NOTHING) -> Iterator[Call]:
+    """Calls without end; the first reads the prompt and verifies nothing. put: place in the text -> the token that a
+    visitor wants there, as if the base had said it."""
     from transformers import DynamicCache
 
     cache, fed, guesses = DynamicCache(config=reader.base.config), list(prompt), []
@@ -89,7 +91,7 @@ def calls(reader, prompt: Sequence[int], p: Params) -> Iterator[Call]:
         layout = call(first, ids.shape[1], len(guesses), p.k, p.way)
         states = reader(ids, layout, cache, p.gated)[0]  # [T, D]
         base = reader.head(states[len(fed) - 1 : ids.shape[1]]).float()  # [guesses + 1, V]
-        own = base.argmax(-1).tolist()
+        own = [put.get(first + len(fed) + j, token) for j, token in enumerate(base.argmax(-1).tolist())]
         right = agreed(guesses, own)
         masks = useful(states[ids.shape[1]:], right, len(guesses), p)
         logits, chain = ahead(reader, masks, own[right], p.sampler)
@@ -133,10 +135,12 @@ def spent(reader, layout: CallLayout, past: int, heads: int, cache, began: float
     return Cost(1, rows * c.num_hidden_layers, macs, held, (time.perf_counter() - began) * 1e3)
 
 
-def written(reader, prompt: Sequence[int], p: Params, end: int | None) -> Iterator[tuple[Call, list[int]]]:
+def written(reader, prompt: Sequence[int], p: Params, end: int | None,
+            put: Mapping[int, int] = NOTHING) -> Iterator[tuple[Call, list[int]]]:
     """Calls with the tokens that each adds, until the text has `length` new ones or is over."""
+    reachable(put, len(prompt), len(prompt) + p.length, reader.base.config.vocab_size)
     left = p.length
-    for found in calls(reader, prompt, p):
+    for found in calls(reader, prompt, p, put):
         new = found.written[:left]
         new = new[: new.index(end) + 1] if end in new else new
         left -= len(new)
@@ -161,7 +165,7 @@ def run(job: Job) -> Iterator[Event]:
         job = replace(job, params=for_turn(job.params))
     p, source = job.params, Reader(job.bundle, job.subject, job.params.length + job.params.k)
     reader = adapters(job).model.on(job.model)
-    return told(job, source, reader, written(reader, source.prompt, p, source.end))
+    return told(job, source, reader, written(reader, source.prompt, p, source.end, job.interventions.written))
 
 
 def for_turn(p: Params) -> Params:
@@ -193,4 +197,5 @@ METHOD = Method(
         Example("four-steps", "A sum in four steps", "start 9, times 8, minus 50, minus 7, plus 5.", "problem"),
         Example("five-steps", "A sum in five steps", "start 6, times 7, plus 40, minus 47, plus 31, minus 37.",
                 "problem"),
-    ))
+    ),
+    fixed={"attend": "It shows who may look at whom in a call of training, not a run."})

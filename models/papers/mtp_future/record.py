@@ -42,7 +42,7 @@ def told(job: Job, source: Reader, reader, decoded) -> Iterator[Event]:
         if len(sheet.log) == 1:
             yield from sight.training_mask(reader, source, [*source.prompt, *sheet.new], job.params.k)
     seen = sight.foresight(reader, [*source.prompt, *sheet.new], len(source.prompt), job.params.k)
-    facts = sheet.facts(*greedy(source, job.params.length))
+    facts = sheet.facts(*greedy(source, job.params.length, job.interventions.written))
     yield Close("sample", sheet.sentence(facts), (*sheet.charts(), *seen.charts()), facts)
     yield Close("unmask", seen.sentence(), seen.charts(), seen.facts())
 

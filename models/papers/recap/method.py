@@ -212,4 +212,5 @@ METHOD = Method(
         not_covered="MAR and MAGE backbones, ImageNet.",
         unverified="More than one local pass after a full one: the authors' code has one."),
     params=Params, accepts="caption", checkpoints=("scene-mgm-1",), companions=("scene-vq-1",), run=run,
-    examples=maskgit.EXAMPLES, baseline="maskgit", baseline_params=beside)
+    examples=maskgit.EXAMPLES, baseline="maskgit", baseline_params=beside,
+    fixed={"prune": "No cell leaves here: it shows which are computed anew and which are read from the cache."})

@@ -22,4 +22,5 @@ METHOD = Method(
         not_covered="Training and fine-tuning; learned mask tokens in the pixels.",
         unverified="Its decoder gets mask vectors in the holes, as SparK's does, so that only the encoder differs."),
     params=Params, accepts="photo", checkpoints=("photo-spark-zero-1",), run=run, examples=EXAMPLES,
-    turn=Turn("Hide the patches that you think are hardest to repaint.", "error", budget))
+    turn=Turn("Hide the patches that you think are hardest to repaint.", "error", budget),
+    fixed={"attend": "It is a convolutional network without attention heads."})

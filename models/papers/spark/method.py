@@ -164,4 +164,5 @@ METHOD = Method(
         unverified="The control fills its holes with the mask vectors too, so that only the encoder differs."),
     params=SparkParams, accepts="photo", checkpoints=("photo-spark-1", "photo-spark-zero-1"), run=run,
     examples=EXAMPLES, baseline="zero-fill", baseline_params=lambda p: {"mask_ratio": p.mask_ratio},
-    turn=Turn("Hide the patches that you think are hardest to repaint.", "error", budget))
+    turn=Turn("Hide the patches that you think are hardest to repaint.", "error", budget),
+    fixed={"attend": "It is a convolutional network without attention heads."})

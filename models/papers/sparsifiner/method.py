@@ -180,4 +180,5 @@ METHOD = Method(
                     "kept pairs alone is timed in the claim: on a processor it is slower.",
         unverified="Patches that leave are hidden from the class token too; the released code lets it see zeros."),
     params=Params, accepts="photo", checkpoints=(SPARSE, DENSE, vit.CHECKPOINT), companions=(PREDICTORS,), run=run,
-    examples=vit.EXAMPLES, baseline="vit", baseline_params=lambda p: {"layer": p.layer})
+    examples=vit.EXAMPLES, baseline="vit", baseline_params=lambda p: {"layer": p.layer},
+    fixed={"prune": "Its patches leave by how much the class token looks at them, inside the network."})

@@ -13,7 +13,7 @@ was trained), public weights.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -30,6 +30,7 @@ from models.loops.unmask.canvases import scene_condition
 from models.loops.unmask.growth import PLAIN, GivenTokens, Grown
 from models.papers.var.record import SHOWN, recorded
 from models.trace import Cost
+from models.trace.interventions import NOTHING
 from models.trace.params import Choice, Span
 from models.worlds import scenes
 
@@ -54,12 +55,12 @@ class Params:
 
 
 def grow(model, tokenizer, cond: Tensor, generator: torch.Generator, guidance: float = 1.5, sampler: Sampler = PLAIN,
-         given: GivenTokens | None = None) -> Iterator[Grown]:
+         given: GivenTokens | None = None, put: Mapping[int, int] = NOTHING) -> Iterator[Grown]:
     """Draws pictures under captions int64 [B, C], scale by scale; guidance grows from 0 at the first."""
     words = torch.cat([cond, torch.zeros_like(cond)]) if guidance else cond
     last = max(1, len(model.scales) - 1)
     return growth.grow(Scales(model, tokenizer, words), len(cond), generator, sampler,
-                       lambda scale: guidance * scale / last, given)
+                       lambda scale: guidance * scale / last, given, put)
 
 
 class Scales:
@@ -136,7 +137,8 @@ def run(job) -> Iterator[Event]:
     p, tokenizer = job.params, job.companion(TOKENIZER).model
     cond = scene_condition(job.subject.text, job.device)
     kept = given(tokenizer, job.subject.text, p.box, job.seed)
-    maps = grow(job.model, tokenizer, cond, job.generator(), p.guidance, Sampler(1.0, p.top_k, p.top_p), kept)
+    maps = grow(job.model, tokenizer, cond, job.generator(), p.guidance, Sampler(1.0, p.top_k, p.top_p), kept,
+                job.interventions.written)
     return recorded(job, maps, tokenizer, cond)
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -31,11 +31,11 @@ import torch
 from torch import Tensor, nn
 
 import kernels
+from models.backbones.silence import quiet
 
 WANTS = frozenset({"stats", "rows", "qk"})
 TWINS = {"sdpa": "tokenscope", "eager": "tokenscope-eager", None: "tokenscope-eager"}
 ACTIVE: ContextVar[tuple[Seen, ...]] = ContextVar("attention_collectors", default=())
-SILENT: ContextVar[dict[int, list[int]] | None] = ContextVar("silent_heads", default=None)  # id of a module -> heads
 LOCK = threading.Lock()
 SWAPPED: dict[int, list] = {}  # id of a config -> [config, original implementation, how many observe it]
 
@@ -124,40 +124,6 @@ def observe(
         ACTIVE.set(tuple(other for other in ACTIVE.get() if other is not seen))
         swap_out(configs)
         seen.numbers = {}
-
-
-def silenced(steps: Iterator, model: nn.Module, heads: Iterable[tuple[int, int]]) -> Iterator:
-    """The same steps, while each is made with these (layer, head) of `model` switched off: what they say is zero, in
-    this context only. Raises ValueError for a head that the model does not have."""
-    modules, off = attention_modules(model), {}
-    for layer, head in heads:
-        count = head_count(modules[layer][1]) if layer < len(modules) else 0
-        if head >= count:
-            raise ValueError(f"there is no head {head + 1} in layer {layer + 1}: this model has {len(modules)} layers "
-                             f"of {head_count(modules[0][1]) if modules else 0} heads whose attention can be reached")
-        off.setdefault(id(modules[layer][1]), []).append(head)
-    configs = shared_configs(model)
-    try:
-        while True:
-            swap_in(configs)
-            token = SILENT.set(off)
-            try:
-                step = next(steps)
-            except StopIteration:
-                return
-            finally:
-                SILENT.reset(token)
-                swap_out(configs)
-            yield step
-    finally:
-        getattr(steps, "close", lambda: None)()
-
-
-def head_count(module: nn.Module) -> int:
-    """Heads of queries of one attention module, by its own account or its config's."""
-    names = ("num_attention_heads", "num_heads", "n_head", "n_heads")
-    found = [getattr(owner, name, None) for owner in (module, getattr(module, "config", None)) for name in names]
-    return next((count for count in found if isinstance(count, int)), 0)
 
 
 def check(want: Collection[str], rows: Any, layers: Sequence[int] | None, modules: list) -> None:
@@ -264,16 +230,6 @@ def attend(plain, causal: bool, module, query, key, value, mask, options: dict[s
     if out is None:
         out = measured[0].transpose(1, 2).contiguous(), None  # [B, N, H, D]
     return quiet(module, out[0]), *out[1:]
-
-
-def quiet(module: nn.Module, mixed: Tensor) -> Tensor:
-    """What an attention layer found [B, N, H, D], with nothing from the heads that are switched off."""
-    heads = (SILENT.get() or {}).get(id(module))
-    if not heads:
-        return mixed
-    mixed = mixed.clone()
-    mixed[:, :, heads] = 0
-    return mixed
 
 
 def refuse(options: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import kernels
-from models.backbones.instrument import quiet
+from models.backbones.silence import quiet
 
 CHUNK = 256  # query rows per explicit mask, so that no N x N mask is ever made
 

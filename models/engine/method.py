@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import kernels
-from models.backbones.instrument import plain_attention, silenced
+from models.backbones.instrument import plain_attention
 from models.checkpoints import hub
 from models.checkpoints.store import Bundle, architecture, load, resolve
 from models.engine.events import Book, BookState, Close, Emit, Event, Open, pages, progress, traces
-from models.trace import TABS, Provenance, Trace, interventions
+from models.engine.interventions import check_allowed, silenced
+from models.trace import TABS, Provenance, Trace
 from models.trace import params as parameters
 from models.trace.interventions import NONE, Interventions
 from models.trace.subject import Example, Subject, SubjectError, from_example
@@ -225,16 +226,18 @@ def prepare(method: Method | str, subject: Subject | None = None, params: Mappin
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise parameters.ParamError("seed must be a whole number from 0 to 2147483647")
     values = parameters.parse(method.params, params)
-    _allowed(method, interventions)
+    check_allowed(method.card.title, method.card.tabs, method.fixed, interventions)
     return Job(method, subject, values, load(name, device=device, dtype=dtype), seed, choice, interventions)
 
 
 def follow(job: Job) -> Iterator[Result]:
     """Results while the run goes on, the last one `done`; closing the iterator cancels the run."""
     began, books = time.perf_counter(), {tab: Book() for tab in job.method.card.tabs}
-    reached = 0.0
+    reached, events = 0.0, job.method.run(job)
+    if job.interventions.heads_off:
+        events = silenced(events, job.model, job.interventions.heads_off)
     taken: set[str] = set()
-    for event in kernels.watched(_changed(job), taken):
+    for event in kernels.watched(events, taken):
         books[event.tab].take(event)
         if isinstance(event, Emit):
             reached = max(reached, progress(books))  # a record that opens late must not turn progress back
@@ -321,22 +324,6 @@ def _checked(method: Method, place: str) -> Method:
     if not fits or method.card.grade not in GRADES:
         raise RuntimeError(f"{place}: id or grade of its card do not fit its place")
     return method
-
-
-def _changed(job: Job) -> Iterator[Event]:
-    """The method's events, with the heads switched off that a visitor wants off."""
-    events, off = job.method.run(job), job.interventions.heads_off
-    return silenced(events, job.model, off) if off else events
-
-
-def _allowed(method: Method, asked: Interventions) -> None:
-    """ParamError where the method has no tab that takes such a change, or says why it cannot."""
-    for name, tabs in interventions.TABS.items():
-        there = [tab for tab in tabs if tab in method.card.tabs]
-        if not getattr(asked, name) or any(tab not in method.fixed for tab in there):
-            continue
-        why = method.fixed[there[0]] if there else f"it has no picture in {' or '.join(tabs)}."
-        raise parameters.ParamError(f"{method.card.title} cannot be changed in this way: {why}")
 
 
 def _later(job: Job, there: Mapping[str, BookState], seconds: float, path: str) -> Callable[[], dict[str, Trace]]:

@@ -95,8 +95,9 @@ def reachable(put: Mapping[int, int], start: int, end: int, size: int) -> None:
 
 def from_words(given: Mapping[str, str]) -> Interventions:
     """The interventions of a link or a command line; ParamError for what cannot be read."""
-    return Interventions(**{KINDS[word][0]: tuple(map(_read, text.split(",")))
-                            for word, text in given.items() if word in KINDS})
+    found: dict[str, Any] = {KINDS[word][0]: tuple(map(_read, text.split(",")))
+                             for word, text in given.items() if word in KINDS}
+    return Interventions(**found)
 
 
 def _read(text: str) -> tuple[int, ...]:
@@ -106,7 +107,7 @@ def _read(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def _checked(kind: type, given: Any):
+def _checked(kind: Any, given: Any) -> Any:
     numbers = tuple(given) if isinstance(given, (tuple, list)) else (given,)
     whole = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**31 for n in numbers)
     if not whole or len(numbers) != len(kind._fields):

@@ -3,10 +3,12 @@
     WorldLM    a small Llama on documents of a procedural world (models/worlds/world.py), judged by the world
     Masked     a masked language model on the books, LLaDA's loss and bound
     Tuned      a shipped trunk, trained on: all of it, its head, or low-rank changes; shipped whole or as a difference
+    Taught     a network that learns from the moving average of itself, which is shipped
     PhotoArm   anything that looks at the photos: reading, cropping, batches, card
 """
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -227,6 +229,50 @@ class FineTune(Recipe):
         delta.save_difference(load_file(str(path)), trunk, path, **options)
         much = f"a product of rank {number}" if how == "rank" else f"{options['bits']} bits a weight"
         return f"{much} of difference to {trunk.name} at {trunk.revision}"
+
+
+class Taught(Recipe):
+    """A network that learns from the moving average of itself. Stands before another kind: class PhotoHPM(Taught,
+    PhotoMAE). The average is what teaches and what is shipped, so the trainer keeps none of its own.
+
+    `with_teacher(model)` goes round what `build` answers; `stays`: the share of the average that a step leaves.
+    """
+
+    ema = 0.0
+    teacher = None
+
+    def with_teacher(self, model):
+        self.teacher = copy.deepcopy(model).eval().requires_grad_(False)
+        return model
+
+    def stays(self, step: int, progress: float) -> float:
+        raise NotImplementedError
+
+    def warm(self, model):
+        super().warm(model)
+        self.teacher.load_state_dict(model.state_dict())
+
+    def place(self, device):
+        super().place(device)
+        self.teacher.to(device)
+
+    @torch.no_grad()
+    def after_step(self, model, step, progress):
+        new = 1 - self.stays(step, progress)
+        for mine, theirs in zip(self.teacher.parameters(), model.parameters(), strict=True):
+            mine.lerp_(theirs, new)
+
+    def state(self):
+        return {"teacher": self.teacher.state_dict()}
+
+    def load_state(self, state):
+        self.teacher.load_state_dict(state["teacher"])
+
+    def quick(self, model):
+        return super().quick(self.teacher)
+
+    def final(self, model):
+        return self.teacher
 
 
 class PhotoArm(Recipe):

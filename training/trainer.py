@@ -103,8 +103,11 @@ class Recipe:
         raise NotImplementedError
 
     def save(self, model, folder) -> None:
-        """Writes config and weights (already half precision) in the standard layout of the library."""
-        raise NotImplementedError
+        """Writes config and weights (already half precision) in the standard layout of the library; here our own
+        networks'."""
+        from training.export import save_hub
+
+        save_hub(model, folder)
 
     def compact(self, folder) -> str:
         """Makes what `save` wrote smaller; returns how the weights lie there now, "" for half precision."""

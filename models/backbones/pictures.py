@@ -12,6 +12,16 @@ from torch import Tensor
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])  # ImageNet's
 
 
+def from_uint8(pictures: np.ndarray) -> Tensor:
+    """uint8 [B, H, W, 3] -> float [B, 3, H, W] in 0..1."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """[B, 3, H, W] in 0..1 -> uint8 [B, H, W, 3]."""
+    return (images.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
+
+
 def square(image: np.ndarray, size: int) -> np.ndarray:
     """The centre square of a picture as uint8 [size, size, 3] (Lanczos)."""
     from PIL import Image

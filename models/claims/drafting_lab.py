@@ -13,7 +13,6 @@ import torch
 
 import kernels
 from models.checkpoints.store import load
-from models.claims.scene_lab import requests
 from models.loops.sample.acceptance_rules import Exact, off, pick
 from models.loops.sample.drafting_records import CODES, DRAFTER, condition
 from models.loops.sample.speculative_decoding import Chain, DraftPlan, ids_of, rounds
@@ -53,7 +52,7 @@ def played(found: Nets, rule: Exact, count: int, *, light: bool = True, favourit
            ahead: int = 4) -> Played:
     """`count` captions of the world, each drawn once; two rules with one seed see the same captions and dice."""
     plan, rows = DraftPlan(ahead, favourite, kernels.Sampler(1.0)), []
-    for number, things in enumerate(requests(count, SEED + seed)):
+    for number, things in enumerate(scenes.several(count, SEED + seed)):
         chain = started(found, scenes.caption(things), light, plan)
         dice = torch.rand(chain.size, 3, generator=torch.Generator().manual_seed(1000 * seed + number))
         rows.append((things, list(rounds(chain, rule, dice))))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from kernels import Sampler
+from models.backbones.pictures import from_uint8, to_uint8
 from models.baselines.maskgit import method as maskgit
 from models.checkpoints.store import Bundle, load
+from models.claims.arms import Arm, Budget, Metric
 from models.loops.unmask.canvases import Board, scene_board
 from models.loops.unmask.loop import Full, Plan, fill, moves
 from models.worlds import scenes
@@ -19,15 +22,46 @@ GUIDANCE, UNTIL, NOISE, TEMPERATURE = DEFAULTS.guidance, DEFAULTS.until, DEFAULT
 BATCH = 32
 
 
+@dataclass(frozen=True, eq=False)
+class Captions:
+    """What all arms of a claim paint: for every seed some scenes, of which only the captions are told; and the parser's
+    score on all of them. Everything given as paint(scenes, seed) answers scores [K]."""
+
+    groups: tuple[tuple[int, list[list[scenes.Thing]]], ...]
+    score: Metric
+
+    @classmethod
+    def of(cls, each: int, seeds: Sequence[int], tokenizer, floor: bool = True) -> Captions:
+        """`each` scenes per seed. The ceiling is what the tokenizer's codes allow; floor: `floor`, else 0."""
+        groups = tuple((seed, scenes.several(each, seed)) for seed in seeds)
+        asked = [things for _, group in groups for things in group]
+        low = floor_of(asked) if floor else 0
+        return cls(groups, Metric("parser score", "of 1", floor=low, ceiling=ceiling(tokenizer, asked)))
+
+    def over(self, paint: Callable[[list, int], np.ndarray], first: int | None = None) -> np.ndarray:
+        """Scores [K] of all groups; first: only of so many scenes of each."""
+        return np.concatenate([paint(things[:first], seed) for seed, things in self.groups])
+
+    def arm(self, name: str, scores: np.ndarray, macs: float, checkpoints, **options) -> Arm:
+        """macs: multiply-adds of one picture."""
+        return self.score.arm(name, scores, budget=Budget(macs / 1e9, "G multiply-adds"), checkpoints=checkpoints,
+                              **options)
+
+
+def grown(groups, paint: Callable, *setting, **options) -> tuple[np.ndarray, float]:
+    """Scores [K], and multiply-adds of one picture, of what grows behind a cache: paint(scenes, generator, *setting)
+    answers pictures and the steps that drew them."""
+    found, spent = [], 0
+    for seed, things in groups:
+        images, steps = paint(things, torch.Generator().manual_seed(seed), *setting, **options)
+        found.append(read(things, images))
+        spent = sum(one.cost.macs for one in steps) / len(things)
+    return np.concatenate(found), spent
+
+
 def bundles(dtype: str = "bfloat16") -> tuple[Bundle, Bundle]:
     """The picture model and its tokenizer; bf16 because claims run many passes."""
     return load("scene-mgm-1", dtype=dtype), load("scene-vq-1")
-
-
-def requests(count: int, seed: int) -> list[list[scenes.Thing]]:
-    """Scenes as they are drawn; their captions are what is asked."""
-    rng = np.random.default_rng(seed)
-    return [scenes.sample(rng) for _ in range(count)]
 
 
 def boards(model, tokenizer, asked: list[list[scenes.Thing]]) -> list[Board]:
@@ -61,7 +95,7 @@ def paint(model, tokenizer, asked, steps: int, generator: torch.Generator, order
 
 def work(model, tokenizer, steps: int, evaluate: Callable = plain) -> int:
     """Multiply-adds of one picture of `base`, counted in a run."""
-    board = boards(model, tokenizer, requests(1, 0))[0]
+    board = boards(model, tokenizer, scenes.several(1, 0))[0]
     plan = Plan(moves(board.unknown, steps, maskgit.SCHEDULE), evaluate(model, board.cond, GUIDANCE), noise=NOISE,
                 sampler=Sampler(TEMPERATURE))
     return sum(turn.found.cost.macs for turn in fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(0)))
@@ -69,26 +103,22 @@ def work(model, tokenizer, steps: int, evaluate: Callable = plain) -> int:
 
 def conditions(asked: list[list[scenes.Thing]]) -> torch.Tensor:
     """Condition words int64 [K, C]."""
-    return torch.from_numpy(np.stack([scenes.condition(scenes.caption(things)) for things in asked]))
+    return torch.from_numpy(scenes.conditions(asked))
 
 
 def drawn(asked: list[list[scenes.Thing]]) -> torch.Tensor:
     """Pictures [K, 3, h, w] in 0..1 by program."""
-    return torch.from_numpy(np.stack([scenes.draw(things) for things in asked])).permute(0, 3, 1, 2).float() / 255
+    return from_uint8(scenes.pictures(asked))
 
 
 def read(asked: list[list[scenes.Thing]], images: torch.Tensor) -> np.ndarray:
     """Scores [K] of pictures [K, 3, h, w] in 0..1."""
-    return scores(asked, list((images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()))
+    return scenes.scores(asked, to_uint8(images.float()))
 
 
-def floor(asked: list[list[scenes.Thing]]) -> np.ndarray:
+def floor_of(asked: list[list[scenes.Thing]]) -> np.ndarray:
     """Scores [K] of a perfect scene for another caption: who reads no caption can do no better on average."""
-    return scores(asked, [scenes.draw(things) for things in [*asked[1:], asked[0]]])
-
-
-def scores(asked: list[list[scenes.Thing]], pictures: list[np.ndarray]) -> np.ndarray:
-    return np.array([scenes.score(things, scenes.parse(picture)) for things, picture in zip(asked, pictures)])
+    return scenes.scores(asked, scenes.pictures([*asked[1:], asked[0]]))
 
 
 def ceiling(tokenizer, asked) -> np.ndarray:

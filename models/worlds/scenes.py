@@ -63,6 +63,23 @@ def draw(things: list[Thing], side: int = SIDE) -> np.ndarray:
     return picture
 
 
+def several(count: int, seed: int | np.random.Generator, side: int = SIDE,
+            most: int = MAX_OBJECTS) -> list[list[Thing]]:
+    """So many samples, one after the other, from a seed or a generator."""
+    rng = np.random.default_rng(seed)
+    return [sample(rng, side, most) for _ in range(count)]
+
+
+def pictures(asked: list[list[Thing]]) -> np.ndarray:
+    """uint8 [K, 64, 64, 3], drawn one by one."""
+    return np.stack([draw(things) for things in asked])
+
+
+def placed(text: str, cells) -> list[Thing]:
+    """A caption's objects in these cells, in the caption's order."""
+    return [Thing(t.colour, t.shape, int(cell)) for t, cell in zip(read_caption(text), cells)]
+
+
 def parse(picture: np.ndarray) -> list[Found]:
     """Everything that is not background, cell by cell; empty cells are left out."""
     side = picture.shape[0] // CELL
@@ -78,6 +95,11 @@ def score(asked: list[Thing], found: list[Found]) -> float:
     wanted = Counter((t.colour, t.shape) for t in asked)
     valid = Counter((f.colour, f.shape) for f in found if f.kind == "object")
     return sum((wanted & valid).values()) / max(len(asked), len(found), 1)
+
+
+def scores(asked: list[list[Thing]], painted) -> np.ndarray:
+    """`score` [K] of what is read in each picture."""
+    return np.array([score(things, parse(picture)) for things, picture in zip(asked, painted, strict=True)])
 
 
 def caption(things: list[Thing]) -> str:
@@ -106,6 +128,11 @@ def condition(text: str) -> np.ndarray:
     for i, t in enumerate(read_caption(caption(read_caption(text)))):  # in palette order, as in training
         ids[i] = WORDS.index(f"{t.colour} {t.shape}")
     return ids
+
+
+def conditions(asked: list[list[Thing]]) -> np.ndarray:
+    """Condition words int64 [K, 4] of scenes' captions."""
+    return np.stack([condition(caption(things)) for things in asked])
 
 
 @cache

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.backbones.pictures import from_uint8, to_uint8
 from models.worlds import light, scenes
 from training.export import SHIPPED, read_shipped
 from training.trunks import scene_ar
 from training.trunks.scene_light import lit_scenes
-from training.trunks.scene_vq import from_uint8, to_uint8
 
 pytestmark = pytest.mark.skipif(not (SHIPPED / "scene-vq-2" / "config.json").is_file(), reason="needs scene-vq-2")
 

@@ -2,26 +2,26 @@
 import numpy as np
 import torch
 
+from models.backbones.pictures import from_uint8
 from models.worlds import light, scenes
-from training import painted
-from training.export import figure, read_shipped, save_hub
-from training.trainer import Recipe, rng_of
+from training.export import figure, read_shipped
+from training.painted import ScenePainter
+from training.trainer import rng_of
 from training.trunks.scene_light import ground
-from training.trunks.scene_vq import from_uint8, to_uint8
 
 TRUNK, LIGHT = "scene-mgm-1", len(scenes.WORDS)  # LIGHT: the condition word after the 36 objects
 
 
-class SceneAR(Recipe):
+class SceneAR(ScenePainter):
     name = "scene-ar-1"
     minutes, lr, lr_adam, decay, ema = 9.0, 0.01, 3e-3, 0.7, 0.998
-    dropout, lit = 0.1, 0.5  # shares of pictures without a caption, and with light
+    lit = 0.5  # share of pictures with light
+    settings = {"of clean scenes": {"lit": False}, "of lit scenes": {"lit": True}}
+    glances = tuple(settings)
     stages = ((0.3, 2, 48, 3), (1.0, 4, 16, 4))  # as in scene_mgm, which these layers have been through once
     architecture = "CausalTransformer, 6 layers, width 192, caption prefix, 2-D rotary positions"
     trained_on = "procedurally drawn scenes, half of them lit (models/worlds), as codes of scene-vq-2"
-    data_licence = "none: made by program"
     weak_at = "Draws from the top left on and cannot plan. Only this world's 36 objects, at most four at a time."
-    budget_fraction = "starts from the layers of scene-mgm-1 (44 minutes); no paper's budget applies to this world"
 
     def prepare(self, folder):
         self.tokenizer, self.world = read_shipped("scene-vq-2"), CodeWorld(read_shipped("scene-vq-2"))
@@ -65,29 +65,23 @@ class SceneAR(Recipe):
         clean = (losses * (1 - lit)).sum() / (1 - lit).sum().clamp_min(1)
         return losses.mean(), {"clean": clean.detach()}
 
-    def quick(self, model):
-        return {name: round(self.measure(model, 24, lit)["score"], 3) for name, lit in (("clean", 0), ("lit", 1))}
+    def paint(self, model, cond, generator, lit: bool = False):
+        """At temperature 1."""
+        words = torch.nn.functional.pad(cond, (0, 1), value=LIGHT if lit else 0)
+        return self.tokenizer.decode(draw(model, words, generator).unflatten(1, (16, 16)))
 
-    def measure(self, model, n: int, lit: bool, seed: int = 999) -> dict:
-        """What the parser finds in pictures drawn at temperature 1 for n captions."""
-        wanted = painted.asked(n, seed)
-        cond = torch.from_numpy(np.stack([condition(scenes.caption(a), lit) for a in wanted]))
-        ids = draw(model, cond, torch.Generator().manual_seed(seed))
-        return painted.judged(wanted, to_uint8(self.tokenizer.decode(ids.reshape(n, 16, 16))))
+    def rebuilt(self, wanted):
+        rng = np.random.default_rng(5)
+        return self.tokenizer.decode(torch.from_numpy(np.stack([self.world.codes(rng, a, True) for a in wanted])))
 
     @torch.no_grad()
     def evaluate(self, model, n: int = 96):
-        metrics = {}
-        for name, lit in (("clean", False), ("lit", True)):
-            batch = self.world.batch(np.random.default_rng(77), 64, 0, float(lit))
-            metrics |= painted.figures(f"of {name} scenes", self.measure(model, n, lit))
-            metrics[f"cross-entropy, {name}"] = figure(self.loss(model, batch, 1)[0], "nats per code", 64 * 256)
-        rng, wanted = np.random.default_rng(5), painted.asked(n, 5)
-        codes = torch.from_numpy(np.stack([self.world.codes(rng, a, True) for a in wanted]))
-        return {"metrics": metrics, "trivial_baseline": painted.trivial(wanted, to_uint8(self.tokenizer.decode(codes)))}
-
-    def save(self, model, folder):
-        save_hub(model, folder)
+        found = super().evaluate(model, n)
+        for name, lit in (("clean", 0.0), ("lit", 1.0)):
+            batch = self.world.batch(np.random.default_rng(77), 64, 0, lit)
+            nats = self.loss(model, batch, 1)[0]
+            found["metrics"][f"cross-entropy, {name}"] = figure(nats, "nats per code", 64 * 256)
+        return found
 
 
 class CodeWorld:
@@ -117,7 +111,7 @@ class CodeWorld:
     def batch(self, rng, size: int, dropout: float, share: float, side: int = scenes.SIDE,
               most: int = scenes.MAX_OBJECTS) -> dict:
         """ids [B, 16 side**2], cond [B, 5] with the words in any order, and which pictures are lit."""
-        lit, things = rng.random(size) < share, [scenes.sample(rng, side, most) for _ in range(size)]
+        lit, things = rng.random(size) < share, scenes.several(size, rng, side, most)
         ids = np.stack([self.codes(rng, t, on, side).ravel() for t, on in zip(things, lit, strict=True)])
         cond = np.stack([condition(scenes.caption(t), on) for t, on in zip(things, lit, strict=True)])
         cond[:, :-1] = rng.permuted(cond[:, :-1], axis=1)

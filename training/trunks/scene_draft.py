@@ -4,7 +4,7 @@ import json
 import numpy as np
 import torch
 
-from training.export import SHIPPED, figure, read_shipped, save_hub
+from training.export import SHIPPED, figure, read_shipped
 from training.trainer import Recipe, rng_of
 from training.trunks.scene_ar import CodeWorld
 
@@ -68,6 +68,3 @@ class SceneDraft(Recipe):
             simple[f"the code before, {name}"] = figure(last.mean(), "share", len(last), last)
         return {"metrics": metrics, "trivial_baseline": simple,
                 "headline": "first draft accepted, lit, drawn", "headline_beside": "the code before, lit"}
-
-    def save(self, model, folder):
-        save_hub(model, folder)

@@ -2,11 +2,12 @@
 import numpy as np
 import torch
 
+from models.backbones.pictures import from_uint8, to_uint8
 from models.worlds import light, scenes
-from training.export import figure, save_hub
+from training.export import figure
 from training.painted import judged
 from training.trainer import Recipe, rng_of
-from training.trunks.scene_vq import distinct_patches, from_uint8, to_uint8
+from training.trunks.scene_vq import distinct_patches
 
 CODES = 512
 
@@ -53,8 +54,8 @@ class SceneLight(Recipe):
     @torch.no_grad()
     def evaluate(self, model, n: int = 256):
         rng = np.random.default_rng(12345)
-        asked = [scenes.sample(rng) for _ in range(n)]
-        drawn, lit = np.stack([scenes.draw(a) for a in asked]), lit_scenes(rng, asked)
+        asked = scenes.several(n, rng)
+        drawn, lit = scenes.pictures(asked), lit_scenes(rng, asked)
         rebuilt, clean = (to_uint8(model.decode(model.encode(from_uint8(p)))) for p in (lit, drawn))
         codes = model.encode(from_uint8(lit)).unique()
         return {"metrics": {
@@ -65,13 +66,10 @@ class SceneLight(Recipe):
             "trivial_baseline": {
                 "mean absolute error of unlit codes": figure(abs(drawn.astype(float) - lit).mean(), "of 255", n)}}
 
-    def save(self, model, folder):
-        save_hub(model, folder)
-
 
 def lit_scenes(rng, asked) -> np.ndarray:
     """uint8 pictures [n, 64, 64, 3] of scenes with light on every patch that is all background."""
-    pictures = np.stack([scenes.draw(a) for a in asked])
+    pictures = scenes.pictures(asked)
     glow = light.patches(rng, len(asked), 16).reshape(-1, 16, 16, 4, 4).swapaxes(2, 3).reshape(-1, 64, 64, 1)
     empty = (pictures == np.array(scenes.BACKGROUND, np.uint8)).all(-1).reshape(-1, 16, 4, 16, 4).all((2, 4))
     return (pictures + 255 * glow * empty.repeat(4, 1).repeat(4, 2)[..., None]).round().astype(np.uint8)

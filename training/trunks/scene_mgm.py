@@ -5,26 +5,26 @@ import numpy as np
 import torch
 
 from kernels import schedule
+from models.backbones.pictures import from_uint8
 from models.worlds import scenes
-from training import painted
-from training.export import read_shipped, save_hub
-from training.trainer import Recipe, rng_of
-from training.trunks.scene_vq import from_uint8, to_uint8
+from training.export import read_shipped
+from training.painted import ScenePainter, told
+from training.trainer import rng_of
 
 STEPS = (1, 2, 4, 8, 16, 32)
 SETTING = {"guidance": 0.5, "noise": 2.0, "temperature": 0.8}  # the tab's defaults, best of 20 on other captions
 
 
-class SceneMGM(Recipe):
+class SceneMGM(ScenePainter):
     name = "scene-mgm-1"
     minutes, lr, lr_adam, decay, ema = 30.0, 0.02, 3e-3, 0.5, 0.999
     # until which progress: cells per side, pictures per batch, most objects. One cell teaches what each word looks
     # like for a thirteenth of the tokens; 2x2 cells teach placing; then the full size.
     stages = ((0.12, 1, 96, 1), (0.4, 2, 48, 3), (1.0, 4, 16, 4))
-    dropout = 0.1  # share of captions replaced by the null condition
+    settings = {f"at {steps} steps": {"steps": steps, **SETTING} for steps in STEPS}
+    glances = ("at 8 steps", "at 32 steps")
     architecture = "MaskedTransformer, 6 layers, width 192, caption prefix, 2-D rotary positions"
     trained_on = "procedurally drawn scenes (models/worlds/scenes.py) as codes of scene-vq-1"
-    data_licence = "none: made by program"
     weak_at = "Few steps: objects are started twice or mixed. Only this world's 36 objects, at most four at a time."
     budget_fraction = "CPU budget of the plan; no paper's budget applies to this world"
 
@@ -65,11 +65,8 @@ class SceneMGM(Recipe):
     def captioned(self, rng, progress: float) -> tuple[np.ndarray, np.ndarray]:
         """Pictures as codes [B, N] and their condition words [B, C], some of them dropped."""
         side, size, most = self.stage(progress)
-        things = [scenes.sample(rng, side, most) for _ in range(size)]
-        ids = np.stack([self.codes_of(t, side).ravel() for t in things])
-        cond = np.stack([rng.permutation(scenes.condition(scenes.caption(t))) for t in things])  # any order will do
-        cond[rng.random(size) < self.dropout] = 0
-        return ids, cond
+        things = scenes.several(size, rng, side, most)
+        return np.stack([self.codes_of(t, side).ravel() for t in things]), told(things, rng, self.dropout)
 
     def batch(self, step, progress):
         rng = rng_of(self.seed, step)
@@ -99,29 +96,14 @@ class SceneMGM(Recipe):
         self.side = side
 
     def quick(self, model):
-        return {f"score at {t} steps": round(self.measure(model, t, 32, **SETTING)["score"], 3)
-                for t in (8, 32) if self.side == 4}
+        return super().quick(model) if self.side == 4 else {}
 
-    def generate(self, model, cond, steps: int, **settings):
+    def generate(self, model, cond, generator, **setting):
         """Codes [B, 256] for the captions."""
-        return generate(model, cond, steps, **settings)
+        return generate(model, cond, generator=generator, **setting)
 
-    def measure(self, model, steps: int, n: int, seed: int = 999, **settings) -> dict:
-        """What the parser finds in pictures painted in so many steps for n captions."""
-        wanted = painted.asked(n, seed)
-        cond = torch.from_numpy(np.stack([scenes.condition(scenes.caption(a)) for a in wanted]))
-        ids = self.generate(model, cond, steps, generator=torch.Generator().manual_seed(seed), **settings)
-        return painted.judged(wanted, to_uint8(self.tokenizer.decode(ids.reshape(n, 16, 16))))
-
-    def evaluate(self, model, n: int = 96):
-        metrics, wanted = {}, painted.asked(n, 5)
-        for steps in STEPS:
-            metrics |= painted.figures(f"at {steps} steps", self.measure(model, steps, n, **SETTING))
-        codes = torch.from_numpy(np.stack([self.codes_of(things, 4) for things in wanted]))
-        return {"metrics": metrics, "trivial_baseline": painted.trivial(wanted, to_uint8(self.tokenizer.decode(codes)))}
-
-    def save(self, model, folder):
-        save_hub(model, folder)
+    def paint(self, model, cond, generator, **setting):
+        return self.tokenizer.decode(self.generate(model, cond, generator, **setting).unflatten(1, (16, 16)))
 
 
 @torch.no_grad()

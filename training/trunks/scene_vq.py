@@ -2,8 +2,9 @@
 import numpy as np
 import torch
 
+from models.backbones.pictures import from_uint8, to_uint8
 from models.worlds import scenes
-from training.export import figure, save_hub
+from training.export import figure
 from training.painted import judged
 from training.trainer import Recipe, rng_of
 
@@ -19,16 +20,6 @@ def distinct_patches(size: int = 4) -> np.ndarray:
 def _tiles(picture: np.ndarray, size: int) -> np.ndarray:
     n = picture.shape[0] // size
     return picture.reshape(n, size, n, size, 3).swapaxes(1, 2).reshape(n * n, size, size, 3)
-
-
-def to_uint8(images: torch.Tensor) -> np.ndarray:
-    """[B, 3, H, W] in 0..1 -> uint8 [B, H, W, 3]."""
-    return (images.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
-
-
-def from_uint8(pictures: np.ndarray) -> torch.Tensor:
-    """uint8 [B, H, W, 3] -> float [B, 3, H, W] in 0..1."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
 
 
 class SceneVQ(Recipe):
@@ -67,8 +58,8 @@ class SceneVQ(Recipe):
     @torch.no_grad()
     def evaluate(self, model, n: int = 512):
         rng = np.random.default_rng(12345)
-        asked = [scenes.sample(rng) for _ in range(n)]
-        drawn = np.stack([scenes.draw(a) for a in asked])
+        asked = scenes.several(n, rng)
+        drawn = scenes.pictures(asked)
         codes = model.encode(from_uint8(drawn))
         rebuilt = to_uint8(model.decode(codes))
         shuffled = codes.flatten(1)[:, torch.from_numpy(rng.permutation(256))].reshape(codes.shape)
@@ -82,6 +73,3 @@ class SceneVQ(Recipe):
             "trivial_baseline": {"parser score of shuffled codes": figure(
                                      mean(to_uint8(model.decode(shuffled))), "0-1", n),
                                  "parser score of blank scenes": figure(mean(blank), "0-1", n)}}
-
-    def save(self, model, folder):
-        save_hub(model, folder)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from models.claims import Lab, scene_lab
-from models.claims.harness import Arm, Budget, Claim, Metric, as_good, better, conclude, context
+from models.claims.harness import Arm, Budget, Claim, as_good, better, conclude, context
 
 SEEDS, DTYPE = (11, 12, 13), "bfloat16"
 
 
 def measure(lab: Lab) -> Claim:
-    (model, tokenizer), each = (b.model for b in scene_lab.bundles(DTYPE)), lab.size(52, 1)
-    asked = [scene_lab.requests(each, seed) for seed in SEEDS]
-    everything = [things for group in asked for things in group]
-    score = Metric("parser score", "of 1", floor=0, ceiling=scene_lab.ceiling(tokenizer, everything))
+    model, tokenizer = (b.model for b in scene_lab.bundles(DTYPE))
+    captions = scene_lab.Captions.of(lab.size(52, 1), SEEDS, tokenizer, floor=False)
 
     def arm(steps: int, order: str = "confidence") -> Arm:
-        values = [scene_lab.base(model, tokenizer, things, steps, seed, order) for things, seed in zip(asked, SEEDS)]
-        return score.arm(f"{steps} steps" + ", random order" * (order == "random"), np.concatenate(values),
-                         budget=Budget(steps, "passes"), checkpoints=("scene-mgm-1", "scene-vq-1"))
+        values = captions.over(lambda things, seed: scene_lab.base(model, tokenizer, things, steps, seed, order))
+        return captions.score.arm(f"{steps} steps" + ", random order" * (order == "random"), values,
+                                  budget=Budget(steps, "passes"), checkpoints=("scene-mgm-1", "scene-vq-1"))
 
     four, eight, twelve, most = (arm(steps) for steps in (4, 8, 12, 32))
     chance = arm(12, "random")

@@ -6,7 +6,7 @@ Exactness is judged where it could show: by how much what is written leans to wh
 
 from __future__ import annotations
 
-from models.claims import Lab, scene_lab
+from models.claims import Lab
 from models.claims.drafting_lab import EVERY, SEED, Played, alone, nets, played, started
 from models.claims.harness import Budget, Claim, Metric, Quantity, as_good, at_least, conclude, context
 from models.claims.timing import interleaved, times_faster
@@ -66,7 +66,7 @@ def exact(name: str, run: Played):
 
 def clock(found, lit: bool, times: int) -> dict:
     """Seconds of whole pictures of one caption, by rounds of drawn drafts and one pass per code."""
-    caption = scenes.caption(scene_lab.requests(1, SEED)[0])
+    caption = scenes.caption(scenes.several(1, SEED)[0])
     import torch
 
     def drafted():
@@ -83,4 +83,4 @@ def faster(seconds: dict, lit: bool) -> Quantity:
 
 def spent(found) -> float:
     """Multiply-adds of one pass per code."""
-    return started(found, scenes.caption(scene_lab.requests(1, SEED)[0]), True, DraftPlan()).alone.macs
+    return started(found, scenes.caption(scenes.several(1, SEED)[0]), True, DraftPlan()).alone.macs

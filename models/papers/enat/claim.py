@@ -19,7 +19,7 @@ from kernels import Sampler
 from models.baselines.maskgit import method as maskgit
 from models.checkpoints.store import load
 from models.claims import Lab, scene_lab
-from models.claims.harness import Budget, Claim, Metric, Quantity, Tuned, as_good, at_least, better, conclude, context
+from models.claims.harness import Claim, Quantity, Tuned, as_good, at_least, better, conclude, context
 from models.loops.unmask.loop import Plan, fill, moves
 from models.papers.enat import method as enat
 from models.papers.enat.record import TOP, concentration
@@ -33,31 +33,27 @@ KEPT = Tuned(20, "other captions, for the plain model; ENAT takes its settings (
 
 
 def measure(lab: Lab) -> Claim:
-    (plain, tokenizer), each = (b.model for b in scene_lab.bundles()), lab.size(120, 2)
+    plain, tokenizer = (b.model for b in scene_lab.bundles())
     model, again = load("scene-enat-1", dtype="bfloat16").model, partial(enat.Reusing, until=scene_lab.UNTIL)
-    asked = [(seed, scene_lab.requests(each, seed)) for seed in SEEDS]
-    few = [(seed, things[: lab.size(12, 1)]) for seed, things in asked]
+    captions = scene_lab.Captions.of(lab.size(120, 2), SEEDS, tokenizer)
     nets = {"plain": (plain, scene_lab.plain, "scene-mgm-1"), "ENAT": (model, again, "scene-enat-1"),
             "ENAT without reuse": (model, partial(again, reuse=False), "scene-enat-1")}
 
-    def scored(name: str, steps: int, wanted=asked) -> np.ndarray:
+    def scored(name: str, steps: int, first: int | None = None) -> np.ndarray:
         net, evaluate, _ = nets[name]
-        return np.concatenate([scene_lab.base(net, tokenizer, things, steps, seed, evaluate=evaluate)
-                               for seed, things in wanted])
+        return captions.over(lambda things, seed: scene_lab.base(net, tokenizer, things, steps, seed,
+                                                                 evaluate=evaluate), first)
 
-    def work(name: str, steps: int) -> float:
-        return scene_lab.work(nets[name][0], tokenizer, steps, nets[name][1]) / 1e9
+    def work(name: str, steps: int) -> int:
+        return scene_lab.work(nets[name][0], tokenizer, steps, nets[name][1])
 
     def arm(name: str, steps: int):
-        return score.arm(f"{name}, {steps} steps", scored(name, steps), checkpoints=nets[name][2], tuned=KEPT,
-                         budget=Budget(work(name, steps), "G multiply-adds"))
+        return captions.arm(f"{name}, {steps} steps", scored(name, steps), work(name, steps), nets[name][2], tuned=KEPT)
 
-    everything = [one for _, things in asked for one in things]
-    score = Metric("parser score", "of 1", floor=scene_lab.floor(everything),
-                   ceiling=scene_lab.ceiling(tokenizer, everything))
+    few = lab.size(12, 1)
     ours, full, less = arm("ENAT", STEPS), arm("plain", STEPS), arm("plain", FEWER)
     afresh, late = arm("ENAT without reuse", STEPS), scored("ENAT", DEFAULT, few) - scored("plain", DEFAULT, few)
-    held, lift = changes(plain, tokenizer, asked[0][1][: lab.size(48, 2)], STEPS)
+    held, lift = changes(plain, tokenizer, captions.groups[0][1][: lab.size(48, 2)], STEPS)
     share = {steps: work("ENAT", steps) / work("plain", steps) for steps in (STEPS, DEFAULT)}
     return conclude(
         "enat", paper="Better pictures with significantly less computation on ImageNet and MS-COCO (arXiv 2411.06959; "

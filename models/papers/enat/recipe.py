@@ -1,11 +1,11 @@
 """scene-enat-1: ENAT's encoder of new tokens and decoder of MASK tokens, on scenes (arXiv 2411.06959)."""
-import copy
 import math
 
 import numpy as np
 import torch
 
 from training.export import read_shipped
+from training.kinds import Taught
 from training.trainer import rng_of
 from training.trunks.scene_mgm import SceneMGM
 
@@ -14,9 +14,9 @@ REUSE = 0.5  # share of batches that simulate earlier passes, as in the paper
 EARLIER = 8  # at most so many of them; the paper simulates one and samples in 8 steps, here features age longer
 
 
-class SceneENAT(SceneMGM):
+class SceneENAT(Taught, SceneMGM):
     name = "scene-enat-1"
-    minutes, lr, lr_adam, ema = 22.0, 0.01, 1.5e-3, 0.0  # half the trunk's rates; the teacher is the average
+    minutes, lr, lr_adam = 22.0, 0.01, 1.5e-3  # half the trunk's rates
     average = 0.999
     # The trunk's embeddings know the whole canvas, so the small ones only teach the layers their new parts.
     stages = ((0.05, 1, 96, 1), (0.2, 2, 48, 3), (1.0, 4, 16, 4))
@@ -26,21 +26,11 @@ class SceneENAT(SceneMGM):
     trained_on = SceneMGM.trained_on + "; mask ratios half Beta(12, 3), half a cosine, no label smoothing"
     weak_at = ("Loses count: too few or too many objects in more than half of the pictures. Only this world's 36 "
                "objects, at most four at a time.")
-    teacher = None
 
     def build(self):
         from models.papers.enat.network import EnatTransformer
 
-        model = EnatTransformer.beside(read_shipped(TRUNK))
-        self.teacher = copy.deepcopy(model).eval().requires_grad_(False)
-        return model
-
-    def warm(self, model):
-        super().warm(model)
-        self.teacher.load_state_dict(model.state_dict())
-
-    def place(self, device):
-        self.teacher.to(device)
+        return self.with_teacher(EnatTransformer.beside(read_shipped(TRUNK)))
 
     def batch(self, step, progress):
         """One number of MASK tokens for the whole batch. rank [B, N]: the order in which tokens would be revealed;
@@ -75,27 +65,14 @@ class SceneENAT(SceneMGM):
         ids = batch["ids"].masked_fill(~shown, self.teacher.mask_token_id)
         return self.teacher.encode(*self.teacher.parts(ids, batch["cond"]), shown, before)
 
-    @torch.no_grad()
     def after_step(self, model, step, progress):
+        super().after_step(model, step, progress)
         self.side = self.stage(progress)[0]
-        rate = min(self.average, (1 + step) / (10 + step))
-        for mine, theirs in zip(self.teacher.parameters(), model.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - rate)
 
-    def state(self):
-        return {"teacher": self.teacher.state_dict()}
+    def stays(self, step, progress):
+        return min(self.average, (1 + step) / (10 + step))
 
-    def load_state(self, state):
-        self.teacher.load_state_dict(state["teacher"])
-
-    def quick(self, model):
-        return super().quick(self.teacher)
-
-    def final(self, model):
-        return self.teacher
-
-    def generate(self, model, cond, steps: int, guidance: float = 0.5, noise: float = 2.0, temperature: float = 0.8,
-                 generator=None):
+    def generate(self, model, cond, generator, steps: int, guidance: float, noise: float, temperature: float):
         """The Unmask loop itself, with reuse."""
         from kernels import Sampler
         from models.baselines.maskgit import method as maskgit

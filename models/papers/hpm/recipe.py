@@ -7,6 +7,7 @@ import torch
 
 from models.claims.probe import in_batches
 from training.export import figure
+from training.kinds import Taught
 from training.trainer import rng_of
 from training.trunks.photo_mae import PhotoMAE, fixed_noise, per_image
 
@@ -14,13 +15,12 @@ DECAY = (0.95, 0.99)  # of the teacher, linear over the first half; the paper's 
 SNAPSHOT = 0.34  # progress at which the early teacher is kept
 
 
-class PhotoHPM(PhotoMAE):
+class PhotoHPM(Taught, PhotoMAE):
     name = "photo-hpm-1"
-    ema = 0.0  # the teacher is the average
     architecture = "HpmForPreTraining: photo-mae's trunk and a second decoder with one score per patch; the EMA teacher"
     weak_at = "One seed, 1,000 steps of 128 pictures: it ranks patches for this data and size only, and paints blurred."
 
-    teacher = early = None
+    early, early_progress = None, SNAPSHOT
 
     def build(self):
         from models.backbones.vit_mae import set_positions
@@ -28,12 +28,7 @@ class PhotoHPM(PhotoMAE):
 
         model = HpmForPreTraining(self.config())
         set_positions(model)
-        self.teacher = copy.deepcopy(model).eval().requires_grad_(False)
-        return model
-
-    def warm(self, model):
-        super().warm(model)
-        self.teacher.load_state_dict(model.state_dict())
+        return self.with_teacher(model)
 
     def batch(self, step, progress):
         from models.papers.hpm.network import hard_mask, hard_ratio
@@ -45,9 +40,6 @@ class PhotoHPM(PhotoMAE):
         generator = torch.Generator().manual_seed(int(rng_of(self.seed, step).integers(2**40)))
         made["noise"], _ = hard_mask(scores.float().cpu(), hard_ratio(progress), generator=generator)
         return made
-
-    def place(self, device):
-        self.teacher.to(device)
 
     def score(self, pixels):
         """The teacher's difficulty [B, L], compiled on first use."""
@@ -66,22 +58,20 @@ class PhotoHPM(PhotoMAE):
         rebuilt, order = losses.mean(), relative_loss(scores.gather(1, hidden), losses)
         return rebuilt + order, {"rebuilt": rebuilt.detach(), "order": order.detach()}
 
-    @torch.no_grad()
+    def stays(self, step, progress):
+        return DECAY[0] + (DECAY[1] - DECAY[0]) * min(1.0, progress / 0.5)
+
     def after_step(self, model, step, progress):
-        rate = DECAY[0] + (DECAY[1] - DECAY[0]) * min(1.0, progress / 0.5)
-        for mine, theirs in zip(self.teacher.parameters(), model.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - rate)
+        super().after_step(model, step, progress)
         if self.early is None and progress >= SNAPSHOT:
             self.early = copy.deepcopy(self.teacher.state_dict())
             self.early_progress = progress
 
-    early_progress = SNAPSHOT
-
     def state(self):
-        return {"teacher": self.teacher.state_dict(), "early": self.early, "early_progress": self.early_progress}
+        return {**super().state(), "early": self.early, "early_progress": self.early_progress}
 
     def load_state(self, state):
-        self.teacher.load_state_dict(state["teacher"])
+        super().load_state(state)
         self.early, self.early_progress = state["early"], state["early_progress"]
 
     def quick(self, model):
@@ -106,10 +96,6 @@ class PhotoHPM(PhotoMAE):
         figures["trivial_baseline"]["Spearman, patch variance and true difficulty"] = figure(
             np.mean(plain), "rho", n, plain)
         return figures
-
-    def final(self, model):
-        """The teacher is shipped: it is what chooses masks."""
-        return self.teacher
 
     def save(self, model, folder):
         super().save(model, folder)

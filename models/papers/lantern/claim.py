@@ -16,6 +16,7 @@ from models.claims.drafting_lab import SEED, Nets, Played, nets, played
 from models.claims.harness import Budget, Claim, Metric, Tuned, as_good, at_least, better, conclude, context, ratio
 from models.loops.sample.drafting_records import CODES, DRAFTER
 from models.papers.lantern import method as lantern
+from models.worlds import scenes
 
 LENGTH = Metric("codes per pass", "codes", floor=1, ceiling=5)
 SURE = Metric("mass of the likeliest 2 % of the vocabulary", "of 1", "lower", floor=1, ceiling=0.02)
@@ -26,7 +27,7 @@ OTHERS = 7  # seed of other captions
 
 def measure(lab: Lab) -> Claim:
     found, count = nets(), lab.size(72, 1)
-    asked = scene_lab.requests(count, SEED)
+    asked = scenes.several(count, SEED)
     score = Metric("parser score", "of 1", floor=0, ceiling=scene_lab.ceiling(found.tokenizer, asked))
     liked = {delta: under(found, delta, count) for delta in (0.0, 0.1, 0.2)}
     drawn = {delta: under(found, delta, count, drawn=True) for delta in (0.0, 0.02)}

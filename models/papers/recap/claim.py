@@ -15,11 +15,12 @@ import kernels
 from kernels import Sampler
 from models.baselines.maskgit.method import SCHEDULE
 from models.claims import Lab, scene_lab
-from models.claims.harness import Budget, Claim, Metric, Quantity, as_good, at_least, at_most, better, conclude, context
+from models.claims.harness import Claim, Quantity, as_good, at_least, at_most, better, conclude, context
 from models.claims.timing import interleaved, times_faster
 from models.engine.statistics import spearman
 from models.loops.unmask import evaluation, loop
 from models.papers.recap import method as recap
+from models.worlds import scenes
 
 SEEDS, DTYPE, CELLS = (21, 22, 23), "bfloat16", 256
 SETTINGS = {"12+4": (12, 4), "15+5": (15, 5), "17+7": (17, 7), "22+10": (22, 10)}  # full passes + local ones, late
@@ -27,18 +28,16 @@ SETTINGS = {"12+4": (12, 4), "15+5": (15, 5), "17+7": (17, 7), "22+10": (22, 10)
 
 def measure(lab: Lab) -> Claim:
     seeds = SEEDS[: lab.size(3, 1)]
-    asked = [scene_lab.requests(lab.size(20, 1), seed) for seed in seeds]
     model, tokenizer = (b.model for b in scene_lab.bundles(DTYPE))
-    score = Metric("parser score", "of 1", floor=0, ceiling=scene_lab.ceiling(tokenizer, sum(asked, [])))
+    captions = scene_lab.Captions.of(lab.size(20, 1), seeds, tokenizer, floor=False)
 
     def over(score_of, setting) -> np.ndarray:
-        return np.concatenate([score_of(model, tokenizer, group, setting, seed) for seed, group in zip(seeds, asked)])
+        return captions.over(lambda things, seed: score_of(model, tokenizer, things, setting, seed))
 
     def arm(name, scores, macs):
-        budget = Budget(np.mean(macs) / 1e9, "G multiply-adds")
-        return score.arm(name, scores, budget=budget, checkpoints=("scene-mgm-1", "scene-vq-1"))
+        return captions.arm(name, scores, np.mean(macs), ("scene-mgm-1", "scene-vq-1"))
 
-    board = scene_lab.boards(model, tokenizer, asked[0][:1])[0]
+    board = scene_lab.boards(model, tokenizer, captions.groups[0][1][:1])[0]
     ours = {name: over(local_scores, pair) for name, pair in SETTINGS.items()}
     spent = {name: work(model, board, pair) for name, pair in SETTINGS.items()}
     equal = {name: next(t for t in range(1, 64) if full_work(model, t) >= macs) for name, macs in spent.items()}
@@ -77,7 +76,7 @@ def local_scores(model, tokenizer, asked, pair: tuple[int, int], seed: int) -> n
     for index, board in enumerate(scene_lab.boards(model, tokenizer, asked)):
         *_, last = play(model, board, late(*pair), seed * 1000 + index)
         pictures.append(board.paint(last.ids))
-    return scene_lab.scores(asked, pictures)
+    return scenes.scores(asked, pictures)
 
 
 def play(model, board, moves, seed: int, evaluate=recap.Reused):
@@ -107,7 +106,7 @@ def clock(model, board, rounds: int) -> Quantity:
 def drift_law(model, tokenizer, pictures: int) -> np.ndarray:
     """(known cells, updated cells, drift of the known ones) [3 pictures, 3], both counts drawn independently."""
     rng, found = np.random.default_rng(5), []
-    for things in scene_lab.requests(pictures, 31):
+    for things in scenes.several(pictures, 31):
         board = scene_lab.boards(model, tokenizer, [things])[0]
         *_, last = play(model, board, loop.moves(CELLS, 8), 0, loop.Full)
         for _ in range(3):

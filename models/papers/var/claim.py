@@ -10,19 +10,18 @@ from __future__ import annotations
 from functools import partial
 from itertools import product
 
-import numpy as np
 import torch
-from torch.nn import functional as F
 
 from kernels import Sampler
-from models.baselines.raster import method as raster
+from models.baselines.raster.claim import CHECKPOINTS, written
 from models.checkpoints.store import load, shipped
 from models.claims import Lab, scene_lab
-from models.claims.harness import Budget, Claim, Metric, Tuned, at_least, better, conclude, context
+from models.claims.harness import Claim, Tuned, at_least, better, conclude, context
 from models.claims.timing import interleaved, times_faster
 from models.loops.unmask.growth import GivenTokens
 from models.papers.var import method as var
 from models.papers.var.tokens import SCALES
+from models.worlds import scenes
 
 SEEDS, TUNING = (81, 82, 83), 91
 TRIES = tuple(product((0.0, 0.75, 1.5), (0.6, 0.95)))  # guidance and top-p
@@ -31,29 +30,28 @@ CARD, MASKED = "from its card", Tuned(20, "other captions (training/trunks/scene
 
 
 def measure(lab: Lab) -> Claim:
-    each, tries = lab.size(50, 2), TRIES[: lab.size(6, 1)]
-    asked = [(seed, scene_lab.requests(each, seed)) for seed in SEEDS]
-    others, everything = scene_lab.requests(lab.size(24, 2), TUNING), [one for _, things in asked for one in things]
-    effort, best = Tuned(len(tries), f"{len(others)} captions of seed {TUNING}"), {}
-    for name, paint in (("VAR", scales), ("raster", code_by_code)):
-        tried = {one: scored(paint, [(TUNING, others)], *one)[0].mean() for one in tries}
-        best[name] = max(tried, key=tried.get)
-    score = Metric("parser score", "of 1", floor=scene_lab.floor(everything),
-                   ceiling=scene_lab.ceiling(load(var.TOKENIZER).model, everything))
-
-    def arm(name: str, found, weights, tuned):
-        return score.arm(name, found[0], budget=Budget(found[1], "G multiply-adds"), checkpoints=weights, tuned=tuned)
-
-    ours = arm("VAR", scored(scales, asked, *best["VAR"]), ("scene-var-1", var.TOKENIZER), effort)
-    theirs = arm("raster", scored(code_by_code, asked, *best["raster"]), ("scene-ar-1", raster.CODES), effort)
+    tries, others = TRIES[: lab.size(6, 1)], scenes.several(lab.size(24, 2), TUNING)
+    captions = scene_lab.Captions.of(lab.size(50, 2), SEEDS, load(var.TOKENIZER).model)
+    effort = Tuned(len(tries), f"{len(others)} captions of seed {TUNING}")
     masked = [one.model for one in scene_lab.bundles()]
-    few = arm(f"masked model in {PASSES} passes", (np.concatenate([scene_lab.base(*masked, things, PASSES, seed) for
-              seed, things in asked]), scene_lab.work(*masked, PASSES) / 1e9), ("scene-mgm-1", "scene-vq-1"), MASKED)
-    shown = {count: scored(partial(scales, known=count), asked, *best["VAR"]) for count in KNOWN}
-    given = arm(f"VAR after {KNOWN[-1]} drawn maps", shown[KNOWN[-1]], "scene-var-1", effort)
-    greedy, _ = scored(partial(scales, top_k=1), asked, *best["VAR"])
-    seconds = interleaved({name: partial(scored, paint, [(0, everything[:1])], 0.0, 0.95) for name, paint in
-                           (("VAR", scales), ("raster", code_by_code))}, lab.size(20, 2))
+
+    def scored(paint, setting, **options):
+        return scene_lab.grown(captions.groups, paint, *setting, **options)
+
+    def best(paint) -> tuple[float, float]:
+        return max(tries, key=lambda one: scene_lab.grown([(TUNING, others)], paint, *one)[0].mean())
+
+    mine = best(scales)
+    ours = captions.arm("VAR", *scored(scales, mine), ("scene-var-1", var.TOKENIZER), tuned=effort)
+    theirs = captions.arm("raster", *scored(written, best(written)), CHECKPOINTS, tuned=effort)
+    few = captions.arm(f"masked model in {PASSES} passes", captions.over(lambda things, seed: scene_lab.base(
+        *masked, things, PASSES, seed)), scene_lab.work(*masked, PASSES), ("scene-mgm-1", "scene-vq-1"), tuned=MASKED)
+    shown = {count: scored(scales, mine, known=count) for count in KNOWN}
+    given = captions.arm(f"VAR after {KNOWN[-1]} drawn maps", *shown[KNOWN[-1]], "scene-var-1", tuned=effort)
+    greedy, _ = scored(scales, mine, top_k=1)
+    one = [(0, captions.groups[0][1][:1])]
+    seconds = interleaved({name: partial(scene_lab.grown, one, paint, 0.0, 0.95) for name, paint in
+                           (("VAR", scales), ("raster", written))}, lab.size(20, 2))
     card = nats()
     return conclude(
         "var", paper="On ImageNet 256 the Frechet distance falls from 18.65 to 1.80 and drawing is about 20 times as "
@@ -81,15 +79,6 @@ def nats() -> tuple[list[float], float]:
             theirs["cross-entropy, clean"]["value"] * 256)
 
 
-def scored(paint, asked, *setting) -> tuple[np.ndarray, float]:
-    """Scores [K], and G multiply-adds of one picture."""
-    found = []
-    for seed, things in asked:
-        images, steps = paint(things, torch.Generator().manual_seed(seed), *setting)
-        found.append(scene_lab.read(things, images))
-    return np.concatenate(found), sum(one.cost.macs for one in steps) / len(things) / 1e9
-
-
 def scales(things, generator, pull: float, top_p: float, top_k: int = 900, known: int = 0):
     """Pictures [K, 3, h, w] of VAR and its steps; the first `known` maps are those of a drawn picture."""
     model, tokenizer, given = load("scene-var-1").model, load(var.TOKENIZER).model, None
@@ -100,11 +89,3 @@ def scales(things, generator, pull: float, top_p: float, top_k: int = 900, known
                          given))
     with torch.inference_mode():
         return tokenizer.decode(torch.cat([one.ids for one in maps], 1)), maps
-
-
-def code_by_code(things, generator, pull: float, top_p: float):
-    """The same of the raster model, on clean ground: its last condition word would be the light."""
-    model, words = load("scene-ar-1").model, F.pad(scene_lab.conditions(things), (0, 1))
-    found = list(raster.codes(model, words, generator, pull, Sampler(1.0, 0, top_p)))
-    ids = torch.cat([one.ids for one in found], 1)
-    return load(raster.CODES).model.decode(ids.unflatten(1, model.grid)), found

@@ -3,12 +3,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from models.backbones.pictures import from_uint8, to_uint8
 from models.checkpoints.store import load
 from models.worlds import scenes
-from training import painted
-from training.export import figure, read_shipped, save_hub
+from training.export import figure, read_shipped
+from training.painted import ScenePainter, judged, told
 from training.trainer import Recipe, rng_of
-from training.trunks.scene_vq import distinct_patches, from_uint8, to_uint8
+from training.trunks.scene_vq import distinct_patches
 
 TRUNK, TOKENIZER, ENOUGH = "scene-mgm-1", "scene-mvq-1", 0.95  # ENOUGH: parser score of its reconstructions
 SPREAD = 1.5  # size of the overview's channels beside a patch's
@@ -17,8 +18,8 @@ SHARES = (0.15, 0.15, 0.3, 0.1, 0.3)  # of the entries that are no layout's: for
 
 def drawn(rng, count: int) -> tuple[list, torch.Tensor]:
     """Scenes and their pictures [B, 3, 64, 64] in 0..1."""
-    things = [scenes.sample(rng) for _ in range(count)]
-    return things, from_uint8(np.stack([scenes.draw(t) for t in things]))
+    things = scenes.several(count, rng)
+    return things, from_uint8(scenes.pictures(things))
 
 
 class SceneMVQ(Recipe):
@@ -80,7 +81,7 @@ class SceneMVQ(Recipe):
     def evaluate(self, model, n: int = 512):
         asked, images = drawn(np.random.default_rng(12345), n)
         found = model.quantise(model.features(images))
-        score = lambda ids: painted.judged(asked, to_uint8(model.decode(ids)))["score"]  # noqa: E731
+        score = lambda ids: judged(asked, to_uint8(model.decode(ids)))["score"]  # noqa: E731
         metrics = {"parser score of reconstructions": figure(score(found.ids), "0-1", n),
                    "entries in use": figure(len(found.ids.unique()), f"of {model.codebook_size}", n)}
         for side, total in zip(model.scales, found.sums, strict=True):
@@ -90,9 +91,6 @@ class SceneMVQ(Recipe):
         other = torch.roll(found.ids, 1, 0)
         return {"metrics": metrics, "trivial_baseline": {
             "parser score of another picture's tokens": figure(score(other), "0-1", n)}}
-
-    def save(self, model, folder):
-        save_hub(model, folder)
 
 
 @torch.no_grad()
@@ -165,21 +163,21 @@ def k_means(points, count: int, rounds: int = 6):
     return centres
 
 
-class SceneVAR(Recipe):
+class SceneVAR(ScenePainter):
     name = "scene-var-1"
     minutes, lr, lr_adam, decay, ema = 20.0, 0.01, 3e-3, 0.7, 0.998
     # Pictures per batch read in whole, and up to the map of `coarse` only: nobody looks ahead, so a part is exact, and
-    # there the picture is decided by few tokens. dropout: share of captions replaced by the null condition.
-    size, more, coarse, dropout = 12, 64, 4, 0.1
+    # there the picture is decided by few tokens.
+    size, more, coarse = 12, 64, 4
     compile = False
+    settings = {f"at guidance {pull:g}": {"guidance": pull} for pull in (0.0, 0.75, 1.5, 3.0)}
+    glances = ("at guidance 0", "at guidance 1.5")
     architecture = ("ScaleTransformer, 6 layers, width 192, caption prefix, 130 tokens of 6 scales, block-causal; "
                     "starts from scene-mgm-1")
     trained_on = ("procedurally drawn scenes (models/worlds/scenes.py) as pyramids of scene-mvq-1, "
                   "five in six up to their 4 x 4 map only; a map counts with its side, not with its tokens")
-    data_licence = "none: made by program"
     weak_at = ("Undertrained: 97 nats of cross-entropy a picture, 71 of them in its last two maps. Objects are lost or "
                "doubled.")
-    budget_fraction = "starts from the layers of scene-mgm-1 (44 minutes); no paper's budget applies to this world"
 
     def prepare(self, folder):
         shipped = load(TOKENIZER, device="cpu", dtype="float32")
@@ -204,9 +202,8 @@ class SceneVAR(Recipe):
         """ids [B, L], the features [B, L - 1, F] that teacher forcing reads, and words [B, C] in any order."""
         things, images = drawn(rng, size)
         found = self.tokenizer.quantise(self.tokenizer.features(images))
-        cond = np.stack([rng.permutation(scenes.condition(scenes.caption(t))) for t in things])
-        cond[rng.random(size) < dropout] = 0
-        return {"ids": found.ids, "features": self.tokenizer.inputs(found.sums), "cond": torch.from_numpy(cond)}
+        cond = torch.from_numpy(told(things, rng, dropout))
+        return {"ids": found.ids, "features": self.tokenizer.inputs(found.sums), "cond": cond}
 
     def losses(self, model, batch, whole: int | None = None) -> list:
         """Cross-entropy of every scale, nats per token; only the first `whole` pictures are read in full."""
@@ -229,32 +226,17 @@ class SceneVAR(Recipe):
         total = sum(side * one for side, one in zip(model.scales, found, strict=True)) / sum(model.scales)
         return total, {f"ce{side}": one.detach() for side, one in zip(model.scales, found, strict=True)}
 
-    def quick(self, model):
-        return {f"score, guidance {cfg:g}": round(self.measure(model, 32, cfg)["score"], 3) for cfg in (0.0, 1.5)}
-
-    def measure(self, model, n: int, guidance: float, seed: int = 999) -> dict:
-        """What the parser finds in pictures drawn for n captions."""
+    def paint(self, model, cond, generator, guidance: float):
         from models.papers.var.method import paint
 
-        wanted = painted.asked(n, seed)
-        cond = torch.from_numpy(np.stack([scenes.condition(scenes.caption(a)) for a in wanted]))
-        return painted.judged(wanted, to_uint8(
-            paint(model, self.tokenizer, cond, torch.Generator().manual_seed(seed), guidance)))
+        return paint(model, self.tokenizer, cond, generator, guidance)
 
     @torch.no_grad()
     def evaluate(self, model, n: int = 96):
-        metrics = {}
-        for cfg in (0.0, 0.75, 1.5, 3.0):
-            metrics |= painted.figures(f"at guidance {cfg:g}", self.measure(model, n, cfg))
-        batch = self.lesson(np.random.default_rng(77), n)
+        found, batch = super().evaluate(model, n), self.lesson(np.random.default_rng(77), n)
         right = (model(batch["features"], batch["cond"]).argmax(-1) == batch["ids"]).float().mean(0)
         for scale, (side, nats) in enumerate(zip(model.scales, self.losses(model, batch), strict=True)):
-            metrics[f"cross-entropy at {side} x {side}"] = figure(nats, "nats per token", n * side**2)
-            metrics[f"accuracy at {side} x {side}"] = figure(right[model.place(scale)].mean(), "share", n * side**2)
-        wanted, images = drawn(np.random.default_rng(5), n)
-        rebuilt = to_uint8(self.tokenizer.decode(self.tokenizer.encode(images)))
-        return {"metrics": metrics, "trivial_baseline": painted.trivial(wanted, rebuilt),
-                "headline": "score at guidance 0.75"}
-
-    def save(self, model, folder):
-        save_hub(model, folder)
+            share, size = right[model.place(scale)].mean(), f"at {side} x {side}"
+            found["metrics"] |= {f"cross-entropy {size}": figure(nats, "nats per token", n * side**2),
+                                 f"accuracy {size}": figure(share, "share", n * side**2)}
+        return {**found, "headline": "score at guidance 0.75"}

@@ -85,6 +85,16 @@ def light_tokenizer():
     return PatchCodebook(48)
 
 
+def scale_tokenizer():
+    from models.backbones.scales import ScaleTokenizer
+    torch.manual_seed(0)
+    made = ScaleTokenizer(64, channels=6, overview=4, layouts=16, hidden_size=32)
+    made.entries.data *= 10
+    for phi in made.phi:  # as they begin they would change nothing
+        torch.nn.init.normal_(phi.conv.weight, std=0.1)
+    return made
+
+
 def causal_scene():
     from models.backbones.causal import CausalTransformer
     from models.worlds import scenes
@@ -151,6 +161,7 @@ MAKERS = {
     "scene-vq-1": lambda: (scene_tokenizer(), None),
     "scene-vlm-1": lambda: (scene_vlm(), question_tokenizer()),
     "scene-ar-1": lambda: (causal_scene(), None),
+    "scene-mvq-1": lambda: (scale_tokenizer(), None),
     "scene-ar-draft-1": lambda: (drafter(), None),
     "scene-vq-2": lambda: (light_tokenizer(), None),
     "photo-mae-1": lambda: (mae(), None),
@@ -170,16 +181,20 @@ def papers() -> dict:
 
 
 def fresh(name: str):
-    """A paper's stand-in, made anew: for tests that train it or change it."""
-    made = papers()[name](bundle)
+    """A stand-in, made anew: for tests that train it or change it."""
+    made = made_for(name)
     return made[0] if isinstance(made, tuple) else made
+
+
+def made_for(name: str):
+    return MAKERS[name]() if name in MAKERS else papers()[name](bundle)
 
 
 @cache
 def bundle(name: str) -> Bundle:
     """The stand-in for a checkpoint; its card has no metrics."""
     torch.manual_seed(0)
-    made = MAKERS[name]() if name in MAKERS else papers()[name](bundle)
+    made = made_for(name)
     model, tokenizer = made if isinstance(made, tuple) else (made, None)
     model = model.eval().requires_grad_(False)
     return Bundle(name, model, tokenizer, {"name": name}, revision="tiny", device="cpu", dtype="float32")

@@ -6,9 +6,11 @@
     only_these_move(model, loss, ("adapters", "sampler"))        # which weights a training step may touch
     caught(speaks_of_the_next, targets, shifted(targets, 1))     # off by one
     work_is_counted(lambda: model(ids), model.work(64))          # multiply-adds, counted where they happen
+    caught(block_causal, model, as_(Unmasked, model))            # a network with one step done wrong
 """
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
@@ -16,6 +18,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+
+def as_(cls: type, model: nn.Module) -> nn.Module:
+    """A copy of a network under another class: the mutant that overrides one of its steps, on the same weights."""
+    other = copy.deepcopy(model)
+    other.__class__ = cls
+    return other
 
 
 def caught(check: Callable, right, *mutants) -> None:

@@ -164,6 +164,7 @@ READERS: dict[str, Callable[[Path, dict], Any]] = {
     "MaskedTransformer": _mixin("models.backbones.masked"),
     "FsqTokenizer": _mixin("models.backbones.fsq"),
     "PatchCodebook": _mixin("models.backbones.codebook"),
+    "ScaleTokenizer": _mixin("models.backbones.scales"),
     "SceneVLM": _mixin("models.backbones.vlm"),
     "LlavaOnevisionForConditionalGeneration": _pretrained("models.backbones.llava"),
     "CausalTransformer": _mixin("models.backbones.causal"),
@@ -174,7 +175,7 @@ READERS: dict[str, Callable[[Path, dict], Any]] = {
 # The papers' own networks, by name: a config.json is untrusted, so this list is what may be loaded and grows by hand,
 # one word a network; which folder a class comes from is read from the folders (NETWORKS in a paper's __init__).
 PAPER_NETWORKS = ("ConnectivityPredictors", "EnatTransformer", "FutureAdapters", "HpmForPreTraining",
-                  "IllamaForImageClassification", "JointSampler", "ScaleTokenizer", "ScaleTransformer", "SparkNet")
+                  "IllamaForImageClassification", "JointSampler", "ScaleTransformer", "SparkNet")
 
 
 @cache

@@ -35,10 +35,12 @@ def test_cached_passes_are_the_whole_pass(tiny):
     assert whole(0.0, 0.0)
 
 
-def test_every_code_is_drawn_once_from_its_own_distribution(tiny):
-    model, sampler, generator = tiny.causal_scene().eval(), Sampler(1.0, 5, 0.9), torch.Generator().manual_seed(1)
+@pytest.mark.parametrize("sampler", [Sampler(), Sampler(1.0, 5, 0.9), Sampler(1.0, 1, 1.0)])
+def test_every_code_is_drawn_once_from_its_own_distribution(sampler, tiny):
+    model, generator = tiny.causal_scene().eval(), torch.Generator().manual_seed(1)
     for one in grown(model, sampler=sampler):
         assert torch.equal(one.ids, draw(one.logits, sampler, generator)) and bool(one.drawn.all())
+        assert sampler.top_k != 1 or torch.equal(one.ids, one.logits.argmax(-1)), "top-k 1 is the likeliest"
 
 
 def test_what_is_given_stays_and_what_follows_reads_it(tiny):

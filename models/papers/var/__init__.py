@@ -1,3 +1,3 @@
 """VAR: next-scale prediction (arXiv 2404.02905)."""
 
-NETWORKS = {"ScaleTokenizer": "tokens", "ScaleTransformer": "network"}
+NETWORKS = {"ScaleTransformer": "network"}

@@ -13,6 +13,7 @@ from itertools import product
 import torch
 
 from kernels import Sampler
+from models.backbones.scales import SCALES
 from models.baselines.raster.claim import CHECKPOINTS, written
 from models.checkpoints.store import load, shipped
 from models.claims import Lab, scene_lab
@@ -20,7 +21,6 @@ from models.claims.harness import Claim, Tuned, at_least, better, conclude, cont
 from models.claims.timing import interleaved, times_faster
 from models.loops.unmask.growth import GivenTokens
 from models.papers.var import method as var
-from models.papers.var.tokens import SCALES
 from models.worlds import scenes
 
 SEEDS, TUNING = (81, 82, 83), 91

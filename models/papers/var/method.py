@@ -1,10 +1,10 @@
 """VAR: a picture is drawn coarse to fine, one whole token map after the other (next-scale prediction).
 
-arXiv 2404.02905. The tokenizer (tokens.py) writes a picture as maps of 1 x 1, 2 x 2, .. 8 x 8 tokens, each coding
-what the coarser ones left; the transformer (network.py) predicts one whole map at a time. Every token of a map is
-drawn once, from its own distribution, without knowing what its neighbours in the same map draw: what they must agree
-on has to stand in a coarser map. Guidance grows from nothing at the first map to its full strength at the last; both of
-its branches read the same tokens.
+arXiv 2404.02905. The tokenizer (models/backbones/scales.py) writes a picture as maps of 1 x 1, 2 x 2, .. 8 x 8 tokens,
+each coding what the coarser ones left; the transformer (network.py) predicts one whole map at a time. Every token of a
+map is drawn once, from its own distribution, without knowing what its neighbours in the same map draw: what they must
+agree on has to stand in a coarser map. Guidance grows from nothing at the first map to its full strength at the last;
+both of its branches read the same tokens.
 
 With a box, VAR repaints a given picture without training: outside the box every map keeps the given picture's tokens.
 

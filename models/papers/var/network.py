@@ -22,7 +22,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMS
 
 from models.backbones.masked import MaskedTransformer, rotary
 from models.backbones.rows import linear_work
-from models.papers.var.tokens import SCALES, Scaled, ScaleTokenizer
+from models.backbones.scales import SCALES, Scaled
 
 
 class ScaleTransformer(Scaled, nn.Module, PyTorchModelHubMixin):
@@ -141,16 +141,6 @@ class ScaleTransformer(Scaled, nn.Module, PyTorchModelHubMixin):
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-def tiny_tokenizer(bundle) -> ScaleTokenizer:
-    """A stand-in for the tokenizer of scales."""
-    torch.manual_seed(0)
-    made = ScaleTokenizer(64, channels=6, overview=4, layouts=16, hidden_size=32)
-    made.entries.data *= 10
-    for phi in made.phi:  # as they begin they would change nothing
-        nn.init.normal_(phi.conv.weight, std=0.1)
-    return made
-
-
 def tiny(bundle) -> ScaleTransformer:
     """A stand-in for the transformer over scales."""
     torch.manual_seed(0)
@@ -161,4 +151,4 @@ def tiny(bundle) -> ScaleTransformer:
     return made
 
 
-STAND_INS = {"scene-mvq-1": tiny_tokenizer, "scene-var-1": tiny}
+STAND_INS = {"scene-var-1": tiny}

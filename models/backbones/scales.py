@@ -1,4 +1,5 @@
-"""VAR's tokenizer (arXiv 2404.02905): a picture as a pyramid of token maps r_1 (1 x 1) .. r_K (h x w), one codebook.
+"""A picture as a pyramid of token maps r_1 (1 x 1) .. r_K (h x w) over one codebook, as VAR has it (arXiv 2404.02905):
+the codes of every network that goes on from coarse to fine.
 
 Each map codes what the coarser ones have not explained: the features' rest is area-downsampled to p_k x p_k, every
 place takes the nearest of V entries, these are upsampled (bicubic), filtered by phi and taken off the rest before the

@@ -6,7 +6,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.traps import caught, moved, moving, multiply_adds, only_these_move, reaches, shifted, work_is_counted
+from tests.traps import (
+    caught,
+    learns,
+    moved,
+    moving,
+    multiply_adds,
+    only_these_move,
+    reaches,
+    shifted,
+    work_is_counted,
+)
 
 
 def sorts(f):
@@ -75,6 +85,13 @@ def test_weights_that_move_are_found():
     with pytest.raises(AssertionError, match="must move: spare"):
         only_these_move(net, whole, ("head", "trunk", "spare"))
     assert moving(net, frozen) == {"head.weight", "head.bias"} and net.head.weight.grad is None
+
+
+def test_a_loss_that_does_not_fall_is_seen():
+    torch.manual_seed(0)
+    x = torch.randn(5, 3)
+    caught(lambda loss: learns(Two(), loss, rate=0.1), lambda net: net.head(net.trunk(x)).pow(2).mean(),
+           lambda net: net.head(net.trunk(x)).pow(2).mean() * 0 + 1)
 
 
 def test_a_shift_is_off_by_as_much():

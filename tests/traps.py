@@ -4,6 +4,7 @@
     assert moved(logits, features, at=3)[3:].all()               # what does a change of token 3 move?
     assert np.array_equal(reaches(states, features), np.tri(9))  # who hears whom
     only_these_move(model, loss, ("adapters", "sampler"))        # which weights a training step may touch
+    learns(model, lambda model: recipe.loss(model, batch, 0.0)[0])  # its loss falls on one batch
     caught(speaks_of_the_next, targets, shifted(targets, 1))     # off by one
     work_is_counted(lambda: model(ids), model.work(64))          # multiply-adds, counted where they happen
     caught(block_causal, model, as_(Unmasked, model))            # a network with one step done wrong
@@ -86,6 +87,19 @@ def only_these_move(model: nn.Module, loss: Callable[[nn.Module], Tensor], names
     still = [name for name in names if not any(one.startswith(name) for one in found)]
     assert not others, f"these must not move: {', '.join(sorted(others)[:5])}"
     assert not still, f"these must move: {', '.join(still)}"
+
+
+def learns(model: nn.Module, loss: Callable[[nn.Module], Tensor], *, steps: int = 12, rate: float = 3e-3,
+           below: float = 0.8) -> None:
+    """A few steps bring the loss of one batch below a share of what it was, or something of it is cut off."""
+    optimiser, losses = torch.optim.Adam(model.parameters(), rate), []
+    for _ in range(steps):
+        losses.append(loss(model))
+        optimiser.zero_grad()
+        losses[-1].backward()
+        optimiser.step()
+    first, last = float(losses[0].detach()), float(losses[-1].detach())
+    assert last < below * first, f"the loss went from {first:.4g} to {last:.4g}"
 
 
 def shifted(f: Callable[..., Tensor], by: int = 1, dim: int = 1) -> Callable[..., Tensor]:

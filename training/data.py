@@ -1,6 +1,7 @@
 """Readers for the files that the recipes train on. Data is found by TOKENSCOPE_DATA (default ../shared/data)."""
 import io
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,14 @@ def photos(split: str) -> tuple[np.ndarray, np.ndarray]:
     table = parquet.read_table(data_dir() / f"photos64_{split}.parquet", columns=["image", "label"])
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(b)).convert("RGB")) for b in table["image"].to_pylist()])
     return pixels, table["label"].to_numpy()
+
+
+def kept(path: Path, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays by name, made once and kept in this .npz file, so that a resumed run need not make them again."""
+    if not path.exists():
+        np.savez(path, **make())
+    with np.load(path) as found:
+        return dict(found)
 
 
 def blocks(tokens: np.ndarray, length: int, batch: int, step: int, seed: int) -> np.ndarray:

@@ -22,6 +22,11 @@ def figure(value: float, unit: str, n: int, samples=None) -> dict:
     return made
 
 
+def mean_figure(samples, unit: str) -> dict:
+    """The figure of a mean over items, with its interval."""
+    return figure(samples.mean(), unit, len(samples), samples)
+
+
 def save_hub(model, folder: Path) -> None:
     """PyTorchModelHubMixin layout with "architectures" in config.json."""
     model.save_pretrained(folder, config={**model._hub_mixin_config, "architectures": [type(model).__name__]})

@@ -2,13 +2,16 @@
 
     WorldLM    a small Llama on documents of a procedural world (models/worlds/world.py), judged by the world
     Masked     a masked language model on the books, LLaDA's loss and bound
-    Tuned      a shipped trunk, trained on: all of it, its head, or low-rank changes; shipped whole or as a difference
+    FineTune   a shipped trunk, trained on: all of it, its head, or low-rank changes; shipped whole or as a difference
     Taught     a network that learns from the moving average of itself, which is shipped
+    Beside     a small network beside a shipped trunk, which stays as it is
     PhotoArm   anything that looks at the photos: reading, cropping, batches, card
 """
 from __future__ import annotations
 
 import copy
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +23,7 @@ from models.backbones import delta, lora
 from models.checkpoints import registry
 from models.worlds.world import END, PAD, Doc, World, drawn
 from training import data, text
-from training.export import figure, read_shipped
+from training.export import SHIPPED, figure, read_shipped
 from training.photos import crop, normalise, preprocessor
 from training.trainer import Recipe, rng_of
 
@@ -118,19 +121,24 @@ class WorldLM(Recipe):
     def solve(self, model, n: int, temperature: float = 0.0, seed: int = 11):
         """Whether each held-out document is answered right, and the raw next-token entropies (nats) on the way."""
         rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-        right, entropies, groups = [], [], {}
-        for prompt in [drawn(self.world, rng, held_out=True).prompt for _ in range(n)]:
-            groups.setdefault(len(self.encode(prompt)), []).append(prompt)
-        for prompts in groups.values():  # equal lengths: no padding needed
-            ids = torch.tensor([[END, *self.encode(prompt)] for prompt in prompts])  # begins as the app begins it
+        right, entropies = [], []
+        prompts = [drawn(self.world, rng, held_out=True).prompt for _ in range(n)]
+        for places, ids in alike([[END, *self.encode(prompt)] for prompt in prompts]):  # begins as the app begins it
             out, entropy = continued(model, ids, self.room, temperature, generator)
             entropies.append(entropy)
-            texts = [f"{p} {self.tok.decode(o.tolist())}" for p, o in zip(prompts, out, strict=True)]
+            texts = [f"{prompts[i]} {self.tok.decode(o.tolist())}" for i, o in zip(places, out, strict=True)]
             right += [self.world.check(text) for text in texts]
         return np.array(right, float), np.concatenate(entropies)
 
     def save(self, model, folder):
         save_llama(model, self.tok, folder, unk_token="<|unk|>", clean_up_tokenization_spaces=True)
+
+
+def alike(rows: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Rows in groups of one length, which need no padding: (their places, their ids [B, P])."""
+    for length in dict.fromkeys(map(len, rows)):
+        places = [i for i, row in enumerate(rows) if len(row) == length]
+        yield places, torch.tensor([rows[i] for i in places])
 
 
 @torch.no_grad()
@@ -273,6 +281,29 @@ class Taught(Recipe):
 
     def final(self, model):
         return self.teacher
+
+
+class Beside(Recipe):
+    """A small network that learns beside a shipped trunk: the trunk is frozen, and what is shipped names its revision.
+
+    network: a class whose `beside(base, name, revision)` makes an untrained one. It stands before another kind, too.
+    """
+
+    trunk, network = "", None
+    compile = False  # a layer or two: compiling takes longer than it saves
+
+    def prepare(self, folder):
+        super().prepare(folder)
+        self.base = read_shipped(self.trunk).requires_grad_(False)
+        self.revision = json.loads((SHIPPED / self.trunk / "card.json").read_text("utf-8"))["sha256"][:12]
+
+    def build(self):
+        return self.network.beside(self.base, self.trunk, self.revision)
+
+    def place(self, device):
+        self.base.to(device)
+
+    save = Recipe.save  # our own layout, whatever kind stands behind
 
 
 class PhotoArm(Recipe):

@@ -1,5 +1,4 @@
 """What the text recipes share: byte-level BPE, token streams, bits per character."""
-import json
 from pathlib import Path
 
 import numpy as np
@@ -78,11 +77,9 @@ def bits_per_char(model, tokens: np.ndarray, n_chars: int, window: int = 1024, s
 
 def five_gram(folder: Path, order: int = 5) -> float:
     """Bits per character of an interpolated character 5-gram (Witten-Bell) on the held-out books; kept in `folder`."""
-    kept = Path(folder) / f"char-{order}-gram.json"
-    if not kept.exists():
-        bits = witten_bell("\n\n".join(data.stories("train")), data.stories("val"), order)
-        kept.write_text(json.dumps(bits))
-    return json.loads(kept.read_text())
+    def bits() -> dict[str, np.ndarray]:
+        return {"bits": np.array(witten_bell("\n\n".join(data.stories("train")), data.stories("val"), order))}
+    return float(data.kept(Path(folder) / f"char-{order}-gram.npz", bits)["bits"])
 
 
 def witten_bell(train: str, held_out: list[str], order: int) -> float:

@@ -26,27 +26,39 @@ class LowRank(nn.Module):
         return self.scale * self.up.weight @ self.down.weight
 
 
-class Changed(nn.Module):
-    """A frozen linear layer and its low-rank change."""
+class Gate:
+    """Where low-rank changes act in the current call: g [1, T, 1] over its rows, or None where they do not at all."""
 
-    def __init__(self, plain: nn.Linear, change: LowRank):
+    rows: Tensor | None = None
+
+
+class Changed(nn.Module):
+    """A frozen linear layer and its low-rank change; with a gate, which several may share, only where that is open."""
+
+    def __init__(self, plain: nn.Linear, change: LowRank, gate: Gate | None = None):
         super().__init__()
-        self.plain, self.change = plain.requires_grad_(False), change
+        self.plain, self.change, self.gate = plain.requires_grad_(False), change, gate
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.plain(x) + self.change(x)
+        if self.gate is None:
+            return self.plain(x) + self.change(x)
+        return self.plain(x) if self.gate.rows is None else self.plain(x) + self.gate.rows * self.change(x)
 
 
 def adapt(model: nn.Module, rank: int, alpha: float, names: Collection[str] = LLAMA) -> nn.Module:
     """Freezes a model and gives its linear layers of these names something to learn, in place."""
-    model.requires_grad_(False)
-    found = [(home, name, part) for home, name, part in _children(model) if name in names and type(part) is nn.Linear]
-    if not found:
-        raise ValueError(f"there is no linear layer called {', '.join(names)}")
-    for home, name, part in found:
+    for home, name, part in linears(model.requires_grad_(False), names):
         change = LowRank(part.in_features, part.out_features, rank, alpha).to(part.weight.device, part.weight.dtype)
         setattr(home, name, Changed(part, change))
     return model
+
+
+def linears(model: nn.Module, names: Collection[str] = LLAMA) -> list[tuple[nn.Module, str, nn.Linear]]:
+    """Its linear layers of these names, each with the module that holds it."""
+    found = [(home, name, part) for home, name, part in _children(model) if name in names and type(part) is nn.Linear]
+    if not found:
+        raise ValueError(f"there is no linear layer called {', '.join(names)}")
+    return found
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ import torch
 from models.backbones.text import encode
 from models.checkpoints.store import Bundle, load
 from models.claims.arms import Arm, Budget, Metric
+from models.claims.text_lab import windows as held_out
 from models.claims.timing import interleaved
 from models.engine.method import Job, Method, prepare
 from models.loops.prune.forward import KeepPolicy, Pruner, unpruned
@@ -123,11 +124,10 @@ class Window(NamedTuple):
 
 def windows(count: int, tokens: int = TOKENS) -> list[Window]:
     """`count` pieces of held-out books, evenly spaced."""
-    text, model = (ASSETS / "texts" / "heldout.txt").read_text("utf-8"), bundle().model
-    ids = bundle().tokenizer(text, add_special_tokens=False)["input_ids"]
-    found = [ids[start : start + tokens] for start in np.linspace(0, len(ids) - tokens, count).astype(int)]
+    model = bundle().model
     layers = len(model.model.layers)
-    return [Window(piece, read(model, unpruned(layers), [piece]).log_softmax(-1)) for piece in found]
+    return [Window(piece, read(model, unpruned(layers), [piece]).log_softmax(-1))
+            for piece in held_out(bundle().tokenizer, count, tokens)]
 
 
 def divergence(method: Method, texts: Sequence[Window], make: Make, params: Mapping) -> Sat:

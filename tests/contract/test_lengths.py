@@ -12,7 +12,6 @@ LONGER = {
     "models/trace/records.py": (420, "the contract: every record with its checks, read side by side"),
     "models/engine/method.py": (355, "Card, Method, Job and how a run is followed: one declaration and its reader"),
     "visualizers/export/figure.py": (375, "the Matplotlib painter, mark by mark as the browser's"),
-    "tests/papers/test_mtp_future.py": (520, "one test file a paper, and this one has three tabs and two worlds"),
     "visualizers/page/tab_handlers.py": (355, "the events of one tab, which share its components"),
 }
 

@@ -1,5 +1,7 @@
 """Multi-token prediction: its traps, each with the mutant that the same assertion rejects; its recipes: where masks
 stand, whose tokens they learn, and that nothing but the adapters moves; and your turn: a visitor judges drafts.
+
+Who may see whom is asked in tests/backbones/test_layout.py, row by row.
 """
 
 import copy
@@ -12,23 +14,23 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
+from models.backbones.layout import CallLayout, blocks, reals
+from models.claims import Lab
 from models.engine.method import prepare, run
 from models.loops.sample.cached_lm import Reader as Source
 from models.loops.sample.cached_lm import greedy
-from models.papers.mtp_future import layout as layouts
-from models.papers.mtp_future import method, network
-from models.papers.mtp_future import recipe as mtp
-from models.papers.mtp_future.layout import CallLayout, blocks, call, reals
-from models.papers.mtp_future.method import Params, agreed, calls, useful, written
+from models.papers.mtp_future import claim, method, network
+from models.papers.mtp_future.method import Params, agreed, call, calls, useful, written
 from models.papers.mtp_future.network import AdaptedReader, FutureAdapters, behind, lesson
-from models.papers.mtp_future.recipe import LONG, PAD, AlgoMTP, TextMTP, continued, kept
+from models.papers.mtp_future.recipe import LONG, PAD, SHORT, AlgoMTP, TextMTP, continued
 from models.papers.mtp_future.sight import foresight, rank
 from models.papers.mtp_future.turn import DRAFTS, fact, options, sentence
 from models.serving import session, turns
 from models.trace import CODE
 from models.trace.params import ParamError
 from models.trace.subject import from_text
-from tests.traps import caught
+from tests.backbones.test_layout import triangle
+from tests.traps import caught, learns, only_these_move
 
 ATOL = 1e-4
 ASK = session.Ask("mtp-future", "sample")
@@ -57,21 +59,10 @@ def whole(source):
     return source.prompt + greedy(source, 55)[0]
 
 
-def text_of(reader, source, p: Params, most: int = 20) -> list[int]:
-    """The tokens that the method writes, at most `most`."""
-    new = itertools.chain.from_iterable(found.written for found in calls(reader, source.prompt, p))
-    return list(itertools.islice(new, most))
-
-
 # --- the base inside is the untouched base --------------------------------------------------------------------------
 
-def sees_masks(self, past=0):
-    """Mutant: whatever stands earlier is seen, masks too, as in an ordinary causal mask."""
-    rows = self.position <= self.position[:, None]
-    return torch.cat([torch.ones(len(rows), past, dtype=torch.bool), rows], 1)
-
-
 def test_real_tokens_have_the_logits_of_the_base(reader, ids, monkeypatch):
+    """Mutants: an open gate; real tokens that see masks."""
     count = ids.shape[1]
     rows = reals(0, count) + blocks(range(count), [3] * count)
 
@@ -81,7 +72,7 @@ def test_real_tokens_have_the_logits_of_the_base(reader, ids, monkeypatch):
         mixed = reader.head(reader(ids, rows, gated=gated)[:, :count])
         return float((mixed - reader.base(ids).logits).abs().max()) < ATOL
 
-    caught(unmoved, (CallLayout.visible, True), (CallLayout.visible, False), (sees_masks, True))
+    caught(unmoved, (CallLayout.visible, True), (CallLayout.visible, False), (triangle, True))
 
 
 def test_a_reader_shares_every_weight_and_leaves_the_base_alone(reader):
@@ -93,10 +84,23 @@ def test_a_reader_shares_every_weight_and_leaves_the_base_alone(reader):
     assert not any(weight.requires_grad for weight in base.parameters())
 
 
+@torch.inference_mode()
+def test_reading_the_text_first_is_the_same_as_one_call(reader, ids):
+    some = blocks([3, 6], [2, 4])
+    together = reader(ids, reals(0, ids.shape[1]) + some)[:, ids.shape[1]:]
+    assert torch.allclose(together, behind(reader, ids, some).states, atol=ATOL)
+
+
+def is_the_bases_own(reader, source, p: Params) -> bool:
+    """Whether twenty tokens that the method writes are those that the base writes alone."""
+    new = itertools.chain.from_iterable(found.written for found in calls(reader, source.prompt, p))
+    return list(itertools.islice(new, 20)) == greedy(source, 20)[0]
+
+
 @pytest.mark.parametrize("way, k, sampler", [("quadratic", 4, True), ("quadratic", 1, False), ("linear", 3, True),
                                              ("plain", 4, True)])
 def test_the_text_is_the_bases_own(reader, source, way, k, sampler):
-    assert text_of(reader, source, Params(way=way, k=k, sampler=sampler)) == greedy(source, 20)[0]
+    assert is_the_bases_own(reader, source, Params(way=way, k=k, sampler=sampler))
 
 
 def test_what_would_change_the_text(reader, source, monkeypatch):
@@ -104,7 +108,7 @@ def test_what_would_change_the_text(reader, source, monkeypatch):
     def exact(name, rule, gated) -> bool:
         with monkeypatch.context() as patch:
             patch.setattr(method, name, rule)
-            return text_of(reader, source, Params(gated=gated)) == greedy(source, 20)[0]
+            return is_the_bases_own(reader, source, Params(gated=gated))
 
     caught(exact, ("agreed", agreed, True), ("agreed", lambda guesses, own: len(guesses), True),
            ("forget", lambda cache, rows: None, True), ("agreed", agreed, False))
@@ -114,66 +118,11 @@ def test_only_a_run_of_right_guesses_is_accepted():
     assert agreed([5, 6, 7], [5, 6, 7, 8]) == 3 and agreed([5, 9, 7], [5, 6, 7, 8]) == 1 and agreed([], [5]) == 0
 
 
-# --- who may see whom -----------------------------------------------------------------------------------------------
-
-@torch.inference_mode()
-def states_of(reader, ids, layout):
-    return behind(reader, ids, layout).states[0]
-
-
-def other_text(ids):
-    """The text behind the first block's anchor, exchanged."""
-    ids = ids.clone()
-    ids[0, 5:] = ids[0, 5:].flip(0)
-    return ids
-
-
-def one_block(self, past=0):
-    """Mutant: every mask sees every earlier mask, of other blocks too."""
-    real = self.block == 0
-    rows = (real & (self.position <= self.anchor[:, None])) | (~real & (self.anchor <= 9))
-    return torch.cat([torch.arange(past) <= self.anchor[:, None], rows], 1)
-
-
-def no_anchor(self, past=0):
-    """Mutant: masks see the text up to their own position: the very tokens they should guess."""
-    rows = (self.block[:, None] == self.block) & (self.position <= self.position[:, None])
-    return torch.cat([torch.arange(past) <= self.position[:, None], rows], 1)
-
-
-@pytest.mark.parametrize("change, anchor, mutant", [(other_text, 9, no_anchor), (torch.clone, 7, one_block)])
-def test_a_block_sees_the_text_before_it_and_itself(reader, ids, monkeypatch, change, anchor, mutant):
-    """The first of two blocks does not move when the text behind it, or the other block, does."""
-    def blind(visible) -> bool:
-        monkeypatch.setattr(CallLayout, "visible", visible)
-        here, there = (states_of(reader, text, blocks([4, at], [3, 3]))[:3] for text, at in
-                       ((ids, 9), (change(ids), anchor)))
-        return float((here - there).abs().max()) < ATOL
-
-    caught(blind, CallLayout.visible, mutant)
-
-
-def test_later_masks_of_a_block_see_earlier_ones(reader, ids):
-    short, long = (states_of(reader, ids, blocks([6], [size])) for size in (2, 4))
-    assert torch.allclose(short, long[:2], atol=ATOL), "a mask does not see the ones behind it"
-    visible = blocks([6], [3]).visible(past=9)
-    assert visible[:, :9].sum(1).tolist() == [7, 7, 7] and visible[:, 9:].tolist() == torch.ones(3, 3).tril().tolist()
-
-
-@torch.inference_mode()
-def test_reading_the_text_first_is_the_same_as_one_call(reader, ids):
-    some = blocks([3, 6], [2, 4])
-    assert torch.allclose(reader(ids, reals(0, ids.shape[1]) + some)[0, ids.shape[1]:], states_of(reader, ids, some),
-                          atol=ATOL)
-
-
 def test_a_quadratic_call_has_a_block_behind_every_guess():
     rows = call(first=10, count=5, guessed=4, k=4, way="quadratic")
     assert len(rows) == (4 + 1) ** 2 and rows.anchor[rows.mask == 1].tolist() == [10, 11, 12, 13, 14]
     assert rows.position[5:9].tolist() == [11, 12, 13, 14], "the first block stands where the guesses stand"
     assert len(call(10, 5, 4, 4, "linear")) == 5 + 4 and len(call(10, 1, 0, 4, "plain")) == 1
-    assert [len(part) for part in (reals(3, 2) + blocks([4], [2])).parts] == [4] * 4
-    assert layouts.blocks([], []).visible(3).shape == (0, 3)
 
 
 # --- which token a mask speaks of -----------------------------------------------------------------------------------
@@ -225,20 +174,17 @@ class Oracle(AdaptedReader):
         return one_hot(torch.tensor(self.whole[at] if number <= self.wrong else 3), self.base.config.vocab_size).float()
 
 
-def added(reader, source, p, count=4) -> list[int]:
-    """Tokens that each of the first calls adds."""
-    return [len(found.written) for found in itertools.islice(calls(reader, source.prompt, p), count)]
+@pytest.mark.parametrize("way, wrong, added", [
+    ("quadratic", 99, [1, 5, 5, 5, 5]), ("linear", 99, [1, 5, 5, 5, 5]),
+    ("quadratic", 2, [1, 3, 3, 3, 3]), ("linear", 2, [1, 3, 1, 3, 1])])
+def test_right_guesses_are_accepted_and_only_quadratic_calls_go_on_after_a_wrong_one(reader, source, whole, way, wrong,
+                                                                                    added):
+    """Mutants: masks that speak of the next token instead, or of one too far."""
+    def adds(shift) -> bool:
+        some = calls(Oracle(reader, whole, shift, wrong), source.prompt, Params(way=way))
+        return [len(found.written) for found in itertools.islice(some, 5)] == added
 
-
-@pytest.mark.parametrize("way", ["quadratic", "linear"])
-def test_perfect_guesses_are_all_accepted(reader, source, whole, way):
-    """Mutant: masks that speak of the next token instead."""
-    caught(lambda shift: added(Oracle(reader, whole, shift), source, Params(k=4, way=way)) == [1, 5, 5, 5], 0, -1, 1)
-
-
-def test_after_a_wrong_guess_only_the_quadratic_layout_has_new_ones(reader, source, whole):
-    assert added(Oracle(reader, whole, wrong=2), source, Params(k=4, way="quadratic"), 5) == [1, 3, 3, 3, 3]
-    assert added(Oracle(reader, whole, wrong=2), source, Params(k=4, way="linear"), 5) == [1, 3, 1, 3, 1]
+    caught(adds, 0, -1, 1)
 
 
 def test_masks_behind_a_wrong_guess_are_not_used(reader, source, monkeypatch):
@@ -266,8 +212,7 @@ def test_guesses_come_from_the_masks(reader, ids):
     def hears_masks(kind) -> bool:
         found = []
         for factor in (1.0, -5.0):
-            twin = FutureAdapters.beside(reader.base, rank=4, sampler_size=32)
-            twin.load_state_dict(reader.adapters.state_dict())
+            twin = copy.deepcopy(reader.adapters)
             twin.embed_masks.weight.data *= factor
             found.append(kind(reader.base, twin)(ids, call(0, ids.shape[1], 0, 4, "linear"))[0, -4:])
         return float((found[0] - found[1]).abs().max()) > 1e-2
@@ -288,13 +233,11 @@ def test_the_sampler_hears_the_guess_before(reader):
 # --- what is shown --------------------------------------------------------------------------------------------------
 
 def test_the_length_is_kept_and_the_end_of_a_text_is_the_end(reader, source, whole):
-    for length in (1, 2, 7):
-        decoded = list(written(Oracle(reader, whole), source.prompt, Params(length=length), None))
-        assert [token for _, new in decoded for token in new] == whole[len(source.prompt):][:length]
-    end = whole[len(source.prompt) + 2]
-    first = whole.index(end, len(source.prompt)) - len(source.prompt) + 1
-    decoded = list(written(Oracle(reader, whole), source.prompt, Params(), end))
-    assert sum(len(new) for _, new in decoded) == first
+    start = len(source.prompt)
+    end, new = whole[start + 2], whole[start:]
+    for length, stop, wanted in ((1, None, 1), (2, None, 2), (7, None, 7), (40, end, new.index(end) + 1)):
+        decoded = written(Oracle(reader, whole), source.prompt, Params(length=length), stop)
+        assert [token for _, some in decoded for token in some] == new[:wanted]
 
 
 @pytest.fixture
@@ -361,8 +304,6 @@ def test_a_checkpoint_without_masks_is_refused_in_a_sentence(tiny):
 # --- the claim ------------------------------------------------------------------------------------------------------
 
 def test_the_claim_compares_both_worlds(tiny):
-    from models.claims import Lab
-    from models.papers.mtp_future import claim
     found = claim.measure(Lab(quick=True))
     assert found.method == "mtp-future" and len(found.rows) + len(found.context) >= 8
     same = [row for row in found.context if "identical" in row.name]
@@ -371,13 +312,11 @@ def test_the_claim_compares_both_worlds(tiny):
 
 
 def test_repeated_text_is_left_out():
-    from models.papers.mtp_future.claim_texts import Text, first_times
-    text = Text([1, 2, 3, 4, 5, 1, 2, 3, 4], [True] * 5 + [False] * 4, 3, 0)
-    assert first_times([9, 9, 9], text).tolist() == [True] * 5 + [False] * 3, "1 2 3 4 came before"
+    text = claim.Text([1, 2, 3, 4, 5, 1, 2, 3, 4], [True] * 5 + [False] * 4, 3, 0)
+    assert claim.first_times([9, 9, 9], text).tolist() == [True] * 5 + [False] * 3, "1 2 3 4 came before"
 
 
 def test_an_inexact_mode_is_seen(tiny, monkeypatch):
-    from models.papers.mtp_future import claim
     world = claim.sums(3)
 
     def all_the_same(rule):
@@ -394,11 +333,9 @@ def test_an_inexact_mode_is_seen(tiny, monkeypatch):
 def made(tiny):
     """The recipe of sums on the tiny base, without files."""
     recipe = AlgoMTP(seed=3)
-    recipe.autocast, recipe.rows, recipe.per_text = False, 4, 8
+    recipe.autocast, recipe.rows, recipe.per_text, recipe.stop_word = False, 4, 8, 10
     recipe.base, recipe.revision = copy.deepcopy(tiny.bundle("algo-arithmetic-1").model), "tiny"
-    recipe.tok, recipe.stop_word = None, 10
-    rng = np.random.default_rng(0)
-    recipe.texts = rng.integers(20, 60, (6, recipe.length)).astype(np.uint16)
+    recipe.texts = np.random.default_rng(0).integers(20, 60, (6, recipe.length)).astype(np.uint16)
     recipe.texts[:, 12], recipe.texts[:, 40:] = 10, PAD
     recipe.held = recipe.texts
     return recipe
@@ -421,19 +358,13 @@ def test_only_the_solution_counts(made):
 
 def test_the_loss_falls_and_only_adapters_move(made):
     model, batch = made.build(), made.batch(0, 0.0)
-    before = {name: weight.clone() for name, weight in made.base.named_parameters()}
-    optimiser, losses = torch.optim.Adam(model.parameters(), 1e-2), []
-    for _ in range(10):
-        loss, logs = made.loss(model, batch, 0.0)
-        losses.append(float(loss.detach()))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    assert losses[-1] < 0.8 * losses[0] and set(logs) == {"masks", "sampler", "consistency"}
-    assert all(torch.equal(weight, before[name]) for name, weight in made.base.named_parameters())
-    assert all(weight.grad is not None and float(weight.grad.abs().sum()) > 0 for weight in model.parameters())
+    both = torch.nn.ModuleDict({"base": made.base, "adapters": model})
+    learns(model, lambda model: made.loss(model, batch, 0.0)[0], steps=10, rate=1e-2)
+    only_these_move(both, lambda both: made.loss(model, batch, 0.0)[0],
+                    [f"adapters.{name}" for name, _ in model.named_parameters()])
+    assert set(made.loss(model, batch, 0.0)[1]) == {"masks", "sampler", "consistency"}
     ahead, plain = made.runs(model, made.held)
-    assert ahead.shape == plain.shape == (6,) and 0 <= float(ahead.min()) and float(ahead.max()) <= mtp.SHORT
+    assert ahead.shape == plain.shape == (6,) and 0 <= float(ahead.min()) and float(ahead.max()) <= SHORT
 
 
 def test_own_texts_are_the_bases_greedy_ones_and_end_in_padding(made):
@@ -446,19 +377,7 @@ def test_own_texts_are_the_bases_greedy_ones_and_end_in_padding(made):
     assert (texts[:, 3:][ended] == PAD).all()
 
 
-def test_texts_are_written_once(tmp_path):
-    made = []
-
-    def write():
-        made.append(1)
-        return np.zeros((1, 2), np.uint16), np.ones((1, 2), np.uint16)
-
-    for _ in range(2):
-        texts, held = kept(tmp_path / "own.npz", write)
-    assert made == [1] and texts.sum() == 0 and held.sum() == 2
-
-
-def test_half_of_the_stories_are_books(made, monkeypatch):
+def test_half_of_the_stories_are_books():
     recipe = TextMTP(seed=1)
     recipe.rows, recipe.train = 6, np.full(4000, 7, np.uint16)
     recipe.texts = np.full((5, recipe.length), 9, np.uint16)
@@ -471,19 +390,19 @@ def test_half_of_the_stories_are_books(made, monkeypatch):
 @cache
 def judged(picks):
     *_, scene = turns.take_picks(ASK, picks)
-    return {take.role: take.trace for take in scene.takes}
+    return {take.role: take.trace for take in scene.takes}["visitor"]
 
 
 def test_the_bases_own_verdicts_score_all_points_and_the_text_is_hers_whatever_is_picked(tiny):
     """Mutants: a text that goes on from the visitor's verdict; a score that compares with the wrong draft."""
-    first = judged((0,) * DRAFTS)["visitor"]
+    first = judged((0,) * DRAFTS)
     base = first.charts[0].series["the base"].astype(int)
-    again = judged(tuple(map(int, base)))["visitor"]
+    again = judged(tuple(map(int, base)))
     assert again.facts["verdicts"].value == 100 and first.facts["verdicts"].value == 100 * (base == 0).mean()
     assert np.array_equal(first.steps[-1].ids, again.steps[-1].ids)
     shifted = (*map(int, base[1:]), 1 - int(base[0] > 0))
     if shifted != tuple(base):
-        assert judged(shifted)["visitor"].facts["verdicts"].value < 100
+        assert judged(shifted).facts["verdicts"].value < 100
 
 
 def test_an_offer_hides_nothing_of_the_draft_and_tells_nothing_of_the_verdict(tiny):
@@ -492,18 +411,15 @@ def test_an_offer_hides_nothing_of_the_draft_and_tells_nothing_of_the_verdict(ti
     assert all(long.startswith(short) for short, long in zip(offered.labels[1:], offered.labels[2:]))
     later = turns.offer(ASK, (0,))
     assert later.at > offered.at and later.made == 1  # the base has written on
-    assert turns.offer(ASK, (0,) * DRAFTS) is None
-    assert options(judged((0,) * DRAFTS)["visitor"]) is None
+    assert turns.offer(ASK, (0,) * DRAFTS) is None and options(judged((0,) * DRAFTS)) is None
 
 
-def test_a_linear_layout_offers_only_calls_with_a_draft_and_the_base_alone_is_refused(tiny):
-    linear = session.Ask("mtp-future", "sample", params={"way": "linear"})
+def test_what_cannot_be_judged_is_refused(tiny):
+    """A linear layout offers only calls with a draft, the base alone has none, and a verdict stays inside its draft."""
+    linear, plain = (session.Ask("mtp-future", "sample", params={"way": way}) for way in ("linear", "plain"))
     assert len(turns.offer(linear, (0, 0)).picks) > 1
     with pytest.raises(ParamError, match="drafts nothing"):
-        turns.offer(session.Ask("mtp-future", "sample", params={"way": "plain"}), ())
-
-
-def test_a_verdict_outside_its_draft_is_refused(tiny):
+        turns.offer(plain, ())
     with pytest.raises(ParamError, match="number of guesses"):
         judged((9,) * DRAFTS)
 

@@ -10,6 +10,7 @@ from models.papers.sparsifiner import network as net
 from models.papers.sparsifiner import recipe as photo_sparsifiner
 from tests import tiny
 from tests.training.test_photo_vit import filled
+from tests.traps import learns
 from training.trunks import photo_vit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def phase_1(monkeypatch):
     recipe, _ = filled(photo_sparsifiner.PhotoPredictor, monkeypatch, tiny.vit)
-    recipe.trunk, recipe.revision = tiny.vit().eval(), "0123"
+    recipe.base, recipe.revision = tiny.vit().eval(), "0123"
     return recipe
 
 
@@ -32,14 +33,8 @@ def test_phase_1_teaches_predictors_alone_and_mass_rises(monkeypatch):
     recipe = phase_1(monkeypatch)
     model, batch = recipe.build(), recipe.batch(0, 0.0)
     assert model.trunk_revision == "0123" and recipe.lr == 0
-    optimiser = torch.optim.AdamW(model.parameters(), lr=0.01)
-    losses = []
-    for _ in range(40):
-        losses.append(recipe.loss(model, batch, 0.0)[0])
-        losses[-1].backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    assert losses[-1] < losses[0] and all(weight.grad is None for weight in recipe.trunk.parameters())
+    learns(model, lambda model: recipe.loss(model, batch, 0.0)[0], steps=40, rate=0.01, below=1)
+    assert all(weight.grad is None for weight in recipe.base.parameters())
     kept = recipe.mass({"learned": model.learned(), "random": net.dice(torch.Generator().manual_seed(0)),
                         "oracle": net.oracle}, batch["pixels"])
     assert kept["random"].mean() < kept["learned"].mean() < kept["oracle"].mean()

@@ -91,6 +91,18 @@ def test_blocks_do_not_repeat_within_an_epoch_and_follow_the_stream():
     assert (data.blocks(tokens, 20, 8, 2, 3) == rows[16:24]).all()
 
 
+def test_what_is_kept_is_made_once(tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        return {"texts": np.zeros((1, 2), np.uint16), "bits": np.array(1.5)}
+
+    for _ in range(2):
+        found = data.kept(tmp_path / "own.npz", make)
+    assert made == [1] and found["texts"].shape == (1, 2) and float(found["bits"]) == 1.5
+
+
 def test_a_warm_run_goes_on_from_the_shipped_weights_and_counts_both(tmp_path, monkeypatch):
     shipped = {k: torch.full_like(v, 0.5) for k, v in Line(1).build().state_dict().items()}
     (tmp_path / "line").mkdir()

@@ -1,21 +1,18 @@
 """scene-ar-draft-1: a one-layer drafter on the frozen scene-ar-1 (EAGLE, arXiv 2401.15077, as LANTERN uses it)."""
-import json
-
 import numpy as np
 import torch
 
-from training.export import SHIPPED, figure, read_shipped
-from training.trainer import Recipe, rng_of
+from models.backbones.drafter import FeatureDrafter, lesson, losses
+from training.export import mean_figure, read_shipped
+from training.kinds import Beside
+from training.trainer import rng_of
 from training.trunks.scene_ar import CodeWorld
 
-TARGET = "scene-ar-1"
 
-
-class SceneDraft(Recipe):
-    name = "scene-ar-draft-1"
+class SceneDraft(Beside):
+    name, trunk, network = "scene-ar-draft-1", "scene-ar-1", FeatureDrafter
     minutes, lr, lr_adam, decay, ema = 2.5, 0.01, 3e-3, 0.7, 0.99
     size, noise = 12, 0.1
-    compile = False  # one layer: compiling takes longer than it saves
     architecture = "FeatureDrafter: one causal Llama layer over input and last state of scene-ar-1 (not included)"
     trained_on = "procedurally drawn scenes, half of them lit; states and targets are scene-ar-1's"
     data_licence = "none: made by program"
@@ -23,24 +20,14 @@ class SceneDraft(Recipe):
     budget_fraction = "some 350 steps against the 10,000 of the plan"
 
     def prepare(self, folder):
-        self.trunk, self.world = read_shipped(TARGET).requires_grad_(False), CodeWorld(read_shipped("scene-vq-2"))
-        self.revision = json.loads((SHIPPED / TARGET / "card.json").read_text())["sha256"][:12]
-
-    def build(self):
-        from models.backbones.drafter import FeatureDrafter
-
-        return FeatureDrafter.beside(self.trunk, TARGET, self.revision)
-
-    def place(self, device):
-        self.trunk.to(device)
+        super().prepare(folder)
+        self.world = CodeWorld(read_shipped("scene-vq-2"))
 
     def batch(self, step, progress):
         return self.world.batch(rng_of(self.seed, step), self.size, 0.1, 0.5)
 
     def loss(self, model, batch, progress):
-        from models.backbones.drafter import lesson, losses
-
-        states, words = losses(self.trunk, *lesson(self.trunk, model, batch["ids"], batch["cond"], self.noise))
+        states, words = losses(self.base, *lesson(self.base, model, batch["ids"], batch["cond"], self.noise))
         return states + words, {"states": states.detach(), "words": words.detach()}
 
     def quick(self, model):
@@ -50,11 +37,9 @@ class SceneDraft(Recipe):
     def agreement(self, model, lit: float, n: int = 32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Per picture: chance that exact verification takes a first draft that is drawn, sum of min(p, q); one that is
         the drafter's favourite, q(argmax p); and one that repeats the code before."""
-        from models.backbones.drafter import lesson
-
         batch = self.world.batch(np.random.default_rng(71), n, 0.0, lit)
-        guessed, true = lesson(self.trunk, model, batch["ids"], batch["cond"])
-        p, q = (self.trunk.head(states).float().softmax(-1) for states in (guessed, true))
+        guessed, true = lesson(self.base, model, batch["ids"], batch["cond"])
+        p, q = (self.base.head(states).float().softmax(-1) for states in (guessed, true))
         best, last = p.argmax(-1, keepdim=True), batch["ids"].roll(1, 1)[..., None]
         found = torch.minimum(p, q).sum(-1), q.gather(-1, best)[..., 0], q.gather(-1, last)[..., 0]
         return tuple(values.mean(1).cpu().numpy() for values in found)
@@ -63,8 +48,8 @@ class SceneDraft(Recipe):
         metrics, simple = {}, {}
         for name, lit in (("clean", 0.0), ("lit", 1.0)):
             drawn, best, last = self.agreement(model, lit, 64)
-            metrics[f"first draft accepted, {name}, drawn"] = figure(drawn.mean(), "share", len(drawn), drawn)
-            metrics[f"first draft accepted, {name}, favourite"] = figure(best.mean(), "share", len(best), best)
-            simple[f"the code before, {name}"] = figure(last.mean(), "share", len(last), last)
+            metrics[f"first draft accepted, {name}, drawn"] = mean_figure(drawn, "share")
+            metrics[f"first draft accepted, {name}, favourite"] = mean_figure(best, "share")
+            simple[f"the code before, {name}"] = mean_figure(last, "share")
         return {"metrics": metrics, "trivial_baseline": simple,
                 "headline": "first draft accepted, lit, drawn", "headline_beside": "the code before, lit"}

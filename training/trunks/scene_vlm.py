@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from models.backbones.layout import blocks, reals
 from models.worlds import questions, scenes
 from models.worlds.world import SPECIALS, word_tokenizer
 from training.export import figure, save_hub
@@ -176,17 +177,9 @@ def patch_looks(items, patch: int = 8) -> np.ndarray:
     return looks.ravel()
 
 
-def layout(visual: int = 64):
-    """Where each question starts; the places [1, N] of picture and words; and who sees whom [1, 1, N, N]: causal, and
-    no question sees another."""
-    starts = np.cumsum([0] + [ROOM[kind] for kind in ASKED])
-    group = torch.cat([torch.full((visual,), -1), *(torch.full((ROOM[k],), i) for i, k in enumerate(ASKED))])
-    places = torch.cat([torch.arange(visual), *(visual + torch.arange(ROOM[kind]) for kind in ASKED)])
-    allowed = (group[:, None] == group[None]) | (group[None] == -1)
-    return starts[:-1].tolist(), places[None], (allowed & torch.ones_like(allowed).tril())[None, None]
-
-
-STARTS, PLACES, VISIBLE = layout()
+STARTS = np.cumsum([0, *(ROOM[kind] for kind in ASKED[:-1])]).tolist()  # where each question begins
+PACKED = reals(0, 64) + blocks([63] * len(ASKED), [ROOM[kind] for kind in ASKED])  # the picture, then each kind
+PLACES, VISIBLE = PACKED.position[None], PACKED.visible()[None, None]  # [1, N] and [1, 1, N, N]
 PLACED = torch.tensor([start + at for kind, start in zip(ASKED, STARTS, strict=True) if kind == "side" for at in NAMED])
 
 

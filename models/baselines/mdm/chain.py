@@ -6,7 +6,7 @@ import math
 import numpy as np
 import torch
 
-from models.trace.subject import ASSETS
+from models.claims.text_lab import windows
 
 SEEDS = (41, 42)
 CONTEXT, HOLE = 48, 32  # tokens around and in the hole
@@ -14,11 +14,8 @@ ORDERS = ("confidence", "random", "left to right")
 
 
 def passages(tokenizer, count: int) -> list[list[int]]:
-    """Token windows [CONTEXT + HOLE] spread evenly over the held-out books that are shipped."""
-    ids = tokenizer((ASSETS / "texts" / "heldout.txt").read_text("utf-8"), add_special_tokens=False)["input_ids"]
-    size = CONTEXT + HOLE
-    starts = np.linspace(0, len(ids) - size, count).astype(int)
-    return [ids[start : start + size] for start in starts]
+    """Token windows [CONTEXT + HOLE] of held-out books."""
+    return windows(tokenizer, count, CONTEXT + HOLE)
 
 
 def holes(bundle, texts) -> tuple[torch.Tensor, torch.Tensor]:

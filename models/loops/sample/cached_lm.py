@@ -21,19 +21,24 @@ from models.trace.subject import Subject, SubjectError
 
 
 class Meter:
-    """Adds up model calls, token rows (summed over layers), multiply-adds, cache bytes (peak) and milliseconds."""
+    """Adds up model calls, token rows (summed over layers), multiply-adds, cache bytes (peak) and milliseconds.
 
-    def __init__(self, model):
+    head: the output projection of a model without one of its own.
+    """
+
+    def __init__(self, model, head: torch.nn.Module | None = None):
         self.layers, self.width = model.config.num_hidden_layers, model.config.hidden_size
-        self.head, self.body, self.cost = model.get_output_embeddings(), 0, Cost()
+        self.head, self.body, self.cost = head or model.get_output_embeddings(), 0, Cost()
         for module in model.modules():  # every matrix a token is multiplied with; GPT-2 calls its linear layers Conv1D
             matrix = getattr(getattr(module, "weight", None), "ndim", 0) == 2
             if matrix and not isinstance(module, torch.nn.Embedding) and module is not self.head:
                 self.body += module.weight.numel()
 
-    def add(self, rows: int, past: int, each: int, heads: int, cache_bytes: int, ms: float) -> None:
-        """`rows` texts read `each` tokens after `past` ones; `heads` positions went through the output projection."""
-        attended = each * past + each * (each + 1) // 2
+    def add(self, rows: int, past: int, each: int, heads: int, cache_bytes: int, ms: float,
+            attended: int | None = None) -> None:
+        """`rows` texts read `each` tokens after `past` ones; `heads` positions went through the output projection.
+        attended: pairs of tokens that may see each other in a text, where the mask is not the causal one."""
+        attended = each * past + each * (each + 1) // 2 if attended is None else attended
         macs = rows * (each * self.body + 2 * self.layers * self.width * attended) + heads * self.head.weight.numel()
         self.cost = self.cost + Cost(1, rows * each * self.layers, macs, cache_bytes, ms)
 
@@ -86,7 +91,7 @@ class Stream:
 
     @property
     def cache_bytes(self) -> int:
-        return sum(t.numel() * t.element_size() for layer in self.cache.layers for t in (layer.keys, layer.values))
+        return held_bytes(self.cache)
 
     def _copy(self, change, logits: Tensor) -> Stream:
         """A stream on new tensors: layers are copied before they are changed, so the original never moves."""
@@ -96,6 +101,11 @@ class Stream:
         for layer in twin.cache.layers:
             change(layer)
         return twin
+
+
+def held_bytes(cache) -> int:
+    """Bytes of the keys and values that a cache holds."""
+    return sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
 
 
 class Reader(Stream):

@@ -10,17 +10,26 @@ Arms not trained: without the consistency loss, without a gate.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import torch
+
+from models.backbones.layout import blocks, reals
+from models.checkpoints.store import Bundle, load
 from models.claims import Lab
 from models.claims.harness import Arm, Budget, Claim, Metric, Quantity, at_least, better, conclude, context
+from models.claims.text_lab import windows
 from models.claims.timing import interleaved, times_faster
-from models.loops.sample.cached_lm import greedy
-from models.papers.mtp_future.claim_texts import LENGTH, Domain, K, Text, first_times, gate, one_text, stories, sums
-from models.papers.mtp_future.method import ADAPTERS, Params
+from models.loops.sample.cached_lm import Reader, greedy
+from models.papers.mtp_future.method import ADAPTERS, Params, written
+from models.papers.mtp_future.network import AdaptedReader, each
 from models.papers.mtp_future.sight import WAYS, foresight
+from models.trace.subject import Subject
+from models.worlds import arithmetic
 
-TOP = 10
+K, LENGTH, CONTEXT, TOP = 4, 32, 48, 10
 QUADRATIC, LINEAR, MASKS = "masks behind every guess", "masks behind the last guess", "without the sampler"
 MODES = {QUADRATIC: Params(K, "quadratic", LENGTH), LINEAR: Params(K, "linear", LENGTH),
          MASKS: Params(K, "quadratic", LENGTH, sampler=False)}
@@ -50,6 +59,48 @@ def measure(lab: Lab) -> Claim:
         controls=[at_least(Quantity("change of the base's loss, gate open", opened, "nats per token"), 0.0)],
         context=[*shown, context("largest change of the base's loss, gate closed", float(abs(closed).max()),
                                  "nats per token", "an identity, to rounding")])
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """Prompts of one domain, and the base with its adapters."""
+
+    name: str
+    bundle: Bundle
+    reader: AdaptedReader
+    sources: list[Reader]
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """What one mode wrote behind one prompt, of which `guessed` says the accepted guesses; its calls and rows fed."""
+
+    ids: list[int]
+    guessed: list[bool]
+    calls: int
+    rows: int
+
+
+def stories(count: int) -> Domain:
+    bundle = load("text-ar-1")
+    pieces = windows(bundle.tokenizer, count, CONTEXT)
+    return opened("stories", bundle, map(bundle.tokenizer.decode, pieces), "text")
+
+
+def sums(count: int) -> Domain:
+    return opened("sums", load("algo-arithmetic-1"), arithmetic.held_out(count), "problem")
+
+
+def opened(name: str, bundle: Bundle, prompts, kind: str) -> Domain:
+    reader = load(ADAPTERS[bundle.name]).model.on(bundle.model)
+    return Domain(name, bundle, reader, [Reader(bundle, Subject(kind, text=text), LENGTH + K) for text in prompts])
+
+
+def one_text(world: Domain, source: Reader, p: Params) -> Text:
+    found = list(written(world.reader, source.prompt, p, source.end))
+    return Text([token for _, new in found for token in new],
+                [place < call.accepted for call, new in found for place in range(len(new))], len(found),
+                sum(len(call.layout) for call, _ in found))
 
 
 def call_arms(world: Domain, texts: dict[str, list[Text]]) -> dict[str, Arm]:
@@ -95,3 +146,29 @@ def clock_rows(world: Domain, rounds: int) -> list:
     seconds = interleaved({**ways, "the base alone": lambda: greedy(source, LENGTH)}, rounds)
     return [context(f"{world.name}, {mode}: speed against the base alone",
                     times_faster(seconds, "the base alone", mode)) for mode in ways]
+
+
+def first_times(prompt: Sequence[int], text: Text) -> np.ndarray:
+    """Whether each new token was guessed ahead, for those that end four tokens never seen before in this text."""
+    whole, seen, found = [*prompt, *text.ids], set(), []
+    for end in range(4, len(whole) + 1):
+        four = tuple(whole[end - 4: end])
+        if four not in seen and end > len(prompt):
+            found.append(text.guessed[end - 1 - len(prompt)])
+        seen.add(four)
+    return np.array(found)
+
+
+@torch.inference_mode()
+def gate(world: Domain, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Changes of the base's loss on held-out text when masks stand around it, gate closed and open."""
+    changes = {True: [], False: []}
+    for source in world.sources[:count]:
+        ids = torch.tensor([source.prompt], device=world.bundle.device)
+        anchors = range(0, ids.shape[1], 4)
+        layout = reals(0, ids.shape[1]) + blocks(anchors, [K] * len(anchors))
+        base = each(world.bundle.model(ids).logits[:, :-1], ids[:, 1:])
+        for gated, values in changes.items():
+            states = world.reader(ids, layout, gated=gated)[:, : ids.shape[1] - 1]
+            values.append(float((each(world.reader.head(states), ids[:, 1:]) - base).mean()))
+    return np.array(changes[True]), np.array(changes[False])

@@ -8,8 +8,8 @@ the token just written the sampler turns them into k new guesses, one after the 
 linear      masks behind the last guess only: after a wrong guess there is nothing to verify in the next call
 quadratic   masks behind every guess, (k + 1)^2 rows: whichever is accepted last, fresh guesses stand ready
 
-The layout and the gate keep masks from the base (layout.py, network.py), so the text is
-the base's own, whatever the guesses are worth. Greedy only: sampling with rejection is not covered.
+The layout (models/backbones/layout.py) and the gate (network.py) keep masks from the base, so the text is the base's
+own, whatever the guesses are worth. Greedy only: sampling with rejection is not covered.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from models.backbones.layout import CallLayout, blocks, reals
 from models.engine.method import Card, Event, Job, Method
-from models.papers.mtp_future.layout import CallLayout, call
 from models.papers.mtp_future.turn import DRAFTS, TURN
 from models.trace import Cost
 from models.trace.interventions import NOTHING, reachable
@@ -78,13 +78,25 @@ def agreed(guesses: Sequence[int], own: Sequence[int]) -> int:
     return next((j for j, (guess, token) in enumerate(zip(guesses, own)) if guess != token), len(guesses))
 
 
+def call(first: int, count: int, guessed: int, k: int, way: str) -> CallLayout:
+    """One decoding call: `count` real tokens from `first` on, the last `guessed` of them not yet verified, then masks:
+    behind the last guess (linear), or behind each token that may turn out to be the last right one (quadratic). Real
+    tokens come first, so that forgetting wrong guesses and masks is a cut at the end of the cache."""
+    end = first + count
+    behind = {"plain": (), "linear": (end - 1,), "quadratic": range(end - 1 - guessed, end)}[way]
+    return reals(first, count) + blocks(behind, [k] * len(behind))
+
+
 @torch.inference_mode()
 def calls(reader, prompt: Sequence[int], p: Params, put: Mapping[int, int] = NOTHING) -> Iterator[Call]:
     """Calls without end; the first reads the prompt and verifies nothing. put: place in the text -> the token that a
     visitor wants there, as if the base had said it."""
     from transformers import DynamicCache
 
+    from models.loops.sample.cached_lm import Meter, held_bytes
+
     cache, fed, guesses = DynamicCache(config=reader.base.config), list(prompt), []
+    meter = Meter(reader.body, reader.base.get_output_embeddings())  # adapters are computed for every row, then gated
     while True:
         began, first = time.perf_counter(), cache.get_seq_length()
         ids = torch.tensor([[*fed, *guesses]], device=reader.base.device)  # [1, R]
@@ -95,8 +107,9 @@ def calls(reader, prompt: Sequence[int], p: Params, put: Mapping[int, int] = NOT
         right = agreed(guesses, own)
         masks = useful(states[ids.shape[1]:], right, len(guesses), p)
         logits, chain = ahead(reader, masks, own[right], p.sampler)
-        cost = spent(reader, layout, first, len(base) + 2 * len(masks), cache, began)
-        yield (found := Call(layout, guesses, own, base, chain.argmax(-1).tolist(), logits, chain, cost))
+        meter.add(1, first, len(layout), len(base) + 2 * len(masks), held_bytes(cache),
+                  (time.perf_counter() - began) * 1e3, int(layout.visible(first).sum()))
+        yield (found := Call(layout, guesses, own, base, chain.argmax(-1).tolist(), logits, chain, meter.lap()))
         forget(cache, len(layout) - len(fed) - right)
         fed, guesses = found.written[-1:], found.ahead
 
@@ -124,15 +137,6 @@ def ahead(reader, states: Tensor, token: int, sampler: bool) -> tuple[Tensor, Te
         chain.append(reader.sampled(state, before).float())
         before = chain[-1].argmax()
     return masks, torch.stack(chain) if chain else masks
-
-
-def spent(reader, layout: CallLayout, past: int, heads: int, cache, began: float) -> Cost:
-    """What a call cost: adapters are computed for every row and gated afterwards, so every row pays for them."""
-    c, rows = reader.base.config, len(layout)
-    pairs = int(layout.visible(past).sum())
-    macs = rows * reader.row_macs + 2 * c.num_hidden_layers * c.hidden_size * pairs + heads * reader.head_macs
-    held = sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
-    return Cost(1, rows * c.num_hidden_layers, macs, held, (time.perf_counter() - began) * 1e3)
 
 
 def written(reader, prompt: Sequence[int], p: Params, end: int | None,

@@ -5,9 +5,8 @@
     sampler: Unembed(z_i + MLP([z_i ; E(y_{i-1})])),  y_0 = x_{n+1},  MLP = 2 x (Linear -> SiLU -> LayerNorm)
 
 Real tokens take the base's own path, number for number, and `CallLayout` hides the masks from them: the base inside
-this
-network is the untouched model, which is what makes it a free verifier. The z_i added to the MLP is ours: the sampler
-starts close to the mask's own guess and learns what the token just before changes.
+this network is the untouched model, which is what makes it a free verifier. The z_i added to the MLP is ours: the
+sampler starts close to the mask's own guess and learns what the token just before changes.
 
 Letters: B texts, T rows of a call, D width, r rank, V vocabulary, M mask rows.
 """
@@ -15,7 +14,6 @@ Letters: B texts, T rows of a call, D width, r rank, V vocabulary, M mask rows.
 from __future__ import annotations
 
 import copy
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -23,10 +21,8 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones.lora import LowRank
-from models.papers.mtp_future.layout import CallLayout
-
-ADAPTED = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
+from models.backbones.layout import CallLayout
+from models.backbones.lora import Changed, Gate, LowRank, linears
 
 
 class FutureSampler(nn.Module):
@@ -85,23 +81,6 @@ class FutureAdapters(nn.Module, PyTorchModelHubMixin):
         return AdaptedReader(base, self)
 
 
-class Gated(nn.Module):
-    """A frozen linear layer and its low-rank change, which acts on the rows where the gate is open."""
-
-    def __init__(self, plain: nn.Linear, change: LowRank, gate: Gate):
-        super().__init__()
-        self.plain, self.change, self.gate = plain, change, gate
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.plain(x) if self.gate.rows is None else self.plain(x) + self.gate.rows * self.change(x)
-
-
-class Gate:
-    """What the current call says of its rows: g [1, T, 1], or None where no row is a mask."""
-
-    rows: Tensor | None = None
-
-
 class AdaptedReader:
     """A base model with its adapters in place. It has modules of its own around the base's weights: no number is
     copied, and the base, which other visitors run at the same moment, is not touched."""
@@ -111,10 +90,8 @@ class AdaptedReader:
         shared = (*base.model.parameters(), *base.model.buffers(), base.config)
         self.body = copy.deepcopy(base.model, {id(part): part for part in shared})
         for layer, changes in zip(self.body.layers, adapters.layers, strict=True):
-            for room, names in ADAPTED.items():
-                for name in names:
-                    home = getattr(layer, room)
-                    setattr(home, name, Gated(getattr(home, name), changes[name], self.gate))
+            for home, name, part in linears(layer):
+                setattr(home, name, Changed(part, changes[name], self.gate))
 
     def __call__(self, ids: Tensor, layout: CallLayout, cache=None, gated: bool = True) -> Tensor:
         """Last states [B, T, D] of one call. ids [B, R]: its real tokens, in order; masks need none.
@@ -129,16 +106,6 @@ class AdaptedReader:
                         position_ids=layout.position.to(ids.device)[None],
                         attention_mask=layout.visible(past).to(ids.device)[None, None])
         return out.last_hidden_state
-
-    @cached_property
-    def row_macs(self) -> int:
-        """Multiply-adds of one row in the body's matrices, adapters included."""
-        return sum(module.weight.numel() for module in self.body.modules() if isinstance(module, nn.Linear))
-
-    @property
-    def head_macs(self) -> int:
-        """Multiply-adds of one row in the head."""
-        return self.base.get_output_embeddings().weight.numel()
 
     def embed(self, ids: Tensor, layout: CallLayout) -> Tensor:
         """Inputs [B, T, D]: embeddings of the real tokens, then those of the masks."""

@@ -1,49 +1,40 @@
 """text-mtp-1 and algo-mtp-1: masks, gated LoRA and a sampler that guess ahead on a frozen model (arXiv 2507.11851)."""
-import json
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from models.backbones.layout import blocks
+from models.papers.mtp_future.network import FutureAdapters, guesses, lesson
 from models.worlds import arithmetic
-from models.worlds.world import drawn
+from models.worlds.world import PAD, drawn
 from training import data, text
-from training.export import SHIPPED, figure, save_hub
+from training.export import mean_figure
+from training.kinds import Beside, alike
 from training.kinds import continued as continue_text
-from training.trainer import Recipe, rng_of
-from training.trunks.text_ar import BOOKS, BOOKS_LICENCE, shipped_text
+from training.trainer import rng_of
+from training.trunks.text_ar import BOOKS, BOOKS_LICENCE
 
-PAD = 2
 SHORT, LONG = 4, 8  # masks of a block; three of four blocks are short, because far guesses seldom matter
 
 
-class MTP(Recipe):
+class MTP(Beside):
     """What both share. A text [N] comes with `counts` [N]: the tokens that are worth guessing."""
 
-    trunk, length, rows, per_text, own = "", 0, 16, 32, 0
-    lr, lr_adam, decay, ema, compile = 0.02, 2e-3, 0.7, 0.99, False
-    look = 90.0
+    network = FutureAdapters
+    length, rows, per_text, own = 0, 16, 32, 0
+    first = measured = 1  # no block before this token, and none in a measurement
+    lr, lr_adam, decay, ema, look = 0.02, 2e-3, 0.7, 0.99, 90.0
 
     def prepare(self, folder):
-        self.base = shipped_text(self.trunk).eval().requires_grad_(False)
-        self.revision = json.loads((SHIPPED / self.trunk / "card.json").read_text())["sha256"][:12]
-        self.read(folder)
-        home = folder and f"{folder}/{self.name}-own.npz"
-        self.texts, self.held = kept(home, lambda: (self.written(self.own, 0), self.written(96, 1)))
-
-    def read(self, folder) -> None:
-        """Tokenizer and data."""
+        super().prepare(folder)
+        kept = data.kept(Path(folder) / f"{self.name}-own.npz",
+                         lambda: {"texts": self.written(self.own, 0), "held": self.written(96, 1)})
+        self.texts, self.held = kept["texts"], kept["held"]
 
     def written(self, count: int, split: int) -> np.ndarray:
         """Texts [count, length] that the base wrote itself, greedily; split 0 to train on, 1 to measure."""
         raise NotImplementedError
-
-    def build(self):
-        from models.papers.mtp_future.network import FutureAdapters
-
-        return FutureAdapters.beside(self.base, self.trunk, self.revision)
-
-    def place(self, device):
-        self.base.to(device)
 
     def batch(self, step, progress):
         rng = rng_of(self.seed, step)
@@ -57,13 +48,8 @@ class MTP(Recipe):
         """The tokens behind which blocks stand, in random order: the first ones get the long blocks."""
         return rng.permutation(np.arange(self.first, self.length - LONG - 1))[: self.per_text]
 
-    first = measured = 1  # no block before this token, and none in a measurement
-
     def loss(self, model, batch, progress):
         """Sum of the three terms, each the mean over masks whose token counts."""
-        from models.papers.mtp_future.layout import blocks
-        from models.papers.mtp_future.network import lesson
-
         count = len(batch["anchors"])
         sizes = [LONG] * (count // 4) + [SHORT] * (count - count // 4)
         layout = blocks(batch["anchors"].tolist(), sizes)
@@ -83,9 +69,6 @@ class MTP(Recipe):
     @torch.no_grad()
     def runs(self, model, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Right guesses in a row [texts], of SHORT, mean over the base's own tokens: the sampler and masks alone."""
-        from models.papers.mtp_future.layout import blocks
-        from models.papers.mtp_future.network import guesses
-
         reader, found = model.on(self.base), ([], [])
         anchors = range(self.measured, self.length - SHORT - 1)
         layout = blocks(anchors, [SHORT] * len(anchors))
@@ -98,17 +81,12 @@ class MTP(Recipe):
         return tuple(torch.cat(sums).numpy() for sums in found)
 
     def evaluate(self, model):
-        from models.papers.mtp_future.network import FutureAdapters
-
         ahead, plain = self.runs(model.cpu(), self.held)
         before, _ = self.runs(FutureAdapters.fillers(self.base, LONG), self.held)
         unit = f"of {SHORT} guesses, mean over the places of what {self.trunk} writes"
-        return {"metrics": {"right in a row, with the sampler": figure(ahead.mean(), unit, len(ahead), ahead),
-                            "right in a row, masks alone": figure(plain.mean(), unit, len(plain), plain)},
-                "trivial_baseline": {"the base fed with fillers": figure(before.mean(), unit, len(before), before)}}
-
-    def save(self, model, folder):
-        save_hub(model, folder)
+        return {"metrics": {"right in a row, with the sampler": mean_figure(ahead, unit),
+                            "right in a row, masks alone": mean_figure(plain, unit)},
+                "trivial_baseline": {"the base fed with fillers": mean_figure(before, unit)}}
 
 
 class TextMTP(MTP):
@@ -121,8 +99,9 @@ class TextMTP(MTP):
     weak_at = "Fits one base only (its revision is in config.json); far masks are mostly wrong on stories."
     budget_fraction = "12 minutes on two cores; the spec asks for 10,000 steps of 32 x 256 tokens"
 
-    def read(self, folder):
+    def prepare(self, folder):
         _, self.train, self.val = text.cached(folder, 4096)
+        super().prepare(folder)
 
     def written(self, count, split):
         tokens, rng = (self.train, self.val)[split], np.random.default_rng((5, split))
@@ -145,16 +124,15 @@ class AlgoMTP(MTP):
     weak_at = "Fits one base only (its revision is in config.json) and knows nothing but worded sums."
     budget_fraction = "4 minutes on two cores"
 
-    def read(self, folder):
+    def prepare(self, folder):
         self.tok = arithmetic.WORLD.tokenizer()
         self.stop_word = self.tok.token_to_id(".")
+        super().prepare(folder)
 
     def written(self, count, split):
-        rng, groups = np.random.default_rng((6, split)), {}
-        for _ in range(count):
-            ids = [0, *self.tok.encode(drawn(arithmetic.WORLD, rng, held_out=bool(split)).prompt).ids]
-            groups.setdefault(len(ids), []).append(ids)
-        parts = [continued(self.base, torch.tensor(ids), self.length) for ids in groups.values()]
+        rng, world = np.random.default_rng((6, split)), arithmetic.WORLD
+        rows = [[0, *self.tok.encode(drawn(world, rng, held_out=bool(split)).prompt).ids] for _ in range(count)]
+        parts = [continued(self.base, ids, self.length) for _, ids in alike(rows)]
         return np.concatenate(parts)[np.random.default_rng(7).permutation(count)]
 
     def counts(self, ids):
@@ -169,14 +147,3 @@ def continued(base, ids: torch.Tensor, length: int) -> np.ndarray:
     over = (new == 0).cumsum(1) - (new == 0).long() > 0
     whole = torch.cat([ids, new.masked_fill(over, PAD)], 1)
     return torch.nn.functional.pad(whole, (0, length - whole.shape[1]), value=PAD).numpy().astype(np.uint16)
-
-
-def kept(path, make) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays made once and kept beside the runs, so that a resumed run need not write its texts again."""
-    from pathlib import Path
-
-    if not Path(path).exists():
-        texts, held = make()
-        np.savez(path, texts=texts, held=held)
-    found = np.load(path)
-    return found["texts"], found["held"]

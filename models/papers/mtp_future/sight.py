@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.backbones.layout import blocks, reals
 from models.engine.method import Event
 from models.engine.recording import bars, numbered, table
 from models.loops.attend.groups import lens
 from models.loops.attend.loop import TokenLayout
-from models.papers.mtp_future.layout import blocks, reals
 from models.trace import Canvas, Chart, Fact, states
 
 WAYS = ("the base, fed with fillers", "trained masks", "sampler")

@@ -9,17 +9,19 @@ import json
 import torch
 from torch.nn import functional as F
 
-from training.export import SHIPPED, figure, read_shipped, save_hub
-from training.kinds import FineTune
+from models.papers.sparsifiner import network as net
+from training.export import mean_figure, read_shipped
+from training.kinds import Beside, FineTune
 from training.trainer import Recipe
 from training.trunks.photo_vit import PhotoViT
 
-TRUNK, PREDICTOR, KEEP, EXAM = "photo-vit-1", "photo-sparsifiner-predictor-1", 0.25, 512
+TRUNK, KEEP, EXAM = "photo-vit-1", 0.25, 512
 RATES = (0.05, 0.1, 0.25, 0.5, 0.75)
 
 
-class PhotoPredictor(PhotoViT):
-    name = PREDICTOR
+class PhotoPredictor(Beside, PhotoViT):
+    name, trunk, network = "photo-sparsifiner-predictor-1", TRUNK, net.ConnectivityPredictors
+    compile = True
     minutes, decay, warmup = 4.0, 0.6, 0.02
     lr, lr_adam = 0.0, 3e-3  # AdamW alone: the maps are no matrices inside a block; 8e-3 keeps less mass
     architecture = "ConnectivityPredictors: two maps d -> d/2, W_down and W_up [65, 10] per layer of photo-vit-1"
@@ -27,34 +29,19 @@ class PhotoPredictor(PhotoViT):
     weak_at = "Serves 64 patches and a class token only; ten maps in a layer cannot hold every neighbourhood."
     budget_fraction = "phase 1 of two: minutes where the plan has 2,000-3,000 steps"
 
-    def prepare(self, folder):
-        super().prepare(folder)
-        self.trunk = read_shipped(TRUNK).requires_grad_(False)
-        self.revision = json.loads((SHIPPED / TRUNK / "card.json").read_text())["sha256"][:12]
-
-    def build(self):
-        from models.papers.sparsifiner.network import ConnectivityPredictors
-
-        return ConnectivityPredictors.beside(self.trunk, TRUNK, self.revision)
-
-    def place(self, device):
-        self.trunk.to(device)
-
     def after_step(self, model, step, progress):
         """No curve: see `quick`."""
 
     @torch.no_grad()
     def seen(self, pixels) -> list:
         """q and k of every layer of the trunk, which looks densely."""
-        from models.papers.sparsifiner.network import states
-
         found = []
 
         def listen(attention, q, k, v, keys, alive):
             found.append((q, k))
             return F.scaled_dot_product_attention(q, k, v, scale=attention.scaling).transpose(1, 2)
 
-        states(self.trunk, pixels, mix=listen)
+        net.states(self.base, pixels, mix=listen)
         return found
 
     def loss(self, model, batch, progress):
@@ -63,35 +50,28 @@ class PhotoPredictor(PhotoViT):
     @torch.no_grad()
     def mass(self, scores: dict, pixels) -> dict:
         """Share [photos] of the dense attention of patches that the kept keys hold, mean over layers and heads."""
-        from models.papers.sparsifiner.network import chosen, probabilities
-
         found = {name: 0.0 for name in scores}
         for layer, (q, k) in enumerate(seen := self.seen(pixels)):
-            dense = probabilities(q, k)[:, :, 1:].float()
+            dense = net.probabilities(q, k)[:, :, 1:].float()
             for name, score in scores.items():
-                kept = dense.gather(-1, chosen(score, KEEP)(layer, q, k)).sum(-1)  # [B, H, N - 1]
+                kept = dense.gather(-1, net.chosen(score, KEEP)(layer, q, k)).sum(-1)  # [B, H, N - 1]
                 found[name] = found[name] + kept.mean((1, 2)) / len(seen)
         return found
 
     def quick(self, model):
-        device = next(self.trunk.parameters()).device
+        device = next(self.base.parameters()).device
         found = self.mass({"learned": model.learned()}, self.val[:128].to(device))["learned"]
         return {"mass kept": round(float(found.mean()), 4)}
 
     def evaluate(self, model):
-        from models.papers.sparsifiner import network as net
-
-        self.trunk.cpu()
+        self.base.cpu()
         scores = {kind: net.score_of(kind, model, torch.Generator().manual_seed(0)) for kind in net.KINDS}
         parts = [self.mass(scores, part) for part in self.val[:EXAM].split(128)]
         share = {name: torch.cat([part[name] for part in parts]).numpy() for name in scores}
         unit = f"of the dense attention, {KEEP:.0%} of the keys"
-        made = {name: figure(values.mean(), unit, len(values), values) for name, values in share.items()}
+        made = {name: mean_figure(values, unit) for name, values in share.items()}
         return {"metrics": {"mass kept": made["learned"]},
                 "trivial_baseline": {name: made[name] for name in ("random", "window", "oracle")}}
-
-    def save(self, model, folder):
-        save_hub(model, folder)
 
 
 class PhotoSparsifiner(FineTune, PhotoViT):
@@ -107,13 +87,12 @@ class PhotoSparsifiner(FineTune, PhotoViT):
 
     def prepare(self, folder):
         from models.checkpoints.store import load
-        from models.papers.sparsifiner.network import chosen
 
         super().prepare(folder)
         self.teacher = read_shipped(TRUNK).requires_grad_(False)
         if self.keep < 1:
-            self.predictors = load(PREDICTOR, device="cpu", dtype="float32").model
-            self.keys = chosen(self.predictors.learned(), self.keep)
+            self.predictors = load(PhotoPredictor.name, device="cpu", dtype="float32").model
+            self.keys = net.chosen(self.predictors.learned(), self.keep)
 
     def place(self, device):
         self.teacher.to(device)
@@ -130,15 +109,13 @@ class PhotoSparsifiner(FineTune, PhotoViT):
     @torch.no_grad()
     def sweep(self, model) -> dict:
         """Accuracy on the first EXAM held-out photos by kind of mask and share of kept keys: kind -> [[keep, hits]]."""
-        from models.papers.sparsifiner.network import KINDS, chosen, score_of, states
-
         def right(kind, keep):
-            keys = chosen(score_of(kind, self.predictors, torch.Generator().manual_seed(0)), keep)
-            last = torch.cat([states(model, part, keys)[-1][:, 0] for part in self.val[:EXAM].split(128)])
+            keys = net.chosen(net.score_of(kind, self.predictors, torch.Generator().manual_seed(0)), keep)
+            last = torch.cat([net.states(model, part, keys)[-1][:, 0] for part in self.val[:EXAM].split(128)])
             found = model.classifier(model.vit.layernorm(last)).argmax(1)
             return round(float((found == self.truth[:EXAM]).float().mean()), 4)
 
-        return {kind: [[keep, right(kind, keep)] for keep in RATES] for kind in KINDS}
+        return {kind: [[keep, right(kind, keep)] for keep in RATES] for kind in net.KINDS}
 
     def beside(self, folder):
         if self.swept:
@@ -146,9 +123,7 @@ class PhotoSparsifiner(FineTune, PhotoViT):
 
     def both(self, model, pixels):
         """Logits [B, C] and normed tokens [B, N, D] of the student, under its masks."""
-        from models.papers.sparsifiner.network import states
-
-        last = model.vit.layernorm(states(model, pixels, self.keys)[-1])
+        last = model.vit.layernorm(net.states(model, pixels, self.keys)[-1])
         return model.classifier(last[:, 0]), last
 
     def logits(self, model, pixels, batch):

@@ -1,10 +1,10 @@
-"""Who stands where in one call of a model that reads real tokens and blocks of masks, and who may see whom.
+"""Many continuations of one text in a single causal call: who stands where, and who may see whom.
 
-One rule for training and both ways of decoding (arXiv 2507.11851): a row sees the real tokens up to its anchor, and a
-mask also sees itself and the earlier masks of its own block. A real token's anchor is itself, so it sees what it always
-saw and never a mask; a block's anchor is the real token it stands behind.
+A row sees the real tokens up to its anchor, and a row of a block also sees itself and the earlier rows of its own
+block. A real token's anchor is itself, so it sees what it always saw and never a block; a block's anchor is the real
+token it stands behind. Blocks hold masks (multi-token prediction) or several questions about one picture.
 
-Letters: T rows of one call, k masks of a block, P real tokens that lie in the cache already.
+Letters: T rows of one call, P real tokens that lie in the cache already.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 @dataclass(frozen=True, eq=False)
 class CallLayout:
     """Rows of one call, each int64 [T]: position in the text (from 0), block (0: a real token), anchor (the last real
-    position seen), mask (i for m_i, 0 for a real token)."""
+    position seen), mask (its number in the block from 1, 0 for a real token)."""
 
     position: Tensor
     block: Tensor
@@ -54,21 +54,8 @@ def reals(first: int, count: int) -> CallLayout:
 
 
 def blocks(anchors: Sequence[int], sizes: Sequence[int]) -> CallLayout:
-    """A block of masks m_1 .. m_size behind each anchor; m_i stands at anchor + i, where the text would go on."""
+    """A block of rows 1 .. size behind each anchor; row i stands at anchor + i, where the text would go on."""
     mask = torch.cat([torch.arange(1, size + 1) for size in sizes] or [torch.zeros(0, dtype=torch.long)])
     size = torch.tensor(list(sizes), dtype=torch.long)
     anchor = torch.tensor(list(anchors), dtype=torch.long).repeat_interleave(size)
     return CallLayout(anchor + mask, torch.arange(1, len(size) + 1).repeat_interleave(size), anchor, mask)
-
-
-def call(first: int, count: int, guessed: int, k: int, way: str) -> CallLayout:
-    """One decoding call: `count` real tokens from `first` on, the last `guessed` of them not yet verified, then masks.
-
-    linear      one block, behind the last guess: of use only if every guess is right
-    quadratic   a block behind each token that may turn out to be the last right one: (guessed + 1) blocks
-    plain       no masks at all
-    Real tokens come first, so that forgetting wrong guesses and masks is a cut at the end of the cache.
-    """
-    end = first + count
-    behind = {"plain": (), "linear": (end - 1,), "quadratic": range(end - 1 - guessed, end)}[way]
-    return reals(first, count) + blocks(behind, [k] * len(behind))

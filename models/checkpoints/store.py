@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.checkpoints import download, hub, memory, precision, verify, versions
+from models.checkpoints import download, hub, memory, packaged, precision, verify, versions
 from models.checkpoints.memory import default_device
 from models.checkpoints.registry import (
     PARTS,
@@ -79,7 +79,7 @@ def resolve(asked: str | None, declared: tuple[str, ...]) -> str:
     its place."""
     if asked is None:
         return declared[0]
-    if asked in declared:
+    if asked in declared or packaged.folder(asked):
         return asked
     if (new := versions.current(asked, shipped())) in declared:
         return new
@@ -100,6 +100,8 @@ def place(name: str) -> Path:
     """Where a checkpoint of this name lies, or would lie."""
     if name in hub.TABLE:
         return hub.folder(name) or hub.snapshot(hub.TABLE[name])
+    if name in packaged.TABLE:
+        return packaged.cache() / name
     return SHIPPED / name if (SHIPPED / name / "config.json").is_file() else Path(name)
 
 
@@ -151,6 +153,8 @@ def revision(name: str) -> str:
     """What `load` would stamp a checkpoint with, without loading it; "" where it is not here."""
     if name in hub.TABLE:
         return hub.TABLE[name].revision[:12]
+    if name in packaged.TABLE:
+        return packaged.TABLE[name].sha256[:12]
     folder = place(name)
     if not is_checkpoint(folder):
         return ""
@@ -203,6 +207,8 @@ def _read(name: str, device: str, dtype: str) -> Bundle:
             raise CheckpointError(f"'{name}' cannot be had: {hub.hindrance(name)}.")
         raise CheckpointError(f"'{name}' is not on this machine yet; choose it in the menu Checkpoint, which fetches "
                               f"its {hub.size(name) / 1e6:.0f} MB, or wait until they have arrived.")
+    if name in packaged.TABLE and not packaged.folder(name):
+        raise CheckpointError(f"'{name}' is not on this machine yet; `python tools/public_weights.py {name}` makes it.")
     if not is_checkpoint(folder):
         raise CheckpointError(f"The checkpoint '{name[:60]}' is not shipped here; train it with `make train "
                               f"CHECKPOINT={name[:60]}` or choose another.")
@@ -241,6 +247,8 @@ def _expected(name: str, named: str, card: dict) -> dict[str, str]:
     """Which files hold the weights, and their sha256 where somebody stated it; {} where only the folder knows."""
     if name in hub.TABLE:
         return hub.TABLE[name].prints
+    if name in packaged.TABLE:
+        return {"model.safetensors": packaged.TABLE[name].sha256}
     sha256 = card.get("sha256", "")
     return dict.fromkeys(parts(named), sha256) if sha256 or named in PARTS else {}
 

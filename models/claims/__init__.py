@@ -1,8 +1,8 @@
 """A paper's claim, measured small, and assets/claims/<slug>.json.
 
 claim.py in a method's folder (control_claim.py for its control arm, claim_smollm2.py for the same rule on a real public
-model) holds one function, `measure(lab) -> Claim`, written with models/claims/harness.py, which says how; `stamped` runs it and adds the revision of everything it loaded,
-device, date and seconds.
+model) holds one function, `measure(lab) -> Claim`, written with models/claims/harness.py, which says how; `stamped`
+runs it and adds the revision of everything it loaded, device, date and seconds.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.trace import CODE, Canvas, Field, MaskTrace, Step
+from models.trace import CODE, STATES, Canvas, Field, MaskTrace, Step
 from tests import samples
 from visualizers import draw
 from visualizers.drawing import palette
+from visualizers.drawing.canvas import candidates
 from visualizers.drawing.marks import Scale, cells, number_codes, resolved
 from visualizers.export.figure import pieces
 
@@ -36,6 +37,67 @@ def test_hidden_cells_cover_their_picture():
 def test_a_known_cell_shows_its_picture_untinted():
     mark = cells(draw(grid("masked", "known")), 0, "state")[1]
     assert mark.fill is None and mark.share == 0
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_no_state_covers_what_it_marks(dark):
+    """Fault 7: blue, orange and green washes over scenes of the same hues. Only a cell without content is filled."""
+    trace = grid(*STATES, numbers=np.arange(len(STATES)))
+    for mark, name in zip(cells(draw(trace), 0, "state", dark), STATES):
+        assert (mark.fill is None) == (not palette.LOOKS[name].hides), name
+        assert mark.fill is None or mark.fill == palette.COVER["dark" if dark else "light"]
+    tinted = cells(draw(trace), 0, "loss", dark)
+    assert all(mark.fill and mark.share <= 0.5 for mark in tinted)
+
+
+def test_picture_only_takes_every_mark_away_but_uncovers_nothing():
+    marks = cells(draw(grid("new", "refused", "dropped", "masked-hard")), 0, "picture")
+    assert [mark.cue for mark in marks] == [""] * 4 and [mark.fade for mark in marks] == [1.0] * 4
+    assert shows_through(marks) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("tab", ["unmask", "sample", "mask"])
+def test_a_generation_ends_without_marks(tab):
+    trace = samples.all_tabs()[tab]
+    drawing, still = draw(trace), draw(replace(trace, sentence=""))
+    last = len(drawing.frames) - 1
+    assert drawing.frames[-1].clean and not any(frame.clean for frame in still.frames)
+    for by in ("state", "auto", *drawing.fields):
+        assert not any(mark.cue and mark.cue != "given" for mark in cells(drawing, last, resolved(drawing, last, by)))
+    assert any(mark.cue for mark in cells(drawing, last - 1, "state"))  # the mutant: the run's own last step
+
+
+def test_what_a_mask_run_rebuilt_is_what_it_ends_on():
+    trace = samples.mask()
+    judged = replace(trace.steps[1], label="the error")  # shows the original again
+    drawing = draw(replace(trace, steps=(*trace.steps, judged)))
+    assert drawing.picture(4) is trace.steps[2].picture
+
+
+def test_every_token_answers_with_the_candidates_of_its_birth():
+    """Fault 4: on the last step one token of 65 had rivals."""
+    drawing = draw(samples.sample())
+    for step, frame in enumerate(drawing.frames):
+        for token in np.flatnonzero(np.isin(frame.state, [CODE["new"], CODE["known"]])):
+            at, lists = drawing.candidates(step, int(token))
+            drawn = [found.picked(int(token)) for found in lists.values()]
+            assert drawn and min(drawn) >= 0 and at <= step, (step, token)
+            for found in lists.values():
+                assert found.picked(int(token)) in found.ids[np.flatnonzero(found.positions == token)[0]]
+
+
+def test_a_drawn_id_outside_the_list_joins_it_with_its_own_probability():
+    trace = samples.sample()
+    found = next(iter(trace.steps[0].distributions.values()))
+    rare = np.argmin(found.logits[0])
+    lse = np.log(np.exp(found.logits.astype(np.float32)).sum(1))
+    for kept in (True, False):
+        drawn = replace(found, chosen=np.full(len(found.positions), rare, np.int32), lse=lse,
+                        logits=found.logits if kept else None)
+        shown = candidates(drawn)
+        assert shown.ids[0, -1] == rare
+        wanted = np.exp(found.logits[0, rare].astype(np.float32) - lse[0])
+        assert shown.probs[0, -1] == pytest.approx(wanted, rel=1e-2) if kept else np.isnan(shown.probs[0, -1])
 
 
 def test_without_a_picture_a_known_cell_has_plain_ink():

@@ -9,7 +9,7 @@ import pytest
 
 from tests import samples
 from visualizers import draw
-from visualizers.drawing.marks import cells, number_scale
+from visualizers.drawing.marks import arcs, cells, number_scale
 from visualizers.export.figure import at_step, shared_scale
 
 pytestmark = pytest.mark.browser
@@ -117,9 +117,9 @@ def test_keys_move_through_steps_and_tokens(window, paper_page):
         page.keyboard.press("PageDown")
         return seen, focused, card, page.locator(".ts").get_attribute("data-step")
     seen, focused, card, last = window.look(paper_page(draw(samples.unmask())), keys)
-    assert seen[1:] == ["0", "1", "2", "1", "11", "10"]
+    assert seen[1:] == ["0", "1", "2", "1", "12", "11"]
     assert focused == "17" and "row 2, column 2" in card and "Confidence" in card and "%" in card
-    assert last == "11"
+    assert last == "12"
 
 
 def test_hovering_shows_candidates_with_bars(window, paper_page):
@@ -140,6 +140,61 @@ def test_pointing_at_a_token_lays_its_attention_over_the_text(window, paper_page
             page.locator(".ts-query").get_attribute("data-token")
     _, query = window.look(paper_page(drawing), point)
     assert query == "9"
+
+
+def test_arcs_start_at_the_token_that_is_pointed_at(window, paper_page):
+    """Fault 3: no arcs, and the frame of the query stayed on the old word in another colour than the legend's."""
+    trace = samples.attend()
+    drawing = draw(trace, layer=0, head=1)
+    look = """() => ({
+      arcs: shown.linksOf(shown.drawings[0]).map(a => [a.query, a.key, Math.round(a.share * 1e4) / 1e4]),
+      widths: [...document.querySelectorAll('.ts-links path')].filter((_, i) => i % 2)
+        .map(p => Number(p.getAttribute('stroke-width'))),
+      frames: [...document.querySelectorAll('.ts-cue-double:not(.ts-sample)')]
+        .map(t => [t.dataset.token, t.style.getPropertyValue('--edge')]),
+      legend: document.querySelector('.ts-legend .ts-cue-double').style.getPropertyValue('--edge')})"""
+
+    def point(page):
+        first = page.evaluate(look)
+        page.locator("[data-token='9']").hover()
+        card, box = (page.locator(name).bounding_box() for name in (".ts-card", ".ts-textbox"))
+        return first, page.evaluate(look), card["y"] - box["y"] - box["height"]
+    first, pointed, below = window.look(paper_page(drawing), point)
+    assert [list(arc) for arc in arcs(drawing, 0, "attention:row")] == first["arcs"] and first["arcs"]
+    assert {query for query, *_ in pointed["arcs"]} == {9} and all(key < 9 for _, key, _ in pointed["arcs"])
+    strongest = int(np.argmax(trace.rows.row(0, 1, 9)[:9]))
+    assert pointed["arcs"][0][1] == strongest and pointed["widths"] == sorted(pointed["widths"], reverse=True)
+    assert pointed["frames"] == [["9", pointed["legend"]]] and pointed["legend"]
+    assert below >= 0, "the card hides the words that are explored"
+
+
+def test_every_token_has_candidates_to_the_clean_end(window, paper_page):
+    drawing = draw(samples.sample())
+
+    def ask(page):
+        return page.evaluate("""() => Array.from({length: shown.total}, (_, step) => Array.from({length:
+          shown.drawings[0].size}, (_, token) => [shown.drawings[0].born(step, token), shown.drawings[0]
+          .candidates(step, token).map(c => c.items.filter(i => i.chosen).length)]))""")
+    for step, tokens in enumerate(window.look(paper_page(drawing), ask)):
+        for token, (born, chosen) in enumerate(tokens):
+            at, lists = drawing.candidates(step, token)
+            assert (born, len(chosen)) == (at, len(lists)) and all(n == 1 for n in chosen), (step, token)
+
+
+def test_picture_only_hides_all_marks_and_brings_them_back(window, paper_page):
+    count = "marksOf(shown.drawings[0], 5, {by: shown.colouring(shown.drawings[0])}).filter(m => m.cue).length"
+
+    def switch(page):
+        page.evaluate("shown.go(5)")
+        seen = [page.evaluate(count)]
+        for _ in range(2):
+            page.get_by_role("button", name="Picture only").click()
+            seen += [page.evaluate(count), page.locator(".ts-legend").inner_text()]
+        page.evaluate("shown.go(99)")
+        return *seen, page.locator(".ts-where").inner_text(), page.evaluate(count)
+    marks, none, bare, again, legend, where, end = window.look(paper_page(draw(samples.unmask())), switch)
+    assert marks > 0 and (none, bare) == (0, "") and again == marks and "revealed now" in legend
+    assert (where, end) == ("finished", 0)
 
 
 def test_your_turn_counts_and_sends_only_whole_groups(window, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from models.trace import STATES
 from visualizers.drawing import palette
 
-SAME = [("unknown", "masked"), ("visible", "known"), ("reused", "recycled", "merged"), ("refused", "discarded")]
+SAME = [("unknown", "masked"), ("visible", "known"), ("reused", "recycled", "merged")]
 
 
 def luminance(colour: str) -> float:
@@ -27,15 +27,14 @@ def group(state: str) -> str:
 def confusable(looks) -> list[tuple[str, str]]:
     """Pairs of states that are no family and differ by nothing but colour."""
     def signs(look):
-        return look.cue, look.hides, look.fade < 1, bool(look.tint)
+        return look.cue, look.hides, look.fade < 1
     names = list(looks)
     return [(a, b) for i, a in enumerate(names) for b in names[i + 1:]
-            if group(a) != group(b) and signs(looks[a]) == signs(looks[b]) and {a, b} != {"known", "context"}
-            and {a, b} != {"visible", "context"}]
+            if group(a) != group(b) and signs(looks[a]) == signs(looks[b])]
 
 
 def test_every_state_has_a_look():
-    assert set(palette.LOOKS) == set(STATES)
+    assert list(palette.LOOKS) == [*STATES, palette.QUERY]
     assert all(look.cue in palette.CUES for look in palette.LOOKS.values())
 
 
@@ -44,7 +43,7 @@ def test_states_differ_by_more_than_colour():
 
 
 def test_the_colour_rule_sees_a_state_that_only_has_a_colour():
-    mutant = {**palette.LOOKS, "refused": palette.Look("refused", "#d55e00", "#d55e00", cue="outline", tint=0.5)}
+    mutant = {**palette.LOOKS, "refused": palette.Look("refused", "#d55e00", "#d55e00", cue="outline")}
     assert ("new", "refused") in confusable(mutant)
 
 
@@ -53,6 +52,11 @@ def test_the_look_of_the_table():
                 "accepted": "#009e73", "refused": "#d55e00"}
     assert {name: palette.LOOKS[name].light for name in expected} == expected
     assert palette.LOOKS["dropped"].fade == 0.25 and palette.LOOKS["unknown"].dark == "#3a3a41"
+
+
+@pytest.mark.parametrize("diverging", [False, True])
+def test_a_number_tints_at_most_half(diverging):
+    assert max(palette.soft_share(code, diverging) for code in range(255)) <= 0.5
 
 
 def test_the_magnitude_scale_is_cividis():

@@ -8,7 +8,7 @@ import pytest
 from models.trace import STATES, Provenance
 from tests import samples
 from visualizers import draw
-from visualizers.drawing import sample
+from visualizers.drawing import palette, sample
 from visualizers.drawing.canvas import tidy
 from visualizers.drawing.mask import about
 
@@ -18,15 +18,15 @@ def test_a_viewer_draws_and_says_what_it_shows(tab):
     trace = samples.all_tabs()[tab]
     drawing = draw(trace, title="A title")
     occurring = {STATES[code] for step in trace.steps for code in np.unique(step.state)}
-    assert {state for state, _ in drawing.legend} <= occurring
-    assert drawing.title == "A title" and len(drawing.frames) == len(trace.steps)
+    assert {state for state, _ in drawing.legend} <= occurring | {palette.QUERY}
+    assert drawing.title == "A title" and len([f for f in drawing.frames if not f.clean]) == len(trace.steps)
     assert str(trace.canvas.size) in drawing.alt.replace(",", "") or "by" in drawing.alt
     assert 0 <= drawing.view["start"] < len(trace.steps)
 
 
 def test_the_legend_leaves_out_what_cannot_be_seen():
     assert "unknown" not in dict(draw(samples.sample()).legend)  # text that is not there yet takes no place
-    assert "unknown" in dict(draw(samples.prune()).legend)
+    assert "unknown" in dict(draw(samples.unmask()).legend)
 
 
 @pytest.mark.parametrize("value, text", [(0.0832, "0.0832"), (61.0, "61"), (1234.4, "1,234"), (2_500_000, "2.5 M"),

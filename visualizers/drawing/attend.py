@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.trace import AttendTrace
+from models.trace import CODE, AttendTrace
+from visualizers.drawing import palette
 from visualizers.drawing.canvas import Wording, assemble, scale_from, steps_text, where
 from visualizers.drawing.marks import Attention, Drawing, Scale
 
@@ -73,8 +74,19 @@ def start(trace: AttendTrace) -> int:
 
 def words(trace: AttendTrace) -> dict[str, str]:
     """`new` means the query only where exactly one token is marked."""
-    single = all(len(step.where("new")) <= 1 for step in trace.steps)
-    return WORDS if single else {name: text for name, text in WORDS.items() if name != "new"}
+    return WORDS if marks_query(trace) else {name: text for name, text in WORDS.items() if name != "new"}
+
+
+def marks_query(trace: AttendTrace) -> bool:
+    return all(len(step.where("new")) <= 1 for step in trace.steps)
+
+
+def with_query(drawing: Drawing) -> Drawing:
+    """The query is no state: its mark moves with the pointer, so no step keeps one on the token it began with."""
+    frames = tuple(replace(frame, state=np.where(frame.state == CODE["new"], CODE["visible"], frame.state)
+                           .astype(np.uint8)) for frame in drawing.frames)
+    legend = tuple(pair for pair in drawing.legend if pair[0] != "new")
+    return replace(drawing, frames=frames, legend=(*legend, (palette.QUERY, WORDS["new"])))
 
 
 def draw(trace: AttendTrace, *, layer: int | None = None, head: int = -1, query: int | None = None,
@@ -90,4 +102,6 @@ def draw(trace: AttendTrace, *, layer: int | None = None, head: int = -1, query:
     quantity = quantity or ("row" if stored else "entropy")
     moving = len(trace.steps) > 1 and not found.linked and drawing.fields  # the steps show something else
     by = by or (next(iter(drawing.fields)) if moving else f"attention:{quantity}")
+    if marks_query(trace) and stored:
+        drawing = with_query(drawing)
     return replace(drawing, attention=found, view={**drawing.view, **chosen, "by": by})

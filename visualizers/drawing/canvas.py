@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.trace import STATES, Canvas, Cost, Distribution, Fact, Field, Step, Trace
+from models.trace import CODE, STATES, Canvas, Cost, Distribution, Fact, Field, Step, Trace
 from visualizers.drawing import palette
 from visualizers.drawing.marks import Candidates, Curve, Drawing, Frame, Layout, Scale
 
-PYRAMID = 0.35  # of the usual tint: a whole map is new at once, and its picture is the point
 WRAP = 32  # columns of a list that has no shape of its own
+SHOWN = 8  # candidates of a place
 SPOKEN = 4  # facts that the text alternative repeats
 
 
@@ -23,15 +23,14 @@ SPOKEN = 4  # facts that the text alternative repeats
 class Wording:
     """A tab's own words. states: legend words that differ from the theme's; describe(trace) -> the text alternative.
 
-    unseen: how hidden text shows ("box" or "gone"); tint: how strongly states colour a picture; by(trace) -> what
-    colours the picture at first; start(trace) -> the step shown at first;
+    unseen: how hidden text shows ("box" or "gone"); by(trace) -> what colours the picture at first; start(trace) ->
+    the step shown at first;
     about(trace) -> per step the field it is about ("": the states).
     """
 
     describe: Callable[[Trace], str]
     states: Mapping[str, str] = field(default_factory=dict)
     unseen: str = "box"
-    tint: float = 1.0
     by: Callable[[Trace], str] = lambda trace: "state"
     start: Callable[[Trace], int] = lambda trace: len(trace.steps) - 1
     about: Callable[[Trace], list[str]] = lambda trace: [""] * len(trace.steps)
@@ -45,8 +44,8 @@ def assemble(trace: Trace, wording: Wording, *, title: str = "", by: str | None 
     about = wording.about(trace)
     return Drawing(
         tab=trace.tab, method=trace.method, title=title or trace.method,
-        layout=layout(trace.canvas, wording.unseen, wording.tint),
-        frames=tuple(_frame(step, scales, name) for step, name in zip(trace.steps, about)),
+        layout=layout(trace.canvas, wording.unseen),
+        frames=(*(_frame(step, scales, name) for step, name in zip(trace.steps, about)), *finished(trace, scales)),
         fields=scales, legend=legend(trace, wording),
         facts=tuple((fact.title, fact_text(fact)) for fact in trace.facts.values()),
         curves=tuple(Curve(c.title, c.y, {name: np.asarray(line, float) for name, line in c.series.items()},
@@ -61,17 +60,16 @@ def spoken(trace: Trace, wording: Wording) -> str:
     return " ".join([wording.describe(trace), *facts[:SPOKEN]])
 
 
-def layout(canvas: Canvas, unseen: str = "box", tint: float = 1.0) -> Layout:
+def layout(canvas: Canvas, unseen: str = "box") -> Layout:
     """Grid, flowing text or free places, whichever this canvas is."""
-    extras = {"picture": canvas.picture, "roles": canvas.roles, "truth": canvas.truth, "unseen": unseen,
-              "tint": tint}
+    extras = {"picture": canvas.picture, "roles": canvas.roles, "truth": canvas.truth, "unseen": unseen}
     if canvas.kind == "text" or (canvas.kind == "list" and any(canvas.labels)):
         return Layout("text", canvas.labels, **extras)
     if canvas.shape is not None:
         return Layout("grid", canvas.labels, *canvas.shape, **extras)
     if canvas.kind == "pyramid" and canvas.positions is not None:
         xy, side = _squared(canvas.positions)
-        return Layout("places", canvas.labels, xy=xy, cell=side, **{**extras, "tint": PYRAMID * tint})
+        return Layout("places", canvas.labels, xy=xy, cell=side, **extras)
     if canvas.positions is not None:
         return Layout("places", canvas.labels, xy=_placed(canvas.positions), **extras)
     columns = min(canvas.size, WRAP)
@@ -118,8 +116,51 @@ def _frame(step: Step, scales: Mapping[str, Scale], about: str) -> Frame:
         edges={name: (e.query, e.key, e.weight) for name, e in step.edges.items()}, cost=cost_of(step.cost))
 
 
+def finished(trace: Trace, scales: Mapping[str, Scale]) -> tuple[Frame, ...]:
+    """The clean last step of a run that made a picture or a text; nothing while it still goes on."""
+    pictures = [step.picture for step in trace.steps if step.picture is not None]
+    text = trace.canvas.kind == "text"
+    made = trace.tab in ("unmask", "sample") or (trace.tab == "prune" and text) or pictures
+    if not made or not trace.sentence:
+        return ()
+    last = trace.steps[-1]
+    state = np.where(_HIDES[last.state] | (last.state == CODE["context"]), last.state, CODE["known"]).astype(np.uint8)
+    if pictures and trace.tab == "mask":
+        state = np.full_like(state, CODE["known"])
+    values = {name: _latest([step.fields[name] for step in trace.steps if name in step.fields]) for name in scales}
+    words = "text" if text else "picture" if pictures else "result"
+    return (Frame("finished", state, values, last.ids, note=f"The {words} as it is, without marks.", clean=True,
+                  picture=final_picture(trace)),)
+
+
+def final_picture(trace: Trace) -> np.ndarray | None:
+    """The last picture a run made; what a Mask run rebuilt is the last picture in which something is new."""
+    shown = [step for step in trace.steps if step.picture is not None]
+    rebuilt = [step for step in shown if trace.tab == "mask" and len(step.where("new")) and len(step.where("visible"))]
+    return (rebuilt or shown or [trace.steps[-1]])[-1].picture
+
+
+def _latest(rows: list[np.ndarray]) -> np.ndarray:
+    """The last defined number of every token."""
+    found = rows[0].astype(np.float32)
+    for row in rows[1:]:
+        found = np.where(np.isnan(row), found, row)
+    return found
+
+
 def candidates(found: Distribution) -> Candidates:
-    return Candidates(found.positions, found.top_ids, found.top_probs, found.entropy, found.chosen)
+    """The chosen id always stands among them; where its probability was not kept it is NaN."""
+    ids, probs = found.top_ids, found.top_probs.astype(np.float32)
+    if found.chosen is None:
+        return Candidates(found.positions, ids, probs, found.entropy, None)
+    ids, probs = ids[:, :SHOWN].copy(), probs[:, :SHOWN].copy()
+    missing = np.flatnonzero((found.chosen >= 0) & ~(ids == found.chosen[:, None]).any(1))
+    ids[missing, -1] = found.chosen[missing]
+    probs[missing, -1] = np.nan
+    if found.logits is not None and found.lse is not None:
+        own = found.logits[missing, found.chosen[missing]].astype(np.float32)
+        probs[missing, -1] = np.exp(own - found.lse[missing])
+    return Candidates(found.positions, ids, probs, found.entropy, found.chosen)
 
 
 def cost_of(cost: Cost) -> dict[str, float]:
@@ -130,13 +171,14 @@ def cost_of(cost: Cost) -> dict[str, float]:
 
 
 def legend(trace: Trace, wording: Wording) -> tuple[tuple[str, str], ...]:
-    """(state, words) of the states that occur and can be seen, in the order of STATES."""
+    """(state, words) of the states that occur and can be seen, in the order of STATES; same words are said once."""
     words, gone = wording.states, wording.unseen == "gone" and trace.canvas.kind == "text"
     seen = np.zeros(len(STATES), bool)
     for step in trace.steps:
         seen[step.state] = True
-    return tuple((name, words.get(name, palette.LOOKS[name].title)) for code, name in enumerate(STATES)
-                 if seen[code] and not (gone and palette.LOOKS[name].hides))
+    found = {words.get(name, palette.LOOKS[name].title): name for code, name in reversed([*enumerate(STATES)])
+             if seen[code] and not (gone and palette.LOOKS[name].hides)}
+    return tuple((name, said) for said, name in reversed(found.items()))
 
 
 def tidy(value: float) -> str:
@@ -174,3 +216,6 @@ def where(canvas: Canvas) -> str:
 def steps_text(trace: Trace) -> str:
     number = len(trace.steps)
     return "one step" if number == 1 else f"{number} steps"
+
+
+_HIDES = np.array([palette.LOOKS[name].hides for name in STATES])

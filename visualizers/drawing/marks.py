@@ -33,7 +33,6 @@ class Layout:
     roles: tuple[str, ...] = ()
     truth: tuple[str, ...] = ()
     unseen: str = "box"  # hidden text is an empty "box", or "gone" where text grows
-    tint: float = 1.0  # how strongly states colour the picture: less where the picture itself is the point
 
     @property
     def size(self) -> int:
@@ -74,6 +73,11 @@ class Candidates:
     entropy: np.ndarray
     chosen: np.ndarray | None = None
 
+    def picked(self, token: int) -> int:
+        """The id chosen at a token, -1 for none."""
+        at = np.flatnonzero(self.positions == token)
+        return -1 if self.chosen is None or not len(at) else int(self.chosen[at[0]])
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -87,6 +91,7 @@ class Frame:
     parent: int | None = None
     note: str = ""
     by: str = ""  # the number that this step is about, where it is not the states
+    clean: bool = False  # the finished picture or text, without marks
     picture: np.ndarray | None = None
     candidates: Mapping[str, Candidates] = field(default_factory=dict)
     edges: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
@@ -142,6 +147,16 @@ class Drawing:
         held = -1 if ids is None else int(ids[token])
         return self.vocabulary.get(held, self.layout.labels[token]) if held >= 0 else self.layout.labels[token]
 
+    def candidates(self, step: int, token: int) -> tuple[int, Mapping[str, Candidates]]:
+        """(step, name -> Candidates) in which a token was last weighed: the step shown, or the one it was born in."""
+        held = -1 if self.frames[step].ids is None else int(self.frames[step].ids[token])
+        hidden = palette.LOOKS[STATES[self.frames[step].state[token]]].hides
+        found = [(at, {name: c for name, c in self.frames[at].candidates.items() if token in c.positions})
+                 for at in range(step, step - 1 if hidden else -1, -1)]
+        some = [(at, lists) for at, lists in found if lists]
+        own = [(at, lists) for at, lists in some if any(c.picked(token) == held for c in lists.values())]
+        return (own or some or [(step, {})])[0]
+
     def picture(self, step: int) -> np.ndarray | None:
         shown = self.frames[step].picture
         return self.layout.picture if shown is None else shown
@@ -164,20 +179,29 @@ def cells(drawing: Drawing, step: int, by: str = "state", dark: bool = False,
           scale: Scale | None = None) -> list[Mark]:
     """The marks of one frame, token by token; `scale` overrides the range of what colours them.
 
-    by: "state", a field, "auto" (what each step is about), "attention:row" or one of its statistics.
+    by: "state", a field, "auto" (what each step is about), "attention:row" or one of its statistics; "picture": no
+    marks at all, as on a clean step.
     """
     by = resolved(drawing, step, by)
     frame, own = drawing.frames[step], number_scale(drawing, by, step)
     has_picture = drawing.layout.kind != "text" and drawing.picture(step) is not None
     codes = None if own is None else number_codes(drawing, step, by, scale)
-    return [_mark(drawing, step, token, STATES[code], has_picture, dark,
+    query = query_of(drawing, by)
+    names = [palette.QUERY if token == query else STATES[code] for token, code in enumerate(frame.state)]
+    return [_mark(drawing, step, token, name, has_picture, dark, by == "picture",
                   None if codes is None else (int(codes[token]), own.diverging))
-            for token, code in enumerate(frame.state)]
+            for token, name in enumerate(names)]
 
 
 def resolved(drawing: Drawing, step: int, by: str) -> str:
-    """What colours a step when every step may be about something else."""
-    return (drawing.frames[step].by or "state") if by == "auto" else by
+    """What colours a step when every step may be about something else; a clean step shows no marks."""
+    frame = drawing.frames[step]
+    return "picture" if frame.clean else (frame.by or "state") if by == "auto" else by
+
+
+def query_of(drawing: Drawing, by: str) -> int:
+    """The token that is marked as the one who looks, or -1."""
+    return int(drawing.view.get("query", -1)) if drawing.attention is not None and by == "attention:row" else -1
 
 
 def number_scale(drawing: Drawing, by: str, step: int = 0) -> Scale | None:
@@ -190,22 +214,44 @@ def number_scale(drawing: Drawing, by: str, step: int = 0) -> Scale | None:
 def attention_codes(drawing: Drawing, quantity: str, step: int = 0) -> tuple[Scale, np.ndarray]:
     """Scale and codes [N] of a head statistic or of the query's row, at the view's layer and head (-1: mean)."""
     found, view, size = drawing.attention, drawing.view, drawing.layout.size
-    layer = step if found.linked else int(view["layer"])
+    layer = min(step, len(found.layers) - 1) if found.linked else int(view["layer"])
     heads = range(found.heads) if int(view["head"]) < 0 else [int(view["head"])]
     if quantity in found.quantities:
         scale, codes = found.quantities[quantity]
         picked = codes[layer, list(heads)].astype(np.float64)  # [H, N]
         mean = (scale.low + picked / 254 * (scale.high - scale.low)).sum(0) / len(heads)
         return scale, scale.code(np.where((picked == palette.NOTHING).any(0), np.nan, mean))
-    stored = [] if found.queries is None else np.flatnonzero(found.queries == int(view["query"]))
-    if len(stored) == 0:
+    row = attention_row(drawing, step)
+    if row is None:
         return Scale(ROW, "probability", 0.0, 1.0), np.full(size, palette.NOTHING, np.uint8)
-    at, row = stored[0], np.zeros(size)
-    keys = min(size, found.rows.shape[-1])
-    for h in heads:
-        row[:keys] += found.rows[layer, h, at, :keys] / 255 * float(found.peaks[layer, h, at]) / len(heads)
     scale = Scale(ROW, "probability", 0.0, float(row.max()) or 1.0)
     return scale, scale.code(row)
+
+
+def attention_row(drawing: Drawing, step: int = 0) -> np.ndarray | None:
+    """Weights [N] of the view's query at its layer and head (-1: mean), or None where its row was not stored."""
+    found, view, size = drawing.attention, drawing.view, drawing.layout.size
+    stored = [] if found.queries is None else np.flatnonzero(found.queries == int(view["query"]))
+    if len(stored) == 0:
+        return None
+    layer = min(step, len(found.layers) - 1) if found.linked else int(view["layer"])
+    heads = range(found.heads) if int(view["head"]) < 0 else [int(view["head"])]
+    at, row, keys = stored[0], np.zeros(size), min(size, found.rows.shape[-1])
+    for h in heads:
+        row[:keys] += found.rows[layer, h, at, :keys] / 255 * float(found.peaks[layer, h, at]) / len(heads)
+    return row
+
+
+def arcs(drawing: Drawing, step: int, by: str) -> list[tuple[int, int, float]]:
+    """(query, key, thickness 0..1) of the query's strongest weights, where its row colours the tokens."""
+    query = query_of(drawing, resolved(drawing, step, by))
+    row = attention_row(drawing, step) if query >= 0 else None
+    if row is None:
+        return []
+    row[query] = 0.0  # to itself it needs no arc
+    top = row.max() or 1.0
+    best = [int(key) for key in np.argsort(-row, kind="stable")[:ARCS] if row[key] >= LEAST * top]
+    return [(query, key, round(float(row[key] / top), 4)) for key in best]
 
 
 def number_codes(drawing: Drawing, step: int, by: str, scale: Scale | None = None) -> np.ndarray:
@@ -222,33 +268,25 @@ def number_codes(drawing: Drawing, step: int, by: str, scale: Scale | None = Non
     return scale.code(np.where(own.code(values) == palette.NOTHING, np.nan, stored))
 
 
-def _mark(drawing: Drawing, step: int, token: int, state: str, has_picture: bool, dark: bool, number) -> Mark:
+def _mark(drawing: Drawing, step: int, token: int, state: str, has_picture: bool, dark: bool, bare: bool,
+          number) -> Mark:
     look, own = palette.LOOKS[state], palette.colour(state, dark)
     is_text = drawing.layout.kind == "text"
     text = "" if look.hides and is_text else drawing.text(step, token)
-    if number is not None:
-        fill, share = _number_fill(number, palette.SOFT if is_text else palette.VEIL if has_picture else None)
-    elif is_text:
-        fill, share = _text_fill(state, look, own)
-    elif look.hides or not has_picture:
+    fill, share = None, 0.0
+    if number is not None and number[0] != palette.NOTHING:
+        fill, share = _number_fill(*number, soft=is_text or has_picture)
+    elif look.hides:
+        fill, share = palette.COVER["dark" if dark else "light"], 1.0
+    elif number is None and not (is_text or has_picture or bare):
         fill, share = own, look.fade
-    else:
-        fill, share = (own, round(look.tint * drawing.layout.tint, 4)) if look.tint else (None, 0.0)
-    return Mark(token, fill, share, look.cue, own, look.fade, text)
+    return Mark(token, fill, share, "" if bare else look.cue, own, 1.0 if bare else look.fade, text)
 
 
-def _number_fill(number: tuple[int, bool], over: tuple[float, float] | None) -> tuple[str | None, float]:
-    code, diverging = number
-    if code == palette.NOTHING:
-        return None, 0.0
-    return palette.hexed(_RAMPS[diverging][code]), palette.soft_share(code, diverging, over) if over else 1.0
-
-
-def _text_fill(state: str, look: palette.Look, own: str) -> tuple[str | None, float]:
-    if state in ("visible", "known", "context", "dropped"):
-        return None, 0.0
-    return own, 1.0 if look.hides else 0.3
+def _number_fill(code: int, diverging: bool, soft: bool) -> tuple[str, float]:
+    return palette.hexed(_RAMPS[diverging][code]), palette.soft_share(code, diverging) if soft else 1.0
 
 
 ROW = "Attention of the query"
+ARCS, LEAST = 12, 0.08  # arcs of one query at most, and the weakest one as a share of the strongest
 _RAMPS = {flag: palette.ramp(flag) for flag in (False, True)}

@@ -49,5 +49,5 @@ def opening(trace: MaskTrace) -> int:
 
 
 def draw(trace: MaskTrace, **view) -> Drawing:
-    words = Wording(describe, words_of(trace), tint=0.2, by=lambda trace: "auto", start=opening, about=about)
+    words = Wording(describe, words_of(trace), by=lambda trace: "auto", start=opening, about=about)
     return assemble(trace, words, **view)

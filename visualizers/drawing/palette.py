@@ -14,14 +14,16 @@ import numpy as np
 from models.trace import STATES
 
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", Arial, sans-serif'
-CUES = ("", "outline", "dotted", "dashed", "check", "strike", "hatch", "dot", "corner")
+# What is drawn on the edge and in the corner of a cell, or under and around a word. Nothing lies over what it marks.
+CUES = ("", "outline", "dotted", "dashed", "check", "strike", "cross", "hatch", "dot", "corner", "given", "double")
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a state is painted. hides: the token's own picture or text is covered; tint: share of the colour over it.
+    """How a state is painted: light and dark are the colour of its edge and corner, cue the sign it takes, one of CUES.
 
-    fade: opacity of the token's own picture or text; cue: the second sign beside colour, one of CUES.
+    hides: the token has no content yet, so its cell is filled (COVER) or its text is an empty box;
+    fade: opacity of the token's own picture or text.
     """
 
     title: str
@@ -29,12 +31,12 @@ class Look:
     dark: str
     cue: str = ""
     hides: bool = False
-    tint: float = 0.0
     fade: float = 1.0
 
 
 _GREY, _PLAIN = ("#d9d6cd", "#3a3a41"), ("#8f9aa3", "#66737d")
 _GREEN, _RED, _SKY = ("#009e73", "#009e73"), ("#d55e00", "#d55e00"), ("#56b4e9", "#56b4e9")
+QUERY = "query"  # no state of a token: where one looks from, which moves with the pointer
 LOOKS: dict[str, Look] = {
     "unknown": Look("not yet known", *_GREY, hides=True),
     "masked": Look("masked", *_GREY, hides=True),
@@ -42,19 +44,21 @@ LOOKS: dict[str, Look] = {
     "masked-random": Look("masked at random", *_GREY, cue="dot", hides=True),
     "visible": Look("visible", *_PLAIN),
     "known": Look("known", *_PLAIN),
-    "new": Look("new in this step", "#e69f00", "#e69f00", cue="outline", tint=0.6),
-    "recomputed": Look("recomputed", "#cc79a7", "#cc79a7", cue="dotted", tint=0.55),
-    "reused": Look("served from cache", *_SKY, cue="dashed", tint=0.4),
-    "recycled": Look("recycled", *_SKY, cue="dashed", tint=0.45),
-    "merged": Look("merged", *_SKY, cue="dashed", tint=0.45),
-    "revived": Look("brought back", "#0072b2", "#5aa9dd", cue="corner", tint=0.45),
-    "accepted": Look("accepted", *_GREEN, cue="check", tint=0.4),
-    "refused": Look("refused", *_RED, cue="strike", tint=0.4),
-    "discarded": Look("discarded", *_RED, cue="strike", tint=0.4),
+    "new": Look("new in this step", "#e69f00", "#e69f00", cue="outline"),
+    "recomputed": Look("recomputed", "#cc79a7", "#cc79a7", cue="dotted"),
+    "reused": Look("served from cache", *_SKY, cue="dashed"),
+    "recycled": Look("recycled", *_SKY, cue="dashed"),
+    "merged": Look("merged", *_SKY, cue="dashed"),
+    "revived": Look("brought back", "#0072b2", "#5aa9dd", cue="corner"),
+    "accepted": Look("accepted", *_GREEN, cue="check"),
+    "refused": Look("refused", *_RED, cue="strike"),
+    "discarded": Look("discarded", *_RED, cue="cross"),
     "dropped": Look("dropped", *_GREY, cue="hatch", fade=0.25),
-    "context": Look("given", "#ebe8df", "#2c2c33"),
+    "context": Look("given", *_PLAIN, cue="given"),
+    QUERY: Look("the query", "#3a4fd0", "#93a3ff", cue="double"),
 }
-assert set(LOOKS) == set(STATES)
+COVER = dict(zip(("light", "dark"), _GREY))  # of a cell without content
+assert list(LOOKS) == [*STATES, QUERY]  # the browser reads states by their place here
 
 # Page colours: paper, panel, hairline, ink, soft ink, accent, and the marker of the current step.
 PAGE = {
@@ -74,8 +78,7 @@ _CIVIDIS = ("00224e002656002a5f002d68003070083370163770203a6f273e6e2e416d34456c3
             "fee838")
 _BLUE_ORANGE = "1f5fa84f8cc98fb8dfcfdfeef2efe8f6d6b4f0a868dd7423b34a00"
 NOTHING = 255  # code of "not defined here" among quantised numbers; 0..254 are values
-SOFT = (0.1, 0.65)  # share of the scale's colour behind text: least, and what the strongest value adds
-VEIL = (0.4, 0.5)  # the same over a picture, which should stay to be seen
+SOFT = (0.08, 0.4)  # share of a scale's colour behind text or over a picture: least, and what the strongest value adds
 
 
 def ramp(diverging: bool = False) -> np.ndarray:
@@ -104,10 +107,10 @@ def colour(state: str, dark: bool = False) -> str:
     return look.dark if dark else look.light
 
 
-def soft_share(code: int, diverging: bool = False, over: tuple[float, float] = SOFT) -> float:
+def soft_share(code: int, diverging: bool = False) -> float:
     """How strongly a number tints what lies under it: more for more, least in the middle of a diverging scale."""
     strength = abs(code / 127 - 1) if diverging else code / 254
-    return round(over[0] + over[1] * strength, 4)
+    return round(SOFT[0] + SOFT[1] * strength, 4)
 
 
 def ink_on(fill: str | None, share: float, dark: bool = False) -> str:
@@ -116,16 +119,16 @@ def ink_on(fill: str | None, share: float, dark: bool = False) -> str:
     under = page["panel"] if fill is None else mix(fill, page["panel"], share)
     red, green, blue = rgb(under)
     bright = 0.299 * red + 0.587 * green + 0.114 * blue
-    return "#1d1d21" if bright > 140 else "#000000" if bright > 117 else "#ffffff"
+    return "#1d1d21" if bright > 140 else "#000000" if bright > 115 else "#ffffff"
 
 
 def constants() -> dict:
     """Everything the player needs to know about colour, as plain data."""
-    looks = [{"name": name, "light": v.light, "dark": v.dark, "cue": v.cue, "hides": v.hides, "tint": v.tint,
+    looks = [{"name": name, "light": v.light, "dark": v.dark, "cue": v.cue, "hides": v.hides,
               "fade": v.fade} for name, v in LOOKS.items()]
     pack = {name: "".join(hexed(c)[1:] for c in ramp(name == "diverging")) for name in ("magnitude", "diverging")}
     return {"looks": looks, "page": PAGE, "ramps": pack, "series": SERIES, "dashes": DASHES, "nothing": NOTHING,
-            "soft": SOFT, "veil": VEIL}
+            "soft": SOFT, "cover": COVER}
 
 
 def css_variables() -> str:

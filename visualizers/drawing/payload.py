@@ -16,11 +16,10 @@ from dataclasses import asdict
 
 import numpy as np
 
-from models.trace import STATES
 from visualizers.drawing import palette
+from visualizers.drawing.canvas import SHOWN
 from visualizers.drawing.marks import Attention, Candidates, Drawing, Frame, Scale
 
-TOP = 8  # candidates sent per position
 EDGES = 6_000  # links sent per step and name, the strongest ones
 NONE = 65_535
 
@@ -62,17 +61,17 @@ def pack(drawing: Drawing) -> dict:
     """The payload of a drawing."""
     store = Store(drawing.vocabulary)
     frames = [_frame(store, drawing, frame) for frame in drawing.frames]
-    layout = drawing.layout
+    layout, names = drawing.layout, list(palette.LOOKS)
     return {
         "tab": drawing.tab, "method": drawing.method, "title": drawing.title, "sentence": drawing.sentence,
         "alt": drawing.alt, "view": dict(drawing.view), "frames": frames,
         "layout": {"kind": layout.kind, "rows": layout.rows, "columns": layout.columns, "size": layout.size,
                    "labels": list(layout.labels) if any(layout.labels) else [], "roles": list(layout.roles),
-                   "truth": list(layout.truth), "unseen": layout.unseen, "tint": layout.tint,
+                   "truth": list(layout.truth), "unseen": layout.unseen,
                    "cell": round(layout.cell, 5), "picture": store.picture(layout.picture),
                    "xy": None if layout.xy is None else np.round(layout.xy, 4).tolist()},
         "fields": {name: _scale(scale) for name, scale in drawing.fields.items()},
-        "legend": [{"state": STATES.index(name), "title": words} for name, words in drawing.legend],
+        "legend": [{"state": names.index(name), "title": words} for name, words in drawing.legend],
         "facts": [{"title": title, "text": text} for title, text in drawing.facts],
         "curves": [{"title": c.title, "unit": c.unit, "reference": c.reference, "caption": c.caption,
                     "series": [{"name": name, "points": _points(line)} for name, line in c.series.items()]}
@@ -86,7 +85,7 @@ def _frame(store: Store, drawing: Drawing, frame: Frame) -> dict:
     found = {"label": frame.label, "state": store.array(frame.state, "u1")}
     extras = {
         "level": frame.level if frame.level != "step" else None, "parent": frame.parent,
-        "note": frame.note or None, "by": frame.by or None,
+        "note": frame.note or None, "by": frame.by or None, "clean": frame.clean or None,
         "picture": store.picture(frame.picture), "cost": dict(frame.cost) or None,
         "ids": None if frame.ids is None else store.array(store.ids(frame.ids), "<u2"),
         "values": {name: store.array(drawing.fields[name].code(v), "u1") for name, v in frame.values.items()} or None,
@@ -97,7 +96,7 @@ def _frame(store: Store, drawing: Drawing, frame: Frame) -> dict:
 
 
 def _candidates(store: Store, found: Candidates) -> dict:
-    ids, probs = found.ids[:, :TOP], found.probs[:, :TOP]
+    ids, probs = found.ids[:, :SHOWN], np.nan_to_num(found.probs[:, :SHOWN])  # 0: chosen, but not how probable
     return {"at": store.array(found.positions, "<u2"), "k": int(ids.shape[1]),
             "ids": store.array(store.ids(ids), "<u2"),
             "probs": store.array(np.round(np.clip(probs.astype(np.float64), 0, 1) * 65535), "<u2"),

@@ -9,7 +9,7 @@ from visualizers.drawing.marks import Drawing
 WORDS = {"known": "kept", "visible": "kept", "new": "the newest token", "recomputed": "computed in this step",
          "revived": "brought back", "unknown": "not there yet"}
 # On a picture nothing is written; patches are judged before they are dropped, and some stand for their neighbours.
-PICTURE = WORDS | {"visible": "a patch", "new": "global: looked at by most", "recycled": "recycled: holds dropped ones"}
+PICTURE = WORDS | {"visible": "kept", "new": "global: looked at by most", "recycled": "recycled: holds dropped ones"}
 JUDGED = {CODE["visible"], CODE["new"]}  # the states of a step in which nobody has left yet
 
 
@@ -37,7 +37,7 @@ def first_group(trace: PruneTrace) -> int:
 
 def draw(trace: PruneTrace, **view) -> Drawing:
     if trace.canvas.kind == "text":
-        return assemble(trace, Wording(describe, words_of(trace), start=first_group), **view)
+        return assemble(trace, Wording(describe, words_of(trace), unseen="gone", start=first_group), **view)
     words = Wording(describe, words_of(trace), by=lambda trace: "auto" if any(about(trace)) else "state",
                     start=first_group, about=about)
     return assemble(trace, words, **view)

@@ -94,7 +94,8 @@ def draw(trace: SampleTrace, **view) -> Drawing:
     if any(own.get(name) != value for name, value in settings.items()):
         trace = replace(trace, steps=tuple(_as_set(step, settings) for step in trace.steps))
     trace = replace(trace, steps=tuple(map(_named, trace.steps)))
-    return assemble(trace, Wording(describe, WORDS, unseen="gone", by=first_number), **view)
+    wrote = trace.steps[0].where("new", "accepted", "refused", "merged")
+    return assemble(trace, Wording(describe, WORDS, unseen="gone", by=first_number), first=int(len(wrote) > 0), **view)
 
 
 def _as_set(step, settings: dict):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -15,8 +14,9 @@ from matplotlib.figure import Figure
 
 from visualizers.drawing import palette
 from visualizers.drawing.canvas import tidy
-from visualizers.drawing.marks import Drawing, Layout, Mark, Scale, cells, number_scale, resolved
+from visualizers.drawing.marks import Drawing, Layout, Mark, Scale, arcs, cells, number_scale, resolved
 from visualizers.export.canvas_mpl import MplCanvas, Ruler, circle, readable, short
+from visualizers.export.cues_mpl import draw_cue, draw_word_cue
 
 MARGIN, GUTTER = 0.3, 0.3
 TEXT, LINE = 9.5, 0.235  # running text: size in points, height of a line
@@ -48,7 +48,7 @@ class FigurePage:
         small = textwrap.wrap(strip, int((self.width - 2 * MARGIN) * 17.5))
         tall, keys = max(self.tall(i) for i in range(len(self.drawings))), self.key_rows()
         curve = 2.0 if any(d.curves for d in self.drawings) else 0.0
-        bar = 0.28 if self.by != "state" and self.scale else 0.0
+        bar = 0.28 if self.by not in ("state", "picture") and self.scale else 0.0
         height = 0.62 + tall + 0.45 + bar + 0.24 * len(keys) + 0.2 * len(lines) + curve + 0.15 * len(small) + 0.3
         self.sheet = MplCanvas(self.width, height, self.colours["paper"])
         for side in range(len(self.drawings)):
@@ -86,9 +86,37 @@ class FigurePage:
         by = self.bys[side]
         marks = cells(drawing, step, by, self.dark, self.scale if by == self.by else None)
         {"text": self.text, "grid": self.grid, "places": self.places}[drawing.layout.kind](side, marks, left, 0.58)
+        self.arcs(side, left, 0.58)
         label = " · ".join(part for part in (drawing.frames[step].label, drawing.frames[step].note) if part)
         below = 0.58 + self.tall(side) + 0.16
         self.sheet.text(left, below, short(label, int(self.panel * 15)), self.colours["soft"], 8.5)
+
+    def arcs(self, side: int, left: float, top: float) -> None:
+        """Arcs from the token that looks, as thick as the weight, as in the player."""
+        drawing = self.drawings[side]
+        found = arcs(drawing, self.steps[side], self.bys[side])
+        at = self.middles(side, left, top) if found else {}
+        for query, key, share in found:
+            if query in at and key in at:
+                path = bowed(at[query], at[key])
+                self.sheet.line(path, self.colours["panel"], 1.6 + 2.6 * share, layer=9)
+                self.sheet.line(path, self.colours["accent"], 0.5 + 2.6 * share, layer=10)
+
+    def middles(self, side: int, left: float, top: float) -> dict[int, tuple[float, float]]:
+        """Where the middle of every token lies."""
+        drawing = self.drawings[side]
+        if drawing.layout.kind == "grid":
+            return {i: (x + w / 2, y + h / 2) for i, (x, y, w, h) in enumerate(self.boxes(drawing, left, top))}
+        if drawing.layout.kind == "places":
+            return dict(enumerate(map(tuple, drawing.layout.xy * self.panel + (left, top))))
+        found, ruler = {}, _ruler()
+        for number, line in enumerate(self.text_lines(side)):
+            before = ""
+            for token, piece in line:
+                x = ruler(before)
+                before += piece
+                found[token] = (left + (x + ruler(before)) / 2, top + 0.05 + (number + 0.5) * LINE)
+        return found
 
     def boxes(self, drawing: Drawing, left: float, top: float) -> np.ndarray:
         """[N, 4] x, y, width, height of a grid's cells, the hairline between them left out."""
@@ -161,26 +189,8 @@ class FigurePage:
                 self.sheet.text(x, y - radius - 0.09, short(mark.text, 12), self.colours["ink"], 8, ha="center")
 
     def cue(self, mark: Mark, x: float, y: float, w: float, h: float) -> None:
-        """The second sign of a state, shaped as in the player."""
-        s = min(w, h)
-        line = max(0.5, min(2.2, s * 72 * 0.11))
-        if mark.cue in ("outline", "dotted", "dashed"):
-            self.sheet.ring(x, y, w, h, mark.edge, line, mark.cue if mark.cue != "outline" else "solid")
-        if mark.cue == "strike":
-            self.sheet.line([(x + s * 0.1, y + s * 0.9), (x + s * 0.9, y + s * 0.1)], mark.edge, line)
-        if mark.cue == "hatch":
-            gap = max(0.04, s / 4)
-            for d in np.arange(gap / 2, 2 * s, gap):
-                self.sheet.line([(x + max(0, d - s), y + min(s, d)), (x + min(s, d), y + max(0, d - s))],
-                                self.colours["soft"], line * 0.5)
-        if mark.cue == "dot":
-            self.sheet.fill(circle(x + w / 2, y + h / 2, s * 0.1), self.colours["soft"], 1.0, 7)
-        if mark.cue == "corner":
-            self.sheet.fill([(x, y), (x + s * 0.45, y), (x, y + s * 0.45)], mark.edge, 1.0, 7)
-        if mark.cue == "check":
-            tick = [(x + s * 0.54, y + s * 0.29), (x + s * 0.67, y + s * 0.44), (x + s * 0.88, y + s * 0.14)]
-            self.sheet.line(tick, "#555555", line * 1.5)
-            self.sheet.line(tick, "#ffffff", line * 0.8, layer=8)
+        if mark.cue:
+            draw_cue(self.sheet, mark, x, y, min(w, h), self.colours)
 
     # -------------------------------------------------------------------------------------------------- text
     def shown(self, side: int) -> list[str | None]:
@@ -206,16 +216,13 @@ class FigurePage:
         return lines
 
     def text(self, side: int, marks: list[Mark], left: float, top: float) -> None:
-        drawing, ruler = self.drawings[side], _ruler()
-        query = int(drawing.view.get("query", -1)) if drawing.attention and self.by == "attention:row" else -1
+        ruler = _ruler()
         for number, line in enumerate(self.text_lines(side)):
             y, before, runs = top + 0.05 + (number + 0.5) * LINE, "", []
             for token, piece in line:
                 x, mark, before = ruler(before), marks[token], before + piece
-                following = marks[token + 1].cue if token + 1 < len(marks) else ""
-                if mark.cue == "check" and following == "check":  # one tick per run of them
-                    mark = replace(mark, cue="")
-                self.token(mark, left + x, y - LINE * 0.42, ruler(before) - x, LINE * 0.84, token == query)
+                ends = token + 1 == len(marks) or marks[token + 1].cue != mark.cue  # one tick per run of them
+                self.token(mark, left + x, y - LINE * 0.42, ruler(before) - x, LINE * 0.84, ends)
                 ink = self.ink(mark)
                 if runs and runs[-1][0] == ink:
                     runs[-1][2] += piece
@@ -227,30 +234,21 @@ class FigurePage:
     def ink(self, mark: Mark) -> str:
         if mark.cue == "hatch":
             return palette.mix(self.colours["ink"], self.colours["paper"], 0.42)
+        if mark.cue == "given" and not mark.fill:
+            return self.colours["soft"]
         return palette.ink_on(mark.fill, mark.share, self.dark) if mark.fill else self.colours["ink"]
 
-    def token(self, mark: Mark, x: float, y: float, w: float, h: float, query: bool) -> None:
-        """Background and cue of a text token; lines under and through it as in the player."""
+    def token(self, mark: Mark, x: float, y: float, w: float, h: float, ends: bool) -> None:
+        """Background and cue of a text token."""
         if mark.fill:
             self.sheet.box(x, y, w, h, mark.fill, mark.share, 2)
-        if query or mark.cue == "outline":
-            self.sheet.ring(x, y, w, h, self.colours["accent"] if query else mark.edge, 1.4)
-        style = {"dotted": "dotted", "dashed": "dashed", "strike": "solid", "dot": "dotted"}.get(mark.cue)
-        if style:
-            level = y + h * (0.52 if mark.cue == "strike" else 0.93)
-            self.sheet.line([(x, level), (x + w, level)], mark.edge, 1.3, style)
-        if mark.cue == "hatch":
-            for d in np.arange(-h, w, 0.06):
-                first, last = max(0.0, -d), min(h, w - d)
-                self.sheet.line([(x + d + first, y + h - first), (x + d + last, y + h - last)], "#9a9a9a", 0.3, layer=2)
-        if mark.cue in ("check", "corner"):
-            self.sheet.text(x + w, y, {"check": "✓", "corner": "▴"}[mark.cue], mark.edge, 6.5, ha="right")
+        draw_word_cue(self.sheet, mark, x, y, w, h, ends)
 
     # -------------------------------------------------------------------------------------------------- the rest
     def key_rows(self) -> list[list[tuple[str, str]]]:
         """Legend entries of all panels, in the order of states, broken into rows."""
         found = {state: words for d in reversed(self.drawings) for state, words in d.legend
-                 if self.by == "state" or palette.LOOKS[state].cue}
+                 if self.by == "state" or (self.by != "picture" and palette.LOOKS[state].cue)}
         rows, used = [[]], 0.0
         for state in (state for state in palette.LOOKS if state in found):
             wide = 0.42 + 0.068 * len(found[state])
@@ -262,7 +260,7 @@ class FigurePage:
         return rows if rows[0] else []
 
     def legend(self, rows: list[list[tuple[str, str]]]) -> None:
-        if self.by != "state" and self.scale:
+        if self.by not in ("state", "picture") and self.scale:
             self.bar(self.scale)
         for row in rows:
             x = MARGIN
@@ -274,14 +272,15 @@ class FigurePage:
 
     def key(self, state: str, x: float, y: float) -> None:
         look, own = palette.LOOKS[state], palette.colour(state, self.dark)
-        plain = self.is_text and state in ("visible", "known", "context", "dropped")
-        share = 1.0 if look.hides else 0.4 if look.fade < 1 else 0.3 if self.is_text else max(look.tint, 0.55)
-        self.sheet.box(x, y, 0.15, 0.15, self.colours["panel"] if plain else own, 1.0 if plain else share)
-        if plain:
-            self.sheet.ring(x, y, 0.15, 0.15, self.colours["line"], 0.7)
+        cover = palette.COVER["dark" if self.dark else "light"]
+        mark = Mark(0, own, 1.0, look.cue, own, 1.0, "")
         if self.is_text and not look.hides:
-            self.sheet.text(x + 0.075, y + 0.075, "a", self.colours["ink"], 7, ha="center")
-        self.cue(Mark(0, own, share, look.cue, own, 1.0, ""), x, y, 0.15, 0.15)
+            self.sheet.text(x + 0.075, y + 0.075, "a", self.colours["ink"], 8.5, ha="center")
+            draw_word_cue(self.sheet, mark, x, y - 0.02, 0.15, 0.19, True)
+            return
+        self.sheet.box(x, y, 0.15, 0.15, cover if look.hides else self.colours["soft"],
+                       1.0 if look.hides else 0.25 * look.fade)
+        self.cue(mark, x, y, 0.15, 0.15)
 
     def bar(self, scale: Scale) -> None:
         """The colour bar: title, low, the scale, high and its unit."""
@@ -290,8 +289,8 @@ class FigurePage:
         x = MARGIN + 0.5 + 0.072 * len(title)
         self.sheet.text(x, self.y, tidy(scale.low), self.colours["soft"], 8.5, ha="right")
         pictured = self.drawings[0].picture(self.steps[0]) is not None
-        over = palette.SOFT if self.is_text else palette.VEIL if pictured else None
-        share = [palette.soft_share(code, scale.diverging, over) if over else 1.0 for code in range(255)]
+        soft = self.is_text or pictured
+        share = [palette.soft_share(code, scale.diverging) if soft else 1.0 for code in range(255)]
         mixed = [palette.rgb(palette.mix(palette.hexed(c), self.colours["panel"], s))
                  for c, s in zip(palette.ramp(scale.diverging), share)]
         self.sheet.picture(np.array([mixed], np.uint8), x + 0.07, self.y - 0.05, 1.4, 0.1)
@@ -346,6 +345,14 @@ def pieces(picture: np.ndarray, layout: Layout, tokens: list[int], colour: str) 
                                        for d in (-1, 1))
         sheet[top:below, left:right] = picture[top:below, left:right]
     return sheet
+
+
+def bowed(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
+    """A curve between two points that rises above both."""
+    (x1, y1), (x2, y2) = start, end
+    bend = max(0.1, min(0.45, float(np.hypot(x2 - x1, y2 - y1)) / 3))
+    points = np.array([start, ((x1 + x2) / 2, min(y1, y2) - bend), end])
+    return [((1 - u) ** 2, 2 * u * (1 - u), u * u) @ points for u in np.linspace(0, 1, 17)]
 
 
 def at_step(drawing: Drawing, step: int, first: Drawing) -> int:

@@ -35,7 +35,7 @@ function tokenCard(drawing, step, token, extra) {
   const list = el("dl", { class: "ts-numbers" });
   for (const [title, value] of [...rows, ...extra]) list.append(el("dt", { text: title }), el("dd", { text: value }));
   if (list.children.length) card.append(list);
-  card.append(...candidateLists(drawing.candidates(step, token).slice(0, 3), 5));
+  card.append(...candidateLists(drawing.candidates(step, token).slice(0, 3), 5, step));
   const links = drawing.links(step, token).slice(0, 3);
   for (const link of links) card.append(el("div", { class: "ts-soft", text: linkWords(drawing, step, token, link) }));
   return card;
@@ -55,31 +55,36 @@ function shortText(text) {
 function percent(p) { return p < 0.001 ? "<0.1 %" : p >= 0.9995 ? ">99.9 %" : `${Number((p * 100).toPrecision(3))} %`; }
 
 // Named lists of candidates with bars; a bar's full width is probability 1.
-function candidateLists(lists, limit) {
+function candidateLists(lists, limit, step) {
   return lists.map((found) => {
     const table = el("div", { class: "ts-candidates" });
     const entropy = el("span", { class: "ts-num", text: `entropy ${tidy(found.entropy)} nats` });
-    table.append(el("div", { class: "ts-soft" }, el("span", { text: found.name }), entropy));
-    for (const item of found.items.slice(0, limit)) {
+    const since = found.at === undefined || found.at === step ? "" : `, ${found.label}`;
+    table.append(el("div", { class: "ts-soft" }, el("span", { text: found.name + since }), entropy));
+    const picked = found.items.slice(limit).filter((item) => item.chosen); // the drawn one is always shown
+    for (const item of [...found.items.slice(0, limit - picked.length), ...picked]) {
       const bar = el("i");
-      bar.style.width = `${Math.max(0.5, item.p * 100)}%`;
+      bar.style.width = `${Math.max(0.5, (item.p || 0) * 100)}%`;
       table.append(el("div", { class: item.chosen ? "ts-cand ts-chosen" : "ts-cand" },
         el("span", { class: "ts-piece", text: shortText(item.text) + (item.chosen ? " ✓" : "") }),
         el("span", { class: "ts-track" }, bar),
-        el("span", { class: "ts-num", text: percent(item.p) })));
+        el("span", { class: "ts-num", text: item.p === null ? "less" : percent(item.p) })));
     }
     return table;
   });
 }
 
-// Keeps the card inside the player and out of the way of the token it explains.
-function placeCard(card, root, box) {
+// Keeps the card inside the player and off what is explored: beside its token, or under the whole canvas (`docked`)
+// where words or arcs around the token are what one looks at.
+function placeCard(card, root, box, docked) {
   const outer = root.getBoundingClientRect(), width = card.offsetWidth, height = card.offsetHeight;
-  const left = Math.max(4, Math.min(box.left - outer.left + box.width + 10, outer.width - width - 4));
-  const covers = left < box.left - outer.left + box.width && box.left - outer.left < left + width;
-  const below = box.bottom - outer.top + 8, above = box.top - outer.top - height - 8;
-  const fits = box.bottom + height + 12 < window.innerHeight;
+  const beside = docked ? box.left - outer.left : box.left - outer.left + box.width + 10;
+  const left = Math.max(4, Math.min(beside, outer.width - width - 4));
+  const covers = docked || (left < box.left - outer.left + box.width && box.left - outer.left < left + width);
+  const edges = docked || box, room = window.innerHeight;
+  const below = edges.bottom - outer.top + 8, above = edges.top - outer.top - height - 8;
+  const fits = edges.bottom + height + 12 < room || edges.top - height < 8;
   card.style.left = `${left}px`;
-  const beside = Math.max(0, Math.min(box.top - outer.top, outer.height - height));
-  card.style.top = `${covers ? (fits || above < 0 ? below : above) : beside}px`;
+  const level = Math.max(0, Math.min(box.top - outer.top, outer.height - height));
+  card.style.top = `${covers ? (fits || above < 0 ? below : above) : level}px`;
 }

@@ -31,7 +31,7 @@ class Controls {
   }
 
   allowed() {
-    const left = this.drawings[0], names = [["state", "state"]], a = left.attention;
+    const left = this.drawings[0], names = [["state", "nothing, states only"]], a = left.attention;
     if (left.frames.some((frame) => frame.by)) names.unshift(["auto", "what the step is about"]);
     for (const drawing of this.drawings) {
       for (const [name, scale] of Object.entries(drawing.fields)) {
@@ -93,6 +93,44 @@ class Controls {
     this.heads.select.value = String(view.head);
   }
 
+  // Arcs from the token that looks, or the links of the pointed one.
+  linksOf(drawing) {
+    const at = this.pointed, step = drawing.at(this.step);
+    if (this.turn || this.bare) return [];
+    if (drawing.attention && (at || this.by === "attention:row")) {
+      const view = this.query(drawing, true), layer = { layer: Math.min(step, drawing.attention.layers.length - 1) };
+      const asked = drawing.attention.linked ? { ...view, ...layer } : view;
+      return arcsOf(drawing, asked, headsOf(drawing, asked));
+    }
+    return at && at.token < drawing.size ? drawing.links(step, at.token) : [];
+  }
+
+  // Steps are counted as the method counts them: reading the prompt is none, nor is the finished picture.
+  placeWords(place, count) {
+    const d = this.longest, first = d.view.first ?? 1, clean = d.frames.at(-1).clean ? 1 : 0;
+    if (clean && place === count - 1) return "finished";
+    return place + first ? `step ${place + first} of ${count - 1 + first - clean}` : "before step 1";
+  }
+
+  // What colours a drawing now: the menu's choice, what its step is about, or nothing where all marks are off.
+  colouring(drawing) { return this.bare ? "picture" : resolved(drawing, drawing.at(this.step), this.by); }
+
+  undress(bare) {
+    this.bare = bare;
+    this.clean.setAttribute("aria-pressed", String(bare));
+    this.show();
+  }
+
+  announce() {
+    clearTimeout(this.saying);
+    this.saying = setTimeout(() => {
+      const d = this.drawings[0], step = d.at(this.step), counts = new Map();
+      for (const code of d.state(step)) counts.set(code, (counts.get(code) || 0) + 1);
+      const words = [...counts].map(([code, n]) => `${n} ${stateWords(d, code)}`).join(", ");
+      this.live.textContent = `Step ${step + 1} of ${d.frames.length}, ${d.frames[step].label}: ${words}`;
+    }, 500);
+  }
+
   legends() {
     const seen = new Map();
     for (const drawing of this.drawings) {
@@ -102,6 +140,10 @@ class Controls {
   }
 
   paintLegend(by) {
+    if (by === "picture") {
+      this.legendKey = "";
+      return void this.legend.replaceChildren();
+    }
     const left = this.drawings[0], frame = left.at(this.step);
     const attention = by.startsWith("attention:") ? numberCodes(left, frame, by, null, this.query(left)) : null;
     const scale = attention ? attention.scale : sharedScale(this.drawings, by);
@@ -110,7 +152,7 @@ class Controls {
     const key = `${by}|${this.dark}|${pictured}|${range}|${entries}|${attention && attention.missing}`;
     if (this.legendKey === key) return;
     this.legendKey = key;
-    const isText = left.layout.kind === "text", over = isText ? THEME.soft : pictured ? THEME.veil : null;
+    const isText = left.layout.kind === "text", over = isText || pictured;
     const bits = by === "state" ? this.entries : this.entries.filter(([state]) => THEME.looks[state].cue);
     this.legend.replaceChildren(...(by !== "state" && scale ? [colourBar(scale, over, this.page)] : []),
       ...(attention && attention.missing
@@ -151,7 +193,7 @@ function headsOf(drawing, view) {
 function colourBar(scale, over, page) {
   const ramp = RAMPS[scale.diverging ? "diverging" : "magnitude"];
   const codes = Array.from({ length: 13 }, (_, i) => Math.round(i * 254 / 12));
-  const stops = codes.map((code) => rgba(ramp[code], over ? softShare(code, scale.diverging, over) : 1));
+  const stops = codes.map((code) => rgba(ramp[code], over ? softShare(code, scale.diverging) : 1));
   const bar = el("span", { class: "ts-bar", "aria-hidden": "true" }), unit = scale.unit ? ` ${scale.unit}` : "";
   bar.style.background = `linear-gradient(to right, ${stops.join(", ")}), ${page.panel}`;
   return el("span", { class: "ts-scale" },
@@ -159,28 +201,22 @@ function colourBar(scale, over, page) {
     bar, el("span", { class: "ts-num", text: `${tidy(scale.high)}${unit}` }));
 }
 
-// A legend key: the state as a small cell, or as a letter where tokens are text.
+// A legend key: a state as it looks on a small cell, or on a letter where tokens are text.
 function swatch(look, dark, page, isText) {
-  const made = el("canvas", { class: "ts-swatch", width: 28, height: 28, "aria-hidden": "true" });
-  const context = made.getContext("2d"), own = dark ? look.dark : look.light;
-  const plain = isText && ["visible", "known", "context", "dropped"].includes(look.name);
-  context.beginPath();
-  context.roundRect(0.5, 0.5, 27, 27, 5);
-  context.clip();
-  const share = look.fade < 1 ? 0.4 : isText ? 0.3 : Math.max(look.tint, 0.55);
-  context.fillStyle = plain ? page.panel : look.hides ? own : rgba(own, share);
-  context.fillRect(0, 0, 28, 28);
+  const own = dark ? look.dark : look.light;
   if (isText && !look.hides) {
-    context.fillStyle = look.cue === "hatch" ? page.soft : page.ink;
-    context.font = "20px system-ui, sans-serif";
-    context.textAlign = "center";
-    context.fillText("a", 14, 20);
+    return el("span", { class: `ts-token ts-sample${look.cue ? ` ts-cue-${look.cue}` : ""}`, style: `--edge:${own}`,
+      "aria-hidden": "true", text: "a" });
   }
-  if (look.cue) cuePath(context, look.cue, 0, 0, 28, { edge: own }, page);
-  if (plain || look.name === "context") {
-    context.strokeStyle = page.line;
-    context.lineWidth = 3;
-    context.strokeRect(0, 0, 28, 28);
+  const made = el("canvas", { class: "ts-swatch", width: 32, height: 32, "aria-hidden": "true" });
+  const context = made.getContext("2d"), piece = context.createLinearGradient(0, 0, 32, 32);
+  for (const [at, share] of [[0, 0.42], [0.5, 0.16], [1, 0.34]]) {
+    piece.addColorStop(at, rgba(page.soft, share * look.fade));
   }
+  context.fillStyle = page.panel;
+  context.fillRect(0, 0, 32, 32);
+  context.fillStyle = look.hides ? THEME.cover[dark ? "dark" : "light"] : piece;
+  context.fillRect(0, 0, 32, 32);
+  if (look.cue) cuePath(context, look.cue, 0, 0, 32, { edge: own }, page);
   return made;
 }

@@ -69,18 +69,31 @@ class Drawing {
     return code === THEME.nothing ? null : unscale(this.fields[name], code);
   }
 
-  // Candidates of a token: [{name, entropy, chosen, items: [{text, p}]}]
+  // The step in which a token was last weighed: the one shown, or the one it was born in.
+  born(step, token) {
+    const lists = (at) => Object.values(this.frame(at).candidates || {}), ids = this.frame(step).ids;
+    const row = (c) => this.array(c.at, Uint16Array).indexOf(token), some = [];
+    for (let at = step; at >= (this.hides(step, token) ? step : 0); at--) {
+      if (lists(at).some((c) => row(c) >= 0)) some.push(at);
+    }
+    const held = ids === undefined ? NONE : this.array(ids, Uint16Array)[token];
+    const drew = (c) => row(c) >= 0 && c.chosen !== null && this.array(c.chosen, Uint16Array)[row(c)] === held;
+    return some.find((at) => held !== NONE && lists(at).some(drew)) ?? some[0] ?? step;
+  }
+
+  // Candidates of a token from the moment it was born: [{name, entropy, items: [{text, p, chosen}]}]; p null: not kept.
   candidates(step, token) {
-    const found = [];
-    for (const [name, c] of Object.entries(this.frame(step).candidates || {})) {
+    const found = [], at = this.born(step, token);
+    for (const [name, c] of Object.entries(this.frame(at).candidates || {})) {
       const row = this.array(c.at, Uint16Array).indexOf(token);
       if (row < 0) continue;
       const ids = this.array(c.ids, Uint16Array), probs = this.array(c.probs, Uint16Array);
       const chosen = c.chosen === null ? NONE : this.array(c.chosen, Uint16Array)[row];
-      const items = Array.from({ length: c.k }, (_, j) => row * c.k + j).filter((j) => probs[j] > 0)
-        .map((j) => ({ text: this.words[ids[j]] ?? "unnamed", p: probs[j] / 65535,
-          chosen: ids[j] === chosen && chosen !== NONE }));
-      found.push({ name, entropy: this.array(c.entropy, Float32Array)[row], items });
+      const picked = (j) => ids[j] === chosen && chosen !== NONE;
+      const items = Array.from({ length: c.k }, (_, j) => row * c.k + j).filter((j) => probs[j] > 0 || picked(j))
+        .map((j) => ({ text: this.words[ids[j]] ?? "unnamed", chosen: picked(j),
+          p: probs[j] ? probs[j] / 65535 : null }));
+      found.push({ name, at, label: this.frame(at).label, entropy: this.array(c.entropy, Float32Array)[row], items });
     }
     return found;
   }
@@ -149,9 +162,18 @@ function attentionRow(drawing, view, heads) {
   return out;
 }
 
+// Arcs of one query: its strongest weights, as links with a thickness 0..1; the twin of `arcs` in marks.py.
+function arcsOf(drawing, view, heads) {
+  const row = attentionRow(drawing, view, heads);
+  if (!row) return [];
+  const weights = Array.from(row, (w, key) => key === view.query ? 0 : w), top = Math.max(...weights) || 1;
+  const links = weights.map((weight, key) => ({ query: view.query, key, weight, share: weight / top }));
+  return links.sort((a, b) => b.weight - a.weight).slice(0, 12).filter((link) => link.share >= 0.08);
+}
+
 // What colours the tokens: null for states, else {codes, scale}.
 function numberCodes(drawing, step, by, shared, view) {
-  if (by === "state") return null;
+  if (by === "state" || by === "picture") return null;
   if (by.startsWith("attention:"))
     return drawing.attention ? attentionCodes(drawing, by.slice(10), view, step) : null;
   const own = drawing.fields[by], index = (drawing.frame(step).values || {})[by];
@@ -163,13 +185,16 @@ function numberCodes(drawing, step, by, shared, view) {
   return { codes: moved, scale: shared };
 }
 
-// What colours a step when every step may be about something else.
-function resolved(drawing, step, by) { return by === "auto" ? drawing.frame(step).by || "state" : by; }
+// What colours a step when every step may be about something else; a clean step shows no marks.
+function resolved(drawing, step, by) {
+  const frame = drawing.frame(step);
+  return frame.clean ? "picture" : by === "auto" ? frame.by || "state" : by;
+}
 
 // A number tints what lies under it: more for more, least in the middle of a diverging scale.
-function softShare(code, diverging, over = THEME.soft) {
+function softShare(code, diverging) {
   const strength = diverging ? Math.abs(code / 127 - 1) : code / 254;
-  return Math.round((over[0] + over[1] * strength) * 1e4) / 1e4;
+  return Math.round((THEME.soft[0] + THEME.soft[1] * strength) * 1e4) / 1e4;
 }
 
 // The text colour that reads on `fill` laid over the panel.
@@ -177,7 +202,7 @@ function inkOn(fill, share, panel) {
   const [a, b] = [fill || panel, panel].map((c) => parseInt(c.slice(1), 16)), s = fill ? share : 1;
   const mixed = [16, 8, 0].map((bits) => ((a >> bits) & 255) * s + ((b >> bits) & 255) * (1 - s));
   const bright = 0.299 * mixed[0] + 0.587 * mixed[1] + 0.114 * mixed[2];
-  return bright > 140 ? "#1d1d21" : bright > 117 ? "#000000" : "#ffffff";
+  return bright > 140 ? "#1d1d21" : bright > 115 ? "#000000" : "#ffffff";
 }
 
 // The marks of one frame; the twin of `cells` in marks.py.
@@ -185,26 +210,23 @@ function marksOf(drawing, step, { by = "state", dark = false, shared = null, vie
   const state = drawing.state(step), isText = drawing.layout.kind === "text";
   const hasPicture = !isText && (drawing.picture(step) ?? null) !== null;
   by = resolved(drawing, step, by);
-  const numbers = numberCodes(drawing, step, by, shared, { ...drawing.view, ...view }), marks = [];
-  const over = isText ? THEME.soft : hasPicture ? THEME.veil : null;
+  view = { ...drawing.view, ...view };
+  const numbers = numberCodes(drawing, step, by, shared, view), marks = [], bare = by === "picture";
+  const query = drawing.attention && by === "attention:row" ? view.query : -1;
   for (let token = 0; token < drawing.size; token++) {
-    const look = THEME.looks[state[token]], own = dark ? look.dark : look.light;
+    const look = token === query ? THEME.looks.at(-1) : THEME.looks[state[token]], own = dark ? look.dark : look.light;
     const text = look.hides && isText ? "" : drawing.text(step, token);
     let fill = null, share = 0;
-    if (numbers) {
-      const code = numbers.codes[token];
-      if (code !== THEME.nothing) {
-        fill = RAMPS[numbers.scale && numbers.scale.diverging ? "diverging" : "magnitude"][code];
-        share = over ? softShare(code, numbers.scale && numbers.scale.diverging, over) : 1;
-      }
-    } else if (isText) {
-      if (!["visible", "known", "context", "dropped"].includes(look.name)) { fill = own; share = look.hides ? 1 : 0.3; }
-    } else if (look.hides || !hasPicture) {
+    if (numbers && numbers.codes[token] !== THEME.nothing) {
+      const code = numbers.codes[token], diverging = numbers.scale && numbers.scale.diverging;
+      fill = RAMPS[diverging ? "diverging" : "magnitude"][code];
+      share = isText || hasPicture ? softShare(code, diverging) : 1;
+    } else if (look.hides) {
+      fill = THEME.cover[dark ? "dark" : "light"]; share = 1;
+    } else if (!numbers && !isText && !hasPicture && !bare) {
       fill = own; share = look.fade;
-    } else if (look.tint) {
-      fill = own; share = Math.round(look.tint * drawing.layout.tint * 1e4) / 1e4;
     }
-    marks.push({ token, fill, share, cue: look.cue, edge: own, fade: look.fade, text });
+    marks.push({ token, fill, share, cue: bare ? "" : look.cue, edge: own, fade: bare ? 1 : look.fade, text });
   }
   return marks;
 }

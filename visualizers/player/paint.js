@@ -24,70 +24,6 @@ function rgba(colour, share) {
   return `rgba(${n >> 16}, ${(n >> 8) & 255}, ${n & 255}, ${share})`;
 }
 
-// ---------------------------------------------------------------------------------------------------- second cues
-
-function cuePath(context, cue, x, y, s, mark, page) {
-  const line = Math.max(1, Math.min(3.5, s * 0.11));
-  context.save();
-  context.lineWidth = line;
-  context.strokeStyle = mark.edge;
-  context.fillStyle = mark.edge;
-  if (cue === "outline") context.strokeRect(x + line / 2, y + line / 2, s - line, s - line);
-  if (cue === "dashed" || cue === "dotted") {
-    const unit = cue === "dashed" ? Math.max(2, s * 0.2) : line;
-    context.lineWidth = line * 0.8;
-    context.setLineDash(cue === "dashed" ? [unit, unit * 0.7] : [unit, unit * 1.4]);
-    context.strokeRect(x + line / 2, y + line / 2, s - line, s - line);
-  }
-  if (cue === "strike") {
-    context.beginPath();
-    context.moveTo(x + s * 0.1, y + s * 0.9);
-    context.lineTo(x + s * 0.9, y + s * 0.1);
-    context.stroke();
-  }
-  if (cue === "dot") {
-    context.fillStyle = page.soft;
-    context.beginPath();
-    context.arc(x + s / 2, y + s / 2, Math.max(1, s * 0.1), 0, 7);
-    context.fill();
-  }
-  if (cue === "corner") {
-    context.beginPath();
-    context.moveTo(x, y);
-    context.lineTo(x + s * 0.45, y);
-    context.lineTo(x, y + s * 0.45);
-    context.fill();
-  }
-  if (cue === "check") checkMark(context, x + s * 0.5, y + s * 0.08, s * 0.42, line);
-  if (cue === "hatch") hatch(context, x, y, s, page.soft, line * 0.55);
-  context.restore();
-}
-
-function checkMark(context, x, y, s, line) {
-  context.lineCap = "round";
-  for (const [colour, width] of [["#00000088", line * 1.5], ["#ffffff", line * 0.8]]) {
-    context.strokeStyle = colour;
-    context.lineWidth = width;
-    context.beginPath();
-    context.moveTo(x + s * 0.1, y + s * 0.5);
-    context.lineTo(x + s * 0.4, y + s * 0.85);
-    context.lineTo(x + s * 0.9, y + s * 0.15);
-    context.stroke();
-  }
-}
-
-function hatch(context, x, y, s, colour, line) {
-  context.strokeStyle = colour;
-  context.lineWidth = line;
-  context.beginPath();
-  const gap = Math.max(3.5, s / 4);
-  for (let d = gap / 2; d < 2 * s; d += gap) {
-    context.moveTo(x + Math.max(0, d - s), y + Math.min(s, d));
-    context.lineTo(x + Math.min(s, d), y + Math.max(0, d - s));
-  }
-  context.stroke();
-}
-
 // ---------------------------------------------------------------------------------------------------- the canvases
 
 // A canvas of cells: pieces of the step's picture, state tints and cues; above it, one focusable element per cell.
@@ -245,7 +181,7 @@ class TextView {
     this.drawing = drawing;
     this.layer = el("div", { class: "ts-text", role: "listbox", dir: "auto" });
     this.links = svg("svg", { class: "ts-links", "aria-hidden": "true" });
-    this.box = el("div", { class: "ts-box ts-textbox" }, this.layer, this.links);
+    this.box = el("div", { class: `ts-box ts-textbox${drawing.attention ? " ts-arced" : ""}` }, this.layer, this.links);
     this.targets = Array.from({ length: drawing.size }, (_, token) => {
       const made = el("span", { class: "ts-token", role: "option", tabindex: "-1" });
       made.dataset.token = token;
@@ -261,9 +197,8 @@ class TextView {
     const gone = this.drawing.layout.unseen === "gone";
     for (const mark of marks) {
       const hidden = this.drawing.hides(step, mark.token);
-      // one tick per run of them
-      if (mark.cue === "check" && (marks[mark.token + 1] || {}).cue === "check") mark.cue = "";
-      const key = `${mark.fill}|${mark.share}|${mark.cue}|${hidden}|${page.panel}`;
+      mark.tick = mark.cue === "check" && (marks[mark.token + 1] || {}).cue !== "check"; // one per run of them
+      const key = `${mark.fill}|${mark.share}|${mark.cue}|${mark.tick}|${hidden}|${page.panel}`;
       if (this.seen[mark.token] !== key) this.token(this.targets[mark.token], mark, hidden, gone, page);
       this.seen[mark.token] = key;
       this.word(mark, hidden);
@@ -271,11 +206,12 @@ class TextView {
   }
 
   token(made, mark, hidden, gone, page) {
-    const cue = mark.cue ? ` ts-cue-${mark.cue}` : "", unseen = hidden ? ` ts-hidden${gone ? " ts-gone" : ""}` : "";
+    const cue = mark.cue ? ` ts-cue-${mark.cue}${mark.tick ? " ts-tick" : ""}` : "";
+    const unseen = hidden ? ` ts-hidden${gone ? " ts-gone" : ""}` : "";
     const name = `ts-token${cue}${unseen}`;
     if (made.className !== name) made.className = name;
-    const edge = mark.cue && mark.cue !== "hatch" ? `--edge:${mark.edge};` : "";
-    const style = edge + (mark.fill ? `background-color:${rgba(mark.fill, mark.share)};` : "") +
+    const colour = mark.cue && mark.cue !== "hatch" ? `--edge:${mark.edge};` : "";
+    const style = colour + (mark.fill ? `background-color:${rgba(mark.fill, mark.share)};` : "") +
       (mark.fill && !hidden ? `color:${inkOn(mark.fill, mark.share, page.panel)}` : "");
     if (style) made.style.cssText = style;
     else if (made.hasAttribute("style")) made.removeAttribute("style");
@@ -297,7 +233,7 @@ class TextView {
   rectangle(token) {
     const outer = this.box.getBoundingClientRect(), own = this.targets[token].getClientRects();
     const r = own[own.length - 1] || outer;
-    return [r.left - outer.left, r.top - outer.top, r.width, r.height];
+    return [r.left - outer.left, r.top - outer.top + this.box.scrollTop, r.width, r.height];
   }
 
   fit() { return true; }
@@ -369,16 +305,4 @@ function activate(view, token) {
   if (view.targets[view.active]) view.targets[view.active].setAttribute("tabindex", "-1");
   view.active = token;
   view.targets[token].setAttribute("tabindex", "0");
-}
-
-// Links of the pointed token, as curves above the canvas.
-function paintLinks(view, links, page) {
-  const centre = (token) => { const [x, y, w, h] = view.rectangle(token); return [x + w / 2, y + h / 2]; };
-  view.links.replaceChildren(...links.slice(0, 24).map((link) => {
-    const [x1, y1] = centre(link.query), [x2, y2] = centre(link.key);
-    const bend = Math.min(40, Math.hypot(x2 - x1, y2 - y1) / 3);
-    return svg("path", { d: `M${x1} ${y1} Q${(x1 + x2) / 2} ${Math.min(y1, y2) - bend} ${x2} ${y2}`, fill: "none",
-      stroke: page.accent, "stroke-width": 1 + 3 * link.share, "stroke-opacity": 0.25 + 0.7 * link.share,
-      "stroke-linecap": "round" });
-  }));
 }

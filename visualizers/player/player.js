@@ -30,6 +30,8 @@ class Player extends Controls {
     this.speeds.select.value = String(this.speed);
     this.levels = this.menu("Stop at", [], (value) => { this.level = value; this.go(this.step); this.timeline(); });
     this.colours = this.menu("Colour by", [], (value) => { this.by = value; this.show(); });
+    this.clean = el("button", { type: "button", class: "ts-switch", text: "Picture only", "aria-pressed": "false",
+      title: "Hides all marks", onclick: () => this.undress(!this.bare) });
     this.layers = this.menu("Layer", [], (value) => { this.view.layer = Number(value); this.show(); });
     this.heads = this.menu("Head", [], (value) => { this.view.head = Number(value); this.show(); });
     this.map = el("div", { class: "ts-map", role: "group", "aria-label": "Layers and heads" });
@@ -42,7 +44,7 @@ class Player extends Controls {
       this.play, el("div", { class: "ts-track-box" }, this.slider, this.strip), this.where);
     this.stage = el("div", { class: "ts-stage" }, this.time,
       el("div", { class: "ts-controls" },
-        this.colours.box, this.layers.box, this.heads.box, this.levels.box, this.speeds.box),
+        this.clean, this.colours.box, this.layers.box, this.heads.box, this.levels.box, this.speeds.box),
       this.mapTitle, this.map, this.legend, this.moment);
     this.turnBox = el("div");
     this.root.replaceChildren(this.turnBox, this.sides, this.stage, this.curves, this.live);
@@ -158,9 +160,9 @@ class Player extends Controls {
     this.step = order[place];
     this.slider.max = String(order.length - 1);
     this.slider.value = String(place);
-    this.slider.setAttribute("aria-valuetext", `step ${place + 1} of ${order.length}`);
-    const waiting = typeof this.loading === "string" ? this.loading : "running …";
-    this.where.textContent = this.loading ? waiting : `step ${place + 1} of ${order.length}`;
+    const words = this.placeWords(place, order.length), waiting = this.loading === true ? "running …" : this.loading;
+    this.slider.setAttribute("aria-valuetext", words);
+    this.where.textContent = waiting || words;
     this.root.dataset.step = String(this.step);
     this.show();
     this.root.dispatchEvent(new CustomEvent("tokenscope-step", { bubbles: true, detail: { step: this.step } }));
@@ -208,10 +210,10 @@ class Player extends Controls {
   // ------------------------------------------------------------------------------------------------ painting
   show() {
     if (!this.drawings.length || !this.views.length) return;
-    const began = performance.now(), bys = this.drawings.map((d) => resolved(d, d.at(this.step), this.by));
+    const began = performance.now(), bys = this.drawings.map((d) => this.colouring(d));
     this.views.forEach((view) => {
       const d = view.drawing, step = d.at(this.step), frame = d.frames[step];
-      const by = resolved(d, step, this.by), shared = sharedScale(this.drawings, by);
+      const by = this.colouring(d), shared = sharedScale(this.drawings, by);
       const marks = this.turn ? this.turn.marks(d, this.page)
         : marksOf(d, step, { by, dark: this.dark, shared, view: this.query(d) });
       view.paint(marks, step, this.page, () => this.show(), Boolean(this.turn));
@@ -229,16 +231,16 @@ class Player extends Controls {
     this.root.dataset.paint = (performance.now() - began).toFixed(1);
   }
 
-  query(drawing) {
-    const view = this.chosen(), follows = this.pointed && this.by === "attention:row";
-    const hovered = follows ? { ...view, query: this.pointed.token } : view;
+  // Whose row is shown: the pointed token's where its row is known, else the pressed one's, else the one asked for.
+  query(drawing, follows = this.by === "attention:row") {
+    const view = this.chosen(), hovered = this.pointed && follows ? { ...view, query: this.pointed.token } : view;
     if (!drawing.attention) return view;
     return attentionRow(drawing, hovered, headsOf(drawing, hovered)) ? hovered : view;
   }
 
   mark(view, marks) {
     const chosen = this.turn ? new Set(this.turn.picked) : null;
-    const query = this.by === "attention:row" ? this.query(view.drawing).query : -1;
+    const query = this.by === "attention:row" && !this.bare ? this.query(view.drawing).query : -1;
     if (chosen) view.targets.forEach((target, token) => {
       target.setAttribute("aria-selected", String(chosen.has(token)));
       target.dataset.group = marks[token].number;
@@ -278,16 +280,6 @@ class Player extends Controls {
     }));
   }
 
-  announce() {
-    clearTimeout(this.saying);
-    this.saying = setTimeout(() => {
-      const d = this.drawings[0], step = d.at(this.step), counts = new Map();
-      for (const code of d.state(step)) counts.set(code, (counts.get(code) || 0) + 1);
-      const words = [...counts].map(([code, n]) => `${n} ${stateWords(d, code)}`).join(", ");
-      this.live.textContent = `Step ${step + 1} of ${d.frames.length}, ${d.frames[step].label}: ${words}`;
-    }, 500);
-  }
-
   resized() {
     const width = this.root.clientWidth;
     if (width === this.width || !this.drawings.length) return;
@@ -313,9 +305,7 @@ class Player extends Controls {
       if (view.ringed && view.ringed !== target) view.ringed.classList.remove("ts-ring");
       if (target) target.classList.add("ts-ring");
       view.ringed = target || null;
-      const step = view.drawing.at(this.step);
-      const linked = at && !this.turn && at.token < view.drawing.size;
-      paintLinks(view, linked ? view.drawing.links(step, at.token) : [], this.page);
+      paintLinks(view, this.linksOf(view.drawing), this.page);
     });
     if (this.card) this.card.remove();
     this.card = null;
@@ -325,7 +315,9 @@ class Player extends Controls {
     if (drawing.layout.unseen === "gone" && drawing.hides(step, at.token)) return;
     this.card = tokenCard(drawing, step, at.token, this.attentionNumbers(drawing, at.token));
     this.root.append(this.card);
-    placeCard(this.card, this.root, view.targets[at.token].getBoundingClientRect());
+    const docked = drawing.layout.kind === "text" || drawing.attention;
+    placeCard(this.card, this.root, view.targets[at.token].getBoundingClientRect(),
+      docked ? view.box.getBoundingClientRect() : null);
   }
 
   attentionNumbers(drawing, token) {

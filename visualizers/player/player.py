@@ -28,7 +28,8 @@ from visualizers.drawing.marks import Drawing
 from visualizers.drawing.payload import pack
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("marks.js", "paint.js", "curves.js", "card.js", "turn.js", "moment.js", "controls.js", "player.js")
+SCRIPTS = ("marks.js", "cues.js", "paint.js", "curves.js", "card.js", "turn.js", "moment.js", "controls.js",
+           "player.js")
 TEMPLATE = "<div class='ts'></div>"
 
 

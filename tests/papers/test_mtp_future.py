@@ -29,7 +29,6 @@ from models.serving import session, turns
 from models.trace import CODE
 from models.trace.params import ParamError
 from models.trace.subject import from_text
-from tests.backbones.test_layout import triangle
 from tests.traps import caught, learns, only_these_move
 
 ATOL = 1e-4
@@ -62,7 +61,7 @@ def whole(source):
 # --- the base inside is the untouched base --------------------------------------------------------------------------
 
 def test_real_tokens_have_the_logits_of_the_base(reader, ids, monkeypatch):
-    """Mutants: an open gate; real tokens that see masks."""
+    """Mutants: an open gate; real tokens that see the masks before them, as in an ordinary causal mask."""
     count = ids.shape[1]
     rows = reals(0, count) + blocks(range(count), [3] * count)
 
@@ -72,7 +71,8 @@ def test_real_tokens_have_the_logits_of_the_base(reader, ids, monkeypatch):
         mixed = reader.head(reader(ids, rows, gated=gated)[:, :count])
         return float((mixed - reader.base(ids).logits).abs().max()) < ATOL
 
-    caught(unmoved, (CallLayout.visible, True), (CallLayout.visible, False), (triangle, True))
+    caught(unmoved, (CallLayout.visible, True), (CallLayout.visible, False),
+           (lambda rows, past=0: rows.position <= rows.position[:, None], True))
 
 
 def test_a_reader_shares_every_weight_and_leaves_the_base_alone(reader):

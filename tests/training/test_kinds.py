@@ -10,7 +10,8 @@ from models.backbones import packing
 from models.checkpoints import registry, store
 from models.worlds.world import Doc, World
 from training import export
-from training.kinds import PAD, FineTune, Shape, WorldLM, llama, save_llama
+from training.kinds import FineTune
+from training.language import PAD, Shape, WorldLM, llama, save_llama
 from training.trainer import Trainer
 
 TRUNK = "tiny-1"

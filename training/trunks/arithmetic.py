@@ -3,7 +3,7 @@ import numpy as np
 
 from models.worlds import arithmetic, routes
 from training.export import figure
-from training.kinds import WorldLM
+from training.language import WorldLM
 
 
 class Arithmetic(WorldLM):

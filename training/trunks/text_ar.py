@@ -3,7 +3,7 @@ import torch
 
 from training import data, text
 from training.export import figure, read_shipped
-from training.kinds import Shape, llama, save_llama
+from training.language import Shape, llama, save_llama
 from training.trainer import Recipe
 
 BOOKS = "123 public-domain children's books (28.0 M characters; stories.parquet, split train)"

@@ -3,7 +3,7 @@ import numpy as np
 
 from training import data, text
 from training.export import figure, save_hub
-from training.kinds import Masked
+from training.language import Masked
 from training.trunks.text_ar import BOOKS, BOOKS_LICENCE, shipped_text
 
 

@@ -10,8 +10,9 @@ from models.worlds import arithmetic
 from models.worlds.world import PAD, drawn
 from training import data, text
 from training.export import mean_figure
-from training.kinds import Beside, alike
-from training.kinds import continued as continue_text
+from training.kinds import Beside
+from training.language import alike
+from training.language import continued as continue_text
 from training.trainer import rng_of
 from training.trunks.text_ar import BOOKS, BOOKS_LICENCE
 

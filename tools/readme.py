@@ -155,7 +155,9 @@ def verdicts() -> str:
 
 def _why(claim: dict) -> str:
     takes = claim.get("what_it_would_take", "")
-    return claim["reason"] + (f" It would take {takes}." if takes and claim["verdict"] == "not testable here" else "")
+    grade = f"{claim['grade'].capitalize()}. " if claim.get("grade") else ""
+    takes = f" It would take {takes}." if takes and claim["verdict"] == "not testable here" else ""
+    return grade + claim["reason"] + takes
 
 
 # --- speed ------------------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def stamped(method, lab: Lab, on: str = "") -> Claim:
             load(name)
     return replace(claim, checkpoints=loaded, device=_device(first.device), dtype=claim.dtype or first.dtype,
                    date=datetime.date.today().isoformat(), seconds=round(time.perf_counter() - began, 1),
-                   command=f"python -m models claims {claim.method}")
+                   command=f"python -m models claims {claim.method}", grade=packaged.grade(on))
 
 
 def place(id: str, on: str = "") -> str:

@@ -131,7 +131,8 @@ def context(name: str, values, unit: str = "", why: str = "") -> Row:
 @dataclass(frozen=True)
 class Claim:
     """A measured claim as it is written. checkpoints: name -> revision of everything that was loaded, put in by the
-    loader. trainings: {"each_arm": how many, "cards": what was trained for how long, "longer": that as a sentence}."""
+    loader. trainings: {"each_arm": how many, "cards": what was trained for how long, "longer": that as a sentence}.
+    grade: what the weights are, where they are not ours."""
 
     method: str
     paper: str
@@ -153,6 +154,7 @@ class Claim:
     date: str = ""
     seconds: float = 0.0
     command: str = ""
+    grade: str = ""
     version: int = VERSION
 
     def to_json(self) -> dict:

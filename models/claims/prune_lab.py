@@ -49,7 +49,8 @@ class Sat(NamedTuple):
     twice: np.ndarray
 
     def arm(self, metric: Metric, name: str, **options) -> Arm:
-        return metric.arm(name, self.hits, budget=Budget(self.pairs, WORK), checkpoints=CHECKPOINTS[0], **options)
+        return metric.arm(name, self.hits, budget=Budget(self.pairs, WORK),
+                          **{"checkpoints": CHECKPOINTS[0]} | options)
 
 
 def bundle() -> Bundle:
@@ -89,15 +90,17 @@ def pairs(tasks: list[retrieval.Task]) -> list[tuple[str, str]]:
     return [(task.prompt, task.answer) for task in tasks]
 
 
-def exam(method: Method, asked: Sequence[tuple[str, str]], make: Make, params: Mapping | None = None) -> Sat:
+def exam(method: Method, asked: Sequence[tuple[str, str]], make: Make, params: Mapping | None = None,
+         checkpoint: str = CHECKPOINTS[0]) -> Sat:
     """How a model pruned by make(job, layers) answers, each question with its own seed for whatever is drawn."""
-    return Sat(*np.array([ask(method, prompt, answer, make, params or {}, seed)
+    return Sat(*np.array([ask(method, prompt, answer, make, params or {}, seed, checkpoint)
                           for seed, (prompt, answer) in enumerate(asked)], np.float64).T)
 
 
-def ask(method: Method, prompt: str, answer: str, make: Make, params: Mapping, seed: int) -> tuple[float, ...]:
+def ask(method: Method, prompt: str, answer: str, make: Make, params: Mapping, seed: int, checkpoint: str
+        ) -> tuple[float, ...]:
     """One question's row of `Sat`."""
-    job = prepare(method, from_text(prompt), {**params, "length": ANSWER}, seed=seed)
+    job = prepare(method, from_text(prompt), {**params, "length": ANSWER}, checkpoint=checkpoint, seed=seed)
     model, layers = job.model, len(job.model.model.layers)
     ids = encode(job.tokenizer, prompt, model.config.max_position_embeddings - ANSWER)
     reads, written = turns(job, ids), []
@@ -145,10 +148,16 @@ def divergence(method: Method, texts: Sequence[Window], make: Make, params: Mapp
 def first_token(method: Method, arms: Mapping[str, tuple[Make, Mapping]], tokens: int, rounds: int) -> dict:
     """Seconds [rounds] to the first token of a prompt of about so many tokens, interleaved: of each arm, of the same
     loop in full, and of the library's own prefill."""
-    prompt = questions(2, tokens=tokens)[0].prompt
-    model, ids = bundle().model, bundle().tokenizer(prompt)["input_ids"]
-    layers = len(model.model.layers)
-    jobs = {name: prepare(method, from_text(prompt), params) for name, (_, params) in arms.items()}
+    return raced(method, arms, questions(2, tokens=tokens)[0].prompt, rounds)
+
+
+def raced(method: Method, arms: Mapping[str, tuple[Make, Mapping]], prompt: str, rounds: int,
+          checkpoint: str = CHECKPOINTS[0]) -> dict:
+    """As `first_token`, on this prompt and this model."""
+    jobs = {name: prepare(method, from_text(prompt), params, checkpoint=checkpoint)
+            for name, (_, params) in arms.items()}
+    model, tokenizer = load(checkpoint).model, load(checkpoint).tokenizer
+    ids, layers = encode(tokenizer, prompt, model.config.max_position_embeddings), len(model.model.layers)
 
     def library() -> torch.Tensor:
         with torch.inference_mode():

@@ -28,24 +28,30 @@ from models.loops.attend import loop
 from models.loops.attend.model_adapters import Sight, sight
 from models.trace.subject import ASSETS, from_text
 
-TOKENS, STEPS, WEAK = 48, 32, 0.5
+SHIPPED, TOKENS, STEPS, WEAK = "text-ar-1", 48, 32, 0.5
 SEEDS = (0, 1, 2)
 
 
 def measure(lab: Lab) -> Claim:
     """Rank correlations of attention with two attributions on held-out books; exactness against eager as context."""
-    weights, entropies = exactness(lab)
-    found = np.array([agreement(text) for text in windows(lab.size(14, 8))]).T  # [4, K]
+    return concluded("attention", SHIPPED, windows(lab.size(14, 8)), exactness(lab))
+
+
+def concluded(id: str, checkpoint: str, texts: list[str], exact: tuple[float, float], books: str = "held-out books"
+              ) -> Claim:
+    """The claim on the last tokens of these texts. exact: what `exactness` found."""
+    weights, entropies = exact
+    found = np.array([agreement(text, checkpoint) for text in texts]).T  # [4, K]
     order = Metric("rank correlation over the tokens behind the query", "rho", floor=0.0, ceiling=1.0)
     gradients, ablation, head, words = (
-        order.arm(name, values, budget=Budget(1, "text"), checkpoints="text-ar-1") for name, values in zip(
+        order.arm(name, values, budget=Budget(1, "text"), checkpoints=checkpoint) for name, values in zip(
             ("mean attention and integrated gradients", "mean attention and ablation", "best single head and ablation",
              "ablation by some words and by other words"), found))
     return conclude(
-        "attention",
+        id,
         paper="The lens has no paper. Jain and Wallace (arXiv 1902.10186) report that attention weights agree only "
               "weakly with gradient and leave-one-out importance.",
-        here="On held-out books, the mean attention of the last token ranks tokens differently from what its "
+        here=f"On {books}, the mean attention of the last token ranks tokens differently from what its "
              "prediction needs: rank correlations below 0.5, and below what two ablations have with each other.",
         arms=(gradients, ablation, head, words), trainings=0, seeds=SEEDS,
         controls=[at_least(mean_of(words), 0.5, bar="ours")],
@@ -55,14 +61,14 @@ def measure(lab: Lab) -> Claim:
                          "an identity, but for rounding"),
                  context("largest difference of an attention entropy to eager attention", entropies, "nats",
                          "an identity, but for rounding"),
-                 context("rank correlation: best single head and ablation", head, why="the best of 24, chosen after")])
+                 context("rank correlation: best single head and ablation", head, why="the best of all, chosen after")])
 
 
-def exactness(lab: Lab) -> tuple[float, float]:
+def exactness(lab: Lab, checkpoint: str = SHIPPED) -> tuple[float, float]:
     """Largest difference of weights and entropies to transformers' eager maps, over one long and three short texts."""
     worst = np.zeros(2)
     for count in (lab.size(1024, 64), 64, 48, 17):
-        job = prepare(find("attention"), from_text(books()[: 6 * count]), {"attribution": False})
+        job = prepare(find("attention"), from_text(books()[: 6 * count]), {"attribution": False}, checkpoint=checkpoint)
         ids = torch.tensor([job.tokenizer(books()[: 6 * count])["input_ids"][:count]])
         with torch.no_grad(), observe(job.model, want={"stats", "qk"}) as seen:
             job.model(ids, use_cache=False)
@@ -83,20 +89,20 @@ def eager_maps(job, ids: torch.Tensor) -> list[torch.Tensor]:
         return [maps[0] for maps in eager(ids, output_attentions=True, use_cache=False).attentions]
 
 
-def agreement(text: str) -> tuple[float, float, float, float]:
+def agreement(text: str, checkpoint: str) -> tuple[float, float, float, float]:
     """Rank correlations of attention with gradients and with ablation, of the best head, and of two ablations."""
-    seen = sight(prepare(find("attention"), from_text(text), {}))
+    seen = sight(prepare(find("attention"), from_text(text), {}, checkpoint=checkpoint))
     rows, found = attention_rows(seen), attribute(seen, STEPS)
     some, others = (np.abs(sum(ablated(replace(seen, blank=word), found.target) for word in words))
-                    for words in np.array(stand_ins()).reshape(2, 2).tolist())
+                    for words in np.array(stand_ins(checkpoint)).reshape(2, 2).tolist())
     left_out, mean = np.abs(found.ablation), rows.mean((0, 1))
     heads = [spearman(row, left_out) for layer in rows for row in layer]
     return spearman(mean, np.abs(found.gradients)), spearman(mean, left_out), max(heads), spearman(some, others)
 
 
-def stand_ins() -> list[int]:
+def stand_ins(checkpoint: str) -> list[int]:
     """Four ordinary words that may stand where a token was."""
-    tokenizer = load("text-ar-1").tokenizer
+    tokenizer = load(checkpoint).tokenizer
     return [tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in (" it", " house", " went", " good")]
 
 
@@ -108,14 +114,14 @@ def attention_rows(seen: Sight) -> np.ndarray:
     return np.array([[kept.row(layer, head, seen.query) for head in range(len(q))] for layer, q in enumerate(kept.q)])
 
 
-def windows(count: int) -> list[str]:
-    """`count` texts of exactly TOKENS tokens per seed, from held-out books at places drawn from the seed."""
-    tokenizer, found = load("text-ar-1").tokenizer, []
+def windows(count: int, checkpoint: str = SHIPPED, tokens: int = TOKENS) -> list[str]:
+    """`count` texts of so many tokens per seed, from held-out books at places drawn from the seed."""
+    tokenizer, found = load(checkpoint).tokenizer, []
     ids = tokenizer(books(), add_special_tokens=False)["input_ids"]
     for seed in SEEDS:
-        for at in np.random.default_rng(seed).integers(0, len(ids) - 2 * TOKENS, count):
-            text = tokenizer.decode(ids[at: at + 2 * TOKENS])
-            found.append(tokenizer.decode(tokenizer(text)["input_ids"][:TOKENS]))
+        for at in np.random.default_rng(seed).integers(0, len(ids) - 2 * tokens, count):
+            text = tokenizer.decode(ids[at: at + 2 * tokens])
+            found.append(tokenizer.decode(tokenizer(text)["input_ids"][:tokens]))
     return found
 
 

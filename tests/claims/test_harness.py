@@ -315,9 +315,9 @@ def test_a_claim_is_written_and_read_back(tmp_path, monkeypatch):
 
 
 def test_the_page_shows_a_claim():
-    from visualizers.page import nodes
+    from visualizers.page import claims as shown_as
     new = concluded([GOOD, MISS], [SEEN], arms=[GOOD.mine, GOOD.other]).to_json()
-    shown = json.dumps(nodes.claim(json.loads(json.dumps(new)), True))
-    assert all(part in shown for part in ("In part.", "possible -0.4 to 0.5", "Positive controls", "missed"))
+    shown = json.dumps(shown_as.claim(json.loads(json.dumps(new)), True), ensure_ascii=False)
+    assert all(part in shown for part in ("In part.", "1 of 2 expectations met", "Controls", "✕ missed", "-0.4"))
     for verdict in claims.VERDICTS:
-        assert nodes.claim({**new, "verdict": verdict}, True)
+        assert shown_as.claim({**new, "verdict": verdict}, True)

@@ -16,7 +16,9 @@ function make(node) {
       made.href = value;
       if (value.startsWith("https:")) { made.target = "_blank"; made.rel = "noopener noreferrer"; }
     }
-    if (name === "share") made.style.setProperty("--share", `${Math.max(0, Math.min(1, Number(value) || 0)) * 100}%`);
+    if (["share", "from", "to"].includes(name)) { // 0 to 1, as places for the style sheet
+      made.style.setProperty(`--${name}`, `${Math.max(0, Math.min(1, Number(value) || 0)) * 100}%`);
+    }
   }
   made.append(...children.map(make));
   return made;

@@ -42,7 +42,7 @@ def number(value: float) -> str:
         return f"{value:,.0f}"
     if value == int(value):
         return str(int(value))
-    return f"{value:.3g}" if abs(value) >= 1e-3 else f"{value:.1e}"
+    return f"{value:.3g}" if abs(value) >= 1e-3 else f"{value:.2g}"
 
 
 def amount(value: float, unit: str) -> str:
@@ -99,98 +99,6 @@ def _size(card: Mapping) -> str:
         if isinstance(card.get(key), (int, float)):
             return f"{card[key] / 1e6:.1f} M"
     return f"{card['bytes'] / 1e6:.1f} MB" if card.get("bytes") else ""
-
-
-ANSWERS = {"holds": "Yes, at this scale.", "met in one training": "Yes, in the one training that was done.",
-           "mixed": "In part.", "does not hold": "Not at this scale.",
-           "not testable here": "This small version cannot tell."}
-
-
-def claim(found: Mapping | None, is_paper: bool) -> list[Node]:
-    """Does the paper's claim hold here? Verdict, what was measured with intervals, and how."""
-    if found is None:
-        text = "No measurement of its claim is stored here." if is_paper else ""
-        return [node("section", node("p", text), kind="claim")] if text else []
-    folded = [("Positive controls", found["controls"]), ("The arms", found["arms"]), ("Not judged", found["context"])]
-    asks = "Does the paper's claim hold here? " if is_paper else "Was it checked? "
-    take = found.get("what_it_would_take", "")
-    return [node("section", node("h3", asks, node("span", ANSWERS[found["verdict"]])), node("p", found["reason"]),
-                 node("p", node("b", "What it would take: "), take) if take else None,
-                 node("p", node("b", "Paper: "), found["paper"]),
-                 _table(found["rows"], "What was measured"),
-                 node("details", node("summary", "How this was measured"),
-                      *(part for title, rows in folded if rows
-                        for part in (node("p", node("b", title)), _table(rows, title))),
-                      node("dl", *_how(found))),
-                 kind=f"claim {found['verdict'].replace(' ', '-')}")]
-
-
-def _table(rows: Sequence[Mapping], label: str) -> Node:
-    lines = [node("tr", node("td", r["name"]), node("td", _value(r), kind="figure"), node("td", _sample(r)))
-             for r in rows]
-    return node("table", node("tbody", *lines), **{"aria-label": label})
-
-
-def _value(row: Mapping) -> str:
-    if row.get("low") is None:
-        return amount(row["value"], row["unit"])
-    return f"{number(row['value'])} [{number(row['low'])}, {number(row['high'])}] {row['unit']}".strip()
-
-
-def _sample(row: Mapping) -> str:
-    """What became of the row, the bar, how far the value could have gone, and the size of the sample."""
-    outcome = {True: "met", False: "missed" if row.get("missed") else "not shown"}.get(row.get("met"), "")
-    return ", ".join(filter(None, (outcome, _bar(row), _range(row), f"n = {row['n']:,}", row.get("note"),
-                                   row.get("why_context"))))
-
-
-def _bar(row: Mapping) -> str:
-    """Where the whole interval was to lie, and who said so."""
-    if row.get("bar") is None:
-        return ""
-    at, side = number(row["bar"]), row["side"]
-    words = {"above": "at least", "below": "at most"} if row["kind"] == "bound" else {}
-    place = f"between -{at} and {at}" if side == "inside" else f"{words.get(side, side)} {at}"
-    return f"expected {place} ({row['bar_from']})"
-
-
-def _range(row: Mapping) -> str:
-    ends = (row.get("floor"), row.get("ceiling"))
-    return f"possible {number(ends[0])} to {number(ends[1])}" if None not in ends else ""
-
-
-def _how(found: Mapping) -> list[Node]:
-    stated = [("Here", found["here"]), ("Metric", _metric(found["metric"])), ("Budget", _budgets(found)),
-              ("Settings", _settings(found)), ("Trained", _trained(found)), ("Command", found.get("command", "")),
-              ("Brackets", "95 % bootstrap interval"), ("Weights", _weights(found)),
-              ("Measured", ", ".join(filter(None, (found.get("device"), found.get("dtype"), found.get("date"),
-                                                   f"{found.get('seconds', 0):.0f} s"))))]
-    return [part for title, text in stated if text for part in (node("dt", title), node("dd", text))]
-
-
-def _metric(metric: Mapping) -> str:
-    return (f"{metric['name']} ({metric['unit']}), {metric['better']} is better; who knows nothing gets "
-            f"{number(metric['floor'])}, the best that can be had here is {number(metric['ceiling'])}")
-
-
-def _budgets(found: Mapping) -> str:
-    """What one item costs each arm."""
-    return "; ".join(f"{arm}: {number(spent['mean'])} {spent['unit']}" for arm, spent in found["budgets"].items())
-
-
-def _settings(found: Mapping) -> str:
-    return "; ".join(f"{arm['name']}: {arm['tuned']}" for arm in found["arms"] if arm["tuned"] != "nothing tuned")
-
-
-def _trained(found: Mapping) -> str:
-    """How often each arm was trained, and for how long by the cards."""
-    each = found["trainings"]["each_arm"]
-    times = {0: "Nothing was trained for this claim.", 1: "Each arm was trained once."}
-    return f"{times.get(each, f'Each arm was trained {each} times.')} {found['trainings']['longer']}".strip()
-
-
-def _weights(found: Mapping) -> str:
-    return ", ".join(f"{name} {hash}" for name, hash in found["checkpoints"].items())
 
 
 def piece(text: str) -> str:

@@ -20,7 +20,7 @@ from models.trace import Trace
 from models.trace.params import declaration
 from visualizers import draw
 from visualizers.drawing.marks import Drawing, Frame
-from visualizers.page import lessons, nodes
+from visualizers.page import claims, lessons, nodes
 from visualizers.page.controls import cards, control, picker, unheard
 from visualizers.player.player import player, scene
 from visualizers.server.gradio_patches import RENDERS
@@ -208,7 +208,7 @@ class Panel:
         return nodes.strip(shown.traces[0], shown.traces[1:], self.cards) if shown.traces else []
 
     def _claim(self, method: Method) -> list:
-        return nodes.claim(read_claim(method.id), method.card.seed is not None)
+        return claims.claim(read_claim(method.id), method.card.seed is not None)
 
     def _method(self, trace: Trace) -> Method:
         return self.methods[trace.method]

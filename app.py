@@ -34,10 +34,11 @@ from models.engine.method import offered
 from models.serving import catalog, replicas, zerogpu
 from models.serving.errors import told
 from models.trace import TABS, limits
-from visualizers.page import gradio_theme, papers
+from visualizers.page import gradio_theme
+from visualizers.page.gallery import gallery
 from visualizers.page.panel import QUESTIONS
 from visualizers.page.tab_handlers import MODEL, Desk
-from visualizers.server import gradio_patches, security_headers, session_cleanup, upload_errors
+from visualizers.server import gradio_patches, security_headers, session_cleanup, thumbnails, upload_errors
 
 Image.MAX_IMAGE_PIXELS = limits.PIXELS  # a small file can hide a huge picture
 TITLE = "Tokenscope"
@@ -59,10 +60,12 @@ def build() -> gr.Blocks:
                     if methods:
                         desks[tab] = Desk(tab, sorted(methods, key=lambda m: (m.id != OPENS[tab], m.card.seed is None)))
             with gr.Tab("All papers", id="papers"):
-                papers.page()
+                papers = gallery(QUESTIONS)
         panels = [desk.panel for desk in desks.values()]
-        page.load(None, None, [tabs, *(p.wanted for p in panels), *(p.method for p in panels)],
-                  js=ARRIVE % json.dumps({panel.tab: list(panel.methods) for panel in panels}))
+        places = [tabs, *(p.wanted for p in panels), *(p.method for p in panels)]
+        methods = json.dumps({panel.tab: list(panel.methods) for panel in panels})
+        page.load(None, None, places, js=ARRIVE % ("new URLSearchParams(location.search)", methods))
+        papers.go(None, [papers], places, js=ARRIVE % ("new URLSearchParams(boxes[0].go)", methods))
         endpoints()
         gradio_patches.insist(page)
         gradio_patches.quiet()
@@ -72,9 +75,9 @@ def build() -> gr.Blocks:
 
 # A copied link is read in the browser: it opens its tab and hands its parameters to that tab alone, where they are
 # checked by the same declarations as the controls. The method goes into its menu at once, so that the controls are
-# built for it and not for the one before. A page without a link costs no request.
+# built for it and not for the one before. A page without a link costs no request. A click in the gallery does the same.
 ARRIVE = """(...boxes) => {
-  const query = new URLSearchParams(location.search), methods = %s, tabs = Object.keys(methods);
+  const query = %s, methods = %s, tabs = Object.keys(methods);
   const wanted = query.get('tab'), method = query.get('method'), same = {__type__: 'update'};
   const link = method ? query.toString() : '';
   return [['papers', ...tabs].includes(wanted) ? {...same, selected: wanted} : same,
@@ -131,7 +134,8 @@ def launch(page: gr.Blocks, host: str, port: int, mcp: bool = False, **more):
         show_error=False, strict_cors=True, max_file_size=limits.FILE_BYTES, allowed_paths=[], footer_links=["api"],
         state_session_capacity=200, theme=gradio_theme.theme(), css=gradio_theme.css(), head=gradio_patches.stream(),
         mcp_server=mcp,
-        app_kwargs={"middleware": [*security_headers.middleware(), *upload_errors.middleware()]},
+        app_kwargs={"middleware": [*security_headers.middleware(), *upload_errors.middleware()],
+                    "routes": thumbnails.routes()},
         **gradio_patches.LAUNCH, **more)
 
 

@@ -286,7 +286,7 @@ def test_a_method_without_its_weights_is_not_offered(monkeypatch, tmp_path):
     """It stays in the atlas, so that its code is tested, but no visitor meets it."""
     from models.checkpoints import store
     from models.engine.method import offered
-    from visualizers.page import papers
+    from visualizers.page import gallery
 
     monkeypatch.setattr(store, "_makers", {})
     for name in ("photo-mae-1", "text-ar-1"):
@@ -294,4 +294,4 @@ def test_a_method_without_its_weights_is_not_offered(monkeypatch, tmp_path):
         (tmp_path / name / "config.json").write_text("{}")
     monkeypatch.setattr(store, "SHIPPED", tmp_path)
     assert {"mae", "sampling"} <= set(offered()) and not {"hpm", "mdm", "byte-level"} & set(offered())
-    assert not any(row["live"] for row in papers.rows() if row["slug"] == "hpm")
+    assert not any(row["live"] for row in gallery.rows() if row["slug"] == "hpm")

@@ -32,7 +32,7 @@ KEYS = (("├●┤", "found, and where it would come out in 95 of 100 repetitio
 ZOOM = 8  # an end of the scale stands in the picture unless that makes the interval and its bar this many times smaller
 
 
-class Scale(NamedTuple):
+class Extent(NamedTuple):
     """What a row's picture spans; floor, ceiling: the ends of what is possible, None where outside or unknown."""
 
     low: float
@@ -135,7 +135,7 @@ def track(row: Mapping) -> Node:
                 **{"aria-label": f"{row['name']}: {_words(row)}"})
 
 
-def scaled(row: Mapping) -> Scale:
+def scaled(row: Mapping) -> Extent:
     """Wide enough for interval and bar, and for the ends of what is possible where that leaves them visible."""
     inner = [row["low"], row["high"], *bars(row)]
     low, high = min(inner), max(inner)
@@ -144,7 +144,7 @@ def scaled(row: Mapping) -> Scale:
                       for end in (row["floor"], row["ceiling"]))
     low, high = min(low, *_some(floor, ceiling), low), max(high, *_some(floor, ceiling), high)
     pad = 0.06 * (high - low or room)
-    return Scale(low - pad, high + pad, floor, ceiling)
+    return Extent(low - pad, high + pad, floor, ceiling)
 
 
 def _some(*ends: float | None) -> list[float]:
@@ -155,7 +155,7 @@ def bars(row: Mapping) -> list[float]:
     return [-abs(row["bar"]), abs(row["bar"])] if row["side"] == "inside" else [row["bar"]]
 
 
-def wanted(row: Mapping, scale: Scale) -> tuple[float, float]:
+def wanted(row: Mapping, scale: Extent) -> tuple[float, float]:
     """Where the whole interval had to lie."""
     return {"above": (row["bar"], scale.high), "below": (scale.low, row["bar"])}.get(
         row["side"], (-abs(row["bar"]), abs(row["bar"])))
@@ -163,7 +163,7 @@ def wanted(row: Mapping, scale: Scale) -> tuple[float, float]:
 
 # ---- its words -------------------------------------------------------------------------------------------------------
 
-def _ends(row: Mapping, scale: Scale) -> Node:
+def _ends(row: Mapping, scale: Extent) -> Node:
     """The least and the most that is possible; an arrow where it lies further out than the line."""
     left = "" if row["floor"] is None else ("" if scale.floor is not None else "‹ ") + number(row["floor"])
     right = "" if row["ceiling"] is None else number(row["ceiling"]) + ("" if scale.ceiling is not None else " ›")

@@ -88,6 +88,7 @@ class Panel:
             self.walk = lessons.walk(self.tab)
             self.turn = gr.Button("Your turn", visible=self._playable(first), elem_id=f"{self.tab}-turn",
                                   elem_classes="turn", size="sm")
+            self.browse = gr.Button("Gallery", elem_id=f"{self.tab}-browse", elem_classes="turn", size="sm")
         kind = first.kind()
         self.picker = picker(cards(first.examples_for(kind), kind), elem_id=f"{self.tab}-picker")
         self.text = gr.Textbox(label=OWN_WORDS.get(kind, "Or your own text"), lines=1, max_lines=6,

@@ -5,6 +5,16 @@ SHOW = """() => {
   const player = document.querySelector('#%s-player'), box = player.getBoundingClientRect();
   if (box.top < 0 || box.top > innerHeight * 0.6) player.scrollIntoView({behavior: 'smooth'}); }"""
 NOW = "Number(document.querySelector('#%s-player input[type=range]')?.value ?? -1)"
+# The gallery, narrowed to this tab's methods; its page is built when it is first opened.
+BROWSE = """() => {
+  [...document.querySelectorAll('#tabs [role=tab]')].find((tab) => tab.textContent.trim() === 'All papers').click();
+  const narrow = (tries) => {
+    const gallery = document.querySelector('#papers .gallery > *') && document.querySelector('#papers .gallery');
+    if (gallery) gallery.dispatchEvent(new CustomEvent('only', {detail: '%s'}));
+    else if (tries) setTimeout(() => narrow(tries - 1), 50);
+  };
+  narrow(100);
+  scrollTo(0, 0); }"""
 STEP = f"(seen, method, query) => [seen, method, query, {NOW}]"
 COPY = f"""async (query) => {{
   const link = `${{location.origin}}${{location.pathname}}?${{query}}&step=${{{NOW}}}`;

@@ -28,7 +28,7 @@ from models.trace.subject import Subject, from_image, from_text
 from visualizers.page import nodes
 from visualizers.page.controls import OWN, cards
 from visualizers.page.panel import Panel, Shown, controls, has_folded, views
-from visualizers.page.scripts import COPY, SAVE, SHOW, STEP
+from visualizers.page.scripts import BROWSE, COPY, SAVE, SHOW, STEP
 from visualizers.page.turns import FORGOTTEN, SessionMemory, Turns
 from visualizers.player import player
 
@@ -73,6 +73,7 @@ class Desk(Turns):
         waiting = {"show_progress": "minimal", "show_progress_on": p.status}  # the place in the queue; see style.css
         started = p.run.click(self.run, page, p.outcome, **QUIET | MODEL | waiting)
         p.run.click(None, js=SHOW % p.tab)
+        p.browse.click(None, js=BROWSE % p.tab)
         turned = p.turn.click(self.turn, page, p.outcome, **QUIET | MODEL | waiting)
         opened = p.wanted.change(self.open_link, [p.wanted], p.choice, **QUIET)  # waits for nobody's run
         followed = opened.then(self.follow_link, [p.wanted], p.choice, **QUIET | MODEL)

@@ -39,7 +39,8 @@ def normalise(shown: np.ndarray, model=None) -> Tensor:
     return torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous()
 
 
-def cut(image: np.ndarray, model) -> tuple[np.ndarray, Tensor]:
-    """The picture as the network sees it: shown uint8 [S, S, 3] and pixels [1, 3, S, S]."""
-    shown, like = square(image, model.config.image_size), next(model.parameters())
+def cut(image: np.ndarray, model, size: int = 0) -> tuple[np.ndarray, Tensor]:
+    """The picture as the network sees it: shown uint8 [S, S, 3] and pixels [1, 3, S, S]. size: S, its own by default.
+    """
+    shown, like = square(image, size or model.config.image_size), next(model.parameters())
     return shown, normalise(shown[None], model).to(like.device, like.dtype)

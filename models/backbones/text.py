@@ -16,6 +16,14 @@ def encode(tokenizer, text: str, limit: int) -> list[int]:
     return ids
 
 
+def room(model) -> int:
+    """How many tokens a network was made for. RoBERTa's kin count places from behind the padding's number on."""
+    known = getattr(model.config, "max_position_embeddings", None) or 2048
+    table = getattr(getattr(getattr(model, "base_model", None), "embeddings", None), "position_embeddings", None)
+    behind = getattr(table, "padding_idx", None)
+    return known if behind is None else known - behind - 1
+
+
 def pieces(tokenizer, ids: Iterable[int]) -> tuple[str, ...]:
     """The exact text of each token, spaces included; parts of a split character are written as bytes, like <E2 82>."""
     decoder = tokenizer.backend_tokenizer

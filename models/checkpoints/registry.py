@@ -9,16 +9,18 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from models.checkpoints import verify
+from models.checkpoints import families, verify
 from models.checkpoints.verify import WeightsError
 from models.trace.subject import ASSETS
 
 SHIPPED = ASSETS / "checkpoints"
+LONGEST_JSON = 5_000_000  # bytes of a config.json
 
 # What GPT-2's and BERT's files on the Hub leave unsaid, because their own tokenizer classes know it.
 UNSAID = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "cls_token": "[CLS]", "sep_token": "[SEP]",
@@ -37,15 +39,23 @@ def _loaded(module: str, named: str, folder: Path, **options):
         config = cls.config_class.from_pretrained(folder, local_files_only=True)
         options |= {"config": config, "state_dict": state, "dtype": "float32"}
     model, report = cls.from_pretrained(folder if state is None else None, output_loading_info=True, **options)
-    if report["missing_keys"] or report["mismatched_keys"]:
+    if report["missing_keys"] or report["mismatched_keys"] or layers_beyond(report["unexpected_keys"]):
         raise WeightsError("has weights of another network than its config.json describes.")
     return model
+
+
+def layers_beyond(keys) -> list[str]:
+    """Weights that nobody asked for and that belong to a layer: the config.json describes fewer than there are. A head
+    or a second tower may be left over."""
+    return [key for key in keys if re.search(r"\.\d+\.", key) and not key.startswith("text_model.")
+            and not key.endswith(("inv_freq", "position_ids", "masked_bias", "attn.bias"))]
 
 
 def _pretrained(module: str) -> Callable[[Path, dict], Any]:
     """Reader of transformers' layout for a class in `module`."""
     def read(folder: Path, config: dict):
-        model = _loaded(module, config["architectures"][0], folder, trust_remote_code=False)
+        named = config["architectures"][0]
+        model = _loaded(module, families.PARTS_OF.get(named, named), folder, trust_remote_code=False)
         model.pixels = _pixels(folder)
         return model
     return read
@@ -158,9 +168,7 @@ BESIDE: dict[str, tuple[str, ...]] = {
 }
 
 READERS: dict[str, Callable[[Path, dict], Any]] = {
-    **{name: _pretrained("transformers") for name in (
-        "LlamaForCausalLM", "GPT2LMHeadModel", "ViTMAEForPreTraining", "ViTForImageClassification", "BertForMaskedLM",
-        "ElectraForPreTraining", "ElectraForMaskedLM", "Dinov2Model")},
+    **dict.fromkeys(families.EVERY, _pretrained("transformers")),
     "MaskedTransformer": _mixin("models.backbones.masked"),
     "FsqTokenizer": _mixin("models.backbones.fsq"),
     "PatchCodebook": _mixin("models.backbones.codebook"),
@@ -214,7 +222,10 @@ def index(named: str) -> str:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("config.json", "model_index.json"))
+    try:
+        return any((folder / name).is_file() for name in ("config.json", "model_index.json"))
+    except (OSError, ValueError):  # a name that no file system takes
+        return False
 
 
 def stated(config: dict) -> list[str]:
@@ -232,7 +243,8 @@ def described(folder: Path) -> dict:
 def read_object(path: Path) -> dict:
     """A JSON file's keys and values; {} for anything else."""
     try:
-        found = json.loads(path.read_text("utf-8"))
+        small = path.is_file() and path.stat().st_size < LONGEST_JSON  # no pipe, no device, nothing endless
+        found = json.loads(path.read_text("utf-8")) if small else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -240,10 +252,10 @@ def read_object(path: Path) -> dict:
 
 def _pixels(folder: Path) -> dict[str, list[float]]:
     """Mean and deviation by which a picture model wants its colours normalised; {} where its folder does not say."""
+    found = read_object(folder / "preprocessor_config.json")
     try:
-        found = json.loads((folder / "preprocessor_config.json").read_text("utf-8"))
         pair = {name: [float(number) for number in found[f"image_{name}"]] for name in ("mean", "std")}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return {}
     return pair if all(len(row) == 3 for row in pair.values()) and min(pair["std"]) > 0 else {}
 

@@ -3,10 +3,8 @@
 A checkpoint is a folder in the standard layout of its library: config.json with `architectures` (of several parts:
 model_index.json), safetensors, a tokenizer.json for text, and for ours a card.json. Safetensors only: no pickle, no
 remote code. Nothing is fetched here (models/checkpoints/download.py does that when a visitor chose a public one), so
-the lock is
-held for a read from disk at most. Loaded models stay in memory as far as the machine allows
-(models/checkpoints/memory.py), least
-recently used first out; a model is never mutated for one visitor.
+the lock is held for a read from disk at most. Loaded models stay in memory as far as the machine allows
+(models/checkpoints/memory.py), least recently used first out; a model is never mutated for one visitor.
 """
 
 from __future__ import annotations
@@ -24,20 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.checkpoints import download, hub, memory, packaged, precision, verify, versions
+from models.checkpoints import download, folders, hub, memory, packaged, precision, reading, verify, versions
 from models.checkpoints.memory import default_device
-from models.checkpoints.registry import (
-    PARTS,
-    SHIPPED,
-    described,
-    is_checkpoint,
-    parts,
-    reader,
-    supported,
-    tokenizer,
-    trunk_file,
-)
-from models.checkpoints.verify import CheckpointError, WeightsError
+from models.checkpoints.registry import SHIPPED, described, is_checkpoint
+from models.checkpoints.verify import CheckpointError
 from models.trace import limits
 
 log = logging.getLogger("tokenscope")
@@ -47,8 +35,8 @@ log = logging.getLogger("tokenscope")
 class Bundle:
     """A loaded checkpoint: model in eval mode, tokenizer or None, its card, and what the honesty strip shows.
 
-    revision: first 12 hex digits of the weights' sha256 (shipped, local) or the Hub commit. grade: see
-    models.engine.method.
+    revision: first 12 hex digits of the weights' sha256 (shipped, local) or the Hub commit. own: read from a visitor's
+    folder, whose last name is the bundle's; `key` is what `load` takes for it.
     """
 
     name: str
@@ -59,6 +47,11 @@ class Bundle:
     device: str = "cpu"
     dtype: str = "float32"
     folder: Path | None = None
+    own: bool = False
+
+    @property
+    def key(self) -> str:
+        return str(self.folder) if self.own else self.name
 
 
 def here(name: str) -> bool:
@@ -83,11 +76,10 @@ def resolve(asked: str | None, declared: tuple[str, ...]) -> str:
         return asked
     if (new := versions.current(asked, shipped())) in declared:
         return new
-    folder = Path(asked)
-    if not os.environ.get("SPACE_ID") and len(asked) < 1024 and is_checkpoint(folder):
-        return str(folder.resolve())
-    raise CheckpointError(f"There is no checkpoint '{asked[:60]}' for this method; choose one of {', '.join(declared)}"
-                          " or, on your own machine, a folder with config.json and safetensors.")
+    if folder := folders.own(asked):
+        return folders.opened(asked, folder)
+    raise CheckpointError(f"There is no checkpoint '{folders.label(asked)[:60]}' for this method; choose one of "
+                          f"{', '.join(declared)} or, on your own machine, a folder with config.json and safetensors.")
 
 
 def architecture(name: str) -> str:
@@ -102,7 +94,8 @@ def place(name: str) -> Path:
         return hub.folder(name) or hub.snapshot(hub.TABLE[name])
     if name in packaged.TABLE:
         return packaged.cache() / name
-    return SHIPPED / name if (SHIPPED / name / "config.json").is_file() else Path(name)
+    shipped_here = ".." not in name and not Path(name).is_absolute() and is_checkpoint(SHIPPED / name)
+    return SHIPPED / name if shipped_here else folders.own(name) or SHIPPED / "none"
 
 
 def _config(name: str) -> dict:
@@ -158,7 +151,7 @@ def revision(name: str) -> str:
     folder = place(name)
     if not is_checkpoint(folder):
         return ""
-    return (_card(name, folder).get("sha256") or _fingerprint(verify.checked(folder, {})))[:12]
+    return (reading.card(name, folder).get("sha256") or reading.fingerprint(verify.checked(folder, {})))[:12]
 
 
 def preload(name: str) -> None:
@@ -210,75 +203,26 @@ def _read(name: str, device: str, dtype: str) -> Bundle:
     if name in packaged.TABLE and not packaged.folder(name):
         raise CheckpointError(f"'{name}' is not on this machine yet; `python tools/public_weights.py {name}` makes it.")
     if not is_checkpoint(folder):
-        raise CheckpointError(f"The checkpoint '{name[:60]}' is not shipped here; train it with `make train "
-                              f"CHECKPOINT={name[:60]}` or choose another.")
+        missing = ("is not here" if Path(name).is_absolute() else f"is not shipped here; train it with `make train "
+                   f"CHECKPOINT={name[:60]}` or choose another")
+        raise CheckpointError(f"The checkpoint '{folders.label(name)[:60]}' {missing}.")
     return _read_folder(name, folder, device, dtype)
 
 
 def _read_folder(name: str, folder: Path, device: str, dtype: str) -> Bundle:
     """Reads a checkpoint whose files stand up to a look, after room was made for it."""
     import torch
-    config, named, card = _config(name), architecture(name), _card(name, folder)
-    if named not in supported():
-        raise CheckpointError(f"'{name[:60]}' is a {named[:60] or '?'}; supported are "
-                              f"{', '.join(supported())}.")
-    kind = getattr(torch, dtype)
-    try:
-        files = verify.checked(folder, _expected(name, named, card))
-        beside = [base for path in files for base in trunk_file(path)]
-        _make_room(name, verify.loaded_bytes(files + beside, kind.itemsize))
-        model, words = reader(named)(folder, config), tokenizer(folder)
-    except CheckpointError:
-        raise
-    except WeightsError as error:
-        raise CheckpointError(f"The checkpoint '{name[:60]}' {error}" + _again(name)) from error
-    except Exception as error:  # a damaged or foreign file: one sentence, the cause stays in the log
-        if "memory" in f"{type(error).__name__} {error}".lower():  # models/serving/errors.py knows what to say
-            raise
-        raise CheckpointError(f"The checkpoint '{name[:60]}' could not be read; its files seem damaged, or do not "
-                              f"belong together.{_again(name)}") from error
+    own, label, kind = Path(name).is_absolute(), folders.label(name)[:60], getattr(torch, dtype)
+    card = {} if own else reading.card(name, folder)
+    with reading.one_sentence(name, label):
+        config, named = _config(name), architecture(name)
+        files = reading.files(name, folder, config, named, card)
+        _make_room(label, verify.loaded_bytes(reading.with_trunks(files), kind.itemsize))
+        model, words = reading.parts(name, folder, config, named)
     model = model.to(device=device, dtype=kind).eval()
     model.requires_grad_(False)
-    revision = hub.TABLE[name].revision if name in hub.TABLE else card.get("sha256") or _fingerprint(files)
-    return Bundle(name, model, words, card, revision[:12], device, dtype, folder)
-
-
-def _expected(name: str, named: str, card: dict) -> dict[str, str]:
-    """Which files hold the weights, and their sha256 where somebody stated it; {} where only the folder knows."""
-    if name in hub.TABLE:
-        return hub.TABLE[name].prints
-    if name in packaged.TABLE:
-        return {"model.safetensors": packaged.TABLE[name].sha256}
-    sha256 = card.get("sha256", "")
-    return dict.fromkeys(parts(named), sha256) if sha256 or named in PARTS else {}
-
-
-def _card(name: str, folder: Path) -> dict:
-    """What is known of a checkpoint: its own card, or the table's line; {} for a folder without."""
-    if name in hub.TABLE:
-        download.used(name)
-        return hub.cards()[name]
-    try:
-        found = json.loads((folder / "card.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _again(name: str) -> str:
-    """What to do about damaged files; a public checkpoint's copy is deleted, so that choosing it fetches it again."""
-    if name not in hub.TABLE:
-        return " Please choose another checkpoint."
-    download.drop(hub.TABLE[name])
-    return " This copy was deleted; choose it again to fetch it."
-
-
-def _fingerprint(files: list[Path]) -> str:
-    """sha256 of one file of weights, or of the hashes of several."""
-    import hashlib
-    if len(files) == 1:
-        return verify.fingerprint(files[0])
-    return hashlib.sha256("".join(map(verify.fingerprint, files)).encode()).hexdigest()
+    revision = hub.TABLE[name].revision if name in hub.TABLE else card.get("sha256") or reading.fingerprint(files)
+    return Bundle(label if own else name, model, words, card, revision[:12], device, dtype, folder, own)
 
 
 def _bytes(bundle: Bundle) -> int:

@@ -7,6 +7,8 @@ ends in a sentence and not in a model that answers nonsense.
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Collection, Mapping
 from math import prod
 from pathlib import Path
@@ -26,14 +28,33 @@ class WeightsError(ValueError):
 
 def files(folder: Path, names: Collection[str] = ()) -> list[Path]:
     """The weights of a checkpoint, or those of these names; WeightsError when there are none that may be read."""
-    found = [folder / name for name in names] or sorted(folder.glob("model*.safetensors"))
+    found = [folder / name for name in names] or listed(folder)
     if found and all(path.is_file() for path in found):
         return found
     places = {path.parent for path in found} or {folder}
-    if any(file.suffix in PICKLES for place in places if place.is_dir() for file in place.iterdir()):
+    beside = {file.suffix for place in places if place.is_dir() for file in place.iterdir()}
+    if ".safetensors" not in beside and beside & set(PICKLES):
         raise WeightsError("has only files that can run code when they are read; please choose one with safetensors.")
+    if not found and ".safetensors" in beside:
+        raise WeightsError("has safetensors files, but neither a model.safetensors nor an index of its parts.")
     absent = next((path.relative_to(folder) for path in found if not path.is_file()), "model.safetensors")
     raise WeightsError(f"has no {absent}; please choose one that has.")
+
+
+def listed(folder: Path) -> list[Path]:
+    """One file of weights, or the parts that the index beside them names; [] where there are none."""
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    if not (folder / INDEX).is_file():
+        return []
+    try:
+        names = set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values())
+        plain = [name for name in names if isinstance(name, str) and re.fullmatch(r"[\w.-]+\.safetensors", name)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        plain, names = [], {""}
+    if len(plain) != len(names) or not plain:
+        raise WeightsError(f"has a damaged {INDEX}: it does not name its parts.")
+    return [folder / name for name in sorted(plain)]
 
 
 def checked(folder: Path, expected: Mapping[str, str]) -> list[Path]:

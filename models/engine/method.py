@@ -21,7 +21,9 @@ from typing import Any
 import kernels
 from models.backbones.instrument import plain_attention
 from models.checkpoints import hub, packaged
+from models.checkpoints.folders import label
 from models.checkpoints.store import Bundle, architecture, load, resolve
+from models.engine import layouts
 from models.engine.events import Book, BookState, Close, Emit, Event, Open, pages, progress, traces
 from models.engine.interventions import check_allowed, silenced
 from models.trace import TABS, Provenance, Trace
@@ -33,7 +35,8 @@ __all__ = ["Card", "Close", "Control", "Emit", "Event", "GRADES", "Job", "Method
            "find", "follow", "prepare", "run", "twin"]
 
 ROOMS = ("papers", "baselines")
-GRADES = ("official weights", "paper's rule on public weights", "trained here at teaching scale", "recorded trace")
+OWN = "your own folder"
+GRADES = ("official weights", "paper's rule on public weights", "trained here at teaching scale", "recorded trace", OWN)
 CONTROL = "-control"  # behind the id of a method: its control arm
 
 
@@ -106,7 +109,8 @@ class Method:
     the method beside it; baseline_params(params) -> that method's parameters at the same budget; baseline_budget(job)
     -> more of them, where the budget is what this very run spends. control: the paper's control arm, which is the
     baseline unless another is named. fixed: tab -> why a visitor cannot intervene there, one sentence; other tabs can
-    (models/trace/interventions.py). Its claim is measured by claim.py in its folder.
+    (models/trace/interventions.py). layouts, bound: which folders of a visitor's own it runs on
+    (models/engine/layouts.py). Its claim is measured by claim.py in its folder.
     """
 
     card: Card
@@ -123,6 +127,8 @@ class Method:
     kinds: Mapping[str, str] = field(default_factory=dict)
     control: Control | None = None
     fixed: Mapping[str, str] = field(default_factory=dict)
+    layouts: tuple[str, ...] = ()
+    bound: str = ""
 
     def __post_init__(self):
         if self.baseline is None and self.control is not None:
@@ -149,7 +155,8 @@ class Method:
     def kind(self, checkpoint: str | None = None) -> str:
         """The kind of subject that a run on this checkpoint takes (None: the default checkpoint)."""
         name = checkpoint or self.checkpoints[0]
-        return self.kinds.get(name) or self.kinds.get(architecture(name)) or self.accepts
+        known = self.kinds.get(name) or self.kinds.get(architecture(name))
+        return known or (name not in self.checkpoints and self.kinds.get(layouts.like(self, name))) or self.accepts
 
     def examples_for(self, kind: str) -> tuple[Example, ...]:
         """Its examples of one kind of subject, in order."""
@@ -159,7 +166,8 @@ class Method:
 @dataclass(frozen=True)
 class Job:
     """Everything a run may look at. choice: tokens picked by the visitor (Your turn), one tuple per step, or None.
-    interventions: what the visitor changed in the middle of the run."""
+    interventions: what the visitor changed in the middle of the run. note: what a reader of the record must know beyond
+    its stamp."""
 
     method: Method
     subject: Subject
@@ -168,6 +176,7 @@ class Job:
     seed: int = 0
     choice: tuple[tuple[int, ...], ...] | None = None
     interventions: Interventions = NONE
+    note: str = ""
 
     @property
     def model(self):
@@ -219,10 +228,11 @@ def prepare(method: Method | str, subject: Subject | None = None, params: Mappin
     Raises ParamError, SubjectError or CheckpointError, each with one sentence.
     """
     method = find(method) if isinstance(method, str) else method
-    kind = method.kind(name := resolve(checkpoint, method.choices))
+    layouts.fit(method, name := resolve(checkpoint, method.choices))
+    kind = method.kind(name)
     subject = subject or from_example(method.examples_for(kind)[0], kind)
     if subject.kind != kind:
-        raise SubjectError(f"{method.card.title} on {name[:60]} needs a {kind}, not a {subject.kind}.")
+        raise SubjectError(f"{method.card.title} on {label(name)[:60]} needs a {kind}, not a {subject.kind}.")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise parameters.ParamError("seed must be a whole number from 0 to 2147483647")
     values = parameters.parse(method.params, params)
@@ -268,13 +278,12 @@ def twin(job: Job, id: str | None = None) -> Job | None:
     control = method.control if id == method.id + CONTROL else None
     if control is not None:
         asked = {**_values(job.params), **control.params}
-        checkpoint: str | None = control.checkpoint or job.bundle.name
     else:
         asked = {**method.baseline_params(job.params), **method.baseline_budget(job)}
-        same = job.bundle.name in other.choices or packaged.folder(job.bundle.name)
-        checkpoint = job.bundle.name if same else None
-    return prepare(other, job.subject, asked, checkpoint=checkpoint, seed=job.seed, device=job.bundle.device,
+    name, why = layouts.beside(other, job, control.checkpoint if control else "")
+    made = prepare(other, job.subject, asked, checkpoint=name, seed=job.seed, device=job.bundle.device,
                    dtype=job.bundle.dtype)
+    return replace(made, note=why)
 
 
 @cache
@@ -345,9 +354,10 @@ def _provenance(job: Job, seconds: float, path: str) -> Provenance:
 
     import torch
     values = _values(job.params)
-    grade = hub.grade(job.bundle.name, job.method.id) or packaged.grade(job.bundle.name) or job.method.card.grade
+    public = hub.grade(job.bundle.name, job.method.id) or packaged.grade(job.bundle.name)
+    grade = OWN if job.bundle.own else public or job.method.card.grade
     return Provenance(checkpoint=job.bundle.name, revision=job.bundle.revision, grade=grade,
                       device=job.bundle.device, dtype=job.bundle.dtype, path=path, seed=job.seed, params=values,
-                      subject=job.subject.name, seconds=round(seconds, 4),
-                      interventions=job.interventions.words(), note=" ".join(kernels.notes()),
+                      subject=job.subject.name, seconds=round(seconds, 4), interventions=job.interventions.words(),
+                      note=" ".join(filter(None, (job.note, *kernels.notes()))),
                       versions={"torch": torch.__version__.split("+")[0], "python": platform.python_version()})

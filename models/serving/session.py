@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from models.checkpoints.store import here
+from models.engine import layouts
 from models.engine.method import CONTROL, Job, Method, Result, find, follow, offered, prepare, twin
 from models.trace import Trace, limits
 from models.trace.interventions import NONE, Interventions
@@ -130,9 +131,9 @@ def beside(first: Job, id: str) -> Job:
     if id in (first.method.baseline, first.method.id + CONTROL):
         return twin(first, id)
     other = find(id)
-    fit = _takes(other, first.subject.kind)
-    checkpoint = first.bundle.name if first.bundle.name in fit else fit[0]
-    return prepare(other, first.subject, _shared(first.params, other.params), checkpoint=checkpoint, seed=first.seed)
+    name, why = layouts.beside(other, first)
+    made = prepare(other, first.subject, _shared(first.params, other.params), checkpoint=name, seed=first.seed)
+    return replace(made, note=why)
 
 
 def play(ask: Ask) -> Iterator[Scene]:

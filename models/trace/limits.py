@@ -32,3 +32,8 @@ DISK_BYTES = int(os.environ.get("TOKENSCOPE_DISK_BYTES", 10_000_000_000))  # of 
 CPU_MACS = float(os.environ.get("TOKENSCOPE_CPU_MACS", 40e9))  # multiply-adds of one pass; what needs more needs a GPU
 DISK_FREE = 1_000_000_000  # left on the disk after a download
 FETCH_SECONDS = float(os.environ.get("TOKENSCOPE_FETCH_SECONDS", 900))  # that a visitor waits for one
+
+
+def folders() -> bool:
+    """Whether a visitor may name a folder of this machine as a checkpoint; app.py says no where others reach it."""
+    return os.environ.get("TOKENSCOPE_FOLDERS", "1") != "0"

@@ -51,7 +51,8 @@ def test_mutants_of_rows_on_demand_are_refused(text):
     _, looked, maps = text
     kept = looked.kept
     half = tuple(k[: k.shape[0] // 2] for k in kept.k)  # heads that share the wrong keys
-    for mutant in (dataclasses.replace(kept, causal=False), dataclasses.replace(kept, scale=kept.scale * 2),
+    for mutant in (dataclasses.replace(kept, causal=(False, False)),
+                   dataclasses.replace(kept, scale=tuple(2 * scale for scale in kept.scale)),
                    dataclasses.replace(kept, k=half)):
         with pytest.raises(AssertionError):
             rows_are_exact(mutant.row, maps)

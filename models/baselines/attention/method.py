@@ -16,6 +16,7 @@ import kernels
 from models.backbones.instrument import observe
 from models.baselines.attention.attribution import MOST, Attribution, attribute
 from models.baselines.mae.method import EXAMPLES as PHOTOS
+from models.checkpoints import families
 from models.engine.method import Card, Emit, Job, Method
 from models.engine.recording import distribution
 from models.engine.statistics import spearman
@@ -139,8 +140,8 @@ METHOD = Method(
                  "photo-hpm-1", "photo-vit-1", "scene-mgm-1"),
     companions=("scene-vq-1",), run=run,
     kinds={"photo-mae-1": "photo", "photo-hpm-1": "photo", "photo-vit-1": "photo", "scene-mgm-1": "caption",
-           "algo-arithmetic-1": "problem", "ViTMAEForPreTraining": "photo", "HpmForPreTraining": "photo",
-           "ViTForImageClassification": "photo", "Dinov2Model": "photo"},
+           "algo-arithmetic-1": "problem", **dict.fromkeys(families.PICTURES, "photo"), "HpmForPreTraining": "photo"},
+    layouts=families.EVERY,
     examples=(
         Example("tea", "A table under a tree", "attend-tea.txt"),
         Example("party", "A mad tea party", "attend-party.txt"),

@@ -17,6 +17,7 @@ import torch
 
 import kernels
 from kernels import Sampler
+from models.checkpoints import families
 from models.engine.method import Card, Close, Event, Job, Method, Options, Turn
 from models.loops.sample.loop import Journal, SamplingPolicy, decode, once
 from models.loops.sample.report import along, entropy_curve, facts, shown
@@ -88,7 +89,8 @@ METHOD = Method(
                 "top-k, top-p and min-p.",
         look_at="How sure the model is at each token, and how much of its distribution the settings cut away.",
         not_covered="Repetition penalties, typical and eta sampling, beam search."),
-    params=Params, accepts="text", kinds={"algo-arithmetic-1": "problem", "algo-arithmetic-2": "problem"},
+    params=Params, accepts="text", layouts=families.CAUSAL,
+    kinds={"algo-arithmetic-1": "problem", "algo-arithmetic-2": "problem"},
     checkpoints=("text-ar-1", "text-ar-retrieval-1", "text-ar-1k-2", "algo-arithmetic-1", "algo-arithmetic-2"),
     run=run,
     examples=(

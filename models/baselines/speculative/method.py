@@ -37,6 +37,7 @@ def run(job) -> Iterator[Event]:
 
 
 METHOD = Method(
+    bound="its drafter was trained for its own checkpoint",
     card=Card(
         id="speculative", title="Exact speculative sampling", tabs=("sample", "unmask"), arxiv="2211.17192", year=2022,
         summary="A small drafter proposes a few codes, the model reads them all in one pass and keeps those that pass "

@@ -1,7 +1,8 @@
 """How each kind of checkpoint is looked at: its tokens on a canvas, the call to observe, and what it predicts.
 
-A Sight is made by `sight(job)` from the class of the model: a causal text model, a masked text model, a photo encoder,
-classifier or feature model, or a masked scene model. Letters: N canvas tokens, S tokens of the sequence, V vocabulary.
+A Sight is made by `sight(job)` from what kind of network the model's class is (models/checkpoints/families.py): one
+that reads a text from the left or from both sides, one that sees pictures, or our masked scene model. Letters: N canvas
+tokens, S tokens of the sequence, V vocabulary.
 
 Not covered: encoder-decoder models, and networks that do not ask transformers for their attention.
 """
@@ -9,19 +10,21 @@ Not covered: encoder-decoder models, and networks that do not ask transformers f
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.backbones.text import encode, pieces
+from models.backbones.text import encode, pieces, room
+from models.checkpoints import families
 from models.engine.method import Job
 from models.loops.attend.loop import TokenLayout, grid_layout, marked, text_layout
 from models.trace import limits, states
 from models.trace.subject import SubjectError
 
-FEATURES = 224  # pixels
+FEATURES = 224  # pixels, at which self-taught features are usually read
+SELF_TAUGHT = ("Dinov2Model", "Dinov2WithRegistersModel")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +50,15 @@ class Sight:
 
 def sight(job: Job) -> Sight:
     """The way to look at this job's model; SubjectError when the lens does not know its kind."""
-    makers = {"LlamaForCausalLM": causal_text, "GPT2LMHeadModel": causal_text, "BertForMaskedLM": masked_text,
-              "ViTMAEForPreTraining": photo_patches, "HpmForPreTraining": photo_patches,
-              "ViTForImageClassification": photo_classes, "Dinov2Model": photo_features}
     kind = type(job.model).__name__
     if kind == "MaskedTransformer":
         return (masked_text if job.model.positions == "1d" else scene_codes)(job)
+    makers = {**dict.fromkeys((*families.CAUSAL, *families.HEADLESS), causal_text),
+              **dict.fromkeys((*families.MASKED, *families.ENCODERS), masked_text),
+              **dict.fromkeys(families.PICTURES, photo_patches),
+              **dict.fromkeys(("ViTMAEForPreTraining", "ViTMAEModel", "HpmForPreTraining"), photo_unmasked)}
     if kind not in makers:
-        raise SubjectError(f"The attention lens does not know a {kind} yet; choose one of {', '.join(sorted(makers))}.")
+        raise SubjectError(f"The attention lens does not know a {kind} yet; choose another checkpoint.")
     return makers[kind](job)
 
 
@@ -71,20 +75,26 @@ def causal_text(job: Job) -> Sight:
     query = asked(job.params.query, ids.shape[1])
 
     def predict(tokens: Tensor) -> Tensor:
-        states = model.base_model(tokens[:, : query + 1], use_cache=False).last_hidden_state
-        return model.get_output_embeddings()(states[:, query]).log_softmax(-1)
+        return model(tokens[:, : query + 1], use_cache=False, logits_to_keep=1).logits[:, -1].log_softmax(-1)
 
-    return Sight(_text(job, ids), query, model, lambda: model.base_model(ids, use_cache=False),
-                 marked(ids.shape[1], query), ids[:, : query + 1], predict, model.get_input_embeddings(),
-                 _token(job.tokenizer, "mask_token_id", "eos_token_id"), _name(job))
+    seen = Sight(_text(job, ids), query, model, lambda: model.base_model(ids, use_cache=False),
+                 marked(ids.shape[1], query))
+    if model.get_output_embeddings() is None:
+        return seen
+    return replace(seen, ids=ids[:, : query + 1], predict=predict, embedding=model.get_input_embeddings(),
+                   blank=_token(job.tokenizer, "mask_token_id", "eos_token_id"), name=_name(job))
 
 
 def masked_text(job: Job) -> Sight:
-    """A text read from both sides: the query is masked, so that the model has to predict it from all others."""
-    model, ids, mask = job.model, _ids(job, whole=True), _token(job.tokenizer, "mask_token_id")
+    """A text read from both sides. Where the model can guess words, the query is masked, so that it has to be predicted
+    from all others; a network without such a head only looks."""
+    model, ids = job.model, _ids(job, whole=True)
     ends = job.params.query == -1 and int(ids[0, -1]) == job.tokenizer.sep_token_id  # -1 asks the last word
     query = asked(job.params.query - ends, ids.shape[1])
     layout = _text(job, ids)  # the canvas keeps the word that the model does not see
+    if type(model).__name__ in families.ENCODERS:
+        return Sight(layout, query, model, lambda: model.base_model(ids), marked(ids.shape[1], query))
+    mask = _token(job.tokenizer, "mask_token_id")
     ids[0, query] = mask
 
     def predict(tokens: Tensor) -> Tensor:
@@ -97,38 +107,34 @@ def masked_text(job: Job) -> Sight:
 
 
 def photo_patches(job: Job) -> Sight:
-    """A whole photo, nothing hidden; -1 asks the patch in the middle."""
-    from models.loops.mask.photos import encode as encode_photo
-    from models.loops.mask.photos import photo
-    view = photo(job.subject.image, job.model)
-    layout = grid_layout(view.grid, view.shown, first=1, outside="[CLS]")
-    query = middle(view.grid) if job.params.query == -1 else asked(job.params.query, view.count)
-    everything = torch.zeros(1, view.count)
-    return Sight(layout, query, job.model.vit, lambda: encode_photo(job.model, view.pixels, everything, 0),
-                 marked(view.count, query))
+    """A photo as a picture network sees it; -1 asks the patch in the middle."""
+    model, shown, pixels, grid = _photo(job)
+    return _patches(job, model, shown, grid, families.in_front(job.model), lambda: model(pixels))
 
 
-def photo_classes(job: Job) -> Sight:
-    """A photo as a classifier sees it; -1 asks the patch in the middle."""
+def photo_unmasked(job: Job) -> Sight:
+    """A whole photo, nothing hidden, for a network that hides patches of every photo by itself."""
+    from models.loops.mask.photos import encode
+    model, shown, pixels, grid = _photo(job)
+    nothing = torch.zeros(1, grid[0] * grid[1])
+    return _patches(job, model, shown, grid, 1, lambda: encode(model, pixels, nothing, 0))
+
+
+def _photo(job: Job):
+    """The network that looks, the photo as it is shown and as it is read, and the grid of its patches."""
     from models.backbones.pictures import cut
-    shown, pixels = cut(job.subject.image, job.model)
-    patches = job.model.vit.embeddings.patch_embeddings
-    grid = tuple(size // patch for size, patch in zip(patches.image_size, patches.patch_size))
-    query = middle(grid) if job.params.query == -1 else asked(job.params.query, patches.num_patches)
-    layout = grid_layout(grid, shown, first=1, outside="[CLS]")
-    return Sight(layout, query, job.model.vit, lambda: job.model.vit(pixels), marked(patches.num_patches, query))
+    config, model = job.model.config, job.model.base_model
+    side = config.image_size
+    if type(job.model).__name__ in SELF_TAUGHT:
+        side = max(FEATURES // config.patch_size, 1) * config.patch_size
+    return model, *cut(job.subject.image, job.model, side), (side // config.patch_size,) * 2
 
 
-def photo_features(job: Job) -> Sight:
-    """A photo at the size on which self-taught features are usually read; -1 asks the patch in the middle."""
-    from models.backbones.pictures import normalise, square
-    model, like = job.model, next(job.model.parameters())
-    side = max(FEATURES // model.config.patch_size, 1)
-    shown = square(job.subject.image, side * model.config.patch_size)
-    pixels = normalise(shown[None], model).to(like.device, like.dtype)
-    query = middle((side, side)) if job.params.query == -1 else asked(job.params.query, side * side)
-    layout = grid_layout((side, side), shown, first=1, outside="[CLS]")
-    return Sight(layout, query, model, lambda: model(pixels), marked(side * side, query))
+def _patches(job: Job, observed, shown, grid: tuple[int, int], first: int, forward) -> Sight:
+    count = grid[0] * grid[1]
+    query = middle(grid) if job.params.query == -1 else asked(job.params.query, count)
+    layout = grid_layout(grid, shown, first=first, outside="[CLS]" if first == 1 else "tokens before the patches")
+    return Sight(layout, query, observed, forward, marked(count, query))
 
 
 def scene_codes(job: Job) -> Sight:
@@ -158,9 +164,8 @@ def _drawn(job: Job, painter) -> Tensor:
 
 def _ids(job: Job, whole: bool = False) -> Tensor:
     """Token ids [1, S]; whole: with what the tokenizer puts around a text, such as BERT's [CLS] and [SEP]."""
-    room = min(limits.TOKENS, getattr(job.model.config, "max_position_embeddings", limits.TOKENS))
     around = job.tokenizer("")["input_ids"] if whole else []
-    ids = encode(job.tokenizer, job.subject.text, room - len(around))
+    ids = encode(job.tokenizer, job.subject.text, min(limits.TOKENS, room(job.model)) - len(around))
     return torch.tensor([job.tokenizer(job.subject.text)["input_ids"] if around else ids], device=job.device)
 
 

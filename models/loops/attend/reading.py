@@ -57,8 +57,8 @@ class KeptProjections:
 
     q: tuple[np.ndarray, ...]
     k: tuple[np.ndarray, ...]
-    scale: float
-    causal: bool
+    scale: tuple[float, ...]  # of each layer: some networks have their own in each
+    causal: tuple[bool, ...]  # layers with a window of their own bring a mask instead
     index: np.ndarray
     allowed: tuple[np.ndarray | None, ...]
 
@@ -68,13 +68,13 @@ class KeptProjections:
             raise ValueError(f"There is no query {query} in layer {layer}, head {head}.")
         q, k = self.q[layer], self.k[layer]
         keys = k[head * k.shape[0] // q.shape[0]].astype(np.float32)  # [S, D]
-        scores = keys @ q[head, query].astype(np.float32) * self.scale  # [S]
+        scores = keys @ q[head, query].astype(np.float32) * self.scale[layer]  # [S]
         may = self._may(layer, query, len(scores))
         weights = np.where(may, np.exp(scores - scores[may].max()), 0.0)
         return (weights / weights.sum())[self.index].astype(np.float32)
 
     def _may(self, layer: int, query: int, count: int) -> np.ndarray:
-        may = np.arange(count) <= self.index[query] if self.causal else np.ones(count, bool)
+        may = np.arange(count) <= self.index[query] if self.causal[layer] else np.ones(count, bool)
         mask = self.allowed[layer]
         return may if mask is None else may & mask[query if len(mask) > 1 else 0]
 
@@ -132,9 +132,9 @@ def side_by_side(found: Sequence[Looked], names: Sequence[str]) -> Looked:
              for name in ("entropy", "peak", "span", "received")}
     rows = Rows(found[0].rows.queries, np.concatenate([one.rows.weights for one in found]),
                 np.concatenate([one.rows.scale for one in found]))
-    kept = KeptProjections(*(sum((getattr(one.kept, part) for one in found), ()) for part in ("q", "k")),
-                           found[0].kept.scale,
-                           found[0].kept.causal, found[0].kept.index, sum((one.kept.allowed for one in found), ()))
+    q, k, scale, causal, allowed = (sum((getattr(one.kept, part) for one in found), ())
+                                    for part in ("q", "k", "scale", "causal", "allowed"))
+    kept = KeptProjections(q, k, scale, causal, found[0].kept.index, allowed)
     layers = sum((one.heads.layers for one in found), ())
     path = "+".join(sorted({one.path for one in found}))
     return Looked(Heads(**heads, layers=layers, names=tuple(names)), rows, kept, path,
@@ -155,11 +155,10 @@ def stored_queries(received: np.ndarray, ask: int | None = None) -> np.ndarray:
 
 def keep(calls: Sequence, layout: TokenLayout, sample: int = 0) -> KeptProjections:
     """Half-precision queries and keys of observed layers, on the CPU."""
-    options = calls[0].options
-    scale = options.get("scale") or calls[0].q.shape[-1] ** -0.5
     return KeptProjections(tuple(_half(call.q[sample][:, layout.index]) for call in calls),
-                           tuple(_half(call.k[sample]) for call in calls), float(scale), bool(options.get("causal")),
-                           layout.index,
+                           tuple(_half(call.k[sample]) for call in calls),
+                           tuple(float(call.options.get("scale") or call.q.shape[-1] ** -0.5) for call in calls),
+                           tuple(bool(call.options.get("causal")) for call in calls), layout.index,
                            tuple(_allowed(call.options.get("mask"), layout, sample) for call in calls))
 
 

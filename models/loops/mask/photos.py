@@ -77,7 +77,8 @@ def encode(model, pixels: Tensor, noise: Tensor, n_mask: int) -> tuple[Tensor, T
     Written out because the library reads the number of kept patches from the shared config, which no visitor may
     change. Returns latents [B, 1 + L - n_mask, D], ids_restore [B, L] and mask [B, L] (1 = hidden).
     """
-    embeddings = model.vit.embeddings
+    vit = model.base_model
+    embeddings = vit.embeddings
     tokens = embeddings.patch_embeddings(pixels) + embeddings.position_embeddings[:, 1:]  # [B, L, D]
     ids_shuffle = torch.argsort(noise.to(tokens.device), dim=1, stable=True)
     ids_restore = torch.argsort(ids_shuffle, dim=1)
@@ -85,10 +86,10 @@ def encode(model, pixels: Tensor, noise: Tensor, n_mask: int) -> tuple[Tensor, T
     kept = tokens.gather(1, ids_keep[..., None].expand(-1, -1, tokens.shape[2]))
     first = (embeddings.cls_token + embeddings.position_embeddings[:, :1]).expand(len(kept), -1, -1)
     hidden = torch.cat([first, kept], 1)
-    for layer in model.vit.layers:
+    for layer in vit.layers:
         hidden = layer(hidden, None)
     mask = torch.ones_like(ids_restore, dtype=tokens.dtype).scatter_(1, ids_keep, 0.0)
-    return model.vit.layernorm(hidden), ids_restore, mask
+    return vit.layernorm(hidden), ids_restore, mask
 
 
 @torch.no_grad()

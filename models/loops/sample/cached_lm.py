@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from models.backbones.text import encode, pieces
+from models.backbones.text import encode, pieces, room
 from models.trace import Cost
 from models.trace.interventions import NOTHING
 from models.trace.subject import Subject, SubjectError
@@ -62,7 +62,7 @@ class Stream:
         began = time.perf_counter()
         ids = torch.as_tensor(ids, device=self.model.device)
         if self.cache is None:
-            self.cache = DynamicCache(config=self.model.config)
+            self.cache = DynamicCache()  # every layer in full, so that it can be cut back where a window is short
         logits = self.model(ids, past_key_values=self.cache, use_cache=True, logits_to_keep=0 if every else 1).logits
         rows, each = ids.shape
         ms = (time.perf_counter() - began) * 1e3
@@ -112,14 +112,14 @@ class Reader(Stream):
     """A stream over a visitor's text: what the loop needs to draw it (pieces, ids, where it ends).
 
     A problem is a whole text, so it starts with the token that the training texts start with; other texts may be torn
-    out of a book and do not. room: how many tokens will be written behind it; cut: characters left out at the end.
+    out of a book and do not. after: how many tokens will be written behind it; cut: characters left out at the end.
     """
 
-    def __init__(self, bundle, subject: Subject, room: int, cut: int = 0):
+    def __init__(self, bundle, subject: Subject, after: int, cut: int = 0):
         super().__init__(bundle.model)
         self.tokenizer = bundle.tokenizer
         first = [self.tokenizer.bos_token_id] if subject.kind == "problem" and self.tokenizer.bos_token else []
-        limit = context(bundle.model) - room - len(first)
+        limit = room(bundle.model) - after - len(first)
         self.prompt = first + encode(self.tokenizer, cut_off(subject.text, cut), limit)
         if self.tokenizer.unk_token and self.tokenizer.unk_token_id in self.prompt:
             raise SubjectError(f"The checkpoint {bundle.name[:60]} does not know some of these words; "
@@ -165,8 +165,3 @@ def cut_off(text: str, count: int) -> str:
     if count >= len(text):
         raise SubjectError(f"This text has {len(text)} characters; please cut off fewer than that.")
     return text[: len(text) - count]
-
-
-def context(model) -> int:
-    """How many tokens the model was made for."""
-    return getattr(model.config, "max_position_embeddings", None) or 2048

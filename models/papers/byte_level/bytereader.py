@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 import kernels
-from models.loops.sample.cached_lm import Meter, Stream, context
+from models.backbones.text import room
+from models.loops.sample.cached_lm import Meter, Stream
 from models.papers.byte_level.byte_vocabulary import SYMBOLS, Coder, coder_of, split
 from models.papers.byte_level.cover_encodings import advance, enumerate_covers, next_symbols, settle
 
@@ -62,7 +63,7 @@ class ByteReader:
         self.coder, self.fast, self.meter = coder_of(bundle.tokenizer), fast, Meter(bundle.model)
         before, query = split(data)
         start = self.coder.encode(before) or (bundle.tokenizer.eos_token_id,)  # a new text begins behind an end
-        self.path = Path(Stream(bundle.model, self.meter), start[-context(bundle.model) // 2:])
+        self.path = Path(Stream(bundle.model, self.meter), start[-room(bundle.model) // 2:])
         self.covers = enumerate_covers(self.coder, self.path.score, query)
         self.path.follow(self.coder.encode(query))
         self._look()

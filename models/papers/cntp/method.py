@@ -19,6 +19,7 @@ from typing import Annotated
 import numpy as np
 
 from kernels import Sampler
+from models.checkpoints import families
 from models.engine.method import Card, Close, Event, Job, Method, follow
 from models.loops.sample.cached_lm import Reader
 from models.loops.sample.loop import Journal, SamplingPolicy, decode
@@ -107,7 +108,7 @@ def run(job: Job) -> Iterator[Event]:
     p = job.params
     source = Reader(job.bundle, job.subject, p.length)
     warpers = Sampler(temperature=0.0) if p.policy == "greedy" else Sampler(p.temperature, top_p=p.top_p)
-    rule = count_of(p, *bounds(p, job.bundle.name))
+    rule = count_of(p, *bounds(p, job.bundle.key))
     return decode(job, source, SamplingPolicy(
         sampler=warpers, length=p.length, close=close, trials=rule, longest=p.longest,
         stops=stop_tokens(source.tokenizer, p.stops)))
@@ -175,7 +176,7 @@ METHOD = Method(
                    "stories the two thresholds are 2.0 and 4.2 nats instead of 0.01 and 1.5: the median and the 95 % "
                    "quantile of what this small model has on held-out books."),
     params=Params, accepts="problem", checkpoints=("algo-arithmetic-2", "text-ar-1"),
-    kinds={"algo-arithmetic-2": "problem", "LlamaForCausalLM": "text", "GPT2LMHeadModel": "text"},
+    kinds={"algo-arithmetic-2": "problem", **dict.fromkeys(families.CAUSAL, "text")}, layouts=families.CAUSAL,
     run=run, baseline="sampling", baseline_budget=matched,
     baseline_params=lambda p: {"temperature": p.temperature, "top_p": p.top_p, "length": p.length},
     examples=(

@@ -38,7 +38,7 @@ class Params(words.Params):
 
 def writer(bundle: Bundle) -> Bundle:
     """The generator beside a discriminator: its `generator` folder, or the Hub's name for it."""
-    name = bundle.name
+    name = bundle.key
     other = name.replace("-discriminator", "-generator") if "-discriminator" in name else f"{name}/generator"
     return load(other, device=bundle.device, dtype=bundle.dtype)
 

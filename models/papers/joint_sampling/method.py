@@ -171,6 +171,7 @@ def budget(job) -> dict:
 
 
 METHOD = Method(
+    bound="its small layer was trained for its own checkpoint",
     card=Card(
         id="joint-sampling", title="ADJUST: approximate joint sampling", tabs=("unmask", "sample"), arxiv="2509.22738",
         year=2025, seed="A",

@@ -102,6 +102,7 @@ def beside(p: Params) -> dict:
 
 
 METHOD = Method(
+    bound="its drafter and its neighbours of codes belong to its own checkpoint",
     card=Card(
         id="lantern", title="LANTERN: relaxed acceptance", tabs=("sample", "unmask"),
         arxiv="2410.03355", year=2024, seed="A",

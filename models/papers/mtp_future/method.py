@@ -155,9 +155,9 @@ def written(reader, prompt: Sequence[int], p: Params, end: int | None,
 
 def adapters(job: Job):
     """The checkpoint of masks and low-rank changes that belongs to the base of this run."""
-    if job.bundle.name not in ADAPTERS:
+    if job.bundle.key not in ADAPTERS:
         raise ParamError(f"There are no trained masks for this checkpoint; choose one of {', '.join(ADAPTERS)}.")
-    return job.companion(ADAPTERS[job.bundle.name])
+    return job.companion(ADAPTERS[job.bundle.key])
 
 
 def run(job: Job) -> Iterator[Event]:
@@ -180,6 +180,7 @@ def for_turn(p: Params) -> Params:
 
 
 METHOD = Method(
+    bound="its masks and adapters were trained for its own checkpoints",
     card=Card(
         id="mtp-future", title="Your LLM knows the future", tabs=("sample", "unmask", "attend"), arxiv="2507.11851",
         year=2025, seed="A",

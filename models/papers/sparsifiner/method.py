@@ -170,6 +170,7 @@ def say(job: Job, arm: ClassifierArm, sight: SparsePass, answer: np.ndarray) -> 
 
 
 METHOD = Method(
+    bound="its predictors were trained for its own checkpoints",
     card=Card(
         id="sparsifiner", title="Sparsifiner", tabs=("attend", "prune"), arxiv="2303.13755", year=2023, seed="A",
         summary="Before attention is computed, a small predictor guesses for this photo which patches will matter to "

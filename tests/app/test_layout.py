@@ -31,3 +31,22 @@ def test_on_a_phone_the_tabs_share_one_row_and_run_stays_on_top(visit):
     page.wait_for_timeout(200)
     start = page.locator("#mask-run").evaluate(BOX)
     assert 0 <= start["top"] < start["bottom"] < 100, "beside the last setting Run is one tap away"
+
+
+def test_the_player_fills_the_screen_by_button_and_by_key(visit):
+    page = visit("?tab=unmask")
+    player, small = page.locator("#unmask-player .ts"), page.locator("#unmask-player .ts-box").first.bounding_box()
+    fills = "(e) => e.getBoundingClientRect().width >= innerWidth - 1 && e.getBoundingClientRect().top === 0"
+    page.get_by_role("button", name="Full screen").click()
+    page.wait_for_function(f"({fills})(document.querySelector('#unmask-player .ts'))")
+    page.wait_for_timeout(300)
+    large, slider = page.locator("#unmask-player .ts-box").first.bounding_box(), player.get_by_role("slider")
+    assert large["width"] > small["width"] and slider.bounding_box()["y"] < 1000, "larger, and its player in sight"
+    before = player.get_attribute("data-step")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    assert player.get_attribute("data-step") != before
+    page.keyboard.press("f")
+    page.wait_for_function(f"!({fills})(document.querySelector('#unmask-player .ts'))")
+    page.keyboard.press("f")
+    page.wait_for_function(f"({fills})(document.querySelector('#unmask-player .ts'))")

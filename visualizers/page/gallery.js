@@ -5,7 +5,8 @@ const root = element.querySelector(".papers");
 const { rows, tabs } = props.value;
 const STATES = { all: () => true, "live now": (p) => p.live, planned: (p) => !p.live };
 const VERDICTS = { holds: "claim holds here", "met in one training": "claim met in one training",
-  mixed: "claim holds in part", "does not hold": "claim does not hold here", "not testable here": "claim: cannot tell" };
+  mixed: "claim holds in part", "does not hold": "claim does not hold here",
+  "not testable here": "claim: cannot tell" };
 
 function make(tag, attributes, ...children) {
   const made = document.createElement(tag);
@@ -22,13 +23,13 @@ const place = (p, tab) => `?tab=${tab}&method=${encodeURIComponent(p.slug)}`;
 let visit = 0;
 
 function choices(name, options, title = (option) => option[0].toUpperCase() + option.slice(1)) {
-  const group = make("div", { class: "choices", role: "group", "aria-label": `Filter by ${name}` });
+  const box = make("div", { class: "choices", role: "group", "aria-label": `Filter by ${name}` });
   for (const option of options) {
     const button = make("button", { type: "button", "data-option": option }, title(option));
     button.addEventListener("click", () => { filters[name] = option; draw(); });
-    group.append(button);
+    box.append(button);
   }
-  return group;
+  return box;
 }
 
 // A plain click opens the method on this page; any other one follows the link, as everywhere.

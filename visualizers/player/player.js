@@ -41,7 +41,8 @@ class Player extends Controls {
     this.curves = el("div", { class: "ts-curves" });
     this.live = el("div", { class: "ts-sr", "aria-live": "polite" });
     this.time = el("div", { class: "ts-time" },
-      this.play, el("div", { class: "ts-track-box" }, this.slider, this.strip), this.where);
+      this.play, el("div", { class: "ts-track-box" }, this.slider, this.strip), this.where,
+      fullScreen(this.root, () => this.drawings.length && this.resized()));
     this.stage = el("div", { class: "ts-stage" }, this.time,
       el("div", { class: "ts-controls" },
         this.clean, this.colours.box, this.layers.box, this.heads.box, this.levels.box, this.speeds.box),
@@ -107,7 +108,7 @@ class Player extends Controls {
     this.levels.fill(nested ? [["", "every step"], ["outer", `each ${outer}`]] : []);
     this.level = nested && this.level === "outer" ? "outer" : "";
     this.levels.select.value = this.level;
-    this.time.hidden = this.total < 2;
+    this.time.classList.toggle("ts-still", this.total < 2);
     this.speeds.box.hidden = this.total < 3;
     this.timeline();
     this.legends();

@@ -29,7 +29,7 @@ from visualizers.drawing.payload import pack
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("marks.js", "cues.js", "paint.js", "curves.js", "card.js", "turn.js", "moment.js", "controls.js",
-           "player.js")
+           "fullscreen.js", "player.js")
 TEMPLATE = "<div class='ts'></div>"
 
 

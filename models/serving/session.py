@@ -139,9 +139,15 @@ def beside(first: Job, id: str) -> Job:
 def play(ask: Ask) -> Iterator[Scene]:
     """Scenes while the runs go on, at most four a second; the last one is done. Closing the iterator cancels."""
     first = job(ask)
-    plain = [("untouched", lambda: replace(first, interventions=NONE))] if ask.interventions else []
-    others = [("beside", lambda id=id: beside(first, id)) for id in ask.beside[: limits.BESIDE - len(plain)]]
-    yield from stream(ask.tab, [("method", lambda: first), *plain, *others])
+    untouched = ("untouched", lambda: replace(first, interventions=NONE))
+    others = [untouched if id == "untouched" else ("beside", lambda id=id: beside(first, id)) for id in standing(ask)]
+    yield from stream(ask.tab, [("method", lambda: first), *others])
+
+
+def standing(ask: Ask) -> tuple[str, ...]:
+    """Ids of the methods beside it, as many as there is room for; the untouched run first where something is changed.
+    """
+    return (*(["untouched"] if ask.interventions else []), *ask.beside)[: limits.BESIDE]
 
 
 def pumped(scenes: Iterator[Scene]) -> Iterator[Scene]:

@@ -3,6 +3,7 @@
     arrays   list of base64 strings, little-endian; frames point into it by index
     pictures list of data: URLs (PNG, or JPEG beyond 128 pixels)
     words    list of texts; ids in frames and candidates are indices into it (65535 or -1: none)
+    numbers  the ids of the words in the vocabulary
 
 No text leaves this file for a template: the player puts every string into the page with textContent.
 """
@@ -28,12 +29,13 @@ class Store:
     """Arrays, pictures and words that frames share, each kept once."""
 
     def __init__(self, vocabulary: Mapping[int, str]):
-        self.arrays, self.pictures, self.words = [], [], []
+        self.arrays, self.pictures, self.words, self.numbers = [], [], [], []
         self._seen: dict[tuple, int] = {}
         self._word = {}
         for number, text in vocabulary.items():
             self._word[int(number)] = len(self.words)
             self.words.append(text)
+            self.numbers.append(int(number))
 
     def array(self, values: np.ndarray, dtype: str) -> int:
         raw = np.ascontiguousarray(values).astype(dtype).tobytes()
@@ -78,6 +80,7 @@ def pack(drawing: Drawing) -> dict:
                    for c in drawing.curves],
         "attention": None if drawing.attention is None else _attention(store, drawing.attention),
         "arrays": store.arrays, "pictures": store.pictures, "words": store.words,
+        "numbers": store.numbers,
     }
 
 

@@ -20,7 +20,7 @@ from models.trace import Trace
 from models.trace.params import declaration
 from visualizers import draw
 from visualizers.drawing.marks import Drawing, Frame
-from visualizers.page import claims, lessons, nodes
+from visualizers.page import claims, lessons, nodes, what_if
 from visualizers.page.controls import cards, control, picker, unheard
 from visualizers.player.player import player, scene
 from visualizers.server.gradio_patches import RENDERS
@@ -34,7 +34,7 @@ QUESTIONS = {
 }
 CHARTS = 3
 KINDS = ("PNG", "SVG", "PDF", "GIF", "JSON", "HTML", "Python")
-ROLES = {"visitor": "Your choice", "random": "At random"}
+ROLES = {"visitor": "Your choice", "random": "At random", "untouched": "The untouched run"}
 OWN_WORDS = {"text": "Or your own text", "caption": "Or your own words",
              "prompt": "Or whatever you want painted", "problem": "Or your own problem",
              "question": "Or your own things and question"}
@@ -192,7 +192,8 @@ class Panel:
         drawings = [draw(trace, title=ROLES.get(role) or self._title(trace.method), **(view or {}))
                     for trace, role in zip(shown.traces, shown.roles)]
         drawings += [_blank(drawings[0], ROLES.get(id) or self._title(id)) for id in waiting]
-        return scene(*(*drawings, None, None, None)[:3], **extra)
+        change = what_if.spec(shown.traces[0], shown.roles) if shown.traces and not extra.get("turn") else None
+        return scene(*(*drawings, None, None, None)[:3], change=change, **extra)
 
     def figures(self, shown: Shown) -> list:
         """As many Plotly figures as there are slots; None where there is nothing to draw."""

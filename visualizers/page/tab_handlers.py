@@ -26,6 +26,7 @@ from models.trace.params import ParamError
 from models.trace.serialize import save
 from models.trace.subject import Subject, from_image, from_text
 from visualizers.page import nodes
+from visualizers.page.changes import Changes
 from visualizers.page.controls import OWN, cards
 from visualizers.page.panel import Panel, Shown, controls, has_folded, views
 from visualizers.page.scripts import BROWSE, COPY, SAVE, SHOW, STEP
@@ -53,8 +54,9 @@ def ready(seen: SessionMemory, ask: Ask) -> bool:
     return bool(seen.takes) and links.to_query(seen.ask) == links.to_query(ask)
 
 
-class Desk(Turns):
-    """The events of one tab; those of "Your turn" are in visualizers/page/turns.py."""
+class Desk(Turns, Changes):
+    """The events of one tab; those of "Your turn" are in visualizers/page/turns.py, changes in
+    visualizers/page/changes.py."""
 
     def __init__(self, tab: str, methods: list[Method]):
         """Builds the tab's panel in the Blocks that is being built, and wires it."""
@@ -86,6 +88,7 @@ class Desk(Turns):
         p.text.input(None, [p.text, p.picker], p.picker, js=f"(text, value) => ({{...value, selected: '{OWN}'}})")
         p.photo.upload(self.take_photo, [p.photo, p.method, p.checkpoint], [p.own, p.picker], **QUIET)
         p.view.row(self.row, [p.session, p.method, p.query], [p.view, p.session], **QUIET, **MODEL)
+        p.view.intervene(self.intervene, [p.session, p.method, p.query], p.outcome, **QUIET, **MODEL)
         p.view.pick(self.picked, [p.session], p.outcome, **{**QUIET, "trigger_mode": "multiple"}, **MODEL)
         if p.walk is not None:
             p.walk.go(None, [p.walk], [p.wanted, p.method], js="(walk) => [walk.link, walk.method]")
@@ -211,7 +214,7 @@ class Desk(Turns):
         p, seen = self.panel, SessionMemory(ask, scene.takes)
         if scene.done:
             return p.show(seen.shown, step=None if ask.step < 0 else ask.step) | {p.session: seen}
-        waiting = ask.beside[len(scene.takes) - 1:]
+        waiting = session.standing(ask)[len(scene.takes) - 1:]
         return {p.view: p.value(seen.shown, waiting=waiting, loading=True), p.session: seen,
                 p.status: self.words(scene)}
 

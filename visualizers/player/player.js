@@ -1,5 +1,5 @@
 // The player: up to three canvases side by side, one timeline under all of them, and everything that hangs on a step.
-// Nothing here calls the server while stepping; "pick" and "row" are the only events that can reach Python.
+// Nothing here calls the server while stepping; "pick", "row" and "intervene" alone can reach Python.
 
 const SIDES = ["left", "right", "third"];
 const SPEEDS = [["0.5", "half speed"], ["1", "normal"], ["2", "double"], ["4", "fourfold"]];
@@ -48,7 +48,8 @@ class Player extends Controls {
         this.clean, this.colours.box, this.layers.box, this.heads.box, this.levels.box, this.speeds.box),
       this.mapTitle, this.map, this.legend, this.moment);
     this.turnBox = el("div");
-    this.root.replaceChildren(this.turnBox, this.sides, this.stage, this.curves, this.live);
+    this.changeBox = el("div");
+    this.root.replaceChildren(this.turnBox, this.sides, this.changeBox, this.stage, this.curves, this.live);
     this.root.setAttribute("role", "region");
     this.root.setAttribute("aria-label", "Picture and player");
     this.root.addEventListener("keydown", (event) => this.key(event));
@@ -70,6 +71,8 @@ class Player extends Controls {
     if (!same) this.view = {};
     this.turn = value.turn ? new Turn(value.turn, left.size, () => this.turn && this.show(),
       (groups) => this.trigger("pick", { groups })) : null;
+    this.change = value.change && !this.turn && !this.loading
+      ? new Change(value.change, (message) => this.trigger("intervene", message)) : null;
     this.rebuild();
     const start = left.view.start ?? this.total - 1;
     if (this.turn && this.root.getBoundingClientRect().top < 0) this.root.scrollIntoView(); // its button is far below
@@ -85,6 +88,7 @@ class Player extends Controls {
     const words = this.loading ? "Working on the first step …" : "Nothing drawn yet.";
     this.sides.replaceChildren(el("div", { class: "ts-empty", text: words }));
     this.stage.hidden = true;
+    this.changeBox.replaceChildren();
     this.curves.replaceChildren();
   }
 
@@ -98,6 +102,7 @@ class Player extends Controls {
     for (const view of this.views) view.box.addEventListener("scroll", () => this.scrolled(view));
     this.sides.replaceChildren(...this.views.map((view) => view.panel));
     this.turnBox.replaceChildren(...(this.turn ? [this.turn.bar] : []));
+    this.changeBox.replaceChildren(...(this.change ? [this.change.bar] : []));
     this.stage.classList.toggle("ts-choosing", Boolean(this.turn));
     this.curves.hidden = Boolean(this.turn);
     this.colours.fill(this.allowed());
@@ -223,6 +228,8 @@ class Player extends Controls {
         el("span", { class: "ts-cost-words", text: costWords(frame.cost) })]));
       this.mark(view, marks);
     });
+    if (this.change) this.change.refresh(this.drawings[0], this.drawings[0].at(this.step), this.chosen());
+    if (this.change) this.change.mark(this.views, this.step);
     this.paintLegend(bys[0]);
     this.paintMap();
     this.paintMoment();
@@ -340,6 +347,7 @@ class Player extends Controls {
       return;
     }
     const drawing = this.views[side].drawing;
+    if (this.change && side === 0) this.change.press(drawing, drawing.at(this.step), token);
     if (!drawing.attention) return;
     this.pinned = token;
     if (!this.by.startsWith("attention:")) { this.by = "attention:row"; this.colours.select.value = this.by; }
@@ -363,8 +371,7 @@ class Player extends Controls {
 
 function mountInGradio(element, props, trigger, watch) {
   if (!document.getElementById("ts-plots")) document.head.append(el("style", { id: "ts-plots", text: PLOT_CSS }));
-  const said = (name, data) => trigger(name === "pick" ? "pick" : "row", data);
-  const player = new Player(element.querySelector(".ts"), said);
+  const player = new Player(element.querySelector(".ts"), trigger);
   const show = () => { if (props.value) player.load(JSON.parse(props.value)); };
   watch("value", show);
   element.querySelector(".ts").player = player;

@@ -5,6 +5,7 @@ this file (a template would execute it: Gradio compiles templates as code).
 
     view = player()                                    # in the page
     view.pick(handler)                                 # Your turn: evt.groups, a list of lists of token identities
+    view.intervene(handler)                            # a change of the run: evt.kind and its numbers
     view.row(handler)                                  # an attention row not stored: evt.side, layer, head, query
     return scene(draw(trace), draw(baseline))          # a handler's answer: everything
     return row("left", layer, head, query, weights)    # a handler's answer: one attention row
@@ -28,8 +29,8 @@ from visualizers.drawing.marks import Drawing
 from visualizers.drawing.payload import pack
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("marks.js", "cues.js", "paint.js", "curves.js", "card.js", "turn.js", "moment.js", "controls.js",
-           "fullscreen.js", "player.js")
+SCRIPTS = ("marks.js", "cues.js", "paint.js", "curves.js", "card.js", "turn.js", "change.js", "moment.js",
+           "controls.js", "fullscreen.js", "player.js")
 TEMPLATE = "<div class='ts'></div>"
 
 
@@ -58,11 +59,13 @@ def offer(prompt: str, options: Sequence[str], at: int, made: int, total: int) -
 
 
 def scene(left: Drawing | None, right: Drawing | None = None, third: Drawing | None = None, *,
-          turn: dict | None = None, loading: str | bool = False, step: int | None = None) -> str:
-    """Everything the player shows. loading: a run is still going on (its words, or True); step: where to start."""
+          turn: dict | None = None, change: dict | None = None, loading: str | bool = False,
+          step: int | None = None) -> str:
+    """Everything the player shows. change: what a visitor may change in the middle of the run; loading: a run is still
+    going on (its words, or True); step: where to start."""
     sides = {"left": left, "right": right, "third": third}
     return _text({**{name: None if d is None else pack(d) for name, d in sides.items()},
-                  "turn": turn, "loading": loading, "step": step})
+                  "turn": turn, "change": change, "loading": loading, "step": step})
 
 
 def row(side: str, layer: int, head: int, query: int, weights: np.ndarray) -> str:

@@ -89,6 +89,8 @@ def fill(ids: Tensor, mask_id: int, plan: Plan, generator: torch.Generator,
     _need(bool((masked.sum(1) == sum(move.count for move in plan.moves)).all()),
           "the moves must reveal exactly as many tokens as are masked in every sample")
     _check_choice(choice or (), plan, masked)
+    if any(one.step >= len(plan.moves) for one in changes.overwrites):
+        raise ParamError(f"this run has {len(plan.moves)} steps; please choose one of them")
     nothing = torch.zeros_like(masked)
     moment = Moment(0, plan.moves[0], ids, masked, nothing, nothing.long())
     for index, move in enumerate(plan.moves):

@@ -81,7 +81,8 @@ class Drawing {
     return some.find((at) => held !== NONE && lists(at).some(drew)) ?? some[0] ?? step;
   }
 
-  // Candidates of a token from the moment it was born: [{name, entropy, items: [{id, text, p, chosen}]}]; p null: not kept.
+  // Candidates of a token from the moment it was born: [{name, entropy, items: [{id, text, p, chosen}]}]; p null: not
+  // kept.
   candidates(step, token) {
     const found = [], at = this.born(step, token);
     for (const [name, c] of Object.entries(this.frame(at).candidates || {})) {
@@ -91,8 +92,8 @@ class Drawing {
       const chosen = c.chosen === null ? NONE : this.array(c.chosen, Uint16Array)[row];
       const picked = (j) => ids[j] === chosen && chosen !== NONE;
       const items = Array.from({ length: c.k }, (_, j) => row * c.k + j).filter((j) => probs[j] > 0 || picked(j))
-        .map((j) => ({ id: this.numbers[ids[j]], text: this.words[ids[j]] ?? "unnamed", chosen: picked(j),
-          p: probs[j] ? probs[j] / 65535 : null }));
+        .map((j) => ({ id: this.numbers[ids[j]], text: this.words[ids[j]] ?? "unnamed",
+          chosen: picked(j), p: probs[j] ? probs[j] / 65535 : null }));
       found.push({ name, at, label: this.frame(at).label, entropy: this.array(c.entropy, Float32Array)[row], items });
     }
     return found;

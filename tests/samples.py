@@ -183,6 +183,18 @@ def prune(number: int = 96, layers: int = 6, sheets: int = 3) -> PruneTrace:
         provenance=STAMP)
 
 
+def asked() -> PruneTrace:
+    """A text with a question at its end and room for the answer, written in the second step."""
+    labels = ("By", " the", " sea", ".", " Who", " lived", " by", " the", " sea", "?", "")
+    roles = ("",) * 4 + ("asked",) * 6 + ("answer",)
+    canvas, known = Canvas("text", labels, roles=roles), np.full(11, CODE["known"], np.uint8)
+    first, ids = known.copy(), np.full(11, -1)
+    first[10] = CODE["unknown"]
+    done = Step("token 1", known, ids=np.r_[ids[:10], 7], cost=Cost(1, 11, 99))
+    return PruneTrace("lazyllm", canvas, (Step("the prompt", first, ids=ids, cost=Cost(1, 10, 90)), done),
+                      vocabulary={7: " a fisherman"}, sentence="It answers rightly.", provenance=STAMP)
+
+
 def sample(prompt: int = 20, number: int = 12) -> SampleTrace:
     """A text that grows token by token, each step with the distribution it was drawn from."""
     rng, made, total = np.random.default_rng(4), [], prompt + number

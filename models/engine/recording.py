@@ -37,21 +37,34 @@ def distribution(found: Tensor | kernels.VocabStats, at: At, chosen=None, *, top
                  keep: bool = False) -> Distribution:
     """What a model said at P positions, from logits [P, V] or [V], or from statistics that were made already.
 
-    at: the positions; chosen: the ids that stand there now, -1 for none; keep: the logits too, for views that
-    re-render. Probabilities go in as logarithms: `probs.clamp_min(1e-30).log()`.
+    at: the positions; chosen: the ids that stand there now, -1 for none; one that is not among the most probable takes
+    the last place of the list, so that what was drawn is always seen among its rivals. keep: the logits too, for
+    views that re-render. Probabilities go in as logarithms: `probs.clamp_min(1e-30).log()`.
     """
     if isinstance(found, kernels.VocabStats):
         logits, stats = None, found
     else:
         logits = _rows(found)
-        stats = _statistics(logits, None, top)
+        stats = _statistics(logits, chosen, top)
     where = places(at)
+    ids, probs = _with_chosen(stats, chosen, len(where))
     return Distribution(
-        positions=where, top_ids=array(stats.top_ids, np.int32).reshape(len(where), -1),
-        top_probs=array(stats.top_logp.float().exp(), np.float16).reshape(len(where), -1),
+        positions=where, top_ids=ids, top_probs=probs,
         entropy=array(stats.entropy, np.float16).reshape(-1), lse=array(stats.lse, np.float32).reshape(-1),
         chosen=None if chosen is None else array(chosen, np.int32).reshape(-1),
         logits=array(logits, np.float16) if keep else None)
+
+
+def _with_chosen(stats: kernels.VocabStats, chosen, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The most probable ids and their probabilities [P, k], the chosen one always among them."""
+    ids = array(stats.top_ids, np.int32).reshape(count, -1).copy()
+    probs = array(stats.top_logp.float().exp(), np.float16).reshape(count, -1).copy()
+    if chosen is not None and stats.chosen_logp is not None:
+        drawn = array(chosen, np.int32).reshape(-1)
+        missing = (drawn >= 0) & ~(ids == drawn[:, None]).any(1)
+        ids[missing, -1] = drawn[missing]
+        probs[missing, -1] = array(stats.chosen_logp.float().exp(), np.float16).reshape(-1)[missing]
+    return ids, probs
 
 
 def numbers(found: Tensor | kernels.VocabStats, chosen=None) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from models.trace.records import (
     STATES,
     TABS,
     TRACES,
+    YES,
     AttendTrace,
     Canvas,
     Chart,
@@ -35,5 +36,5 @@ from models.trace.records import (
 __all__ = [
     "AttendTrace", "CANVASES", "CODE", "Canvas", "Chart", "Cost", "Distribution", "Edges", "Fact", "Field", "Heads",
     "LEVELS", "MaskTrace", "Provenance", "PruneTrace", "Rows", "SCHEMA", "STATES", "SampleTrace", "Step", "TABS",
-    "TRACES", "Trace", "TraceError", "UnmaskTrace", "states",
+    "TRACES", "Trace", "TraceError", "UnmaskTrace", "YES", "states",
 ]

@@ -211,6 +211,9 @@ class Fact:
     better: str = ""
 
 
+YES = "yes or no"  # unit of a fact that is 1 or 0
+
+
 @dataclass(frozen=True)
 class Provenance:
     """Where a trace comes from; everything the honesty strip shows."""

@@ -167,7 +167,9 @@ def test_a_race_takes_turns_and_measures_every_round():
         every_round_is_measured(one_after_the_other)
 
 
-@pytest.mark.parametrize("rounds, said_so", [(1, "timed once"), (3, "median of 3 rounds")])
-def test_the_measured_speed_says_how_often_it_was_measured(rounds, said_so, tiny):
-    fact = run("random-keep", params={"length": 1, "rounds": rounds}).traces["prune"].facts["speed"]
-    assert said_so in fact.unit and np.isfinite(fact.value) and fact.value > 0
+@pytest.mark.parametrize("rounds", [1, 4, 5])
+def test_a_measured_time_stands_with_its_spread_or_not_at_all(rounds, tiny):
+    facts = run("random-keep", params={"length": 1, "rounds": rounds}).traces["prune"].facts
+    assert ("speed" in facts) == (rounds >= 5)
+    if rounds >= 5:
+        assert "median of 5 rounds, middle half " in facts["speed"].unit and facts["speed"].value > 0

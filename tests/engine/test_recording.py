@@ -36,7 +36,10 @@ def test_a_distribution_is_the_softmax(logits):
     found, probs = distribution(logits, [1, 4, 2], [8, -1, 0], top=4, keep=True), logits.softmax(-1)
     best = probs.topk(4)
     assert found.positions.tolist() == [1, 4, 2] and found.chosen.tolist() == [8, -1, 0]
-    assert np.array_equal(found.top_ids, best.indices) and np.allclose(found.top_probs, best.values, atol=1e-3)
+    listed = [[*row[:3], drawn] if drawn >= 0 and drawn not in row else row
+              for row, drawn in zip(best.indices.tolist(), (8, -1, 0))]
+    assert found.top_ids.tolist() == listed != best.indices.tolist(), "what was drawn stands among its rivals"
+    assert np.allclose(found.top_probs, probs.gather(1, torch.tensor(listed)), atol=1e-3)
     assert np.allclose(found.entropy, -(probs * probs.log()).sum(-1), atol=2e-3)
     assert np.allclose(found.lse, logits.logsumexp(-1), atol=1e-5) and np.allclose(found.logits, logits, atol=1e-2)
     assert found.top_probs.dtype == found.entropy.dtype == np.float16

@@ -206,7 +206,7 @@ def test_a_round_costs_d_plus_k_layers(parts):
 
 def test_the_run_says_what_tokens_cost(tiny):
     facts = run("joint-sampling", params={"length": 12, "together": 4}).traces["unmask"].facts
-    assert (facts["full"].value, facts["extra"].value) == (3, 9) and facts["fast"].value > 0
+    assert (facts["full"].value, facts["extra"].value) == (3, 9)
     assert facts["gain"].value == pytest.approx(gain(4, layers=2)) and facts["gain"].value < 4
 
 

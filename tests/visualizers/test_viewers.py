@@ -9,8 +9,8 @@ from models.trace import STATES, Provenance
 from tests import samples
 from visualizers import draw
 from visualizers.drawing import palette, sample
-from visualizers.drawing.canvas import tidy
 from visualizers.drawing.mask import about
+from visualizers.drawing.units import tidy
 
 
 @pytest.mark.parametrize("tab", ["mask", "attend", "prune", "unmask", "sample"])

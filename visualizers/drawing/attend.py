@@ -10,14 +10,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.trace import CODE, AttendTrace
+from models.trace import CODE, AttendTrace, Field
 from visualizers.drawing import palette
 from visualizers.drawing.canvas import Wording, assemble, scale_from, steps_text, where
-from visualizers.drawing.marks import Attention, Drawing, Scale
+from visualizers.drawing.marks import ROW, Attention, Drawing, Scale
 
 WORDS = {"known": "token", "visible": "token", "new": "the query", "context": "given", "accepted": "chosen"}
 TITLES = {"entropy": ("Attention entropy", "nats"), "peak": ("Largest weight", "probability"),
           "span": ("Span", ""), "received": ("Attention received", "sum over queries")}
+
+
+MEAN = ", mean over heads"  # what a field of all heads says and one of a single head must not
 
 
 def describe(trace: AttendTrace) -> str:
@@ -40,10 +43,14 @@ def attention(trace: AttendTrace) -> Attention | None:
     names = tuple(heads.layers) if heads is not None and heads.layers else tuple(range(layers))
     linked = len(trace.steps) == layers and all(step.level == "layer" for step in trace.steps)
     unit = "cells" if trace.canvas.kind == "grid" else "tokens"
-    stats = {} if heads is None else {name: _statistic(getattr(heads, name), name, unit) for name in TITLES}
+    own = {name: spec for name, spec in trace.fields.items() if name in TITLES}
+    stats = {} if heads is None else {name: _statistic(getattr(heads, name), own.get(name), name, unit)
+                                      for name in own or TITLES}
     if rows is None:
         return Attention(names, number, linked, stats)
-    return Attention(names, number, linked, stats, np.asarray(rows.queries), *packed(rows.weights, rows.scale))
+    plain = not trace.fields or "entropy" in trace.fields or "received" not in trace.fields
+    return Attention(names, number, linked, stats, np.asarray(rows.queries), *packed(rows.weights, rows.scale),
+                     ROW if plain else "What the marked cell hears")
 
 
 def packed(weights: np.ndarray, scale: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -54,8 +61,8 @@ def packed(weights: np.ndarray, scale: np.ndarray | None) -> tuple[np.ndarray, n
     return np.round(weights / np.maximum(peaks, 1e-12)[..., None] * 255).astype(np.uint8), peaks
 
 
-def _statistic(values: np.ndarray, name: str, unit: str) -> tuple[Scale, np.ndarray]:
-    title, own = TITLES[name]
+def _statistic(values: np.ndarray, spec: Field | None, name: str, unit: str) -> tuple[Scale, np.ndarray]:
+    title, own = TITLES[name] if spec is None else (spec.title.removesuffix(MEAN), spec.unit)
     scale = scale_from(values.astype(np.float64), title, own or unit, low=0.0)
     return scale, scale.code(values)
 

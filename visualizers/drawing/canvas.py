@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.trace import CODE, STATES, Canvas, Cost, Distribution, Fact, Field, Step, Trace
+from models.trace import CODE, STATES, Canvas, Cost, Distribution, Field, Step, Trace
 from visualizers.drawing import palette
 from visualizers.drawing.marks import Candidates, Curve, Drawing, Frame, Layout, Scale
+from visualizers.drawing.units import fact_text
 
 WRAP = 32  # columns of a list that has no shape of its own
+FEW = 20  # numbers from which an outlier can be told
 SHOWN = 8  # candidates of a place
 SPOKEN = 4  # facts that the text alternative repeats
 
@@ -47,11 +49,16 @@ def assemble(trace: Trace, wording: Wording, *, title: str = "", by: str | None 
         layout=layout(trace.canvas, wording.unseen),
         frames=(*(_frame(step, scales, name) for step, name in zip(trace.steps, about)), *finished(trace, scales)),
         fields=scales, legend=legend(trace, wording),
-        facts=tuple((fact.title, fact_text(fact)) for fact in trace.facts.values()),
+        facts=tuple(trace.facts.values()), asked=question(trace.canvas),
         curves=tuple(Curve(c.title, c.y, {name: np.asarray(line, float) for name, line in c.series.items()},
                            c.reference, c.caption) for c in trace.charts if c.kind == "line" and c.by_step),
         vocabulary=dict(trace.vocabulary), sentence=trace.sentence, alt=spoken(trace, wording),
         view={"by": chosen, "start": wording.start(trace), **view})
+
+
+def question(canvas: Canvas) -> str:
+    """The question of a text that asks one, to be shown outside the long text."""
+    return "".join(label for label, role in zip(canvas.labels, canvas.roles) if role == "asked").strip()
 
 
 def spoken(trace: Trace, wording: Wording) -> str:
@@ -100,11 +107,15 @@ def scale_of(trace: Trace, name: str, spec: Field) -> Scale:
 def scale_from(values: np.ndarray, title: str, unit: str, low=None, high=None, diverging: bool = False) -> Scale:
     finite = values[np.isfinite(values)]
     first, last = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    cap = float(np.quantile(finite, 0.98)) if high is None and len(finite) >= FEW else last
+    capped = not diverging and cap > first and last - first > 2 * (cap - first)  # one outlier must not flatten the rest
+    last = cap if capped else last
     low, high = first if low is None else float(low), last if high is None else float(high)
     if diverging:
         reach = max(abs(low), abs(high), 1e-12)
         low, high = -reach, reach
-    return Scale(title, unit, low, high if high > low else low + 1.0, diverging)
+    whole = len(finite) > 0 and bool(np.all(finite == np.round(finite)))
+    return Scale(title, unit, low, high if high > low else low + 1.0, diverging, whole, capped)
 
 
 def _frame(step: Step, scales: Mapping[str, Scale], about: str) -> Frame:
@@ -165,8 +176,7 @@ def candidates(found: Distribution) -> Candidates:
 
 def cost_of(cost: Cost) -> dict[str, float]:
     """Only what was counted."""
-    every = {"calls": cost.calls, "rows": cost.rows, "macs": cost.macs, "cache_bytes": cost.cache_bytes,
-             "ms": round(cost.ms, 3)}
+    every = {"calls": cost.calls, "rows": cost.rows, "macs": cost.macs, "cache_bytes": cost.cache_bytes}
     return {name: value for name, value in every.items() if value}
 
 
@@ -179,23 +189,6 @@ def legend(trace: Trace, wording: Wording) -> tuple[tuple[str, str], ...]:
     found = {words.get(name, palette.LOOKS[name].title): name for code, name in reversed([*enumerate(STATES)])
              if seen[code] and not (gone and palette.LOOKS[name].hides)}
     return tuple((name, said) for said, name in reversed(found.items()))
-
-
-def tidy(value: float) -> str:
-    """A number as a reader wants it: three significant digits, thousands separated, millions and up shortened."""
-    if not np.isfinite(value):
-        return "not defined"
-    for size, letter in ((1e12, " T"), (1e9, " G"), (1e6, " M")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{letter}"
-    if float(value).is_integer() or abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
-
-
-def fact_text(fact: Fact) -> str:
-    """`61 % of the multiply-adds`: value and unit."""
-    return f"{tidy(fact.value)} {fact.unit}".strip()
 
 
 def counts(step: Step, words: Mapping[str, str]) -> str:

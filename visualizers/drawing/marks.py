@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.trace import STATES
+from models.trace import STATES, Fact
 from visualizers.drawing import palette
 
 
@@ -48,6 +48,8 @@ class Scale:
     low: float
     high: float
     diverging: bool = False
+    whole: bool = False  # all its numbers are whole
+    capped: bool = False  # a few lie far above `high`; they are shown as that
 
     def code(self, values: np.ndarray) -> np.ndarray:
         """uint8 [N]: 0..254 by linear position, 255 where the number is not defined."""
@@ -60,7 +62,8 @@ class Scale:
         """One range for two pictures that stand side by side."""
         if other is None:
             return self
-        return Scale(self.title, self.unit, min(self.low, other.low), max(self.high, other.high), self.diverging)
+        return Scale(self.title, self.unit, min(self.low, other.low), max(self.high, other.high), self.diverging,
+                     self.whole and other.whole, self.capped or other.capped)
 
 
 @dataclass(frozen=True)
@@ -120,11 +123,12 @@ class Attention:
     queries: np.ndarray | None = None
     rows: np.ndarray | None = None
     peaks: np.ndarray | None = None
+    title: str = "Attention of the query"  # what a row is
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Everything a painter needs; `legend` is (state, words) for the states that occur, `facts` are finished text."""
+    """Everything a painter needs; `legend` is (state, words) for the states that occur."""
 
     tab: str
     method: str
@@ -133,13 +137,14 @@ class Drawing:
     frames: tuple[Frame, ...]
     fields: Mapping[str, Scale]
     legend: tuple[tuple[str, str], ...]
-    facts: tuple[tuple[str, str], ...]
+    facts: tuple[Fact, ...]
     curves: tuple[Curve, ...]
     vocabulary: Mapping[int, str]
     sentence: str
     alt: str
     view: Mapping[str, object] = field(default_factory=dict)
     attention: Attention | None = None
+    asked: str = ""  # the question of a text that asks one; the tokens of its answer have the role "answer"
 
     def text(self, step: int, token: int) -> str:
         """What a token reads at a step: the piece held now, else its own label."""
@@ -223,8 +228,8 @@ def attention_codes(drawing: Drawing, quantity: str, step: int = 0) -> tuple[Sca
         return scale, scale.code(np.where((picked == palette.NOTHING).any(0), np.nan, mean))
     row = attention_row(drawing, step)
     if row is None:
-        return Scale(ROW, "probability", 0.0, 1.0), np.full(size, palette.NOTHING, np.uint8)
-    scale = Scale(ROW, "probability", 0.0, float(row.max()) or 1.0)
+        return Scale(found.title, "probability", 0.0, 1.0), np.full(size, palette.NOTHING, np.uint8)
+    scale = Scale(found.title, "probability", 0.0, float(row.max()) or 1.0)
     return scale, scale.code(row)
 
 
@@ -287,6 +292,6 @@ def _number_fill(code: int, diverging: bool, soft: bool) -> tuple[str, float]:
     return palette.hexed(_RAMPS[diverging][code]), palette.soft_share(code, diverging) if soft else 1.0
 
 
-ROW = "Attention of the query"
+ROW = Attention.title
 ARCS, LEAST = 12, 0.08  # arcs of one query at most, and the weakest one as a share of the strongest
 _RAMPS = {flag: palette.ramp(flag) for flag in (False, True)}

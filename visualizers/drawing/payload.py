@@ -20,6 +20,7 @@ import numpy as np
 from visualizers.drawing import palette
 from visualizers.drawing.canvas import SHOWN
 from visualizers.drawing.marks import Attention, Candidates, Drawing, Frame, Scale
+from visualizers.drawing.units import fact_text
 
 EDGES = 6_000  # links sent per step and name, the strongest ones
 NONE = 65_535
@@ -74,7 +75,7 @@ def pack(drawing: Drawing) -> dict:
                    "xy": None if layout.xy is None else np.round(layout.xy, 4).tolist()},
         "fields": {name: _scale(scale) for name, scale in drawing.fields.items()},
         "legend": [{"state": names.index(name), "title": words} for name, words in drawing.legend],
-        "facts": [{"title": title, "text": text} for title, text in drawing.facts],
+        "facts": [{"title": fact.title, "text": fact_text(fact)} for fact in drawing.facts], "asked": drawing.asked,
         "curves": [{"title": c.title, "unit": c.unit, "reference": c.reference, "caption": c.caption,
                     "series": [{"name": name, "points": _points(line)} for name, line in c.series.items()]}
                    for c in drawing.curves],
@@ -122,7 +123,7 @@ def _attention(store: Store, attention: Attention) -> dict:
         rows = {"queries": attention.queries.tolist(), "keys": int(attention.rows.shape[-1]),
                 "codes": store.array(attention.rows, "u1"), "peaks": store.array(attention.peaks, "<f4")}
     return {"layers": list(attention.layers), "linked": attention.linked, "heads": attention.heads,
-            "quantities": quantities, "rows": rows}
+            "title": attention.title, "quantities": quantities, "rows": rows}
 
 
 def _scale(scale: Scale) -> dict:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from models.trace import CODE, PruneTrace
-from visualizers.drawing.canvas import Wording, assemble, counts, steps_text, tidy, where
+from visualizers.drawing.canvas import Wording, assemble, counts, steps_text, where
 from visualizers.drawing.marks import Drawing
+from visualizers.drawing.units import tidy
 
 WORDS = {"known": "kept", "visible": "kept", "new": "the newest token", "recomputed": "computed in this step",
          "revived": "brought back", "unknown": "not there yet"}

@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from visualizers.drawing import palette
-from visualizers.drawing.canvas import tidy
 from visualizers.drawing.marks import Drawing, Layout, Mark, Scale, arcs, cells, number_scale, resolved
+from visualizers.drawing.units import amount, headline, tidy
 from visualizers.export.canvas_mpl import MplCanvas, Ruler, circle, readable, short
 from visualizers.export.cues_mpl import draw_cue, draw_word_cue
 
@@ -35,6 +35,7 @@ class FigurePage:
     def __init__(self, drawings: Sequence[Drawing], step: int, by: str, dark: bool):
         self.drawings, self.dark = drawings, dark
         self.steps = [at_step(drawing, step, drawings[0]) for drawing in drawings]
+        self.heads = headline([drawing.facts for drawing in drawings])
         self.colours = palette.PAGE["dark" if dark else "light"]
         self.bys = [resolved(drawing, step, by) for drawing, step in zip(drawings, self.steps)]
         self.by = by = self.bys[0]
@@ -80,9 +81,16 @@ class FigurePage:
     def panel_of(self, side: int, left: float, tall: float) -> None:
         drawing, step = self.drawings[side], self.steps[side]
         self.sheet.text(left, 0.36, short(drawing.title, int(self.panel * 8)), self.colours["ink"], 11, weight="bold")
-        if drawing.facts:
-            fact = short(drawing.facts[0][1], int(self.panel * 8))
-            self.sheet.text(left + self.panel, 0.36, fact, self.colours["soft"], 9.5, ha="right")
+        head = self.heads[side]
+        if head:
+            room = max(12, int(self.panel * 9 - 1.2 * len(drawing.title)))
+            best = {"best": " ✓", "equal": " (equal)"}.get(head["won"], "")
+            way = f", {head['better']} is better" if head["better"] else ""
+            words = [f"{head['title']} {head['text']}", head["text"]]
+            self.sheet.text(left + self.panel, 0.3, short(min(words, key=lambda w: len(w) > room), room) + best,
+                            self.colours["ink"], 9, ha="right")
+            self.sheet.text(left + self.panel, 0.46, short(head["title"], int(self.panel * 7)) + way,
+                            self.colours["soft"], 7, ha="right")
         by = self.bys[side]
         marks = cells(drawing, step, by, self.dark, self.scale if by == self.by else None)
         {"text": self.text, "grid": self.grid, "places": self.places}[drawing.layout.kind](side, marks, left, 0.58)
@@ -294,7 +302,8 @@ class FigurePage:
         mixed = [palette.rgb(palette.mix(palette.hexed(c), self.colours["panel"], s))
                  for c, s in zip(palette.ramp(scale.diverging), share)]
         self.sheet.picture(np.array([mixed], np.uint8), x + 0.07, self.y - 0.05, 1.4, 0.1)
-        self.sheet.text(x + 1.54, self.y, short(f"{tidy(scale.high)} {scale.unit}", 34), self.colours["soft"], 8.5)
+        end = short("≥ " * scale.capped + amount(scale.high, scale.unit), 34)
+        self.sheet.text(x + 1.54, self.y, end, self.colours["soft"], 8.5)
         self.y += 0.28
 
     def curve(self, tall: float) -> None:

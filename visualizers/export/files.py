@@ -79,10 +79,10 @@ def _padded(pixels: np.ndarray, height: int) -> np.ndarray:
 
 
 def strip(trace: Trace) -> str:
-    """The honesty strip in one line: checkpoint, grade, device, precision, kernel path, time, seed, recorded when."""
+    """The honesty strip in one line: checkpoint, grade, device, precision, kernel path, seed, recorded when."""
     p = trace.provenance
     parts = (f"{p.checkpoint} {p.revision}".strip(), p.grade, p.device, p.dtype, p.path,
-             f"{p.seconds * 1000:.0f} ms" if p.seconds else "", f"seed {p.seed}",
+             f"seed {p.seed}",
              f"recorded {p.recorded}" if p.recorded else "")
     return " · ".join(part for part in parts if part)
 

@@ -16,7 +16,7 @@ function spoken(drawing, step, token) {
   const text = drawing.layout.kind === "text" && !drawing.hides(step, token) ? `“${drawing.text(step, token)}”, ` : "";
   const numbers = Object.entries(drawing.fields).map(([name, scale]) => [scale, drawing.number(step, name, token)])
     .filter(([, value]) => value !== null)
-    .map(([scale, value]) => `${scale.title} ${tidy(value)} ${scale.unit}`.trim());
+    .map(([scale, value]) => `${scale.title} ${scaled(scale, value)}`);
   const words = [stateWords(drawing, drawing.state(step)[token]), ...numbers].join(", ");
   return `${text}${tokenName(drawing, step, token)}: ${words}`;
 }
@@ -28,23 +28,38 @@ function tokenCard(drawing, step, token, extra) {
   if (text && !hidden) head.append(el("b", { class: "ts-piece", text: shortText(text) }));
   head.append(el("span", { text: tokenName(drawing, step, token) }));
   card.append(head, el("div", { class: "ts-card-state", text: stateWords(drawing, drawing.state(step)[token]) }));
-  const rows = Object.entries(drawing.fields).map(([name, scale]) => [scale, drawing.number(step, name, token)])
-    .filter(([, v]) => v !== null)
-    .map(([scale, value]) => [scale.title, `${tidy(value)} ${scale.unit}`]);
+  const lists = drawing.candidates(step, token).slice(0, 3);
+  const rows = Object.entries(drawing.fields).filter(([name]) => !saidBelow(drawing, name, lists))
+    .map(([name, scale]) => [scale, drawing.number(step, name, token)]).filter(([, value]) => value !== null)
+    .map(([scale, value]) => [scale.title, scaled(scale, value)]);
   if (truth) rows.push(["Truth", shortText(truth)]);
+  const before = drawing.layout.labels[token]; // the word that another one stands for
+  const replaced = drawing.layout.kind === "text" && !hidden && before && before !== text;
+  if (replaced) rows.push(["Original", shortText(before)]);
   const list = el("dl", { class: "ts-numbers" });
   for (const [title, value] of [...rows, ...extra]) list.append(el("dt", { text: title }), el("dd", { text: value }));
   if (list.children.length) card.append(list);
-  card.append(...candidateLists(drawing.candidates(step, token).slice(0, 3), 5, step));
+  card.append(...candidateLists(lists, 5, step));
   const links = drawing.links(step, token).slice(0, 3);
   for (const link of links) card.append(el("div", { class: "ts-soft", text: linkWords(drawing, step, token, link) }));
   return card;
 }
 
+// A number of a scale with its unit; what lies beyond a capped scale is at least its end.
+function scaled(scale, value) {
+  return `${scale.capped && value >= scale.high ? "≥ " : ""}${amount(value, scale.unit, scale.whole)}`;
+}
+
+// A number that the card says once more further down, of one head or of a list of candidates: one value is enough.
+function saidBelow(drawing, name, lists) {
+  const a = drawing.attention;
+  return (a && name in a.quantities) || (name === "entropy" && lists.length > 0);
+}
+
 function linkWords(drawing, step, token, link) {
   const other = link.query === token ? link.key : link.query, way = link.query === token ? "to" : "from";
   const piece = drawing.layout.kind === "text" ? ` “${shortText(drawing.text(step, other))}”` : "";
-  return `${link.name} ${way} ${tokenName(drawing, step, other)}${piece}: ${tidy(link.weight)}`;
+  return `${link.name} ${way} ${tokenName(drawing, step, other)}${piece}: ${amount(link.weight)}`;
 }
 
 function shortText(text) {
@@ -52,13 +67,11 @@ function shortText(text) {
   return shown.length > 40 ? shown.slice(0, 39) + "…" : shown;
 }
 
-function percent(p) { return p < 0.001 ? "<0.1 %" : p >= 0.9995 ? ">99.9 %" : `${Number((p * 100).toPrecision(3))} %`; }
-
 // Named lists of candidates with bars; a bar's full width is probability 1.
 function candidateLists(lists, limit, step) {
   return lists.map((found) => {
     const table = el("div", { class: "ts-candidates" });
-    const entropy = el("span", { class: "ts-num", text: `entropy ${tidy(found.entropy)} nats` });
+    const entropy = el("span", { class: "ts-num", text: `entropy ${amount(found.entropy, "nats")}` });
     const since = found.at === undefined || found.at === step ? "" : `, ${found.label}`;
     table.append(el("div", { class: "ts-soft" }, el("span", { text: found.name + since }), entropy));
     const picked = found.items.slice(limit).filter((item) => item.chosen); // the drawn one is always shown

@@ -40,7 +40,7 @@ class Controls {
       }
     }
     if (a) {
-      names.push(["attention:row", "attention of one token"]);
+      names.push(["attention:row", a.title.toLowerCase()]);
       for (const [name, q] of Object.entries(a.quantities)) names.push([`attention:${name}`, q.title.toLowerCase()]);
     }
     return names;
@@ -84,11 +84,11 @@ class Controls {
       button.style.background = RAMPS.magnitude[codeOf(scale, means[i])];
       button.setAttribute("aria-pressed", String(layer === view.layer && (head === view.head || view.head < 0)));
       button.title = `layer ${a.layers[layer] + 1}, head ${head + 1}: mean ${quantity.title.toLowerCase()} ` +
-        `${tidy(means[i])} ${quantity.unit}`;
+        amount(means[i], quantity.unit);
       button.setAttribute("aria-label", button.title);
     });
     this.mapTitle.textContent = `layers down, heads across: mean ${quantity.title.toLowerCase()}, ` +
-      `${tidy(low)} to ${tidy(high)} ${quantity.unit}`;
+      `${tidy(low)} to ${amount(high, quantity.unit)}`;
     this.layers.select.value = String(view.layer);
     this.heads.select.value = String(view.head);
   }
@@ -129,6 +129,19 @@ class Controls {
       const words = [...counts].map(([code, n]) => `${n} ${stateWords(d, code)}`).join(", ");
       this.live.textContent = `Step ${step + 1} of ${d.frames.length}, ${d.frames[step].label}: ${words}`;
     }, 500);
+  }
+
+  // The other facts of a picture, folded; opened in one picture, they open in all.
+  foldedFacts(drawing) {
+    const others = drawing.facts.filter((fact) => fact.title !== (drawing.headline || {}).title);
+    if (!others.length) return null;
+    const text = (fact) => el("span", {},
+      el("span", { text: `${fact.title} ` }), el("b", { class: "ts-num", text: fact.text }));
+    const box = el("details", { class: "ts-more", open: Boolean(this.more), ontoggle: () => {
+      this.more = box.open;
+      for (const view of this.views) for (const each of view.panel.querySelectorAll("details")) each.open = this.more;
+    } }, el("summary", { text: "More numbers" }), el("div", { class: "ts-facts" }, ...others.map(text)));
+    return box;
   }
 
   legends() {
@@ -190,15 +203,18 @@ function headsOf(drawing, view) {
   return view.head < 0 ? Array.from({ length: drawing.attention.heads }, (_, h) => h) : [view.head];
 }
 
+// At its low end a scale says no unit, unless the number reads differently with it.
+function short(unit) { return unit === "probability" ? unit : ""; }
+
 function colourBar(scale, over, page) {
   const ramp = RAMPS[scale.diverging ? "diverging" : "magnitude"];
   const codes = Array.from({ length: 13 }, (_, i) => Math.round(i * 254 / 12));
   const stops = codes.map((code) => rgba(ramp[code], over ? softShare(code, scale.diverging) : 1));
-  const bar = el("span", { class: "ts-bar", "aria-hidden": "true" }), unit = scale.unit ? ` ${scale.unit}` : "";
+  const bar = el("span", { class: "ts-bar", "aria-hidden": "true" });
   bar.style.background = `linear-gradient(to right, ${stops.join(", ")}), ${page.panel}`;
   return el("span", { class: "ts-scale" },
-    el("span", { text: scale.title }), el("span", { class: "ts-num", text: tidy(scale.low) }),
-    bar, el("span", { class: "ts-num", text: `${tidy(scale.high)}${unit}` }));
+    el("span", { text: scale.title }), el("span", { class: "ts-num", text: amount(scale.low, short(scale.unit)) }),
+    bar, el("span", { class: "ts-num", text: `${scale.capped ? "≥ " : ""}${amount(scale.high, scale.unit)}` }));
 }
 
 // A legend key: a state as it looks on a small cell, or on a letter where tokens are text.

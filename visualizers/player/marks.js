@@ -12,15 +12,6 @@ function bytesOf(text) {
   return out;
 }
 
-function tidy(value) {
-  if (!Number.isFinite(value)) return "not defined";
-  for (const [size, letter] of [[1e12, " T"], [1e9, " G"], [1e6, " M"]])
-    if (Math.abs(value) >= size) return Number((value / size).toPrecision(3)) + letter;
-  if (Number.isInteger(value) || Math.abs(value) >= 1000) return Math.round(value).toLocaleString("en-US");
-  const text = Number(value.toPrecision(3));
-  return Math.abs(text) < 1e-4 && text !== 0 ? text.toExponential(1) : String(text);
-}
-
 class Drawing {
   constructor(payload) {
     Object.assign(this, payload);
@@ -142,7 +133,7 @@ function attentionCodes(drawing, quantity, view, step) {
     return { scale: q, codes: Uint8Array.from(sums, mean), missing: false };
   }
   const weights = attentionRow(drawing, view, heads);
-  const scale = { title: "Attention of the query", unit: "probability", low: 0, high: 1, diverging: false };
+  const scale = { title: a.title, unit: "probability", low: 0, high: 1, diverging: false };
   if (!weights) return { scale, codes: new Uint8Array(n).fill(THEME.nothing), missing: true };
   scale.high = Math.max(...weights) || 1;
   return { scale, codes: Uint8Array.from(weights, (w) => codeOf(scale, w)), weights, missing: false };

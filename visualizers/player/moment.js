@@ -2,10 +2,27 @@
 
 function costWords(cost) {
   if (!cost) return "";
-  const words = { rows: "token rows", macs: "multiply-adds", ms: "ms" };
+  const words = { rows: "token rows", macs: "multiply-adds" };
   const named = (name) => cost[name] === 1 ? words[name].replace(/s$/, "") : words[name];
-  return ["rows", "macs", "ms"].filter((name) => cost[name]).map((name) => `${tidy(cost[name])} ${named(name)}`)
-    .join(" · ");
+  return Object.keys(words).filter((name) => cost[name])
+    .map((name) => `${tidy(cost[name])} ${named(name)}`).join(" · ");
+}
+
+// The one fact above a picture: what it is, which way is better, and who won where several stand side by side.
+function headlineOf(drawing) {
+  const { title, text, better, won } = drawing.headline || {};
+  if (!title) return null;
+  const way = better ? `, ${better} is better` : "", place = { best: "✓ best here", equal: "equal here" }[won];
+  return el("div", { class: "ts-main" },
+    el("div", {}, el("span", { text: `${title} ` }), el("b", { class: "ts-num", text }), el("span", { text: way })),
+    place ? el("div", { class: `ts-won ts-${won}`, text: place }) : null);
+}
+
+// What the model has answered so far, outside the long text that it read.
+function answerOf(drawing, step) {
+  const words = drawing.layout.roles.map((role, token) =>
+    role === "answer" && !drawing.hides(step, token) ? drawing.text(step, token) : "").join("").trim();
+  return words ? readable(words, false) : "…";
 }
 
 // Distributions of the step's newest token, if there are few new tokens, and a row of sibling steps (trials, branches).

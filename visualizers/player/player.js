@@ -126,18 +126,16 @@ class Player extends Controls {
       press: (token, event) => this.press(side, token, event),
     };
     const view = drawing.layout.kind === "text" ? new TextView(drawing, act) : new CellView(drawing, act);
-    const [main, ...others] = drawing.facts, brief = main && main.title.length + main.text.length < 34;
-    const rest = brief || !main ? others : drawing.facts;
-    const text = (fact) => el("span", {},
-      el("span", { text: `${fact.title} ` }), el("b", { class: "ts-num", text: fact.text }));
-    const words = main && (brief ? `${main.title} ${main.text}` : main.text);
     view.drawing = drawing;
     view.act = act;
+    view.caption = el("p", { class: "ts-caption" });
     view.label = el("div", { class: "ts-label ts-soft" });
+    view.answer = drawing.asked && !this.turn ? el("b", { class: "ts-answer" }) : null;
     view.panel = el("section", { class: "ts-panel", "aria-label": drawing.title },
-      el("header", { class: "ts-head" }, el("h2", { text: drawing.title }),
-        main && !this.turn ? el("span", { class: "ts-main ts-num", title: main.title, text: words }) : null),
-      view.box, view.label, rest.length && !this.turn ? el("div", { class: "ts-facts" }, ...rest.map(text)) : null);
+      el("header", { class: "ts-head" }, el("h2", { text: drawing.title }), this.turn ? null : headlineOf(drawing)),
+      this.turn ? null : view.caption,
+      view.answer ? el("p", { class: "ts-asked" }, el("span", { text: drawing.asked }), view.answer) : null,
+      view.box, view.label, this.turn ? null : this.foldedFacts(drawing));
     view.layer.setAttribute("aria-label", drawing.alt);
     return view;
   }
@@ -223,9 +221,9 @@ class Player extends Controls {
       const marks = this.turn ? this.turn.marks(d, this.page)
         : marksOf(d, step, { by, dark: this.dark, shared, view: this.query(d) });
       view.paint(marks, step, this.page, () => this.show(), Boolean(this.turn));
-      view.label.replaceChildren(...(this.turn ? [] : [
-        el("span", { text: [frame.label, frame.note].filter(Boolean).join(" · ") }),
-        el("span", { class: "ts-cost-words", text: costWords(frame.cost) })]));
+      view.caption.replaceChildren(el("b", { text: frame.label }), frame.note ? ` · ${frame.note}` : "");
+      view.label.textContent = this.turn ? "" : costWords(frame.cost);
+      if (view.answer) view.answer.textContent = answerOf(d, step);
       this.mark(view, marks);
     });
     if (this.change) this.change.refresh(this.drawings[0], this.drawings[0].at(this.step), this.chosen());
@@ -279,7 +277,8 @@ class Player extends Controls {
         .filter((run) => run.curve);
       const { unit, caption } = runs[0].curve, half = width > 760 && titles.length > 1;
       const room = (half ? (width - 18) / 2 : width) - 34;
-      const plot = curvePlot(runs, this.step, this.total, room, this.page, (x) => this.go(x));
+      const total = this.total - (this.longest.frames.at(-1).clean ? 1 : 0);
+      const plot = curvePlot(runs, this.step, total, room, this.page, (x) => this.go(x));
       const words = runs.flatMap((run) => run.curve.series.map((s) => lineWords(run, s, this.step))).join("; ");
       plot.setAttribute("aria-label", `${title}, ${unit}, over the steps: ${words}`);
       return el("figure", { class: "ts-panel ts-curve" },

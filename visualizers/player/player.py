@@ -27,9 +27,10 @@ import numpy as np
 from visualizers.drawing import palette
 from visualizers.drawing.marks import Drawing
 from visualizers.drawing.payload import pack
+from visualizers.drawing.units import headline
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("marks.js", "cues.js", "paint.js", "curves.js", "card.js", "turn.js", "change.js", "moment.js",
+SCRIPTS = ("units.js", "marks.js", "cues.js", "paint.js", "curves.js", "card.js", "turn.js", "change.js", "moment.js",
            "controls.js", "fullscreen.js", "player.js")
 TEMPLATE = "<div class='ts'></div>"
 
@@ -64,8 +65,15 @@ def scene(left: Drawing | None, right: Drawing | None = None, third: Drawing | N
     """Everything the player shows. change: what a visitor may change in the middle of the run; loading: a run is still
     going on (its words, or True); step: where to start."""
     sides = {"left": left, "right": right, "third": third}
+<<<<<<< HEAD
     return _text({**{name: None if d is None else pack(d) for name, d in sides.items()},
                   "turn": turn, "change": change, "loading": loading, "step": step})
+=======
+    shown = {name: d for name, d in sides.items() if d is not None}
+    heads = dict(zip(shown, headline([d.facts for d in shown.values()])))
+    return _text({**{name: None if d is None else pack(d) | {"headline": heads[name]} for name, d in sides.items()},
+                  "turn": turn, "loading": loading, "step": step})
+>>>>>>> bfd1fcb (Give every picture one headline, write numbers in one place, count work instead of milliseconds, show question and answer outside the text)
 
 
 def row(side: str, layer: int, head: int, query: int, weights: np.ndarray) -> str:

@@ -68,8 +68,7 @@ def run(job) -> Iterator[Event]:
         entropy.append(float(page.values["entropy"][at.start : at.stop].mean()))
         yield page.step(f"row {row + 1} of {rows}: {columns} passes, a code each", picture=shown, cost=spent)
     facts = scene_facts(shown, job.subject.text, cost.macs) | {
-        "passes": Fact("Forward passes", float(cost.calls), "one per code", "lower"),
-        "ms": Fact("Time of all codes", cost.ms, "ms", "lower")}
+        "passes": Fact("Forward passes", float(cost.calls), "one per code", "lower")}
     charts = (line("Mean entropy of a row's codes", "nats", {"entropy": entropy}, x="row"),)
     yield Close("unmask", sentence(facts), charts, facts)
 

@@ -163,11 +163,11 @@ def exam_facts(exam: Exam, count: int, normalised: bool = False) -> dict[str, Fa
     """The score and what it is measured against. A harder exam has the higher error."""
     name, unit = ("loss_normalised", "patch variances") if normalised else ("loss", UNIT)
     below = 100 * (1 - exam.mean("loss") / exam.mean("loss_inpaint"))
-    return {"error": Fact("Exam difficulty: mean error of the hidden patches", exam.mean(name), unit, "higher"),
+    return {"below": Fact("Rebuilt better than by inpainting, by", below, "%", "higher"),
+            "error": Fact("How hard this mask is: error of the hidden patches", exam.mean(name), unit, "higher"),
             "hidden": Fact("Hidden", 100 * len(exam.hidden.ids) / count, "% of patches"),
             "inpaint": Fact("Bilinear inpainting errs", exam.mean("loss_inpaint"), UNIT),
-            "mean_colour": Fact("Mean visible colour errs", exam.mean("loss_mean"), UNIT),
-            "below": Fact("Network below inpainting by", below, "%", "higher")}
+            "mean_colour": Fact("Mean visible colour errs", exam.mean("loss_mean"), UNIT)}
 
 
 def work(model, visible: int, count: int) -> tuple[int, int]:

@@ -35,6 +35,10 @@ EXAMPLES = (Example("kitten", "The white kitten", "mask-kitten.txt"), Example("h
             "mask-hatter.txt"), Example("hen", "The hen and the mill", "mask-hen.txt"))
 
 
+Threshold = Annotated[float, Span(0.05, 0.95, 0.05, "Called replaced from", "The suspicion at which the judge says "
+                                  "that a word was replaced.")]
+
+
 @dataclass(frozen=True)
 class Params:
     mask_rate: Annotated[float, Span(0.05, 0.5, 0.05, "Selected", "How much of the text the writer may change.",
@@ -44,8 +48,7 @@ class Params:
     writer: Annotated[str, Choice(("trained", "uniform", "copy"), "Who writes", "Plausible words from the trained "
                                   "generator, any word of the vocabulary, or the original again.",
                                   titles=("the trained generator", "random words", "nobody: a copy"))] = "trained"
-    threshold: Annotated[float, Span(0.05, 0.95, 0.05, "Called replaced from", "The suspicion at which the judge says "
-                                     "that a word was replaced.")] = 0.5
+    threshold: Threshold = 0.5
     own: Annotated[str, Words("Your own replacement", 60, "One word of the text and yours, such as: kitten = teapot. "
                               "Nothing else is replaced then.")] = ""
 

@@ -43,7 +43,7 @@ class Cuts:
         "Late: after 1/2, 2/3 and 5/6 of the layers. Early: after 1/3, 1/2, 2/3. Later cuts hurt less and save less.",
         ("late", "early"), fold=True)] = "late"
     rounds: Annotated[int, Span(1, 9, 1, "Timing rounds", "How often the first token is timed in turn with the full "
-                                "model's. More are steadier and take longer.", "rounds", fold=True)] = 2
+                                "model's. From 5 on the time is shown, with its spread.", "rounds", fold=True)] = 1
 
 
 def rates(cuts: Cuts, layers: int) -> tuple[float, ...]:

@@ -18,14 +18,12 @@ from models.loops.prune.pictures import (
     View,
     answer_logits,
     chosen,
-    encoded,
     everything,
     last_state,
     prefill,
     view,
 )
-from models.loops.prune.summary import race
-from models.trace import CODE, Canvas, Chart, Cost, Edges, Fact, Field, Step, states
+from models.trace import CODE, YES, Canvas, Chart, Cost, Edges, Fact, Field, Step, states
 
 FIELDS = {"attention": Field("Attention of the last word", "% of its attention", 0.0),
           "weight": Field("Share in its recycled token", "of 1", 0.0, 1.0)}
@@ -159,34 +157,17 @@ def sentence(seen: View, plan: PicturePlan, said: str, whole: str) -> str:
 def facts(job: Job, make: Rule, seen: View, plan: PicturePlan, mine: Answer, full: Answer, said: str) -> dict[str,
                                                                                                               Fact]:
     cosine = float(torch.cosine_similarity(mine.state, full.state, dim=0))
-    found = {
+    right = {"answer": Fact("Answer correct", float(said == seen.question.answer), YES, "higher")}
+    return (right if seen.question.answer else {}) | {
         "budget": Fact("Patches kept, recycled included", 100 * plan.share(seen.layers, seen.count),
                        "% of patches x layers", "lower"),
         "memory": Fact("Keys and values", 100 * mine.pruner.store.bytes / full.pruner.store.bytes,
                        "% of the full model's", "lower"),
         "work": Fact("Multiply-adds, language model", 100 * mine.pruner.store.macs / full.pruner.store.macs,
                      "% of the full model's", "lower"),
-        "speed": Fact("Answer, measured", speed(job, make, seen), f"x as fast as with all patches (median of {ROUNDS})",
-                      "higher"),
         "cosine": Fact("Cosine with the full model's state", cosine, "of 1", "higher"),
         "agreement": Fact("Chance of the full model's answer", 100 * float(mine.chances[full.best]), "%",
                           "higher")}
-    if seen.question.answer:
-        found["answer"] = Fact("Answer correct", float(said == seen.question.answer), "of 1", "higher")
-    return found
-
-
-def speed(job: Job, make: Rule, seen: View) -> float:
-    """Median ratio of full to pruned, from the picture to the answer, scoring and folding included."""
-    model = job.model
-
-    def run(rule):
-        again = encoded(model, job.tokenizer, seen.picture, seen.question)
-        return last_state(model, prefill(model, rule(again), again.ids)[1])
-
-    times, _ = race({"pruned": lambda: run(lambda v: chosen(make(v), v, job)),
-                     "full": lambda: run(everything)}, ROUNDS)
-    return float(np.median(times["full"] / times["pruned"]))
 
 
 def layer_chart(seen: View, plan: PicturePlan) -> Chart:

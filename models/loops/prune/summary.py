@@ -17,9 +17,11 @@ from models.engine.method import Close, Job
 from models.engine.recording import bars, line, numbered, table
 from models.loops.prune.forward import KeepPolicy, Pruner, full_macs, unpruned
 from models.loops.prune.layer_steps import Notes
-from models.trace import Chart, Fact
+from models.trace import YES, Chart, Fact
 from models.trace.subject import SubjectError
 from models.worlds.retrieval import truth
+
+ENOUGH = 5  # rounds from which a measured time is shown
 
 
 def by_hand(policy: KeepPolicy, job: Job, reads: int) -> KeepPolicy:
@@ -56,18 +58,21 @@ def close(job: Job, make: Callable[[int], KeepPolicy], pruner: Pruner, notes: No
 
 @dataclass(frozen=True)
 class Race:
-    """The first token, pruned and in full, interleaved: the least milliseconds of each, the median ratio of a round,
-    how many rounds, and the probability that the pruned model gives to the full model's first token."""
+    """The first token, pruned and in full, interleaved: the ratio of full to pruned of every round, and the probability
+    that the pruned model gives to the full model's first token."""
 
-    pruned_ms: float
-    full_ms: float
-    speedup: float
-    rounds: int
+    ratios: np.ndarray
     agreement: float
 
     @property
-    def how(self) -> str:
-        return "timed once" if self.rounds == 1 else f"median of {self.rounds} rounds"
+    def facts(self) -> dict[str, Fact]:
+        """The measured time with its spread; nothing where too few rounds would only show the machine's noise."""
+        if len(self.ratios) < ENOUGH:
+            return {}
+        low, middle, high = np.quantile(self.ratios, (0.25, 0.5, 0.75))
+        return {"speed": Fact("First token, measured", float(middle),
+                              f"x as fast as the full model (median of {len(self.ratios)} rounds, middle half "
+                              f"{low:.2g} to {high:.2g})", "higher")}
 
 
 def first_token(model, make: Callable[[], KeepPolicy], reads: list[list[int]], rounds: int) -> Race:
@@ -75,8 +80,7 @@ def first_token(model, make: Callable[[], KeepPolicy], reads: list[list[int]], r
     times, logits = race({"pruned": lambda: read(model, make(), reads),
                           "full": lambda: read(model, unpruned(len(model.model.layers)), reads)}, rounds)
     agreed = float(kernels.vocab_stats(logits["pruned"], top_k=1, chosen=logits["full"].argmax()).chosen_logp.exp())
-    ratio = float(np.median(times["full"] / times["pruned"]))
-    return Race(float(times["pruned"].min()), float(times["full"].min()), ratio, rounds, agreed)
+    return Race(times["full"] / times["pruned"], agreed)
 
 
 def read(model, policy: KeepPolicy, reads: list[list[int]]) -> torch.Tensor:
@@ -105,17 +109,15 @@ def said(answer: str) -> str:
 
 
 def facts(notes: Notes, pruner: Pruner, timed: Race, right: bool | None) -> dict[str, Fact]:
-    found = {
+    found = {} if right is None else {"answer": Fact("Answer correct", float(right), YES, "higher")}
+    return found | {
         "work": Fact("Work before the first token", work_share(notes), "% of the full model", "lower"),
-        "speed": Fact("First token, measured", timed.speedup, f"x as fast as the full model ({timed.how})", "higher"),
         "memory": Fact("Keys, values and waiting states",
                        100 * (pruner.store.bytes + pruner.aux_bytes) / full_bytes(pruner), "% of a full cache",
                        "lower"),
         "agreement": Fact("Probability of the full model's first token", 100 * timed.agreement, "%", "higher"),
+        **timed.facts,
     }
-    if right is not None:
-        found["answer"] = Fact("Answer correct", float(right), "of 1", "higher")
-    return found
 
 
 def work_share(notes: Notes) -> float:

@@ -101,7 +101,7 @@ class DraftingLog:
         if found.last is not None:
             self.grid.fill(end)
         self.grid.note(slice(found.first, end + (found.last is not None)), round=found.index + 1)
-        yield self.grid.step(ids=found.ids, picture=self.painted(found.ids), **shared)
+        yield self.grid.step(ids=found.ids, picture=self.painted(found.ids), distributions=written(found), **shared)
 
     def note(self, one) -> None:
         """What is known of one tested draft."""
@@ -145,6 +145,7 @@ class DraftingLog:
         q, p = (torch.stack([getattr(one, side) for one in found.tested]) for side in "qp")
         made = {name: distribution(probs.clamp_min(1e-30).log(), at, chosen, top=TOP)
                 for name, probs in (("target q", q), ("drafter p", p))}
+        made |= written(found, found.accepted)
         order = getattr(self.rule, "order", None)
         if order is not None:
             drafts = torch.tensor([one.draft for one in found.tested])
@@ -212,6 +213,17 @@ class DraftingLog:
                       {"tested codes": np.stack([values["entropy"][at], values["off"][at]], 1)},
                       caption="Each dot is a tested code. The budget bounds the move for one draft, not this "
                               "distance."))
+
+
+def written(found: DraftRound, since: int = 0) -> dict[str, Distribution]:
+    """What the codes that a round leaves standing were drawn from: the target, or what a refusal left of it. since: the
+    first of them that is told."""
+    rows = [one.q for one in found.tested if one.accepted]
+    rows = [*rows, found.drawn_from][since:] if found.last is not None else rows[since:]
+    if not rows:
+        return {}
+    at = found.first + since + np.arange(len(rows))
+    return {"drawn from": distribution(torch.stack(rows).clamp_min(1e-30).log(), at, found.ids[at], top=TOP)}
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from models.loops.sample.loop import Journal
-from models.trace import Chart, Fact
+from models.trace import YES, Chart, Fact
 
 
 def along(journal: Journal, name: str) -> np.ndarray:
@@ -19,11 +19,23 @@ def along(journal: Journal, name: str) -> np.ndarray:
 def facts(journal: Journal) -> dict[str, Fact]:
     """Numbers that every sampler reports, so that runs can be set side by side."""
     return {
+        **judged(journal),
         "spent": Fact("Generated in all", journal.spent, "tokens", "lower"),
         "perplexity": Fact("Surprise at its own text", round(journal.perplexity, 3), "perplexity", "lower"),
         "kept": Fact("Written", len(journal.ids), "tokens"),
         "entropy": Fact("Mean entropy", round(float(along(journal, "entropy").mean()), 3), "nats"),
     }
+
+
+def judged(journal: Journal) -> dict[str, Fact]:
+    """Whether the answer is right, where the subject is a problem that can be checked."""
+    from models.worlds import routes
+    subject = journal.job.subject
+    try:
+        right = subject.kind == "problem" and routes.check(f"{subject.text} {journal.text}")
+    except ValueError:  # a visitor's own text that is no sum
+        return {}
+    return {"right": Fact("Right answer", float(right), YES, "higher")} if subject.kind == "problem" else {}
 
 
 def entropy_curve(journal: Journal) -> Chart:

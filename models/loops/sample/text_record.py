@@ -13,8 +13,8 @@ from models.trace import Canvas, Field
 TOP = 8  # candidates kept per unit
 FIELDS = {
     "entropy": Field("Entropy", "nats", low=0.0),
-    "probability": Field("Probability", "", 0.0, 1.0),
-    "cut": Field("Cut away by the warpers", "", 0.0, 1.0),
+    "probability": Field("Probability", "probability", 0.0, 1.0),
+    "cut": Field("Cut away by the sampler's settings", "probability", 0.0, 1.0),
 }
 
 

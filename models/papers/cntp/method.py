@@ -119,7 +119,7 @@ def close(journal: Journal) -> Close:
     found, branches = facts(journal), [d for d in journal.decisions if len(d.trials) > 1]
     del found["entropy"]
     unsure = Fact("Unsure", len(branches), f"of {len(journal.decisions)} times")
-    found = {**judged(journal), **found, "branches": unsure}
+    found = {**found, "branches": unsure}
     said = f"At {len(branches)} of {len(journal.decisions)} decisions the model was unsure enough to try several " \
            f"continuations: it generated {journal.spent} tokens to write {len(journal.ids)}"
     charts = (entropy_curve(journal), *(trial_chart(branches) for _ in branches[:1]))
@@ -136,17 +136,6 @@ def trial_chart(branches) -> Chart:
     series = {name: np.array(found, np.float32) for name, found in points.items() if found}
     return Chart("scatter", "Trials by length and perplexity", "length (tokens)", "perplexity", series,
                  caption="Perplexity is a mean over the trial, so a short trial can win a contest it says little in.")
-
-
-def judged(journal: Journal) -> dict[str, Fact]:
-    """Whether the answer is right, where the subject is a problem that can be checked."""
-    from models.worlds import routes
-    subject = journal.job.subject
-    try:
-        right = subject.kind == "problem" and routes.check(f"{subject.text} {journal.text}")
-    except ValueError:  # a visitor's own text that is no sum
-        return {}
-    return {"right": Fact("Right answers", float(right), "of 1", "higher")} if subject.kind == "problem" else {}
 
 
 def verdict(found: dict[str, Fact]) -> str:

@@ -112,7 +112,7 @@ def run(job: Job):
 def measure(exam, score, true, random: float, unit: str) -> dict[str, Fact]:
     """How hard this exam is beside random ones, and how well difficulty was predicted beside the trivial baseline."""
     error = exam.mean("loss_normalised" if unit != loop.UNIT else "loss")
-    return {"error": Fact("Exam difficulty: mean error of the hidden patches", error, unit, "higher"),
+    return {"error": Fact("How hard this mask is: error of the hidden patches", error, unit, "higher"),
             "random": Fact(f"Same network, {MASKS} random masks", random, unit),
             "harder": Fact("Harder than random by", 100 * (error / random - 1), "%", "higher"),
             "rho": Fact("Predicted against true difficulty", spearman(score, true), "rank correlation", "higher"),

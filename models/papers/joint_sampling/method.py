@@ -132,15 +132,13 @@ def run(job) -> Iterator[Event]:
 
 
 def cost_facts(board: Board, plan: Plan, watch: Watch, record: Record) -> dict[str, Fact]:
-    """What a token costs, counted in layers and by the clock, against one full pass for each."""
+    """What a token costs, counted in layers, against one full pass for each."""
     full = sum(move.label == "full" for move in plan.moves)
     layers, extra = len(watch.adjust.trunk.layers), len(plan.moves) - full
-    spent, clock = record.cost.rows / board.canvas.size, sum(sum(taken) for taken in watch.ms.values())
+    spent = record.cost.rows / board.canvas.size
     return {"full": Fact("Full passes", full, "of the model", "lower"),
             "extra": Fact("Layer passes", extra, "of one layer"),
-            "gain": Fact("Tokens per cost of a full pass", board.unknown * layers / spent, "by layers run", "higher"),
-            "fast": Fact("Against one full pass per token", board.unknown * watch.typical("full") / clock,
-                         "x as fast, measured", "higher")}
+            "gain": Fact("Tokens per cost of a full pass", board.unknown * layers / spent, "by layers run", "higher")}
 
 
 def sentence(facts: dict[str, Fact], p: Params, board: Board, plan: Plan) -> str:

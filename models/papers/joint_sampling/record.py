@@ -30,13 +30,11 @@ class Watch:
         self.board, self.adjust, self.truth = board, adjust, truth
         self.place = np.full(board.canvas.size, np.nan, np.float32)
         self.at, self.stale, self.named = 0, None, set()
-        self.ms: dict[str, list[float]] = {"full": [], "layer": []}
         self.errors: dict[int, list[tuple[float, float]]] = {}
 
     def seen(self, shot: Shot) -> tuple[Step, dict[int, str]]:
         """The loop's step with what is known here, and names of ids that appear for the first time."""
         turn, label = shot.turn, shot.turn.moment.move.label
-        self.ms[label].append(turn.ms)
         self.at = 1 if label == "full" else self.at + 1
         self.place[turn.revealed[0].cpu().numpy()] = self.at
         fields = {**shot.step.fields, "place": self.place.copy()}
@@ -70,10 +68,6 @@ class Watch:
         ids = {*shot.names, *(int(i) for d in step.distributions.values() for i in d.top_ids.ravel())} - self.named
         self.named |= ids
         return step, {id: self.board.names(id) for id in sorted(ids)}
-
-    def typical(self, label: str) -> float:
-        """Median milliseconds of a pass."""
-        return float(np.median(self.ms[label])) if self.ms[label] else 0.0
 
     def facts(self) -> dict[str, Fact]:
         """Mean distance of the layer and of unchanged guesses from the truth, where it was asked for."""

@@ -174,7 +174,6 @@ def run(job) -> Iterator[Event]:
         if seen.looks(shot, plan):
             yield Emit("attend", seen.attended(shot))
     facts = {**maskgit.scene_facts(board, record, job.subject.text), **work_facts(job, record, plan)}
-    del facts["macs"]
     yield Close("unmask", sentence(facts, plan), record.charts(), facts, path=record.path)
     yield from seen.close(facts, plan, record)
 

@@ -89,8 +89,7 @@ class ScaleLog:
         return scene_facts(self.painted[-1], caption, cost.macs) | {
             "passes": Fact("Forward passes", float(cost.calls), f"(raster: {RASTER}, one per code)", "lower"),
             "tokens": Fact("Tokens drawn", float(self.page.canvas.size),
-                           f"tokens, {self.model.scales[-1] ** 2} of them in the last map"),
-            "ms": Fact("Time of all maps", cost.ms, "ms", "lower")}
+                           f"tokens, {self.model.scales[-1] ** 2} of them in the last map")}
 
     def entropy(self) -> list[float]:
         """Mean of every map's tokens."""
@@ -101,19 +100,17 @@ class ScaleLog:
         most = int(np.argmax(sure))
         why = ("one token decides where things go" if most == 0 else
                "its tokens are drawn at once and do not know of each other")
-        return (f"{len(sure)} passes drew {self.page.canvas.size} tokens in {facts['ms'].value:.0f} ms, score "
+        return (f"{len(sure)} passes drew {self.page.canvas.size} tokens, score "
                 f"{facts['score'].value:.2f}. The model was least sure of the {self.names[most]} map, {sure[most]:.1f} "
                 f"nats per token: {why}.")
 
     def charts(self) -> tuple[Chart, ...]:
-        """By map: entropy, what it changed, tokens and milliseconds."""
+        """By map: entropy, what it changed, tokens."""
         change = [abs(image.astype(float) - 128).mean() for image in self.added]
         return (line("Mean entropy of a map's tokens", "nats", {"entropy": self.entropy()}),
                 line("Size of the sum of all maps", "feature units", {"root mean square": self.norms}),
                 bars("What each map changed", "map", "mean change, of 255", {"change": change}, self.names),
-                bars("Tokens of each map", "map", "tokens", {"tokens": [s**2 for s in self.model.scales]}, self.names),
-                bars("Time of each map", "map", "ms", {"ms": [cost.ms for cost in self.costs]}, self.names,
-                     caption="The first includes the caption's words."))
+                bars("Tokens of each map", "map", "tokens", {"tokens": [s**2 for s in self.model.scales]}, self.names))
 
 
 def attended(model, tokenizer, log: ScaleLog, cond: Tensor) -> Iterator[Event]:

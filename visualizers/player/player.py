@@ -65,15 +65,10 @@ def scene(left: Drawing | None, right: Drawing | None = None, third: Drawing | N
     """Everything the player shows. change: what a visitor may change in the middle of the run; loading: a run is still
     going on (its words, or True); step: where to start."""
     sides = {"left": left, "right": right, "third": third}
-<<<<<<< HEAD
-    return _text({**{name: None if d is None else pack(d) for name, d in sides.items()},
-                  "turn": turn, "change": change, "loading": loading, "step": step})
-=======
     shown = {name: d for name, d in sides.items() if d is not None}
     heads = dict(zip(shown, headline([d.facts for d in shown.values()])))
     return _text({**{name: None if d is None else pack(d) | {"headline": heads[name]} for name, d in sides.items()},
-                  "turn": turn, "loading": loading, "step": step})
->>>>>>> bfd1fcb (Give every picture one headline, write numbers in one place, count work instead of milliseconds, show question and answer outside the text)
+                  "turn": turn, "change": change, "loading": loading, "step": step})
 
 
 def row(side: str, layer: int, head: int, query: int, weights: np.ndarray) -> str:

@@ -187,14 +187,15 @@ def fresh(name: str):
 
 
 def made_for(name: str):
+    torch.manual_seed(0)
     return MAKERS[name]() if name in MAKERS else papers()[name](bundle)
 
 
 @cache
 def bundle(name: str) -> Bundle:
     """The stand-in for a checkpoint; its card has no metrics."""
-    torch.manual_seed(0)
-    made = made_for(name)
+    with torch.random.fork_rng():  # a stand-in may ask for another's while it is made
+        made = made_for(name)
     model, tokenizer = made if isinstance(made, tuple) else (made, None)
     model = model.eval().requires_grad_(False)
     return Bundle(name, model, tokenizer, {"name": name}, revision="tiny", device="cpu", dtype="float32")

@@ -54,6 +54,17 @@ class Bundle:
         return str(self.folder) if self.own else self.name
 
 
+def snapshots(bundle: Bundle) -> list[tuple[dict, Path]]:
+    """Earlier moments of a training that are shipped with it: what each says of itself, and its folder."""
+    notes = sorted(bundle.folder.glob("*/snapshot.json")) if bundle.folder else []
+    return [(json.loads(note.read_text("utf-8")), note.parent) for note in notes]
+
+
+def like(bundle: Bundle, folder: Path) -> Bundle:
+    """What lies in a folder, on the device and in the dtype of another checkpoint."""
+    return load(str(folder), device=bundle.device, dtype=bundle.dtype)
+
+
 def here(name: str) -> bool:
     """Whether a checkpoint of this name is shipped, or a test has put a stand-in in its place."""
     return name in _makers or (SHIPPED / name / "config.json").is_file()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from models.engine.statistics import bootstrap, ratio_of_means
+from models.engine.statistics import bootstrap, ratio_of_means, spearman
 
 Number = float | np.ndarray
 
@@ -178,6 +178,11 @@ def advantage(mine: Arm, other: Arm, by: str = "difference") -> Quantity:
     sign = "above" if metric.better == "higher" else "below"
     return Quantity(f"{metric.name}: {mine.name} {sign} {other.name} by", np.stack([mine.scores, other.scores], 1), "%",
                     lambda pairs: float(metric.gain_percent(*pairs.mean(0))), low, high, (mine, other))
+
+
+def rank_correlation(name: str, a: np.ndarray, b: np.ndarray, unit: str = "rank correlation") -> Quantity:
+    """Spearman's rank correlation of two paired columns [K]."""
+    return Quantity(name, np.stack([a, b], 1), unit, lambda rows: spearman(rows[:, 0], rows[:, 1]), -1.0, 1.0)
 
 
 def ratio(above, below, name: str, unit: str = "x", floor: float | None = None, ceiling: float | None = None):

@@ -6,7 +6,7 @@ Photos are not shipped (DATA=folder). Letters: K photos, D features, N tokens, C
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -53,6 +53,15 @@ def ridge(learn: np.ndarray, labels: np.ndarray, check: np.ndarray, truth: np.nd
     targets = np.eye(int(max(labels.max(), truth.max())) + 1)[labels]
     best = PENALTIES[int(np.argmax(validated(learn, targets, labels, seed)))]
     return (answers(learn, targets, check, (best,))[0] == truth).astype(np.float64)
+
+
+def linear(lab: Lab, readers: Mapping[str, Callable[[Tensor], Tensor]], count: int, pixels: Tensor, truth: np.ndarray
+           ) -> dict[str, np.ndarray]:
+    """name -> percent right [K] of a linear probe on what read(pixels [B, ...]) -> [B, D] makes of photos; it learns
+    from the first `count` training photos."""
+    learn, labels = held_out(lab, count, TRAIN)
+    return {name: 100 * ridge(in_batches(read, learn).numpy(), labels, in_batches(read, pixels).numpy(), truth)
+            for name, read in readers.items()}
 
 
 def validated(learn: np.ndarray, targets: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:

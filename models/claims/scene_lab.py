@@ -14,12 +14,13 @@ from models.baselines.maskgit import method as maskgit
 from models.checkpoints.store import Bundle, load
 from models.claims.arms import Arm, Budget, Metric
 from models.loops.unmask.canvases import Board, scene_board
-from models.loops.unmask.loop import Full, Plan, fill, moves
+from models.loops.unmask.loop import Full, Move, Plan, fill, moves
 from models.worlds import scenes
 
 DEFAULTS = maskgit.Params()
 GUIDANCE, UNTIL, NOISE, TEMPERATURE = DEFAULTS.guidance, DEFAULTS.until, DEFAULTS.noise, DEFAULTS.temperature
 BATCH = 32
+Steps = int | Sequence[Move]  # so many full passes, or these
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,30 +74,34 @@ def plain(model, cond, guidance: float) -> Full:
     return Full(model, cond, guidance, until=UNTIL)
 
 
-def base(model, tokenizer, asked, steps: int, seed: int, order: str = "confidence", guidance: float = GUIDANCE,
-         noise: float = NOISE, evaluate: Callable = plain) -> np.ndarray:
+def base(model, tokenizer, asked, steps: Steps, seed: int, order: str = "confidence", guidance: float = GUIDANCE,
+         noise: float = NOISE, evaluate: Callable = plain, batch: int = BATCH) -> np.ndarray:
     """Scores [K] of the base model at `steps` full passes, or of what `evaluate(model, cond, guidance)` makes of it."""
-    parts = [asked[at : at + BATCH] for at in range(0, len(asked), BATCH)]
+    parts = [asked[at : at + batch] for at in range(0, len(asked), batch)]
     return np.concatenate([read(part, paint(
-        model, tokenizer, part, steps, torch.Generator().manual_seed(seed * 1000 + BATCH * number), order, guidance,
+        model, tokenizer, part, steps, torch.Generator().manual_seed(seed * 1000 + batch * number), order, guidance,
         noise, evaluate)) for number, part in enumerate(parts)])
 
 
-def paint(model, tokenizer, asked, steps: int, generator: torch.Generator, order: str = "confidence",
+def paint(model, tokenizer, asked, steps: Steps, generator: torch.Generator, order: str = "confidence",
           guidance: float = GUIDANCE, noise: float = NOISE, evaluate: Callable = plain) -> torch.Tensor:
     """Pictures [K, 3, h, w] of `base`, in one batch."""
     ids = torch.full((len(asked), model.grid[0] * model.grid[1]), model.mask_token_id)
-    plan = Plan(moves(ids.shape[1], steps, maskgit.SCHEDULE), evaluate(model, conditions(asked), guidance), order,
-                noise, Sampler(TEMPERATURE))
+    plan = Plan(planned(ids.shape[1], steps), evaluate(model, conditions(asked), guidance), order, noise,
+                Sampler(TEMPERATURE))
     *_, last = fill(ids, model.mask_token_id, plan, generator)
     with torch.inference_mode():
         return tokenizer.decode(last.ids.unflatten(1, model.grid))
 
 
-def work(model, tokenizer, steps: int, evaluate: Callable = plain) -> int:
+def planned(unknown: int, steps: Steps) -> Sequence[Move]:
+    return moves(unknown, steps, maskgit.SCHEDULE) if isinstance(steps, int) else steps
+
+
+def work(model, tokenizer, steps: Steps, evaluate: Callable = plain) -> int:
     """Multiply-adds of one picture of `base`, counted in a run."""
     board = boards(model, tokenizer, scenes.several(1, 0))[0]
-    plan = Plan(moves(board.unknown, steps, maskgit.SCHEDULE), evaluate(model, board.cond, GUIDANCE), noise=NOISE,
+    plan = Plan(planned(board.unknown, steps), evaluate(model, board.cond, GUIDANCE), noise=NOISE,
                 sampler=Sampler(TEMPERATURE))
     return sum(turn.found.cost.macs for turn in fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(0)))
 

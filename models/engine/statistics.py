@@ -28,6 +28,11 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float((x * y).sum() / scale) if scale > 0 else 0.0
 
 
+def spearman_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Rank correlation [K] of each row of a [K, L] with the same row of b, or with the one row that b [L] is."""
+    return np.array([spearman(x, y) for x, y in zip(a, np.broadcast_to(b, np.shape(a)))])
+
+
 def auc(score: np.ndarray, truth: np.ndarray) -> float:
     """Area under the curve: how often a true item scores above a false one, ties counted half; NaN without both."""
     truth = np.asarray(truth, bool)

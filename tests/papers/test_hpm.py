@@ -1,6 +1,5 @@
 """Hard patches mining: the traps its spec names, each with the mutant that the same check must refuse."""
 
-import dataclasses
 import json
 import math
 from dataclasses import replace
@@ -14,9 +13,8 @@ from models.engine import follow, prepare, run, twin
 from models.loops.mask import photos
 from models.papers.hpm import method as hpm
 from models.papers.hpm import network as net
-from models.papers.hpm import trials
 from tests import tiny as stand_ins
-from tests.mask_nets import job_of, network, view
+from tests.mask_nets import network, view
 from tests.traps import caught, moved, moving
 
 RATIO, SEED, HIDDEN = 0.75, 3, 48
@@ -89,8 +87,7 @@ def test_losses_are_a_target_without_gradient_and_latents_are_not_detached():
 
 def follows_the_prediction(choose):
     """Exactly n_hard patches are marked hard, they are the highest predicted ones, and the budget is met."""
-    for seed in range(3):
-        shot = view(seed)
+    for shot in map(view, range(3)):
         hidden = choose(shot, 0.5, dice())
         hard = {int(p) for p, why in zip(hidden.ids, hidden.why) if why == "masked-hard"}
         assert len(hidden.ids) == len(set(hidden.ids)) == HIDDEN
@@ -107,8 +104,8 @@ def from_the_picture(shot, alpha, generator):
 
 def from_the_true_error(shot, alpha, generator):
     noise = torch.rand(16, 64, generator=generator)
-    patches, _ = photos.rebuild(network(), shot.pixels.expand(16, -1, -1, -1), noise, HIDDEN)
-    return hpm.choose(photos.patch_error(patches, shot.target).mean(0, keepdim=True), alpha, RATIO, generator)
+    error, _ = photos.errors(network(), shot.pixels.expand(16, -1, -1, -1), noise, HIDDEN)
+    return hpm.choose(error.mean(0, keepdim=True), alpha, RATIO, generator)
 
 
 def from_a_masked_teacher(shot, alpha, generator):
@@ -181,7 +178,7 @@ def test_masks_come_from_the_averaged_teacher_and_not_from_the_student():
         recipe = small_recipe()
         student = recipe.build()
         if of_student:
-            recipe.teacher = student
+            recipe.score = student.difficulty
         before = recipe.batch(0, 1.0)["noise"]
         with torch.no_grad():
             for weight in student.parameters():
@@ -197,80 +194,51 @@ def test_masks_come_from_the_averaged_teacher_and_not_from_the_student():
 
 
 def test_snapshot_nearest_to_the_progress_is_used(tiny, tmp_path, monkeypatch):
-    (tmp_path / "at-34-percent").mkdir()
-    (tmp_path / "at-34-percent" / "snapshot.json").write_text(json.dumps({"progress": 0.34}))
-    asked = []
-    monkeypatch.setattr(hpm, "load", lambda name, **_: asked.append(name))
+    (tmp_path / "early").mkdir()
+    (tmp_path / "early" / "snapshot.json").write_text(json.dumps({"progress": 0.34}))
+    monkeypatch.setattr(hpm, "like", lambda bundle, folder: folder.name)
     for progress, expected in ((0, 34), (60, 34), (70, 100), (100, 100)):
         job = prepare("hpm", params={"progress": progress})
-        job = dataclasses.replace(job, bundle=dataclasses.replace(job.bundle, folder=tmp_path))
-        assert hpm.snapshot(job)[1] == expected
-    assert asked == [str(tmp_path / "at-34-percent")] * 2
+        bundle, found = hpm.snapshot(replace(job, bundle=replace(job.bundle, folder=tmp_path)))
+        assert found == expected and (bundle == "early") == (expected == 34)
 
 
 # ---- the true difficulty, which is only drawn
 
-def over_all_masks(model, shot, params, generator):
-    noise = torch.rand(hpm.MASKS, 64, generator=generator)
-    patches, _ = photos.rebuild(model, shot.pixels.expand(hpm.MASKS, -1, -1, -1), noise, HIDDEN)
-    return photos.patch_error(patches, shot.target).mean(0).numpy(), 0.0
-
-
 def averages_only_masks_that_hide_it(true_difficulty):
     shot = view()
-    found, _ = true_difficulty(network(), shot, hpm.Params(), dice(1))
-    expected = np.full(64, np.nan)
+    found, _ = true_difficulty(network(), shot.pixels, RATIO, dice(1))
     alone = [photos.rebuild(network(), shot.pixels, row[None], HIDDEN)
              for row in torch.rand(hpm.MASKS, 64, generator=dice(1))]
     for patch in range(64):
         errors = [photos.patch_error(rebuilt, shot.target)[0, patch] for rebuilt, mask in alone if mask[0, patch]]
-        expected[patch] = np.mean(errors) if errors else np.nan
-    np.testing.assert_allclose(found, expected, rtol=1e-3)
+        np.testing.assert_allclose(found[0, patch], np.mean(errors) if errors else np.nan, rtol=1e-3)
 
 
-def of_many(model, shot, params, generator):
-    """The claim's and the recipe's way, of one photo."""
-    true, error = trials.by_trial(model, shot.pixels, hpm.MASKS, RATIO, seed=1)
-    return true[0].numpy(), float(error)
+def over_all_masks(model, pixels, mask_ratio, generator):
+    error, _ = photos.errors(model, pixels.expand(hpm.MASKS, -1, -1, -1),
+                             torch.rand(hpm.MASKS, 64, generator=generator), HIDDEN)
+    return error.mean(0, keepdim=True), None
 
 
 def test_true_difficulty_is_the_mean_over_masks_that_hide_the_patch():
     caught(averages_only_masks_that_hide_it, hpm.true_difficulty, over_all_masks)
-    true, _ = of_many(network(), view(), None, None)
-    alone, _ = hpm.true_difficulty(network(), view(), hpm.Params(), dice(1))
-    assert np.isfinite(true).all() and trials.spearman(true, alone) > 0.8  # other masks, nearly the same order
 
 
-def test_true_error_is_never_asked_before_the_mask_is_chosen(tiny, monkeypatch):
-    """Hiding the hard patches gives the same mask when the network rebuilds nonsense."""
-    states = lambda: [event.step.state for event in list(hpm.run(job_of("hpm", seed=1)))[1:3]]  # noqa: E731
-    honest, rebuild = states(), photos.rebuild
-
-    def nonsense(*given):
-        patches, mask = rebuild(*given)
-        return patches + torch.randn_like(patches), mask
-
-    monkeypatch.setattr("models.loops.mask.loop.rebuild", nonsense)
-    monkeypatch.setattr(photos, "rebuild", nonsense)
-    assert all(map(np.array_equal, states(), honest))
+def measured_first(job):  # the mutant: all of the record, then its steps
+    yield from list(hpm.run(job))
 
 
-def drawn_before_the_difficulty_is_measured(results):
+def test_the_mask_is_drawn_before_the_true_difficulty_is_asked(tiny, monkeypatch):
     """The scores, the mask and the rebuilt picture are there before the sixteen further masks are."""
-    first = next(found.traces["mask"] for found in results if "mask" in found.traces)
-    assert len(first.steps) == 2 and len(first.steps[1].where("masked-hard", "masked-random")) > 0
+    monkeypatch.setattr(hpm, "true_difficulty", lambda *more, **_: pytest.fail("measured before the mask was drawn"))
 
-
-def test_the_mask_is_drawn_before_the_true_difficulty_is_measured(tiny, monkeypatch):
-    right = hpm.run
-    monkeypatch.setattr(hpm, "true_difficulty", lambda *more: pytest.fail("measured before the mask was drawn"))
-    drawn_before_the_difficulty_is_measured(follow(prepare("hpm")))
-
-    def measured_first(job):  # the mutant: all of the record, then its steps
-        yield from list(right(job))
-    job = prepare("hpm")
-    with pytest.raises(pytest.fail.Exception):
-        drawn_before_the_difficulty_is_measured(follow(replace(job, method=replace(job.method, run=measured_first))))
+    def drawn_first(run):
+        job = prepare("hpm")
+        first = next(found.traces["mask"] for found in follow(replace(job, method=replace(job.method, run=run)))
+                     if "mask" in found.traces)
+        assert len(first.steps) == 2 and len(first.steps[1].where("masked-hard", "masked-random")) > 0
+    caught(drawn_first, hpm.run, measured_first)
 
 
 # ---- the records

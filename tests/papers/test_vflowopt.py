@@ -10,19 +10,8 @@ from models.claims.picture_lab import TEST, EncodedScenes
 from models.engine.method import follow, prepare, run, twin
 from models.loops.prune.pictures import View, encoded, everything, last_state, prefill
 from models.papers.vflowopt import method as vflowopt
-from models.papers.vflowopt.method import (
-    Knobs,
-    cuts,
-    entropy,
-    fold,
-    global_patches,
-    importance,
-    plan,
-    shares,
-    stages,
-    unsearched,
-)
-from models.papers.vflowopt.search import CALIBRATION, Box, box, calibration, fitted, flow, found_for, search
+from models.papers.vflowopt.method import Knobs, cuts, fold, importance, plan, shares, stages, unsearched
+from models.papers.vflowopt.search import CALIBRATION, box, calibration, fitted, flow, found_for, search
 from models.trace.subject import from_text
 from models.worlds.questions import Question, digest, exam
 from tests import tiny as stand_ins
@@ -68,7 +57,7 @@ def test_relevance_is_what_the_global_patches_pay(view):
 
 def test_a_threshold_that_nobody_reaches_leaves_the_most_looked_at_patch(view):
     received = view.attention.mean(0)
-    assert global_patches(view.attention, 1e6).tolist() == [int(received.argmax())]
+    assert vflowopt.global_patches(view.attention, 1e6).tolist() == [int(received.argmax())]
     mean_of_nothing = view.attention[received > 1e6 * received.mean()].mean(0)
     caught(lambda rank: rank.isfinite().all(), importance(view, replace(KNOBS, t=1e6))[0], mean_of_nothing)
 
@@ -79,7 +68,7 @@ def test_entropy_counts_grey_values_of_real_pixels():
     normalised_that_wraps = (real.astype(np.float32) / 127.5 - 1).astype(np.int8).astype(np.uint8)
 
     def six_bits(picture) -> bool:
-        found = entropy(picture, (8, 8))
+        found = vflowopt.entropy(picture, (8, 8))
         return np.isclose(found[8], 6) and np.delete(found, 8).max() == 0
 
     caught(six_bits, real, normalised_that_wraps)
@@ -87,7 +76,7 @@ def test_entropy_counts_grey_values_of_real_pixels():
 
 def test_alpha_weighs_the_softmax_of_entropy(view):
     plain, busy = (importance(view, replace(KNOBS, alpha=alpha))[0] for alpha in (0.0, 0.5))
-    bits = torch.from_numpy(entropy(view.picture, view.grid)).float()
+    bits = torch.from_numpy(vflowopt.entropy(view.picture, view.grid)).float()
     caught(lambda term: torch.allclose(busy - plain, 0.5 * term, atol=1e-6), bits.softmax(0), bits / bits.sum())
 
 
@@ -257,7 +246,7 @@ def test_the_signal_is_the_hidden_state_and_needs_no_answer(scenes):
 
 
 def test_the_search_is_better_than_chance_at_equal_evaluations():
-    peak, unit = np.array([0.3, 0.8, 0.4, 0.6, 0.5]), Box(np.zeros(5), np.ones(5))
+    peak, unit = np.array([0.3, 0.8, 0.4, 0.6, 0.5]), np.array([[0.0] * 5, [1.0] * 5])
 
     def score(knobs):
         at = np.array([knobs.r0, knobs.r1, knobs.t, knobs.m, knobs.alpha])
@@ -280,7 +269,7 @@ def test_the_process_passes_through_what_it_saw():
 
 def test_the_bounds_are_in_proportion_to_the_budget(scenes):
     bounds = box(0.25, scenes)
-    assert bounds.low[0] == 0.25 and bounds.high[0] == 0.375 and (bounds.low < bounds.high).all()
+    assert bounds[:, 0].tolist() == [0.25, 0.375] and (bounds[0] < bounds[1]).all()
     found = found_for(scenes, 0.25, initial=3, tries=2)
     assert found.trace.shape == (5, 6) and 0 < found.score <= 1
 

@@ -23,7 +23,7 @@ from models.claims.harness import (
     mean_of,
 )
 from models.engine.method import find, prepare
-from models.engine.statistics import spearman
+from models.engine.statistics import spearman, spearman_rows
 from models.loops.attend import loop
 from models.loops.attend.model_adapters import Sight, sight
 from models.trace.subject import ASSETS, from_text
@@ -96,8 +96,8 @@ def agreement(text: str, checkpoint: str) -> tuple[float, float, float, float]:
     some, others = (np.abs(sum(ablated(replace(seen, blank=word), found.target) for word in words))
                     for words in np.array(stand_ins(checkpoint)).reshape(2, 2).tolist())
     left_out, mean = np.abs(found.ablation), rows.mean((0, 1))
-    heads = [spearman(row, left_out) for layer in rows for row in layer]
-    return spearman(mean, np.abs(found.gradients)), spearman(mean, left_out), max(heads), spearman(some, others)
+    heads = spearman_rows(np.concatenate(rows), left_out)
+    return spearman(mean, np.abs(found.gradients)), spearman(mean, left_out), heads.max(), spearman(some, others)
 
 
 def stand_ins(checkpoint: str) -> list[int]:

@@ -19,7 +19,7 @@ from models.baselines.mae.method import EXAMPLES as PHOTOS
 from models.checkpoints import families
 from models.engine.method import Card, Emit, Job, Method
 from models.engine.recording import distribution
-from models.engine.statistics import spearman
+from models.engine.statistics import spearman, spearman_rows
 from models.loops.attend import loop
 from models.loops.attend.model_adapters import Sight, sight
 from models.loops.attend.reading import costs
@@ -95,7 +95,7 @@ def agreement(found: Attribution, rows: np.ndarray) -> dict[str, Fact]:
 
 
 def heads_chart(found: Attribution, rows: np.ndarray) -> Chart:
-    values = np.array([[spearman(row, np.abs(found.ablation)) for row in layer] for layer in rows])
+    values = np.stack([spearman_rows(layer, np.abs(found.ablation)) for layer in rows])
     return Chart("matrix", "Which heads agree with ablation at this query", "head", "layer",
                  {"rank correlation": values}, tuple(f"head {head + 1}" for head in range(rows.shape[1])),
                  tuple(f"layer {layer + 1}" for layer in range(rows.shape[0])),

@@ -53,10 +53,6 @@ def exam(model, pixels: torch.Tensor, rule: str, seed: int) -> np.ndarray:
         target = model.patchify(some)
         patches, mask = photos.rebuild(model, some, places, n_mask)
         answers = (patches, photos.inpaint(model, target, mask), photos.mean_fill(target, mask))
-        found.append(torch.stack([hidden_error(answer, target, mask) for answer in answers]))
+        found.append(torch.stack([photos.hidden_mean(photos.patch_error(answer, target), mask)
+                                  for answer in answers]))
     return torch.cat(found, 1).numpy()
-
-
-def hidden_error(answer, target, mask) -> torch.Tensor:
-    """Mean error [B] over the hidden patches."""
-    return (photos.patch_error(answer, target) * mask).sum(1) / mask.sum(1)

@@ -99,6 +99,12 @@ def rebuild(model, pixels: Tensor, noise: Tensor, n_mask: int) -> tuple[Tensor, 
     return model.decoder(latents, ids_restore).logits, mask
 
 
+def encode_whole(model, pixels: Tensor) -> Tensor:
+    """Latents [B, 1 + L, D] of pictures of which nothing is hidden."""
+    count = model.vit.embeddings.patch_embeddings.num_patches
+    return encode(model, pixels, torch.zeros(len(pixels), count), 0)[0]
+
+
 def patch_error(pixels: Tensor, target: Tensor, normalised: bool = False) -> Tensor:
     """ell [B, L]: mean over the patch of the squared error. pixels, target [B, L, P].
 
@@ -107,6 +113,22 @@ def patch_error(pixels: Tensor, target: Tensor, normalised: bool = False) -> Ten
     """
     error = (pixels.float() - target.float()).pow(2).mean(-1)
     return error / (target.var(-1) + 1e-6) if normalised else error
+
+
+def errors(model, pixels: Tensor, noise: Tensor, n_mask: int, normalised: bool = False, size: int = 100
+           ) -> tuple[Tensor, Tensor]:
+    """The network's error of every patch and the mask (1 = hidden), both [K, L], in batches: each of K pictures hides
+    the n_mask patches of highest noise [K, L]."""
+    found = []
+    for some, places in zip(pixels.split(size), noise.split(size)):
+        patches, mask = rebuild(model, some, places, n_mask)
+        found.append((patch_error(patches, model.patchify(some), normalised).cpu(), mask.float().cpu()))
+    return tuple(torch.cat(part) for part in zip(*found))
+
+
+def hidden_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean [B] of values [B, L] over the hidden patches."""
+    return (values * mask).sum(1) / mask.sum(1)
 
 
 def mean_fill(target: Tensor, mask: Tensor) -> Tensor:

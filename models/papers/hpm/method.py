@@ -9,7 +9,6 @@ Not covered: the video version, feature targets, the absolute loss of the ablati
 network.py).
 """
 
-import json
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 from models.baselines.mae.method import EXAMPLES, budget
-from models.checkpoints.store import load
+from models.checkpoints.store import like, snapshots
 from models.engine.method import Card, Emit, Job, Method, Turn
 from models.engine.recording import bars
 from models.engine.statistics import spearman
@@ -26,7 +25,7 @@ from models.loops.attend import loop as attention
 from models.loops.attend.groups import looked_at
 from models.loops.attend.model_adapters import middle
 from models.loops.mask import loop
-from models.loops.mask.photos import encode, masked_count, photo
+from models.loops.mask.photos import encode_whole, errors, masked_count, photo
 from models.trace import Chart, Cost, Fact, Field, Step, states
 from models.trace.params import Choice, Span
 
@@ -64,27 +63,24 @@ def choose(scores, alpha: float, mask_ratio: float, generator):
     return loop.Hidden(ids, tuple("masked-hard" if hard[0, patch] else "masked-random" for patch in ids))
 
 
-def true_difficulty(model, view, params, generator) -> tuple[np.ndarray, float]:
-    """Mean error [L] of each patch over the random masks that hide it (NaN: none did), and the mean of those masks'
-    errors. Only drawn beside the prediction."""
-    from models.papers.hpm.trials import errors
-    noise = torch.rand(MASKS, view.count, generator=generator)
-    error, mask = errors(model, view.pixels.expand(MASKS, -1, -1, -1), noise, params.mask_ratio,
-                         params.target == "normalised")  # [R, L] each
-    times = mask.sum(0)
-    per_patch = torch.where(times > 0, (error * mask).sum(0) / times, torch.nan)
-    return per_patch.cpu().numpy(), float((error * mask).sum() / mask.sum())
+def true_difficulty(model, pixels, mask_ratio: float, generator, *, normalised: bool = False, masks: int = MASKS):
+    """Error [K, L] of every patch of K photos, mean over the random masks that hide it (NaN: none did), and every
+    photo's error [K] under all of these masks. Never asked before a mask is chosen: it is drawn and measured only."""
+    noise = torch.rand(masks, len(pixels), model.patches, generator=generator)
+    n_mask = masked_count(model.patches, mask_ratio)
+    found = [errors(model, one.expand(masks, -1, -1, -1), dice, n_mask, normalised)
+             for one, dice in zip(pixels.split(1), noise.unbind(1))]
+    error, mask = (torch.stack(part) for part in zip(*found))  # [K, R, L] each
+    total, times = (error * mask).sum(1), mask.sum(1)
+    return torch.where(times > 0, total / times, torch.nan), total.sum(1) / times.sum(1)
 
 
 def snapshot(job: Job):
     """The teacher nearest to this training progress, of the final one and the shipped snapshots (subfolders that say
     their progress). Returns its bundle and its own progress in percent."""
-    final, wanted = job.bundle, job.params.progress / 100
-    notes = sorted(final.folder.glob("*/snapshot.json")) if final.folder else []
-    saved = [(float(json.loads(note.read_text("utf-8"))["progress"]), note.parent) for note in notes]
-    progress, folder = min([(1.0, None), *saved], key=lambda one: abs(one[0] - wanted))
-    bundle = final if folder is None else load(str(folder), device=final.device, dtype=final.dtype)
-    return bundle, round(100 * progress)
+    saved = [(note["progress"], folder) for note, folder in snapshots(job.bundle)]
+    progress, folder = min([(1.0, None), *saved], key=lambda one: abs(one[0] - job.params.progress / 100))
+    return (like(job.bundle, folder) if folder else job.bundle), round(100 * progress)
 
 
 def run(job: Job):
@@ -101,7 +97,9 @@ def run(job: Job):
     yield loop.opening(view, len(steps) + 1, {**FIELDS, "difficulty": replace(FIELDS["difficulty"], unit=unit)})
     for step in steps:  # drawn while the true difficulty is measured
         yield Emit("mask", step)
-    true, random = true_difficulty(bundle.model, view, job.params, job.generator(1))
+    found = true_difficulty(bundle.model, view.pixels, job.params.mask_ratio, job.generator(1),
+                            normalised=job.params.target == "normalised")
+    true, random = found[0][0].numpy(), float(found[1])
     yield Emit("mask", Step(f"true difficulty, mean of {MASKS} random masks", hidden.states(view.count),
                             fields={"score": score, "difficulty": true}, picture=view.shown))
     facts = measure(exam, score, true, random, unit)
@@ -144,9 +142,8 @@ def say(job: Job, exam, facts, progress: int) -> str:
 def attend(job: Job, bundle, view):
     """Last-layer attention on the full picture: trained with random masks, and with hard patches."""
     layout = attention.grid_layout(view.grid, view.shown, first=1, outside="[CLS]")
-    models, whole = (job.companion("photo-mae-1").model, bundle.model), torch.zeros(1, view.count)
-    found = [looked_at(model.vit, partial(encode, model, view.pixels, whole, 0), layout, layers=[-1])
-             for model in models]
+    models = job.companion("photo-mae-1").model, bundle.model
+    found = [looked_at(model.vit, partial(encode_whole, model, view.pixels), layout, layers=[-1]) for model in models]
     both = attention.side_by_side(found, ("random masks (MAE), last layer", "hard patches (HPM), last layer"))
     (entropy, span), (entropy_hard, span_hard) = ([float(getattr(one.heads, name).astype(np.float32).mean())
                                                    for name in ("entropy", "span")] for one in found)

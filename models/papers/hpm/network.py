@@ -83,10 +83,4 @@ def hard_mask(scores, alpha: float, mask_ratio: float = 0.75, generator=None):
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-def tiny(bundle) -> HpmForPreTraining:
-    """A stand-in of photo-mae's shape."""
-    torch.manual_seed(0)
-    return HpmForPreTraining(bundle("photo-mae-1").model.config)
-
-
-STAND_INS = {"photo-hpm-1": tiny}
+STAND_INS = {"photo-hpm-1": lambda bundle: HpmForPreTraining(bundle("photo-mae-1").model.config)}

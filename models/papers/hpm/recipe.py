@@ -2,14 +2,14 @@
 import copy
 import json
 
-import numpy as np
 import torch
 
 from models.claims.probe import in_batches
+from models.engine.statistics import spearman_rows
 from training.export import figure
 from training.kinds import Taught
 from training.trainer import rng_of
-from training.trunks.photo_mae import PhotoMAE, fixed_noise, per_image
+from training.trunks.photo_mae import PhotoMAE
 
 DECAY = (0.95, 0.99)  # of the teacher, linear over the first half; the paper's 0.999 is scaled to some 1,000 steps
 SNAPSHOT = 0.34  # progress at which the early teacher is kept
@@ -20,7 +20,7 @@ class PhotoHPM(Taught, PhotoMAE):
     architecture = "HpmForPreTraining: photo-mae's trunk and a second decoder with one score per patch; the EMA teacher"
     weak_at = "One seed, 1,000 steps of 128 pictures: it ranks patches for this data and size only, and paints blurred."
 
-    early, early_progress = None, SNAPSHOT
+    early = None
 
     def build(self):
         from models.backbones.vit_mae import set_positions
@@ -28,7 +28,9 @@ class PhotoHPM(Taught, PhotoMAE):
 
         model = HpmForPreTraining(self.config())
         set_positions(model)
-        return self.with_teacher(model)
+        self.with_teacher(model)
+        self.score = torch.compile(self.teacher.difficulty, dynamic=False) if self.compile else self.teacher.difficulty
+        return model
 
     def batch(self, step, progress):
         from models.papers.hpm.network import hard_mask, hard_ratio
@@ -40,13 +42,6 @@ class PhotoHPM(Taught, PhotoMAE):
         generator = torch.Generator().manual_seed(int(rng_of(self.seed, step).integers(2**40)))
         made["noise"], _ = hard_mask(scores.float().cpu(), hard_ratio(progress), generator=generator)
         return made
-
-    def score(self, pixels):
-        """The teacher's difficulty [B, L], compiled on first use."""
-        if not hasattr(self, "_score"):
-            score = self.teacher.difficulty
-            self._score = torch.compile(score, dynamic=False) if self.compile else score
-        return self._score(pixels)
 
     def loss(self, model, batch, progress):
         from models.loops.mask.photos import patch_error
@@ -64,46 +59,42 @@ class PhotoHPM(Taught, PhotoMAE):
     def after_step(self, model, step, progress):
         super().after_step(model, step, progress)
         if self.early is None and progress >= SNAPSHOT:
-            self.early = copy.deepcopy(self.teacher.state_dict())
-            self.early_progress = progress
+            self.early = {"progress": progress, "weights": copy.deepcopy(self.teacher.state_dict())}
 
     def state(self):
-        return {**super().state(), "early": self.early, "early_progress": self.early_progress}
+        return {**super().state(), "early": self.early}
 
     def load_state(self, state):
         super().load_state(state)
-        self.early, self.early_progress = state["early"], state["early_progress"]
+        self.early = state["early"]
+
+    def agreement(self, model, count: int, masks: int):
+        """Rank correlations [K] of the true difficulty with the predicted one and with patch variance."""
+        from models.papers.hpm.method import true_difficulty
+
+        pixels = self.val[:count]
+        truth, _ = true_difficulty(model, pixels, 0.75, torch.Generator().manual_seed(7), masks=masks)
+        guesses = in_batches(model.difficulty, pixels).float(), model.patchify(pixels).var(-1)
+        return tuple(spearman_rows(guess, truth) for guess in guesses)
 
     def quick(self, model):
-        from models.papers.hpm.trials import by_trial, correlations
-
-        some, error = self.val[:48], per_image(self.teacher, self.val[:256], fixed_noise(256)).mean()
-        rho = correlations(self.teacher.difficulty(some).float(), by_trial(self.teacher, some, 4, 0.75)[0])
-        return {"masked mse": round(float(error), 4), "rho": round(float(rho.mean()), 3)}
+        found, rho = super().quick(model), self.agreement(self.teacher, 48, 4)[0]
+        return found | {"rho": round(float(rho.mean()), 3)}
 
     def evaluate(self, model):
-        from models.papers.hpm.trials import by_trial, correlations, mined
-
         figures, n = super().evaluate(model), 500
-        pixels = self.val[:n]
-        truth, _ = by_trial(model, pixels, 16, 0.75)
-        scores = in_batches(model.difficulty, pixels)
-        rho, plain = correlations(scores, truth), correlations(model.patchify(pixels).var(-1), truth)
-        harder = mined(model, pixels, scores, 0.75, 1) / per_image(model, pixels, fixed_noise(n)).numpy() - 1
-        figures["metrics"] |= {
-            "Spearman, predicted and true difficulty": figure(np.mean(rho), "rho", n, rho),
-            "loss of HPM's mask above random masks": figure(harder.mean(), "share", n, harder)}
-        figures["trivial_baseline"]["Spearman, patch variance and true difficulty"] = figure(
-            np.mean(plain), "rho", n, plain)
+        rho, plain = (figure(one.mean(), "rho", n, one) for one in self.agreement(model, n, 16))
+        figures["metrics"]["Spearman, predicted and true difficulty"] = rho
+        figures["trivial_baseline"]["Spearman, patch variance and true difficulty"] = plain
         return figures
 
     def save(self, model, folder):
         super().save(model, folder)
         if self.early is None:
             return
-        early = copy.deepcopy(model)
-        early.load_state_dict(self.early)
-        name = f"at-{round(100 * self.early_progress)}-percent"
+        early, progress = copy.deepcopy(model), self.early["progress"]
+        early.load_state_dict(self.early["weights"])
+        name = f"at-{round(100 * progress)}-percent"
         super().save(early.half(), folder / name)
-        note = {"progress": round(self.early_progress, 3), "of": "the same run's teacher"}
+        note = {"progress": round(progress, 3), "of": "the same run's teacher"}
         (folder / name / "snapshot.json").write_text(json.dumps(note) + "\n")

@@ -10,7 +10,6 @@ The checkpoint's config says which convention it was trained with. Not covered: 
 LLaMA-2 weights by weight selection; the modified causal mask that the paper only draws.
 """
 
-import json
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -19,7 +18,7 @@ import torch
 
 from models.backbones.pictures import cut
 from models.baselines.vit import method as vit
-from models.checkpoints.store import load
+from models.checkpoints import store
 from models.engine.method import Card, Job, Method
 from models.loops.attend.classifiers import ClassifierArm, ClassifierPass, look, record
 from models.trace import Fact, Step, states
@@ -74,14 +73,12 @@ def run(job: Job):
 
 def snapshots(job: Job, pixels) -> list[Step]:
     """The class token's attention, mean over layers and heads, at the shipped moments of the soft mask's schedule."""
-    notes = sorted(job.bundle.folder.glob("*/snapshot.json")) if job.bundle.folder else []
-    found = [(json.loads(path.read_text("utf-8")), path.parent) for path in notes]
-    return [moment(job, pixels, *one) for one in sorted(found, key=lambda one: one[0]["step"])]
+    return [moment(job, pixels, *one) for one in sorted(store.snapshots(job.bundle), key=lambda one: one[0]["step"])]
 
 
 def moment(job: Job, pixels, note: dict, folder) -> Step:
     """One snapshot, masked as softly as it was trained at that step."""
-    model = load(str(folder), device=job.bundle.device, dtype=job.bundle.dtype).model
+    model = store.like(job.bundle, folder).model
     arm = arm_of(model, note["a"], job.params.order)
     seen = look(arm, pixels)
     kind, share = seen.best()

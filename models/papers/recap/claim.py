@@ -15,9 +15,9 @@ import kernels
 from kernels import Sampler
 from models.baselines.maskgit.method import SCHEDULE
 from models.claims import Lab, scene_lab
-from models.claims.harness import Claim, Quantity, as_good, at_least, at_most, better, conclude, context
+from models.claims.arms import Quantity, rank_correlation
+from models.claims.harness import Claim, as_good, at_least, at_most, better, conclude, context
 from models.claims.timing import interleaved, times_faster
-from models.engine.statistics import spearman
 from models.loops.unmask import evaluation, loop
 from models.papers.recap import method as recap
 from models.worlds import scenes
@@ -31,17 +31,17 @@ def measure(lab: Lab) -> Claim:
     model, tokenizer = (b.model for b in scene_lab.bundles(DTYPE))
     captions = scene_lab.Captions.of(lab.size(20, 1), seeds, tokenizer, floor=False)
 
-    def over(score_of, setting) -> np.ndarray:
-        return captions.over(lambda things, seed: score_of(model, tokenizer, things, setting, seed))
+    def over(steps, **how) -> np.ndarray:
+        return captions.over(lambda things, seed: scene_lab.base(model, tokenizer, things, steps, seed, **how))
 
     def arm(name, scores, macs):
         return captions.arm(name, scores, np.mean(macs), ("scene-mgm-1", "scene-vq-1"))
 
     board = scene_lab.boards(model, tokenizer, captions.groups[0][1][:1])[0]
-    ours = {name: over(local_scores, pair) for name, pair in SETTINGS.items()}
-    spent = {name: work(model, board, pair) for name, pair in SETTINGS.items()}
+    ours = {name: over(late(*pair), evaluate=reused, batch=1) for name, pair in SETTINGS.items()}
+    spent = {name: scene_lab.work(model, tokenizer, late(*pair), reused) for name, pair in SETTINGS.items()}
     equal = {name: next(t for t in range(1, 64) if full_work(model, t) >= macs) for name, macs in spent.items()}
-    base = {t: over(scene_lab.base, t) for t in {*equal.values(), 22, 32}}
+    base = {t: over(t) for t in {*equal.values(), 22, 32}}
     full = {t: arm(f"{t} full", scores, full_work(model, t)) for t, scores in base.items()}
     mine = arm("22+10", ours["22+10"], spent["22+10"])
     all_mine = arm("mean of four settings", [*ours.values()], [*spent.values()])
@@ -58,8 +58,8 @@ def measure(lab: Lab) -> Claim:
                 at_least(Quantity("score at 22+10 above the middle between 22 and 32 full passes",
                                   ours["22+10"] - (base[22] + base[32]) / 2, "of 1", floor=-1, ceiling=1), 0.0),
                 at_least(clock(model, board, lab.size(20, 1)), 1.2),
-                at_least(correlation("drift against updated cells", drift, updated), 0.5),
-                at_most(correlation("drift against known cells", drift, known), -0.5)],
+                at_least(rank_correlation("drift against updated cells: Spearman", drift, updated), 0.5),
+                at_most(rank_correlation("drift against known cells: Spearman", drift, known), -0.5)],
         controls=[better(full[32], full[equal["12+4"]], unmatched="passes are what is taken away")],
         context=[context(f"score at {name} minus {t} full passes, as much work", ours[name] - base[t], "of 1")
                  for name, t in equal.items()])
@@ -70,24 +70,15 @@ def late(full: int, local: int) -> tuple[loop.Move, ...]:
     return recap.grouped(CELLS, full, 1, 1 - local / full)
 
 
-def local_scores(model, tokenizer, asked, pair: tuple[int, int], seed: int) -> np.ndarray:
-    """Scores [K]; one picture at a time, because cached rows differ between pictures."""
-    pictures = []
-    for index, board in enumerate(scene_lab.boards(model, tokenizer, asked)):
-        *_, last = play(model, board, late(*pair), seed * 1000 + index)
-        pictures.append(board.paint(last.ids))
-    return scenes.scores(asked, pictures)
+def reused(model, cond, guidance: float):
+    """One picture at a time, because cached rows differ between pictures."""
+    return recap.Reused(model, cond, guidance, until=scene_lab.UNTIL)
 
 
-def play(model, board, moves, seed: int, evaluate=recap.Reused):
-    plan = loop.Plan(moves, evaluate(model, board.cond, scene_lab.GUIDANCE, until=scene_lab.UNTIL),
-                     noise=scene_lab.NOISE, sampler=Sampler(scene_lab.TEMPERATURE))
+def play(model, board, moves, seed: int, evaluate=reused):
+    plan = loop.Plan(moves, evaluate(model, board.cond, scene_lab.GUIDANCE), noise=scene_lab.NOISE,
+                     sampler=Sampler(scene_lab.TEMPERATURE))
     return loop.fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(seed))
-
-
-def work(model, board, pair: tuple[int, int]) -> int:
-    """Multiply-adds of one picture; they depend on the moves alone."""
-    return sum(turn.found.cost.macs for turn in play(model, board, late(*pair), 0))
 
 
 def full_work(model, steps: int) -> int:
@@ -97,7 +88,7 @@ def full_work(model, steps: int) -> int:
 def clock(model, board, rounds: int) -> Quantity:
     """Whole pictures in turn: 32 full passes against 22+10."""
     full, ours = loop.moves(CELLS, 32, SCHEDULE), late(22, 10)
-    seconds = interleaved({"32 full": lambda: list(play(model, board, full, 0, loop.Full)),
+    seconds = interleaved({"32 full": lambda: list(play(model, board, full, 0, scene_lab.plain)),
                            "22+10": lambda: list(play(model, board, ours, 0))}, rounds)
     return times_faster(seconds, "32 full", "22+10")
 
@@ -108,7 +99,7 @@ def drift_law(model, tokenizer, pictures: int) -> np.ndarray:
     rng, found = np.random.default_rng(5), []
     for things in scenes.several(pictures, 31):
         board = scene_lab.boards(model, tokenizer, [things])[0]
-        *_, last = play(model, board, loop.moves(CELLS, 8), 0, loop.Full)
+        *_, last = play(model, board, loop.moves(CELLS, 8), 0, scene_lab.plain)
         for _ in range(3):
             known, updated = int(rng.integers(16, 192)), int(rng.integers(1, 33))
             order = torch.from_numpy(rng.permutation(CELLS))
@@ -124,8 +115,3 @@ def features(model, board, ids: torch.Tensor, shown: torch.Tensor):
     cells = torch.full_like(ids, board.mask_id)
     cells[0, shown] = ids[0, shown]
     return recap.Reused(model, board.cond).features(*model.embed(cells, board.cond))
-
-
-def correlation(name: str, drift: np.ndarray, cause: np.ndarray) -> Quantity:
-    return Quantity(f"{name}: Spearman", np.stack([drift, cause], 1), "rank correlation",
-                    lambda rows: spearman(rows[:, 0], rows[:, 1]), floor=-1, ceiling=1)

@@ -15,7 +15,7 @@ import torch
 from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Budget, Claim, Metric, better, conclude, context
-from models.claims.probe import TRAIN, held_out, in_batches, ridge
+from models.claims.probe import held_out, linear
 from models.loops.mask.photos import inpaint, mean_fill
 from models.papers.spark import claim_exact as exact
 from models.papers.spark import holes
@@ -43,7 +43,9 @@ def measure(lab: Lab) -> Claim:
     own, control, plain = (error.arm(name, values, budget=SEEN, checkpoints=source) for name, values, source in (
         ("SparK", painted(sparse, pixels[:some], kept[:some]), SPARK),
         ("zero-filled control", painted(zero, pixels[:some], kept[:some]), ZERO), ("bilinear inpainting", fill, ())))
-    probes = probed(lab, {SPARK: sparse.encoder, ZERO: zero.encoder, "": fresh(sparse.encoder)}, pixels, truth)
+    encoders = {SPARK: sparse.encoder, ZERO: zero.encoder, "": fresh(sparse.encoder)}  # last maps, dense, stored norms
+    probes = linear(lab, {name: lambda part, encoder=encoder: encoder(part)[-1].mean((2, 3))
+                          for name, encoder in encoders.items()}, lab.size(LABELLED, 64), pixels, truth)
     right = Metric("linear probe, 10 % of the labels", "% correct", floor=probes[""], ceiling=100.0)
     learned, learned_zero = (right.arm(name, probes[checkpoint], budget=Budget(LABELLED, "labelled photos"),
                                        checkpoints=checkpoint)
@@ -111,17 +113,6 @@ def exactness(model, pixels: torch.Tensor, kept: torch.Tensor) -> list:
         apart = max(apart, *(float((y[0] - z).abs().max()) for y, z in zip(found, gathered, strict=True)))
     return [context("positions of any map filled in a hole, or empty outside", 100 * wrong, "%", "an identity"),
             context("largest difference from a gathered submanifold convolution", apart, "activation", "an identity")]
-
-
-def probed(lab: Lab, encoders: dict, pixels: torch.Tensor, truth: np.ndarray) -> dict[str, np.ndarray]:
-    """Right answers in percent [K] of a linear probe on the mean of the last map, dense, norms as they were stored."""
-    learn, labels = held_out(lab, lab.size(LABELLED, 64), TRAIN)
-    found = {}
-    for name, encoder in encoders.items():
-        known, asked = (in_batches(lambda part: encoder(part)[-1].mean((2, 3)), some).numpy()  # noqa: B023
-                        for some in (learn, pixels))
-        found[name] = 100 * ridge(known, labels, asked, truth)
-    return found
 
 
 def fresh(encoder):

@@ -21,6 +21,8 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, relu
 
+from models.loops.mask.photos import hidden_mean, patch_error
+
 
 def at(active: Tensor, like: Tensor) -> Tensor:
     """The kept cells bool [B, 1, f, f] at the resolution of `like` (nearest): [B, 1, H, W]."""
@@ -229,8 +231,7 @@ def kept_cells(noise: Tensor, kept: int) -> Tensor:
 
 def masked_error(painted: Tensor, target: Tensor, kept: Tensor) -> Tensor:
     """Mean squared error [B] over the hidden cells; painted and target [B, L, P], kept bool [B, L]."""
-    hidden = ~kept
-    return ((painted.float() - target.float()).pow(2).mean(-1) * hidden).sum(1) / hidden.sum(1)
+    return hidden_mean(patch_error(painted, target), ~kept)
 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins

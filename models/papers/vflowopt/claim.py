@@ -10,14 +10,14 @@ from functools import partial
 import numpy as np
 
 from models.claims import Lab
+from models.claims.arms import rank_correlation
 from models.claims.harness import Arm, Claim, Quantity, as_good, at_least, better, conclude, context
 from models.claims.judging import Expectation, Row
 from models.claims.picture_lab import EncodedScenes, gap_closed, in_full, looked_at_rule, random_rule, share
 from models.claims.timing import interleaved, times_faster
-from models.engine.statistics import spearman
 from models.loops.prune.pictures import encoded, everything, last_state, prefill
 from models.papers.vflowopt.method import Knobs, plan, recorded, unsearched
-from models.papers.vflowopt.search import box, calibration, flow, found_for
+from models.papers.vflowopt.search import box, calibration, flow, found_for, inside
 from models.worlds.questions import digest
 
 SEEDS, TARGETS = (0, 1, 2), (0.25, 0.1)
@@ -96,13 +96,13 @@ def premise(board: EncodedScenes, scenes: EncodedScenes, lab: Lab) -> Expectatio
     kept, bounds, rng = TARGETS[-1], box(TARGETS[-1], scenes), np.random.default_rng(7)
     pairs, wanted = [], lab.size(SETTINGS, 3)
     while len(pairs) < wanted:
-        knobs = Knobs(*bounds.at(rng.random(5)).tolist())
+        knobs = Knobs(*inside(bounds, rng.random(5)).tolist())
         rule = lambda number, seen, k=knobs: plan(seen, k, kept)  # noqa: E731
         cosine = flow(scenes, rule, kept)
         if cosine > 0:  # those that overspend have no place in the search
             pairs.append((cosine, board.sit(rule, lab.size(PREMISE, 4)).hits.mean()))
-    return at_least(Quantity(f"rank correlation of cosine and right answers over random settings, {kept:.0%}",
-                             np.array(pairs), "Spearman's rho", lambda v: spearman(v[:, 0], v[:, 1]), -1.0, 1.0), HALF)
+    return at_least(rank_correlation(f"rank correlation of cosine and right answers over random settings, {kept:.0%}",
+                                     *np.array(pairs).T, "Spearman's rho"), HALF)
 
 
 def speed(board: EncodedScenes, knobs: Knobs, lab: Lab) -> Quantity:

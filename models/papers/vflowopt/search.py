@@ -40,28 +40,23 @@ class Search(NamedTuple):
     trace: np.ndarray
 
 
-class Box(NamedTuple):
-    """Least and greatest value [P] of each knob."""
-
-    low: np.ndarray
-    high: np.ndarray
-
-    def at(self, unit: np.ndarray) -> np.ndarray:
-        """Knobs [..., P] at points of the unit cube."""
-        return self.low + unit * (self.high - self.low)
-
-
 def calibration(seed: int = 0, count: int = SCENES) -> EncodedScenes:
     """Scenes with questions of the kinds that the checkpoint answers; their answers are never looked at."""
     return EncodedScenes.of(count, seed=CALIBRATION + seed)
 
 
-def box(kept: float, scenes: EncodedScenes) -> Box:
-    """The reference's bounds, in proportion to the budget and to a grid of 8 x 8 instead of 27 x 27."""
+def box(kept: float, scenes: EncodedScenes) -> np.ndarray:
+    """Least and greatest value [2, P] of each knob: the reference's bounds, in proportion to the budget and to a grid
+    of 8 x 8 instead of 27 x 27."""
     peak = np.mean([float(seen.attention.mean(0).max() / seen.attention.mean()) for seen in scenes.views])
     side = scenes.views[0].grid[0]
-    return Box(np.array([kept, 0.533, 0.5, side / 5, -1.0]),
-               np.array([min(1.5 * kept, 1.0), 1.0, max(min(8.0, 0.95 * peak), 0.6), float(side), 1.0]))
+    return np.array([[kept, 0.533, 0.5, side / 5, -1.0],
+                     [min(1.5 * kept, 1.0), 1.0, max(min(8.0, 0.95 * peak), 0.6), float(side), 1.0]])
+
+
+def inside(bounds: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Knobs [..., P] at points of the unit cube."""
+    return bounds[0] + unit * (bounds[1] - bounds[0])
 
 
 def flow(scenes: EncodedScenes, rule: Rule, kept: float) -> float:
@@ -74,16 +69,16 @@ def flow(scenes: EncodedScenes, rule: Rule, kept: float) -> float:
     return float(torch.cosine_similarity(scenes.full, pruned, dim=1).mean())
 
 
-def search(score: Callable[[Knobs], float], bounds: Box, *, initial: int = INITIAL, tries: int = TRIES,
+def search(score: Callable[[Knobs], float], bounds: np.ndarray, *, initial: int = INITIAL, tries: int = TRIES,
            seed: int = 42) -> Search:
     """Random evaluations, then those that promise the largest improvement."""
     rng = np.random.default_rng(seed)
-    points, found = list(rng.random((initial, len(bounds.low)))), []
+    points, found = list(rng.random((initial, bounds.shape[1]))), []
     while len(found) < initial + tries:
         if len(points) == len(found):
             points.append(propose(np.array(points), np.array(found), rng))
-        found.append(score(Knobs(*bounds.at(points[len(found)]).tolist())))
-    tried, best = np.column_stack([bounds.at(np.array(points)), found]), int(np.argmax(found))
+        found.append(score(Knobs(*inside(bounds, points[len(found)]).tolist())))
+    tried, best = np.column_stack([inside(bounds, np.array(points)), found]), int(np.argmax(found))
     return Search(Knobs(*tried[best, :-1].tolist()), found[best], tried)
 
 

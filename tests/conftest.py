@@ -6,6 +6,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENSCOPE_PINS", os.devnull)  # not what this server pinned
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TOKENSCOPE_KEPT_BYTES", "0")  # every run of a test is a run
 os.environ.setdefault("TOKENSCOPE_DTYPE", "float32")  # not what this machine would choose
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers wait for each other longer than they work
     os.environ.setdefault("OMP_NUM_THREADS", "1")

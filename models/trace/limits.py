@@ -25,6 +25,7 @@ GPU_SECONDS = 60  # that one run asks for on ZeroGPU: visitors without an accoun
 MODEL_BYTES = int(os.environ.get("TOKENSCOPE_MODEL_BYTES", 0))
 MODEL_SHARE, FREE_SHARE = 0.25, 0.5
 SMALL_MODEL = 100_000_000  # bytes; one of at most this size is loaded even where the shares leave less
+KEPT_BYTES = int(os.environ.get("TOKENSCOPE_KEPT_BYTES", 64_000_000))  # of finished runs of shipped examples; 0: none
 # Public checkpoints (models/checkpoints/hub.py): off with TOKENSCOPE_HUB=0.
 HUB = os.environ.get("TOKENSCOPE_HUB", "1") != "0"
 DOWNLOAD_BYTES = int(os.environ.get("TOKENSCOPE_DOWNLOAD_BYTES", 4_000_000_000))  # of one; larger ones are not offered

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.checkpoints import hub
 from models.claims import read as read_claim
-from models.engine.method import CONTROL, Method
+from models.engine.method import CONTROL, Method, find
 from models.serving import recorded
 from models.trace import Trace
 from models.trace.params import declaration
@@ -33,7 +33,7 @@ QUESTIONS = {
     "sample": ("Sample", "How sure is it?"),
 }
 CHARTS = 3
-KINDS = ("PNG", "SVG", "PDF", "GIF", "JSON", "HTML", "Python")
+KINDS = ("PNG", "SVG", "PDF", "GIF", "CSV", "JSON", "HTML", "Python")
 ROLES = {"visitor": "Your choice", "random": "At random", "untouched": "The untouched run"}
 OWN_WORDS = {"text": "Or your own text", "caption": "Or your own words",
              "prompt": "Or whatever you want painted", "problem": "Or your own problem",
@@ -46,6 +46,11 @@ class Shown:
 
     traces: tuple[Trace, ...]
     roles: tuple[str, ...] = ("method",)
+
+    @property
+    def titles(self) -> list[str]:
+        """How each picture is called on the page."""
+        return [ROLES.get(role) or find(trace.method).card.title for trace, role in zip(self.traces, self.roles)]
 
 
 class Panel:

@@ -18,7 +18,7 @@ import gradio as gr
 
 from models.checkpoints import download, hub, store, versions
 from models.engine.method import Method, find
-from models.serving import links, recorded, session, zerogpu
+from models.serving import kept_runs, links, recorded, session
 from models.serving.errors import CLEAR, told
 from models.serving.session import Ask, Scene, Take, TooSlow
 from models.trace import limits
@@ -37,7 +37,7 @@ MODEL = {"concurrency_id": "model", "concurrency_limit": limits.RUNS}
 FETCH = {"concurrency_id": "fetch", "concurrency_limit": 4, "api_visibility": "private", "show_progress": "hidden"}
 QUIET = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once"}
 MIMES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf", "gif": "image/gif",
-         "json": "application/json", "html": "text/html", "py": "text/x-python"}
+         "json": "application/json", "html": "text/html", "py": "text/x-python", "csv": "text/csv"}
 
 
 def opening(id: str, tab: str) -> SessionMemory:
@@ -195,7 +195,7 @@ class Desk(Turns, Changes):
         """A run as updates of the page: the picture while it grows, everything at the end."""
         p = self.panel
         try:
-            for scene in session.pumped(zerogpu.scenes(session.play, ask)):
+            for scene in session.pumped(kept_runs.played(ask)):
                 yield self.update(ask, scene)
         except TooSlow as error:
             yield self.instead(ask, error)
@@ -299,7 +299,7 @@ class Desk(Turns, Changes):
     def with_kept(self, seen: SessionMemory) -> SessionMemory:
         if any(take.kept is not None for take in seen.takes):
             return seen
-        *_, scene = session.pumped(zerogpu.scenes(session.play, seen.ask))
+        *_, scene = session.pumped(kept_runs.played(seen.ask))
         return SessionMemory(seen.ask, scene.takes)
 
     # ---- taking it away ------------------------------------------------------------------------------------------
@@ -337,9 +337,12 @@ def linked(wanted: str, id: str) -> dict:
 def rendered(shown: Shown, end: str, step: int) -> bytes:
     """The picture as a file of this kind."""
     from visualizers.export.files import export, snippet
+    from visualizers.export.table import table
     trace, twin = shown.traces[0], shown.traces[1] if len(shown.traces) > 1 else None
     if end == "json":
         return save(trace).encode("utf-8")
     if end == "py":
         return snippet(trace).encode("utf-8")
+    if end == "csv":
+        return table(shown.traces, shown.titles)
     return export(trace, end, twin=twin, step=step if -1 <= step < len(trace.steps) else -1)

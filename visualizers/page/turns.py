@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from models.engine.method import find
-from models.serving import session, turns, zerogpu
+from models.serving import kept_runs, session, turns, zerogpu
 from models.serving.session import Ask, Scene, Take
 from models.trace import Trace
 from visualizers.page import nodes
@@ -50,7 +50,7 @@ class Turns:
         if find(ask.method).turn.options:
             yield self.offered(SessionMemory(ask, ()), turns.offer(ask, ()))
         else:
-            *_, scene = session.pumped(zerogpu.scenes(session.play, ask))  # the method's own score is needed anyway
+            *_, scene = session.pumped(kept_runs.played(ask))  # the method's own score is needed anyway
             yield self.emptied(SessionMemory(ask, scene.takes, turn=True))
 
     def emptied(self, seen: SessionMemory) -> dict:

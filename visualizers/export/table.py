@@ -1,0 +1,59 @@
+"""What is on the screen as a plain table: one row per token and step, readable in a spreadsheet.
+
+Columns: run (the method's title), step, what (the step's label), token, text, state, then every named field with its
+unit; a field that is not defined somewhere is an empty cell. Numbers are those of the trace, not the coarser ones of
+the picture. A text that a spreadsheet would take for a formula gets an apostrophe before it.
+"""
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from models.trace import STATES, Field, Trace
+
+FIRST = ("run", "step", "what", "token", "text", "state")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def table(traces: Sequence[Trace], titles: Sequence[str]) -> bytes:
+    """The traces one under the other as CSV: UTF-8 with a mark at its start, by which spreadsheets know it."""
+    fields = {name: field for trace in traces for name, field in trace.fields.items()}
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow([*FIRST, *map(heading, fields.values())])
+    for trace, title in zip(traces, titles, strict=True):
+        writer.writerows(rows(trace, title, tuple(fields)))
+    return out.getvalue().encode("utf-8-sig", "backslashreplace")
+
+
+def heading(field: Field) -> str:
+    return f"{field.title} ({field.unit})" if field.unit else field.title
+
+
+def rows(trace: Trace, title: str, names: Sequence[str]) -> Iterator[list]:
+    """One row per step and token; steps and tokens are counted from 1, as on the page."""
+    for number, step in enumerate(trace.steps, 1):
+        columns = [step.fields.get(name) for name in names]
+        for token in range(trace.canvas.size):
+            numbers = ["" if values is None else cell(values[token]) for values in columns]
+            state = STATES[int(step.state[token])]
+            yield [plain(title), number, plain(step.label), token + 1, plain(text(trace, number - 1, token)), state,
+                   *numbers]
+
+
+def text(trace: Trace, step: int, token: int) -> str:
+    """How the token reads at this step."""
+    ids = trace.steps[step].ids
+    held = -1 if ids is None else int(ids[token])
+    return trace.vocabulary.get(held, trace.canvas.labels[token])
+
+
+def cell(value: np.floating) -> str:
+    return "" if np.isnan(value) else f"{float(value):.6g}"
+
+
+def plain(words: str) -> str:
+    return f"'{words}" if words.startswith(FORMULA) else words

@@ -42,6 +42,11 @@ def folder(name: str) -> Path | None:
     return place if name in TABLE and (place / "card.json").is_file() else None
 
 
+def sha256(name: str) -> str:
+    """Of a model's weights, whether or not they are here; "" for all other checkpoints."""
+    return TABLE[name].sha256 if name in TABLE else ""
+
+
 def grade(name: str) -> str:
     """What a run with these weights is worth; "" for all other checkpoints."""
     return TABLE[name].grade if name in TABLE else ""

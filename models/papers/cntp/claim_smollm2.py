@@ -29,7 +29,7 @@ WHOLE = {"greedy": (Sampler(0.0), 1), "plain sampling": (Sampler(0.8, top_p=0.95
 
 def measure(lab: Lab) -> Claim:
     """Right answers [K] of every decoder on the same sums, and the tokens that each took."""
-    sums = [drawn(np.random.default_rng((SEED, i))) for i in range(lab.size(60, 2))]
+    sums = [drawn(np.random.default_rng((SEED, i))) for i in range(lab.size(40, 2))]
     texts, spent = decoded(load(PUBLIC), [one[0] for one in sums])
     truths = [truth for _, _, truth in sums]
     usual = max(np.unique(truths, return_counts=True)[1]) / len(sums)

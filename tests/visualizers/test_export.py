@@ -122,6 +122,15 @@ def test_the_snippet_reproduces_a_run(tiny, capsys):
     assert trace.sentence in capsys.readouterr().out
 
 
+def test_the_snippet_of_a_changed_run_makes_the_same_change(tiny):
+    from models.engine.method import run
+    from models.trace.interventions import Interventions
+    trace = run("maskgit", params={"steps": 4}, interventions=Interventions(overwrites=((3, 2, 7),))).traces["unmask"]
+    names = {}
+    exec(compile(snippet(trace), "snippet", "exec"), names)
+    assert names["trace"].steps[-1].ids[2] == 7 == trace.steps[-1].ids[2]
+
+
 def test_drawing_needs_no_torch_no_gradio_and_no_pyplot():
     code = ("import sys; from tests import samples; from visualizers import draw; "
             "from visualizers.drawing.payload import pack; pack(draw(samples.unmask()));"

@@ -122,8 +122,10 @@ def snippet(trace: Trace) -> str:
     given = ", ".join(f"{json.dumps(name)}: {value!r}" for name, value in p.params.items())
     own = 'from_text("put your own text here", method.accepts)  # a photo: from_image(open("photo.png", "rb").read())'
     subject = f"example({p.subject!r})" if p.subject else own
+    changed = p.interventions and f", interventions=from_words({dict(p.interventions)!r})"
+    changes = "from models.trace.interventions import from_words\n" if changed else ""
     return f"""from models import atlas, find, from_example, from_image, from_text, run
-
+{changes}
 method = find({trace.method!r})
 
 
@@ -133,7 +135,7 @@ def example(name):
 
 
 subject = {subject}
-result = run(method, subject, {{{given}}}, checkpoint={p.checkpoint!r}, seed={p.seed})
+result = run(method, subject, {{{given}}}, checkpoint={p.checkpoint!r}, seed={p.seed}{changed or ""})
 trace = result.traces[{trace.tab!r}]
 print(trace.sentence)
 """

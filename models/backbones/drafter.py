@@ -13,10 +13,10 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import DynamicCache, LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from transformers import DynamicCache
 
 from models.backbones.causal import causal_mask
+from models.backbones.masked import block_config, blocks
 
 
 class FeatureDrafter(nn.Module, PyTorchModelHubMixin):
@@ -26,11 +26,9 @@ class FeatureDrafter(nn.Module, PyTorchModelHubMixin):
                  num_attention_heads: int = 4, intermediate_size: int = 512, rms_norm_eps: float = 1e-5):
         super().__init__()
         self.trunk, self.trunk_revision = trunk, trunk_revision
-        config = LlamaConfig(hidden_size=hidden_size, num_attention_heads=num_attention_heads,
-                             num_key_value_heads=num_attention_heads, intermediate_size=intermediate_size,
-                             rms_norm_eps=rms_norm_eps, attn_implementation="sdpa")
+        config = block_config(hidden_size, num_attention_heads, intermediate_size, rms_norm_eps)
         self.fuse = nn.Linear(2 * hidden_size, hidden_size, bias=False)
-        self.layer = LlamaDecoderLayer(config, 0)
+        self.layer, = blocks(config, 1, causal=True)
 
     @classmethod
     def beside(cls, trunk, name: str = "", revision: str = "") -> FeatureDrafter:

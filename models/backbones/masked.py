@@ -11,7 +11,7 @@ from torch import nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
 
-from models.backbones.rows import linear_work, picked
+from models.backbones.rows import layer_work, picked
 
 NULL = 0  # the condition word that says nothing; a condition of NULLs alone is the unconditional model
 
@@ -46,11 +46,10 @@ class MaskedTransformer(nn.Module, PyTorchModelHubMixin):
         self.vocab_size, self.positions, self.grid = vocab_size, positions, tuple(grid)
         self.mask_token_id = vocab_size if mask_token_id is None else mask_token_id
         self.cond_length, self.rope_theta, self.head_dim = cond_length, rope_theta, head
-        self.config = LlamaConfig(
-            vocab_size=vocab_size, hidden_size=hidden_size, num_hidden_layers=num_hidden_layers,
-            num_attention_heads=num_attention_heads, num_key_value_heads=num_key_value_heads or num_attention_heads,
-            intermediate_size=intermediate_size or 64 * round(hidden_size * 8 / 3 / 64), rms_norm_eps=rms_norm_eps,
-            attn_implementation="sdpa")
+        self.config = block_config(
+            hidden_size, num_attention_heads, intermediate_size or 64 * round(hidden_size * 8 / 3 / 64), rms_norm_eps,
+            num_key_value_heads=num_key_value_heads or num_attention_heads, vocab_size=vocab_size,
+            num_hidden_layers=num_hidden_layers)
         self.embed_tokens = nn.Embedding(max(vocab_size, self.mask_token_id + 1), hidden_size)
         if cond_length:
             self.embed_cond = nn.Embedding(cond_vocab_size, hidden_size)
@@ -58,11 +57,9 @@ class MaskedTransformer(nn.Module, PyTorchModelHubMixin):
         if absolute:
             self.embed_rows = nn.Embedding(self.grid[0], hidden_size)
             self.embed_columns = nn.Embedding(self.grid[1], hidden_size)
-        self.layers = nn.ModuleList(LlamaDecoderLayer(self.config, i) for i in range(num_hidden_layers))
+        self.layers = blocks(self.config, num_hidden_layers, self.causal)
         self.norm = LlamaRMSNorm(hidden_size, eps=rms_norm_eps)
         self.lm_head = None if tie_word_embeddings else nn.Linear(hidden_size, vocab_size, bias=False)
-        for layer in self.layers:
-            layer.self_attn.is_causal = self.causal
         self.apply(_initialise)
 
     def embed(self, ids, cond=None, grid=None):
@@ -106,9 +103,8 @@ class MaskedTransformer(nn.Module, PyTorchModelHubMixin):
         """Rows and multiply-adds of one sample's pass over all its tokens, condition included: projections and MLP,
         attention, head at `read_out` tokens. layers: how many of this shape are run, by default all."""
         layers = len(self.layers) if layers is None else layers
-        attended = 2 * tokens * tokens * self.layers[0].self_attn.q_proj.out_features
-        per_layer = tokens * linear_work(self.layers[0]) + attended
-        return layers * tokens, layers * per_layer + read_out * self.vocab_size * self.config.hidden_size
+        head = read_out * self.vocab_size * self.config.hidden_size
+        return layers * tokens, layers * layer_work(self.layers[0], tokens, tokens) + head
 
     def head(self, hidden):
         """Final norm and output projection: [B, M, D] -> [B, M, V]."""
@@ -142,6 +138,20 @@ class MaskedTransformer(nn.Module, PyTorchModelHubMixin):
             return rotary(rows + 1, columns + 1, self.cond_length, self.head_dim, self.rope_theta, dtype)
         pairs = self.head_dim // 2
         return _waves((rows + 1)[:, None] * _frequencies(pairs, self.rope_theta, rows.device), self.cond_length, dtype)
+
+
+def block_config(width: int, heads: int, inside: int, eps: float = 1e-5, **more) -> LlamaConfig:
+    """Of Llama blocks: width, heads, width of the MLP; as many key heads unless `more` says otherwise."""
+    return LlamaConfig(**{"hidden_size": width, "num_attention_heads": heads, "num_key_value_heads": heads,
+                          "intermediate_size": inside, "rms_norm_eps": eps, "attn_implementation": "sdpa", **more})
+
+
+def blocks(config: LlamaConfig, count: int, causal: bool = False) -> nn.ModuleList:
+    """So many of them, in which everybody sees everybody unless a mask or `causal` says otherwise."""
+    made = nn.ModuleList(LlamaDecoderLayer(config, i) for i in range(count))
+    for layer in made:
+        layer.self_attn.is_causal = causal
+    return made
 
 
 def rotary(rows, columns, prefix: int, head_dim: int, theta: float, dtype):

@@ -197,6 +197,11 @@ def linear_work(module: nn.Module) -> int:
     return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
 
 
+def layer_work(layer: nn.Module, rows: int, seen: int) -> int:
+    """Multiply-adds of one layer on so many rows that look at `seen` tokens: projections and MLP, scores and mixing."""
+    return rows * linear_work(layer) + 2 * rows * seen * layer.self_attn.q_proj.out_features
+
+
 def picked(table: Tensor, places: Tensor) -> Tensor:
     """table [B, N, D] at places [B, R]: [B, R, D]."""
     return table.gather(1, places[..., None].expand(-1, -1, table.shape[2]))

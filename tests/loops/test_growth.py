@@ -5,7 +5,7 @@ import torch
 
 from kernels import Sampler, draw
 from models.loops.unmask.evaluation import guided
-from models.loops.unmask.growth import GivenTokens, Raster, grow
+from models.loops.unmask.growth import GivenTokens, Raster, grow, ids_of
 from tests.traps import caught, work_is_counted
 
 COND = torch.tensor([[3, 20, 0, 0, 0], [8, 0, 0, 0, 0]])
@@ -17,10 +17,6 @@ def grown(model, pull=0.0, **options):
     return list(grow(Raster(model, words), 2, torch.Generator().manual_seed(1), pull=lambda index: pull, **options))
 
 
-def joined(found, name="ids"):
-    return torch.cat([getattr(one, name) for one in found], 1)
-
-
 def test_cached_passes_are_the_whole_pass(tiny):
     model = tiny.causal_scene().eval()
 
@@ -28,8 +24,8 @@ def test_cached_passes_are_the_whole_pass(tiny):
     def whole(pull, asked):
         """Guided logits of the codes drawn, from one pass over each branch."""
         found = grown(model, pull)
-        both = model(joined(found).repeat(2, 1), model.with_null(COND))
-        return torch.allclose(joined(found, "logits"), guided(both, 2, asked), atol=2e-4)
+        both = model(ids_of(found).repeat(2, 1), model.with_null(COND))
+        return torch.allclose(torch.cat([one.logits for one in found], 1), guided(both, 2, asked), atol=2e-4)
 
     caught(whole, (1.5, 1.5), (1.5, 0.0))
     assert whole(0.0, 0.0)
@@ -46,9 +42,9 @@ def test_every_code_is_drawn_once_from_its_own_distribution(sampler, tiny):
 def test_what_is_given_stays_and_what_follows_reads_it(tiny):
     model = tiny.causal_scene().eval()
     free, inside = grown(model), torch.arange(64) >= 20
-    given = GivenTokens((joined(free) + 1) % 48, inside)
+    given = GivenTokens((ids_of(free) + 1) % 48, inside)
     found = grown(model, given=given)
-    assert torch.equal(joined(found)[:, :20], given.ids[:, :20]) and not any(bool(one.drawn) for one in found[:20])
+    assert torch.equal(ids_of(found)[:, :20], given.ids[:, :20]) and not any(bool(one.drawn) for one in found[:20])
     assert torch.equal(found[0].logits, free[0].logits) and not torch.allclose(found[1].logits, free[1].logits)
 
 

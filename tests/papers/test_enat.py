@@ -9,16 +9,17 @@ import torch
 from torch import nn
 
 from models.baselines.maskgit import method as maskgit
-from models.engine.method import follow, prepare, run, twin
+from models.engine.method import follow, prepare, run
 from models.loops.unmask import loop
 from models.loops.unmask.canvases import scene_board
-from models.loops.unmask.loop import Plan, fill
+from models.loops.unmask.loop import Plan
 from models.papers.enat import method as enat
 from models.papers.enat import recipe as scene_enat
 from models.papers.enat import record as records
 from models.papers.enat.network import EnatTransformer, State
 from models.papers.enat.recipe import SceneENAT
-from tests.traps import caught, learns, moving, work_is_counted
+from tests.filling import both, each_branch_its_own, going
+from tests.traps import as_, caught, learns, moving, work_is_counted
 
 ATOL = 2e-5
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,16 +39,7 @@ def scene(tiny):
 
 
 def played(evaluate, board, steps=6, noise=1.0):
-    """Turn by turn: an evaluation's state belongs to the turn just made."""
-    plan = Plan(loop.moves(256, steps, maskgit.SCHEDULE), evaluate, noise=noise)
-    return fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(0))
-
-
-def as_(cls, model):
-    """The same weights under another class."""
-    other = copy.deepcopy(model)
-    other.__class__ = cls
-    return other
+    return going(Plan(loop.moves(256, steps, maskgit.SCHEDULE), evaluate, noise=noise), board)
 
 
 def halves(model, board):
@@ -131,11 +123,8 @@ def test_each_guidance_branch_keeps_its_own_state(scene):
     model, board = scene
 
     def each_its_own(cls):
-        """Guided logits are those put together from two separate one-branch runs."""
         alone = [enat.Reusing(model, cond) for cond in (board.cond, torch.zeros_like(board.cond))]
-        for turn in played(cls(model, board.cond, 1.5), board):
-            yes, no = (one(turn.moment).logits for one in alone)
-            assert torch.allclose(turn.found.logits, 2.5 * yes - 1.5 * no, atol=20 * ATOL)
+        each_branch_its_own(played(cls(model, board.cond, 1.5), board), *alone, 1.5, 20 * ATOL)
 
     caught(each_its_own, enat.Reusing, SharedState)
 
@@ -268,11 +257,9 @@ def test_work_is_what_is_computed(scene):
 
 
 def test_as_many_steps_each_with_less_work(tiny):
-    job = prepare("enat", seed=2)
-    ours, theirs = ([*follow(one)][-1].traces["unmask"] for one in (job, twin(job)))
+    ours, theirs = both(prepare("enat", seed=2))
     again = run("enat", seed=2, params={"reuse": False}).traces["unmask"]
-    assert len(ours.steps) == len(theirs.steps) == len(again.steps)
-    assert [len(s.where("new")) for s in ours.steps] == [len(s.where("new")) for s in theirs.steps]
+    assert len(ours.steps) == len(again.steps)
     assert ours.cost.macs < theirs.cost.macs and ours.facts["encoded"].value < 256 < again.facts["encoded"].value
     share = 100 * ours.cost.macs / theirs.cost.macs
     assert ours.facts["work"].value == pytest.approx(share), "the plain model's work is the baseline's"

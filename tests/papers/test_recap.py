@@ -10,12 +10,13 @@ import torch
 import kernels
 from models.baselines.maskgit import method as maskgit
 from models.claims import Lab, scene_lab
-from models.engine.method import follow, prepare, run, twin
+from models.engine.method import prepare, run
 from models.loops.unmask import loop
 from models.loops.unmask.canvases import scene_board
-from models.loops.unmask.loop import Move, Plan, fill
+from models.loops.unmask.loop import Move, Plan
 from models.papers.recap import claim
 from models.papers.recap import method as recap
+from tests.filling import both, each_branch_its_own, going
 from tests.traps import caught
 
 ATOL = 2e-5
@@ -27,10 +28,6 @@ def scene(tiny):
     for weight in model.parameters():
         weight.data *= 6 if weight.dim() > 1 else 1  # so that tokens really depend on each other
     return model, scene_board(model, tiny.scene_tokenizer(), "red circle, blue square")
-
-
-def going(plan, board, seed=0):
-    return fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(seed))
 
 
 def played(plan, board, seed=0):
@@ -206,14 +203,11 @@ class SharedCache(recap.Reused):
 
 
 def test_each_guidance_branch_keeps_its_own_cache(scene):
-    """Guided local logits are those put together from two separate one-branch runs."""
     model, board = scene
 
     def apart(cls):
-        given, null = (recap.Reused(model, cond, 0.0) for cond in (board.cond, torch.zeros_like(board.cond)))
-        for turn in going(planned(scene, cls, local=1, guidance=1.5), board):
-            wanted = 2.5 * given(turn.moment).logits - 1.5 * null(turn.moment).logits
-            assert float((turn.found.logits - wanted).abs().max()) < 5 * ATOL
+        alone = [recap.Reused(model, cond, 0.0) for cond in (board.cond, torch.zeros_like(board.cond))]
+        each_branch_its_own(going(planned(scene, cls, local=1, guidance=1.5), board), *alone, 1.5, 5 * ATOL)
 
     with torch.inference_mode():
         caught(apart, recap.Reused, SharedCache)
@@ -299,13 +293,9 @@ def test_work_counts_rows_not_steps(tiny):
     for step in prune.steps:
         assert step.cost.rows == 2 * 2 * (len(step.where("recomputed")) + prefix)
     for params in (asked, {**asked, "until": 0.5}):
-        job = prepare("recap", params=params)
-        *_, mine = follow(job)
-        *_, base = follow(twin(job))
-        ours, theirs = mine.traces["unmask"], base.traces["unmask"]
+        ours, theirs = both(prepare("recap", params=params))
         share = 100 * ours.cost.macs / theirs.cost.macs
         assert ours.facts["work"].value == pytest.approx(share) and share < 90
-        assert [len(s.where("new")) for s in ours.steps] == [len(s.where("new")) for s in theirs.steps]
         assert np.array_equal(ours.steps[0].ids, theirs.steps[0].ids), "the first passes are the same computation"
 
 

@@ -127,6 +127,6 @@ def condition(caption: str, lit: bool) -> np.ndarray:
 def draw(model, cond, generator=None, temperature: float = 1.0):
     """Ancestral sampling with a key-value cache: codes [B, 256]."""
     from kernels import Sampler
-    from models.loops.unmask.growth import Raster, grow
+    from models.loops.unmask.growth import Raster, grow, ids_of
 
-    return torch.cat([one.ids for one in grow(Raster(model, cond), len(cond), generator, Sampler(temperature))], 1)
+    return ids_of(grow(Raster(model, cond), len(cond), generator, Sampler(temperature)))

@@ -46,6 +46,14 @@ PROMPTS = (
 )
 
 
+# Controls that other ways to fill in a scene have as well.
+Pull = Annotated[float, Span(0, 6, 0.25, "Guidance", "How hard the caption pulls.")]
+Noise = Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise, less with every step.", fold=True)]
+Temperature = Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)]
+Until = Annotated[float, Span(0, 1, 0.05, "Guided part", "After it the caption no longer pulls, and a step costs half.",
+                              unit="of the steps", fold=True)]
+
+
 @dataclass(frozen=True)
 class Params:
     steps: Annotated[int, Span(1, 128, 1, "Steps", "Looks at the picture; fewer fill in more at once.")] = 28
@@ -53,11 +61,13 @@ class Params:
                                     "9.")] = 0.5
     order: Annotated[str, Choice(ORDERS, "Order", "Which guesses are kept first.")] = "confidence"
     noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise on the order, less with every step.")] = 2.0
-    temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 0.8
-    until: Annotated[float, Span(0, 1, 0.05, "Guided part", "After it the caption no longer pulls, and a step costs "
-                                 "half.", unit="of the steps", fold=True)] = 0.5
+    temperature: Temperature = 0.8
+    until: Until = 0.5
     schedule: Annotated[str, Choice(SCHEDULES, "Schedule", "How many per step; cubic starts slowest.",
                                     fold=True)] = SCHEDULE
+
+
+DEFAULTS = Params()
 
 
 @dataclass(frozen=True)
@@ -74,12 +84,26 @@ def run(job):
     world, p, record = WORLDS[job.subject.kind], job.params, Record()
     board = world.board(job)
     evaluate = Full(job.model, board.cond, p.guidance, board.forbidden, p.until)
-    plan = Plan(moves(board.unknown, p.steps, p.schedule), evaluate, p.order, p.noise, Sampler(p.temperature))
+    plan = planned(p, moves(board.unknown, p.steps, p.schedule), evaluate)
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
         yield Emit("unmask", shot.step, shot.names)
     facts = world.facts(board, record, job.subject.text)
     yield Close("unmask", world.sentence(facts, len(plan.moves)), record.charts(), facts, path=record.path)
+
+
+def planned(p, moves, evaluate) -> Plan:
+    """The plan of parameters that name order, noise and temperature as here."""
+    return Plan(moves, evaluate, p.order, p.noise, Sampler(p.temperature))
+
+
+def shared(p) -> dict:
+    """Those parameters of another method that this one has as well: what it must be given to be its baseline."""
+    return {name: value for name, value in vars(p).items() if hasattr(DEFAULTS, name)}
+
+
+def caption_board(job) -> Board:
+    return scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text)
 
 
 def scene_facts(board: Board, record: Record, caption: str) -> Mapping[str, Fact]:
@@ -107,8 +131,7 @@ def prompt_sentence(facts: Mapping[str, Fact], steps: int) -> str:
 
 
 WORLDS = {
-    "caption": PictureWorld(lambda job: scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text),
-                            scene_facts, scene_sentence),
+    "caption": PictureWorld(caption_board, scene_facts, scene_sentence),
     "prompt": PictureWorld(lambda job: prompt_board(job.model, job.subject.text), prompt_facts, prompt_sentence,
                            scored=False),
 }

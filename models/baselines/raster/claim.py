@@ -13,6 +13,7 @@ from models.baselines.raster import method as raster
 from models.checkpoints.store import load
 from models.claims import Lab, scene_lab
 from models.claims.harness import Claim, at_least, better, conclude, mean_of
+from models.loops.unmask.growth import ids_of
 
 SEED, GOOD = 83, 0.8  # ours
 CHECKPOINTS = ("scene-ar-1", raster.CODES)
@@ -37,6 +38,5 @@ def written(asked, generator: torch.Generator, guidance: float, top_p: float = 1
     """Pictures [K, 3, h, w] code by code, and the steps; on clean ground, for the last word is the light."""
     model, words = load(CHECKPOINTS[0]).model, F.pad(scene_lab.conditions(asked), (0, 1)) * hears
     steps = list(raster.codes(model, words, generator, guidance, Sampler(1.0, 0, top_p)))
-    ids = torch.cat([one.ids for one in steps], 1)
     with torch.inference_mode():
-        return load(CHECKPOINTS[1]).model.decode(ids.unflatten(1, model.grid)), steps
+        return load(CHECKPOINTS[1]).model.decode(ids_of(steps).unflatten(1, model.grid)), steps

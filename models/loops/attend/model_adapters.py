@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.backbones.pictures import from_uint8
 from models.backbones.text import encode, pieces, room
 from models.checkpoints import families
 from models.engine.method import Job
@@ -155,11 +156,8 @@ def scene_codes(job: Job) -> Sight:
 def _drawn(job: Job, painter) -> Tensor:
     """Codes [1, N] of a scene as the caption asks for it, at places drawn from the seed."""
     from models.worlds import scenes
-    things = scenes.read_caption(job.subject.text)
-    cells = torch.randperm(scenes.SIDE**2, generator=job.generator(1))[: len(things)].tolist()
-    drawing = scenes.draw([scenes.Thing(thing.colour, thing.shape, cell) for thing, cell in zip(things, cells)])
-    pixels = torch.from_numpy(drawing).permute(2, 0, 1)[None].float() / 255
-    return painter.encode(pixels.to(painter.basis.device)).flatten(1)
+    things = scenes.placed(job.subject.text, torch.randperm(scenes.SIDE**2, generator=job.generator(1)))
+    return painter.encode(from_uint8(scenes.pictures([things])).to(painter.basis.device)).flatten(1)
 
 
 def _ids(job: Job, whole: bool = False) -> Tensor:

@@ -12,7 +12,7 @@ Letters: B samples, C condition words, N tokens, M tokens of a group, V vocabula
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -85,6 +85,11 @@ def overwritten(ids: Tensor, fresh: Tensor, group: slice, put: Mapping[int, int]
             ids, fresh = ids.clone(), fresh.clone()
             ids[:, at - group.start], fresh[at - group.start] = id, False
     return ids, fresh
+
+
+def ids_of(found: Iterable[Grown]) -> Tensor:
+    """Everything that was drawn, int64 [B, N]."""
+    return torch.cat([one.ids for one in found], 1)
 
 
 class Raster:

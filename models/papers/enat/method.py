@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from torch import Tensor, nn
 
-from kernels import Sampler
 from models.baselines.maskgit import method as maskgit
 from models.engine.method import Card, Close, Emit, Event, Method, Open
-from models.loops.unmask.canvases import scene_board
 from models.loops.unmask.evaluation import Evaluation, Moment, branches, guided
-from models.loops.unmask.loop import FIELDS, Plan, Record, moves, shots
+from models.loops.unmask.loop import FIELDS, Record, moves, shots
 from models.papers.enat.record import EnatWork, Plain, half_known
 from models.trace import Cost, Fact
 from models.trace.params import Choice, Flag, Span
@@ -37,12 +35,11 @@ PLAIN = "scene-mgm-1"  # the plain model: same blocks, same codes, every token i
 class Params:
     steps: Annotated[int, Span(2, 32, 1, "Steps", "Passes; ENAT makes each cheaper, not fewer.")] = 28
     reuse: Annotated[bool, Flag("Reuse", "Off: every known cell is encoded again in every step.")] = True
-    guidance: Annotated[float, Span(0, 6, 0.25, "Guidance", "How hard the caption pulls.")] = 0.5
+    guidance: maskgit.Pull = 0.5
     order: Annotated[str, Choice(maskgit.ORDERS, "Order", "Which guesses are kept first.", fold=True)] = "confidence"
-    noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise, less with every step.", fold=True)] = 2.0
-    temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 0.8
-    until: Annotated[float, Span(0, 1, 0.05, "Guided part", "After it the caption no longer pulls, and a step costs "
-                                 "half.", unit="of the steps", fold=True)] = 0.5
+    noise: maskgit.Noise = 2.0
+    temperature: maskgit.Temperature = 0.8
+    until: maskgit.Until = 0.5
 
 
 @dataclass
@@ -86,10 +83,9 @@ class Reusing:
 
 
 def run(job) -> Iterator[Event]:
-    board, plain = scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text), job.companion(PLAIN)
-    p, record = job.params, Record()
+    board, plain, p, record = maskgit.caption_board(job), job.companion(PLAIN), job.params, Record()
     reusing = Reusing(job.model, board.cond, p.guidance, p.reuse, p.until)
-    plan = Plan(moves(board.unknown, p.steps, maskgit.SCHEDULE), reusing, p.order, p.noise, Sampler(p.temperature))
+    plan = maskgit.planned(p, moves(board.unknown, p.steps, maskgit.SCHEDULE), reusing)
     work, looked = EnatWork(plain.model, reusing), Plain(plain.model, board, half_known(plan.moves))
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
@@ -108,11 +104,6 @@ def sentence(facts: dict[str, Fact], p: Params) -> str:
             f"score {score:.2f}.")
 
 
-def beside(p: Params) -> dict:
-    """The plain model in as many steps, filled in by the same rule."""
-    return {name: getattr(p, name) for name in ("steps", "guidance", "order", "noise", "temperature", "until")}
-
-
 METHOD = Method(
     card=Card(
         id="enat", title="ENAT: encode only what is new", tabs=("unmask", "attend"), arxiv="2411.06959", year=2024,
@@ -126,5 +117,5 @@ METHOD = Method(
                     "not the paper's Beta(12, 3).",
         unverified="Several earlier passes are simulated in training, the paper simulates one."),
     params=Params, accepts="caption", checkpoints=("scene-enat-1",), companions=("scene-vq-1", PLAIN), run=run,
-    examples=maskgit.EXAMPLES, baseline="maskgit", baseline_params=beside,
+    examples=maskgit.EXAMPLES, baseline="maskgit", baseline_params=maskgit.shared,
     fixed={"attend": "The picture shows the plain model's attention, on boards that are given."})

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm, apply_rotary_pos_emb
 
 from models.backbones.masked import MaskedTransformer
-from models.backbones.rows import fused, linear_work, picked, project, written
+from models.backbones.rows import fused, layer_work, linear_work, picked, project, written
 from models.loops.unmask.evaluation import indices
 
 RATIO = 4  # of P's hidden width to its own
@@ -190,11 +190,10 @@ class EnatTransformer(MaskedTransformer):
         return encoder + kept * linear_work(self.reuse), decoder + masked * self.vocab_size * self.config.hidden_size
 
     def _layer_work(self, rows: int, support: int) -> int:
-        """Projections and MLP of the rows, keys and values of the supporting ones, attention of the first to both."""
+        """Of one layer: the rows have their own keys and values, the supporting ones theirs."""
         layer = self.layers[0]
         supporting = linear_work(layer.support_k_proj) + linear_work(layer.support_v_proj)
-        attended = 2 * rows * (rows + support) * layer.self_attn.q_proj.out_features
-        return rows * (linear_work(layer) - supporting) + support * supporting + attended
+        return layer_work(layer, rows, rows + support) + (support - rows) * supporting
 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins

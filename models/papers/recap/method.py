@@ -25,7 +25,6 @@ from models.backbones.rows import RowStore, layer_rows
 from models.baselines.maskgit import method as maskgit
 from models.engine.method import Card, Close, Emit, Event, Method, Open
 from models.loops.unmask import loop
-from models.loops.unmask.canvases import scene_board
 from models.loops.unmask.evaluation import full_work
 from models.loops.unmask.loop import Evaluation, Moment, Move, Plan, Record
 from models.papers.recap.record import DRIFT, LOOKED, RecapSeen
@@ -40,11 +39,10 @@ class Params:
     start: Annotated[float, Span(0, 1, 0.05, "Start of local passes", "0: from the first group on; 1: never.",
                                  unit="of the full passes")] = 0.5
     order: Annotated[str, Choice(("confidence", "random"), "Order")] = "confidence"
-    guidance: Annotated[float, Span(0, 6, 0.25, "Guidance", "How hard the caption pulls.")] = 0.5
-    noise: Annotated[float, Span(0, 8, 0.25, "Order noise", "Gumbel noise, less with every step.", fold=True)] = 2.0
-    temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest code.", fold=True)] = 0.8
-    until: Annotated[float, Span(0, 1, 0.05, "Guided part", "After it the caption no longer pulls, and a pass costs "
-                                 "half.", unit="of the passes", fold=True)] = 0.5
+    guidance: maskgit.Pull = 0.5
+    noise: maskgit.Noise = 2.0
+    temperature: maskgit.Temperature = 0.8
+    until: maskgit.Until = 0.5
     drift: Annotated[bool, Flag("Measure drift", "One more pass per local pass; not work.", fold=True)] = True
 
 
@@ -159,11 +157,9 @@ def drifted(cached: RowStore, true: RowStore, layer: int) -> Tensor:
 
 
 def run(job) -> Iterator[Event]:
-    board = scene_board(job.model, job.companion("scene-vq-1").model, job.subject.text)
-    p, record = job.params, Record()
+    board, p, record = maskgit.caption_board(job), job.params, Record()
     reused = Reused(job.model, board.cond, p.guidance, p.drift, p.until)
-    moves = grouped(board.unknown, p.full, p.local, p.start)
-    plan = Plan(moves, reused, p.order, p.noise, kernels.Sampler(p.temperature))
+    plan = maskgit.planned(p, grouped(board.unknown, p.full, p.local, p.start), reused)
     seen = RecapSeen(board, reused)
     yield Open("unmask", board.canvas, loop.FIELDS, len(plan.moves))
     yield Open("prune", board.canvas, {"drift": DRIFT}, len(plan.moves))
@@ -197,8 +193,7 @@ def sentence(facts: dict[str, Fact], plan: Plan) -> str:
 def beside(p: Params) -> dict:
     """The same number of moves, every one in full."""
     late = p.full - round(p.start * p.full)
-    return {"steps": p.full + late * p.local, "order": p.order, "guidance": p.guidance, "until": p.until,
-            "noise": p.noise, "temperature": p.temperature}
+    return {"steps": p.full + late * p.local, **maskgit.shared(p)}
 
 
 METHOD = Method(

@@ -19,7 +19,7 @@ from models.checkpoints.store import load, shipped
 from models.claims import Lab, scene_lab
 from models.claims.harness import Claim, Tuned, at_least, better, conclude, context
 from models.claims.timing import interleaved, times_faster
-from models.loops.unmask.growth import GivenTokens
+from models.loops.unmask.growth import GivenTokens, ids_of
 from models.papers.var import method as var
 from models.worlds import scenes
 
@@ -88,4 +88,4 @@ def scales(things, generator, pull: float, top_p: float, top_k: int = 900, known
     maps = list(var.grow(model, tokenizer, scene_lab.conditions(things), generator, pull, Sampler(1.0, top_k, top_p),
                          given))
     with torch.inference_mode():
-        return tokenizer.decode(torch.cat([one.ids for one in maps], 1)), maps
+        return tokenizer.decode(ids_of(maps)), maps

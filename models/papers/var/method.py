@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from kernels import Sampler
+from models.backbones.pictures import from_uint8
 from models.baselines.maskgit import method as maskgit
 from models.baselines.raster import method as raster
 from models.engine.method import Card, Event, Method
@@ -103,23 +104,13 @@ class Scales:
         return Cost(1, batch * rows * len(model.layers), batch * model.work(scale), cached)
 
 
-def paint(model, tokenizer, cond: Tensor, generator: torch.Generator, guidance: float = 1.5, sampler: Sampler = PLAIN,
-          given: GivenTokens | None = None) -> Tensor:
-    """Finished pictures [B, 3, h, w] in 0..1."""
-    maps = grow(model, tokenizer, cond, generator, guidance, sampler, given)
-    with torch.inference_mode():
-        return tokenizer.decode(torch.cat([found.ids for found in maps], 1))
-
-
 def given(tokenizer, caption: str, box: str, seed: int) -> GivenTokens | None:
     """The caption's objects drawn by program at places of this seed, and the box; None without a box."""
     if box == "none":
         return None
-    rng, things = np.random.default_rng(seed), scenes.read_caption(caption)
-    cells = rng.choice(scenes.SIDE**2, len(things), replace=False)
-    drawn = scenes.draw([scenes.Thing(t.colour, t.shape, int(cell)) for t, cell in zip(things, cells)])
-    weight = tokenizer.entries
-    pixels = torch.from_numpy(drawn).to(weight).permute(2, 0, 1)[None] / 255
+    count, weight = len(scenes.read_caption(caption)), tokenizer.entries
+    cells = np.random.default_rng(seed).choice(scenes.SIDE**2, count, replace=False)
+    pixels = from_uint8(scenes.pictures([scenes.placed(caption, cells)])).to(weight)
     with torch.inference_mode():
         return GivenTokens(tokenizer.encode(pixels), inside(tokenizer.scales, BOXES[box]).to(weight.device))
 

@@ -17,11 +17,11 @@ from __future__ import annotations
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
-from transformers import DynamicCache, LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
+from transformers import DynamicCache
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from models.backbones.masked import MaskedTransformer, rotary
-from models.backbones.rows import linear_work
+from models.backbones.masked import MaskedTransformer, block_config, blocks, rotary
+from models.backbones.rows import layer_work
 from models.backbones.scales import SCALES, Scaled
 
 
@@ -39,21 +39,17 @@ class ScaleTransformer(Scaled, nn.Module, PyTorchModelHubMixin):
         super().__init__()
         self.vocab_size, self.scales, self.cond_length = vocab_size, tuple(scales), cond_length
         self.span, self.rope_theta = span, rope_theta
-        self.config = LlamaConfig(
-            vocab_size=vocab_size, hidden_size=hidden_size, num_hidden_layers=num_hidden_layers,
-            num_attention_heads=num_attention_heads, num_key_value_heads=num_attention_heads,
-            intermediate_size=intermediate_size, rms_norm_eps=rms_norm_eps, attn_implementation="sdpa")
+        self.config = block_config(hidden_size, num_attention_heads, intermediate_size, rms_norm_eps,
+                                   vocab_size=vocab_size, num_hidden_layers=num_hidden_layers)
         self.embed_cond = nn.Embedding(cond_vocab_size, hidden_size)
         self.embed_slots = nn.Embedding(cond_length, hidden_size)
         self.embed_start = nn.Parameter(0.02 * torch.randn(hidden_size))
         self.embed_features = nn.Linear(channels, hidden_size)
         self.embed_places = nn.Embedding(self.length, hidden_size)
         self.embed_levels = nn.Embedding(len(self.scales), hidden_size)
-        self.layers = nn.ModuleList(LlamaDecoderLayer(self.config, i) for i in range(num_hidden_layers))
+        self.layers = blocks(self.config, num_hidden_layers)
         self.norm = LlamaRMSNorm(hidden_size, eps=rms_norm_eps)
         self.lm_head = nn.Linear(hidden_size, vocab_size)
-        for layer in self.layers:
-            layer.self_attn.is_causal = False
         for part in (self.embed_places, self.embed_levels, self.lm_head):
             nn.init.normal_(part.weight, std=0.02)
 
@@ -127,8 +123,8 @@ class ScaleTransformer(Scaled, nn.Module, PyTorchModelHubMixin):
         """Multiply-adds of one sample's pass over a scale behind a cache; the first also computes the caption."""
         seen, tokens = self.cond_length + self.place(scale).stop, self.scales[scale] ** 2
         rows = tokens + (self.cond_length if scale == 0 else 0)
-        layer = rows * linear_work(self.layers[0]) + 2 * rows * seen * self.config.hidden_size
-        return len(self.layers) * layer + tokens * (self.lm_head.weight.numel() + self.embed_features.weight.numel())
+        around = tokens * (self.lm_head.weight.numel() + self.embed_features.weight.numel())
+        return len(self.layers) * layer_work(self.layers[0], rows, seen) + around
 
     def forward(self, features: Tensor, cond: Tensor) -> Tensor:
         """Logits [B, M + 1, V] of the first M + 1 tokens, whole scales, from features [B, M, F] of the scales that are

@@ -76,9 +76,10 @@ class SceneVAR(ScenePainter):
         return total, {f"ce{side}": one.detach() for side, one in zip(model.scales, found, strict=True)}
 
     def paint(self, model, cond, generator, guidance: float):
-        from models.papers.var.method import paint
+        from models.loops.unmask.growth import ids_of
+        from models.papers.var.method import grow
 
-        return paint(model, self.tokenizer, cond, generator, guidance)
+        return self.tokenizer.decode(ids_of(grow(model, self.tokenizer, cond, generator, guidance)))
 
     @torch.no_grad()
     def evaluate(self, model, n: int = 96):

@@ -168,6 +168,8 @@ def main() -> None:
     for name, value in (("TOKENSCOPE_DEVICE", options.device), ("TOKENSCOPE_DTYPE", options.dtype)):
         if value:
             os.environ[name] = value
+    if options.host not in ("127.0.0.1", "localhost", "::1"):  # others reach the page: no look at this machine's disk
+        os.environ.setdefault("TOKENSCOPE_FOLDERS", "0")
     for name in store.shipped() if options.preload else preloaded():
         store.preload(name)
     zerogpu.place(store.shipped())

@@ -25,12 +25,18 @@ os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # as in app.py
 
 from models import claims
 from models.checkpoints import download, hub, pins, unpack
-from models.engine.method import Result, find, follow, offered, prepare, twin
+from models.checkpoints.store import resolve
+from models.claims import MissingData
+from models.engine.method import Method, Result, find, follow, offered, prepare, twin
 from models.serving import recorded
 from models.serving.catalog import describe
+from models.serving.errors import CLEAR, named, trail
 from models.trace import Trace, interventions
+from models.trace.params import ParamError
 from models.trace.serialize import save
 from models.trace.subject import from_anything
+
+FIGURES = ("png", "svg", "pdf", "html", "gif")
 
 
 def list_methods(args) -> None:
@@ -45,14 +51,15 @@ def list_methods(args) -> None:
 
 def run_method(args) -> None:
     method = find(args.method)
-    kind = method.kind(args.checkpoint)
-    subject = from_anything(args.subject, kind, method.examples_for(kind)) if args.subject else None
+    tab = _checked_wishes(args, method)
+    kind = method.kind(resolve(args.checkpoint, method.choices))
+    subject = None if args.subject is None else from_anything(args.subject, kind, method.examples_for(kind))
     _fetch(args.checkpoint)
     job = prepare(method, subject, _settings(args.set), checkpoint=args.checkpoint, seed=args.seed,
                   interventions=interventions.from_words(_settings(args.change)))
     result = _watch(job)
-    trace = _of_tab(result, args.tab or method.card.tabs[0])
-    beside = _baseline_trace(job, trace.tab) if args.baseline else None
+    trace = result.traces[tab]
+    beside = _watch(twin(job)).traces[tab] if args.baseline else None
     if args.out:
         Path(args.out).write_text(save(trace), "utf-8")
     if args.figure:
@@ -61,18 +68,33 @@ def run_method(args) -> None:
         _report(one)
 
 
+def _checked_wishes(args, method: Method) -> str:
+    """The tab that is asked for; ParamError for what could not be had or written at the end, before anything is done.
+    """
+    tab = args.tab or method.card.tabs[0]
+    if tab not in method.card.tabs:
+        raise ParamError(f"there is no record for the tab '{tab[:20]}'; this method has {', '.join(method.card.tabs)}")
+    if args.baseline and method.baseline is None:
+        raise ParamError(f"'{method.id}' has no baseline; leave out --baseline")
+    if args.baseline and tab not in find(method.baseline).card.tabs:
+        raise ParamError(f"its baseline '{method.baseline}' has no record for the tab '{tab}'; leave out --baseline")
+    if args.figure and Path(args.figure).suffix[1:] not in FIGURES:
+        endings, given = ", ".join("." + kind for kind in FIGURES), Path(args.figure).suffix[:20]
+        raise ParamError(f"--figure must end in one of {endings} (small letters), not '{given}'")
+    for path in map(Path, filter(None, (args.out, args.figure))):
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise ParamError(f"{path} cannot be written: " + ("it is a folder" if path.is_dir() else "there is no such "
+                             "folder"))
+        if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+            raise ParamError(f"{path} cannot be written: this account may not")
+    return tab
+
+
 def _fetch(name: str | None) -> None:
     """Brings a public checkpoint that was named, with a progress line on a terminal."""
     for done, total in download.fetch(name or ""):
         if sys.stderr.isatty():
             print(f"\rfetching {name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", end="", file=sys.stderr)
-
-
-def _baseline_trace(job, tab: str) -> Trace:
-    other = twin(job)
-    if other is None:
-        raise ValueError(f"'{job.method.id}' has no baseline; leave out --baseline")
-    return _of_tab(_watch(other), tab)
 
 
 def _watch(job) -> Result:
@@ -83,17 +105,8 @@ def _watch(job) -> Result:
     return result
 
 
-def _of_tab(result: Result, tab: str) -> Trace:
-    if tab not in result.traces:
-        raise ValueError(f"there is no record for the tab '{tab}'; this method has {', '.join(result.traces)}")
-    return result.traces[tab]
-
-
 def _draw(trace: Trace, beside: Trace | None, path: Path) -> None:
     from visualizers.export.files import export
-    kinds = ("png", "svg", "pdf", "html", "gif")
-    if path.suffix[1:] not in kinds:
-        raise ValueError(f"--figure must end in one of {', '.join('.' + kind for kind in kinds)}, not '{path.suffix}'")
     path.write_bytes(export(trace, path.suffix[1:], twin=beside))
 
 
@@ -103,14 +116,14 @@ def _report(trace: Trace) -> None:
           f"{p.revision}, {p.device} {p.dtype}, {p.path}, seed {p.seed}")
     for fact in trace.facts.values():
         print(f"  {fact.title}: {fact.value:.4g} {fact.unit}".rstrip())
-    if trace.sentence:
-        print(f"  {trace.sentence}")
+    for sentence in filter(None, (trace.sentence, p.note)):
+        print(f"  {sentence}")
 
 
 def _settings(pairs: list[str]) -> dict[str, str]:
     bad = [pair for pair in pairs if "=" not in pair]
     if bad:
-        raise ValueError(f"--set takes key=value, not '{bad[0][:60]}'")
+        raise ParamError(f"--set takes key=value, not '{bad[0][:60]}'")
     return dict(pair.split("=", 1) for pair in pairs)
 
 
@@ -199,12 +212,19 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _sentence(error: Exception) -> str:
+    """What went wrong in one line. What is not the caller's doing says where it happened, for whoever reports it."""
+    if isinstance(error, (*CLEAR, MissingData, OSError)):
+        return "".join(letter if letter.isprintable() else " " for letter in " ".join(str(error).split()))
+    return f"{named(error)} ({trail(error).rpartition(' > ')[2]}: {type(error).__name__})"
+
+
 def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         args.do(args)
-    except (ValueError, OSError) as error:  # ParamError, SubjectError, CheckpointError, TraceError, MissingData, files
-        print(f"tokenscope: {' '.join(str(error).split())}", file=sys.stderr)
+    except Exception as error:
+        print(f"tokenscope: {_sentence(error)}", file=sys.stderr)
         return 2
     return 0
 

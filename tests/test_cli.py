@@ -55,3 +55,28 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, capsys, tiny, tmp_path
 def test_a_damaged_trace_file_says_so(tmp_path):
     with pytest.raises(TraceError):
         load("{" + "x" * 100)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--out", "/no/such/folder/t.json"], "no such folder"), (["--out", "/tmp"], "it is a folder"),
+    (["--figure", "a.PNG"], "small letters"), (["--figure", "a"], "must end in"), (["--tab", "attend"], "no record"),
+    (["--baseline"], "no baseline"), (["--set", "steps"], "key=value"), (["--subject", ""], "type some text"),
+    (["--subject", "storyy.txt"], "no file 'storyy.txt'"), (["--checkpoint", "text-mdm-l"], "no checkpoint"),
+    (["--checkpoint", "."], "no config.json"),
+])
+def test_what_cannot_be_had_is_refused_before_the_work(arguments, words, capsys, tiny, tmp_path, monkeypatch):
+    """Mutant: refused only after the model was loaded and run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("models.__main__.follow", None)
+    assert main(["run", "sampling", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_an_error_of_ours_is_one_line_too(capsys, tiny, monkeypatch):
+    """Mutant: the cause's own words, which may hold a path or what was typed."""
+    def broken(job):
+        raise KeyError("/the secret/inside")
+    monkeypatch.setattr("models.__main__.follow", broken)
+    assert main(["run", "sampling"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "KeyError" in err and "secret" not in err and "Traceback" not in err

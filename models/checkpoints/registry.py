@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import logging
 import re
 from collections.abc import Callable
 from functools import cache
@@ -31,6 +32,7 @@ def _loaded(module: str, named: str, folder: Path, **options):
     """A library's own class with its weights; WeightsError where some are missing."""
     import transformers
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity(logging.CRITICAL)  # what it would report is looked at below
     cls = getattr(importlib.import_module(module), named)
     state = unpacked(folder)
     if state is None:
@@ -39,8 +41,10 @@ def _loaded(module: str, named: str, folder: Path, **options):
         config = cls.config_class.from_pretrained(folder, local_files_only=True)
         options |= {"config": config, "state_dict": state, "dtype": "float32"}
     model, report = cls.from_pretrained(folder if state is None else None, output_loading_info=True, **options)
-    if report["missing_keys"] or report["mismatched_keys"] or layers_beyond(report["unexpected_keys"]):
-        raise WeightsError("has weights of another network than its config.json describes.")
+    others = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"]),
+              *layers_beyond(report["unexpected_keys"])]
+    if others:
+        raise WeightsError(f"has weights of another network than its config.json describes: see {sorted(others)[0]}.")
     return model
 
 
@@ -55,7 +59,8 @@ def _pretrained(module: str) -> Callable[[Path, dict], Any]:
     """Reader of transformers' layout for a class in `module`."""
     def read(folder: Path, config: dict):
         named = config["architectures"][0]
-        model = _loaded(module, families.PARTS_OF.get(named, named), folder, trust_remote_code=False)
+        model = _loaded(module, families.PARTS_OF.get(named, named), folder, trust_remote_code=False,
+                        ignore_mismatched_sizes=True)
         model.pixels = _pixels(folder)
         return model
     return read

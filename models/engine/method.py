@@ -26,7 +26,7 @@ from models.checkpoints.store import Bundle, architecture, load, resolve
 from models.engine import layouts
 from models.engine.events import Book, BookState, Close, Emit, Event, Open, pages, progress, traces
 from models.engine.interventions import check_allowed, silenced
-from models.trace import TABS, Provenance, Trace
+from models.trace import OWN, TABS, Provenance, Trace
 from models.trace import params as parameters
 from models.trace.interventions import NONE, Interventions
 from models.trace.subject import Example, Subject, SubjectError, from_example
@@ -35,7 +35,6 @@ __all__ = ["Card", "Close", "Control", "Emit", "Event", "GRADES", "Job", "Method
            "find", "follow", "prepare", "run", "twin"]
 
 ROOMS = ("papers", "baselines")
-OWN = "your own folder"
 GRADES = ("official weights", "paper's rule on public weights", "trained here at teaching scale", "recorded trace", OWN)
 CONTROL = "-control"  # behind the id of a method: its control arm
 

@@ -44,7 +44,7 @@ def told(error: BaseException) -> str:
     if isinstance(error, CLEAR):  # it may quote what was asked for, which stays on its line
         return "".join(letter if letter.isprintable() else " " for letter in str(error))
     log.error("a run failed: %s", trail(error))
-    sentence = _named(error)
+    sentence = named(error)
     if sentence in (MEMORY, CARD_MEMORY):
         _make_room()
     if sentence == CARD:
@@ -76,7 +76,8 @@ def _place(error: BaseException) -> str:
     return " > ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in frames) or "an unknown place"
 
 
-def _named(error: BaseException) -> str:
+def named(error: BaseException) -> str:
+    """The sentence for an error that is not the visitor's doing."""
     text = str(error).lower()
     if _is_torchs(error, "OutOfMemoryError") or "cuda out of memory" in text:
         return CARD_MEMORY

@@ -6,12 +6,13 @@ link; it names the example most like it instead.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
 import numpy as np
 
-from models.checkpoints import store, versions
+from models.checkpoints import folders, packaged, store, versions
 from models.engine.method import find, offered
 from models.serving.recorded import SEED
 from models.serving.session import Ask, default_beside, subject
@@ -19,6 +20,8 @@ from models.trace import interventions
 from models.trace import params as parameters
 from models.trace.params import ParamError, Words, declaration
 from models.trace.subject import Example, from_example
+
+FOLDER = "own-folder"  # what stands in a link for a visitor's own
 
 
 def to_query(ask: Ask) -> str:
@@ -31,8 +34,8 @@ def to_query(ask: Ask) -> str:
         pairs["example"] = ask.example or ask.examples[0].id
     else:
         pairs |= {"example": nearest(ask).id, "own": 1}
-    if ask.checkpoint in method.choices[1:]:
-        pairs["checkpoint"] = ask.checkpoint
+    if ask.checkpoint not in (None, method.checkpoints[0]):
+        pairs["checkpoint"] = FOLDER if folders.own(ask.checkpoint) else ask.checkpoint
     if ask.beside != default_beside(method, ask.tab, ask.kind):
         pairs["beside"] = ".".join(ask.beside)
     changed = {name: getattr(values, name) for name, (spec, _, default) in declared.items()
@@ -48,7 +51,10 @@ def from_query(query: Mapping[str, str]) -> Ask:
         raise ParamError(f"{method.card.title} is not shown yet, because its weights are still to be trained")
     given = {key[2:]: value for key, value in query.items() if key.startswith("p.")}
     checkpoint = opened(query.get("checkpoint"))
-    if checkpoint is not None and checkpoint not in method.choices:
+    if checkpoint == FOLDER:
+        raise ParamError("this link was made with a folder of somebody's own machine, which it does not carry; choose "
+                         f"one of {', '.join(method.choices)}")
+    if checkpoint is not None and checkpoint not in method.choices and not packaged.folder(checkpoint):
         raise ParamError(f"there is no checkpoint '{checkpoint[:40]}' for this method")
     tab = query.get("tab", method.card.tabs[0])
     usual = default_beside(method, tab, method.kind(checkpoint))
@@ -84,7 +90,7 @@ def nearest(ask: Ask) -> Example:
 
 
 def _whole(text: str | int, name: str, low: int = 0) -> int:
-    if not str(text).lstrip("-").isdigit() or not low <= int(text) < 2**31 or len(str(text)) > 11:
+    if not re.fullmatch("-?[0-9]{1,10}", str(text)) or not low <= int(text) < 2**31:
         raise ParamError(f"{name} must be a whole number from {low} to 2147483647")
     return int(text)
 

@@ -18,7 +18,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from models.checkpoints.store import here
+from models.checkpoints.store import here, resolve
 from models.engine import layouts
 from models.engine.method import CONTROL, Job, Method, Result, find, follow, offered, prepare, twin
 from models.trace import Trace, limits
@@ -124,6 +124,11 @@ def job(ask: Ask) -> Job:
     """The method's checked job; raises ParamError, SubjectError or CheckpointError."""
     return prepare(ask.method, subject(ask), ask.params, checkpoint=ask.checkpoint, seed=ask.seed, choice=ask.choice,
                    interventions=ask.interventions)
+
+
+def checked(id: str, checkpoint: str) -> None:
+    """CheckpointError where a method cannot have this checkpoint, before anything is fetched or loaded."""
+    layouts.fit(find(id), resolve(checkpoint, find(id).choices))
 
 
 def beside(first: Job, id: str) -> Job:

@@ -7,6 +7,7 @@ from models.trace.records import (
     CANVASES,
     CODE,
     LEVELS,
+    OWN,
     SCHEMA,
     STATES,
     TABS,
@@ -35,6 +36,6 @@ from models.trace.records import (
 
 __all__ = [
     "AttendTrace", "CANVASES", "CODE", "Canvas", "Chart", "Cost", "Distribution", "Edges", "Fact", "Field", "Heads",
-    "LEVELS", "MaskTrace", "Provenance", "PruneTrace", "Rows", "SCHEMA", "STATES", "SampleTrace", "Step", "TABS",
+    "LEVELS", "MaskTrace", "OWN", "Provenance", "PruneTrace", "Rows", "SCHEMA", "STATES", "SampleTrace", "Step", "TABS",
     "TRACES", "Trace", "TraceError", "UnmaskTrace", "YES", "states",
 ]

@@ -27,6 +27,7 @@ STATES = (
     "dropped",                                                     # pruned
     "context",                                                     # prompt or condition: not part of the game
 )
+OWN = "your own folder"  # the grade of a run on a visitor's own weights
 CODE = {name: code for code, name in enumerate(STATES)}
 CANVASES = ("grid", "text", "list", "pyramid", "video", "board", "frames", "graph", "points")
 LEVELS = ("step", "layer", "scale", "block", "token", "branch", "trial", "snapshot", "sample")

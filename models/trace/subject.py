@@ -15,6 +15,7 @@ import numpy as np
 from models.trace import limits
 
 KINDS = ("photo", "text", "caption", "prompt", "problem", "question")
+FILE_NAME = re.compile(r"[^\s]+\.(txt|md|text|png|jpe?g|webp)", re.I)  # a text that is none, but a file's name
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
 
@@ -86,6 +87,8 @@ def from_anything(given: str, kind: str, examples: tuple[Example, ...] = ()) -> 
         return from_image(data) if kind == "photo" else from_text(_utf8(data), kind)
     if kind == "photo":
         raise SubjectError(f"There is no picture file '{given[:80]}'; give a PNG, JPEG or WebP file.")
+    if FILE_NAME.fullmatch(given):
+        raise SubjectError(f"There is no file '{given[:80]}'; give a text, or the path of a text file.")
     return from_text(given, kind)
 
 

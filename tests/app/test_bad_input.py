@@ -96,3 +96,22 @@ def _ended(server, who: str, how: str, start: int = 0) -> None:
             return
         time.sleep(0.1)
     raise AssertionError(f"no run of {who} was {how}: {server.endings()[start:]}")
+
+
+@pytest.mark.parametrize("typed", ["text-mdm-l", "/etc", "no/such/folder"])
+def test_a_checkpoint_that_cannot_be_had_is_refused_and_never_substituted(visit, typed):
+    """Mutant: the default checkpoint ran instead, and nothing was said."""
+    page = visit("?tab=attend")
+    before = page.locator("#attend-strip").inner_text()
+    box = page.locator("#attend-checkpoint input")
+    box.fill(typed)
+    box.press("Enter")
+    page.locator("#attend-run").click()
+    toast(page, "There is no checkpoint" if "/etc" != typed else "no config.json")
+    expect(page.locator("#attend-run")).to_have_text("Run")
+    assert page.locator("#attend-strip").inner_text() == before
+
+
+@pytest.mark.parametrize("link", ["seed=%C2%B2", "seed=--5", "seed=3&step=--1", "checkpoint=text-mdm-l"])
+def test_a_link_that_cannot_be_followed_says_so(visit, link):
+    toast(visit(f"?tab=sample&method=sampling&{link}"), "This link cannot be followed")

@@ -49,7 +49,10 @@ def test_an_own_subject_never_enters_a_link():
     {"method": "nothing"}, {"method": "recap", "seed": "1e9"}, {"method": "recap", "seed": "-2"},
     {"method": "recap", "tab": "papers"}, {"method": "recap", "p.full": "nan"}, {"method": "recap", "p.nothing": "1"},
     {"method": "recap", "example": "../x"}, {"method": "recap", "checkpoint": "/etc"}, {"method": "recap", "step": "x"},
-    {"method": "recap", "beside": "recap"}, {"method": "recap", "beside": "maskgit.maskgit.maskgit"}])
+    {"method": "recap", "seed": "\u00b2"}, {"method": "recap", "seed": "--5"}, {"method": "recap", "step": "--1"},
+    {"method": "recap", "seed": "\u0665"}, {"method": "attention", "checkpoint": "text-mdm-l"},
+    {"method": "attention", "checkpoint": "own-folder"}, {"method": "recap", "beside": "recap"},
+    {"method": "recap", "beside": "maskgit.maskgit.maskgit"}])
 def test_a_link_outside_the_declarations_is_refused(query):
     with pytest.raises(ParamError):
         links.from_query(query)
@@ -59,3 +62,13 @@ def test_a_method_whose_weights_are_missing_is_named_in_a_sentence(monkeypatch):
     monkeypatch.setattr(links, "offered", lambda: {})
     with pytest.raises(ParamError, match="not shown yet"):
         links.from_query({"method": "recap"})
+
+
+def test_a_link_from_a_folder_of_ones_own_carries_no_path_and_opens_no_other_model(tmp_path):
+    """Mutants: the path in the link; a link without a checkpoint, which opens the default one."""
+    from tests.folders import saved
+    folder = saved(tmp_path / "mine", "GPT2LMHeadModel")
+    query = links.to_query(Ask("attention", "attend", checkpoint=str(folder)))
+    assert "mine" not in query and parts(query)["checkpoint"] == links.FOLDER
+    with pytest.raises(ParamError, match="folder"):
+        links.from_query(parts(query))

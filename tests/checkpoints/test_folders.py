@@ -8,7 +8,8 @@ import torch
 
 from models.__main__ import main
 from models.checkpoints import store
-from models.engine.method import OWN, find, offered, prepare, run, twin
+from models.engine.method import find, offered, prepare, run, twin
+from models.trace import OWN
 from models.trace.subject import from_text
 from tests.folders import byte_words, saved
 

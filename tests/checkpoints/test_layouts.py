@@ -7,8 +7,9 @@ import torch
 from models.backbones.pictures import cut
 from models.checkpoints import families, store
 from models.checkpoints.store import CheckpointError
-from models.engine.method import OWN, prepare, run
+from models.engine.method import prepare, run
 from models.loops.attend import model_adapters
+from models.trace import OWN
 from models.trace.subject import from_image, from_text
 from tests.folders import saved
 

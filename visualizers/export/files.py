@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from models.trace import Trace
+from models.trace import OWN, Trace
 from visualizers import draw
 from visualizers.drawing.marks import Drawing
 
@@ -124,6 +124,7 @@ def snippet(trace: Trace) -> str:
     subject = f"example({p.subject!r})" if p.subject else own
     changed = p.interventions and f", interventions=from_words({dict(p.interventions)!r})"
     changes = "from models.trace.interventions import from_words\n" if changed else ""
+    checkpoint = "put the path of your own folder here" if p.grade == OWN else p.checkpoint
     return f"""from models import atlas, find, from_example, from_image, from_text, run
 {changes}
 method = find({trace.method!r})
@@ -135,7 +136,7 @@ def example(name):
 
 
 subject = {subject}
-result = run(method, subject, {{{given}}}, checkpoint={p.checkpoint!r}, seed={p.seed}{changed or ""})
+result = run(method, subject, {{{given}}}, checkpoint={checkpoint!r}, seed={p.seed}{changed or ""})
 trace = result.traces[{trace.tab!r}]
 print(trace.sentence)
 """

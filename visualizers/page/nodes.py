@@ -15,7 +15,7 @@ import gradio as gr
 
 from models.checkpoints import versions
 from models.engine.method import Card
-from models.trace import Fact, Trace
+from models.trace import OWN, Fact, Trace
 from models.trace.subject import ASSETS
 
 HERE = Path(__file__).parent
@@ -67,7 +67,8 @@ def watching(card: Card, trace: Trace) -> list[Node]:
 
 def strip(trace: Trace, beside: Sequence[Trace], cards: Mapping[str, dict]) -> list[Node]:
     """The honesty strip: where this picture comes from."""
-    p, card = trace.provenance, cards.get(trace.provenance.checkpoint, {})
+    p = trace.provenance
+    card = {} if p.grade == OWN else cards.get(p.checkpoint, {})  # a folder may bear the name of a shipped one
     against = ", ".join(f"{_ms(t):,.0f}" for t in beside)
     facts = [
         (p.checkpoint, _size(card)), ("", p.grade),

@@ -272,7 +272,7 @@ def views(method: Method) -> list[str]:
 
 def _shown(method: Method) -> bool | str:
     """The checkpoint menu with one entry is hidden but stays in the page: a menu taken out keeps its old value.
-    Where one arrives late all the same, Desk.ask takes the method's own checkpoint."""
+    Where one arrives late all the same, Desk.ask takes the method's only checkpoint."""
     return len(method.choices) > 1 or "hidden"
 
 

@@ -140,7 +140,8 @@ class Desk(Turns, Changes):
         """A public checkpoint that was chosen is fetched, with the progress where runs show theirs."""
         p = self.panel
         try:
-            for done, total in download.fetch(checkpoint) if checkpoint in find(id).choices else ():
+            session.checked(id, checkpoint)
+            for done, total in download.fetch(checkpoint):
                 yield {p.status: nodes.progress(done / total, f"fetching {done / 1e6:.0f} of {total / 1e6:.0f} MB")}
         except Exception as error:
             gr.Warning(told(error))
@@ -149,7 +150,8 @@ class Desk(Turns, Changes):
     def ask(self, id, picked, text, own, seed, checkpoint, beside, settings) -> Ask:
         """The page as an Ask; raises one of the errors that `guarded` knows."""
         method = find(id)
-        checkpoint = checkpoint if checkpoint in method.choices else None
+        if len(method.choices) == 1 and checkpoint not in method.choices:
+            checkpoint = None  # its menu is hidden: the value is the former method's
         chosen = picked.get("selected") if isinstance(picked, Mapping) else ""
         mine, example = None, str(chosen or "")
         kind = method.kind(checkpoint)
@@ -160,7 +162,7 @@ class Desk(Turns, Changes):
         if mine is not None or chosen == OWN:
             example = ""
         fit = session.comparable(method, self.panel.tab, kind)
-        values, seed = settings if isinstance(settings, dict) else {}, seed if isinstance(seed, int) else 0
+        values = settings if isinstance(settings, dict) else {}
         return Ask(id, self.panel.tab, values, seed, example, mine, checkpoint,
                    tuple(b for b in beside or () if b in fit))
 
@@ -227,14 +229,14 @@ class Desk(Turns, Changes):
         p = self.panel
         try:
             ask = links.from_query(link_parts(wanted))
-        except CLEAR as error:
-            gr.Warning(f"This link cannot be followed: {str(error).rstrip('.')}.")
+        except Exception as error:
+            gr.Warning(f"This link cannot be followed: {told(error).rstrip('.')}.")
             return {p.status: []}
         if link_parts(wanted).get("own"):
             gr.Info("This link was made with somebody's own subject, which never leaves their page; here is the "
                     "example nearest to it.")
-        if told := versions.sentence(link_parts(wanted).get("checkpoint", ""), p.cards):
-            gr.Info(f"{told}, which this link opens now.")
+        if replaced := versions.sentence(link_parts(wanted).get("checkpoint", ""), p.cards):
+            gr.Info(f"{replaced}, which this link opens now.")
         seen = opening(ask.method, p.tab)
         if ready(seen, ask):
             return self.page(ask) | p.show(seen.shown, step=None if ask.step < 0 else ask.step) | {p.session: seen}
@@ -244,7 +246,7 @@ class Desk(Turns, Changes):
         """The rest of it: the run, unless its picture is there already."""
         try:
             ask = links.from_query(link_parts(wanted))
-        except CLEAR:
+        except Exception:  # open_link has said so
             ask = None
         if ask is None or ready(opening(ask.method, self.panel.tab), ask):
             yield {self.panel.status: []}  # a generator that yields nothing would empty the page

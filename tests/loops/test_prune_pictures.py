@@ -1,4 +1,6 @@
 """Prune on a picture: the prefill of a plan, one-stage plans, a visitor's choice, and which questions are asked."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,44 @@ def test_one_stage_spends_the_layer_average_to_the_last_patch(seen, kept):
 
     rounded = PicturePlan(torch.arange(round(kept * 64) + 1), view.features, torch.rand(64))  # as many at every layer
     caught(spends, one_stage(view, kept, torch.rand(64)), rounded)
+
+
+def cut_twice(seen) -> PicturePlan:
+    """Half of the patches enter, and more leave before two of the four layers."""
+    score = torch.rand(64, generator=torch.Generator().manual_seed(0))
+    return replace(one_stage(seen, 0.5, score), cuts={1: 12, 3: 15})
+
+
+def test_the_sequence_is_really_shorter_and_words_never_leave(model, seen):
+    made = cut_twice(seen)
+    (pruner, now), (whole, _) = (prefill(model, one, seen.ids) for one in (made, everything(seen)))
+    counts = made.counts(4)
+    for sheet in now.sheets:
+        assert len(sheet.rows) == len(sheet.alive) == counts[sheet.layer] + len(seen.ids)
+        assert set(range(64, 64 + len(seen.ids))) <= set(sheet.alive.tolist())
+    stored = 2 * 2 * 16 * 4 * (sum(counts) + 4 * len(seen.ids))  # keys and values, two heads of 16, four bytes
+    caught(lambda store: store.bytes == stored and store.macs < 0.6 * whole.store.macs, pruner.store,
+           whole.store)  # masking alone would leave all of these
+
+
+@torch.no_grad()
+def test_survivors_keep_their_places(model, seen):
+    made = cut_twice(seen)
+    mine = last_state(model, prefill(model, made, seen.ids)[1])
+
+    def by_the_library(renumbered: bool) -> bool:
+        """The library's own layers on shortened tensors give the same last state."""
+        lm, places = model.lm.model, [*made.kept.tolist(), *range(64, 64 + len(seen.ids))]
+        hidden = torch.cat([model.visual(made.features), lm.embed_tokens(torch.tensor([seen.ids]))], 1)
+        for layer in range(4):
+            lowest = sorted((p for p in places if p < 64), key=lambda p: float(made.importance[p]))
+            stay = [i for i, p in enumerate(places) if p not in lowest[: made.cuts.get(layer, 0)]]
+            hidden, places = hidden[:, stay], [places[i] for i in stay]
+            where = torch.arange(len(places)) if renumbered else torch.tensor(places)
+            hidden = lm.layers[layer](hidden, position_embeddings=lm.rotary_emb(hidden, where[None]))
+        return torch.allclose(mine, lm.norm(hidden)[0, -1], atol=1e-3)
+
+    caught(by_the_library, False, True)
 
 
 def test_a_visitors_patches_enter_as_they_are(model, seen):

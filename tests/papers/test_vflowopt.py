@@ -8,28 +8,16 @@ import torch
 
 from models.claims.picture_lab import TEST, EncodedScenes
 from models.engine.method import follow, prepare, run, twin
-from models.loops.prune.pictures import View, encoded, everything, last_state, prefill
+from models.loops.prune.pictures import View, everything
 from models.papers.vflowopt import method as vflowopt
 from models.papers.vflowopt.method import Knobs, cuts, fold, importance, plan, shares, stages, unsearched
 from models.papers.vflowopt.search import CALIBRATION, box, calibration, fitted, flow, found_for, search
 from models.trace.subject import from_text
 from models.worlds.questions import Question, digest, exam
-from tests import tiny as stand_ins
 from tests.traps import caught
 
 KNOBS = Knobs(0.4, 0.6, 1.2, 3.0, 0.3)
 ASKED = from_text("small pink ring, blue square, white cross. what colour is the small thing?", "question")
-
-
-@pytest.fixture(scope="module")
-def model():
-    return stand_ins.scene_vlm().eval().requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
-def seen(model):
-    case = exam(5, 1)[0]
-    return encoded(model, stand_ins.question_tokenizer(), case.picture, case.questions[0])
 
 
 @pytest.fixture(scope="module")
@@ -172,38 +160,6 @@ def test_r2_is_clipped_at_one_and_r1_stays_what_it_is():
         return {3: entered - max(round(entered * r1), (round(kept * count * layers) - 3 * entered) // 5)}
 
     caught(clipped, cuts, overrides)
-
-
-def test_the_sequence_is_really_shorter_and_words_never_leave(model, seen):
-    made = plan(seen, KNOBS, 0.25)
-    (pruner, now), (whole, _) = (prefill(model, one, seen.ids) for one in (made, everything(seen)))
-    counts = made.counts(4)
-    for sheet in now.sheets:
-        assert len(sheet.rows) == len(sheet.alive) == counts[sheet.layer] + len(seen.ids)
-        assert set(range(64, 64 + len(seen.ids))) <= set(sheet.alive.tolist())
-    stored = 2 * 2 * 16 * 4 * (sum(counts) + 4 * len(seen.ids))  # keys and values, two heads of 16, four bytes
-    caught(lambda store: store.bytes == stored and store.macs < 0.6 * whole.store.macs, pruner.store,
-           whole.store)  # masking alone would leave all of these
-
-
-@torch.no_grad()
-def test_survivors_keep_their_places(model, seen):
-    made = plan(seen, KNOBS, 0.25)
-    mine = last_state(model, prefill(model, made, seen.ids)[1])
-
-    def by_the_library(renumbered: bool) -> bool:
-        """The library's own layers on shortened tensors give the same last state."""
-        lm, places = model.lm.model, [*made.kept.tolist(), *range(64, 64 + len(seen.ids))]
-        hidden = torch.cat([model.visual(made.features), lm.embed_tokens(torch.tensor([seen.ids]))], 1)
-        for layer in range(4):
-            lowest = sorted((p for p in places if p < 64), key=lambda p: float(made.importance[p]))
-            stay = [i for i, p in enumerate(places) if p not in lowest[: made.cuts.get(layer, 0)]]
-            hidden, places = hidden[:, stay], [places[i] for i in stay]
-            where = torch.arange(len(places)) if renumbered else torch.tensor(places)
-            hidden = lm.layers[layer](hidden, position_embeddings=lm.rotary_emb(hidden, where[None]))
-        return torch.allclose(mine, lm.norm(hidden)[0, -1], atol=1e-3)
-
-    caught(by_the_library, False, True)
 
 
 def test_the_baseline_beside_spends_what_this_run_spends(tiny):

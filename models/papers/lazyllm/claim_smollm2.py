@@ -22,7 +22,7 @@ from models.trace.subject import ASSETS
 from models.worlds import retrieval
 
 PUBLIC, SEED = "smollm2", 301
-CHARACTERS = (2000, 2000, 4200, 2000, 2000, 4200, 2000, 7700)  # of a prompt, in turn: about 500, 1,000 and 1,800 tokens
+CHARACTERS = (2300, 2300, 4200, 2300, 2300, 4200, 2300, 7700)  # of a prompt, in turn: about 500, 1,000 and 1,800 tokens
 LOST, MORE = 10.0, 5.0  # points: fewer than 10 cannot be told apart with so many questions
 
 

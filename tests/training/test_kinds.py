@@ -9,8 +9,9 @@ import torch
 from models.backbones import packing
 from models.checkpoints import registry, store
 from models.worlds.world import Doc, World
+from tests.traps import caught
 from training import export
-from training.kinds import FineTune
+from training.kinds import FineTune, Taught
 from training.language import PAD, Shape, WorldLM, llama, save_llama
 from training.trainer import Trainer
 
@@ -141,3 +142,30 @@ def test_a_low_rank_training_is_kept_nearly_whole_by_a_product_of_its_rank(trunk
 
     assert lost(4) < 0.02 < lost(1)
     assert json.loads(packing.header(tmp_path / "rank-4" / "model.safetensors")["weights"])
+
+
+class Pupil(Taught, Toy):
+    def build(self):
+        return self.with_teacher(super().build())
+
+    def stays(self, step, progress):
+        return 0.9 + 0.09 * progress
+
+
+@torch.no_grad()
+def test_the_teacher_is_the_average_that_is_shipped_and_resumed():
+    recipe = prepared(Pupil)
+    model, teacher = recipe.build(), recipe.teacher
+    before = teacher.model.norm.weight.clone()
+
+    def follows(moved, step):
+        return torch.allclose(moved, torch.full_like(moved, step), atol=1e-5)
+
+    model.model.norm.weight += 1
+    recipe.after_step(model, 7, 1.0)
+    caught(lambda step: follows(teacher.model.norm.weight - before, step), 0.01, 0.1, 1.0)  # mutants: early, a copy
+    assert recipe.final(model) is teacher and not any(part.requires_grad for part in teacher.parameters())
+    other = prepared(Pupil, 1)
+    other.build()
+    other.load_state(recipe.state())
+    assert all(torch.equal(a, b) for a, b in zip(other.teacher.parameters(), teacher.parameters()))

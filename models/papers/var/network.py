@@ -98,12 +98,6 @@ class ScaleTransformer(Scaled, nn.Module, PyTorchModelHubMixin):
         hidden = self.start(cond) if features is None else self.embed_features(features)
         return hidden + self.embed_places.weight[self.place(scale)] + self.embed_levels.weight[scale]
 
-    def tokens(self, features: Tensor, cond: Tensor) -> Tensor:
-        """`level` of the first M + 1 tokens at once, from features [B, M, F]."""
-        hidden = torch.cat([self.start(cond), self.embed_features(features)], 1)
-        there, level = slice(hidden.shape[1]), self.level_of().to(hidden.device)
-        return hidden + self.embed_places.weight[there] + self.embed_levels(level[there])
-
     def states(self, hidden: Tensor, angles, cache: DynamicCache | None = None, mask: Tensor | None = None) -> Tensor:
         """Last states [B, M, D] before the final norm; behind a cache every row sees all of it, and needs no mask."""
         for layer in self.layers:
@@ -129,7 +123,10 @@ class ScaleTransformer(Scaled, nn.Module, PyTorchModelHubMixin):
     def forward(self, features: Tensor, cond: Tensor) -> Tensor:
         """Logits [B, M + 1, V] of the first M + 1 tokens, whole scales, from features [B, M, F] of the scales that are
         coarser than each and words [B, C]; M + 1 = L for the whole pyramid. What is left out changes nothing."""
-        hidden = torch.cat([self.caption(cond), self.tokens(features, cond)], 1)
+        end = 1 + features.shape[1]
+        levels = [self.level(k, features[:, self.place(k).start - 1 : self.place(k).stop - 1] if k else None, cond)
+                  for k in range(len(self.scales)) if self.place(k).stop <= end]
+        hidden = torch.cat([self.caption(cond), *levels], 1)
         there = slice(hidden.shape[1])
         hidden = self.states(hidden, [part[:, there] for part in self.angles()], mask=self.mask()[..., there, there])
         return self.head(hidden[:, self.cond_length :])

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from models.backbones.text import encode
+from models.backbones import text as tokens
 from models.checkpoints.store import Bundle, load
 from models.claims.arms import Arm, Budget, Metric
 from models.claims.text_lab import windows as held_out
@@ -102,9 +102,9 @@ def ask(method: Method, prompt: str, answer: str, make: Make, params: Mapping, s
     """One question's row of `Sat`."""
     job = prepare(method, from_text(prompt), {**params, "length": ANSWER}, checkpoint=checkpoint, seed=seed)
     model, layers = job.model, len(job.model.model.layers)
-    ids = encode(job.tokenizer, prompt, model.config.max_position_embeddings - ANSWER)
-    reads, written = turns(job, ids), []
-    runner = Pruner(model, make(job, layers), len(ids) + ANSWER)
+    text = tokens.read(job.tokenizer, prompt, model.config.max_position_embeddings - ANSWER).before_more()
+    reads, written = turns(prompt, text), []
+    runner = Pruner(model, make(job, layers), len(text) + ANSWER)
     for part in reads:
         now = runner.advance(part)
     before = runner.store.rows
@@ -114,7 +114,7 @@ def ask(method: Method, prompt: str, answer: str, make: Make, params: Mapping, s
             break
         now = runner.advance(written[-1:])
     right = said(job.tokenizer.decode(written, skip_special_tokens=True)) == answer.strip().rstrip(".")
-    return (100.0 * right, before, 100 * before / (layers * len(ids)),
+    return (100.0 * right, before, 100 * before / (layers * len(text)),
             100 * runner.store.rows / (layers * runner.count), int(runner.store.computed.max()) > 1)
 
 

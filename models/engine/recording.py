@@ -145,8 +145,10 @@ class Filling:
             self.ids[at] = array(ids, np.int32)
         if len(labels):
             written = dict(zip(at.tolist(), labels))
-            self.canvas = replace(self.canvas, labels=tuple(written.get(i, old) for i, old in
-                                                            enumerate(self.canvas.labels)))
+            own = np.full(self.canvas.size, -1, np.int32) if self.canvas.ids is None else self.canvas.ids.copy()
+            own[at] = self.ids[at]
+            self.canvas = replace(self.canvas, ids=own, labels=tuple(written.get(i, old) for i, old in
+                                                                     enumerate(self.canvas.labels)))
         self.note(at, **values)
 
     def note(self, at: At, **values) -> None:

@@ -80,7 +80,7 @@ def summary(trace: Trace) -> dict:
     stamp = trace.provenance
     facts = {name: {"title": fact.title, "value": _finite(fact.value), "unit": fact.unit}
              for name, fact in trace.facts.items()}
-    text = {"text": "".join(trace.canvas.labels)} if trace.canvas.kind == "text" else {}
+    text = {"text": trace.canvas.text} if trace.canvas.kind == "text" else {}
     return {"method": trace.method, "tab": trace.tab, "sentence": trace.sentence, "facts": facts, **text,
             "steps": [step.label for step in trace.steps], "tokens": trace.canvas.size, "subject": stamp.subject,
             "parameters": dict(stamp.params), "seed": stamp.seed, "checkpoint": stamp.checkpoint,

@@ -50,6 +50,8 @@ class Canvas:
     shape: (rows, columns) of a grid. picture: uint8 [height, width, 3] the visitor's or true picture, if any.
     roles: N strings when tokens differ in kind ("cls", "prompt", "question", "condition", "patch", ...), else empty.
     positions: float [N, 2] or [N, 3] for canvases without rows and columns. truth: N strings, ground truth if known.
+    ids: int32 [N], the token that each label reads (-1: none): a label says how it reads here, the vocabulary how it
+    reads alone.
     """
 
     kind: str
@@ -59,10 +61,17 @@ class Canvas:
     roles: tuple[str, ...] = ()
     positions: np.ndarray | None = None
     truth: tuple[str, ...] = ()
+    ids: np.ndarray | None = None
 
     @property
     def size(self) -> int:
         return len(self.labels)
+
+    @property
+    def text(self) -> str:
+        """What stands there, without what a tokenizer put around it."""
+        roles = self.roles or ("",) * self.size
+        return "".join(label for label, role in zip(self.labels, roles) if role != "added")
 
     def __post_init__(self):
         _need(self.kind in CANVASES, f"canvas kind '{self.kind}' is not one of {', '.join(CANVASES)}")
@@ -73,6 +82,7 @@ class Canvas:
             _need(len(getattr(self, name)) in (0, self.size), f"canvas.{name} must have one entry per token")
         _need(self.picture is None or (self.picture.ndim == 3 and self.picture.dtype == np.uint8),
               "canvas.picture must be uint8 [height, width, 3]")
+        _need(self.ids is None or len(self.ids) == self.size, "canvas.ids must have one entry per token")
         _freeze(self)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.backbones.pictures import normalise, square
-from models.backbones.text import pieces
+from models.backbones.text import names
 from models.checkpoints import hub, store
 from models.checkpoints.store import CheckpointError
 from models.engine.method import find, follow, prepare, twin
@@ -326,7 +326,7 @@ def test_photos_come_with_the_checkpoint_and_with_no_other(id, public):
 def test_words_of_scenes_read_as_before():
     words = tiny.question_tokenizer()
     everyone = list(range(len(words)))
-    assert list(pieces(words, everyone)) == words.convert_ids_to_tokens(everyone)
+    assert [name.strip() for name in names(words, everyone)] == words.convert_ids_to_tokens(everyone)
 
 
 # ---- other files -----------------------------------------------------------------------------------------------------

@@ -205,10 +205,3 @@ def test_unknown_models_are_refused_in_one_sentence(tiny):
     job = dataclasses.replace(job, bundle=dataclasses.replace(job.bundle, model=torch.nn.Linear(2, 2)))
     with pytest.raises(SubjectError, match="Linear"):
         model_adapters.sight(job)
-
-
-def test_words_without_spaces_are_drawn_apart(tiny, monkeypatch):
-    words = lambda tokenizer, ids: ("start", "6", ",", "plus", "7", ".")[: len(ids)]  # noqa: E731
-    monkeypatch.setattr(model_adapters, "pieces", words)
-    labels = model_adapters._text(job_on(), torch.zeros(1, 6, dtype=torch.long)).canvas.labels
-    assert "".join(labels) == "start 6, plus 7."

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.backbones.text import read
 from models.baselines.random_keep import method as random_keep
 from models.baselines.top_attention import method as top_attention
 from models.engine.method import prepare, run, twin
@@ -91,8 +92,8 @@ def test_no_cut_is_the_full_model(tiny):
 def test_roles_name_the_sentence_that_is_needed(tiny):
     for example in texts.EXAMPLES:
         job = prepare("random-keep", from_example(example, "text"))
-        ids = job.tokenizer(job.subject.text)["input_ids"]
-        named = roles(job, len(ids))
+        found = read(job.tokenizer, job.subject.text)
+        ids, named = found.ids, roles(job.subject.text, found)
         needed = job.tokenizer.decode([i for i, role in zip(ids, named) if role == "needed"])
         assert len(named) == len(ids) and bool(needed) == (example.id != "story")
         if needed:
@@ -110,15 +111,15 @@ def test_the_answer_is_judged_where_it_is_known(tiny):
 
 def test_a_second_question_is_read_when_the_first_is_answered(tiny):
     job = prepare("random-keep", from_example(next(e for e in texts.EXAMPLES if e.id == "turns"), "text"))
-    ids = job.tokenizer(job.subject.text)["input_ids"]
-    first, second = turns(job, ids)
-    assert first + second == ids
+    found = read(job.tokenizer, job.subject.text)
+    first, second = turns(job.subject.text, found)
+    assert first + second == list(found.ids)
     assert job.tokenizer.decode(first).endswith("Answer:")
     assert job.tokenizer.decode(second).startswith(" 6767.\n\nQuestion:")
     for text in ("Answer:", "A plain story. The end", "Question: What? Answer:  \n"):
         job = prepare("random-keep", from_text(text))
-        ids = job.tokenizer(text)["input_ids"]
-        assert turns(job, ids) == [ids]
+        found = read(job.tokenizer, text)
+        assert turns(text, found) == [list(found.ids)]
 
 
 def test_an_answer_ends_with_its_sentence_and_a_story_does_not(tiny):

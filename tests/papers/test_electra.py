@@ -205,7 +205,7 @@ def hub_folder(tmp_path):
 def test_a_pair_in_the_hubs_layout_runs_by_the_same_code(hub_folder):
     text = from_text("The hen walked to the mill.")
     traces = run("electra", text, {"mask_rate": 0.3}, checkpoint=str(hub_folder)).traces
-    assert traces["mask"].canvas.labels[1:5] == (" the", " hen", " walk", "ed")
+    assert traces["mask"].canvas.labels[1:5] == ("The", " hen", " walk", "ed")
     selected = step(traces["mask"], "selected")
     assert not set(selected.where("masked-random", "reused")) & {0, traces["mask"].canvas.size - 1}
     assert step(traces["mask"], "verdict").fields["suspicion"][0] == 0

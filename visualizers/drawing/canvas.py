@@ -69,7 +69,8 @@ def spoken(trace: Trace, wording: Wording) -> str:
 
 def layout(canvas: Canvas, unseen: str = "box") -> Layout:
     """Grid, flowing text or free places, whichever this canvas is."""
-    extras = {"picture": canvas.picture, "roles": canvas.roles, "truth": canvas.truth, "unseen": unseen}
+    extras = {"picture": canvas.picture, "roles": canvas.roles, "truth": canvas.truth, "ids": canvas.ids,
+              "unseen": unseen}
     if canvas.kind == "text" or (canvas.kind == "list" and any(canvas.labels)):
         return Layout("text", canvas.labels, **extras)
     if canvas.shape is not None:

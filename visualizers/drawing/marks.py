@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.trace import STATES, Fact
+from models.trace.spelling import PART, joined
 from visualizers.drawing import palette
+
+CONTINUED = "⋯"  # shown for a token that adds no character of its own: it goes on with the one before; as in paint.js
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Layout:
     picture: np.ndarray | None = None
     roles: tuple[str, ...] = ()
     truth: tuple[str, ...] = ()
+    ids: np.ndarray | None = None
     unseen: str = "box"  # hidden text is an empty "box", or "gone" where text grows
 
     @property
@@ -147,10 +151,19 @@ class Drawing:
     asked: str = ""  # the question of a text that asks one; the tokens of its answer have the role "answer"
 
     def text(self, step: int, token: int) -> str:
-        """What a token reads at a step: the piece held now, else its own label."""
-        ids = self.frames[step].ids
-        held = -1 if ids is None else int(ids[token])
-        return self.vocabulary.get(held, self.layout.labels[token]) if held >= 0 else self.layout.labels[token]
+        """What a token reads at a step."""
+        return self.texts(step)[token]
+
+    def texts(self, step: int) -> tuple[str, ...]:
+        """What all tokens read at a step: the label of what stands there now, or where that is another token or a part
+        of a character, the vocabulary's word for it."""
+        held, labels = self.frames[step].ids, self.layout.labels
+        if held is None:
+            return labels
+        own = self.layout.ids if self.layout.ids is not None else np.full(len(labels), -1)
+        words = [label if id < 0 else self.vocabulary.get(id, label) for id, label in zip(held.tolist(), labels)]
+        return joined([label if same and not PART.search(word) else word
+                       for same, word, label in zip((held == own).tolist(), words, labels)])
 
     def candidates(self, step: int, token: int) -> tuple[int, Mapping[str, Candidates]]:
         """(step, name -> Candidates) in which a token was last weighed: the step shown, or the one it was born in."""
@@ -191,9 +204,9 @@ def cells(drawing: Drawing, step: int, by: str = "state", dark: bool = False,
     frame, own = drawing.frames[step], number_scale(drawing, by, step)
     has_picture = drawing.layout.kind != "text" and drawing.picture(step) is not None
     codes = None if own is None else number_codes(drawing, step, by, scale)
-    query = query_of(drawing, by)
+    query, texts = query_of(drawing, by), drawing.texts(step)
     names = [palette.QUERY if token == query else STATES[code] for token, code in enumerate(frame.state)]
-    return [_mark(drawing, step, token, name, has_picture, dark, by == "picture",
+    return [_mark(drawing, texts[token], token, name, has_picture, dark, by == "picture",
                   None if codes is None else (int(codes[token]), own.diverging))
             for token, name in enumerate(names)]
 
@@ -273,11 +286,11 @@ def number_codes(drawing: Drawing, step: int, by: str, scale: Scale | None = Non
     return scale.code(np.where(own.code(values) == palette.NOTHING, np.nan, stored))
 
 
-def _mark(drawing: Drawing, step: int, token: int, state: str, has_picture: bool, dark: bool, bare: bool,
+def _mark(drawing: Drawing, text: str, token: int, state: str, has_picture: bool, dark: bool, bare: bool,
           number) -> Mark:
     look, own = palette.LOOKS[state], palette.colour(state, dark)
     is_text = drawing.layout.kind == "text"
-    text = "" if look.hides and is_text else drawing.text(step, token)
+    text = "" if look.hides and is_text else text
     fill, share = None, 0.0
     if number is not None and number[0] != palette.NOTHING:
         fill, share = _number_fill(*number, soft=is_text or has_picture)

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 
 from visualizers.drawing import palette
 from visualizers.drawing.canvas import SHOWN
-from visualizers.drawing.marks import Attention, Candidates, Drawing, Frame, Scale
+from visualizers.drawing.marks import Attention, Candidates, Drawing, Scale
 from visualizers.drawing.units import fact_text
 
 EDGES = 6_000  # links sent per step and name, the strongest ones
@@ -32,11 +32,9 @@ class Store:
     def __init__(self, vocabulary: Mapping[int, str]):
         self.arrays, self.pictures, self.words, self.numbers = [], [], [], []
         self._seen: dict[tuple, int] = {}
-        self._word = {}
+        self._word, self._extra = {}, {}
         for number, text in vocabulary.items():
-            self._word[int(number)] = len(self.words)
-            self.words.append(text)
-            self.numbers.append(int(number))
+            self._word[int(number)] = self._add(text, int(number))
 
     def array(self, values: np.ndarray, dtype: str) -> int:
         raw = np.ascontiguousarray(values).astype(dtype).tobytes()
@@ -53,6 +51,20 @@ class Store:
         flat = [self._word.get(int(i), NONE) for i in np.asarray(ids).ravel()]
         return np.array(flat, np.uint16).reshape(np.shape(ids))
 
+    def texts(self, texts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+        """Indices into `words` of what tokens read where that is not their own label."""
+        return np.array([NONE if text == label else self._text(text) for text, label in zip(texts, labels)], np.uint16)
+
+    def _text(self, text: str) -> int:
+        if text not in self._extra:
+            self._extra[text] = self._add(text, -1)
+        return self._extra[text]
+
+    def _add(self, text: str, number: int) -> int:
+        self.words.append(text)
+        self.numbers.append(number)
+        return len(self.words) - 1
+
     def _once(self, key: tuple, shelf: list, make) -> int:
         if key not in self._seen:
             self._seen[key] = len(shelf)
@@ -63,7 +75,7 @@ class Store:
 def pack(drawing: Drawing) -> dict:
     """The payload of a drawing."""
     store = Store(drawing.vocabulary)
-    frames = [_frame(store, drawing, frame) for frame in drawing.frames]
+    frames = [_frame(store, drawing, step) for step in range(len(drawing.frames))]
     layout, names = drawing.layout, list(palette.LOOKS)
     return {
         "tab": drawing.tab, "method": drawing.method, "title": drawing.title, "sentence": drawing.sentence,
@@ -85,18 +97,29 @@ def pack(drawing: Drawing) -> dict:
     }
 
 
-def _frame(store: Store, drawing: Drawing, frame: Frame) -> dict:
+def _frame(store: Store, drawing: Drawing, step: int) -> dict:
+    frame = drawing.frames[step]
     found = {"label": frame.label, "state": store.array(frame.state, "u1")}
     extras = {
         "level": frame.level if frame.level != "step" else None, "parent": frame.parent,
         "note": frame.note or None, "by": frame.by or None, "clean": frame.clean or None,
         "picture": store.picture(frame.picture), "cost": dict(frame.cost) or None,
         "ids": None if frame.ids is None else store.array(store.ids(frame.ids), "<u2"),
+        "texts": _texts(store, drawing, step),
         "values": {name: store.array(drawing.fields[name].code(v), "u1") for name, v in frame.values.items()} or None,
         "candidates": {name: _candidates(store, c) for name, c in frame.candidates.items()} or None,
         "edges": {name: _edges(store, *e) for name, e in frame.edges.items() if len(e[0])} or None,
     }
     return found | {key: value for key, value in extras.items() if value is not None}
+
+
+def _texts(store: Store, drawing: Drawing, step: int) -> int | None:
+    """What tokens read, where that is not the word of the id they hold or, without one, their label."""
+    texts, labels, held = drawing.texts(step), drawing.layout.labels, drawing.frames[step].ids
+    if held is None or all(text == drawing.vocabulary.get(id, label)
+                           for text, label, id in zip(texts, labels, held.tolist())):
+        return None
+    return store.array(store.texts(texts, labels), "<u2")
 
 
 def _candidates(store: Store, found: Candidates) -> dict:

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from visualizers.drawing import palette
-from visualizers.drawing.marks import Drawing, Layout, Mark, Scale, arcs, cells, number_scale, resolved
+from visualizers.drawing.marks import CONTINUED, Drawing, Layout, Mark, Scale, arcs, cells, number_scale, resolved
 from visualizers.drawing.units import amount, headline, tidy
 from visualizers.export.canvas_mpl import MplCanvas, Ruler, circle, readable, short
 from visualizers.export.cues_mpl import draw_cue, draw_word_cue
@@ -202,10 +202,12 @@ class FigurePage:
 
     # -------------------------------------------------------------------------------------------------- text
     def shown(self, side: int) -> list[str | None]:
-        """What each token shows: its text, three spaces for an empty box, or None when it is not there yet."""
+        """What each token shows: its text with its line breaks, a sign where it goes on with a character, three spaces
+        for an empty box, or None when it is not there yet."""
         drawing, looks = self.drawings[side], list(palette.LOOKS.values())
+        texts = drawing.texts(self.steps[side])
         hidden = None if drawing.layout.unseen == "gone" else "   "
-        return [hidden if looks[code].hides else readable(drawing.text(self.steps[side], token))
+        return [hidden if looks[code].hides else readable(texts[token]).replace("\n", "↵\n") or CONTINUED
                 for token, code in enumerate(drawing.frames[self.steps[side]].state)]
 
     def text_lines(self, side: int) -> list[list[tuple[int, str]]]:

@@ -21,6 +21,10 @@ function spoken(drawing, step, token) {
   return `${text}${tokenName(drawing, step, token)}: ${words}`;
 }
 
+// What a token is that is no ordinary text, by its role.
+const ROLE_WORDS = { added: "put there by the tokenizer itself", special: "a special token, typed",
+  unknown: "not in the vocabulary: the model sees one sign for all such words" };
+
 function tokenCard(drawing, step, token, extra) {
   const hidden = drawing.hides(step, token), text = drawing.text(step, token), truth = drawing.layout.truth[token];
   const card = el("div", { class: "ts-card", role: "tooltip" });
@@ -36,6 +40,7 @@ function tokenCard(drawing, step, token, extra) {
   const before = drawing.layout.labels[token]; // the word that another one stands for
   const replaced = drawing.layout.kind === "text" && !hidden && before && before !== text;
   if (replaced) rows.push(["Original", shortText(before)]);
+  if (ROLE_WORDS[drawing.layout.roles[token]]) rows.push(["Token", ROLE_WORDS[drawing.layout.roles[token]]]);
   const list = el("dl", { class: "ts-numbers" });
   for (const [title, value] of [...rows, ...extra]) list.append(el("dt", { text: title }), el("dd", { text: value }));
   if (list.children.length) card.append(list);

@@ -47,8 +47,8 @@ class Drawing {
   picture(step) { return this.frame(step).picture ?? this.layout.picture; }
 
   text(step, token) {
-    const ids = this.frame(step).ids;
-    const word = ids === undefined ? NONE : this.array(ids, Uint16Array)[token];
+    const { ids, texts } = this.frame(step), said = texts ?? ids;
+    const word = said === undefined ? NONE : this.array(said, Uint16Array)[token];
     return word === NONE ? (this.layout.labels[token] ?? "") : this.words[word];
   }
 

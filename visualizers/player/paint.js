@@ -221,9 +221,12 @@ class TextView {
     const text = hidden ? null : mark.text, made = this.targets[mark.token];
     if (this.words[mark.token] !== text) {
       const special = !hidden && isSpecial(text, this.drawing.layout.roles[mark.token]);
-      made.textContent = hidden ? "\u2007\u2007\u2007" : readable(text, special);
+      // a token that goes on with the character before reads nothing itself
+      const shown = text === "" ? "\u22ef" : readable(text || "", special).replace(/\n/g, "\u21b5\n");
+      made.textContent = hidden ? "\u2007\u2007\u2007" : shown;
       made.toggleAttribute("data-special", special);
-      if (!hidden && !text.trim()) made.setAttribute("aria-label", text.includes("\n") ? "line break" : "space");
+      if (text === "") made.setAttribute("aria-label", "goes on with the character before");
+      else if (!hidden && !text.trim()) made.setAttribute("aria-label", text.includes("\n") ? "line break" : "space");
       else if (hidden) made.setAttribute("aria-label", "hidden");
       else made.removeAttribute("aria-label");
     }
@@ -241,8 +244,10 @@ class TextView {
   step(key, token) { return lineMove(key, token, this.drawing.size); }
 }
 
+// A visitor's own text is special where its tokenizer says so; what a model wrote, by the look of it.
 function isSpecial(text, role) {
-  const named = ["cls", "sep", "pad", "bos", "eos", "special"].includes(role);
+  if (role === "" || role === "prompt") return false;
+  const named = ["cls", "sep", "pad", "bos", "eos", "special", "added", "unknown"].includes(role);
   return named || /^<[|/]?[\w|]+>$/.test(text) || text === "[MASK]";
 }
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.backbones.pictures import from_uint8
-from models.backbones.text import encode, pieces, room
+from models.backbones.text import Reading, names, read, room
 from models.checkpoints import families
 from models.engine.method import Job
 from models.loops.attend.loop import TokenLayout, grid_layout, marked, text_layout
@@ -70,15 +70,20 @@ def asked(query: int, count: int) -> int:
     return query % count
 
 
+def of_text(query: int, text: Reading) -> int:
+    """The asked token of a text: -1 is the last one of the visitor's own, whatever closes the text."""
+    return len(text.before_more()) - 1 if query == -1 else asked(query, len(text))
+
+
 def causal_text(job: Job) -> Sight:
     """A text read from left to right: the query predicts the token after it, from itself and what stands before it."""
-    model, ids = job.model, _ids(job)
-    query = asked(job.params.query, ids.shape[1])
+    model, (text, ids) = job.model, _read(job)
+    query = of_text(job.params.query, text)
 
     def predict(tokens: Tensor) -> Tensor:
         return model(tokens[:, : query + 1], use_cache=False, logits_to_keep=1).logits[:, -1].log_softmax(-1)
 
-    seen = Sight(_text(job, ids), query, model, lambda: model.base_model(ids, use_cache=False),
+    seen = Sight(text_layout(text.labels, text.roles), query, model, lambda: model.base_model(ids, use_cache=False),
                  marked(ids.shape[1], query))
     if model.get_output_embeddings() is None:
         return seen
@@ -89,10 +94,9 @@ def causal_text(job: Job) -> Sight:
 def masked_text(job: Job) -> Sight:
     """A text read from both sides. Where the model can guess words, the query is masked, so that it has to be predicted
     from all others; a network without such a head only looks."""
-    model, ids = job.model, _ids(job, whole=True)
-    ends = job.params.query == -1 and int(ids[0, -1]) == job.tokenizer.sep_token_id  # -1 asks the last word
-    query = asked(job.params.query - ends, ids.shape[1])
-    layout = _text(job, ids)  # the canvas keeps the word that the model does not see
+    model, (text, ids) = job.model, _read(job)
+    query = of_text(job.params.query, text)
+    layout = text_layout(text.labels, text.roles)  # the canvas keeps the word that the model does not see
     if type(model).__name__ in families.ENCODERS:
         return Sight(layout, query, model, lambda: model.base_model(ids), marked(ids.shape[1], query))
     mask = _token(job.tokenizer, "mask_token_id")
@@ -160,23 +164,14 @@ def _drawn(job: Job, painter) -> Tensor:
     return painter.encode(from_uint8(scenes.pictures([things])).to(painter.basis.device)).flatten(1)
 
 
-def _ids(job: Job, whole: bool = False) -> Tensor:
-    """Token ids [1, S]; whole: with what the tokenizer puts around a text, such as BERT's [CLS] and [SEP]."""
-    around = job.tokenizer("")["input_ids"] if whole else []
-    ids = encode(job.tokenizer, job.subject.text, min(limits.TOKENS, room(job.model)) - len(around))
-    return torch.tensor([job.tokenizer(job.subject.text)["input_ids"] if around else ids], device=job.device)
-
-
-def _text(job: Job, ids: Tensor) -> TokenLayout:
-    """The text's tokens; a tokenizer of whole words drops the spaces between them, the canvas does not."""
-    found = pieces(job.tokenizer, ids[0].tolist())
-    if not any(" " in piece for piece in found):
-        found = found[:1] + tuple(piece if piece.startswith((".", ",")) else " " + piece for piece in found[1:])
-    return text_layout(found)
+def _read(job: Job) -> tuple[Reading, Tensor]:
+    """The text with what the tokenizer puts around it, and its ids [1, S]."""
+    found = read(job.tokenizer, job.subject.text, min(limits.TOKENS, room(job.model)))
+    return found, torch.tensor([found.ids], device=job.device)
 
 
 def _name(job: Job) -> Callable[[int], str]:
-    return lambda token: pieces(job.tokenizer, [token])[0]
+    return lambda token: names(job.tokenizer, [token])[0]
 
 
 def _token(tokenizer, *names: str) -> int:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.backbones.text import pieces
+from models.backbones.text import names, read
 from models.engine.method import Job
+from models.trace import Canvas
 from models.trace.subject import SubjectError
 
 MOST = 320  # tokens of a text
@@ -19,10 +20,11 @@ MOST = 320  # tokens of a text
 
 @dataclass(frozen=True, eq=False)
 class Passage:
-    """One text cut for one network: ids int64 [1, n], how each token reads, and which may be selected."""
+    """One text cut for one network: ids int64 [1, n], how each token reads, its role, and which may be selected."""
 
     ids: Tensor
     labels: tuple[str, ...]
+    roles: tuple[str, ...]
     special: Tensor  # bool [1, n]
     tokenizer: object
 
@@ -40,25 +42,20 @@ class Passage:
     def names(self, ids) -> dict[int, str]:
         """The text of every token id that a step mentions."""
         unique = np.unique(np.asarray(ids)).tolist()
-        return dict(zip(unique, read(self.tokenizer, unique)))
+        return dict(zip(unique, names(self.tokenizer, unique)))
+
+    @property
+    def canvas(self) -> Canvas:
+        return Canvas("text", self.labels, roles=self.roles, ids=self.ids[0].cpu().numpy().astype(np.int32))
 
 
 def passage(job: Job) -> Passage:
     """The job's text; SubjectError when it is too long for the network or leaves nothing to select."""
     tokenizer, room = job.tokenizer, min(MOST, job.model.config.max_position_embeddings)
-    ids = tokenizer(job.subject.text)["input_ids"]
-    if len(ids) > room:
-        raise SubjectError(f"This text has {len(ids):,} tokens; this checkpoint reads {room}. Please shorten it.")
-    special = np.isin(ids, tokenizer.all_special_ids)
-    if len(ids) - special.sum() < 2:
+    found = read(tokenizer, job.subject.text)
+    if len(found) > room:
+        raise SubjectError(f"This text has {len(found):,} tokens; this checkpoint reads {room}. Please shorten it.")
+    special = torch.tensor([[bool(role) for role in found.roles]], device=job.device)
+    if len(found) - int(special.sum()) < 2:
         raise SubjectError("Please type at least two words, so that one can be replaced and one stays.")
-    return Passage(torch.tensor([ids], device=job.device), read(tokenizer, ids),
-                   torch.from_numpy(special)[None].to(job.device), tokenizer)
-
-
-def read(tokenizer, ids) -> tuple[str, ...]:
-    """How each token reads; a vocabulary of word pieces ("##ing") gets its spaces back."""
-    found = pieces(tokenizer, ids)
-    if type(tokenizer.backend_tokenizer.decoder).__name__ != "WordPiece":
-        return found
-    return tuple(piece[2:] if piece.startswith("##") else f" {piece}" for piece in found)
+    return Passage(torch.tensor([found.ids], device=job.device), found.labels, found.roles, special, tokenizer)

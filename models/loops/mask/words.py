@@ -24,7 +24,7 @@ from models.loops.mask import loop
 from models.loops.mask.passages import Passage, passage
 from models.loops.mask.planting import MASKED, corrupt, hide, sample, select
 from models.loops.mask.writers import WRITERS, typed
-from models.trace import Canvas, Chart, Cost, Fact, Field, Step, states
+from models.trace import Chart, Cost, Fact, Field, Step, states
 from models.trace.params import Choice, Span, Words
 from models.trace.subject import Example
 
@@ -123,7 +123,7 @@ def play(job: Job, generator, judge: Judge, say: Callable[[dict[str, Fact]], str
     """
     text = passage(job)
     planted = plant(job, text, generator)
-    yield Open("mask", Canvas("text", text.labels), FIELDS, 4)
+    yield Open("mask", text.canvas, FIELDS, 4)
     before = selected(text, planted, "masked-random" if job.choice is None else "masked")
     yield Emit("mask", Step("what is selected", before, note="The writer has to guess the hidden words; about "
                             f"{1 - MASKED:.0%} of the selected ones it may see."))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.backbones.text import pieces
+from models.backbones.text import names
 from models.engine.method import Emit, Job
 from models.engine.recording import distribution
 from models.loops.prune.forward import LayerSheet, Pass, Pruner
@@ -89,7 +89,7 @@ def overview(job: Job, pruner: Pruner, notes: Notes, now: Pass, stats, ids: np.n
     if notes.written:
         told = {"next": distribution(stats, count, notes.written[-1])}
         seen = np.unique([*told["next"].top_ids.ravel(), notes.written[-1]])
-        notes.words.update(zip(seen.tolist(), pieces(job.tokenizer, seen)))
+        notes.words.update(zip(seen.tolist(), names(job.tokenizer, seen)))
         label += f": {notes.words[notes.written[-1]]!r}"
     uses = np.where(np.arange(size) < count, notes.used[-1], np.nan).astype(np.float32)
     return Step(label, state(now.sheets[-1], notes), "token", None, ids,

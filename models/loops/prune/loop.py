@@ -16,7 +16,7 @@ from typing import Annotated, Protocol
 import numpy as np
 
 import kernels
-from models.backbones.text import encode, pieces
+from models.backbones.text import Reading, names, read
 from models.engine.method import Event, Job, Open
 from models.loops.prune.forward import KeepPolicy, Pass, Pruner
 from models.loops.prune.layer_steps import FIELDS, TOP, Notes, sheets
@@ -74,12 +74,13 @@ class Watcher(Protocol):
 def generate(job: Job, make: Callable[[int], KeepPolicy], watchers: Sequence[Watcher] = ()) -> Iterator[Event]:
     """The events of a Prune record. make(layers) builds a fresh policy; watchers add records of other tabs."""
     layers, length = len(job.model.model.layers), job.params.length
-    ids = encode(job.tokenizer, job.subject.text, job.model.config.max_position_embeddings - length)
-    notes = Notes(turns(job, ids), np.zeros((layers, len(ids) + length), np.int32))
+    room = job.model.config.max_position_embeddings - length
+    ids = (text := read(job.tokenizer, job.subject.text, room).before_more()).ids
+    notes = Notes(turns(job.subject.text, text), np.zeros((layers, len(ids) + length), np.int32))
     reachable([one.at for one in job.interventions.kept], len(ids))
     policy = by_hand(make(layers), job, len(notes.reads))
     pruner = Pruner(job.model, policy, len(ids) + length, watch=True)
-    canvas = lay_out(job, ids, length)
+    canvas = lay_out(job.subject.text, text, length)
     yield Open("prune", canvas, FIELDS, (len(notes.reads) - 1 + length) * (layers + 1))
     for watcher in watchers:
         yield from watcher.start(canvas, layers)
@@ -105,36 +106,33 @@ def reachable(kept: Sequence[int], count: int) -> None:
             raise ParamError(f"there is no token {at} in this prompt of {count}; please keep one of 0 to {count - 1}")
 
 
-def turns(job: Job, ids: list[int]) -> list[list[int]]:
+def turns(text: str, found: Reading) -> list[list[int]]:
     """The prompt in the pieces in which it is read: a new one after every "Answer:" that is not its end, so that a
     second question arrives when the first has been answered."""
-    text = job.subject.text
     ends = [m.end() for m in re.finditer(r"Answer:", text) if text[m.end():].strip()]
-    spans = job.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    starts = sorted({0, len(ids), *(sum(first < end for first, _ in spans) for end in ends)})
-    return [ids[a:b] for a, b in zip(starts, starts[1:])]
+    starts = sorted({0, len(found), *(sum(first < end for first, _ in found.spans) for end in ends)})
+    return [list(found.ids[a:b]) for a, b in zip(starts, starts[1:])]
 
 
 def finished(job: Job, written: list[int]) -> bool:
     """The end of a text; and, where one answer is asked for, the end of its sentence."""
     if not written or written[-1] == job.tokenizer.eos_token_id:
         return bool(written)
-    ended = any(mark in pieces(job.tokenizer, written[-1:])[0] for mark in ".\n")
+    ended = any(mark in names(job.tokenizer, written[-1:])[0] for mark in ".\n")
     return ended and len(written) > 1 and truth(job.subject.text) is not None
 
 
-def lay_out(job: Job, ids: list[int], length: int) -> Canvas:
-    """The prompt's tokens, then room for the answer. roles: "" (text), needed (says the answer), asked, answer."""
-    labels = pieces(job.tokenizer, ids) + ("",) * length
-    return Canvas("text", labels, roles=tuple(roles(job, len(ids))) + ("answer",) * length)
+def lay_out(text: str, found: Reading, length: int) -> Canvas:
+    """The prompt's tokens, then room for the answer. roles: as a text is read, needed (says the answer), asked, answer.
+    """
+    return Canvas("text", found.labels + ("",) * length, roles=tuple(roles(text, found)) + ("answer",) * length)
 
 
-def roles(job: Job, count: int) -> list[str]:
+def roles(text: str, found: Reading) -> list[str]:
     """Role of each prompt token, by the characters it covers."""
-    found, text = truth(job.subject.text), job.subject.text
-    if found is None:
-        return [""] * count
-    first, last = found[1]
-    spans = job.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    asked = text.rindex("Question:")
-    return ["needed" if a < last and b > first else "asked" if b > asked else "" for a, b in spans]
+    known = truth(text)
+    if known is None:
+        return list(found.roles)
+    (first, last), asked = known[1], text.rindex("Question:")
+    return [role or ("needed" if a < last and b > first else "asked" if b > asked else "")
+            for role, (a, b) in zip(found.roles, found.spans)]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.backbones.text import pieces
+from models.backbones.text import names
 from models.engine.method import Close, Emit, Event, Job, Open
 from models.loops.prune.forward import LayerSheet, Pass, Pruner
 from models.loops.prune.pictures import (
@@ -137,7 +137,7 @@ def stage_step(job: Job, seen: View, plan: PicturePlan, mine: Answer, stage: Seq
 def close(job: Job, make: Rule, seen: View, plan: PicturePlan, mine: Answer, charts: Sequence[Chart]) -> Close:
     """Charts, facts and the sentence, beside the full model on the same question."""
     full = answered(job.model, everything(seen), seen.ids)
-    said, whole = (word.strip() for word in pieces(job.tokenizer, (mine.best, full.best)))
+    said, whole = (word.strip() for word in names(job.tokenizer, (mine.best, full.best)))
     shown = (layer_chart(seen, plan), answer_chart(mine, full, job.tokenizer), *charts)
     return Close("prune", sentence(seen, plan, said, whole), shown, facts(job, make, seen, plan, mine, full, said),
                  path=f"{mine.pruner.aux.device.type}-sdpa-rows")
@@ -184,7 +184,7 @@ def answer_chart(mine: Answer, full: Answer, tokenizer) -> Chart:
     shown = shown[full.chances[shown].argsort(descending=True)][: SHOWN + 2].tolist()
     return Chart("bar", "The answer", "word", "probability",
                  {"this run": mine.chances[shown].numpy(), "all patches": full.chances[shown].numpy()},
-                 pieces(tokenizer, shown))
+                 tuple(name.strip() for name in names(tokenizer, shown)))
 
 
 def encoder_macs(model) -> int:

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from models.backbones.text import encode, pieces, room
+from models.backbones.text import fitting, names, read, room
 from models.trace import Cost
 from models.trace.interventions import NOTHING
 from models.trace.subject import Subject, SubjectError
@@ -109,7 +109,7 @@ def held_bytes(cache) -> int:
 
 
 class Reader(Stream):
-    """A stream over a visitor's text: what the loop needs to draw it (pieces, ids, where it ends).
+    """A stream over a visitor's text: what the loop needs to draw it (labels, ids, where it ends).
 
     A problem is a whole text, so it starts with the token that the training texts start with; other texts may be torn
     out of a book and do not. after: how many tokens will be written behind it; cut: characters left out at the end.
@@ -118,10 +118,13 @@ class Reader(Stream):
     def __init__(self, bundle, subject: Subject, after: int, cut: int = 0):
         super().__init__(bundle.model)
         self.tokenizer = bundle.tokenizer
-        first = [self.tokenizer.bos_token_id] if subject.kind == "problem" and self.tokenizer.bos_token else []
-        limit = room(bundle.model) - after - len(first)
-        self.prompt = first + encode(self.tokenizer, cut_off(subject.text, cut), limit)
-        if self.tokenizer.unk_token and self.tokenizer.unk_token_id in self.prompt:
+        found = read(self.tokenizer, cut_off(subject.text, cut)).before_more()
+        bos = self.tokenizer.bos_token_id
+        first = [bos] if subject.kind == "problem" and bos is not None and found.ids[0] != bos else []
+        self.prompt = [*first, *found.ids]
+        self.labels, self.roles = (*names(self.tokenizer, first), *found.labels), ("added",) * len(first) + found.roles
+        fitting(len(self.prompt), room(bundle.model) - after)
+        if "unknown" in self.roles:
             raise SubjectError(f"The checkpoint {bundle.name[:60]} does not know some of these words; "
                                "please use one of its examples as a pattern.")
 
@@ -139,13 +142,8 @@ class Reader(Stream):
         return {"raw": self.read([self.prompt], every=True)[0, :-1].float()}, {}
 
     def texts(self, ids: Sequence[int]) -> list[str]:
-        """The piece of each token; a word-level vocabulary gets the space that its decoder would write."""
-        found = pieces(self.tokenizer, ids)
-        return [piece if self._spaced or piece.startswith((*".,:;?!\n", "<|")) else " " + piece for piece in found]
-
-    @cached_property
-    def _spaced(self) -> bool:
-        return self.tokenizer.backend_tokenizer.decoder is not None
+        """How each token reads alone."""
+        return list(names(self.tokenizer, ids))
 
 
 def greedy(source: Reader, length: int, put: Mapping[int, int] = NOTHING) -> tuple[list[int], float]:

@@ -5,8 +5,9 @@ at the end. The loop owns the page, the dice, the fork of the source for trials,
 method and no vocabulary: a source may sample tokens (models/loops/sample/cached_lm.py) or bytes
 (models/papers/byte_level/method.py).
 
-A source has: prompt, end, start() -> (name -> logits [P, V] at the last P prompt units, name -> number [P]), meter,
-texts(ids). It, and every fork of it, has: logits [B, V] of the next unit, push(ids), fork(n), select(rows).
+A source has: prompt, labels and roles of its units, end, meter, texts(ids), start() -> (name -> logits [P, V] at the
+last P prompt units, name -> number [P]). It, and every fork of it, has: logits [B, V] of the next unit, push(ids),
+fork(n), select(rows).
 """
 
 from __future__ import annotations
@@ -122,8 +123,8 @@ def decode(job: Job, source, policy: SamplingPolicy) -> Iterator[Event]:
     """The run as events: the prompt, then one step per unit drawn, or one per branch point and one per trial."""
     shown, values = source.start()
     total = policy.length + 1 if policy.trials is once else 0
-    page = TextRecord(source.texts(source.prompt), source.prompt, policy.length, {**FIELDS, **policy.fields},
-                      source.texts)
+    page = TextRecord(source.labels, source.prompt, policy.length, {**FIELDS, **policy.fields}, source.texts,
+                      roles=source.roles)
     reachable(job.interventions.written, page.start, page.canvas.size, source.logits.shape[-1])
     journal, dice, live = Journal(job, page), job.generator(), source
     yield page.open(total)
@@ -189,7 +190,7 @@ def written(texts, policy: SamplingPolicy, page: TextRecord, decision: Decision)
         shown, values = views(policy, page, decision.trial)
         page.write(decision.trial.ids, texts(decision.trial.ids), values)
         note = policy.note(decision.moment)
-        label = f"{page.count - page.start}: {page.labels[page.count - 1]}"
+        label = f"{page.count - page.start}: {page.alone[-1]}"
         yield page.step(label, distributions=shown, cost=decision.cost, note=note)
         return
     shown = {name: distribution(rows, page.count, top=TOP) for name, rows in policy.shown(decision.moment).items()}

@@ -6,9 +6,13 @@ A unit is a token, or a byte where a method works on bytes. Positions on the pag
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from models.engine.recording import Filling
 from models.trace import Canvas, Field
+from models.trace.spelling import joined
 
 TOP = 8  # candidates kept per unit
 FIELDS = {
@@ -19,14 +23,18 @@ FIELDS = {
 
 
 class TextRecord(Filling):
-    """The text so far: the prompt, and room for what will come. texts(ids): how units read."""
+    """The text so far: the prompt, and room for what will come. texts(ids): how units read alone; roles: of the prompt,
+    where a unit is more than that."""
 
     def __init__(self, labels: Sequence[str], ids: Sequence[int], room: int, fields: Mapping[str, Field],
-                 texts: Callable[[Sequence[int]], Sequence[str]], tab: str = "sample", **options):
+                 texts: Callable[[Sequence[int]], Sequence[str]], tab: str = "sample", roles: Sequence[str] = (),
+                 **options):
         self.start = self.count = len(labels)
-        roles = ("prompt",) * self.start + ("sampled",) * room
-        super().__init__(tab, Canvas("text", (*labels, *[""] * room), roles=roles), fields,
-                         lambda id: texts([id])[0], **options)
+        self.alone: list[str] = []  # how each unit written so far reads alone
+        prompt = tuple(role or "prompt" for role in roles) or ("prompt",) * self.start
+        canvas = Canvas("text", (*labels, *[""] * room), roles=(*prompt, *["sampled"] * room),
+                        ids=np.array([*ids, *[-1] * room], np.int32))
+        super().__init__(tab, canvas, fields, lambda id: texts([id])[0], **options)
         self.fill(range(self.start), ids, "context")
 
     @property
@@ -44,7 +52,11 @@ class TextRecord(Filling):
         twin.fill(range(self.count, self.count + len(ids)), ids, state, **values)
         return twin
 
-    def write(self, ids: Sequence[int], labels: Sequence[str], values: Mapping[str, Sequence[float]]) -> None:
-        """Appends units for good. The page must be opened again, so that labels are never behind."""
-        self.fill(range(self.count, self.count + len(ids)), ids, "new", labels, **values)
+    def write(self, ids: Sequence[int], names: Sequence[str], values: Mapping[str, Sequence[float]]) -> None:
+        """Appends units for good; a character is read once its last part is there. The page must be opened again, so
+        that labels are never behind."""
+        self.fill(range(self.count, self.count + len(ids)), ids, "new", names, **values)
         self.count += len(ids)
+        self.alone += names
+        self.canvas = replace(self.canvas, labels=(*self.labels[: self.start], *joined(self.alone),
+                                                   *self.labels[self.count:]))

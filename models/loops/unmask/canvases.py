@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.backbones.text import pieces as pieces_of
+from models.backbones.text import names, read
 from models.trace import Canvas, Fact
 from models.trace.subject import SubjectError
 from models.worlds import scenes
@@ -137,15 +137,18 @@ def text_board(model, tokenizer, text: str, length: int) -> Board:
 
     Raises SubjectError when the whole is longer than MOST_TOKENS.
     """
-    mask, pieces, blanks = model.mask_token_id, BLANK.split(text), BLANK.findall(text)
-    ids = list(tokenizer(pieces[0], add_special_tokens=False)["input_ids"])
-    for blank, piece in zip(blanks, pieces[1:]):
-        ids += [mask] * blank.count("_") + list(tokenizer(piece, add_special_tokens=False)["input_ids"])
-    if not blanks:
-        ids += [mask] * length
-    if len(ids) > MOST_TOKENS:
-        raise SubjectError(f"Text and blanks make {len(ids)} tokens; please keep them under {MOST_TOKENS}.")
-    labels = tuple("" if id == mask else piece for id, piece in zip(ids, pieces_of(tokenizer, ids)))
-    canvas = Canvas("text", labels, roles=tuple("fill" if id == mask else "prompt" for id in ids))
+    mask, blanks = model.mask_token_id, BLANK.search(text)
+    sign = tokenizer.convert_ids_to_tokens(mask)
+    found = read(tokenizer, BLANK.sub(lambda blank: sign * blank[0].count("_"), text))
+    end = len(found) if blanks else len(found.before_more())
+    more = 0 if blanks else length
+    if len(found) + more > MOST_TOKENS:
+        raise SubjectError(f"Text and blanks make {len(found) + more} tokens; please keep them under {MOST_TOKENS}.")
+    ids = [*found.ids[:end], *[mask] * more, *found.ids[end:]]
+    labels = [*found.labels[:end], *[""] * more, *found.labels[end:]]
+    roles = [*found.roles[:end], *[""] * more, *found.roles[end:]]
+    canvas = Canvas("text", tuple("" if id == mask else label for id, label in zip(ids, labels)),
+                    roles=tuple("fill" if id == mask else role or "prompt" for id, role in zip(ids, roles)),
+                    ids=np.array([-1 if id == mask else id for id in ids], np.int32))
     return Board(canvas, torch.tensor([ids], device=model.embed_tokens.weight.device), mask,
-                 lambda id: pieces_of(tokenizer, [id])[0], forbidden=tuple(sorted({*tokenizer.all_special_ids, mask})))
+                 lambda id: names(tokenizer, [id])[0], forbidden=tuple(sorted({*tokenizer.all_special_ids, mask})))

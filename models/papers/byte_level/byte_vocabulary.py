@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.backbones.text import letters
+from models.backbones.text import letters, specials
 
 END, NEVER, SYMBOLS = 256, 257, 257  # symbols: 256 bytes and the end of the text; other special tokens never count
 
@@ -107,7 +107,7 @@ class BpeCoder(Coder):
         from tokenizers import Tokenizer
         backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         backend.encode_special_tokens = True
-        special = set(tokenizer.all_special_ids)
+        special = specials(tokenizer)
         names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         pieces = tuple(b"" if i in special else _raw(name) for i, name in enumerate(names))
         singles = {piece: token for token, piece in enumerate(pieces) if len(piece) == 1}
@@ -116,8 +116,10 @@ class BpeCoder(Coder):
         def encode(data: bytes) -> tuple[int, ...]:
             ids = []
             for torn, part in _parts(data):
-                whole = [] if torn else backend.encode_batch_fast([part.decode()])[0].ids  # fast: no offsets
-                ids += [singles[bytes([b])] for b in part] if torn else whole
+                if torn:
+                    ids += [singles[bytes([b])] for b in part]
+                else:  # fast: no offsets
+                    ids += backend.encode_batch_fast([part.decode()], add_special_tokens=False)[0].ids
             return tuple(ids)
         super().__init__(pieces, encode, tokenizer.eos_token_id, (b"", b"a", "\u00e9".encode(), b"."))
         self.__dict__["_followers"] = lru_cache(maxsize=4000)(self._find)

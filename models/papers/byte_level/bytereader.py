@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import kernels
-from models.backbones.text import room
+from models.backbones.text import opening, room
 from models.loops.sample.cached_lm import Meter, Stream
 from models.papers.byte_level.byte_vocabulary import SYMBOLS, Coder, coder_of, split
 from models.papers.byte_level.cover_encodings import advance, enumerate_covers, next_symbols, settle
@@ -62,8 +62,9 @@ class ByteReader:
     def __init__(self, bundle, data: bytes, fast: bool = False):
         self.coder, self.fast, self.meter = coder_of(bundle.tokenizer), fast, Meter(bundle.model)
         before, query = split(data)
-        start = self.coder.encode(before) or (bundle.tokenizer.eos_token_id,)  # a new text begins behind an end
-        self.path = Path(Stream(bundle.model, self.meter), start[-room(bundle.model) // 2:])
+        start = self.coder.encode(before)[-room(bundle.model) // 2:]
+        start = (*opening(bundle.tokenizer), *start) or (bundle.tokenizer.eos_token_id,)  # a text begins behind an end
+        self.path = Path(Stream(bundle.model, self.meter), start)
         self.covers = enumerate_covers(self.coder, self.path.score, query)
         self.path.follow(self.coder.encode(query))
         self._look()

@@ -27,6 +27,7 @@ from models.papers.byte_level.bytereader import ByteReader, divergence
 from models.papers.byte_level.cover_encodings import Covers
 from models.trace import Chart, Cost, Fact, Field
 from models.trace.params import Choice, Span
+from models.trace.spelling import joined
 from models.trace.subject import Example, SubjectError
 
 WINDOW = 24  # bytes of the prompt that are looked at one by one
@@ -76,6 +77,7 @@ class Bytes:
         bundles = [job.bundle, *([job.companion(SECOND)] if p.weight else [])]
         self.readers = [ByteReader(bundle, data[:start], p.mode == "exact-fast") for bundle in bundles]
         self.prompt, self.meter = [-1, *self.window], Meters(self.readers)
+        self.labels, self.roles = joined(self.texts(self.prompt)), ()
         self.kl: list[tuple[float, float]] = []  # of naive and of healing, at each byte of the window
 
     def start(self) -> tuple[dict[str, Tensor], dict[str, list[float]]]:

@@ -26,7 +26,7 @@ from models.loops.attend import loop as attention
 from models.loops.attend.groups import looked_at
 from models.loops.mask import words
 from models.loops.mask.passages import MOST, Passage
-from models.trace import Canvas, Cost, Fact, Field
+from models.trace import Cost, Fact, Field
 from models.trace.params import Span
 
 
@@ -74,7 +74,7 @@ def say(facts: dict[str, Fact]) -> str:
 def attend(job: Job, text, planted, suspicion: np.ndarray) -> Iterator[Event]:
     """All layers on the planted text, then on the original one, with the same word asked."""
     query = int(suspicion.argmax()) if job.params.query == -1 else min(job.params.query, text.count - 1)
-    layout = attention.text_layout(text.labels)
+    layout = attention.text_layout(text.labels, text.roles)
     looks = [looked_at(job.model, partial(job.model, ids), layout, query) for ids in (planted.fake, text.ids)]
     count = len(looks[0].heads.layers)
     titles = [f"layer {layer + 1}, {kind} text" for kind in ("planted", "original") for layer in range(count)]
@@ -109,7 +109,7 @@ def propose(job: Job, text, planted) -> Iterator[Event]:
     """The generator's distribution at every selected place, before and after the temperature; it was asked once for
     all of them. The words drawn so far stand in the text."""
     warm, unseen = planted.logits / job.params.temperature, (planted.hidden != text.ids)[0].cpu().numpy()
-    page = Filling("sample", Canvas("text", text.labels), PROPOSAL, lambda id: text.names([id])[id])
+    page = Filling("sample", text.canvas, PROPOSAL, lambda id: text.names([id])[id])
     page.fill(range(text.count), text.ids[0], np.where(unseen, "unknown", "context"))
     yield page.open(len(planted.at))
     for place, (at, chosen) in enumerate(zip(planted.at, planted.written[0])):

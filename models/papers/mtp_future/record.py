@@ -64,7 +64,7 @@ class FutureText(TextRecord):
     accepted ones and rows fed, of each call."""
 
     def __init__(self, source: Reader, p):
-        super().__init__(source.texts(source.prompt), source.prompt, p.length + 1 + p.k, FIELDS, source.texts)
+        super().__init__(source.labels, source.prompt, p.length + 1 + p.k, FIELDS, source.texts, roles=source.roles)
         self.source, self.side = source, self.start + p.length + 1
         self.fill(self.side - 1, state="unknown", labels=("\n\nrefused: ",))
         self.cost, self.new, self.log = Cost(), [], []
@@ -132,7 +132,7 @@ class Slots(TextRecord):
     that were wrong and have no successor are taken back."""
 
     def __init__(self, source: Reader, p):
-        super().__init__(source.texts(source.prompt), source.prompt, p.length, AHEAD, source.texts, "unmask",
+        super().__init__(source.labels, source.prompt, p.length, AHEAD, source.texts, "unmask", roles=source.roles,
                          then="discarded", fleeting=AHEAD)
         self.calls = 0
 

@@ -20,6 +20,7 @@ from models.engine.recording import bars, numbered, table
 from models.loops.attend.groups import lens
 from models.loops.attend.loop import TokenLayout
 from models.trace import Canvas, Chart, Fact, states
+from models.trace.spelling import joined
 
 WAYS = ("the base, fed with fillers", "trained masks", "sampler")
 MOST = 32  # places from which one looks ahead
@@ -90,7 +91,7 @@ def training_mask(reader, source, ids: Sequence[int], k: int) -> Iterator[Event]
     anchors = np.linspace(len(ids) // 5, len(ids) * 4 // 5 - 1, min(BLOCKS, len(ids) - 1)).astype(int).tolist()
     rows = reals(0, len(ids)) + blocks(anchors, [k] * len(anchors))
     order = np.lexsort((rows.mask.numpy(), rows.anchor.numpy()))  # each block stands behind its token
-    mask, block, texts = rows.mask.numpy()[order], rows.block.numpy()[order], source.texts(ids)
+    mask, block, texts = rows.mask.numpy()[order], rows.block.numpy()[order], joined(source.texts(ids))
     labels = tuple(f" [m{number}]" if number else texts[i] for number, i in zip(mask, order))
     canvas = Canvas("text", labels, roles=tuple(f"block {number}" if number else "text" for number in block))
     layout = TokenLayout(canvas, order, rows.position.numpy()[order, None].astype(np.float32), "tokens")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 PART = re.compile("<((?:[89A-F][0-9A-F] ?)+)>")  # bytes of a split character, none of which is ASCII
+CONTINUED = "⋯"  # shown for a token that adds no character of its own: it goes on with the one before; as in paint.js
 BROKEN = re.compile("[\udc80-\udcff]+")
 
 

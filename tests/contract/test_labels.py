@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from models.engine.method import follow, prepare
+from models.trace.spelling import CONTINUED
 from models.trace.subject import from_text
 from tests.tokenizers import KINDS
 from visualizers import draw
-from visualizers.drawing.marks import CONTINUED
 from visualizers.drawing.payload import NONE, pack
 
 TYPED = "Müller 😀 saw\n\n東京, she 👍🏽 said</s> the sea"

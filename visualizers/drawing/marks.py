@@ -16,8 +16,6 @@ from models.trace import STATES, Fact
 from models.trace.spelling import PART, joined
 from visualizers.drawing import palette
 
-CONTINUED = "⋯"  # shown for a token that adds no character of its own: it goes on with the one before; as in paint.js
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -149,10 +147,6 @@ class Drawing:
     view: Mapping[str, object] = field(default_factory=dict)
     attention: Attention | None = None
     asked: str = ""  # the question of a text that asks one; the tokens of its answer have the role "answer"
-
-    def text(self, step: int, token: int) -> str:
-        """What a token reads at a step."""
-        return self.texts(step)[token]
 
     def texts(self, step: int) -> tuple[str, ...]:
         """What all tokens read at a step: the label of what stands there now, or where that is another token or a part

@@ -12,8 +12,9 @@ from functools import cache
 import numpy as np
 from matplotlib.figure import Figure
 
+from models.trace.spelling import CONTINUED
 from visualizers.drawing import palette
-from visualizers.drawing.marks import CONTINUED, Drawing, Layout, Mark, Scale, arcs, cells, number_scale, resolved
+from visualizers.drawing.marks import Drawing, Layout, Mark, Scale, arcs, cells, number_scale, resolved
 from visualizers.drawing.units import amount, headline, tidy
 from visualizers.export.canvas_mpl import MplCanvas, Ruler, circle, readable, short
 from visualizers.export.cues_mpl import draw_cue, draw_word_cue

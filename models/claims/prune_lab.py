@@ -157,7 +157,7 @@ def raced(method: Method, arms: Mapping[str, tuple[Make, Mapping]], prompt: str,
     jobs = {name: prepare(method, from_text(prompt), params, checkpoint=checkpoint)
             for name, (_, params) in arms.items()}
     model, tokenizer = load(checkpoint).model, load(checkpoint).tokenizer
-    ids, layers = encode(tokenizer, prompt, model.config.max_position_embeddings), len(model.model.layers)
+    ids, layers = tokens.encode(tokenizer, prompt, model.config.max_position_embeddings), len(model.model.layers)
 
     def library() -> torch.Tensor:
         with torch.inference_mode():

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from models.backbones import text as tokens
+from models.backbones import text as reading
 from models.checkpoints.store import Bundle, load
 from models.claims.arms import Arm, Budget, Metric
 from models.claims.text_lab import windows as held_out
@@ -102,7 +102,7 @@ def ask(method: Method, prompt: str, answer: str, make: Make, params: Mapping, s
     """One question's row of `Sat`."""
     job = prepare(method, from_text(prompt), {**params, "length": ANSWER}, checkpoint=checkpoint, seed=seed)
     model, layers = job.model, len(job.model.model.layers)
-    text = tokens.read(job.tokenizer, prompt, model.config.max_position_embeddings - ANSWER).before_more()
+    text = reading.read(job.tokenizer, prompt, model.config.max_position_embeddings - ANSWER).before_more()
     reads, written = turns(prompt, text), []
     runner = Pruner(model, make(job, layers), len(text) + ANSWER)
     for part in reads:
@@ -157,7 +157,7 @@ def raced(method: Method, arms: Mapping[str, tuple[Make, Mapping]], prompt: str,
     jobs = {name: prepare(method, from_text(prompt), params, checkpoint=checkpoint)
             for name, (_, params) in arms.items()}
     model, tokenizer = load(checkpoint).model, load(checkpoint).tokenizer
-    ids, layers = tokens.encode(tokenizer, prompt, model.config.max_position_embeddings), len(model.model.layers)
+    ids, layers = reading.encode(tokenizer, prompt, model.config.max_position_embeddings), len(model.model.layers)
 
     def library() -> torch.Tensor:
         with torch.inference_mode():

@@ -50,8 +50,7 @@ class Canvas:
     shape: (rows, columns) of a grid. picture: uint8 [height, width, 3] the visitor's or true picture, if any.
     roles: N strings when tokens differ in kind ("cls", "prompt", "question", "condition", "patch", ...), else empty.
     positions: float [N, 2] or [N, 3] for canvases without rows and columns. truth: N strings, ground truth if known.
-    ids: int32 [N], the token that each label reads (-1: none): a label says how it reads here, the vocabulary how it
-    reads alone.
+    ids: int32 [N], the token that each label reads (-1: none); a label says how it reads here, the vocabulary how alone.
     """
 
     kind: str
@@ -70,8 +69,7 @@ class Canvas:
     @property
     def text(self) -> str:
         """What stands there, without what a tokenizer put around it."""
-        roles = self.roles or ("",) * self.size
-        return "".join(label for label, role in zip(self.labels, roles) if role != "added")
+        return "".join(label for i, label in enumerate(self.labels) if self.roles[i:i + 1] != ("added",))
 
     def __post_init__(self):
         _need(self.kind in CANVASES, f"canvas kind '{self.kind}' is not one of {', '.join(CANVASES)}")

@@ -8,7 +8,7 @@ part reads as its bytes: <F0 9F>. Only the standard library: no tokenizer, no to
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 PART = re.compile("<((?:[89A-F][0-9A-F] ?)+)>")  # bytes of a split character, none of which is ASCII
 CONTINUED = "⋯"  # shown for a token that adds no character of its own: it goes on with the one before; as in paint.js
@@ -31,6 +31,17 @@ def joined(names: Sequence[str]) -> tuple[str, ...]:
         found[owners[at]] += char
         at += len(char.encode("utf-8", "surrogateescape"))
     return tuple(map(_spelled, found))
+
+
+def standing(labels: Sequence[str], own: Sequence[int] | None, held: Sequence[int],
+             vocabulary: Mapping[int, str]) -> tuple[str, ...]:
+    """What stands at each place while the tokens `held` are there (-1: none): its label, or where `own` says that this
+    reads another token, or it is a part of a character, the vocabulary's word."""
+    found = []
+    for label, before, id in zip(labels, [None] * len(labels) if own is None else own, map(int, held)):
+        word = label if id < 0 else vocabulary.get(id, label)
+        found.append(label if id == before and not PART.search(word) else word)
+    return joined(found)
 
 
 def unspelled(name: str) -> bytes:

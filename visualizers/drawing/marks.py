@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.trace import STATES, Fact
-from models.trace.spelling import PART, joined
+from models.trace.spelling import standing
 from visualizers.drawing import palette
 
 
@@ -151,13 +151,8 @@ class Drawing:
     def texts(self, step: int) -> tuple[str, ...]:
         """What all tokens read at a step: the label of what stands there now, or where that is another token or a part
         of a character, the vocabulary's word for it."""
-        held, labels = self.frames[step].ids, self.layout.labels
-        if held is None:
-            return labels
-        own = self.layout.ids if self.layout.ids is not None else np.full(len(labels), -1)
-        words = [label if id < 0 else self.vocabulary.get(id, label) for id, label in zip(held.tolist(), labels)]
-        return joined([label if same and not PART.search(word) else word
-                       for same, word, label in zip((held == own).tolist(), words, labels)])
+        held, layout = self.frames[step].ids, self.layout
+        return layout.labels if held is None else standing(layout.labels, layout.ids, held, self.vocabulary)
 
     def candidates(self, step: int, token: int) -> tuple[int, Mapping[str, Candidates]]:
         """(step, name -> Candidates) in which a token was last weighed: the step shown, or the one it was born in."""

@@ -50,7 +50,7 @@ class Canvas:
     shape: (rows, columns) of a grid. picture: uint8 [height, width, 3] the visitor's or true picture, if any.
     roles: N strings when tokens differ in kind ("cls", "prompt", "question", "condition", "patch", ...), else empty.
     positions: float [N, 2] or [N, 3] for canvases without rows and columns. truth: N strings, ground truth if known.
-    ids: int32 [N], the token that each label reads (-1: none); a label says how it reads here, the vocabulary how alone.
+    ids: int32 [N], the token that each label reads (-1: none): the label says how here, the vocabulary how alone.
     """
 
     kind: str

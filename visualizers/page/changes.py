@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from models.backbones.text import pieces
+from models.backbones.text import names as token_names
 from models.serving import session
 from models.serving.session import Ask
 from models.trace.interventions import KINDS, NONE, Interventions
@@ -46,7 +46,7 @@ class Changes:
 def single(seen: SessionMemory, word: str) -> int:
     """The one token that a typed word is, with or without a space before it; ParamError says how many it is."""
     tokenizer, names = session.job(seen.ask).tokenizer, list(seen.takes[0].trace.vocabulary.items())[:NAMES]
-    if any(pieces(tokenizer, [id])[0] != name for id, name in names if id < len(tokenizer)):
+    if any(token_names(tokenizer, [id])[0] != name for id, name in names if id < len(tokenizer)):
         raise ParamError("Words cannot be typed here, because this method does not write tokens; please press one of "
                          "the candidates.")
     tried = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (word, f" {word}")]

@@ -42,7 +42,7 @@ from visualizers.server import gradio_patches, security_headers, session_cleanup
 
 Image.MAX_IMAGE_PIXELS = limits.PIXELS  # a small file can hide a huge picture
 TITLE = "Tokenscope"
-OPENS = {"mask": "hpm", "attend": "attention", "prune": "lazyllm", "unmask": "recap", "sample": "sampling"}
+OPENS = {"mask": "mae", "attend": "attention", "prune": "lazyllm", "unmask": "recap", "sample": "sampling"}
 MOTTO = "see what a model masks, attends to, prunes, unmasks and samples"
 
 

@@ -43,7 +43,8 @@ def beside(other: Any, job: Any, wanted: str = "") -> tuple[str | None, str]:
     """The checkpoint on which a method stands beside a run: the run's own where it takes it (wanted: one of its own).
     Beside a folder or a public checkpoint it is said which weights these are instead, and why."""
     key, title = job.bundle.key, other.card.title
-    if not wanted and (key in other.choices or not unfit(other, key)):
+    of_ours = key in job.method.checkpoints and key not in other.choices  # shipped, and for this method alone
+    if not wanted and not of_ours and (key in other.choices or not unfit(other, key)):
         return key, ""
     name = wanted or next((one for one in other.choices if other.kind(one) == job.subject.kind), other.checkpoints[0])
     if key in job.method.checkpoints:

@@ -26,6 +26,7 @@ from models.checkpoints.store import Bundle, architecture, load, resolve
 from models.engine import layouts
 from models.engine.events import Book, BookState, Close, Emit, Event, Open, pages, progress, traces
 from models.engine.interventions import check_allowed, silenced
+from models.engine.sharp_photo import sharpened
 from models.trace import OWN, TABS, Provenance, Trace
 from models.trace import params as parameters
 from models.trace.interventions import NONE, Interventions
@@ -247,7 +248,7 @@ def follow(job: Job) -> Iterator[Result]:
         events = silenced(events, job.model, job.interventions.heads_off)
     taken: set[str] = set()
     for event in kernels.watched(events, taken):
-        books[event.tab].take(event)
+        books[event.tab].take(sharpened(event, job.subject))
         if isinstance(event, Emit):
             reached = max(reached, progress(books))  # a record that opens late must not turn progress back
             yield Result(_later(job, pages(books), time.perf_counter() - began, _path(job, taken)), reached)

@@ -51,6 +51,7 @@ class Canvas:
     roles: N strings when tokens differ in kind ("cls", "prompt", "question", "condition", "patch", ...), else empty.
     positions: float [N, 2] or [N, 3] for canvases without rows and columns. truth: N strings, ground truth if known.
     ids: int32 [N], the token that each label reads (-1: none): the label says how here, the vocabulary how alone.
+    photo: uint8 [K], `picture` before it was made small for the model, as a WebP file; only shown.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Canvas:
     positions: np.ndarray | None = None
     truth: tuple[str, ...] = ()
     ids: np.ndarray | None = None
+    photo: np.ndarray | None = None
 
     @property
     def size(self) -> int:
@@ -81,6 +83,8 @@ class Canvas:
         _need(self.picture is None or (self.picture.ndim == 3 and self.picture.dtype == np.uint8),
               "canvas.picture must be uint8 [height, width, 3]")
         _need(self.ids is None or len(self.ids) == self.size, "canvas.ids must have one entry per token")
+        _need(self.photo is None or (self.photo.ndim == 1 and self.photo.dtype == np.uint8),
+              "canvas.photo must be the bytes of a file as uint8")
         _freeze(self)
 
 

@@ -11,7 +11,7 @@ from visualizers import draw
 from visualizers.drawing import palette
 from visualizers.drawing.canvas import candidates
 from visualizers.drawing.marks import Scale, cells, number_codes, resolved
-from visualizers.export.figure import pieces
+from visualizers.export.pixels import pieces
 
 
 def grid(*states: str, numbers=None, picture=True) -> MaskTrace:

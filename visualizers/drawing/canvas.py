@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.trace import CODE, STATES, Canvas, Cost, Distribution, Field, Step, Trace
+from models.trace.photo import sharp
 from visualizers.drawing import palette
 from visualizers.drawing.marks import Candidates, Curve, Drawing, Frame, Layout, Scale
 from visualizers.drawing.units import fact_text
@@ -47,7 +48,8 @@ def assemble(trace: Trace, wording: Wording, *, title: str = "", by: str | None 
     return Drawing(
         tab=trace.tab, method=trace.method, title=title or trace.method,
         layout=layout(trace.canvas, wording.unseen),
-        frames=(*(_frame(step, scales, name) for step, name in zip(trace.steps, about)), *finished(trace, scales)),
+        frames=(*(_frame(trace.canvas, step, scales, name) for step, name in zip(trace.steps, about)),
+                *finished(trace, scales)),
         fields=scales, legend=legend(trace, wording),
         facts=tuple(trace.facts.values()), asked=question(trace.canvas),
         curves=tuple(Curve(c.title, c.y, {name: np.asarray(line, float) for name, line in c.series.items()},
@@ -61,6 +63,20 @@ def question(canvas: Canvas) -> str:
     return "".join(label for label, role in zip(canvas.labels, canvas.roles) if role == "asked").strip()
 
 
+def own_cells(canvas: Canvas, picture: np.ndarray | None) -> np.ndarray | None:
+    """bool [N]: the cells of a grid in which a step's picture (None: the canvas's) is the visitor's, not painted."""
+    if canvas.photo is None or canvas.picture is None or canvas.shape is None:
+        return None
+    if picture is None:
+        return np.ones(canvas.size, bool)
+    rows, columns = canvas.shape
+    height, width = (side // count for side, count in zip(canvas.picture.shape, canvas.shape))
+    if picture.shape != canvas.picture.shape or (height * rows, width * columns) != picture.shape[:2]:
+        return np.zeros(canvas.size, bool)
+    same = (picture == canvas.picture).all(-1).reshape(rows, height, columns, width)
+    return same.all((1, 3)).ravel()
+
+
 def spoken(trace: Trace, wording: Wording) -> str:
     """The text alternative: what the picture shows, and its main figures."""
     facts = [f"{fact.title}: {fact_text(fact)}." for fact in trace.facts.values()]
@@ -69,8 +85,8 @@ def spoken(trace: Trace, wording: Wording) -> str:
 
 def layout(canvas: Canvas, unseen: str = "box") -> Layout:
     """Grid, flowing text or free places, whichever this canvas is."""
-    extras = {"picture": canvas.picture, "roles": canvas.roles, "truth": canvas.truth, "ids": canvas.ids,
-              "unseen": unseen}
+    extras = {"picture": canvas.picture, "photo": sharp(canvas), "roles": canvas.roles, "truth": canvas.truth,
+              "ids": canvas.ids, "unseen": unseen}
     if canvas.kind == "text" or (canvas.kind == "list" and any(canvas.labels)):
         return Layout("text", canvas.labels, **extras)
     if canvas.shape is not None:
@@ -119,11 +135,11 @@ def scale_from(values: np.ndarray, title: str, unit: str, low=None, high=None, d
     return Scale(title, unit, low, high if high > low else low + 1.0, diverging, whole, capped)
 
 
-def _frame(step: Step, scales: Mapping[str, Scale], about: str) -> Frame:
+def _frame(canvas: Canvas, step: Step, scales: Mapping[str, Scale], about: str) -> Frame:
     return Frame(
         label=step.label, state=step.state, level=step.level, parent=step.parent, note=step.note, by=about,
         ids=step.ids, values={name: values for name, values in step.fields.items() if name in scales},
-        picture=step.picture,
+        picture=step.picture, own=own_cells(canvas, step.picture),
         candidates={name: candidates(d) for name, d in step.distributions.items() if len(d.positions)},
         edges={name: (e.query, e.key, e.weight) for name, e in step.edges.items()}, cost=cost_of(step.cost))
 
@@ -142,7 +158,7 @@ def finished(trace: Trace, scales: Mapping[str, Scale]) -> tuple[Frame, ...]:
     values = {name: _latest([step.fields[name] for step in trace.steps if name in step.fields]) for name in scales}
     words = "text" if text else "picture" if pictures else "result"
     return (Frame("finished", state, values, last.ids, note=f"The {words} as it is, without marks.", clean=True,
-                  picture=final_picture(trace)),)
+                  picture=final_picture(trace), own=own_cells(trace.canvas, final_picture(trace))),)
 
 
 def final_picture(trace: Trace) -> np.ndarray | None:

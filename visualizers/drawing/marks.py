@@ -31,6 +31,7 @@ class Layout:
     xy: np.ndarray | None = None
     cell: float = 0.0
     picture: np.ndarray | None = None
+    photo: np.ndarray | None = None  # the same before it was made small: uint8 [h, w, 3]
     roles: tuple[str, ...] = ()
     truth: tuple[str, ...] = ()
     ids: np.ndarray | None = None
@@ -98,6 +99,7 @@ class Frame:
     by: str = ""  # the number that this step is about, where it is not the states
     clean: bool = False  # the finished picture or text, without marks
     picture: np.ndarray | None = None
+    own: np.ndarray | None = None  # bool [N]: cells in which the step's picture is the visitor's own
     candidates: Mapping[str, Candidates] = field(default_factory=dict)
     edges: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)

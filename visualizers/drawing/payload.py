@@ -84,6 +84,7 @@ def pack(drawing: Drawing) -> dict:
                    "labels": list(layout.labels) if any(layout.labels) else [], "roles": list(layout.roles),
                    "truth": list(layout.truth), "unseen": layout.unseen,
                    "cell": round(layout.cell, 5), "picture": store.picture(layout.picture),
+                   "photo": store.picture(layout.photo),
                    "xy": None if layout.xy is None else np.round(layout.xy, 4).tolist()},
         "fields": {name: _scale(scale) for name, scale in drawing.fields.items()},
         "legend": [{"state": names.index(name), "title": words} for name, words in drawing.legend],
@@ -103,6 +104,7 @@ def _frame(store: Store, drawing: Drawing, step: int) -> dict:
     extras = {
         "level": frame.level if frame.level != "step" else None, "parent": frame.parent,
         "note": frame.note or None, "by": frame.by or None, "clean": frame.clean or None,
+        "own": None if frame.own is None else store.array(frame.own, "u1"),
         "picture": store.picture(frame.picture), "cost": dict(frame.cost) or None,
         "ids": None if frame.ids is None else store.array(store.ids(frame.ids), "<u2"),
         "texts": _texts(store, drawing, step),

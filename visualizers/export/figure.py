@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 
 from models.trace.spelling import CONTINUED
 from visualizers.drawing import palette
-from visualizers.drawing.marks import Drawing, Layout, Mark, Scale, arcs, cells, number_scale, resolved
+from visualizers.drawing.marks import Drawing, Mark, Scale, arcs, cells, number_scale, resolved
 from visualizers.drawing.units import amount, headline, tidy
 from visualizers.export.canvas_mpl import MplCanvas, Ruler, circle, readable, short
 from visualizers.export.cues_mpl import draw_cue, draw_word_cue
+from visualizers.export.pixels import bowed, pieces, sharpest
 
 MARGIN, GUTTER = 0.3, 0.3
 TEXT, LINE = 9.5, 0.235  # running text: size in points, height of a line
@@ -140,7 +141,7 @@ class FigurePage:
         drawing, step = self.drawings[side], self.steps[side]
         picture, at = drawing.picture(step), self.boxes(drawing, left, top)
         if picture is not None:
-            self.sheet.picture(picture, left, top, self.panel, self.tall(side))
+            self.sheet.picture(sharpest(drawing, step, picture), left, top, self.panel, self.tall(side))
         self.fills(marks, [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for x, y, w, h in at], picture is not None)
         self.gaps(drawing, left, top, self.tall(side))
         for mark, box in zip(marks, at):
@@ -345,26 +346,6 @@ def _lines(axes, curve, run: int, colours: dict, title: str) -> None:
                   linestyle="solid" if run == 0 and number == 0 else (0, (4, 2)))
     if curve.reference is not None and run == 0:
         axes.axhline(curve.reference, color=colours["soft"], linewidth=0.8, linestyle=(0, (1, 2)))
-
-
-def pieces(picture: np.ndarray, layout: Layout, tokens: list[int], colour: str) -> np.ndarray:
-    """A picture [h, w, 3] where these square places are, `colour` (#rrggbb) everywhere else."""
-    sheet = np.empty_like(picture)
-    sheet[:] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    scale = np.array([picture.shape[1], picture.shape[0]])
-    for x, y in layout.xy[tokens]:
-        (left, top), (right, below) = (np.round((np.array([x, y]) + d * layout.cell / 2) * scale).astype(int)
-                                       for d in (-1, 1))
-        sheet[top:below, left:right] = picture[top:below, left:right]
-    return sheet
-
-
-def bowed(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
-    """A curve between two points that rises above both."""
-    (x1, y1), (x2, y2) = start, end
-    bend = max(0.1, min(0.45, float(np.hypot(x2 - x1, y2 - y1)) / 3))
-    points = np.array([start, ((x1 + x2) / 2, min(y1, y2) - bend), end])
-    return [((1 - u) ** 2, 2 * u * (1 - u), u * u) @ points for u in np.linspace(0, 1, 17)]
 
 
 def at_step(drawing: Drawing, step: int, first: Drawing) -> int:

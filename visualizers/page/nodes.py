@@ -17,6 +17,7 @@ from models.checkpoints import versions
 from models.engine.method import Card
 from models.trace import OWN, Fact, Trace
 from models.trace.subject import ASSETS
+from visualizers.drawing.units import tidy
 
 HERE = Path(__file__).parent
 Node = list | str
@@ -67,13 +68,18 @@ def watching(card: Card, trace: Trace) -> list[Node]:
 
 def strip(trace: Trace, beside: Sequence[Trace], cards: Mapping[str, dict]) -> list[Node]:
     """The honesty strip: where this picture comes from."""
+<<<<<<< HEAD
     p = trace.provenance
     card = {} if p.grade == OWN else cards.get(p.checkpoint, {})  # a folder may bear the name of a shipped one
     against = ", ".join(f"{_ms(t):,.0f}" for t in beside)
+=======
+    p, card = trace.provenance, cards.get(trace.provenance.checkpoint, {})
+    against = ", ".join(tidy(t.cost.macs) for t in beside)
+>>>>>>> c1b092e (Show photos as sharp as they came under the marks, painted cells crisp; say in the strip what the model reads)
     facts = [
         (p.checkpoint, _size(card)), ("", p.grade),
         ("", " · ".join(filter(None, (p.device, _precision(p.dtype), p.path)))),
-        (f"{_ms(trace):,.0f} ms", f"against {against} ms" if against else "in the model"),
+        (f"{tidy(trace.cost.macs)} multiply-adds", f"against {against}" if against else ""), ("", _reads(trace)),
         ("", f"seed {p.seed}"), ("", f"weights {p.revision}" if p.revision else ""),
         ("recorded" if p.recorded else "live", f"{p.recorded} on {p.device}" if p.recorded else ""), ("", p.note),
         ("", versions.sentence(p.checkpoint, cards)), ("", card.get("stored", "")),
@@ -91,8 +97,12 @@ def _chip(bold: str, rest: str) -> Node:
     return node("li", node("b", bold) if bold else None, f" {rest}" if bold and rest else rest)
 
 
-def _ms(trace: Trace) -> float:
-    return trace.cost.ms or trace.provenance.seconds * 1000
+def _reads(trace: Trace) -> str:
+    """How much of a photo the model reads, where it is shown sharper."""
+    if trace.canvas.photo is None or trace.canvas.picture is None:
+        return ""
+    height, width = trace.canvas.picture.shape[:2]
+    return f"the model reads {width} x {height} pixels of the photo"
 
 
 def _size(card: Mapping) -> str:

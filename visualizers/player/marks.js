@@ -44,6 +44,12 @@ class Drawing {
     this.beside = other.frames.map((frame) => (last = mine.get(frame.label) ?? last));
   }
   state(step) { return this.array(this.frame(step).state); }
+  // Whether a cell shows the visitor's own picture at a step: a test by token, or null where no photo is kept.
+  own(step) {
+    const index = this.frame(step).own;
+    return index === undefined ? null : (token) => this.array(index)[token] === 1;
+  }
+
   picture(step) { return this.frame(step).picture ?? this.layout.picture; }
 
   text(step, token) {

@@ -110,16 +110,21 @@ class CellView {
       const [x, y, w, h] = this.rectangle(mark.token);
       return this.grid ? [x + gap / 2, y + gap / 2, w - gap, h - gap] : [x, y, w, h];
     });
-    if (image) {
-      context.save();
-      // nothing shows through what is hidden
-      context.clip(this.outline(boxes.filter((_, i) => !marks[i].fill || marks[i].share < 1)));
-      context.imageSmoothingEnabled = false;
-      context.drawImage(image, 0, 0, this.width, this.height);
-      context.restore();
-    }
+    const shown = (i) => !marks[i].fill || marks[i].share < 1; // nothing shows through what is hidden
+    if (image) this.lay(context, image, boxes.filter((_, i) => shown(i)), false);
+    // where nothing was painted lies the photo as sharp as it came; what a model painted keeps its own pixels
+    const photo = this.picture(this.drawing.layout.photo, redraw), own = choosing ? () => true : this.drawing.own(step);
+    if (photo && own) this.lay(context, photo, boxes.filter((_, i) => shown(i) && own(marks[i].token)), true);
     marks.forEach((mark, i) => this.cell(context, mark, boxes[i], Boolean(image), page));
     if (!this.grid) this.captions(context, marks, boxes, page);
+  }
+
+  lay(context, image, boxes, smooth) {
+    context.save();
+    context.clip(this.outline(boxes));
+    Object.assign(context, { imageSmoothingEnabled: smooth, imageSmoothingQuality: "high" });
+    context.drawImage(image, 0, 0, this.width, this.height);
+    context.restore();
   }
 
   outline(boxes) {

@@ -30,15 +30,9 @@ def about(trace: PruneTrace) -> list[str]:
     return [next(iter(step.fields), "") if set(step.state.tolist()) <= JUDGED else "" for step in trace.steps]
 
 
-def first_group(trace: PruneTrace) -> int:
-    """The step to open on: the end of the first group of nested steps, or the last step."""
-    heads = [i for i, step in enumerate(trace.steps) if step.parent is None]
-    return heads[1] - 1 if 1 < len(heads) < len(trace.steps) else len(trace.steps) - 1
-
-
 def draw(trace: PruneTrace, **view) -> Drawing:
     if trace.canvas.kind == "text":
-        return assemble(trace, Wording(describe, words_of(trace), unseen="gone", start=first_group), **view)
+        return assemble(trace, Wording(describe, words_of(trace), unseen="gone"), **view)
     words = Wording(describe, words_of(trace), by=lambda trace: "auto" if any(about(trace)) else "state",
-                    start=first_group, about=about)
+                    about=about)
     return assemble(trace, words, **view)

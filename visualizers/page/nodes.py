@@ -68,14 +68,9 @@ def watching(card: Card, trace: Trace) -> list[Node]:
 
 def strip(trace: Trace, beside: Sequence[Trace], cards: Mapping[str, dict]) -> list[Node]:
     """The honesty strip: where this picture comes from."""
-<<<<<<< HEAD
     p = trace.provenance
     card = {} if p.grade == OWN else cards.get(p.checkpoint, {})  # a folder may bear the name of a shipped one
-    against = ", ".join(f"{_ms(t):,.0f}" for t in beside)
-=======
-    p, card = trace.provenance, cards.get(trace.provenance.checkpoint, {})
     against = ", ".join(tidy(t.cost.macs) for t in beside)
->>>>>>> c1b092e (Show photos as sharp as they came under the marks, painted cells crisp; say in the strip what the model reads)
     facts = [
         (p.checkpoint, _size(card)), ("", p.grade),
         ("", " · ".join(filter(None, (p.device, _precision(p.dtype), p.path)))),

@@ -72,7 +72,7 @@ def recorded(job, rule: Exact) -> Iterator[Event]:
     score = scenes.score(scenes.read_caption(job.subject.text), scenes.parse(log.painted(log.ids)))
     shared = {name: facts[name] for name in ("length", "passes", "off")}
     yield Close("unmask", log.sentence(), log.run_charts(), {
-        "score": Fact("Score", score, "as asked, of 1", "higher"), **shared})
+        "score": Fact("Score", score, "of 1, as asked", "higher"), **shared})
 
 
 class DraftingLog:

@@ -71,7 +71,7 @@ def scene_facts(shown: np.ndarray, caption: str, macs: int) -> dict[str, Fact]:
     """The parser's reading of a finished picture, and what it cost."""
     asked, found = scenes.read_caption(caption), scenes.parse(shown)
     broken = sum(thing.kind != "object" for thing in found)
-    return {"score": Fact("Score", scenes.score(asked, found), "as asked, of 1", "higher"),
+    return {"score": Fact("Score", scenes.score(asked, found), "of 1, as asked", "higher"),
             "objects": Fact("Whole objects", float(len(found) - broken), f"of {len(asked)} asked"),
             "broken": Fact("Chimeras and fragments", float(broken), "cells", "lower"),
             "macs": Fact("Work", macs / 1e9, "G multiply-adds", "lower")}

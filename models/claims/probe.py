@@ -6,7 +6,7 @@ Photos are not shipped (DATA=folder). Letters: K photos, D features, N tokens, C
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -91,16 +91,28 @@ def attentive(learn: Tensor, labels: np.ndarray, check: Tensor, truth: np.ndarra
     dice, known = torch.Generator().manual_seed(seed), torch.from_numpy(labels)
     width, classes = learn.shape[-1], int(max(labels.max(), truth.max())) + 1
     query, head = torch.zeros(width, requires_grad=True), torch.zeros(width, classes, requires_grad=True)
-    adam = torch.optim.AdamW([query, head], rate, weight_decay=0.05)
-    with torch.enable_grad():
-        for _ in range(steps):
-            some = torch.randint(len(learn), (size,), generator=dice)
-            loss = cross_entropy(pooled(learn[some], query) @ head, known[some])
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
+
+    def loss() -> Tensor:
+        some = torch.randint(len(learn), (size,), generator=dice)
+        return cross_entropy(pooled(learn[some], query) @ head, known[some])
+
+    fitted([query, head], loss, steps, rate, weight_decay=0.05)
     with torch.no_grad():
         return ((pooled(check, query) @ head).argmax(1).numpy() == truth).astype(np.float64)
+
+
+def fitted(weights: Sequence[Tensor], loss: Callable[[], Tensor], steps: int, rate: float, *, weight_decay: float = 0.0,
+           clip: float = 0.0, falling: bool = False) -> None:
+    """A small training inside a claim, by AdamW. falling: the rate goes down to zero; clip: the largest gradient."""
+    adam = torch.optim.AdamW(weights, rate, weight_decay=weight_decay)
+    with torch.enable_grad():
+        for step in range(steps):
+            adam.param_groups[0]["lr"] = rate * (1 - step / steps) if falling else rate
+            adam.zero_grad()
+            loss().backward()
+            if clip:
+                torch.nn.utils.clip_grad_norm_(weights, clip)
+            adam.step()
 
 
 def pooled(tokens: Tensor, query: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from kernels import Sampler
 from models.baselines.mdm import method as mdm
 from models.baselines.mdm.chain import CONTEXT, HOLE, ORDERS, SEEDS, chain_bits, nelbo_bits, passages, specials
 from models.checkpoints.store import load
-from models.claims import Lab
+from models.claims import Lab, text_lab
 from models.claims.harness import (
     Arm,
     Budget,
@@ -31,8 +31,7 @@ from models.claims.harness import (
     context,
     mean_of,
 )
-from models.loops.unmask.canvases import Board
-from models.loops.unmask.loop import Full, Plan, fill, moves
+from models.loops.unmask.loop import Full, Plan, moves
 
 CHECKPOINT = "text-mdm-1"
 WAYS = (("confidence", 1), ("confidence", 4), ("confidence", 16), ("confidence", HOLE), ("random", 16))  # order, steps
@@ -80,12 +79,10 @@ def continuation_arms(bundle, judge, texts) -> tuple[list[Arm], dict[tuple, Arm]
 
 def continued(bundle, judge, texts, order: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Bits per character [B] of continuations after CONTEXT tokens, and their share of distinct pairs in %."""
-    prompt = torch.tensor([text[:CONTEXT] for text in texts], device=bundle.device)
-    ids = torch.cat([prompt, prompt.new_full((len(texts), HOLE), bundle.model.mask_token_id)], 1)
+    prompts = torch.tensor([text[:CONTEXT] for text in texts], device=bundle.device)
     plan = Plan(moves(HOLE, steps, "linear"), Full(bundle.model, forbidden=tuple(specials(bundle))), order,
                 sampler=Sampler(mdm.Params().temperature))
-    *_, last = fill(ids, bundle.model.mask_token_id, plan, torch.Generator().manual_seed(SEEDS[0]))
-    read = [mdm.bits(judge, bundle.tokenizer, Board(None, start[None], bundle.model.mask_token_id, str), end[None])
-            for start, end in zip(ids, last.ids)]
-    pairs = [list(zip(end[CONTEXT:], end[CONTEXT + 1 :])) for end in last.ids.tolist()]
-    return np.array(read), np.array([100 * len(set(found)) / len(found) for found in pairs])
+    ids = text_lab.continued(bundle.model, prompts, HOLE, plan, SEEDS[0])[-1].ids
+    pairs = [list(zip(end[CONTEXT:], end[CONTEXT + 1 :])) for end in ids.tolist()]
+    varied = np.array([100 * len(set(found)) / len(found) for found in pairs])
+    return text_lab.surprise(judge, bundle, ids, CONTEXT), varied

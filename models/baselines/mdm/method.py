@@ -2,7 +2,8 @@
 
 LLaDA's sampling (arXiv 2502.09992): guess all masked tokens, keep the most confident (or the lowest-entropy, or random)
 ones, repeat; with a block length the text is filled in block by block from the left (semi-autoregressive), the steps
-shared evenly among the blocks. It is a baseline of the Unmask tab.
+shared evenly among the blocks. It is a baseline of the Unmask tab; in the Sample tab it shows what two tokens of the
+same look do not know of each other.
 
 Not covered: guidance, remasking of known tokens, early stops at the end of text (the length is fixed).
 """
@@ -21,11 +22,13 @@ from models.checkpoints.store import CheckpointError
 from models.engine.method import Card, Close, Emit, Method, Open, Turn
 from models.loops.unmask.canvases import Board, text_board
 from models.loops.unmask.loop import FIELDS, Full, Moment, Move, Plan, Record, moves, shots
+from models.loops.unmask.two_masks import joint_record
 from models.trace import Fact
 from models.trace.params import Choice, Span
 from models.trace.subject import Example
 
 ORDERS = ("confidence", "entropy", "margin", "random", "peak", "leftmost")
+PAIR = Span(1, 100, 1, "Pair of the Sample tab", "This blank and the next one.", fold=True)
 WHOLE = 128  # a block this long or longer than the text: no blocks
 TURN_STEPS = 4
 EXAMPLES = (
@@ -43,6 +46,7 @@ class Params:
     block: Annotated[int, Span(4, WHOLE, 4, "Block length", "Short blocks are filled in from left to right.",
                                unit="tokens")] = 8
     temperature: Annotated[float, Span(0, 2, 0.05, "Temperature", "0 takes the likeliest token.")] = 0.8
+    pair: Annotated[int, PAIR] = 1
 
 
 def run(job):
@@ -50,6 +54,8 @@ def run(job):
     blocks, sure = Blocks.of(board, WHOLE if job.choice else p.block), []  # a visitor may choose anywhere
     plan = Plan(blocks.moves(p.steps), Full(job.model, forbidden=board.forbidden), p.order,
                 sampler=kernels.Sampler(p.temperature), allowed=blocks.allowed)
+    if job.choice is None:
+        yield from joint_record(board, job.model, p.pair, p.temperature)  # first: the text takes longer
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
         sure += shot.step.fields["confidence"][shot.step.where("new")].tolist()
@@ -129,7 +135,7 @@ def turn_count(job) -> tuple[int, ...]:
 
 METHOD = Method(
     card=Card(
-        id="mdm", title="Masked diffusion text", tabs=("unmask",), arxiv="2502.09992", year=2025,
+        id="mdm", title="Masked diffusion text", tabs=("unmask", "sample"), arxiv="2502.09992", year=2025,
         summary="A text appears from masks in any order: all masked tokens are guessed, the surest guesses stay.",
         look_at="Which words come first: often the small common ones, and those beside what is known.",
         not_covered="Guidance, remasking, early stops at the end of text."),

@@ -14,10 +14,10 @@ from math import log
 import numpy as np
 import torch
 
-from models.baselines.mdm.chain import passages
 from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Claim, Quantity, at_least, at_most, better, conclude, context, ratio
+from models.claims.text_lab import windows
 from models.claims.timing import interleaved, times_faster
 from models.papers.joint_sampling import claim_pairs
 from models.papers.joint_sampling import method as joint_sampling
@@ -38,7 +38,7 @@ from models.papers.joint_sampling.method import Adjust
 
 def measure(lab: Lab) -> Claim:
     bundle, layer = load("text-mdm-1"), load(joint_sampling.LAYER).model
-    prompts = torch.tensor(passages(bundle.tokenizer, lab.size(128, 2)), device=bundle.device)[:, :CONTEXT]
+    prompts = torch.tensor(windows(bundle.tokenizer, lab.size(128, 2), 80), device=bundle.device)[:, :CONTEXT]
     adjust = Adjust(bundle.model, layer, tuple(sorted({*bundle.tokenizer.all_special_ids, bundle.model.mask_token_id})))
     drawn = {way: [continued(adjust, prompts, way, seed) for seed in SEEDS] for way in WAYS}
     found, coins = arms(bundle, load("text-ar-1"), drawn), illegal(lab)

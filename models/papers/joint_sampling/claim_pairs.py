@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from models.backbones.masked import MaskedTransformer
+from models.claims.probe import fitted
 from models.loops.unmask.loop import Plan, fill
 from models.papers.joint_sampling import method as joint_sampling
 from models.papers.joint_sampling.network import JointSampler, exact_round, lesson
@@ -63,15 +64,7 @@ def layer(model: MaskedTransformer, steps: int, seed: int = 0) -> JointSampler:
 
 
 def trained(model, loss, steps: int):
-    """AdamW with a linear decay to zero."""
-    optimiser = torch.optim.AdamW(model.train().parameters(), lr=3e-3, weight_decay=0.0)
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = 3e-3 * (1 - step / steps)
-        optimiser.zero_grad()
-        loss().backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+    fitted(list(model.train().parameters()), loss, steps, 3e-3, clip=1.0, falling=True)
     return model.eval()
 
 

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from kernels import Sampler
-from models.baselines.mdm import method as mdm
+from models.claims import text_lab
 from models.claims.harness import Arm, Budget, Metric
-from models.loops.unmask.canvases import Board
-from models.loops.unmask.loop import Plan, fill
+from models.loops.unmask.loop import Plan
 from models.papers.joint_sampling import method as joint_sampling
 from models.papers.joint_sampling.method import Adjust, rounds
 from models.papers.joint_sampling.network import JointSampler, exact_round, lesson
@@ -27,22 +26,16 @@ NAMES = {"exact": "exact, one token per pass", "ADJUST": "ADJUST, 4 tokens per p
 
 def continued(adjust: Adjust, prompts: torch.Tensor, way: str, seed: int) -> tuple[torch.Tensor, float]:
     """Texts [B, CONTEXT + HOLE] after the prompts at the method's defaults, and how many layers each went through."""
-    p, mask, (sampler, together) = joint_sampling.Params(), adjust.trunk.mask_token_id, WAYS[way]
-    start = torch.cat([prompts, prompts.new_full((len(prompts), HOLE), mask)], 1)
+    p, (sampler, together) = joint_sampling.Params(), WAYS[way]
     plan = Plan(rounds(HOLE, together, sampler), adjust, p.order, sampler=Sampler(p.temperature))
-    turns = list(fill(start, mask, plan, torch.Generator().manual_seed(seed)))
-    return turns[-1].ids, sum(turn.found.cost.rows for turn in turns) / start.numel()
+    turns = text_lab.continued(adjust.trunk, prompts, HOLE, plan, seed)
+    return turns[-1].ids, sum(turn.found.cost.rows for turn in turns) / turns[-1].ids.numel()
 
 
 def arms(bundle, judge, drawn: dict) -> dict[str, Arm]:
     """Bits per character of every way, between all tokens at once and one full pass for each."""
-    mask = bundle.model.mask_token_id
-
-    def read(ids: torch.Tensor) -> float:
-        start = torch.cat([ids[:CONTEXT], torch.full_like(ids[CONTEXT:], mask)])[None]
-        return mdm.bits(judge, bundle.tokenizer, Board(None, start, mask, str), ids[None])
-
-    bits = {way: np.array([[read(one) for one in ids] for ids, _ in runs]) for way, runs in drawn.items()}
+    bits = {way: np.array([text_lab.surprise(judge, bundle, ids, CONTEXT) for ids, _ in runs])
+            for way, runs in drawn.items()}
     metric = Metric("surprise of text-ar-1", "bits/char", "lower", bits["at once"].mean(0), bits["exact"].mean(0))
     return {way: metric.arm(NAMES[way], bits[way], budget=Budget(drawn[way][0][1], "layers run per text"), checkpoints=(
         (joint_sampling.LAYER, "text-mdm-1") if way == "ADJUST" else ("text-mdm-1",))) for way in WAYS}

@@ -15,7 +15,7 @@ MAUVE and Dream-7B; rounds of unequal length by a confidence threshold.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -27,7 +27,7 @@ from models.baselines.mdm import method as mdm
 from models.engine.method import Card, Close, Emit, Event, Method, Open, Turn
 from models.loops.unmask.canvases import Board, text_board
 from models.loops.unmask.loop import Evaluation, Moment, Move, Plan, Record, full_cost, indices, read, shots
-from models.papers.joint_sampling.pairs import table
+from models.loops.unmask.two_masks import Between, joint_record
 from models.papers.joint_sampling.record import FIELDS, Watch
 from models.trace import Cost, Fact
 from models.trace.params import Choice, Flag, Span
@@ -52,7 +52,7 @@ class Params:
     length: Annotated[int, Span(4, 128, 4, "New tokens", "How many follow a text that has no blanks.")] = 32
     truth: Annotated[bool, Flag("Compare with the true distribution", "One full pass more per token, for the picture "
                                 "only; it is not work and the layer does not see it.", fold=True)] = True
-    pair: Annotated[int, Span(1, 100, 1, "Pair of the Sample tab", "This blank and the next one.", fold=True)] = 1
+    pair: Annotated[int, mdm.PAIR] = 1
 
 
 def rounds(unknown: int, together: int, sampler: str = "adjust") -> tuple[Move, ...]:
@@ -110,6 +110,14 @@ class Adjust:
             self.before = self.layer.said(self.start, self.start.embedded, angles)
         return self.layer(self.start, embedded, angles, self.before)
 
+    @torch.inference_mode()
+    def after(self, ids: Tensor) -> Callable[[Tensor], Tensor]:
+        """The layer's states [A, N, D] of texts [A, N] in which tokens were written since one full pass on ids [1, N].
+        """
+        embedded, angles = self.trunk.embed(ids)
+        start = self.full_pass(embedded, angles)
+        return lambda texts: self.layer(start, self.trunk.embed(texts)[0], angles)
+
     def layer_cost(self, batch: int, tokens: int, read_out: int, first: bool) -> Cost:
         """One layer of the trunk's shape, two projections and the trunk's head; a layer more the first time."""
         cost = full_cost(self.trunk, batch, tokens, read_out, layers=2 if first else 1)
@@ -121,7 +129,8 @@ def run(job) -> Iterator[Event]:
     adjust = Adjust(job.model, job.companion(LAYER).model, board.forbidden)
     plan = Plan(rounds(board.unknown, p.together, p.sampler), adjust, p.order, sampler=kernels.Sampler(p.temperature))
     watch, sure = Watch(board, adjust, p.truth), []
-    yield from table(board, adjust, p.pair, p.temperature)  # first, so that the Sample tab need not wait for the text
+    between = Between("layer", "the layer", "ADJUST", adjust.after(board.ids))
+    yield from joint_record(board, job.model, p.pair, p.temperature, between)  # first: the text takes longer
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
         sure += shot.step.fields["confidence"][shot.step.where("new")].tolist()
@@ -160,7 +169,7 @@ def unknown_in(job) -> int:
 
 def beside(p: Params) -> dict:
     """The marginal baseline: the same order and temperature, no blocks."""
-    return {"order": p.order, "temperature": p.temperature, "length": p.length, "block": mdm.WHOLE}
+    return {"order": p.order, "temperature": p.temperature, "length": p.length, "pair": p.pair, "block": mdm.WHOLE}
 
 
 def budget(job) -> dict:

@@ -26,6 +26,7 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 import kernels
+from models.backbones.rows import picked
 from models.papers.joint_sampling.record import divergence
 
 NEVER = -1e4  # a logit that is never drawn and, unlike -inf, leaves a finite KL
@@ -113,11 +114,6 @@ def full_pass(trunk, embedded: Tensor, angles: tuple[Tensor, Tensor], tap: int) 
     return Start(hidden, stream, embedded)
 
 
-def at(table: Tensor, positions: Tensor) -> Tensor:
-    """table [B, N, D] at positions [B, P]: [B, P, D]."""
-    return table.gather(1, positions[..., None].expand(-1, -1, table.shape[2]))
-
-
 @torch.no_grad()
 def exact_round(trunk, ids: Tensor, steps: int, order: str, generator: torch.Generator,
                 forbidden: tuple[int, ...] = (), most: int = 16) -> ExactRound:
@@ -132,7 +128,7 @@ def exact_round(trunk, ids: Tensor, steps: int, order: str, generator: torch.Gen
         masked = ids == mask
         width = int(masked.sum(1).max())
         positions = masked.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]  # masked ones first
-        logits = trunk.head(at(hidden, positions)).float()
+        logits = trunk.head(picked(hidden, positions)).float()
         logits[..., list(forbidden)] = NEVER
         if step:
             kept.append((ids, *some(logits, positions, masked.gather(1, positions), most, generator)))
@@ -150,7 +146,7 @@ def some(logits: Tensor, positions: Tensor, counts: Tensor, most: int, generator
     score = F.pad(score, (0, max(0, most - score.shape[1])), value=-1)
     chosen = score.topk(most, dim=1)
     index = chosen.indices.clamp_max(counts.shape[1] - 1)
-    return positions.gather(1, index), chosen.values >= 0, at(logits, index)
+    return positions.gather(1, index), chosen.values >= 0, picked(logits, index)
 
 
 def lesson(trunk, sampler: JointSampler, begin: Tensor, hidden: Tensor, stream: Tensor, ids: Tensor, positions: Tensor,
@@ -158,7 +154,7 @@ def lesson(trunk, sampler: JointSampler, begin: Tensor, hidden: Tensor, stream: 
     """KL [B, P], nats, of the teacher's logits [B, P, V] from the layer's at positions [B, P]; 0 where not counted."""
     embedded, angles = trunk.embed(ids)
     start = Start(hidden, stream, trunk.embed(begin)[0])
-    logits = trunk.head(at(sampler(start, embedded, angles), positions)).float()
+    logits = trunk.head(picked(sampler(start, embedded, angles), positions)).float()
     forbid = torch.zeros(logits.shape[-1], device=logits.device)
     forbid[list(forbidden)] = NEVER
     return divergence(teacher, logits + forbid) * counts

@@ -23,7 +23,7 @@ ALLOWED = {  # file -> what it may use, and why
     "loops/sample/speculative_decoding.py": {"softmax"},  # the rules move mass between codes
     "loops/sample/drafting_records.py": {"entr"},  # of the tables that the rules used
     "backbones/drafter.py": {"softmax", "log_softmax"},  # the drafter's loss in training
-    "papers/joint_sampling/pairs.py": {"softmax", "entr"},  # the exact joint, to which the layer is compared
+    "loops/unmask/two_masks.py": {"softmax"},  # the exact joint, to which every other way is compared
     "papers/joint_sampling/record.py": {"log_softmax"},  # a divergence needs both tables; no kernel sums them
 }
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -22,7 +22,7 @@ from models.checkpoints.store import CheckpointError
 from models.engine.method import Card, Close, Emit, Method, Open, Turn
 from models.loops.unmask.canvases import Board, text_board
 from models.loops.unmask.loop import FIELDS, Full, Moment, Move, Plan, Record, moves, shots
-from models.loops.unmask.two_masks import joint_record
+from models.loops.unmask.two_masks import FIXED, joint_record
 from models.trace import Fact
 from models.trace.params import Choice, Span
 from models.trace.subject import Example
@@ -142,4 +142,4 @@ METHOD = Method(
     params=Params, accepts="text", checkpoints=("text-mdm-1",), companions=("text-ar-1",), run=run, examples=EXAMPLES,
     turn=Turn("Choose the tokens that are filled in first, group after group; the model goes on from there, without "
               "blocks.", "bits",
-              turn_count))
+              turn_count), fixed=FIXED)

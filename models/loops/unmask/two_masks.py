@@ -23,6 +23,7 @@ from models.loops.unmask.loop import read
 from models.trace import Chart, Fact, Field
 
 FIRST, SECOND = 10, 8  # tokens tried at the first mask, columns of a table
+FIXED = {"sample": "It compares guesses for two masks of one text; nothing is written there."}  # of a Method
 EXACT, PRODUCT = "a full pass (exact)", "unchanged (product)"
 
 

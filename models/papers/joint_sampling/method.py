@@ -27,7 +27,7 @@ from models.baselines.mdm import method as mdm
 from models.engine.method import Card, Close, Emit, Event, Method, Open, Turn
 from models.loops.unmask.canvases import Board, text_board
 from models.loops.unmask.loop import Evaluation, Moment, Move, Plan, Record, full_cost, indices, read, shots
-from models.loops.unmask.two_masks import Between, joint_record
+from models.loops.unmask.two_masks import FIXED, Between, joint_record
 from models.papers.joint_sampling.record import FIELDS, Watch
 from models.trace import Cost, Fact
 from models.trace.params import Choice, Flag, Span
@@ -195,4 +195,4 @@ METHOD = Method(
     examples=mdm.EXAMPLES, baseline="mdm", baseline_params=beside, baseline_budget=budget,
     turn=Turn("Choose the tokens that are filled in first, one after the other; the method goes on from there.", "bits",
               lambda job: (1,) * min(TURN_TOKENS, unknown_in(job))),
-    fixed={"sample": "It compares guesses for two masks of one text; nothing is written there."})
+    fixed=FIXED)

@@ -54,6 +54,27 @@ def tiny():
 
 
 @pytest.fixture
+def photo_data(tmp_path):
+    """A folder with the two files of photos that claims read, of noise."""
+    import io
+
+    import numpy as np
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+    from PIL import Image
+    rng, pictures = np.random.default_rng(0), []
+    for _ in range(32):
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(file, "PNG")
+        pictures.append(file.getvalue())
+    boxes = [[8, 8, 40, 40]] * 31 + [[3, 3, 3, 3]]
+    for name in ("train", "val"):
+        parquet.write_table(arrow.table({"image": pictures, "label": [i % 5 for i in range(32)], "bbox": boxes}),
+                            tmp_path / f"photos64_{name}.parquet")
+    return tmp_path
+
+
+@pytest.fixture
 def shipped():
     """The shipped checkpoints, or a skip that says which one is missing."""
     from models.checkpoints import store

@@ -1,6 +1,5 @@
 """Photo classifiers in the Attend tab: maps, ranks and boxes, the control beside iLLaMA, and both claims."""
 
-import io
 import json
 
 import numpy as np
@@ -13,7 +12,7 @@ from models.claims import Lab
 from models.engine.method import find, prepare, twin
 from models.loops.attend import classifiers
 from models.papers.illama import claim
-from tests.papers.test_illama import photos
+from tests.photo_nets import photos
 from tests.tiny import vit as tiny_vit
 
 
@@ -58,24 +57,7 @@ def test_the_vit_stands_beside_it_with_the_same_map(tiny):
     assert other.method.id == "vit" and other.params.layer == 2 and find("vit").card.seed is None
 
 
-@pytest.fixture
-def data(tmp_path):
-    import pyarrow as arrow
-    import pyarrow.parquet as parquet
-    from PIL import Image
-    rng, pictures = np.random.default_rng(0), []
-    for _ in range(32):
-        file = io.BytesIO()
-        Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(file, "PNG")
-        pictures.append(file.getvalue())
-    boxes = [[8, 8, 40, 40]] * 31 + [[3, 3, 3, 3]]
-    for name in (vit_claim.TRAIN, vit_claim.VAL):
-        parquet.write_table(arrow.table({"image": pictures, "label": [i % 5 for i in range(32)], "bbox": boxes}),
-                            tmp_path / name)
-    return tmp_path
-
-
 @pytest.mark.parametrize("measure", (claim.measure, vit_claim.measure))
-def test_the_claims_measure_without_training(measure, data, tiny):
-    found = measure(Lab(quick=True, data=data))
+def test_the_claims_measure_without_training(measure, photo_data, tiny):
+    found = measure(Lab(quick=True, data=photo_data))
     assert found.rows and found.controls and all(np.isfinite(one.value) for one in (*found.rows, *found.context))

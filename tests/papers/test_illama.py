@@ -14,12 +14,8 @@ from models.papers.illama import method as illama
 from models.papers.illama.network import IllamaForImageClassification, soft_mask, softness_at, split_mask
 from models.trace import states
 from tests import tiny
+from tests.photo_nets import photos
 from tests.traps import caught
-
-
-def photos(count: int = 3) -> torch.Tensor:
-    return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(5))
-
 
 # The paper's network in plain formulas, as the reference code has it: complex rotary positions on adjacent pairs of
 # channels, weights times S after the softmax. Each switch is a mistake that somebody would make.

@@ -22,7 +22,6 @@ from models.papers.spark import method as spark
 from models.papers.spark.network import Conv, Norm, SparkNet, at, kept_cells, kept_count, masked_error
 from models.trace import CODE
 from tests import tiny
-from tests.loops.test_classifiers import data  # noqa: F401
 from tests.mask_nets import picture
 from tests.tiny import mae
 from tests.traps import caught
@@ -375,6 +374,6 @@ def test_the_baseline_is_the_control():
 # ---- the claims
 
 @pytest.mark.parametrize("measure", (claim.measure, control_claim.measure))
-def test_the_claims_measure_without_training(measure, data, tiny):  # noqa: F811
-    found = measure(Lab(quick=True, data=data))
+def test_the_claims_measure_without_training(measure, photo_data, tiny):
+    found = measure(Lab(quick=True, data=photo_data))
     assert found.rows and found.controls and all(np.isfinite(one.value) for one in (*found.rows, *found.context))

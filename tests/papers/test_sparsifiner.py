@@ -15,8 +15,7 @@ from models.papers.sparsifiner import method as sparsifiner
 from models.papers.sparsifiner import network as net
 from models.papers.sparsifiner import record as sparsifiner_records
 from tests import tiny
-from tests.loops.test_classifiers import data  # noqa: F401
-from tests.papers.test_illama import photos
+from tests.photo_nets import photos
 from tests.traps import caught, only_these_move, work_is_counted
 from visualizers.drawing.attend import draw
 
@@ -349,6 +348,6 @@ def test_defaults_are_the_papers():
     assert dataclasses.is_dataclass(p)
 
 
-def test_the_claim_measures_without_training(data, tiny):  # noqa: F811
-    found = claim.measure(Lab(quick=True, data=data))
+def test_the_claim_measures_without_training(photo_data, tiny):
+    found = claim.measure(Lab(quick=True, data=photo_data))
     assert found.rows and found.controls and all(np.isfinite(one.value) for one in (*found.rows, *found.context))

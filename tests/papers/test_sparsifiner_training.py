@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from models.papers.sparsifiner import network as net
 from models.papers.sparsifiner import recipe as photo_sparsifiner
 from tests import tiny
-from tests.training.test_photo_vit import filled
+from tests.photo_nets import filled
 from tests.traps import learns
 from training.trunks import photo_vit
 
@@ -17,13 +17,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def phase_1(monkeypatch):
-    recipe, _ = filled(photo_sparsifiner.PhotoPredictor, monkeypatch, tiny.vit)
+    recipe = filled(photo_sparsifiner.PhotoPredictor, monkeypatch)
     recipe.base, recipe.revision = tiny.vit().eval(), "0123"
     return recipe
 
 
 def phase_2(monkeypatch, arm=photo_sparsifiner.PhotoSparsifiner):
-    recipe, student = filled(arm, monkeypatch, tiny.vit)
+    recipe, student = filled(arm, monkeypatch), tiny.vit()
     recipe.teacher, recipe.predictors = tiny.vit().eval(), tiny.fresh("photo-sparsifiner-predictor-1")
     recipe.keys = net.chosen(recipe.predictors.learned(), recipe.keep) if recipe.keep < 1 else None
     return recipe, student

@@ -9,30 +9,23 @@ import torch
 from models.checkpoints.store import load
 from models.papers.illama import recipe as photo_illama
 from tests import tiny
+from tests.photo_nets import filled
 from training.trunks import photo_vit
 
 ARMS = (photo_vit.PhotoViT, photo_illama.PhotoIllama, photo_illama.PhotoIllamaFirst)
 
 
-def filled(arm, monkeypatch, net=None):
-    """A recipe with eight photos, and a tiny network of its kind (or the one that `net` makes)."""
-    monkeypatch.setattr(photo_vit, "LOOK", 4)
-    recipe, rng = arm(0), np.random.default_rng(0)
-    recipe.batch_size, recipe.curve = 4, []
-    recipe.train = torch.from_numpy(rng.integers(0, 255, (8, 3, 64, 64), dtype=np.uint8))
-    recipe.labels = recipe.truth = torch.arange(8) % 5
-    recipe.val = photo_vit.normalise(recipe.train)
-    recipe.snapshots = {}
-    if net is not None:
-        return recipe, net()
-    plain = arm is photo_vit.PhotoViT
-    return recipe, tiny.vit() if plain else tiny.fresh("photo-illama-first-1" if recipe.cls_first else "photo-illama-1")
+def net_of(recipe):
+    """A tiny network of the recipe's kind."""
+    if type(recipe) is photo_vit.PhotoViT:
+        return tiny.vit()
+    return tiny.fresh("photo-illama-first-1" if recipe.cls_first else "photo-illama-1")
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_all_arms_see_the_same_photos_and_learn_from_labels(arm, monkeypatch):
-    recipe, net = filled(arm, monkeypatch)
-    again, _ = filled(photo_vit.PhotoViT, monkeypatch)
+    recipe, again = filled(arm, monkeypatch), filled(photo_vit.PhotoViT, monkeypatch)
+    net = net_of(recipe)
     one, other = recipe.batch(7, 0.5), again.batch(7, 0.5)
     assert torch.equal(one["pixels"], other["pixels"]) and torch.equal(one["labels"], other["labels"])
     loss, _ = recipe.loss(net, one, 0.5)
@@ -41,19 +34,18 @@ def test_all_arms_see_the_same_photos_and_learn_from_labels(arm, monkeypatch):
 
 
 def test_the_mask_softens_per_step_and_only_in_the_arm_that_has_it(monkeypatch):
-    soft, _ = filled(photo_illama.PhotoIllama, monkeypatch)
-    hard, _ = filled(photo_illama.PhotoIllamaFirst, monkeypatch)
+    soft, hard = filled(photo_illama.PhotoIllama, monkeypatch), filled(photo_illama.PhotoIllamaFirst, monkeypatch)
     values = [float(soft.batch(0, t)["a"]) for t in (0.0, 1 / 12, 1 / 6, 1.0)]
     np.testing.assert_allclose(values, [1, 0.5, 0, 0], atol=1e-6)
     assert [float(hard.batch(0, t)["a"]) for t in (0.0, 1.0)] == [0, 0]
 
 
 def test_a_run_leaves_its_curve_and_two_moments_of_the_schedule(monkeypatch, tmp_path):
-    recipe, net = filled(photo_illama.PhotoIllama, monkeypatch)
+    recipe, again = (filled(photo_illama.PhotoIllama, monkeypatch) for _ in range(2))
+    net = net_of(recipe)
     for step in range(100):
         recipe.after_step(net, step, step / 100)
     assert len(recipe.curve) == photo_vit.LOOKS and recipe.curve[0]["a"] == 1 and recipe.curve[-1]["a"] == 0
-    again, _ = filled(photo_illama.PhotoIllama, monkeypatch)
     again.load_state(recipe.state())
     again.save(net.half(), tmp_path)
     assert len(json.loads((tmp_path / "curve.json").read_text())) == photo_vit.LOOKS

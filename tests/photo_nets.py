@@ -1,0 +1,22 @@
+"""Eight photos of noise, and recipes of photo classifiers that train on them."""
+
+import numpy as np
+import torch
+
+from training.trunks import photo_vit
+
+
+def photos(count: int = 3) -> torch.Tensor:
+    """Normalised pixels [K, 3, 64, 64]."""
+    return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+
+
+def filled(arm, monkeypatch):
+    """A recipe of this kind with eight photos, four a step."""
+    monkeypatch.setattr(photo_vit, "LOOK", 4)
+    recipe, rng = arm(0), np.random.default_rng(0)
+    recipe.batch_size, recipe.curve, recipe.snapshots = 4, [], {}
+    recipe.train = torch.from_numpy(rng.integers(0, 255, (8, 3, 64, 64), dtype=np.uint8))
+    recipe.labels = recipe.truth = torch.arange(8) % 5
+    recipe.val = photo_vit.normalise(recipe.train)
+    return recipe

@@ -62,6 +62,15 @@ class Scaled:
         """L."""
         return sum(side**2 for side in self.scales)
 
+    def level_of(self) -> Tensor:
+        """The scale [L] of every token, from 0."""
+        return torch.repeat_interleave(torch.arange(len(self.scales)), torch.tensor([p**2 for p in self.scales]))
+
+    def middles(self) -> Tensor:
+        """Row and column [L, 2] of every token's middle, as shares of the picture's side."""
+        lines = [(torch.arange(side) + 0.5) / side for side in self.scales]
+        return torch.cat([torch.cartesian_prod(at, at) for at in lines])
+
     def place(self, scale: int) -> slice:
         """Where the tokens of a scale stand among the L."""
         first = sum(side**2 for side in self.scales[:scale])

@@ -14,11 +14,10 @@ from models.loops.unmask import loop
 from models.loops.unmask.canvases import scene_board
 from models.loops.unmask.loop import Plan
 from models.papers.enat import method as enat
-from models.papers.enat import recipe as scene_enat
 from models.papers.enat import record as records
 from models.papers.enat.network import EnatTransformer, State
-from models.papers.enat.recipe import SceneENAT
 from tests.filling import both, each_branch_its_own, going
+from tests.painters import painter
 from tests.traps import as_, caught, moving, work_is_counted
 
 ATOL = 2e-5
@@ -309,14 +308,7 @@ def test_attention_can_be_looked_at_from_the_first_step_on(tiny):
 
 @pytest.fixture
 def recipe(tiny, monkeypatch):
-    """The recipe on the tiny trunk, in fp32; pictures are random codes, which costs no tokenizer."""
-    monkeypatch.setattr(scene_enat, "read_shipped", lambda name: tiny.bundle(name).model)
-    made = SceneENAT(seed=5)
-    made.autocast = False
-    codes = tiny.scene_tokenizer().codebook_size
-    monkeypatch.setattr(made, "captioned", lambda rng, progress: (rng.integers(0, codes, (4, 64)),
-                                                                  rng.integers(0, 37, (4, 4))))
-    return made
+    return painter("scene-enat-1", tiny, monkeypatch, seed=5)
 
 
 def test_it_starts_as_its_trunk(tiny, recipe):

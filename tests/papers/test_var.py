@@ -18,12 +18,11 @@ from models.backbones.scales import SCALES
 from models.engine.method import run
 from models.loops.unmask import growth
 from models.papers.var import method as var
-from models.papers.var import recipe as scene_var
 from models.papers.var import record as records
 from models.papers.var.network import ScaleTransformer
-from models.papers.var.recipe import SceneVAR
 from models.trace import Cost
 from models.worlds import scenes
+from tests.painters import painter
 from tests.traps import as_, caught, moved, work_is_counted
 
 ATOL = 2e-4
@@ -241,23 +240,19 @@ def test_maps_show_what_was_asked_and_a_box_is_marked(tiny, show):
     assert len(steps[0].where("visible")) == 1, "the single token of the first map lies on the border"
 
 
-# --- the recipes ----------------------------------------------------------------------------------------------------
+# --- the recipe -----------------------------------------------------------------------------------------------------
 
 @pytest.fixture
-def recipe(tiny):
-    made = SceneVAR(0)
-    made.tokenizer, made.size, made.more = tiny.fresh("scene-mvq-1"), 2, 5
-    return made
+def recipe(tiny, monkeypatch):
+    return painter("scene-var-1", tiny, monkeypatch)
 
 
-def test_it_starts_from_the_masked_models_layers_words_and_places(recipe, tiny, monkeypatch):
+def test_it_starts_from_the_masked_models_layers_words_and_places(recipe, tiny):
     trunk = copy.deepcopy(tiny.bundle("scene-mgm-1").model)
     trunk.embed_rows, trunk.embed_columns = nn.Embedding(16, 32), nn.Embedding(16, 32)
-    monkeypatch.setattr(scene_var, "read_shipped", lambda name: trunk)
-    made = recipe.build()
-    for name in ("layers", "norm", "embed_cond", "embed_slots"):
-        theirs = getattr(trunk, name).state_dict()
-        assert all(torch.equal(weight, theirs[key]) for key, weight in getattr(made, name).state_dict().items())
+    made = ScaleTransformer.beside(trunk, recipe.tokenizer)
+    ours, names = made.state_dict(), ("layers", "norm", "embed_cond", "embed_slots")
+    assert all(torch.equal(ours[name], weight) for name, weight in trunk.state_dict().items() if name.startswith(names))
     last = trunk.embed_rows.weight[15] + trunk.embed_columns.weight[15]
     middle = trunk.embed_rows.weight[7] + trunk.embed_columns.weight[7]  # 8.5 of 16, rounded to even
     assert torch.allclose(made.embed_places.weight[-1], last) and torch.allclose(made.embed_places.weight[0], middle)
@@ -280,8 +275,8 @@ def test_a_scale_counts_with_its_side_and_a_part_where_it_was_read(recipe, tiny)
     caught(lambda power: float(total) == pytest.approx(weighted(power), rel=1e-5), 1, 2)  # 2: the paper's, by tokens
 
 
-def test_a_poor_tokenizer_is_refused(monkeypatch):
+def test_a_poor_tokenizer_is_refused(recipe, monkeypatch):
     poor = types.SimpleNamespace(card={"metrics": {"parser score of reconstructions": {"value": 0.5}}}, model=None)
-    monkeypatch.setattr(scene_var, "load", lambda *_, **__: poor)
+    monkeypatch.setattr("models.papers.var.recipe.load", lambda *_, **__: poor)
     with pytest.raises(ValueError, match="train it to 0.95 first"):
-        SceneVAR(0).prepare("")
+        recipe.prepare("")

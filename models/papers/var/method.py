@@ -112,16 +112,12 @@ def given(tokenizer, caption: str, box: str, seed: int) -> GivenTokens | None:
     cells = np.random.default_rng(seed).choice(scenes.SIDE**2, count, replace=False)
     pixels = from_uint8(scenes.pictures([scenes.placed(caption, cells)])).to(weight)
     with torch.inference_mode():
-        return GivenTokens(tokenizer.encode(pixels), inside(tokenizer.scales, BOXES[box]).to(weight.device))
+        return GivenTokens(tokenizer.encode(pixels), inside(tokenizer.middles(), BOXES[box]).to(weight.device))
 
 
-def inside(scales: tuple[int, ...], box: tuple[float, float, float, float]) -> Tensor:
-    """Tokens bool [L] whose middles lie within a box (top, left, bottom, right, as shares of the side)."""
-    def one(side: int) -> Tensor:
-        at = (torch.arange(side) + 0.5) / side
-        rows, columns = (at > box[0]) & (at < box[2]), (at > box[1]) & (at < box[3])
-        return (rows[:, None] & columns).flatten()
-    return torch.cat([one(side) for side in scales])
+def inside(middles: Tensor, box: tuple[float, float, float, float]) -> Tensor:
+    """Tokens bool [L] whose middles [L, 2] lie within a box (top, left, bottom, right)."""
+    return ((middles > torch.tensor(box[:2])) & (middles < torch.tensor(box[2:]))).all(1)
 
 
 def run(job) -> Iterator[Event]:

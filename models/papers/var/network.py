@@ -64,25 +64,18 @@ class ScaleTransformer(Scaled, nn.Module, PyTorchModelHubMixin):
         for name in ("layers", "norm", "embed_cond", "embed_slots"):
             getattr(made, name).load_state_dict(getattr(trunk, name).state_dict())
         if hasattr(trunk, "embed_rows"):
-            rows, columns = made.middles().clamp(1, made.span).round().long().T - 1
+            rows, columns = made.turns().clamp(1, made.span).round().long().T - 1
             made.embed_places.weight.copy_(trunk.embed_rows.weight[rows] + trunk.embed_columns.weight[columns])
         return made
 
-    def level_of(self) -> Tensor:
-        """The scale [L] of every token, from 0."""
-        return torch.repeat_interleave(torch.arange(len(self.scales)), torch.tensor([p**2 for p in self.scales]))
-
-    def middles(self) -> Tensor:
-        """Row and column [L, 2] of every token's middle, as rotary positions; the first fine cell's is 1."""
-        def one(side: int) -> Tensor:
-            at = (torch.arange(side) + 0.5) * self.span / side + 0.5
-            return torch.cartesian_prod(at, at)
-        return torch.cat([one(side) for side in self.scales])
+    def turns(self) -> Tensor:
+        """Rotary positions [L, 2]: every token's middle; the first fine cell's is 1."""
+        return self.middles() * self.span + 0.5
 
     def angles(self) -> tuple[Tensor, Tensor]:
         """cos and sin [1, C + L, W]; the caption is not turned."""
         weight = self.lm_head.weight
-        rows, columns = self.middles().to(weight.device).T
+        rows, columns = self.turns().to(weight.device).T
         return rotary(rows, columns, self.cond_length, self.config.head_dim, self.rope_theta, weight.dtype)
 
     def caption(self, cond: Tensor) -> Tensor:

@@ -176,7 +176,7 @@ def pyramid(scales: Sequence[int], picture: np.ndarray | None = None) -> Canvas:
 
 def cells(model) -> np.ndarray:
     """Row and column [L, 2] of every token's middle in the picture, in tokens of the last map."""
-    return (model.middles().cpu().numpy() - 0.5) * model.scales[-1] / model.span
+    return model.middles().numpy() * model.scales[-1]
 
 
 @lru_cache(maxsize=4)

@@ -359,5 +359,5 @@ def _provenance(job: Job, seconds: float, path: str) -> Provenance:
     return Provenance(checkpoint=job.bundle.name, revision=job.bundle.revision, grade=grade,
                       device=job.bundle.device, dtype=job.bundle.dtype, path=path, seed=job.seed, params=values,
                       subject=job.subject.name, seconds=round(seconds, 4), interventions=job.interventions.words(),
-                      note=" ".join(filter(None, (job.note, *kernels.notes()))),
+                      note=" ".join(filter(None, (job.subject.note, job.note, *kernels.notes()))),
                       versions={"torch": torch.__version__.split("+")[0], "python": platform.python_version()})

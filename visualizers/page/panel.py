@@ -99,7 +99,8 @@ class Panel:
         self.text = gr.Textbox(label=OWN_WORDS.get(kind, "Or your own text"), lines=1, max_lines=6,
                                html_attributes=unheard(),
                                visible=kind != "photo", elem_id=f"{self.tab}-text")
-        self.photo = gr.UploadButton("Your own photo", file_types=[".png", ".jpg", ".jpeg", ".webp"], type="filepath",
+        self.photo = gr.UploadButton("Your own photo", file_types=[".png", ".jpg", ".jpeg", ".webp", ".gif"],
+                                     type="filepath",
                                      visible=kind == "photo", size="sm", elem_id=f"{self.tab}-photo",
                                      elem_classes="own")
         with gr.Column(elem_classes="controls"):

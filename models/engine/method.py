@@ -46,6 +46,7 @@ class Card:
 
     summary: one or two plain sentences. look_at: what to watch in the picture. tabs: first one owns the file.
     not_covered: what of the paper is left out here. unverified: what the spec marks as our reading.
+    flow: its data flow as arrows, "text > *draft > verify; verify ~> text": * is what the paper adds, ~> leads back.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Card:
     grade: str = "trained here at teaching scale"
     not_covered: str = ""
     unverified: str = ""
+    flow: str = ""
 
 
 @dataclass(frozen=True)

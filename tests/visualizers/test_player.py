@@ -9,7 +9,8 @@ import pytest
 
 from tests import samples
 from visualizers import draw
-from visualizers.drawing.marks import arcs, cells, number_scale
+from visualizers.drawing.arcs import arcs
+from visualizers.drawing.marks import cells, number_scale
 from visualizers.export.figure import at_step, shared_scale
 
 pytestmark = pytest.mark.browser

@@ -251,18 +251,6 @@ def attention_row(drawing: Drawing, step: int = 0) -> np.ndarray | None:
     return row
 
 
-def arcs(drawing: Drawing, step: int, by: str) -> list[tuple[int, int, float]]:
-    """(query, key, thickness 0..1) of the query's strongest weights, where its row colours the tokens."""
-    query = query_of(drawing, resolved(drawing, step, by))
-    row = attention_row(drawing, step) if query >= 0 else None
-    if row is None:
-        return []
-    row[query] = 0.0  # to itself it needs no arc
-    top = row.max() or 1.0
-    best = [int(key) for key in np.argsort(-row, kind="stable")[:ARCS] if row[key] >= LEAST * top]
-    return [(query, key, round(float(row[key] / top), 4)) for key in best]
-
-
 def number_codes(drawing: Drawing, step: int, by: str, scale: Scale | None = None) -> np.ndarray:
     """uint8 [N] positions on the scale; a field that a frame does not carry is undefined everywhere."""
     if by.startswith("attention:"):
@@ -297,5 +285,4 @@ def _number_fill(code: int, diverging: bool, soft: bool) -> tuple[str, float]:
 
 
 ROW = Attention.title
-ARCS, LEAST = 12, 0.08  # arcs of one query at most, and the weakest one as a share of the strongest
 _RAMPS = {flag: palette.ramp(flag) for flag in (False, True)}

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from models.trace.spelling import CONTINUED
 from visualizers.drawing import palette
-from visualizers.drawing.marks import Drawing, Mark, Scale, arcs, cells, number_scale, resolved
+from visualizers.drawing.arcs import arcs
+from visualizers.drawing.marks import Drawing, Mark, Scale, cells, number_scale, resolved
 from visualizers.drawing.units import amount, headline, tidy
 from visualizers.export.canvas_mpl import MplCanvas, Ruler, circle, readable, short
 from visualizers.export.cues_mpl import draw_cue, draw_word_cue

@@ -19,6 +19,7 @@ from models.serving import recorded
 from models.trace import Trace
 from models.trace.params import declaration
 from visualizers import draw
+from visualizers.drawing.flow import arrows
 from visualizers.drawing.marks import Drawing, Frame
 from visualizers.page import claims, lessons, nodes, what_if
 from visualizers.page.controls import cards, control, picker, unheard
@@ -195,7 +196,8 @@ class Panel:
         view: view parameters by name; waiting: ids or roles of the runs that have not begun, drawn as an empty canvas
         so that nothing jumps when they do; extra: turn, loading, step.
         """
-        drawings = [draw(trace, title=ROLES.get(role) or self._title(trace.method), **(view or {}))
+        drawings = [draw(trace, title=ROLES.get(role) or self._title(trace.method), flow=self._flow(trace.method),
+                         **(view or {}))
                     for trace, role in zip(shown.traces, shown.roles)]
         drawings += [_blank(drawings[0], ROLES.get(id) or self._title(id)) for id in waiting]
         change = what_if.spec(shown.traces[0], shown.roles) if shown.traces and not extra.get("turn") else None
@@ -220,6 +222,11 @@ class Panel:
 
     def _method(self, trace: Trace) -> Method:
         return self.methods[trace.method]
+
+    def _flow(self, id: str) -> list[list[str]]:
+        """Boxes and arrows of a method; those of a control arm are its method's."""
+        known = self.methods.get(id) or self.methods.get(id.removesuffix(CONTROL))
+        return arrows(known.card.flow) if known else []
 
     def _title(self, id: str) -> str:
         arms = {method.arm.id: method.arm for method in self.methods.values() if method.arm}

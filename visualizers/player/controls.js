@@ -131,15 +131,25 @@ class Controls {
     }, 500);
   }
 
+  // How the data flows through a method, folded under its picture; drawn when it is opened.
+  foldedFlow(drawing) {
+    const flow = drawing.view.flow || [];
+    if (!flow.length) return null;
+    const box = el("details", { class: "ts-more", ontoggle: () => {
+      if (box.open) box.replaceChildren(box.firstChild, flowChart(flow, box.clientWidth, this.page));
+    } }, el("summary", { text: "How it works" }));
+    return box;
+  }
+
   // The other facts of a picture, folded; opened in one picture, they open in all.
   foldedFacts(drawing) {
     const others = drawing.facts.filter((fact) => fact.title !== (drawing.headline || {}).title);
     if (!others.length) return null;
     const text = (fact) => el("span", {},
       el("span", { text: `${fact.title} ` }), el("b", { class: "ts-num", text: fact.text }));
-    const box = el("details", { class: "ts-more", open: Boolean(this.more), ontoggle: () => {
+    const box = el("details", { class: "ts-more ts-numbers-more", open: Boolean(this.more), ontoggle: () => {
       this.more = box.open;
-      for (const view of this.views) for (const each of view.panel.querySelectorAll("details")) each.open = this.more;
+      for (const each of this.sides.querySelectorAll(".ts-numbers-more")) each.open = this.more;
     } }, el("summary", { text: "More numbers" }), el("div", { class: "ts-facts" }, ...others.map(text)));
     return box;
   }

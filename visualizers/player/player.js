@@ -135,7 +135,8 @@ class Player extends Controls {
       el("header", { class: "ts-head" }, el("h2", { text: drawing.title }), this.turn ? null : headlineOf(drawing)),
       this.turn ? null : view.caption,
       view.answer ? el("p", { class: "ts-asked" }, el("span", { text: drawing.asked }), view.answer) : null,
-      view.box, view.label, this.turn ? null : this.foldedFacts(drawing));
+      view.box, view.label,
+      this.turn ? null : el("div", { class: "ts-folds" }, this.foldedFacts(drawing), this.foldedFlow(drawing)));
     view.layer.setAttribute("aria-label", drawing.alt);
     return view;
   }

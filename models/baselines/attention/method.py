@@ -133,6 +133,8 @@ METHOD = Method(
         id="attention", title="Attention lens", tabs=("attend",), seed=None,
         summary="Every layer and head of a transformer: how sharply, how far and at whom each token looks, with the "
                 "tokens that the prediction really depends on beside it.",
+        flow="text > layers and heads > attention of one token; layers and heads > prediction > integrated "
+             "gradients; prediction > words blanked in turn",
         look_at="Point at a token: the picture shows its attention. Then compare the last layer's three maps.",
         not_covered="Cross-attention; attribution for pictures, and for queries with more than 64 tokens behind."),
     params=Params, accepts="text",

@@ -108,6 +108,8 @@ METHOD = Method(
     card=Card(
         id="mae", title="Masked autoencoder", tabs=("mask",), arxiv="2111.06377", year=2021, seed=None,
         summary="Most patches are hidden; an encoder sees only the rest, and a small decoder paints what is missing.",
+        flow="photo > patches hidden at random > encoder on visible patches > decoder > hidden patches "
+             "rebuilt",
         look_at="Compare the pasted picture with the network's whole output, and the error with the patch variance.",
         not_covered="Training and fine-tuning; the network was trained on 64 x 64 photos with random masks of 75 %.",
         unverified="Block and grid are drawn by the rules named in the file, with an exact number of hidden patches."),

@@ -152,6 +152,8 @@ METHOD = Method(
         summary="All masked cells are guessed at once, the most confident guesses stay, the rest is masked again. How "
                 "many stay follows the cubic schedule here, the paper's slowest start; the paper itself settles on "
                 "the cosine.",
+        flow="masked cells > network sees all cells > confidence of every guess > most confident cells "
+             "revealed; most confident cells revealed ~> masked cells",
         look_at="The first cells decide where objects stand; watch what happens with 4 steps instead of 28.",
         not_covered="ImageNet weights, editing, in- and outpainting."),
     params=Params, accepts="caption", checkpoints=("scene-mgm-1",), companions=("scene-vq-1",), run=run,

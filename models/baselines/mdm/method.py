@@ -137,6 +137,8 @@ METHOD = Method(
     card=Card(
         id="mdm", title="Masked diffusion text", tabs=("unmask", "sample"), arxiv="2502.09992", year=2025,
         summary="A text appears from masks in any order: all masked tokens are guessed, the surest guesses stay.",
+        flow="masked words > network reads both sides > confidence of every guess > some words revealed; "
+             "some words revealed ~> masked words",
         look_at="Which words come first: often the small common ones, and those beside what is known.",
         not_covered="Guidance, remasking, early stops at the end of text."),
     params=Params, accepts="text", checkpoints=("text-mdm-1",), companions=("text-ar-1",), run=run, examples=EXAMPLES,

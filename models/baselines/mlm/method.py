@@ -55,6 +55,7 @@ METHOD = Method(
         id="mlm", title="Masked language model", tabs=("mask",), arxiv="1810.04805", year=2018, seed=None,
         summary="Words are hidden and guessed from the rest. The control of ELECTRA: same size, same training work, "
                 "but only hidden words teach it.",
+        flow="text > one word hidden at a time > model > surprise at that word > replaced or original",
         look_at="It reads the same planted text. Compare what it finds, and how many looks it needs.",
         not_covered="Training; next-sentence prediction; BERT's 10 % random words.",
         unverified="Using it as a judge of planted words is our reading, not a method of the paper."),

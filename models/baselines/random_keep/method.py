@@ -45,6 +45,7 @@ METHOD = Method(
         summary="While reading a prompt, deeper layers keep a random part of the tokens. It saves exactly as much as a "
                 "clever rule with the same cuts, so it shows what cleverness is worth. Of a picture a random part is "
                 "never read.",
+        flow="prompt > layers > tokens dropped at random > deeper layers > next token",
         look_at="Whether the words that the answer needs survive by luck.",
         not_covered="The newest token never leaves; all others have the same chance."),
     params=Params, accepts="text", checkpoints=(*texts.CHECKPOINTS, *pictures.CHECKPOINTS), kinds=pictures.KINDS,

@@ -83,6 +83,8 @@ METHOD = Method(
         id="raster", title="Raster: code by code", tabs=("unmask",), arxiv="2012.09841", year=2020,
         summary="A picture is written like a text, code by code and row by row; every code takes a pass of its own and "
                 "knows all codes before it.",
+        flow="codes so far > network > next code drawn > picture, row by row; next code drawn ~> codes so "
+             "far",
         look_at="After a tenth of its steps it has painted a strip and nothing below; watch what the first rows commit "
                 "to.",
         not_covered="ImageNet weights, beam search, temperatures."),

@@ -87,6 +87,8 @@ METHOD = Method(
         id="sampling", title="Sampling", tabs=("sample",),
         summary="Draws one token after the other from the model's next-token distribution, reshaped by temperature, "
                 "top-k, top-p and min-p.",
+        flow="text so far > model > temperature, top-k, top-p, min-p > next token drawn; next token drawn "
+             "~> text so far",
         look_at="How sure the model is at each token, and how much of its distribution the settings cut away.",
         not_covered="Repetition penalties, typical and eta sampling, beam search."),
     params=Params, accepts="text", layouts=families.CAUSAL,

@@ -42,6 +42,8 @@ METHOD = Method(
         id="speculative", title="Exact speculative sampling", tabs=("sample", "unmask"), arxiv="2211.17192", year=2022,
         summary="A small drafter proposes a few codes, the model reads them all in one pass and keeps those that pass "
                 "an exact test: fewer passes, the same distribution.",
+        flow="codes so far > small drafter > drafted codes > target checks all at once > accepted, or "
+             "redrawn; accepted, or redrawn ~> codes so far",
         look_at="Where the model is sure, whole runs of drafts pass; on lit ground nearly every draft is refused.",
         not_covered="Trees of drafts."),
     params=Params, accepts="caption", checkpoints=("scene-ar-1",), companions=(DRAFTER, CODES), run=run,

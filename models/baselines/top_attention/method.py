@@ -62,6 +62,8 @@ METHOD = Method(
         id="top-attention", title="Static pruning by attention", tabs=("prune",),
         summary="Before the first word, the prompt's tokens are ranked once by the attention of the last token at one "
                 "layer. The lowest leave at every cut and never return.",
+        flow="prompt > layers > attention of the last token > least looked at leave for good > deeper "
+             "layers > next token",
         look_at="A word that only the second half of the answer needs is gone for good.",
         not_covered="Only this one-shot ranking; published static methods differ in which layer and queries rank."),
     params=Params, accepts="text", checkpoints=(*texts.CHECKPOINTS, *pictures.CHECKPOINTS), kinds=pictures.KINDS,

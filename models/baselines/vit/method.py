@@ -54,6 +54,7 @@ METHOD = Method(
         id="vit", title="Vision transformer", tabs=("attend",), arxiv="2010.11929", year=2020, seed=None,
         summary="A photo becomes 64 patches; every patch looks at every other, and a class token in front of them "
                 "collects what the photo shows.",
+        flow="photo > patches and class token > layers of attention > class token > class",
         look_at="The class token's attention over the picture, layer by layer, and where its answer first appears.",
         not_covered="Large pictures and large training: it saw each of 24,584 small photos a few times."),
     params=Params, accepts="photo", checkpoints=(CHECKPOINT,), run=run, examples=EXAMPLES)

@@ -214,6 +214,8 @@ METHOD = Method(
         seed="A",
         summary="Sums over all token sequences that cover a prompt, which gives the exact probability of the next byte "
                 "even where the prompt stops inside a token, and lets models with different vocabularies be averaged.",
+        flow="prompt cut inside a word > *every token path that covers it > weights of the paths > *exact "
+             "next byte; *exact next byte ~> prompt cut inside a word",
         look_at="Bytes inside a word: naive prompting starts a new word there, the exact distribution completes it.",
         not_covered="Fill in the middle (needs a checkpoint trained for it); SentencePiece vocabularies.",
         unverified="Tokens that hold a part of a character count as valid; a text without white space is read as the "

@@ -156,6 +156,8 @@ METHOD = Method(
         id="cntp", title="Cautious next token prediction", tabs=("sample",), arxiv="2507.03038", year=2025, seed="B",
         summary="Draws a token while the model is sure; where it is not, rolls out several continuations to the next "
                 "punctuation mark and keeps the one the model finds least perplexing.",
+        flow="text so far > model > entropy > *number of trials; *number of trials > trials up to a stop > "
+             "*least perplexing is kept; *least perplexing is kept ~> text so far",
         look_at="Branch points: the continuations that were refused, their length and perplexity, and the tokens they "
                 "cost.",
         not_covered="Vision-language models; the vote over several runs (self-consistency).",

@@ -140,6 +140,8 @@ METHOD = Method(
         id="electra", title="ELECTRA", tabs=("mask", "attend", "sample"), arxiv="2003.10555", year=2020, seed="A",
         summary="A small model replaces a few words by plausible ones; the main model is trained to say for every "
                 "word whether it was replaced.",
+        flow="text > some words hidden > small generator > words replaced > *discriminator > *replaced or "
+             "original for every word",
         look_at="Which replacements pass as original, and is a lucky hit left alone? Then let random words be written.",
         not_covered="Fine-tuning; the ablation's other objectives. The discriminator itself cannot fill in words.",
         unverified="15 % of the selected words stay visible to the generator, as in the reference code; the paper's "

@@ -110,6 +110,9 @@ METHOD = Method(
         seed="A",
         summary="Known cells are encoded once, when they are new; a shallow decoder of masked cells reads their "
                 "features in every later step.",
+        flow="cells of this step > *encoder on new cells only > features kept; features kept > decoder "
+             "with masked cells > most confident cells revealed; most confident cells revealed ~> cells of "
+             "this step",
         look_at="Pink cells are encoded in this step, blue ones only read; the decoder's work falls as grey cells go.",
         not_covered="AdaLN and classes (captions stand beside the features), annealed temperature, ImageNet. 4 encoder "
                     "to 2 decoder layers, the paper has 22 to 2, so here the encoder is about a tenth of the work; "

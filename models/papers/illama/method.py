@@ -115,6 +115,8 @@ METHOD = Method(
         id="illama", title="iLLaMA", tabs=("attend",), arxiv="2404.06773", year=2024, seed="A",
         summary="A causal, LLaMA-style decoder classifies photos: the class token stands behind the patches, and the "
                 "causal mask comes in softly when training begins.",
+        flow="patches, class token last > *causal mask in every layer > RMSNorm and SwiGLU layers > class "
+             "token > class",
         look_at="The class token's attention over the picture. Then choose the checkpoint with the class token first: "
                 "nothing falls on the picture, and little was learned.",
         not_covered="Public weights (pickled files), LLaMA-2 initialisation, mixup and drop-path; the arms with a hard "

@@ -184,6 +184,8 @@ METHOD = Method(
         year=2025, seed="A",
         summary="Several tokens from one look at a text do not know of each other. ADJUST runs one small layer after "
                 "each drawn token, which tells the remaining masks about it without another look by the whole model.",
+        flow="text with masks > full pass > one word drawn > *one small layer updates the other masks > "
+             "next word drawn; next word drawn ~> *one small layer updates the other masks",
         look_at="Point at a masked word just after a neighbour was filled in: its guess by the layer, by a full pass, "
                 "and as it was before.",
         not_covered="Dream-7B and its published layer (7 B parameters, remote code); MAUVE, which needs a large "

@@ -109,6 +109,8 @@ METHOD = Method(
         summary="A drafter proposes codes of a picture and the model checks several in one pass. Where many codes "
                 "paint nearly the same, exact checking refuses most; LANTERN lets a draft borrow its neighbours' "
                 "probability.",
+        flow="codes so far > drafter > drafted codes > target checks all at once > *neighbours lend "
+             "probability > accepted or refused; accepted or refused ~> codes so far",
         look_at="Blue cells were accepted only by borrowing. Switch the light off: a scene whose codes have no "
                 "look-alikes leaves almost nothing to borrow.",
         not_covered="Trees of drafts, the relative budget of LANTERN++, LlamaGen and Anole; Frechet distance (a parser "

@@ -134,6 +134,8 @@ METHOD = Method(
         id="lazyllm", title="LazyLLM", tabs=("prune", "attend"), arxiv="2407.14057", year=2024, seed="B",
         summary="While reading a long prompt, deeper layers only keep the tokens that the newest token attends to. "
                 "Tokens that leave are not lost: their half-processed states wait and can come back for a later token.",
+        flow="prompt > layers > attention of the last token > *least looked at leave > deeper layers > "
+             "next token; *least looked at leave > *waiting states > deeper layers",
         look_at="Which words reach the deepest layer, and which come back (outlined) for a later token. Coming back "
                 "costs work and pays where a second question needs what the first did not: try the example with two.",
         not_covered="The paper's own layers and rates could not be verified; its models are Llama-2 7B and XGen-7B.",

@@ -187,6 +187,8 @@ METHOD = Method(
         summary="Masks behind the text, small adapters that act on these masks only, and a tiny sampler guess the next "
                 "tokens in one call; the untouched model verifies them in its next call and keeps only what it would "
                 "have written itself.",
+        flow="text so far > *masks behind every guess > one call of the model > *sampler fills the masks > "
+             "guesses checked by the next call; guesses checked by the next call ~> text so far",
         look_at="Green tokens cost no call of their own. Struck ones, beside the text, were guessed and refused.",
         not_covered="Sampling with rejection; ablations trained without the sampler, the consistency loss or the gate; "
                     "the paper's Tulu-3 8B.",

@@ -202,6 +202,8 @@ METHOD = Method(
         year=2025, seed="A",
         summary="After one full pass, keep every layer's keys and values and run cheap local passes that recompute "
                 "only the tokens in play.",
+        flow="cells > full pass > *keys and values kept > *local pass on cells in play > most confident "
+             "cells revealed; most confident cells revealed ~> *local pass on cells in play",
         look_at="Blue cells are served from the cache; pink ones were just revealed and must be recomputed.",
         not_covered="MAR and MAGE backbones, ImageNet.",
         unverified="More than one local pass after a full one: the authors' code has one."),

@@ -18,6 +18,8 @@ METHOD = Method(
     card=Card(
         id="zero-fill", title="Zero-filled convnet", tabs=("mask", "attend"), arxiv="2301.03580", year=2023, seed=None,
         summary="A convnet repaints hidden patches that it sees as zeros: SparK's control, alike in all but the holes.",
+        flow="photo > patches hidden, filled with zeros > ordinary convolutions > mask vectors fill holes "
+             "per scale > light decoder > repainted photo",
         look_at="Slide through the layers: the surroundings leak in, and after a few layers no hole is left.",
         not_covered="Training and fine-tuning; learned mask tokens in the pixels.",
         unverified="Its decoder gets mask vectors in the holes, as SparK's does, so that only the encoder differs."),

@@ -157,6 +157,8 @@ METHOD = Method(
         id="spark", title="SparK", tabs=("mask", "attend"), arxiv="2301.03580", year=2023, seed="A",
         summary="A convnet learns by repainting hidden patches. Its convolutions skip the holes, so nothing leaks into "
                 "them from the side, and three scales are repainted together.",
+        flow="photo > patches hidden > *sparse convolutions skip holes > *mask vectors fill holes per "
+             "scale > light decoder > repainted photo",
         look_at="Slide through the layers: the mosaic of holes stays. Beside it, with zeros in them, it dissolves. In "
                 "Attend: which visible patches a patch can hear.",
         not_covered="Fine-tuning as in the paper, per-patch normalised targets (raw pixels here), the ConvNeXt "

@@ -175,6 +175,8 @@ METHOD = Method(
         id="sparsifiner", title="Sparsifiner", tabs=("attend", "prune"), arxiv="2303.13755", year=2023, seed="A",
         summary="Before attention is computed, a small predictor guesses for this photo which patches will matter to "
                 "which; only those pairs are computed.",
+        flow="patches > *small predictor of pairs > *best keys per patch > attention on these pairs > "
+             "class",
         look_at="Attend: step through the opened layer and click patches: what dense attention would do, what was "
                 "guessed, which keys are kept, what was missed. Prune: patches leave on top of that.",
         not_covered="Threshold modes, LV-ViT, larger pictures: predictors are tied to 64 patches. Computing the "

@@ -140,6 +140,7 @@ METHOD = Method(
         seed="B",
         summary="A picture is a pyramid of token maps, 1 x 1 to 8 x 8; each codes what the coarser ones left, and the "
                 "model draws a whole map in one pass.",
+        flow="caption > *1 x 1 map > *2 x 2 map > *larger maps, each in one pass > sum of maps > picture",
         look_at="The first token already says where things are; the last map alone holds 64 of 130 tokens. Tokens of "
                 "one map do not see each other's draw.",
         not_covered="Classes and AdaLN (captions stand before the first map), convolutions and adversarial loss of the "

@@ -209,6 +209,8 @@ METHOD = Method(
         summary="A picture becomes tokens in front of a question, 64 of a scene; most of them leave in three stages. "
                 "What the most looked-at patches look at stays, dropped neighbours are folded into one token, and a "
                 "search sets the knobs.",
+        flow="picture and question > encoder > *importance of every patch > *patches dropped or recycled > "
+             "language model > answer; *searched settings > *patches dropped or recycled",
         look_at="Whether the patches that the question needs are still there in the last layers. The importance does "
                 "not know the question.",
         not_covered="Detail crops: LLaVA-OneVision reads the base view of a photo only. Its separator token never "

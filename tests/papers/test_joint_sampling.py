@@ -17,7 +17,7 @@ from models.engine.method import find, follow, prepare, run, twin
 from models.loops.unmask.canvases import text_board
 from models.loops.unmask.loop import Evaluation, Move, Plan, fill, indices
 from models.loops.unmask.two_masks import PRODUCT, Between, measured
-from models.papers.joint_sampling import claim, claim_pairs, claim_stories
+from models.papers.joint_sampling import claim
 from models.papers.joint_sampling import method as joint_sampling
 from models.papers.joint_sampling import recipe as text_joint
 from models.papers.joint_sampling.method import Adjust, Params, gain, rounds
@@ -227,7 +227,7 @@ def broken(way: str, temperature: float) -> float:
     """Percent of illegal pairs."""
     plan = Plan(rounds(12, 4, way), Exact(Coins(), None), "leftmost", sampler=kernels.Sampler(temperature))
     *_, last = fill(torch.full((400, 12), 2), 2, plan, torch.Generator().manual_seed(0))
-    return float(claim_pairs.illegal(last.ids).mean())
+    return float(claim.illegal_pairs(last.ids).mean())
 
 
 def test_temperature_one_is_the_default_and_zero_would_hide_the_joint():
@@ -287,7 +287,7 @@ def test_the_claim_measures_and_names_what_it_compares(tiny):
     rows = [*found.rows, *found.context]
     assert len(rows) > 12 and all(np.isfinite(r.value) for r in rows) and found.verdict != "holds"
     spent = {name: arm["mean"] for name, arm in found.budgets.items()}
-    names = claim_stories.NAMES
+    names = claim.NAMES
     assert spent[names["marginal"]] < spent[names["ADJUST"]] <= spent[names["exact"]], "layer passes are paid for"
 
 
@@ -301,8 +301,8 @@ def test_ngrams_of_exact_samples_are_compared_with_another_seed():
     samples compared with themselves, which leaves no floor."""
     rng = np.random.default_rng(0)
     same, other = np.tile(rng.integers(0, 9, (1, 1, 3, 8)), (1, 2, 1, 1)), rng.integers(20, 29, (1, 2, 3, 8))
-    assert claim_stories.apart(claim_stories.coded(np.concatenate([same, other]))) == pytest.approx([0, math.log(2)])
-    codes = claim_stories.coded(np.concatenate([rng.integers(0, 3, (1, 2, 30, 8)) for _ in range(2)]))
+    assert claim.apart(claim.coded(np.concatenate([same, other]))) == pytest.approx([0, math.log(2)])
+    codes = claim.coded(np.concatenate([rng.integers(0, 3, (1, 2, 30, 8)) for _ in range(2)]))
 
     def slowly(way: int, i: int, j: int) -> float:
         p, q = (np.bincount(codes[:, a, s].ravel(), minlength=codes.max() + 1) for a, s in ((way, i), (0, j)))
@@ -310,7 +310,7 @@ def test_ngrams_of_exact_samples_are_compared_with_another_seed():
         return sum(float((x[x > 0] * np.log(2 * x[x > 0] / (p + q)[x > 0])).sum()) for x in (p, q)) / 2
 
     def of_seeds(way: int, pairs) -> bool:
-        return claim_stories.apart(codes)[way] == pytest.approx(np.mean([slowly(way, i, j) for i, j in pairs]))
+        return claim.apart(codes)[way] == pytest.approx(np.mean([slowly(way, i, j) for i, j in pairs]))
 
     caught(of_seeds, (0, [(0, 1), (1, 0)]), (0, [(0, 0), (1, 1)]))
     assert of_seeds(1, [(0, 1), (1, 0)])

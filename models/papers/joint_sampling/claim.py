@@ -1,44 +1,55 @@
 """ADJUST's claim, small: between independent draws and one full pass per token, one layer closes most of the gap.
 
-A world with a known joint (claim_pairs.py): illegal pairs. Continuations of held-out stories: how likely text-ar-1
-finds them, how far their 2- to 4-grams are from those of exact samples of another seed (in place of MAUVE, which needs
-a large encoder), and the share of the gap between marginal and exact sampling that is closed. Independent draws stand
-there twice: with as many full passes, and with half as many tokens per pass, which costs more than ADJUST with its
-layer. KL from a full pass, 1 to 7 tokens into a round, of the layer and of guesses left unchanged. All in the method's
-own order at temperature 1; the layer is a copy of the trunk's third, fed from mid-stack, which is our wiring.
+A world with a known joint, two coins that must differ: illegal pairs. Continuations of held-out stories: how likely
+text-ar-1 finds them, how far their 2- to 4-grams are from those of exact samples of another seed (in place of MAUVE,
+which needs a large encoder), and the share of the gap between marginal and exact sampling that is closed. Independent
+draws stand there twice: with as many full passes, and with half as many tokens per pass, which costs more than ADJUST
+with its layer. KL from a full pass, 1 to 7 tokens into a round, of the layer and of guesses left unchanged. All in the
+method's own order at temperature 1; the layer is a copy of the trunk's third, fed from mid-stack, which is our wiring.
 """
 from __future__ import annotations
 
+from itertools import permutations
 from math import log
 
 import numpy as np
 import torch
 
+from kernels import Sampler
+from models.backbones.masked import MaskedTransformer
 from models.checkpoints.store import load
-from models.claims import Lab
-from models.claims.harness import Claim, Quantity, at_least, at_most, better, conclude, context, ratio
-from models.claims.text_lab import windows
-from models.claims.timing import interleaved, times_faster
-from models.papers.joint_sampling import claim_pairs
-from models.papers.joint_sampling import method as joint_sampling
-from models.papers.joint_sampling.claim_stories import (
-    CONTEXT,
-    LONGEST,
-    NAMES,
-    SEEDS,
-    WAYS,
-    apart,
-    arms,
-    both,
-    coded,
-    continued,
+from models.claims import Lab, text_lab
+from models.claims.harness import (
+    Arm,
+    Budget,
+    Claim,
+    Metric,
+    Quantity,
+    at_least,
+    at_most,
+    better,
+    conclude,
+    context,
+    ratio,
 )
-from models.papers.joint_sampling.method import Adjust
+from models.claims.probe import fitted
+from models.claims.timing import interleaved, times_faster
+from models.loops.unmask.loop import Plan
+from models.papers.joint_sampling.method import LAYER, SAMPLERS, Adjust, Params, rounds
+from models.papers.joint_sampling.network import JointSampler, exact_round, lesson
+
+SEEDS, CONTEXT, HOLE, LONGEST, GRAMS = (61, 62), 32, 32, 8, (2, 3, 4)
+WAYS = {"exact": ("exact", 1), "ADJUST": ("adjust", 4), "marginal": ("marginal", 4), "marginal, 2": ("marginal", 2),
+        "at once": ("marginal", HOLE)}  # sampler and tokens per full pass
+NAMES = {"exact": "exact, one token per pass", "ADJUST": "ADJUST, 4 tokens per pass", "at once": "all tokens at once",
+         "marginal": "independent, 4 tokens per pass", "marginal, 2": "independent, 2 tokens per pass"}
+PAIRS, WIDTH, TOGETHER = 6, 64, 4
+SIZE = 2 * PAIRS
 
 
 def measure(lab: Lab) -> Claim:
-    bundle, layer = load("text-mdm-1"), load(joint_sampling.LAYER).model
-    prompts = torch.tensor(windows(bundle.tokenizer, lab.size(128, 2), 80), device=bundle.device)[:, :CONTEXT]
+    bundle, layer = load("text-mdm-1"), load(LAYER).model
+    prompts = torch.tensor(text_lab.windows(bundle.tokenizer, lab.size(128, 2), 80), device=bundle.device)[:, :CONTEXT]
     adjust = Adjust(bundle.model, layer, tuple(sorted({*bundle.tokenizer.all_special_ids, bundle.model.mask_token_id})))
     drawn = {way: [continued(adjust, prompts, way, seed) for seed in SEEDS] for way in WAYS}
     found, coins = arms(bundle, load("text-ar-1"), drawn), illegal(lab)
@@ -68,11 +79,11 @@ def measure(lab: Lab) -> Claim:
 
 def illegal(lab: Lab) -> dict[str, Quantity]:
     """Percent of illegal pairs in the world of coins, four tokens per full pass."""
-    trunk = claim_pairs.trunk(lab.size(300, 2))
-    layer, found = claim_pairs.layer(trunk, lab.size(300, 2)), {}
-    for way in joint_sampling.SAMPLERS:
-        drawn = torch.cat([claim_pairs.drawn(trunk, layer, way, lab.size(100, 4), seed) for seed in SEEDS])
-        found[way] = Quantity(f"coins that must differ, {way}: illegal pairs", claim_pairs.illegal(drawn), "%",
+    trunk = coin_trunk(lab.size(300, 2))
+    layer, found = coin_layer(trunk, lab.size(300, 2)), {}
+    for way in SAMPLERS:
+        drawn = torch.cat([coins_drawn(trunk, layer, way, lab.size(100, 4), seed) for seed in SEEDS])
+        found[way] = Quantity(f"coins that must differ, {way}: illegal pairs", illegal_pairs(drawn), "%",
                               floor=0, ceiling=100)
     return found
 
@@ -103,3 +114,112 @@ def speeds(adjust: Adjust, prompt: torch.Tensor, times: int) -> list:
     seconds = interleaved({way: lambda way=way: continued(adjust, prompt, way, 61) for way in list(WAYS)[:4]}, times)
     return [context(f"one text, {NAMES[way]}: speed against exact", times_faster(seconds, "exact", way))
             for way in list(WAYS)[1:4]]
+
+
+# ---- held-out stories
+
+def continued(adjust: Adjust, prompts: torch.Tensor, way: str, seed: int) -> tuple[torch.Tensor, float]:
+    """Texts [B, CONTEXT + HOLE] after the prompts at the method's defaults, and how many layers each went through."""
+    p, (sampler, together) = Params(), WAYS[way]
+    plan = Plan(rounds(HOLE, together, sampler), adjust, p.order, sampler=Sampler(p.temperature))
+    turns = text_lab.continued(adjust.trunk, prompts, HOLE, plan, seed)
+    return turns[-1].ids, sum(turn.found.cost.rows for turn in turns) / turns[-1].ids.numel()
+
+
+def arms(bundle, judge, drawn: dict) -> dict[str, Arm]:
+    """Bits per character of every way, between all tokens at once and one full pass for each."""
+    bits = {way: np.array([text_lab.surprise(judge, bundle, ids, CONTEXT) for ids, _ in runs])
+            for way, runs in drawn.items()}
+    metric = Metric("surprise of text-ar-1", "bits/char", "lower", bits["at once"].mean(0), bits["exact"].mean(0))
+    return {way: metric.arm(NAMES[way], bits[way], budget=Budget(drawn[way][0][1], "layers run per text"), checkpoints=(
+        (LAYER, "text-mdm-1") if way == "ADJUST" else ("text-mdm-1",))) for way in WAYS}
+
+
+def coded(texts: np.ndarray) -> np.ndarray:
+    """[K, A, S, M]: a number for each 2- to 4-gram of texts [A, S, K, T] of A ways and S seeds."""
+    every = np.concatenate([np.pad(np.lib.stride_tricks.sliding_window_view(texts, n, -1),
+                                   [(0, 0)] * 4 + [(0, GRAMS[-1] - n)], constant_values=-1) for n in GRAMS], 3)
+    codes = np.unique(every.reshape(-1, GRAMS[-1]), axis=0, return_inverse=True)[1]
+    return codes.reshape(every.shape[:-1]).transpose(2, 0, 1, 3)
+
+
+def apart(codes: np.ndarray) -> np.ndarray:
+    """Jensen-Shannon divergence [A] in nats from the first way's n-grams, over pairs of unlike seeds, so that exact
+    samples have their own floor. With counts a, b of N each: ln 2 - sum(f(a + b) - f(a) - f(b)) / 2N, f(x) = x ln x."""
+    codes = codes.astype(np.int64)
+    size, (texts, ways, seeds, each) = codes.max() + 1, codes.shape
+    counts = [[np.bincount(codes[:, a, s].ravel(), minlength=size) for s in range(seeds)] for a in range(ways)]
+    numbers = np.arange(2 * texts * each + 1)
+    f = numbers * np.log(np.maximum(numbers, 1))
+    alike = [np.mean([(f[a[i] + counts[0][j]] - f[a[i]] - f[counts[0][j]]).sum()
+                      for i, j in permutations(range(seeds), 2)]) for a in counts]
+    return log(2) - np.array(alike) / (2 * texts * each)
+
+
+@torch.inference_mode()
+def both(adjust: Adjust, prompts: torch.Tensor, steps: int) -> np.ndarray:
+    """KL [B, 2] of the layer and of unchanged guesses in the first round after each prompt."""
+    empty = torch.cat([prompts, prompts.new_full((len(prompts), HOLE), adjust.trunk.mask_token_id)], 1)
+    found = exact_round(adjust.trunk, empty, steps, Params().order,
+                        torch.Generator().manual_seed(SEEDS[0]), adjust.forbidden, HOLE)
+    masks = found.counts.flatten(0, 1).sum(1)
+    return np.stack([(lesson(adjust.trunk, net, **found.lessons(), forbidden=adjust.forbidden).sum(1) / masks)
+                     .reshape(steps - 1, -1).mean(0).cpu().numpy()
+                     for net in (adjust.layer, JointSampler.beside(adjust.trunk).to(prompts.device))], 1)
+
+
+# ---- rows of two coins that must differ: text-mdm-1 has never seen such pairs, and its own joint is not known in
+# closed form, so this world has its own small network, trained here in seconds, and a layer taught by that network
+
+def coins(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Legal texts [count, SIZE]: 0 heads, 1 tails; the two of a pair differ."""
+    first = torch.randint(0, 2, (count, PAIRS, 1), generator=generator)
+    return torch.cat([first, 1 - first], 2).flatten(1)
+
+
+def illegal_pairs(ids: torch.Tensor) -> np.ndarray:
+    """Percent of illegal pairs [B] in each text [B, SIZE]."""
+    pairs = ids.unflatten(1, (PAIRS, 2))
+    return (100 * (pairs[..., 0] == pairs[..., 1]).float().mean(1)).cpu().numpy()
+
+
+def coin_trunk(steps: int, seed: int = 0) -> MaskedTransformer:
+    """A masked network of this world, trained as LLaDA is: each text masked at its own rate."""
+    torch.manual_seed(seed)
+    model = MaskedTransformer(2, WIDTH, 2, 4, positions="2d", grid=(PAIRS, 2), absolute=True)
+    generator = torch.Generator().manual_seed(seed)
+
+    def loss() -> torch.Tensor:
+        ids, rate = coins(64, generator), torch.rand(64, 1, generator=generator).clamp_min(0.05)
+        masked = torch.rand(ids.shape, generator=generator) < rate
+        logits = model(torch.where(masked, model.mask_token_id, ids))
+        each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")
+        return (each * masked.flatten()).sum() / masked.sum().clamp_min(1)
+
+    return trained(model, loss, steps).requires_grad_(False)
+
+
+def coin_layer(model: MaskedTransformer, steps: int, seed: int = 0) -> JointSampler:
+    """ADJUST's layer for it, taught by exact rounds of the network itself, which begin where the last ones ended."""
+    torch.manual_seed(seed)
+    sampler, generator = JointSampler.beside(model), torch.Generator().manual_seed(seed)
+    empty = ids = torch.full((24, SIZE), model.mask_token_id)
+
+    def loss() -> torch.Tensor:
+        nonlocal ids
+        found = exact_round(model, ids, TOGETHER, "random", generator, most=SIZE)
+        ids = found.end if bool((found.end == model.mask_token_id).any()) else empty
+        return lesson(model, sampler, **found.lessons()).sum() / found.counts.sum()
+
+    return trained(sampler, loss, steps).requires_grad_(False)
+
+
+def trained(model, loss, steps: int):
+    fitted(list(model.train().parameters()), loss, steps, 3e-3, clip=1.0, falling=True)
+    return model.eval()
+
+
+def coins_drawn(model, sampler, way: str, count: int, seed: int, order: str = "leftmost") -> torch.Tensor:
+    """Texts [count, SIZE] by one sampler of the method; from the left both coins of a pair fall into one round."""
+    plan = Plan(rounds(SIZE, TOGETHER, way), Adjust(model, sampler), order)
+    return text_lab.continued(model, torch.zeros(count, 0, dtype=torch.long), SIZE, plan, seed)[-1].ids

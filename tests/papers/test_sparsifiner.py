@@ -32,18 +32,6 @@ def predictors():
     return tiny.fresh("photo-sparsifiner-predictor-1").eval()
 
 
-def heads(model, pixels, layer=0):
-    """q and k of a layer, tokens flowing densely."""
-    found = []
-
-    def listen(attention, q, k, v, keys, alive):
-        found.append((q, k))
-        return net.masked(attention, q, k, v, keys, alive)
-
-    net.states(model, pixels, mix=listen)
-    return found[layer]
-
-
 # The predictor, as the released code has it, one query at a time. Each switch is a mistake somebody would make.
 
 def reference(own, q, k, *, top=4, threshold=0.02, scale=None, signed=False, cls_row=False, over_width=False):
@@ -62,7 +50,7 @@ def reference(own, q, k, *, top=4, threshold=0.02, scale=None, signed=False, cls
 @pytest.mark.parametrize("mistake", ({}, {"scale": 16**-0.5}, {"signed": True}, {"cls_row": True}, {"top": 10},
                                      {"threshold": 0.3}, {"over_width": True}), ids=str)
 def test_the_predictor_is_the_released_one(vit, predictors, mistake):
-    q, k = heads(vit, photos(2))
+    q, k = net.dense_heads(vit, photos(2))[0]
     with torch.no_grad():
         mine, theirs = predictors.layers[0](q, k), reference(predictors.layers[0], q, k, **mistake)
     same = mine.shape == theirs.shape and torch.allclose(mine, theirs, atol=1e-5)
@@ -70,7 +58,7 @@ def test_the_predictor_is_the_released_one(vit, predictors, mistake):
 
 
 def test_predictors_learn_the_dense_attention_of_patches(vit, predictors):
-    seen = [heads(vit, photos(2), layer) for layer in (0, 1)]
+    seen = net.dense_heads(vit, photos(2))
     by_hand = 0.0
     for own, (q, k) in zip(predictors.layers, seen):
         dense = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
@@ -84,7 +72,7 @@ def test_predictors_learn_the_dense_attention_of_patches(vit, predictors):
 def test_the_mask_comes_from_the_predictor(vit, predictors):
     """A predictor that knows one map only keeps the keys of that map, whatever q k^T would say. Mutant: the top of the
     true attention."""
-    (q, k), few = heads(vit, photos(1)), torch.tensor([3, 20, 41])
+    (q, k), few = net.dense_heads(vit, photos(1))[0], torch.tensor([3, 20, 41])
     predictors.layers[0].up.zero_()[few] = torch.tensor([[0.5], [0.4], [0.3]])
     caught(lambda score: (net.chosen(score, 3 / 65)(0, q, k).sort(-1).values == few).all(), predictors.learned(),
            net.oracle)
@@ -247,7 +235,7 @@ def test_what_is_seen_is_what_acted(vit, predictors):
     np.testing.assert_allclose(sight.acted.sum(-1), 1, atol=1e-5)
     assert (sight.acted[~sight.kept] == 0).all() and (sight.kept[:, :, 1:].sum(-1) == 17).all()
     assert (sight.mass <= sight.most + 1e-6).all() and sight.kept[:, :, 0].all()
-    q, k = heads(vit, photos(1))
+    q, k = net.dense_heads(vit, photos(1))[0]
     np.testing.assert_allclose(sight.dense[0], net.probabilities(q, k)[0], atol=1e-6)
     first = net.chosen(predictors.learned(), 0.25)(0, q, k)
     np.testing.assert_array_equal(sight.kept[0], net.allowed(first, 65)[0])

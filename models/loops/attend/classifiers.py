@@ -88,17 +88,24 @@ class Held:
         return self.maps[layer, head, query].astype(np.float32)
 
 
-def look(arm: ClassifierArm, pixels: Tensor) -> ClassifierPass:
-    """Runs the network once, as it runs unobserved, and computes its attention from the queries and keys it used."""
+def watched(arm: ClassifierArm, pixels: Tensor) -> tuple[Sequence[Tensor], list, np.ndarray, float]:
+    """Runs the network once, as it runs unobserved: hidden states, the queries and keys that every attention used, the
+    answers [L, C] and milliseconds."""
     began = time.perf_counter()
     with torch.no_grad(), observe(arm.observed, want={"qk"}) as calls:
         hidden = arm.states(pixels)
     ms = (time.perf_counter() - began) * 1000
-    count = hidden[0].shape[1]
-    rows = torch.stack([call.rows_for(torch.arange(count))[0].float() for call in calls]).cpu().numpy()  # [L, H, N, M]
     with torch.no_grad():
         answers = torch.cat([arm.classify(one) for one in hidden]).float().softmax(-1).cpu().numpy()
-    return ClassifierPass(rows[..., :count], rows[..., count:].sum(-1), answers, costs(arm, list(calls), ms))
+    return hidden, list(calls), answers, ms
+
+
+def look(arm: ClassifierArm, pixels: Tensor) -> ClassifierPass:
+    """One pass, and the attention that acted in it."""
+    hidden, calls, answers, ms = watched(arm, pixels)
+    count = hidden[0].shape[1]
+    rows = torch.stack([call.rows_for(torch.arange(count))[0].float() for call in calls]).cpu().numpy()  # [L, H, N, M]
+    return ClassifierPass(rows[..., :count], rows[..., count:].sum(-1), answers, costs(arm, calls, ms))
 
 
 def ranks(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

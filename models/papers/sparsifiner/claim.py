@@ -7,6 +7,7 @@ steps. Other masks are not trained. Kinds of masks are told apart at 5 % of the 
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,9 +16,8 @@ from torch import Tensor
 
 from models.baselines.vit import method as vit
 from models.checkpoints.store import load
-from models.claims import Lab
+from models.claims import Lab, probe
 from models.claims.harness import Budget, Claim, Metric, as_good, at_least, better, conclude, context, ratio
-from models.claims.probe import VAL, held_out
 from models.claims.timing import interleaved, times_faster
 from models.papers.sparsifiner import network as net
 from models.papers.sparsifiner.method import DENSE, LARGE, PREDICTORS, SPARSE
@@ -29,7 +29,7 @@ KEEP, FEW, TOKENS, CHANCE = 0.25, 0.05, 0.7, 2.0
 def measure(lab: Lab) -> Claim:
     """Accuracy with masks and without; kinds of masks where few keys are left; mass kept; the price as context."""
     plain, sparse, dense, guess = (load(name).model for name in (vit.CHECKPOINT, SPARSE, DENSE, PREDICTORS))
-    pixels, truth = held_out(lab, lab.size(2463, 24), VAL)
+    pixels, truth = probe.held_out(lab, lab.size(2463, 24))
     some = lab.size(1000, 24)
     learned = net.chosen(guess.learned(), KEEP)
     right = Metric("photos classified right", "%", floor=CHANCE, ceiling=100.0)
@@ -74,10 +74,7 @@ def keys_by(kind: str, guess, share: float):
 
 def hits(model, pixels: Tensor, truth: np.ndarray, keys: net.Keys | None = None, tokens: float = 1.0) -> np.ndarray:
     """Percent right [K], 0 or 100 each."""
-    with torch.no_grad():
-        last = torch.cat([net.states(model, part, keys, tokens=tokens)[-1][:, 0] for part in pixels.split(100)])
-        found = model.classifier(model.vit.layernorm(last)).argmax(1).numpy()
-    return 100.0 * (found == truth)
+    return 100 * probe.hits(partial(net.logits, model, keys=keys, tokens=tokens), pixels, truth)
 
 
 def untouched(plain, guess, pixels: Tensor, truth: np.ndarray) -> list:
@@ -92,13 +89,12 @@ def untouched(plain, guess, pixels: Tensor, truth: np.ndarray) -> list:
 def mass(model, guess, pixels: Tensor) -> np.ndarray:
     """Dense attention of patches [K, 3] on predicted, best and random keys, in the masked pass, mean over layers."""
     dice, found = net.dice(torch.Generator().manual_seed(0)), []
-    learned = net.chosen(guess.learned(), KEEP)
+    rules = [net.chosen(score, KEEP) for score in (guess.learned(), net.oracle, dice)]
 
     def keys(layer: int, q: Tensor, k: Tensor, alive=None) -> Tensor:
-        dense, own = net.probabilities(q, k)[:, :, 1:], learned(layer, q, k)
-        kept = (own, net.chosen(net.oracle, KEEP)(layer, q, k), net.chosen(dice, KEEP)(layer, q, k))
-        found.append(torch.stack([dense.gather(-1, one).sum(-1).mean((1, 2)) for one in kept], 1))
-        return own
+        kept = [rule(layer, q, k) for rule in rules]
+        found.append(torch.stack([net.kept_mass(q, k, one) for one in kept], 1))
+        return kept[0]
 
     with torch.no_grad():
         net.states(model, pixels, keys)

@@ -21,25 +21,14 @@ from models.backbones.pictures import cut
 from models.baselines.vit import method as vit
 from models.engine.method import Card, Close, Emit, Job, Method, Open
 from models.loops.attend.classifiers import ClassifierArm, answer_facts, layout_of, lens_chart
-from models.papers.sparsifiner import leaving
+from models.loops.attend.model_adapters import middle
+from models.papers.sparsifiner import leaving, record
 from models.papers.sparsifiner.network import KINDS, budget, chosen, score_of, states
-from models.papers.sparsifiner.record import (
-    AttentionWork,
-    SparsePass,
-    charts,
-    look,
-    mass_chart,
-    steps_of,
-    sweep_chart,
-    training_chart,
-    work,
-    work_chart,
-)
+from models.papers.sparsifiner.record import AttentionWork, SparsePass, look, mass_chart, work
 from models.trace import Cost, Fact, Field
 from models.trace.params import Choice, Span
 
 SPARSE, DENSE, PREDICTORS = "photo-sparsifiner-1", "photo-sparsifiner-dense-1", "photo-sparsifiner-predictor-1"
-CURVES = {"with masks": SPARSE, "control, dense": DENSE}
 LARGE = 257, 42, 8  # tokens, maps and coefficients of 4-pixel patches, for the count
 FIELDS = {"cls": Field("Class token's attention", "of its strongest patch", 0.0, 1.0),
           "missing": Field("Dense attention left out, mean over heads", "probability", 0.0, 1.0)}
@@ -79,8 +68,7 @@ def run(job: Job):
     arm = arm_of(model, keys, p.tokens)
     sight = look(arm, predictors, pixels, p.coefficients, p.threshold)
     spent, opened = spending(p, predictors, sight), min(p.layer, len(sight.alive)) - 1
-    more = (*sweep_chart(SPARSE), work_chart(spent[0], large(p, predictors, opened)),
-            *training_chart(CURVES))
+    more = (*record.sweep_chart(SPARSE), record.work_chart(spent[0], large(p, predictors, opened)))
     yield from leaving.record(arm, shown, sight, spent, matrices(model), answer, more)
 
 
@@ -91,21 +79,15 @@ def opened_up(job: Job, predictors, arm: ClassifierArm, shown, pixels, answer: n
     spent, tokens = spending(p, predictors, sight), sight.alive.shape[1]
     costs = [Cost(int(n == 0), tokens, one.predictor + one.kept + tokens * matrices(job.model), 0,
                   sight.ms / len(spent)) for n, one in enumerate(spent)]
-    opened, query = min(p.layer, len(spent)) - 1, p.query if p.query >= 0 else middle(layout)
-    steps, heads, rows = steps_of(arm, layout, sight, costs, opened, query)
+    opened, query = min(p.layer, len(spent)) - 1, p.query if p.query >= 0 else middle(layout.canvas.shape)
+    steps, heads, rows = record.steps_of(arm, layout, sight, costs, opened, query)
     yield Open("attend", layout.canvas, {**FIELDS, **layout.fields}, len(steps), heads, rows)
     for step in steps:
         yield Emit("attend", step)
     head = min(p.head, sight.kept.shape[1]) - 1
-    drawn = (mass_chart(sight, heads.layers), *charts(sight, predictors, opened, head, query, p.coefficients,
-                                                      p.threshold), lens_chart(arm, sight.seen(costs)))
+    drawn = (mass_chart(sight, heads.layers), lens_chart(arm, sight.seen(costs)),
+             *record.charts(sight, predictors, opened, head, query, p.coefficients, p.threshold))
     yield Close("attend", say(job, arm, sight, answer), drawn, facts(arm, sight, spent, costs, answer), heads, rows)
-
-
-def middle(layout) -> int:
-    """The patch in the middle of the picture."""
-    high, wide = layout.canvas.shape
-    return high // 2 * wide + wide // 2
 
 
 def densely(model, pixels) -> np.ndarray:

@@ -222,6 +222,28 @@ def states(model: nn.Module, pixels: Tensor, keys: Keys | None = None, mix=maske
     return found
 
 
+def logits(model: nn.Module, pixels: Tensor, keys: Keys | None = None, tokens: float = 1.0) -> Tensor:
+    """The classifier's answer [B, C]."""
+    return model.classifier(model.vit.layernorm(states(model, pixels, keys, tokens=tokens)[-1][:, 0]))
+
+
+def dense_heads(model: nn.Module, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """q and k of every layer, tokens flowing densely."""
+    found = []
+
+    def listen(attention, q, k, v, keys, alive):
+        found.append((q, k))
+        return masked(attention, q, k, v, None)
+
+    states(model, pixels, mix=listen)
+    return found
+
+
+def kept_mass(q: Tensor, k: Tensor, keys: Tensor) -> Tensor:
+    """Dense attention of patches that some keys [B, H, N - 1, b] hold: [B], mean over patches and heads."""
+    return probabilities(q, k)[:, :, 1:].float().gather(-1, keys).sum(-1).mean((1, 2))
+
+
 def heads_of(layer: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """q, k, v [B, H, N, d] of a layer."""
     attention, x = layer.attention, layer.layernorm_before(hidden)

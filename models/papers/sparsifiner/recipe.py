@@ -5,10 +5,12 @@ and teacher are one network. Phase 2, photo-sparsifiner-1: predictors frozen, th
 photo-sparsifiner-dense-1 is its control, the same lessons and steps without a mask.
 """
 import json
+from functools import partial
 
 import torch
 from torch.nn import functional as F
 
+from models.claims.probe import hits
 from models.papers.sparsifiner import network as net
 from training.export import mean_figure, read_shipped
 from training.kinds import Beside, FineTune
@@ -34,15 +36,8 @@ class PhotoPredictor(Beside, PhotoViT):
 
     @torch.no_grad()
     def seen(self, pixels) -> list:
-        """q and k of every layer of the trunk, which looks densely."""
-        found = []
-
-        def listen(attention, q, k, v, keys, alive):
-            found.append((q, k))
-            return F.scaled_dot_product_attention(q, k, v, scale=attention.scaling).transpose(1, 2)
-
-        net.states(self.base, pixels, mix=listen)
-        return found
+        """What the trunk looks with."""
+        return net.dense_heads(self.base, pixels)
 
     def loss(self, model, batch, progress):
         return model.reconstruction(self.seen(batch["pixels"])) / len(batch["pixels"]), {}
@@ -52,10 +47,8 @@ class PhotoPredictor(Beside, PhotoViT):
         """Share [photos] of the dense attention of patches that the kept keys hold, mean over layers and heads."""
         found = {name: 0.0 for name in scores}
         for layer, (q, k) in enumerate(seen := self.seen(pixels)):
-            dense = net.probabilities(q, k)[:, :, 1:].float()
             for name, score in scores.items():
-                kept = dense.gather(-1, net.chosen(score, KEEP)(layer, q, k)).sum(-1)  # [B, H, N - 1]
-                found[name] = found[name] + kept.mean((1, 2)) / len(seen)
+                found[name] = found[name] + net.kept_mass(q, k, net.chosen(score, KEEP)(layer, q, k)) / len(seen)
         return found
 
     def quick(self, model):
@@ -111,9 +104,8 @@ class PhotoSparsifiner(FineTune, PhotoViT):
         """Accuracy on the first EXAM held-out photos by kind of mask and share of kept keys: kind -> [[keep, hits]]."""
         def right(kind, keep):
             keys = net.chosen(net.score_of(kind, self.predictors, torch.Generator().manual_seed(0)), keep)
-            last = torch.cat([net.states(model, part, keys)[-1][:, 0] for part in self.val[:EXAM].split(128)])
-            found = model.classifier(model.vit.layernorm(last)).argmax(1)
-            return round(float((found == self.truth[:EXAM]).float().mean()), 4)
+            found = hits(partial(net.logits, model, keys=keys), self.val[:EXAM], self.truth[:EXAM].numpy())
+            return round(float(found.mean()), 4)
 
         return {kind: [[keep, right(kind, keep)] for keep in RATES] for kind in net.KINDS}
 

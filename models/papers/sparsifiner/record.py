@@ -6,7 +6,6 @@ layers, H heads, P patches, N = P + 1 tokens (class token first), n maps, b kept
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -15,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.backbones.instrument import observe
 from models.checkpoints import store
-from models.engine.recording import line
+from models.engine.recording import line, numbered
 from models.loops.attend import loop
-from models.loops.attend.classifiers import ClassifierArm, ClassifierPass, curve, looked_at, series, told
+from models.loops.attend.classifiers import ClassifierArm, ClassifierPass, looked_at, told, watched
 from models.papers.sparsifiner.network import probabilities, strongest
 from models.trace import Chart, Cost, Heads, Rows
 
@@ -87,13 +85,9 @@ class SparsePass:
 
 def look(arm: ClassifierArm, predictors: nn.Module, pixels: Tensor, top: int, threshold: float) -> SparsePass:
     """Runs the arm once and computes, from the queries and keys it used, what else could have been looked at."""
-    began = time.perf_counter()
-    with torch.no_grad(), observe(arm.observed, want={"qk"}) as calls:
-        hidden = arm.states(pixels)
-    ms = (time.perf_counter() - began) * 1000
+    hidden, calls, answers, ms = watched(arm, pixels)
     with torch.no_grad():
         parts = [layer_parts(call, own, top, threshold) for call, own in zip(calls, predictors.layers, strict=True)]
-        answers = torch.cat([arm.classify(one) for one in hidden]).float().softmax(-1).cpu().numpy()
     before = [torch.ones_like(hidden[0][0, :, 0], dtype=torch.bool), *((one[0] != 0).any(-1) for one in hidden[:-1])]
     stacked = (np.stack([one.cpu().numpy() for one in part]) for part in zip(*parts))
     return SparsePass(*stacked, torch.stack(before).cpu().numpy(), answers, ms)
@@ -154,7 +148,6 @@ NOTES = {"if it were dense": "What the same queries would look at if every pair 
 
 def charts(sight: SparsePass, predictors: nn.Module, layer: int, head: int, query: int, top: int,
            threshold: float) -> tuple[Chart, ...]:
-    layers, heads = sight.kept.shape[:2]
     own, place = predictors.layers[layer], f"layer {layer + 1}, head {head + 1}"
     parts = strongest(torch.from_numpy(sight.coefficients[layer, :, query]), top).numpy()  # [H, n]
     sheet = tiled(own.maps(threshold).detach().cpu().numpy()[:, 1:])
@@ -166,10 +159,7 @@ def charts(sight: SparsePass, predictors: nn.Module, layer: int, head: int, quer
               {"weight": sheet}, ("",) * sheet.shape[1], ("",) * len(sheet),
               caption="All that a predicted row can be made of, over the picture."),
         Chart("bar", f"Maps in patch {query}'s row: layer {layer + 1}", "map", "coefficient",
-              {f"head {n + 1}": one for n, one in enumerate(parts)}, names("", parts.shape[1])),
-        Chart("matrix", "Strongest keys that are kept", "head", "layer", {"share": sight.recall.mean(-1)},
-              names("head", heads), names("layer", layers),
-              caption="Share of the oracle's keys, mean over patches."))
+              dict(zip(numbered("head", len(parts)), parts)), tuple(str(n + 1) for n in range(parts.shape[1]))))
 
 
 def mass_chart(sight: SparsePass, order: Sequence[int], first: int = 0) -> Chart:
@@ -181,10 +171,6 @@ def mass_chart(sight: SparsePass, order: Sequence[int], first: int = 0) -> Chart
     return line("Dense attention that is kept", "of 1, mean over patches",
                 {name: values[list(order)] for name, values in lines.items()}, first=first,
                 caption="Of the same queries and keys; the best keys are the oracle's, mean over heads.")
-
-
-def names(word: str, count: int) -> tuple[str, ...]:
-    return tuple(f"{word} {n + 1}".strip() for n in range(count))
 
 
 def tiled(maps: np.ndarray, columns: int = 2, zoom: int = 2) -> np.ndarray:
@@ -206,13 +192,6 @@ def work_chart(here: AttentionWork, large: AttentionWork) -> Chart:
     return Chart("bar", "Multiply-adds of attention per layer", "", "% of dense", shares,
                  ("all pairs", "predictor", "kept pairs"),
                  caption="Scores and mixing; projections and MLP come on top and stay as they are.")
-
-
-def training_chart(arms: dict[str, str]) -> tuple[Chart, ...]:
-    """Held-out accuracy of the arms while they were trained; none if no curve is shipped."""
-    found = {title: series(points, "accuracy") for title, name in arms.items() if (points := curve(name))}
-    return (Chart("line", "Held-out accuracy in training", "step", "share of photos", found,
-                  caption="On 256 photos, with and without masks."),) if found else ()
 
 
 def sweep_chart(name: str) -> tuple[Chart, ...]:

@@ -1,15 +1,13 @@
 """Sparsifiner: its predictor against the released code in formulas, the traps of its spec with their mutants, its
 record."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from models.claims import Lab
-from models.engine.method import find, prepare, run, twin
+from models.engine.method import prepare, run, twin
 from models.papers.sparsifiner import claim
 from models.papers.sparsifiner import method as sparsifiner
 from models.papers.sparsifiner import network as net
@@ -308,13 +306,6 @@ def test_all_keys_answer_as_the_vit_does(tiny):
     assert "Every pair" in mine.traces["attend"].sentence and facts["work"].value == 100
 
 
-def test_it_waits_for_its_weights(monkeypatch, tmp_path):
-    from models.checkpoints import store
-    from models.engine import method
-    monkeypatch.setattr(store, "SHIPPED", tmp_path)
-    assert "sparsifiner" not in method.offered() and find("sparsifiner").companions == (sparsifiner.PREDICTORS,)
-
-
 def test_maps_are_tiled_with_gaps():
     sheet = sparsifiner_records.tiled(np.arange(7 * 4).reshape(7, 4).astype(float), 3, 2)
     assert sheet.shape == (14, 14) and np.isnan(sheet[4]).all() and list(sheet[5, :5:2]) == [12, 13, pytest.approx(
@@ -333,7 +324,6 @@ def test_the_mass_of_every_step_is_its_layers(vit, predictors):
 def test_defaults_are_the_papers():
     p = sparsifiner.Params()
     assert (p.keep, p.mask, p.coefficients, p.threshold, p.tokens) == (0.25, "learned", net.TOP, net.THRESHOLD, 0.7)
-    assert dataclasses.is_dataclass(p)
 
 
 def test_the_claim_measures_without_training(photo_data, tiny):

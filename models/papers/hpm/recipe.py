@@ -6,7 +6,7 @@ import torch
 
 from models.claims.probe import in_batches
 from models.engine.statistics import spearman_rows
-from training.export import figure
+from training.export import mean_figure
 from training.kinds import Taught
 from training.trainer import rng_of
 from training.trunks.photo_mae import PhotoMAE
@@ -82,8 +82,8 @@ class PhotoHPM(Taught, PhotoMAE):
         return found | {"rho": round(float(rho.mean()), 3)}
 
     def evaluate(self, model):
-        figures, n = super().evaluate(model), 500
-        rho, plain = (figure(one.mean(), "rho", n, one) for one in self.agreement(model, n, 16))
+        figures = super().evaluate(model)
+        rho, plain = (mean_figure(one, "rho") for one in self.agreement(model, 500, 16))
         figures["metrics"]["Spearman, predicted and true difficulty"] = rho
         figures["trivial_baseline"]["Spearman, patch variance and true difficulty"] = plain
         return figures

@@ -27,9 +27,8 @@ class Public:
     """revision: a commit, 40 hex digits; "" until whoever runs the server pins it (models/checkpoints/pins.py).
 
     weights: path -> each safetensors file of the repository that is read. architecture: what
-    models/checkpoints/registry.py
-    knows it by. methods: id -> grade on these weights. needs: further entries that its methods load. macs: of one pass,
-    where a processor might be too slow for it.
+    models/checkpoints/registry.py knows it by. methods: id -> grade on these weights. needs: further entries that its
+    methods load. macs: of one pass, where a processor might be too slow for it.
     """
 
     repo: str

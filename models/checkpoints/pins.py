@@ -4,8 +4,8 @@
 
 asks the Hub once, looks at what the repository holds, and keeps the answer in a small file (TOKENSCOPE_PINS, by default
 assets/pins.json) that is read at every start. Only entries of the table in models/checkpoints/hub.py can be pinned: a
-name or a
-file that it does not have is ignored wherever it comes from. No token is sent, nothing but safetensors is accepted.
+name or a file that it does not have is ignored wherever it comes from. No token is sent, nothing but safetensors is
+accepted.
 """
 
 from __future__ import annotations

@@ -92,9 +92,10 @@ class BookState:
         if first.tab == "attend":
             extra = {"heads": end.heads or first.heads, "rows": end.rows or first.rows}
         known = {f.name for f in fields(Trace)}
-        shared: dict[str, Any] = {"method": method, "canvas": first.canvas, "steps": tuple(book.steps[: self.count]),
-                  "fields": first.fields, "vocabulary": dict(book.vocabulary), "charts": end.charts,
-                  "facts": end.facts, "sentence": end.sentence, "provenance": stamp}
+        shared: dict[str, Any] = {
+            "method": method, "canvas": first.canvas, "steps": tuple(book.steps[: self.count]), "fields": first.fields,
+            "vocabulary": dict(book.vocabulary), "charts": end.charts, "facts": end.facts, "sentence": end.sentence,
+            "provenance": stamp}
         assert set(shared) == known
         return TRACES[first.tab](**shared, **extra)
 

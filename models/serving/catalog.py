@@ -54,8 +54,7 @@ def answer(tab: str, method: str, subject: str = "", params: dict | None = None,
 
     subject: an example's id or, but for photos, a text; "" for the first example. The trace, left out if summary_only,
     is what models.trace.serialize.load reads; a text, because clients of Gradio take every {"path": ...} in an answer
-    for a
-    file to fetch. Raises ParamError, SubjectError, CheckpointError.
+    for a file to fetch. Raises ParamError, SubjectError, CheckpointError.
     """
     if not isinstance(subject, str):
         raise ParamError("subject must be a text or the id of an example")

@@ -1,9 +1,8 @@
 """What one visitor asks for and sees: a method and what stands beside it. The visitor's own turn is in
 models/serving/turns.py.
 
-An `Ask` is everything set on the page; `play` runs it and yields scenes while it goes on; models/serving/links.py
-turns it into
-a link and back. No Gradio here: page and API share this file.
+An `Ask` is everything set on the page; `play` runs it and yields scenes while it goes on; models/serving/links.py turns
+it into a link and back. No Gradio here: page and API share this file.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def test_a_second_question_is_read_when_the_first_is_answered(tiny):
 
 def test_an_answer_ends_with_its_sentence_and_a_story_does_not(tiny):
     secret, story = (prepare("random-keep", from_example(next(e for e in texts.EXAMPLES if e.id == name), "text"))
-                    for name in ("secret", "story"))
+                     for name in ("secret", "story"))
     write = lambda job, text: job.tokenizer(text)["input_ids"]  # noqa: E731
     assert finished(secret, write(secret, " 12.")) and not finished(secret, write(secret, " 12"))
     assert not finished(story, write(story, " She ran.")) and finished(story, [story.tokenizer.eos_token_id])

@@ -170,6 +170,6 @@ def test_nothing_after_the_pass_waits_for_the_device(sampler):
     sums = on_cuda.sweep(source, 3, 1.0, torch.rand(1, 4, dtype=torch.float64))
     with Watch():
         found = tiles.tiled(source, lambda *_: sums, torch.Size([4]), top_k=3, chosen=chosen, sampler=sampler,
-                                 generator=None)
+                            generator=None)
     assert torch.equal(found.top_ids, logits.topk(3).indices)
     assert source.asks is False and on_cuda.Projection(logits, logits, None).asks  # where it may, it looks

@@ -194,7 +194,7 @@ def test_snapshots_show_the_schedule(tmp_path):
         (folder / "snapshot.json").write_text(json.dumps({"a": a, "progress": a / 6, "step": step}))
     trace = run("illama", checkpoint=str(tmp_path)).traces["attend"]
     assert [step.label for step in trace.steps[:3]] == ["reading order", "training step 75: a = 0.5",
-                                                         "training step 150: a = 0"]
+                                                        "training step 150: a = 0"]
     assert trace.steps[1].fields["missing"].mean() < trace.steps[2].fields["missing"].mean()
     assert all((step.state == states("visible")[0]).all() for step in trace.steps)
 

@@ -97,8 +97,8 @@ def test_what_is_counted_is_what_runs(predictors):
 
 
 def test_predictor_and_kept_pairs_against_dense():
-    small, large = sparsifiner_records.work(65, 64, 17, 10, 4, 65, 3), sparsifiner_records.work(257, 64, 65, 42, 8, 257,
-                                                                                               3)
+    small = sparsifiner_records.work(65, 64, 17, 10, 4, 65, 3)
+    large = sparsifiner_records.work(257, 64, 65, 42, 8, 257, 3)
     assert small.dense == 3 * 2 * 65**2 * 64 and small.share > 0.8, "at 65 tokens the predictor eats the saving"
     assert large.share < 0.6
 

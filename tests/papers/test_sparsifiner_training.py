@@ -44,8 +44,7 @@ def lessons(recipe, student, batch):
     """The three terms by hand."""
     told = recipe.teacher(batch["pixels"], output_hidden_states=True)
     last = net.states(student, batch["pixels"], recipe.keys)[-1]
-    mine, theirs = (model.vit.layernorm(one) for model, one in ((student, last), (recipe.teacher,
-                                                                                 told.hidden_states[-1])))
+    mine, theirs = student.vit.layernorm(last), recipe.teacher.vit.layernorm(told.hidden_states[-1])
     logits = student.classifier(mine[:, 0])
     p, q = told.logits.softmax(-1), logits.softmax(-1)
     kl = (p * (p.log() - q.log())).sum(-1).mean()

@@ -63,8 +63,8 @@ def test_every_default_run_passes_through_a_forked_worker(host, id, tab):
 
 
 def both_ways(id: str, tab: str) -> list:
-    return [list(found)[-1].takes[0].trace for found in (zero.scenes(play, Ask(id, tab, seed=3)),
-                                                        play(Ask(id, tab, seed=3)))]
+    asked = Ask(id, tab, seed=3)
+    return [list(found)[-1].takes[0].trace for found in (zero.scenes(play, asked), play(asked))]
 
 
 def test_a_worker_finds_what_the_parent_finds(host):

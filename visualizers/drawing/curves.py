@@ -99,8 +99,8 @@ def _matrix(chart: Chart, dark: bool) -> Iterator[go.Heatmap]:
     shown = values if values.size < LARGE else low + np.round((values - low) / (high - low) * 255) / 255 * (high - low)
     scale = [[i / 254, palette.hexed(c)] for i, c in enumerate(palette.ramp(low < 0 < high)) if i % 2 == 0]
     z = {"z": _plain(np.round(shown, 5))} if values.size < LARGE else {"z": _coded(values, low, high)}
-    ticks = {} if values.size < LARGE else {"tickvals": [0, 127, 254], "ticktext": [f"{low + t * (high - low):.3g}"
-                                                                                  for t in (0, 0.5, 1)]}
+    ticks = {} if values.size < LARGE else {
+        "tickvals": [0, 127, 254], "ticktext": [f"{low + t * (high - low):.3g}" for t in (0, 0.5, 1)]}
     limits = {"zmin": low, "zmax": high} if values.size < LARGE else {"zmin": 0, "zmax": 254}
     yield go.Heatmap(**z, **limits, x=_labels(chart.ticks, values.shape[1]), y=_labels(chart.rows, values.shape[0]),
                      colorscale=scale, xgap=1 if values.size < 900 else 0, ygap=1 if values.size < 900 else 0,

@@ -1,8 +1,7 @@
 """What a click does: the event handlers of one tab, and which component calls which.
 
-Handlers are thin: they read the page into an `Ask`, let models/serving/session.py work, and show what comes back.
-Every error
-that a visitor can cause becomes one sentence on the page, and the picture stays as it was.
+Handlers are thin: they read the page into an `Ask`, let models/serving/session.py work, and show what comes back. Every
+error that a visitor can cause becomes one sentence on the page, and the picture stays as it was.
 """
 
 from __future__ import annotations

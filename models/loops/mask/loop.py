@@ -6,8 +6,7 @@
 `job.choice`, the visitor's own mask, replaces the method's (`hidden_by`). Letters: L patches, P numbers per patch.
 
 Words have their own loop, models/loops/mask/words.py; `Hidden` and `hidden_by` serve both. Other canvases bring their
-own
-twin of `Photo` when the first method needs one: `count`, `noun` and `candidates` are all that `hidden_by` asks.
+own twin of `Photo` when the first method needs one: `count`, `noun` and `candidates` are all that `hidden_by` asks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Words as the Mask tab plays with them: some are selected, a small writer fills them in, a judge suspects every one.
 
-`play` is the game that every judge of planted words shares, so that two
-judges read the very same text. Letters: n tokens of one text, k selected places, V vocabulary.
+`play` is the game that every judge of planted words shares, so that two judges read the very same text. Letters: n
+tokens of one text, k selected places, V vocabulary.
 """
 
 from __future__ import annotations

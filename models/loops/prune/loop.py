@@ -1,8 +1,7 @@
 """Prune: reads a prompt and writes an answer while tokens leave between layers, and records who was where.
 
 A method gives the loop a policy (models/loops/prune/forward.py): the rates, the score by which tokens leave, and
-whether they
-may come back. The record has one step per written token, and under it one sheet per layer.
+whether they may come back. The record has one step per written token, and under it one sheet per layer.
 
 Letters: N canvas tokens (prompt, then written), L layers (from 0; shown from 1), S alive, T written tokens.
 """

@@ -1,9 +1,8 @@
 """Prune on a picture with a question: which patches enter the language model, and how far they go.
 
 A method gives a `PicturePlan`: the patches that enter, their features, and how many leave before which layer, by one
-ranking.
-The sequence is really shorter, places keep their numbers, and the question's words never leave. The answer is one word,
-so the prefill is all there is.
+ranking. The sequence is really shorter, places keep their numbers, and the question's words never leave. The answer is
+one word, so the prefill is all there is.
 
 A model offers what SceneVLM does (models/backbones/vlm.py): a picture, `prepared`, is `encode`d into features and these
 made `visual` tokens; a question becomes the ids of a `prompt` and these the embedded words `around` the picture; the

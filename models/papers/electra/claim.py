@@ -2,8 +2,7 @@
 
 Five tasks whose truth is known by construction, on sentences of three books that no checkpoint was trained on; a linear
 probe on mean-pooled last states, learned on the first part of every book and checked on the rest. The third arm
-(uniform
-replacements in training) was not trained.
+(uniform replacements in training) was not trained.
 """
 
 from __future__ import annotations

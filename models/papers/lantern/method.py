@@ -5,8 +5,7 @@ largest j <= k with c_j <= delta. Accept x with min(1, (q(x) + c_j*) / p(x)); re
 q_A being q with the neighbours' mass moved onto x. What is written is x itself. That move changes q by c_j* <= delta in
 total variation - for this one draft. Every draft pulls q towards itself, so what comes out may be much further from q:
 `off` (models/loops/sample/acceptance_rules.py) adds it up over all drafts, and the picture shows it next to delta.
-Only where the
-drafter has one possible draft (its favourite, p = 1) is the budget a bound on the output too.
+Only where the drafter has one possible draft (its favourite, p = 1) is the budget a bound on the output too.
 
 rejection "code" is what the reference does after a refusal: where at least one neighbour fitted the budget, x's k + 1
 nearest codes (its table leaves x itself out) cannot replace a favourite, and count as not drafted where drafts are

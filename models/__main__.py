@@ -28,6 +28,7 @@ from models.checkpoints import download, hub, pins, unpack
 from models.checkpoints.store import resolve
 from models.claims import MissingData
 from models.engine.method import Method, Result, find, follow, offered, prepare, twin
+from models.engine.statistics import said
 from models.serving import recorded
 from models.serving.catalog import describe
 from models.serving.errors import CLEAR, named, trail
@@ -115,7 +116,7 @@ def _report(trace: Trace) -> None:
     print(f"{trace.method} [{trace.tab}] {len(trace.steps)} steps, {trace.cost.ms:.0f} ms in the model, {p.checkpoint} "
           f"{p.revision}, {p.device} {p.dtype}, {p.path}, seed {p.seed}")
     for fact in trace.facts.values():
-        print(f"  {fact.title}: {fact.value:.4g} {fact.unit}".rstrip())
+        print(f"  {fact.title}: {said(fact.value, '.4g')} {fact.unit}".rstrip())
     for sentence in filter(None, (trace.sentence, p.note)):
         print(f"  {sentence}")
 

@@ -182,7 +182,9 @@ def advantage(mine: Arm, other: Arm, by: str = "difference") -> Quantity:
 
 def rank_correlation(name: str, a: np.ndarray, b: np.ndarray, unit: str = "rank correlation") -> Quantity:
     """Spearman's rank correlation of two paired columns [K]."""
-    return Quantity(name, np.stack([a, b], 1), unit, lambda rows: spearman(rows[:, 0], rows[:, 1]), -1.0, 1.0)
+    def correlation(rows: np.ndarray) -> float:
+        return float(np.nan_to_num(spearman(*rows.T)))  # a resample without any order has no relation
+    return Quantity(name, np.stack([a, b], 1), unit, correlation, -1.0, 1.0)
 
 
 def ratio(above, below, name: str, unit: str = "x", floor: float | None = None, ceiling: float | None = None):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+LEAST = 3  # items that have an order worth a number
+
 
 def ranks(values: np.ndarray) -> np.ndarray:
     """Ranks [K] from 1; equal values share the mean of their ranks."""
@@ -17,15 +19,24 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rank correlation over the pairs where both are numbers; 0 when one of them is constant."""
+    """Spearman's rank correlation over the pairs where both are numbers; NaN, which means not defined, for fewer than
+    LEAST of them, because two are always in order or not, and when one side is constant."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     both = np.isfinite(a) & np.isfinite(b)
-    if both.sum() < 2:
-        return 0.0
+    if both.sum() < LEAST:
+        return float("nan")
     x, y = ranks(a[both]), ranks(b[both])
     x, y = x - x.mean(), y - y.mean()
     scale = np.sqrt((x * x).sum() * (y * y).sum())
-    return float((x * y).sum() / scale) if scale > 0 else 0.0
+    return float((x * y).sum() / scale) if scale > 0 else float("nan")
+
+
+def said(value: float, form: str = ".2f") -> str:
+    """A statistic in a sentence: a number, or that it is not defined."""
+    if not np.isfinite(value):
+        return "not defined"
+    text = format(value, form)
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def spearman_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -74,7 +74,10 @@ def _unpack(value: Any) -> Any:
     if "map" in value:
         return {_unpack(key): _unpack(item) for key, item in value["map"]}
     cls = _RECORDS[value["is"]]
-    return cls(**{f.name: _unpack(value[f.name]) for f in fields(cls) if f.name in value})
+    found = {f.name: _unpack(value[f.name]) for f in fields(cls) if f.name in value}
+    if cls is records.Fact and found["value"] is None:
+        found["value"] = float("nan")  # not defined, which JSON cannot say
+    return cls(**found)
 
 
 def _dtype(name: str) -> np.dtype:

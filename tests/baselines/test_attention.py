@@ -182,11 +182,52 @@ def test_the_convergence_delta_of_the_default_points_is_small(shipped):
     shipped("text-ar-1")
     default = find("attention").params().steps
     fine, coarse = (attribution.attribute(model_adapters.sight(prepare("attention")), steps) for steps in (default, 8))
-    assert abs(fine.delta) < 0.05 * abs(fine.gap) < abs(coarse.delta)
+    assert fine.points == default and coarse.points > 8, "as many as the delta needs"
+    assert abs(fine.delta) < 0.05 * abs(fine.gap) and abs(coarse.delta) < 0.05 * abs(coarse.gap)
+
+
+def test_points_are_doubled_until_the_integral_explains_its_difference(tiny, monkeypatch):
+    """Mutants: a fixed number of points; a delta that is compared with nothing."""
+    asked, real = [], attribution.integrated
+
+    def slow(sight, blank, target, points):
+        asked.append(points)
+        return real(sight, blank, target, 8)[0], 1000.0 / points**2
+
+    monkeypatch.setattr(attribution, "integrated", slow)
+    monkeypatch.setattr(attribution, "ENOUGH", 1e9)
+    assert attribution.attribute(model_adapters.sight(job_on()), 16).points == 16
+    monkeypatch.setattr(attribution, "ENOUGH", 0.05)
+    monkeypatch.setattr(attribution, "MOST_POINTS", 10**9)
+    monkeypatch.setattr(attribution, "WORK", 1e30)
+    asked.clear()
+    found = attribution.attribute(model_adapters.sight(job_on()), 16)
+    assert asked == [16 * 2**k for k in range(len(asked))] and len(asked) > 1 and found.converged
+    monkeypatch.setattr(attribution, "WORK", 0.0)  # a model that is too large for more
+    assert attribution.attribute(model_adapters.sight(job_on()), 16).points == 16
+
+
+def test_an_integral_that_does_not_converge_is_compared_with_nothing(tiny, monkeypatch):
+    monkeypatch.setattr(attribution, "integrated", lambda sight, blank, target, points: (
+        np.zeros(sight.ids.shape[1], np.float32), -36.0))
+    trace = run("attention", from_text("the hen and the mill")).traces["attend"]
+    assert "did not converge" in trace.sentence and "36.00" in trace.sentence
+    assert not {"rho_gradients", "rho_between"} & set(trace.facts) and "rho_ablation" in trace.facts
+
+
+@pytest.mark.parametrize("text, count", [("e", 1), ("e.", 2)])
+def test_the_order_of_one_or_two_tokens_is_not_defined(tiny, text, count):
+    from visualizers import draw
+    from visualizers.drawing.units import fact_text
+    trace = run("attention", from_text(text)).traces["attend"]
+    assert trace.canvas.size == count and "not defined" in trace.sentence and "0.00" not in trace.sentence
+    shown = [fact_text(fact) for name, fact in trace.facts.items() if name.startswith("rho")]
+    assert shown and set(shown) == {"not defined"} and "nan" not in draw(trace).alt
+    assert not any("agree" in chart.title for chart in trace.charts)
 
 
 def test_agreement_compares_sizes_not_signs():
-    found = attribution.Attribution(torch.zeros(1, 1), 0, np.array([-3.0, 2, -1]), np.array([3.0, 2, 1]), 0.0, 1.0)
+    found = attribution.Attribution(torch.zeros(1, 1), 0, np.array([-3.0, 2, -1]), 0.0, 1.0, 16, np.array([3.0, 2, 1]))
     rows = np.array([[[0.6, 0.3, 0.1]]])
     facts = attention.agreement(found, rows)
     assert [facts[n].value for n in ("rho_gradients", "rho_ablation", "rho_between")] == pytest.approx([1, 1, 1])

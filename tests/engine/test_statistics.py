@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.engine.statistics import auc
+from models.engine.statistics import auc, said, spearman
 from tests.traps import caught
 
 
@@ -16,3 +16,10 @@ def test_a_judge_is_scored_by_area_not_accuracy():
 
     caught(rewards_order_alone, auc, lambda score, truth: float(np.mean((score >= 0.5) == truth)))
     assert auc([0.1, 0.4, 0.4, 0.9], [0, 0, 1, 1]) == pytest.approx(0.875) and np.isnan(auc([1, 2], [1, 1]))
+
+
+def test_an_order_of_fewer_than_three_is_not_defined():
+    """Mutants: 0 for one pair, 1 for two, 0 for a side that never changes."""
+    for a, b in (([], []), ([1], [2]), ([1, 2], [3, 4]), ([1, 2, np.nan], [3, 4, 5]), ([1, 1, 1], [1, 2, 3])):
+        assert np.isnan(spearman(a, b)) and said(spearman(a, b)) == "not defined"
+    assert spearman([1, 2, 3], [3, 5, 9]) == pytest.approx(1) and said(-1e-9) == "0.00" and said(1e-7, ".4g") == "1e-07"

@@ -9,7 +9,7 @@ Not covered: texts over MOST tokens, and pictures.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -19,26 +19,36 @@ from models.loops.attend.model_adapters import Sight
 
 MOST = 64
 POINTS = 16  # of the integral in one pass
+MOST_POINTS = 256
+WORK = 2e11  # parameters x tokens x points that one integral may cost: about ten seconds on two cores
+ENOUGH = 0.05  # of the difference that is explained: what the integral may miss of it
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
     """predicted float [1, V]: log-probabilities at the query; target: the most probable id; gradients, ablation float
-    [S]; delta: what the integral misses of f(text) - f(blanks), all in nats; gap: f(text) - f(blanks)."""
+    [S]; delta: what the integral misses of f(text) - f(blanks), all in nats; gap: f(text) - f(blanks); points: of the
+    integral."""
 
     predicted: torch.Tensor
     target: int
     gradients: np.ndarray
-    ablation: np.ndarray
     delta: float
     gap: float
+    points: int
+    ablation: np.ndarray | None = None
+
+    @property
+    def converged(self) -> bool:
+        """Whether the gradients add up to the difference that they explain."""
+        return abs(self.delta) <= ENOUGH * abs(self.gap)
 
 
 def attribute(sight: Sight, steps: int) -> Attribution | None:
     """Both attributions of the token predicted at the query, or None when the text is too long or is a picture.
 
-    steps: points of the integral (Gauss-Legendre). Cost: `steps` forward and backward passes and one forward per token,
-    POINTS or MOST of them at once: on a small model many calls cost more than much work.
+    steps: points of the integral (Gauss-Legendre) to begin with. Cost: a forward and backward pass per point and one
+    forward per token, POINTS or MOST of them at once: on a small model many calls cost more than much work.
     """
     if sight.ids is None or sight.ids.shape[1] > MOST:
         return None
@@ -46,9 +56,18 @@ def attribute(sight: Sight, steps: int) -> Attribution | None:
     with torch.no_grad():
         both = sight.predict(torch.cat([sight.ids, blank]))  # [2, V]
     target = int(both[0].argmax())
-    gradients, delta = integrated(sight, blank, target, steps)
     gap = float(both[0, target] - both[1, target])
-    return Attribution(both[:1], target, gradients, ablated(sight, target), delta, gap)
+    found = Attribution(both[:1], target, *integrated(sight, blank, target, steps), gap, steps)
+    while not found.converged and 2 * found.points <= most_points(sight):
+        twice = 2 * found.points
+        found = Attribution(both[:1], target, *integrated(sight, blank, target, twice), gap, twice)
+    return replace(found, ablation=ablated(sight, target))
+
+
+def most_points(sight: Sight) -> int:
+    """How many points this model can afford for this text."""
+    weights = sum(weight.numel() for weight in sight.observed.parameters())
+    return int(min(MOST_POINTS, WORK / (weights * sight.ids.shape[1])))
 
 
 def integrated(sight: Sight, blank: torch.Tensor, target: int, steps: int) -> tuple[np.ndarray, float]:

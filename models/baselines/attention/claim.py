@@ -97,7 +97,8 @@ def agreement(text: str, checkpoint: str) -> tuple[float, float, float, float]:
                     for words in np.array(stand_ins(checkpoint)).reshape(2, 2).tolist())
     left_out, mean = np.abs(found.ablation), rows.mean((0, 1))
     heads = spearman_rows(np.concatenate(rows), left_out)
-    return spearman(mean, np.abs(found.gradients)), spearman(mean, left_out), heads.max(), spearman(some, others)
+    return tuple(np.nan_to_num([spearman(mean, np.abs(found.gradients)), spearman(mean, left_out), np.nanmax(heads),
+                                spearman(some, others)]))  # no order at all: no relation
 
 
 def stand_ins(checkpoint: str) -> list[int]:

@@ -14,12 +14,12 @@ import torch
 
 import kernels
 from models.backbones.instrument import observe
-from models.baselines.attention.attribution import MOST, Attribution, attribute
+from models.baselines.attention.attribution import ENOUGH, MOST, Attribution, attribute
 from models.baselines.mae.method import EXAMPLES as PHOTOS
 from models.checkpoints import families
 from models.engine.method import Card, Emit, Job, Method
 from models.engine.recording import distribution
-from models.engine.statistics import spearman, spearman_rows
+from models.engine.statistics import LEAST, said, spearman, spearman_rows
 from models.loops.attend import loop
 from models.loops.attend.model_adapters import Sight, sight
 from models.loops.attend.reading import costs
@@ -38,8 +38,8 @@ class Params:
                                "-1 is the last token of a text, the middle of a picture.")] = -1
     attribution: Annotated[bool, Flag("Attribution beside attention", f"For up to {MOST} tokens behind the query: "
                                       "integrated gradients and ablation (Captum).")] = True
-    steps: Annotated[int, Span(8, 64, 8, "Points of the integral", "More points make the convergence delta smaller.",
-                               fold=True)] = 16
+    steps: Annotated[int, Span(8, 64, 8, "Points of the integral", "To begin with: they are doubled until the integral "
+                               "explains its difference to 5 %, or it says that it did not converge.", fold=True)] = 16
 
 
 def run(job: Job):
@@ -62,7 +62,8 @@ def run(job: Job):
     rows = query_rows(seen, looked)  # [L, H, S]
     yield explained(last, seen, found, rows)
     facts = agreement(found, rows)
-    yield loop.closing(seen.layout, looked, say(seen, found, facts), facts, (heads_chart(found, rows),))
+    charts = (heads_chart(found, rows),) if rows.shape[-1] >= LEAST else ()
+    yield loop.closing(seen.layout, looked, say(seen, found, facts), facts, charts)
 
 
 def query_rows(seen: Sight, looked: loop.Looked) -> np.ndarray:
@@ -90,8 +91,11 @@ def agreement(found: Attribution, rows: np.ndarray) -> dict[str, Fact]:
     pairs = {"rho_gradients": ("Attention and integrated gradients", mean, np.abs(found.gradients)),
              "rho_ablation": ("Attention and ablation", mean, np.abs(found.ablation)),
              "rho_between": ("Integrated gradients and ablation", np.abs(found.gradients), np.abs(found.ablation))}
-    facts = {name: Fact(title, spearman(a, b), "rank correlation") for name, (title, a, b) in pairs.items()}
-    return facts | {"delta": Fact("Convergence delta of the integral", found.delta, "nats")}
+    facts = {name: Fact(title, spearman(a, b), "rank correlation") for name, (title, a, b) in pairs.items()
+             if found.converged or name == "rho_ablation"}
+    return facts | {"delta": Fact("Convergence delta of the integral", found.delta, "nats"),
+                    "explained": Fact("Difference that the integral explains", found.gap, "nats"),
+                    "points": Fact("Points of the integral", found.points)}
 
 
 def heads_chart(found: Attribution, rows: np.ndarray) -> Chart:
@@ -103,9 +107,18 @@ def heads_chart(found: Attribution, rows: np.ndarray) -> Chart:
 
 
 def say(seen: Sight, found: Attribution, facts: dict[str, Fact]) -> str:
-    gradients, ablation, between = (f"{round(facts[name].value, 2) + 0:.2f}" for name in
+    count = seen.ids.shape[1]
+    if count < LEAST:
+        return (f"Only {count} token{'s'[:count > 1]} stand{'s'[:count < 2]} behind this prediction: how attention and "
+                f"attribution order them is not defined below {LEAST}.")
+    if not found.converged:
+        return (f"Integrated gradients did not converge: with {found.points} points they miss {abs(found.delta):.2f} "
+                f"of {abs(found.gap):.2f} nats, more than {ENOUGH:.0%}, so they are compared with nothing. Over the "
+                f"{count} tokens behind this prediction, attention and ablation agree with rank correlation "
+                f"{said(facts['rho_ablation'].value)}.")
+    gradients, ablation, between = (said(facts[name].value) for name in
                                     ("rho_gradients", "rho_ablation", "rho_between"))
-    return (f"Attention is not attribution: over the {seen.ids.shape[1]} tokens behind this prediction, mean attention "
+    return (f"Attention is not attribution: over the {count} tokens behind this prediction, mean attention "
             f"and integrated gradients agree with rank correlation {gradients}, attention and ablation with "
             f"{ablation}, the two attributions with {between}.")
 

@@ -20,7 +20,7 @@ from models.baselines.mae.method import EXAMPLES, budget
 from models.checkpoints.store import like, snapshots
 from models.engine.method import Card, Emit, Job, Method, Turn
 from models.engine.recording import bars
-from models.engine.statistics import spearman
+from models.engine.statistics import said, spearman
 from models.loops.attend import loop as attention
 from models.loops.attend.groups import looked_at
 from models.loops.attend.model_adapters import middle
@@ -135,8 +135,8 @@ def say(job: Job, exam, facts, progress: int) -> str:
     who = "Your mask" if job.choice is not None else (f"With {hard} of {len(exam.hidden.ids)} hidden patches predicted "
                                                       f"hard (teacher at {progress} % of training), this mask")
     return (f"{who} is {abs(harder):.0f} % {'harder' if harder >= 0 else 'easier'} than random masks for the same "
-            f"network; predicted and true difficulty agree with rank correlation {facts['rho'].value:.2f}, patch "
-            f"variance alone {facts['rho_variance'].value:.2f}.")
+            f"network; predicted and true difficulty agree with rank correlation {said(facts['rho'].value)}, patch "
+            f"variance alone {said(facts['rho_variance'].value)}.")
 
 
 def attend(job: Job, bundle, view):

@@ -1,0 +1,48 @@
+"""What is not defined says so: no sentence, fact, label or alternative text ever shows NaN as a number, whatever is
+asked, and a record keeps it."""
+
+import math
+
+import numpy as np
+import pytest
+
+from models.engine.method import atlas, follow, prepare
+from models.trace import Fact
+from models.trace.serialize import load, save
+from models.trace.subject import from_image, from_text
+from visualizers import draw
+from visualizers.drawing.units import fact_text
+
+EMPTY = np.full((64, 64, 3), 128, np.uint8)  # a photo without anything: all patches are equal
+LEAST = {"photo": from_image(EMPTY), "text": from_text("The sea.")}
+PLAIN = [id for id, method in atlas().items() if method.kind() in LEAST]
+
+
+def words_of(trace) -> list[str]:
+    shown = draw(trace)
+    return [trace.sentence, shown.alt, *(f"{fact.title} {fact_text(fact)}" for fact in trace.facts.values()),
+            *(part for step in trace.steps for part in (step.label, step.note))]
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("id", PLAIN)
+def test_the_least_that_can_be_asked_shows_no_nan(tiny, id):
+    from models.trace.subject import SubjectError
+    subject = LEAST[atlas()[id].kind()]
+    try:
+        *_, last = follow(prepare(id, subject))
+    except SubjectError as error:  # too little for this method: a sentence
+        assert str(error).endswith(".")
+        return
+    for trace in last.traces.values():
+        found = [text for text in words_of(trace) if {"nan", "inf", "-inf"} & set(text.replace(",", " ").split())]
+        assert not found
+        assert "NaN" not in save(trace)
+
+
+def test_a_fact_without_a_value_is_kept_as_such(tiny):
+    from dataclasses import replace
+    *_, last = follow(prepare("attention", from_text("The sea.")))
+    trace = replace(last.traces["attend"], facts={"rho": Fact("Order", float("nan"), "rank correlation")})
+    again = load(save(trace))
+    assert math.isnan(again.facts["rho"].value) and fact_text(again.facts["rho"]) == "not defined"

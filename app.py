@@ -68,6 +68,7 @@ def build() -> gr.Blocks:
         papers.go(None, [papers], places, js=ARRIVE % ("new URLSearchParams(boxes[0].go)", methods))
         endpoints()
         gradio_patches.insist(page)
+        gradio_patches.walk()
         gradio_patches.quiet()
         session_cleanup.after_leaving(page)
     return page.queue(max_size=32, default_concurrency_limit=1, api_open=False)

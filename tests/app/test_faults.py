@@ -107,6 +107,7 @@ def test_a_killed_server_is_announced_and_the_next_run_works(browser, tmp_path):
         expect(page.get_by_text("Connection to the server was lost")).to_be_visible(timeout=30_000)
     with serving(tmp_path, port):
         expect(page.locator(".lost [role=alert]")).to_contain_text("press Run again", timeout=60_000)
+        assert page.locator("#tabs [role=tab]").first.bounding_box()["y"] < 60, "the tabs stay where they are"
         expect(page.get_by_role("tab", name="Unmask")).to_have_attribute("aria-selected", "true")
         run(page, "unmask", seed=2)
         page.locator(".lost button").click()

@@ -4,6 +4,7 @@ What the patches achieve is tested where it matters (test_privacy.py, test_fault
 looked at without them.
 """
 
+import copy
 import inspect
 import re
 from pathlib import Path
@@ -12,6 +13,8 @@ import gradio as gr
 import gradio.networking
 import gradio.queueing
 import pytest
+from gradio.blocks import BlocksConfig
+from gradio.renderable import Renderable
 from gradio.state_holder import SessionState
 
 from tests.app.test_faults import LATE, ask_while_a_stream_ends
@@ -55,6 +58,21 @@ def test_drop_gradio_still_keeps_closed_sessions_for_an_hour(monkeypatch):
     assert SessionState(plain_page()).STATE_TTL_WHEN_CLOSED == 3600
     holder = plain_page().state_holder
     assert {"session_data", "time_last_used"} <= set(vars(holder)), "what drop deletes from"
+
+
+def test_walk_a_session_is_still_walked_through_while_it_grows():
+    """Mutant: Gradio's own copy, a plain dictionary, which breaks off."""
+    for place in (BlocksConfig.attach_load_events, Renderable.apply):
+        assert re.search(r"for \w+ in \S+\.(blocks|fns)\.values\(\)", inspect.getsource(place)), place
+    gradio_patches.walk()
+    session = copy.copy(plain_page().default_config)
+    for kept in (session.blocks, session.fns):
+        seen = [kept.setdefault(9_000 + number, one) for number, one in enumerate(kept.values())]
+        assert seen and len(kept) == 2 * len(seen)
+        with pytest.raises(RuntimeError, match="changed size"):
+            plain = dict(kept)
+            [plain.setdefault(90_000 + number, one) for number, one in enumerate(plain.values())]
+    assert isinstance(copy.copy(session).blocks, gradio_patches.Walked)
 
 
 def test_uploads_are_still_never_forgotten():

@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from models.serving.recorded import SEED
 from tests.app.pages import TABS, method, open_tab, run, slowest_step, step
+from visualizers.page.lessons import lessons
 
 pytestmark = pytest.mark.browser
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "gif": b"GIF8", "json": b'{"schema"', "html": b"<!",
@@ -76,6 +77,30 @@ def test_another_method_brings_its_own_controls(visit):
     method(page, "mask", "Masked autoencoder")
     expect(page.locator("#mask-about")).not_to_contain_text("predicts which")
     expect(page.get_by_label("Mask ratio").first).to_be_visible()
+
+
+def test_a_control_without_help_has_none(visit):
+    """Mutant: help that is left out, where the page keeps what the control before it said."""
+    page = visit("?tab=sample")
+    expect(page.locator("#sample .controls, .controls:visible").first).to_contain_text("Min-p")
+    method(page, "sample", "Cautious next token prediction")
+    expect(page.locator("#sample-about")).not_to_contain_text("reshaped by temperature")
+    controls = page.locator(".controls:visible").first
+    expect(controls).not_to_contain_text("Keep tokens at least this fraction")
+    page.wait_for_timeout(300)
+    helps = controls.locator(".info-text, [data-testid=block-info] ~ *").all_inner_texts()
+    assert len([words for words in helps if words.strip()]) == len({words for words in helps if words.strip()}), helps
+
+
+def test_a_reload_during_a_run_is_no_restart(visit):
+    page = visit("?tab=unmask")
+    run(page, "unmask", seed=77, wait=False)
+    expect(page.locator("#unmask-run")).to_have_text("Running")
+    page.wait_for_timeout(600)
+    page.reload()
+    page.locator("#unmask-player .ts-panel").first.wait_for()
+    page.wait_for_timeout(500)
+    expect(page.locator(".lost [role=alert]")).to_have_count(0)
 
 
 def test_a_copied_link_brings_back_the_same_view(visit):
@@ -191,11 +216,15 @@ def test_a_guided_walk_asks_before_it_shows(visit):
     expect(walk).to_contain_text("1 of 6")
     expect(walk.locator("[role=status]")).to_have_count(0)  # no answer before the guess
     walk.locator(".guesses button").nth(1).click()
-    expect(walk.locator("[role=status]")).to_contain_text("As you expected")
+    expect(walk.locator("[role=status]")).to_contain_text("Right: “")
     expect(page.locator("#sample-strip")).to_contain_text("live", timeout=90_000)
     expect(page.locator("#sample-query textarea, #sample-query input")).to_have_value(re.compile("p.temperature=0"))
     page.keyboard.press("Enter")  # Next has the focus
     expect(walk).to_contain_text("2 of 6")
+    right = lessons()["sample"]["steps"][1]["right"]
+    wrong, option = walk.locator(".guesses button").nth(1 - right if right < 2 else 0), lessons()["sample"]["steps"][1]
+    wrong.click()
+    expect(walk.locator("[role=status]")).to_contain_text(f"it is “{option['options'][right]}”")
     walk.get_by_role("button", name="Close").click()
     expect(page.locator(".walk:visible")).to_have_count(0)
     expect(page.locator("#sample-walk button")).to_be_visible()

@@ -35,7 +35,9 @@ def test_the_page_shows_progress_then_the_new_menu_or_a_sentence(here, monkeypat
     assert "fetching 0 of" in str(waiting[0][status]) and last[status] == [] and not said
     assert "to fetch" not in dict((name, words) for words, name in last[menu]["choices"])[GPT2]
     here.status, here.error = 403, "GatedRepo"
-    assert list(desk.fetch("sampling", SMOL))[-1][status] == [] and "agreement" in said[0]
+    last = list(desk.fetch("sampling", SMOL))[-1]
+    assert last[status] == [] and "agreement" in said[0]
+    assert last[menu]["value"] == "text-ar-1" and last[desk.panel.picker]["items"], "the menu leaves what is missing"
     assert len(list(desk.fetch("sampling", "text-ar-1"))) == len(list(desk.fetch("sampling", "../x"))) == 1
 
 

@@ -21,8 +21,9 @@ def test_the_baselines_series_stand_beside():
 def test_markup_in_labels_is_escaped():
     bad = "<b>x</b><a href='https://a'>"
     chart = Chart("bar", bad, bad, bad, {bad: np.array([1.0])}, ticks=(bad,), caption=bad)
-    text = figure(chart).to_json()
-    assert "<a" not in json.loads(text)["layout"]["title"]["text"] and "<b>x" not in text.replace("\\u003c", "<")
+    drawn = json.loads(figure(chart, chart, (bad, bad)).to_json())
+    assert drawn["layout"].pop("meta")["title"] == bad, "for the page, which writes it as text"
+    assert "<a" not in json.dumps(drawn) and "<b>x" not in json.dumps(drawn)
 
 
 def test_words_that_look_like_numbers_are_names():
@@ -45,6 +46,22 @@ def test_large_matrices_are_sent_as_codes():
     assert len(text) < 120_000
     plain = json.dumps(values.round(5).tolist())
     assert len(plain) > 4 * len(text)
+
+
+def test_names_stand_level_and_a_still_line_is_not_blown_up():
+    names = tuple(f"a long name, number {n}" for n in range(12))
+    bar = figure(Chart("bar", "t", "x", "y", {"s": np.arange(12.0)}, ticks=names))
+    assert bar.layout.xaxis.tickangle == 0 and 1 < len(bar.layout.xaxis.tickvals) < 12
+    assert all(len(line) <= 12 for line in bar.data[0].x[0].split("<br>"))
+    still, moves = (figure(Chart("line", "t", "x", "y", {"s": np.array([[0, 2.0], [1, high]])})) for high in (2.01, 3))
+    assert still.layout.yaxis.rangemode == "tozero" and moves.layout.yaxis.rangemode is None
+
+
+def test_lines_of_the_baseline_are_told_apart():
+    line = np.array([[0.0, 1.0], [1.0, 2.0]])
+    chart = Chart("line", "l", "x", "y", {"a": line, "b": line + 1, "c": line + 2})
+    looks = {(one.line.color, one.line.dash) for one in figure(chart, chart, ("Mine", "Other")).data}
+    assert len(looks) == 6
 
 
 def test_columns_with_equal_names_stay_apart():

@@ -282,6 +282,27 @@ def test_runs_of_equal_length_stay_in_step(window, paper_page):
     assert shown == [0, 1, 2, 3] == [at_step(draw(renamed), i, draw(trace)) for i in range(4)]
 
 
+def test_runs_of_other_lengths_show_the_same_share_of_the_run(window, paper_page):
+    """Mutant: steps of the same number, so that the short run is over after a sixth of the long one."""
+    def run(steps):
+        trace = samples.unmask(steps=steps)
+        named = tuple(replace(step, label=f"{step.label} of {steps}") for step in trace.steps)
+        return draw(replace(trace, steps=named))
+    long, short = run(13), run(4)
+
+    def look(page):
+        at = "[0, 4, 8, 12].map(i => shown.drawings[1].at(i))"
+        ends = page.evaluate("""[...document.querySelectorAll('.ts-plot')].map((plot) => [
+          ...plot.querySelectorAll('path')].map((p) => p.getBBox()).map((box) => Math.round(box.x + box.width)))""")
+        page.evaluate("shown.go(4)")
+        return page.evaluate(at), ends, page.locator(".ts-label").all_inner_texts()
+    total = max(len(d.frames) for d in (long, short))
+    steps, ends, labels = window.look(paper_page(long, short), look)
+    assert steps == [at_step(short, i, long, total) for i in (0, 4, 8, 12)] and steps[0] == 0 < steps[1] < steps[2]
+    assert all(max(plot) - min(plot) < 60 for plot in ends), "a short run's line is as wide as the plot"
+    assert f"of {len(short.frames)}" in labels[1] and "its step" not in labels[0]
+
+
 def test_inside_gradio_no_text_runs_and_events_arrive(window):
     gr = pytest.importorskip("gradio")
     from visualizers.player.player import player, row, scene, turn

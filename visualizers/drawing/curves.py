@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from models.trace import Chart, Trace
 from visualizers.drawing import palette
 
-WIDE = 34, 46  # characters of a title and of a caption that fit where three charts share a row
+NAMES, NAME = 44, 12  # characters of all names along an axis that fit where three charts share a row, and of one line
 LARGE = 4096  # cells from which a matrix is sent as uint8
 MARKERS = ("circle", "diamond-open", "square", "x", "triangle-up", "cross")
 
@@ -26,10 +26,12 @@ def escape(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def figures(trace: Trace, twin: Trace | None = None, *, dark: bool = False) -> list[go.Figure]:
-    """One figure per chart that the player does not draw; a twin's chart of the same title joins its figure."""
+def figures(trace: Trace, twin: Trace | None = None, *, dark: bool = False,
+            names: tuple[str, str] | None = None) -> list[go.Figure]:
+    """One figure per chart that the player does not draw; a twin's chart of the same title joins its figure. names: how
+    the two are called, their ids where nothing is said."""
     beside = {} if twin is None else {(chart.kind, chart.title): chart for chart in twin.charts}
-    names = (trace.method, twin.method if twin else "")
+    names = names or (trace.method, twin.method if twin else "")
     return [figure(chart, beside.get((chart.kind, chart.title)), names, dark) for chart in trace.charts
             if not (chart.kind == "line" and chart.by_step)]
 
@@ -43,7 +45,9 @@ def figure(chart: Chart, other: Chart | None = None, names: tuple[str, str] = ("
         drawn.add_traces([_as_twin(one, names[1], dark, i) for i, one in enumerate(make(other, dark))])
     _dress(drawn, chart, dark, len(drawn.data) > 1)
     both = [("", chart)] if other is None else [(f"{names[0]} ", chart), (f"{names[1]} ", other)]
-    drawn.layout.meta = {"alt": ". ".join([chart.title, *(spoken(one, name) for name, one in both)]) + "."}
+    under = " · ".join(part for part in ("" if chart.kind == "matrix" else chart.y, chart.caption) if part)
+    drawn.layout.meta = {"alt": ". ".join([chart.title, *(spoken(one, name) for name, one in both)]) + ".",
+                         "title": chart.title, "under": under}  # the page writes both above the figure, where they wrap
     return drawn
 
 
@@ -71,7 +75,7 @@ def _series(chart: Chart, dark: bool) -> Iterator[tuple[int, str, np.ndarray, st
 
 def _bars(chart: Chart, dark: bool) -> Iterator[go.Bar]:
     for _, name, values, colour in _series(chart, dark):
-        ticks = [escape(tick) for tick in chart.ticks] or list(range(1, len(values) + 1))
+        ticks = [_broken(tick) for tick in chart.ticks] or list(range(1, len(values) + 1))
         yield go.Bar(x=ticks, y=_plain(values), name=name, marker_color=colour,
                      hovertemplate=f"%{{x}}: %{{y:.3g}} {_safe(chart.y)}<extra>{_safe(name)}</extra>")
 
@@ -144,34 +148,52 @@ def _as_twin(one, name: str, dark: bool, number: int):
                                                   "fgcolor": "rgba(255,255,255,0.65)", "fillmode": "overlay"}}
     else:
         one.marker = {**one.marker.to_plotly_json(), "color": quiet, "symbol": "x"}
-        one.line = {"color": quiet, "dash": "dash", "width": 1.8} if "lines" in one.mode else None
+        dash = ("dash", "dot", "dashdot", "longdash")[number % 4]
+        one.line = {"color": quiet, "dash": dash, "width": 1.8} if "lines" in one.mode else None
     return one
 
 
 def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
     page = palette.PAGE["dark" if dark else "light"]
     axis = {"gridcolor": page["line"], "linecolor": page["line"], "zeroline": False, "automargin": True,
-            "tickfont": {"color": page["soft"], "size": 11}}
+            "tickfont": {"color": page["soft"], "size": 11}, "tickangle": 0}
     matrix = chart.kind == "matrix"
-    under = " · ".join(part for part in ("" if matrix else chart.y, chart.caption) if part)
-    heads, lines = textwrap.wrap(chart.title, WIDE[0]), textwrap.wrap(under, WIDE[1])
-    title = "<br>".join([*map(escape, heads), *(f"<sub>{escape(line)}</sub>" for line in lines)])
-    extra = 18 * (len(heads) - 1) + 18 * len(lines)  # pixels: a line of the title, a line under it
     drawn.update_layout(
-        template="none", height=(360 if matrix and len(chart.rows) > 14 else 276) + 30 * legend + extra,
+        template="none", height=(330 if matrix and len(chart.rows) > 14 else 246) + 30 * legend,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", barmode="group", bargap=0.25,
         font={"family": palette.FONT, "size": 12, "color": page["soft"]},
-        title={"text": title, "font": {"size": 14, "color": page["ink"]}, "x": 0, "xref": "container",
-               "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top", "pad": {"l": 14, "t": 14}},
-        margin={"l": 54, "r": 18, "t": 46 + extra, "b": 46 + 30 * legend},
-        xaxis={**axis, **_named(drawn.data[0].x),
+        margin={"l": 54, "r": 18, "t": 12, "b": 46 + 30 * legend},
+        xaxis={**axis, **_named(drawn.data[0].x), **_some(drawn.data[0].x),
                "title": {"text": escape(chart.x), "standoff": 6, "font": {"size": 12}}},
         showlegend=legend,
-        yaxis={**axis, **(_named(drawn.data[0].y) | {"autorange": "reversed"} if matrix else {})},
+        yaxis={**axis, **(_named(drawn.data[0].y) | {"autorange": "reversed"} if matrix else _level(drawn))},
         legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0.06},
         modebar={"remove": ["zoom", "pan", "select", "lasso", "autoscale"]})
     if chart.reference is not None and not matrix:
         drawn.add_hline(y=chart.reference, line={"color": page["soft"], "dash": "dot", "width": 1.5})
+
+
+def _broken(tick: str) -> str:
+    """A name on short lines, so that it need not be slanted."""
+    return "<br>".join(map(escape, textwrap.wrap(tick, NAME))) or escape(tick)
+
+
+def _some(places) -> dict:
+    """Where all names do not fit beside each other, every second, third, ... is written."""
+    names = [one for one in places if isinstance(one, str)] if places is not None else []
+    room = sum(max(map(len, name.split("<br>"))) + 1 for name in names)
+    every = -(-room // NAMES)
+    return {"tickmode": "array", "tickvals": list(range(0, len(names), every))} if every > 1 else {}
+
+
+def _level(drawn: go.Figure) -> dict:
+    """A line that hardly moves is not blown up to look like news: its axis begins at zero."""
+    lines = [np.asarray(one.y, np.float64) for one in drawn.data if isinstance(one, go.Scatter) and "lines" in one.mode]
+    heights = np.concatenate(lines) if lines else np.zeros(0)
+    heights = heights[np.isfinite(heights)]
+    if not len(heights) or np.ptp(heights) >= 0.02 * np.abs(heights).max():
+        return {}
+    return {"rangemode": "tozero"}
 
 
 def _named(places) -> dict[str, str]:

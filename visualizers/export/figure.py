@@ -19,6 +19,7 @@ from visualizers.drawing.marks import Drawing, Mark, Scale, cells, number_scale,
 from visualizers.drawing.units import amount, headline, tidy
 from visualizers.export.canvas_mpl import MplCanvas, Ruler, circle, readable, short
 from visualizers.export.cues_mpl import draw_cue, draw_word_cue
+from visualizers.export.moments import at_step
 from visualizers.export.pixels import bowed, pieces, sharpest
 
 MARGIN, GUTTER = 0.3, 0.3
@@ -37,7 +38,8 @@ class FigurePage:
 
     def __init__(self, drawings: Sequence[Drawing], step: int, by: str, dark: bool):
         self.drawings, self.dark = drawings, dark
-        self.steps = [at_step(drawing, step, drawings[0]) for drawing in drawings]
+        total = max(len(drawing.frames) for drawing in drawings)
+        self.steps = [at_step(drawing, step, drawings[0], total) for drawing in drawings]
         self.heads = headline([drawing.facts for drawing in drawings])
         self.colours = palette.PAGE["dark" if dark else "light"]
         self.bys = [resolved(drawing, step, by) for drawing, step in zip(drawings, self.steps)]
@@ -349,15 +351,6 @@ def _lines(axes, curve, run: int, colours: dict, title: str) -> None:
         axes.axhline(curve.reference, color=colours["soft"], linewidth=0.8, linestyle=(0, (1, 2)))
 
 
-def at_step(drawing: Drawing, step: int, first: Drawing) -> int:
-    """Which step stands beside the first's: of the same number, or name where lengths differ; -1: the last."""
-    last = len(drawing.frames) - 1
-    names = {frame.label: i for i, frame in enumerate(drawing.frames)}
-    shared = sum(frame.label in names for frame in first.frames)
-    same = drawing is first or len(first.frames) == last + 1
-    if step < 0 or same or len(names) <= last or shared < 2 or shared * 2 < last + 1:
-        return last if step < 0 else min(step, last)
-    return max((names[frame.label] for frame in first.frames[:step + 1] if frame.label in names), default=0)
 
 
 def shared_scale(drawings: Sequence[Drawing], by: str, steps: Sequence[int]) -> Scale | None:

@@ -21,7 +21,7 @@ OWN = "own"
 def control(spec: Any, kind: type, value: Any) -> gr.components.Component:
     """The Gradio control of one declared parameter, showing `value`."""
     title = f"{spec.title} ({spec.unit})" if getattr(spec, "unit", "") else spec.title
-    shared = {"label": title, "info": spec.help or None, "interactive": True}
+    shared = {"label": title, "info": spec.help, "interactive": True}
     if isinstance(spec, Span):
         return gr.Slider(spec.low, spec.high, value, step=spec.step, buttons=[], **shared)
     if isinstance(spec, Choice):

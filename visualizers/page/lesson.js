@@ -41,10 +41,12 @@ function question(step) {
 }
 
 function answer(step) {
+  const quoted = (index) => `“${step.options[index]}”`;
   const right = chosen === step.right, last = at === steps.length - 1;
   return [make("p", step.ask, { class: "ask" }),
     make("p", "", { role: "status" },
-      make("b", right ? "As you expected: " : `You expected “${step.options[chosen]}”. `), step.say),
+      make("b", right ? `Right: ${quoted(chosen)}. `
+        : `You expected ${quoted(chosen)}; it is ${quoted(step.right)}. `), step.say),
     make("div", "", { class: "guesses" },
       button(last ? "Close the walk" : "Next", () => open(last ? -1 : at + 1), "next"))];
 }

@@ -21,7 +21,7 @@ from models.trace.params import declaration
 from visualizers import draw
 from visualizers.drawing.flow import arrows
 from visualizers.drawing.marks import Drawing, Frame
-from visualizers.page import claims, lessons, nodes, what_if
+from visualizers.page import charts, claims, lessons, nodes, what_if
 from visualizers.page.controls import cards, control, picker, unheard
 from visualizers.player.player import player, scene
 from visualizers.server.gradio_patches import RENDERS
@@ -121,8 +121,8 @@ class Panel:
                                     elem_id=f"{self.tab}-sentence")
         figures = self.figures(opening)
         with gr.Row(elem_classes="charts"):
-            self.charts = [gr.Plot(figure, visible=figure is not None, label=chart_words(figure), show_label=False,
-                                   elem_classes="chart") for figure in figures]
+            slots = [charts.slot(figure) for figure in figures]
+        self.heads, self.charts = [head for head, _ in slots], [chart for _, chart in slots]
         self.strip = nodes.block(self._strip(opening), elem_id=f"{self.tab}-strip")
         self.claim = nodes.block(self._claim(first), elem_id=f"{self.tab}-claim")
         with gr.Row(elem_classes="take-away"):
@@ -148,7 +148,7 @@ class Panel:
     @property
     def outcome(self) -> list:
         """What a finished run changes."""
-        return [*self.busy, self.score, self.sentence, *self.charts, self.strip, self.query]
+        return [*self.busy, self.score, self.sentence, *self.heads, *self.charts, self.strip, self.query]
 
     @property
     def choice(self) -> list:
@@ -185,10 +185,8 @@ class Panel:
     def show(self, shown: Shown, **extra) -> dict:
         """The picture and everything under it; extra as in `value`."""
         figures = self.figures(shown)
-        charts = {slot: gr.update(value=f, visible=f is not None, label=chart_words(f))
-                  for slot, f in zip(self.charts, figures)}
         return {self.view: self.value(shown, **extra), self.sentence: self._sentence(shown),
-                self.strip: self._strip(shown), **charts}
+                self.strip: self._strip(shown), **charts.shown(self.heads, self.charts, figures)}
 
     def value(self, shown: Shown, view: Mapping | None = None, waiting: Sequence[str] = (), **extra) -> dict:
         """The player's value: up to three drawings.
@@ -208,7 +206,9 @@ class Panel:
         if not any(chart for trace in shown.traces[:1] for chart in trace.charts if not chart.by_step):
             return [None] * CHARTS
         from visualizers.drawing import curves  # Plotly is read from disk only where there is a chart
-        found = curves.figures(shown.traces[0], shown.traces[1] if len(shown.traces) > 1 else None)
+        trace, twin = shown.traces[0], shown.traces[1] if len(shown.traces) > 1 else None
+        names = self._title(trace.method), self._title(twin.method) if twin else ""
+        found = curves.figures(trace, twin, names=names)
         return [*found[:CHARTS], *[None] * (CHARTS - len(found))]
 
     def _sentence(self, shown: Shown) -> list:
@@ -242,11 +242,6 @@ class Panel:
 
     def _playable(self, method: Method) -> bool:
         return method.turn is not None and self.tab == method.card.tabs[0]
-
-
-def chart_words(figure) -> str:
-    """The text alternative of a Plotly figure: its label, which the page shows to screen readers only."""
-    return "" if figure is None else figure.layout.meta["alt"]
 
 
 def _blank(like: Drawing, title: str) -> Drawing:

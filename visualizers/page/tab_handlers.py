@@ -82,7 +82,7 @@ class Desk(Turns, Changes):
                        cancels=[started, turned, followed], **QUIET)
         p.method.input(self.choose, [p.method], p.choice, **QUIET)
         chosen = p.checkpoint.input(p.show_subjects, [p.method, p.checkpoint], [p.picker, p.text, p.photo], **QUIET)
-        chosen.then(self.fetch, [p.method, p.checkpoint], [p.status, p.checkpoint], **FETCH)
+        chosen.then(self.fetch, [p.method, p.checkpoint], [p.status, p.checkpoint, p.picker, p.text, p.photo], **FETCH)
         p.picker.pick(None, None, p.text, js="() => ''")
         p.text.input(None, [p.text, p.picker], p.picker, js=f"(text, value) => ({{...value, selected: '{OWN}'}})")
         p.photo.upload(self.take_photo, [p.photo, p.method, p.checkpoint], [p.own, p.picker], **QUIET)
@@ -136,15 +136,18 @@ class Desk(Turns, Changes):
         return {p.own: own, p.picker: cards(method.examples_for(kind), kind, own=own)}
 
     def fetch(self, id: str, checkpoint: str) -> Iterator[dict]:
-        """A public checkpoint that was chosen is fetched, with the progress where runs show theirs."""
-        p = self.panel
+        """A public checkpoint that was chosen is fetched, with the progress where runs show theirs. Where that fails,
+        the menu goes back to the method's own."""
+        p, back = self.panel, {}
         try:
             session.checked(id, checkpoint)
             for done, total in download.fetch(checkpoint):
                 yield {p.status: nodes.progress(done / total, f"fetching {done / 1e6:.0f} of {total / 1e6:.0f} MB")}
         except Exception as error:
             gr.Warning(told(error))
-        yield {p.status: [], p.checkpoint: p.menu(id)}
+            own = find(id).checkpoints[0]
+            back = p.show_subjects(id, own) | {p.checkpoint: {**p.menu(id), "value": own}}
+        yield {p.checkpoint: p.menu(id)} | back | {p.status: []}
 
     def ask(self, id, picked, text, own, seed, checkpoint, beside, settings) -> Ask:
         """The page as an Ask; raises one of the errors that `guarded` knows."""
@@ -336,7 +339,7 @@ def linked(wanted: str, id: str) -> dict:
 
 
 def rendered(shown: Shown, end: str, step: int) -> bytes:
-    """The picture as a file of this kind."""
+    """The picture as a file of this kind, under the names that the page shows."""
     from visualizers.export.files import export, snippet
     from visualizers.export.table import table
     trace, twin = shown.traces[0], shown.traces[1] if len(shown.traces) > 1 else None
@@ -346,4 +349,6 @@ def rendered(shown: Shown, end: str, step: int) -> bytes:
         return snippet(trace).encode("utf-8")
     if end == "csv":
         return table(shown.traces, shown.titles)
-    return export(trace, end, twin=twin, step=step if -1 <= step < len(trace.steps) else -1)
+    title, other, *_ = [*shown.titles, ""]
+    return export(trace, end, twin=twin, step=step if -1 <= step < len(trace.steps) else -1, title=title,
+                  twin_title=other)

@@ -39,6 +39,12 @@ class SessionMemory:
         return Shown(tuple(t.trace for t in self.takes), tuple(t.role for t in self.takes))
 
 
+def asks(prompt: str, ask: Ask) -> str:
+    """What to do, and which words the picture is to show."""
+    subject = session.job(ask).subject
+    return f"{prompt} The picture is to show: {subject.text}." if subject.kind in ("caption", "prompt") else prompt
+
+
 class Turns:
     """Part of a tab's desk, which has `panel`, `ask`, `guarded` and `words`."""
 
@@ -58,7 +64,7 @@ class Turns:
         free = set(turns.playable(trace).tolist())
         locked = [i for i in range(trace.canvas.size) if i not in free]
         unit = "cells" if trace.canvas.kind == "grid" else "words"
-        card = player.turn(turn.prompt, turns.groups(session.job(seen.ask)), unit, locked)
+        card = player.turn(asks(turn.prompt, seen.ask), turns.groups(session.job(seen.ask)), unit, locked)
         return self.dealt(trace, card, seen)
 
     def offered(self, seen: SessionMemory, offer: turns.Offer) -> dict:

@@ -1,6 +1,21 @@
 // Curves over the steps, for up to three runs in one plot, and their words for who does not see them.
 
-// A line over the steps for up to three runs; the current step is marked. runs: [{curve, name, dash}]
+// Runs on one timeline: each is as wide as the plot, however many steps it has; a line that another run has as well
+// (the full model's, under every rule) is drawn once, and the names say so.
+function onePlace(runs) {
+  const seen = new Set();
+  return runs.map((run) => {
+    const series = run.curve.series.map((s) => {
+      const points = s.points.map(([x, y]) => [run.drawing.place(x), y]), key = JSON.stringify([s.name, points]);
+      const again = seen.has(key);
+      seen.add(key);
+      return { ...s, points, again };
+    });
+    return { ...run, curve: { ...run.curve, series } };
+  });
+}
+
+// A line over the steps for up to three runs; the current step is marked. runs: [{curve, name, drawing}]
 function curvePlot(runs, step, total, width, page, jump) {
   const height = 118, left = 44, right = 8, top = 8, bottom = 20;
   const every = runs.flatMap((run) => run.curve.series.flatMap((s) => s.points)).filter((p) => p[1] !== null);
@@ -16,17 +31,19 @@ function curvePlot(runs, step, total, width, page, jump) {
       svg("text", { x: left - 6, y: py(y) + 3.5, "text-anchor": "end", class: "ts-tick" },
         tidy(Math.abs(y) < (y1 - y0) * 1e-3 ? 0 : y)));
   }
+  const mixed = new Set(runs.map((run) => run.drawing.frames.length)).size > 1;
   for (const x of [x0, x1]) {
     plot.append(svg("text", { x: px(x), y: height - 5, "text-anchor": x === x0 ? "start" : "end", class: "ts-tick" },
-      `step ${x + 1}`));
+      mixed ? (x === x0 ? "each run's start" : "each run's end") : `step ${x + 1}`));
   }
   if (reference !== null) {
     plot.append(svg("line", { x1: left, x2: width - right, y1: py(reference), y2: py(reference), stroke: page.soft,
       "stroke-dasharray": "2 4" }));
   }
   const look = (r, s) => lineLook(r, s, page);
-  runs.forEach((run, r) => run.curve.series.forEach(
-    (series, s) => plot.append(linePath(series.points, px, py, look(r, s)))));
+  runs.forEach((run, r) => run.curve.series.forEach((series, s) => {
+    if (!series.again) plot.append(linePath(series.points, px, py, look(r, s)));
+  }));
   if (step >= x0 && step <= x1) {
     plot.append(svg("line", { x1: px(step), x2: px(step), y1: top, y2: height - bottom, stroke: page.mark,
       "stroke-width": 2.5 }));
@@ -38,10 +55,11 @@ function curvePlot(runs, step, total, width, page, jump) {
   return plot;
 }
 
-// A line that hardly moves is not blown up to look like news.
+// A line that hardly moves is not blown up to look like news: its axis begins at zero.
 function roomy(low, high) {
-  const least = Math.max(Math.abs(low), Math.abs(high)) * 0.02 || 1;
-  return high - low >= least ? [low, high] : [(low + high - least) / 2, (low + high + least) / 2];
+  const most = Math.max(Math.abs(low), Math.abs(high));
+  if (high - low >= most * 0.02 && high > low) return [low, high];
+  return high > 0 ? [Math.min(0, low), most * 1.25] : low < 0 ? [-most * 1.25, 0] : [0, 1];
 }
 
 function linePath(points, px, py, look) {
@@ -62,7 +80,7 @@ function lineLook(run, series, page) {
 
 // `recap: from 0.2 to 0.9, here 0.4`: a line for those who do not see it.
 function lineWords(run, series, step) {
-  const known = series.points.filter(([, y]) => y !== null), here = known.find(([x]) => x === step);
+  const known = series.points.filter(([, y]) => y !== null), here = known.find(([x]) => Math.abs(x - step) < 0.5);
   if (!known.length) return `${run.name}: no values`;
   const name = `${run.name}${run.curve.series.length > 1 ? `, ${series.name}` : ""}`;
   const now = here ? `, here ${tidy(here[1])}` : "";
@@ -73,9 +91,10 @@ function runNames(runs, page) {
   const names = el("div", { class: "ts-runs" });
   runs.forEach((run, r) => run.curve.series.forEach((series, s) => {
     const line = svg("svg", { width: 26, height: 8, "aria-hidden": "true" });
-    line.append(svg("line", { x1: 0, x2: 26, y1: 4, y2: 4, ...lineLook(r, s, page) }));
+    if (!series.again) line.append(svg("line", { x1: 0, x2: 26, y1: 4, y2: 4, ...lineLook(r, s, page) }));
     const both = run.curve.series.length > 1 ? `${run.name}: ${series.name}` : run.name;
-    names.append(el("span", {}, line, el("span", { text: runs.length < 2 ? series.name : both })));
+    const words = runs.length < 2 ? series.name : series.again ? `${both} (the same line)` : both;
+    names.append(el("span", {}, line, el("span", { text: words })));
   }));
   return runs.length > 1 || runs[0].curve.series.length > 1 ? names : null;
 }

@@ -29,13 +29,22 @@ class Drawing {
     return this.cache.get(index);
   }
 
+  // Beside a run of another length stands the moment of the same share of the run, or of the same name (`beside`).
   at(step) {
-    const asked = this.beside ? this.beside[Math.max(0, Math.min(step, this.beside.length - 1))] : step;
-    return Math.max(0, Math.min(asked, this.frames.length - 1));
+    const last = this.frames.length - 1;
+    const share = this.total > 1 && this.total !== last + 1 ? Math.round(step * last / (this.total - 1)) : step;
+    const asked = this.beside ? this.beside[Math.max(0, Math.min(step, this.beside.length - 1))] : share;
+    return Math.max(0, Math.min(asked, last));
+  }
+
+  // Where on the common timeline a step of this run stands; between two of its steps where it is the shorter one.
+  place(step) {
+    if (this.beside) return Math.max(0, this.beside.findIndex((mine) => mine >= step));
+    return this.total > 1 && this.frames.length > 1 ? step * (this.total - 1) / (this.frames.length - 1) : step;
   }
   frame(step) { return this.frames[Math.max(0, Math.min(step, this.frames.length - 1))]; }
 
-  // Steps of another run with the same names stand beside this one's; without such names the same numbers do.
+  // Steps of another run with the same names stand beside this one's.
   alignTo(other) {
     const mine = new Map(this.frames.map((frame, i) => [frame.label, i]));
     const found = other.frames.filter((frame) => mine.has(frame.label)).length, count = this.frames.length;

@@ -66,6 +66,8 @@ class Player extends Controls {
     if (!this.drawings.length) return this.empty();
     for (const other of this.drawings.slice(1)) other.alignTo(this.drawings[0]);
     this.total = Math.max(...this.drawings.map((d) => d.beside ? d.beside.length : d.frames.length));
+    // A run that is still going on has no length yet; then the same numbers stand beside each other.
+    for (const drawing of this.drawings) drawing.total = this.loading ? 0 : this.total;
     const left = this.drawings[0], same = before && before.method === left.method && before.tab === left.tab;
     if (!same || !this.allowed().some(([name]) => name === this.by)) this.by = left.view.by || "state";
     if (!same) this.view = {};
@@ -222,7 +224,8 @@ class Player extends Controls {
       const marks = this.turn ? this.turn.marks(d, this.page)
         : marksOf(d, step, { by, dark: this.dark, shared, view: this.query(d) });
       view.paint(marks, step, this.page, () => this.show(), Boolean(this.turn));
-      view.caption.replaceChildren(el("b", { text: frame.label }), frame.note ? ` · ${frame.note}` : "");
+      const notes = [frame.note, this.own(d)].filter(Boolean).map((words) => ` · ${words}`);
+      view.caption.replaceChildren(el("b", { text: frame.label }), notes.join(""));
       view.label.textContent = this.turn ? "" : costWords(frame.cost);
       if (view.answer) view.answer.textContent = answerOf(d, step);
       this.mark(view, marks);
@@ -236,6 +239,12 @@ class Player extends Controls {
     this.cursor();
     this.announce();
     this.root.dataset.paint = (performance.now() - began).toFixed(1);
+  }
+
+  // Which of its own steps a run shows, where another's number stands under the slider.
+  own(drawing) {
+    const count = drawing.frames.length, step = drawing.at(this.step) + 1;
+    return count === this.total || this.loading ? "" : `its step ${step} of ${count}`;
   }
 
   // Whose row is shown: the pointed token's where its row is known, else the pressed one's, else the one asked for.
@@ -274,8 +283,8 @@ class Player extends Controls {
     const titles = [...new Set(this.drawings.flatMap((d) => d.curves.map((c) => c.title)))].slice(0, 3);
     this.curves.dataset.count = titles.length;
     this.curves.replaceChildren(...titles.map((title) => {
-      const runs = this.drawings.map((d) => ({ name: d.title, curve: d.curves.find((c) => c.title === title) }))
-        .filter((run) => run.curve);
+      const runs = onePlace(this.drawings.map((d) => (
+        { name: d.title, curve: d.curves.find((c) => c.title === title), drawing: d })).filter((run) => run.curve));
       const { unit, caption } = runs[0].curve, half = width > 760 && titles.length > 1;
       const room = (half ? (width - 18) / 2 : width) - 34;
       const total = this.total - (this.longest.frames.at(-1).clean ? 1 : 0);

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import gradio as gr
 import gradio.queueing
+from gradio.blocks import BlocksConfig
 
 from models.serving.errors import trail
 
@@ -41,12 +42,38 @@ PATCHES = {
                   GITHUB + "pull/12907"),
     "RENDERS": Patch("Two renders at a time walk through a session's components while the other adds some.",
                      GITHUB + "issues/9991"),
+    "walk": Patch("It walks through a session's blocks and functions while another event of it adds some; then a "
+                  "render is lost, and the page keeps the controls of the method before.", GITHUB + "issues/9410"),
     "LAUNCH": Patch("It ends an app that, on a busy machine, answers itself later than after 3 s.",
                     GITHUB + "issues/3517"),
 }
 
 RENDERS = {"concurrency_id": "controls", "concurrency_limit": 1}  # for every gr.render: one after the other
 LAUNCH = {"_frontend": False}
+
+
+class Walked(dict):
+    """May be added to while somebody walks through it: a walk sees what was there when it began."""
+
+    def values(self) -> list:  # type: ignore[override]
+        return list(super().values())
+
+    def items(self) -> list:  # type: ignore[override]
+        return list(super().items())
+
+
+def walk() -> None:
+    """Every session's own copy of the page can be walked through while it grows."""
+    if getattr(BlocksConfig.__copy__, "walked", False):
+        return
+    copied = BlocksConfig.__copy__
+
+    def copy(self: BlocksConfig) -> BlocksConfig:
+        new = copied(self)
+        new.blocks, new.fns = Walked(new.blocks), Walked(new.fns)
+        return new
+    copy.walked = True  # type: ignore[attr-defined]
+    BlocksConfig.__copy__ = copy  # type: ignore[method-assign]
 
 
 def insist(page: gr.Blocks) -> None:

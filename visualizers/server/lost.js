@@ -15,7 +15,13 @@ function make(tag, text, attributes = {}) {
 // Storage is refused in some embedded pages; then only the sentence is missing.
 function stored(act) { try { return act(sessionStorage); } catch { return null; } }
 
+// A page that the visitor leaves or loads again breaks its own connections: that is no restart. Gradio hears of the
+// leaving first and says that the connection is lost, so what it says is noted a moment later.
+let leaving = false;
+window.addEventListener("beforeunload", () => { leaving = true; });
+
 function remember() {
+  if (leaving) return;
   stored((storage) => storage.setItem(KEY, "1"));
   const open = document.querySelector("#tabs [role=tab][aria-selected=true]");
   const tab = open?.textContent.trim().toLowerCase().replace("all papers", "papers");
@@ -32,5 +38,5 @@ if (stored((storage) => storage.getItem(KEY))) {
 
 new MutationObserver((changes) => {
   const said = changes.flatMap((change) => [...change.addedNodes]);
-  if (said.some((node) => node.textContent?.includes(GRADIOS))) remember();
+  if (said.some((node) => node.textContent?.includes(GRADIOS))) setTimeout(remember, 50);
 }).observe(document.body, { childList: true, subtree: true });

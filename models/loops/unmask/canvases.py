@@ -72,7 +72,7 @@ def scene_facts(shown: np.ndarray, caption: str, macs: int) -> dict[str, Fact]:
     asked, found = scenes.read_caption(caption), scenes.parse(shown)
     broken = sum(thing.kind != "object" for thing in found)
     return {"score": Fact("Score", scenes.score(asked, found), "of 1, as asked", "higher"),
-            "objects": Fact("Whole objects", float(len(found) - broken), f"of {len(asked)} asked"),
+            "objects": Fact("Whole objects", float(len(found) - broken), f"painted, {len(asked)} asked for"),
             "broken": Fact("Chimeras and fragments", float(broken), "cells", "lower"),
             "macs": Fact("Work", macs / 1e9, "G multiply-adds", "lower")}
 

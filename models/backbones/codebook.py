@@ -7,6 +7,8 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
+from models.backbones.pictures import patchify, unpatchify
+
 
 class PatchCodebook(nn.Module, PyTorchModelHubMixin):
     """V codes for square patches of pictures [B, 3, H, W] in 0..1; `entries` [V, 3 * patch_size**2] are the patches."""
@@ -18,10 +20,7 @@ class PatchCodebook(nn.Module, PyTorchModelHubMixin):
 
     def encode(self, images):
         """Nearest codes [B, h, w] (int64) of pictures [B, 3, H, W]; h = H / patch_size."""
-        b, _, height, width = images.shape
-        p = self.patch_size
-        patches = images.reshape(b, 3, height // p, p, width // p, p).permute(0, 2, 4, 3, 5, 1).flatten(3)
-        return self.nearest(patches)
+        return self.nearest(patchify(images, self.patch_size))
 
     def nearest(self, patches):
         """Codes [...] of patches [..., 3 * patch_size**2] in 0..1, pixel by pixel, colours last."""
@@ -29,9 +28,7 @@ class PatchCodebook(nn.Module, PyTorchModelHubMixin):
 
     def decode(self, ids):
         """Pictures [B, 3, H, W] in 0..1 of codes [B, h, w]."""
-        (b, h, w), p = ids.shape, self.patch_size
-        patches = self.entries[ids].reshape(b, h, w, p, p, 3)
-        return patches.permute(0, 5, 1, 3, 2, 4).reshape(b, 3, h * p, w * p).clamp(0, 1)
+        return unpatchify(self.entries[ids], self.patch_size).clamp(0, 1)
 
     def forward(self, patches):
         """Squared distance [...] of each patch to its code; its gradient is the k-means step."""

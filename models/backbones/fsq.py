@@ -9,6 +9,8 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
+from models.backbones.pictures import patchify, unpatchify
+
 
 class FsqTokenizer(nn.Module, PyTorchModelHubMixin):
     """Codes of square patches. V = product of `levels`; pictures are float [B, 3, H, W] in 0..1."""
@@ -52,17 +54,14 @@ class FsqTokenizer(nn.Module, PyTorchModelHubMixin):
 
     def patchify(self, images):
         """[B, 3, H, W] -> [B, h, w, 3 * patch_size**2]."""
-        b, c, height, width = images.shape
-        p = self.patch_size
+        height, width, p = *images.shape[2:], self.patch_size
         if height % p or width % p:
             raise ValueError(f"the picture is {height} x {width}: both sides must be multiples of {p}")
-        return images.reshape(b, c, height // p, p, width // p, p).permute(0, 2, 4, 3, 5, 1).flatten(3)
+        return patchify(images, p)
 
     def unpatchify(self, patches):
         """[B, h, w, 3 * patch_size**2] -> [B, 3, H, W]."""
-        b, h, w, _ = patches.shape
-        p = self.patch_size
-        return patches.reshape(b, h, w, p, p, 3).permute(0, 5, 1, 3, 2, 4).reshape(b, 3, h * p, w * p)
+        return unpatchify(patches, self.patch_size)
 
 
 def _mlp(inner: int, hidden: int, outer: int):

@@ -22,6 +22,19 @@ def to_uint8(images: Tensor) -> np.ndarray:
     return (images.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
 
 
+def patchify(images: Tensor, size: int) -> Tensor:
+    """[B, 3, H, W] -> patches [B, h, w, 3 * size * size], row by row, colours last as in ViTMAE."""
+    high, wide = images.shape[2] // size, images.shape[3] // size
+    cells = images.reshape(len(images), 3, high, size, wide, size)
+    return cells.permute(0, 2, 4, 3, 5, 1).flatten(3)
+
+
+def unpatchify(patches: Tensor, size: int) -> Tensor:
+    """Patches [B, h, w, 3 * size * size] -> [B, 3, H, W]."""
+    cells = patches.unflatten(3, (size, size, 3))  # [B, h, w, y, x, 3]
+    return cells.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+
+
 def square(image: np.ndarray, size: int) -> np.ndarray:
     """The centre square of a picture as uint8 [size, size, 3] (Lanczos)."""
     from PIL import Image

@@ -7,6 +7,7 @@ others.
 import copy
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,12 +20,13 @@ from models.engine.method import find, prepare, run, twin
 from models.loops.mask.photos import photo
 from models.papers.spark import claim, claim_exact, control_claim, holes, kernel_paths
 from models.papers.spark import method as spark
-from models.papers.spark.network import Conv, Norm, SparkNet, at, kept_cells, kept_count, masked_error
+from models.papers.spark.network import Conv, Norm, SparkNet, at, kept_cells, kept_count
+from models.papers.spark.recipe import PhotoSpark
 from models.trace import CODE
 from tests import tiny
 from tests.mask_nets import picture
 from tests.tiny import mae
-from tests.traps import caught
+from tests.traps import caught, work_is_counted
 
 KEPT, BATCH = 26, 3
 
@@ -266,8 +268,9 @@ def test_the_share_kept_is_rounded():
 
 def test_only_hidden_cells_are_scored():
     kept = torch.tensor([[True, False]])
-    painted, target = torch.tensor([[[9.0], [2.0]]]), torch.zeros(1, 2, 1)
-    assert masked_error(painted, target, kept).tolist() == [4.0]
+    says = SimpleNamespace(patchify=lambda pixels: pixels)
+    made = SimpleNamespace(answer=lambda *_: torch.tensor([[[9.0], [2.0]]]))
+    assert PhotoSpark.error(made, says, torch.zeros(1, 2, 1), (~kept).float()).tolist() == [4.0]
 
 
 def test_patches_are_cut_as_the_other_networks_cut_them():
@@ -289,12 +292,8 @@ def test_holes_get_the_mask_vector_and_a_scale_can_be_switched_off():
 
 
 def test_multiply_adds_are_those_of_the_convolutions():
-    """Counted by torch while a network runs."""
-    from torch.utils.flop_counter import FlopCounterMode
     model = tiny.fresh("photo-spark-1").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, 3, 64, 64), torch.ones(1, 64, dtype=torch.bool))
-    assert counter.get_total_flops() == 2 * sum(model.macs())
+    work_is_counted(lambda: model(torch.zeros(1, 3, 64, 64), torch.ones(1, 64, dtype=torch.bool)), sum(model.macs()))
 
 
 # ---- the run

@@ -50,9 +50,6 @@ def exam(model, pixels: torch.Tensor, rule: str, seed: int) -> np.ndarray:
     noise = torch.cat([photos.noise_of(ids, 64) for ids in hidden]).expand(len(pixels), -1)
     found = []
     for some, places in zip(pixels.split(100), noise.split(100)):
-        target = model.patchify(some)
         patches, mask = photos.rebuild(model, some, places, n_mask)
-        answers = (patches, photos.inpaint(model, target, mask), photos.mean_fill(target, mask))
-        found.append(torch.stack([photos.hidden_mean(photos.patch_error(answer, target), mask)
-                                  for answer in answers]))
+        found.append(photos.beside_fills(model, some, patches, mask))
     return torch.cat(found, 1).numpy()

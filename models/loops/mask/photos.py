@@ -158,6 +158,13 @@ def inpaint(model, target: Tensor, mask: Tensor) -> Tensor:
     return torch.where(hidden[..., None], model.patchify(smooth).to(target.dtype), target)
 
 
+def beside_fills(model, pixels: Tensor, patches: Tensor, mask: Tensor) -> Tensor:
+    """Mean error of the hidden patches [3, B]: of patches [B, L, P], of inpainting, of the mean colour."""
+    target = model.patchify(pixels)
+    answers = patches, inpaint(model, target, mask), mean_fill(target, mask)
+    return torch.stack([hidden_mean(patch_error(answer, target), mask) for answer in answers])
+
+
 def _neighbours(side: int) -> Tensor:
     """Row-stochastic [L, L]: each patch's share in the mean of its up to four neighbours."""
     y, x = torch.arange(side * side) // side, torch.arange(side * side) % side

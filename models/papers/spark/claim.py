@@ -16,11 +16,11 @@ from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Budget, Claim, Metric, better, conclude, context
 from models.claims.probe import held_out, linear
-from models.loops.mask.photos import inpaint, mean_fill
+from models.loops.mask.photos import beside_fills
 from models.papers.spark import claim_exact as exact
 from models.papers.spark import holes
 from models.papers.spark.method import WITHOUT
-from models.papers.spark.network import at, kept_cells, kept_count, masked_error
+from models.papers.spark.network import at, kept_cells, kept_count
 
 SPARK, ZERO = "photo-spark-1", "photo-spark-zero-1"
 RATIO, SEED, LABELLED = 0.6, 11, 2458  # every tenth training photo is labelled
@@ -36,13 +36,11 @@ def measure(lab: Lab) -> Claim:
                     ceiling=0.0)
     skipped, filled = (spread.arm(name, values, budget=SEEN, checkpoints=SPARK) for name, values in zip(
         ("holes skipped", "holes zero-filled, same weights"), stem_spread(sparse, pixels[:some], kept)))
-    target, hidden = sparse.patchify(pixels[:some]), (~kept[:some]).float()
-    fill, flat = (masked_error(made, target, kept[:some]).numpy()
-                  for made in (inpaint(sparse, target, hidden), mean_fill(target, hidden)))
+    found, fill, flat = painted(sparse, pixels[:some], kept)
     error = Metric("masked-patch error", "squared normalised pixels", "lower", floor=flat, ceiling=0.0)
     own, control, plain = (error.arm(name, values, budget=SEEN, checkpoints=source) for name, values, source in (
-        ("SparK", painted(sparse, pixels[:some], kept[:some]), SPARK),
-        ("zero-filled control", painted(zero, pixels[:some], kept[:some]), ZERO), ("bilinear inpainting", fill, ())))
+        ("SparK", found, SPARK), ("zero-filled control", painted(zero, pixels[:some], kept)[0], ZERO),
+        ("bilinear inpainting", fill, ())))
     encoders = {SPARK: sparse.encoder, ZERO: zero.encoder, "": fresh(sparse.encoder)}  # last maps, dense, stored norms
     probes = linear(lab, {name: lambda part, encoder=encoder: encoder(part)[-1].mean((2, 3))
                           for name, encoder in encoders.items()}, lab.size(LABELLED, 64), pixels, truth)
@@ -65,7 +63,7 @@ def measure(lab: Lab) -> Claim:
                  context("masked-patch error, control minus SparK", control.scores - own.scores, error.unit,
                          "the control's encoder sees across holes; repainting is no task of the paper"),
                  *(context(f"masked-patch error without the {name} map",
-                           painted(sparse, pixels[:some], kept[:some], scales), error.unit, "no arm was trained so")
+                           painted(sparse, pixels[:some], kept, scales)[0], error.unit, "no arm was trained so")
                    for name, scales in WITHOUT.items())],
         would_take="per-patch normalised targets, 90 minutes of pretraining for each arm, and fine-tuning for 20 "
                    "epochs with 3 seeds")
@@ -93,11 +91,12 @@ def stem_spread(model, pixels: torch.Tensor, kept: torch.Tensor) -> np.ndarray:
     return np.array(found).T
 
 
+@torch.no_grad()
 def painted(model, pixels: torch.Tensor, kept: torch.Tensor, scales=None) -> np.ndarray:
-    """Masked error [K]."""
-    parts = [masked_error(model.patchify(model(some, seen, scales=scales)), model.patchify(some), seen)
-             for some, seen in zip(pixels.split(100), kept.split(100))]
-    return torch.cat(parts).numpy()
+    """Masked error [3, K]: the network's, inpainting's and the mean colour's."""
+    parts = [beside_fills(model, some, model.patchify(model(some, seen, scales=scales)), (~seen).float())
+             for some, seen in zip(pixels.split(100), kept[: len(pixels)].split(100))]
+    return torch.cat(parts, 1).numpy()
 
 
 @torch.no_grad()

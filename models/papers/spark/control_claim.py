@@ -10,22 +10,18 @@ from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Claim, Metric, Quantity, at_least, better, conclude, context
 from models.claims.probe import held_out
-from models.loops.mask.photos import inpaint, mean_fill
 from models.papers.spark.claim import SEEN, ZERO, cells, masks, painted
-from models.papers.spark.network import at, masked_error
+from models.papers.spark.network import at
 
 
 def measure(lab: Lab) -> Claim:
     """Layers until no hole is left, whether reach is where changes arrive, and the error beside inpainting."""
     model = load(ZERO).model
     pixels, kept = held_out(lab, lab.size(500, 24))[0], masks(lab.size(1000, 24))
-    seen, target = kept[: len(pixels)], model.patchify(pixels)
-    fills = [masked_error(made, target, seen).numpy() for made in (
-        inpaint(model, target, (~seen).float()), mean_fill(target, (~seen).float()))]
-    error = Metric("masked-patch error", "squared normalised pixels", "lower", floor=fills[1], ceiling=0.0)
-    own, smooth, flat = (error.arm(name, values, budget=SEEN, checkpoints=checkpoint) for name, values, checkpoint in (
-        ("zero-filled convnet", painted(model, pixels, seen), ZERO), ("bilinear inpainting", fills[0], ()),
-        ("mean visible colour", fills[1], ())))
+    errors = painted(model, pixels, kept)  # of the network and of two fills
+    error = Metric("masked-patch error", "squared normalised pixels", "lower", floor=errors[2], ceiling=0.0)
+    own, smooth, flat = (error.arm(name, values, budget=SEEN, checkpoints=source) for name, values, source in zip(
+        ("zero-filled convnet", "bilinear inpainting", "mean visible colour"), errors, (ZERO, (), ())))
     gone, shares = coverage(model.encoder, kept)
     return conclude(
         "zero-fill",

@@ -21,7 +21,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, relu
 
-from models.loops.mask.photos import hidden_mean, patch_error
+from models.backbones.pictures import patchify, unpatchify
 
 
 def at(active: Tensor, like: Tensor) -> Tensor:
@@ -202,16 +202,12 @@ class SparkNet(nn.Module, PyTorchModelHubMixin):
         return inside, outside + _weights(self.to_rgb) * area(0)
 
     def patchify(self, pixels: Tensor) -> Tensor:
-        """[B, 3, S, S] -> [B, L, P], colours last as in ViTMAE."""
-        size, (rows, columns) = self.config.patch_size, self.grid
-        cells = pixels.unflatten(3, (columns, size)).unflatten(2, (rows, size))  # [B, 3, rows, y, columns, x]
-        return cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+        """[B, 3, S, S] -> [B, L, P]."""
+        return patchify(pixels, self.config.patch_size).flatten(1, 2)
 
     def unpatchify(self, patches: Tensor) -> Tensor:
         """[B, L, P] -> [B, 3, S, S]."""
-        size = self.config.patch_size
-        cells = patches.unflatten(2, (size, size, 3)).unflatten(1, self.grid)  # [B, rows, columns, y, x, 3]
-        return cells.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+        return unpatchify(patches.unflatten(1, self.grid), self.config.patch_size)
 
 
 def _weights(module: nn.Module) -> int:
@@ -227,11 +223,6 @@ def kept_count(count: int, mask_ratio: float) -> int:
 def kept_cells(noise: Tensor, kept: int) -> Tensor:
     """The cells bool [B, L] with the `kept` lowest noise values [B, L]."""
     return noise.argsort(dim=1, stable=True).argsort(1) < kept
-
-
-def masked_error(painted: Tensor, target: Tensor, kept: Tensor) -> Tensor:
-    """Mean squared error [B] over the hidden cells; painted and target [B, L, P], kept bool [B, L]."""
-    return hidden_mean(patch_error(painted, target), ~kept)
 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins

@@ -20,10 +20,11 @@ from models.claims import Lab, probe
 from models.claims.harness import Budget, Claim, Metric, as_good, at_least, better, conclude, context, ratio
 from models.claims.timing import interleaved, times_faster
 from models.papers.sparsifiner import network as net
-from models.papers.sparsifiner.method import DENSE, LARGE, PREDICTORS, SPARSE
+from models.papers.sparsifiner.method import DENSE, PREDICTORS, SPARSE
 from models.papers.sparsifiner.record import AttentionWork, work
 
 KEEP, FEW, TOKENS, CHANCE = 0.25, 0.05, 0.7, 2.0
+LARGE = 257, 42, 8  # tokens, maps and coefficients of 4-pixel patches, for the count
 
 
 def measure(lab: Lab) -> Claim:

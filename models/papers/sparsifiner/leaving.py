@@ -11,7 +11,7 @@ import numpy as np
 
 from models.engine.method import Close, Emit, Event, Open
 from models.loops.attend.classifiers import ClassifierArm, layout_of
-from models.papers.sparsifiner.record import AttentionWork, SparsePass, mass_chart
+from models.papers.sparsifiner.record import AttentionWork, SparsePass, costs_of, mass_chart
 from models.trace import Chart, Cost, Fact, Field, Step
 from models.trace import states as codes
 
@@ -19,24 +19,19 @@ FIELDS = {"cls": Field("Class token's attention: the least looked at leave", "% 
 
 
 def record(arm: ClassifierArm, shown: np.ndarray, sight: SparsePass, spent: Sequence[AttentionWork], matrices: int,
-           dense: np.ndarray,
-           extra: Sequence[Chart] = ()) -> Iterator[Event]:
+           dense: np.ndarray, extra: Sequence[Chart] = ()) -> Iterator[Event]:
     """The events of the Prune record. matrices: weights of a layer's projections and MLP; dense [C]: the answer of the
     same weights with all pairs and patches; extra: further charts."""
     there = sight.alive[:, arm.places]  # [L, P]
-    tokens = sight.alive.sum(1)
+    costs = costs_of(sight, spent, matrices)
     yield Open("prune", layout_of(arm, shown).canvas, FIELDS, 1 + len(there))
     yield Emit("prune", Step("the picture", codes(*["known"] * there.shape[1]),
                              note=f"{there.shape[1]} patches and the class token"))
-    for layer, one in enumerate(spent):
-        cost = Cost(int(layer == 0), int(tokens[layer]), one.predictor + one.kept + int(tokens[layer]) * matrices, 0,
-                    sight.ms / len(spent))
+    for layer, cost in enumerate(costs):
         yield Emit("prune", layer_step(arm, sight, layer, cost))
-    full = len(spent) * (matrices * sight.alive.shape[1] + spent[0].dense)
-    used = sum(one.predictor + one.kept for one in spent) + matrices * int(tokens.sum())
-    found = facts(sight, there, used / full, spent, dense)
-    yield Close("prune", say(arm, sight, there, used / full, dense),
-                (mass_chart(sight, range(len(spent)), 1), layers_chart(spent), *extra), found)
+    used = sum(one.macs for one in costs) / (len(spent) * (matrices * sight.alive.shape[1] + spent[0].dense))
+    charts = mass_chart(sight, range(len(spent)), 1), layers_chart(spent), *extra
+    yield Close("prune", say(arm, sight, there, used, dense), charts, facts(sight, there, used, spent, dense))
 
 
 def layer_step(arm: ClassifierArm, sight: SparsePass, layer: int, cost: Cost) -> Step:

@@ -29,7 +29,6 @@ from models.trace import Cost, Fact, Field
 from models.trace.params import Choice, Span
 
 SPARSE, DENSE, PREDICTORS = "photo-sparsifiner-1", "photo-sparsifiner-dense-1", "photo-sparsifiner-predictor-1"
-LARGE = 257, 42, 8  # tokens, maps and coefficients of 4-pixel patches, for the count
 FIELDS = {"cls": Field("Class token's attention", "of its strongest patch", 0.0, 1.0),
           "missing": Field("Dense attention left out, mean over heads", "probability", 0.0, 1.0)}
 
@@ -67,18 +66,16 @@ def run(job: Job):
     yield from opened_up(job, predictors, arm_of(model, keys), shown, pixels, answer)
     arm = arm_of(model, keys, p.tokens)
     sight = look(arm, predictors, pixels, p.coefficients, p.threshold)
-    spent, opened = spending(p, predictors, sight), min(p.layer, len(sight.alive)) - 1
-    more = (*record.sweep_chart(SPARSE), record.work_chart(spent[0], large(p, predictors, opened)))
-    yield from leaving.record(arm, shown, sight, spent, matrices(model), answer, more)
+    spent = spending(p, predictors, sight)
+    yield from leaving.record(arm, shown, sight, spent, matrices(model), answer, record.sweep_chart(SPARSE))
 
 
 def opened_up(job: Job, predictors, arm: ClassifierArm, shown, pixels, answer: np.ndarray):
     """The Attend record."""
     p, layout = job.params, layout_of(arm, shown)
     sight = look(arm, predictors, pixels, p.coefficients, p.threshold)
-    spent, tokens = spending(p, predictors, sight), sight.alive.shape[1]
-    costs = [Cost(int(n == 0), tokens, one.predictor + one.kept + tokens * matrices(job.model), 0,
-                  sight.ms / len(spent)) for n, one in enumerate(spent)]
+    spent = spending(p, predictors, sight)
+    costs = record.costs_of(sight, spent, matrices(job.model))
     opened, query = min(p.layer, len(spent)) - 1, p.query if p.query >= 0 else middle(layout.canvas.shape)
     steps, heads, rows = record.steps_of(arm, layout, sight, costs, opened, query)
     yield Open("attend", layout.canvas, {**FIELDS, **layout.fields}, len(steps), heads, rows)
@@ -112,13 +109,6 @@ def layer_work(p: Params, own, sight: SparsePass, tokens: int) -> AttentionWork:
         return found._replace(predictor=0, kept=found.dense)
     scored = found._replace(predictor=found.dense // 2, kept=found.kept // 2)
     return {"learned": found, "oracle": scored}.get(p.mask, found._replace(predictor=0))
-
-
-def large(p: Params, predictors, layer: int) -> AttentionWork:
-    """The count for 4-pixel patches, where maps are as full as here."""
-    own, (tokens, maps, top) = predictors.layers[layer], LARGE
-    filled = tokens * float((own.maps(p.threshold) > 0).float().mean())
-    return work(tokens, own.q_proj.in_features, budget(p.keep, tokens), maps, top, filled, 1)
 
 
 def matrices(model) -> int:

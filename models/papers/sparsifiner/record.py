@@ -43,6 +43,12 @@ def work(tokens: int, width: int, kept: int, maps: int, top: int, filled: float,
                          heads * 2 * width * ((tokens - 1) * kept + tokens))
 
 
+def costs_of(sight: SparsePass, spent: Sequence[AttentionWork], matrices: int) -> list[Cost]:
+    """Of every layer: the tokens that are in it, what their attention takes, and `matrices` multiply-adds for each."""
+    return [Cost(int(layer == 0), tokens, one.predictor + one.kept + tokens * matrices, 0, sight.ms / len(spent))
+            for layer, (one, tokens) in enumerate(zip(spent, sight.alive.sum(1).tolist()))]
+
+
 @dataclass(frozen=True, eq=False)
 class SparsePass:
     """One pass. acted, dense [L, H, N, N]; estimate [L, H, P, N]; coefficients [L, H, P, n]; kept bool [L, H, N, N];
@@ -183,15 +189,6 @@ def tiled(maps: np.ndarray, columns: int = 2, zoom: int = 2) -> np.ndarray:
         y, x = step * (number // columns), step * (number % columns)
         sheet[y:y + side, x:x + side] = np.kron(one.reshape(side // zoom, -1), np.ones((zoom, zoom)))
     return sheet
-
-
-def work_chart(here: AttentionWork, large: AttentionWork) -> Chart:
-    """Both sizes in percent of their own dense attention."""
-    shares = {name: np.array([100 * part / one.dense for part in (one.dense, one.predictor, one.kept)])
-              for name, one in (("65 tokens, this network", here), ("257 tokens, counted only", large))}
-    return Chart("bar", "Multiply-adds of attention per layer", "", "% of dense", shares,
-                 ("all pairs", "predictor", "kept pairs"),
-                 caption="Scores and mixing; projections and MLP come on top and stay as they are.")
 
 
 def sweep_chart(name: str) -> tuple[Chart, ...]:

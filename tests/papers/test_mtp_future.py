@@ -19,12 +19,12 @@ from models.claims import Lab
 from models.engine.method import prepare, run
 from models.loops.sample.cached_lm import Reader as Source
 from models.loops.sample.cached_lm import greedy
+from models.loops.sample.judged_drafts import DRAFTS, options
 from models.papers.mtp_future import claim, method, network
 from models.papers.mtp_future.method import Params, agreed, call, calls, useful, written
 from models.papers.mtp_future.network import AdaptedReader, FutureAdapters, behind, lesson
 from models.papers.mtp_future.recipe import LONG, PAD, SHORT, AlgoMTP, TextMTP, continued
 from models.papers.mtp_future.sight import foresight, rank
-from models.papers.mtp_future.turn import DRAFTS, fact, options, sentence
 from models.serving import session, turns
 from models.trace import CODE
 from models.trace.params import ParamError
@@ -396,7 +396,7 @@ def judged(picks):
 def test_the_bases_own_verdicts_score_all_points_and_the_text_is_hers_whatever_is_picked(tiny):
     """Mutants: a text that goes on from the visitor's verdict; a score that compares with the wrong draft."""
     first = judged((0,) * DRAFTS)
-    base = first.charts[0].series["the base"].astype(int)
+    base = first.charts[0].series["the model"].astype(int)
     again = judged(tuple(map(int, base)))
     assert again.facts["verdicts"].value == 100 and first.facts["verdicts"].value == 100 * (base == 0).mean()
     assert np.array_equal(first.steps[-1].ids, again.steps[-1].ids)
@@ -422,9 +422,3 @@ def test_what_cannot_be_judged_is_refused(tiny):
         turns.offer(plain, ())
     with pytest.raises(ParamError, match="number of guesses"):
         judged((9,) * DRAFTS)
-
-
-def test_words_of_the_score():
-    mine, base = np.array([2, 0, 1]), np.array([0, 3, 1])
-    assert fact(mine, base).value == pytest.approx(100 / 3) and "2 guesses too many" in sentence(mine, base)
-    assert "3 too few" in sentence(mine, base) and "All 3" in sentence(base, base)

@@ -14,6 +14,7 @@ from models.baselines.maskgit import method as maskgit
 from models.engine.method import Card, Event, Method
 from models.loops.sample.acceptance_rules import Exact
 from models.loops.sample.drafting_records import CODES, DRAFTER, recorded
+from models.loops.sample.judged_drafts import turn
 from models.trace.params import Choice, Flag, Span
 
 DRAFTS = Choice(("drawn", "favourite"), "Drafts", "A draw is accepted with q(x) / p(x), a favourite with q(x).",
@@ -47,4 +48,5 @@ METHOD = Method(
         look_at="Where the model is sure, whole runs of drafts pass; on lit ground nearly every draft is refused.",
         not_covered="Trees of drafts."),
     params=Params, accepts="caption", checkpoints=("scene-ar-1",), companions=(DRAFTER, CODES), run=run,
-    examples=maskgit.EXAMPLES)
+    examples=maskgit.EXAMPLES,
+    turn=turn("A small drafter proposes the next patches. How many of them will the model keep?"))

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 import torch
 
 import kernels
 from models.engine.method import Close, Emit, Event
-from models.engine.recording import Filling, bars, distribution, line
+from models.engine.recording import Filling, array, bars, distribution, line
+from models.loops.sample import judged_drafts
 from models.loops.sample.acceptance_rules import Exact, off
 from models.loops.sample.speculative_decoding import Chain, DraftPlan, DraftRound, rounds
 from models.loops.unmask.canvases import code_names, picture
@@ -65,6 +67,9 @@ def recorded(job, rule: Exact) -> Iterator[Event]:
     yield log.tests.open()
     yield log.grid.open()
     dice = torch.rand(chain.size, 3, generator=job.generator())
+    if job.choice is not None:
+        yield from game(job, log, rounds(chain, rule, dice))
+        return
     for found in rounds(chain, rule, dice, job.interventions.written):
         yield from log.seen(found)
     facts = log.facts()
@@ -73,6 +78,18 @@ def recorded(job, rule: Exact) -> Iterator[Event]:
     shared = {name: facts[name] for name in ("length", "passes", "off")}
     yield Close("unmask", log.sentence(), log.run_charts(), {
         "score": Fact("Score", score, "of 1, as asked", "higher"), **shared})
+
+
+def game(job, log: DraftingLog, played: Iterator[DraftRound]) -> Iterator[Event]:
+    """Your turn: the Sample record alone, up to the draft that waits for a verdict; the first round shows how it goes.
+    """
+    drafts = []
+    for found in islice(played, 1 + len(job.choice)):
+        drafts.append((len(found.drafts), found.accepted))
+        yield from (event for event in log.seen(found) if event.tab == "sample")
+    if len(job.choice) < judged_drafts.DRAFTS and (waiting := next(played, None)):
+        yield log.pending(waiting)
+    yield judged_drafts.closing(*judged_drafts.judged(job, drafts[1:]))
 
 
 class DraftingLog:
@@ -102,6 +119,13 @@ class DraftingLog:
             self.grid.fill(end)
         self.grid.note(slice(found.first, end + (found.last is not None)), round=found.index + 1)
         yield self.grid.step(ids=found.ids, picture=self.painted(found.ids), distributions=written(found), **shared)
+
+    def pending(self, found: DraftRound) -> Emit:
+        """The step that offers the drafts of a round, not yet judged."""
+        at, ids, state = found.first + np.arange(len(found.drafts)), array(self.ids, np.int32), self.grid.state.copy()
+        ids[at], state[at] = found.drafts, CODE["new"]
+        return self.tests.step(f"{judged_drafts.PENDING}: {len(at)} codes", ids=ids, state=state,
+                               picture=self.painted(ids))
 
     def note(self, one) -> None:
         """What is known of one tested draft."""

@@ -117,4 +117,4 @@ METHOD = Method(
         unverified="The paper's replacement rule and its ambiguity figures are from memory."),
     params=Params, accepts="caption", checkpoints=speculative.METHOD.checkpoints,
     companions=speculative.METHOD.companions, run=run, examples=speculative.METHOD.examples, baseline="speculative",
-    baseline_params=beside)
+    baseline_params=beside, turn=speculative.METHOD.turn)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from models.backbones.layout import CallLayout, blocks, reals
 from models.engine.method import Card, Event, Job, Method
-from models.papers.mtp_future.turn import DRAFTS, TURN
+from models.loops.sample.judged_drafts import DRAFTS, turn
 from models.trace import Cost
 from models.trace.interventions import NOTHING, reachable
 from models.trace.params import Choice, Flag, ParamError, Span
@@ -196,7 +196,8 @@ METHOD = Method(
                    "sampler's shortcut from the mask's own state is ours."),
     params=Params, accepts="text", kinds={"algo-arithmetic-1": "problem"}, checkpoints=tuple(ADAPTERS),
     companions=tuple(ADAPTERS.values()), run=run, baseline="sampling",
-    baseline_params=lambda p: {"temperature": 0.0, "top_p": 1.0, "length": p.length}, turn=TURN,
+    baseline_params=lambda p: {"temperature": 0.0, "top_p": 1.0, "length": p.length}, turn=turn(
+        "A small helper guessed what comes next. How much of its draft will the model keep?"),
     examples=(
         Example("garden", "The key to the garden", "sample-garden.txt"),
         Example("mill", "The miller's cat", "sample-mill.txt"),

@@ -14,9 +14,10 @@ import torch
 
 from models.engine.method import Close, Emit, Event, Job
 from models.engine.recording import line, numbers
+from models.loops.sample import judged_drafts
 from models.loops.sample.cached_lm import Reader, greedy
 from models.loops.sample.text_record import TOP, TextRecord
-from models.papers.mtp_future import sight, turn
+from models.papers.mtp_future import sight
 from models.trace import CODE, YES, Chart, Cost, Fact, Field
 
 BASE, GUESS, ALONE = "the base", "the sampler's guess", "the mask alone"
@@ -49,14 +50,16 @@ def told(job: Job, source: Reader, reader, decoded) -> Iterator[Event]:
 
 def game(job: Job, source: Reader, decoded) -> Iterator[Event]:
     """Your turn: the Sample record alone, up to the draft that waits for a verdict."""
-    sheet = FutureText(source, job.params)
-    for found, new in turn.played(decoded, len(job.choice)):
+    sheet, last = FutureText(source, job.params), len(job.choice) == judged_drafts.DRAFTS
+    for found, new in decoded:
         step = sheet.told(found, new)
         yield sheet.open()
         yield step
-    if len(job.choice) < turn.DRAFTS and found.ahead and new[-1] != source.end:
+        if len(sheet.drafts) == len(job.choice) and (found.ahead or last):
+            break
+    if not last and found.ahead and new[-1] != source.end:
         yield sheet.pending(found.ahead)
-    yield turn.closing(*turn.judged(job, sheet.log))
+    yield judged_drafts.closing(*judged_drafts.judged(job, sheet.drafts))
 
 
 class FutureText(TextRecord):
@@ -87,6 +90,11 @@ class FutureText(TextRecord):
         return self.step(f"call {len(self.log)}: {verdict}", cost=found.cost,
                          note=f"{len(found.layout)} rows fed, {len(new)} tokens written")
 
+    @property
+    def drafts(self) -> list[tuple[int, int]]:
+        """Guesses and accepted ones of each draft."""
+        return [(guesses, right) for guesses, right, _ in self.log if guesses]
+
     def put_beside(self, ids: Sequence[int], state: str) -> None:
         """These guesses stand beside the text, and no others."""
         self.state[self.side - 1:], self.ids[self.side:] = CODE["unknown"], -1
@@ -97,7 +105,7 @@ class FutureText(TextRecord):
     def pending(self, ahead: Sequence[int]) -> Emit:
         """The step that offers a draft: its guesses stand beside the text, not yet judged."""
         self.put_beside(ahead, "new")
-        return self.step(f"{turn.PENDING}: {len(ahead)} guesses")
+        return self.step(f"{judged_drafts.PENDING}: {len(ahead)} guesses")
 
     def facts(self, base: list[int]) -> dict[str, Fact]:
         """What was gained in calls and spent in rows, against the text that the base writes alone."""

@@ -316,14 +316,6 @@ def test_ngrams_of_exact_samples_are_compared_with_another_seed():
     assert of_seeds(1, [(0, 1), (1, 0)])
 
 
-@pytest.mark.weights
-def test_the_shipped_layer_is_of_the_shipped_trunk(shipped):
-    from models.checkpoints import store
-    shipped("text-mdm-1", "text-joint-1")
-    layer = store.load("text-joint-1").model
-    assert layer.trunk_revision == store.shipped()[layer.trunk]["sha256"][:12], "train text-joint-1 again"
-
-
 # --- the recipe -------------------------------------------------------------------------------------------------------
 
 @pytest.fixture

@@ -99,6 +99,16 @@ def test_a_saved_network_comes_back_with_its_class_named(tmp_path):
     assert torch.equal(MaskedTransformer.from_pretrained(tmp_path).eval()(ids), model(ids))
 
 
+def test_what_learned_beside_a_trunk_is_of_the_trunk_that_is_shipped():
+    """A layer, a drafter or predictors answer nonsense on another version of their trunk: train them again."""
+    found = {path.parent.name: json.loads(path.read_text()) for path in SHIPPED.glob("*/config.json")}
+    beside = {name: config for name, config in found.items() if config.get("trunk_revision")}
+    assert len(beside) >= 5
+    for name, config in beside.items():
+        card = json.loads((SHIPPED / config["trunk"] / "card.json").read_text())
+        assert card["sha256"].startswith(config["trunk_revision"]), name
+
+
 def test_every_shipped_card_matches_its_file():
     import hashlib
 

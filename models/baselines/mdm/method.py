@@ -51,16 +51,15 @@ class Params:
 
 def run(job):
     board, p, record = text_board(job.model, job.tokenizer, job.subject.text, job.params.length), job.params, Record()
-    blocks, sure = Blocks.of(board, WHOLE if job.choice else p.block), []  # a visitor may choose anywhere
+    blocks = Blocks.of(board, WHOLE if job.choice else p.block)  # a visitor may choose anywhere
     plan = Plan(blocks.moves(p.steps), Full(job.model, forbidden=board.forbidden), p.order,
                 sampler=kernels.Sampler(p.temperature), allowed=blocks.allowed)
     if job.choice is None:
         yield from joint_record(board, job.model, p.pair, p.temperature)  # first: the text takes longer
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
-        sure += shot.step.fields["confidence"][shot.step.where("new")].tolist()
         yield Emit("unmask", shot.step, shot.names)
-    facts = text_facts(job, board, record, sure)
+    facts = text_facts(job, board, record)
     yield Close("unmask", sentence(facts, board, len(plan.moves)), record.charts(), facts, path=record.path)
 
 
@@ -89,7 +88,7 @@ class Blocks:
         return number == first
 
 
-def text_facts(job, board: Board, record: Record, sure: list[float]) -> Mapping[str, Fact]:
+def text_facts(job, board: Board, record: Record) -> Mapping[str, Fact]:
     """How likely the finished text is to the left-to-right model, how varied it is, and what it cost."""
     found = {}
     try:
@@ -101,7 +100,7 @@ def text_facts(job, board: Board, record: Record, sure: list[float]) -> Mapping[
     pairs = list(zip(filled, filled[1:]))
     varied = 100 * len(set(pairs)) / max(1, len(pairs))
     return {**found, "varied": Fact("Distinct pairs of tokens", varied, "%", "higher"),
-            "sure": Fact("Confidence when filled in", float(np.mean(sure)), "probability"),
+            "sure": Fact("Confidence when filled in", record.sure, "probability"),
             "macs": Fact("Work", record.cost.macs / 1e9, "G multiply-adds", "lower")}
 
 

@@ -128,14 +128,13 @@ def run(job) -> Iterator[Event]:
     board, p, record = text_board(job.model, job.tokenizer, job.subject.text, job.params.length), job.params, Record()
     adjust = Adjust(job.model, job.companion(LAYER).model, board.forbidden)
     plan = Plan(rounds(board.unknown, p.together, p.sampler), adjust, p.order, sampler=kernels.Sampler(p.temperature))
-    watch, sure = Watch(board, adjust, p.truth), []
+    watch = Watch(board, adjust, p.truth)
     between = Between("layer", "the layer", "ADJUST", adjust.after(board.ids))
     yield from joint_record(board, job.model, p.pair, p.temperature, between)  # first: the text takes longer
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
-        sure += shot.step.fields["confidence"][shot.step.where("new")].tolist()
         yield Emit("unmask", *watch.seen(shot))
-    facts = {**mdm.text_facts(job, board, record, sure), **cost_facts(board, plan, watch, record), **watch.facts()}
+    facts = {**mdm.text_facts(job, board, record), **cost_facts(board, plan, watch, record), **watch.facts()}
     yield Close("unmask", sentence(facts, p, board, plan), (*record.charts(), *watch.charts()), facts,
                 path=record.path)
 

@@ -226,6 +226,13 @@ def test_the_order_of_one_or_two_tokens_is_not_defined(tiny, text, count):
     assert not any("agree" in chart.title for chart in trace.charts)
 
 
+def test_a_first_token_on_which_heads_rest_is_named():
+    rows = np.full((2, 2, 6), 0.1)
+    assert attention.sink(rows) == ""
+    rows[..., 0] = 0.5
+    assert attention.sink(rows).startswith(" 50% of the attention rests on the first token")
+
+
 def test_agreement_compares_sizes_not_signs():
     found = attribution.Attribution(torch.zeros(1, 1), 0, np.array([-3.0, 2, -1]), 0.0, 1.0, 16, np.array([3.0, 2, 1]))
     rows = np.array([[[0.6, 0.3, 0.1]]])

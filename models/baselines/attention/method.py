@@ -27,6 +27,7 @@ from models.trace import Chart, Cost, Fact, Field, Step
 from models.trace.params import Flag, Span
 from models.trace.subject import Example
 
+SINK = 0.3  # share of the attention
 FIELDS = {"attention": Field("Attention of the query, mean over layers and heads", "probability", 0.0),
           "gradients": Field("Integrated gradients of the prediction", "nats", diverging=True),
           "ablation": Field("Log-probability lost when this token is blanked", "nats", diverging=True)}
@@ -63,7 +64,7 @@ def run(job: Job):
     yield explained(last, seen, found, rows)
     facts = agreement(found, rows)
     charts = (heads_chart(found, rows),) if rows.shape[-1] >= LEAST else ()
-    yield loop.closing(seen.layout, looked, say(seen, found, facts), facts, charts)
+    yield loop.closing(seen.layout, looked, say(seen, found, facts) + sink(rows), facts, charts)
 
 
 def query_rows(seen: Sight, looked: loop.Looked) -> np.ndarray:
@@ -121,6 +122,13 @@ def say(seen: Sight, found: Attribution, facts: dict[str, Fact]) -> str:
     return (f"Attention is not attribution: over the {count} tokens behind this prediction, mean attention "
             f"and integrated gradients agree with rank correlation {gradients}, attention and ablation with "
             f"{ablation}, the two attributions with {between}.")
+
+
+def sink(rows: np.ndarray) -> str:
+    """Where heads rest that look for nothing: the first token, in most large models. rows [L, H, S]."""
+    share = float(rows[..., 0].mean())
+    return (f" {share:.0%} of the attention rests on the first token, whatever it says (an attention sink)."
+            if rows.shape[-1] > 4 and share > SINK else "")
 
 
 def without(seen: Sight, looked: loop.Looked) -> str:

@@ -61,6 +61,7 @@ class Card:
     not_covered: str = ""
     unverified: str = ""
     flow: str = ""
+    shown: Mapping[str, str] = field(default_factory=dict)  # tab -> what is seen there, where that is not the method
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def test_the_same_trace_gives_the_same_file(kind):
 
 def test_a_gif_shows_all_steps():
     from PIL import Image
-    assert Image.open(io.BytesIO(export(samples.mask(), "gif"))).n_frames == 4  # and the clean end
+    assert Image.open(io.BytesIO(export(samples.mask(), "gif"))).n_frames == 5  # and the original, and the clean end
 
 
 def colours_on_paper(trace, dark: bool) -> list[str]:

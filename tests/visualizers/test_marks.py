@@ -61,17 +61,19 @@ def test_a_generation_ends_without_marks(tab):
     trace = samples.all_tabs()[tab]
     drawing, still = draw(trace), draw(replace(trace, sentence=""))
     last = len(drawing.frames) - 1
+    ran = len(trace.steps) - 1
     assert drawing.frames[-1].clean and not any(frame.clean for frame in still.frames)
     for by in ("state", "auto", *drawing.fields):
         assert not any(mark.cue and mark.cue != "given" for mark in cells(drawing, last, resolved(drawing, last, by)))
-    assert any(mark.cue for mark in cells(drawing, last - 1, "state"))  # the mutant: the run's own last step
+    assert any(mark.cue for mark in cells(drawing, ran, "state"))  # the mutant: the run's own last step
 
 
 def test_what_a_mask_run_rebuilt_is_what_it_ends_on():
     trace = samples.mask()
     judged = replace(trace.steps[1], label="the error")  # shows the original again
     drawing = draw(replace(trace, steps=(*trace.steps, judged)))
-    assert drawing.picture(4) is trace.steps[2].picture
+    assert drawing.picture(5) is trace.steps[2].picture
+    assert drawing.frames[4].label == "the original" and drawing.picture(4) is trace.canvas.picture
 
 
 def test_every_token_answers_with_the_candidates_of_its_birth():

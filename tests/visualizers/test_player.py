@@ -12,6 +12,7 @@ from visualizers import draw
 from visualizers.drawing.arcs import arcs
 from visualizers.drawing.marks import cells, number_scale
 from visualizers.export.figure import at_step, shared_scale
+from visualizers.player.player import scene
 
 pytestmark = pytest.mark.browser
 JS_MARKS = """([side, step, by, dark]) => {
@@ -180,6 +181,35 @@ def test_every_token_has_candidates_to_the_clean_end(window, paper_page):
         for token, (born, chosen) in enumerate(tokens):
             at, lists = drawing.candidates(step, token)
             assert (born, len(chosen)) == (at, len(lists)) and all(n == 1 for n in chosen), (step, token)
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_what_changes_between_steps_moves(motion, window, paper_page):
+    drawing = draw(samples.unmask())
+
+    def step(page):
+        page.evaluate("shown.go(5)")
+        return page.evaluate("""() => { shown.go(6);
+          return shown.views[0].targets.map((t, i) => t.getAnimations().length ? i : -1).filter(i => i >= 0); }""")
+    moved = window.look(paper_page(drawing), step, reduced_motion=motion)
+    before, after = cells(drawing, 5, "state"), cells(drawing, 6, "state")
+    changed = [m.token for m, old in zip(after, before) if m.cue and (m.cue, m.text) != (old.cue, old.text)]
+    assert moved == (changed if motion == "no-preference" else []) and changed
+
+
+def test_a_colouring_that_nobody_chose_follows_the_picture(window, paper_page):
+    """The page recoloured after Run: its first step lacked the number that the finished picture is about."""
+    early = draw(samples.mask(), by="state")
+    late = replace(early, view={**early.view, "by": "loss"})
+
+    def grow(page):
+        seen = [page.evaluate("shown.by")]
+        page.evaluate("value => shown.load(value)", json.loads(scene(late)))
+        seen.append(page.evaluate("shown.by"))
+        page.locator(".ts-menu", has_text="Colour by").locator("select").select_option("predicted")
+        page.evaluate("value => shown.load(value)", json.loads(scene(late)))
+        return [*seen, page.evaluate("shown.by")]
+    assert window.look(paper_page(early), grow) == ["state", "loss", "predicted"]
 
 
 def test_picture_only_hides_all_marks_and_brings_them_back(window, paper_page):

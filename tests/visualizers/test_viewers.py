@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.trace import STATES, Provenance
+from models.trace import STATES, Field, Provenance
 from tests import samples
 from visualizers import draw
 from visualizers.drawing import palette, sample
@@ -98,6 +98,26 @@ def test_layers_and_steps_are_linked_only_where_they_are_the_same():
     assert not draw(trace).attention.linked
     steps = tuple(replace(trace.steps[0], label=f"layer {i}", level="layer") for i in range(4))
     assert draw(replace(trace, steps=steps)).attention.linked
+
+
+def test_layers_follow_steps_behind_steps_that_are_no_layers():
+    """Layer 6 stood under a label of layer 1 or 3: the first step was the reading order, so nothing was linked."""
+    trace = samples.attend()
+    steps = tuple(replace(trace.steps[0], label=f"layer {i}", level="layer") for i in range(4))
+    found = draw(replace(trace, steps=(replace(trace.steps[0], label="reading order"), *steps))).attention
+    assert found.linked and [found.layer(step, 9) for step in range(5)] == [0, 0, 1, 2, 3]
+    mixed = draw(replace(trace, steps=(*steps, replace(trace.steps[0], label="the end")))).attention
+    assert not mixed.linked and mixed.layer(2, 3) == 3
+
+
+def test_a_net_without_attention_is_not_said_to_have_any():
+    """Fault 18: legend and menus said "attention" and "entropy" for convnets."""
+    trace = samples.attend()
+    own = {"received": Field("Heard by others", "shares"), "norm": Field("Length of the activation", "")}
+    fields = {name: np.ones(trace.canvas.size) for name in own}
+    drawing = draw(replace(trace, fields=own, steps=(replace(trace.steps[0], fields=fields),)))
+    said = [drawing.attention.title, *(scale.title for scale, _ in drawing.attention.quantities.values())]
+    assert said == ["What the marked cell hears", "Heard by others"]
 
 
 def test_a_live_run_can_be_drawn_before_it_ends():

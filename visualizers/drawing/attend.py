@@ -41,16 +41,17 @@ def attention(trace: AttendTrace) -> Attention | None:
         return None
     layers, number = (heads.entropy if heads is not None else rows.weights).shape[:2]
     names = tuple(heads.layers) if heads is not None and heads.layers else tuple(range(layers))
-    linked = len(trace.steps) == layers and all(step.level == "layer" for step in trace.steps)
+    before = len(trace.steps) - layers  # steps that come first and are no layers
+    linked = before >= 0 and all((step.level == "layer") == (at >= before) for at, step in enumerate(trace.steps))
     unit = "cells" if trace.canvas.kind == "grid" else "tokens"
     own = {name: spec for name, spec in trace.fields.items() if name in TITLES}
     stats = {} if heads is None else {name: _statistic(getattr(heads, name), own.get(name), name, unit)
                                       for name in own or TITLES}
     if rows is None:
-        return Attention(names, number, linked, stats)
+        return Attention(names, number, linked, stats, before=max(0, before))
     plain = not trace.fields or "entropy" in trace.fields or "received" not in trace.fields
     return Attention(names, number, linked, stats, np.asarray(rows.queries), *packed(rows.weights, rows.scale),
-                     ROW if plain else "What the marked cell hears")
+                     ROW if plain else "What the marked cell hears", max(0, before))
 
 
 def packed(weights: np.ndarray, scale: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

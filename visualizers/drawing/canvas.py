@@ -6,7 +6,7 @@ The facts become finished text, numbers get one range over all steps, the legend
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -157,8 +157,12 @@ def finished(trace: Trace, scales: Mapping[str, Scale]) -> tuple[Frame, ...]:
         state = np.full_like(state, CODE["known"])
     values = {name: _latest([step.fields[name] for step in trace.steps if name in step.fields]) for name in scales}
     words = "text" if text else "picture" if pictures else "result"
-    return (Frame("finished", state, values, last.ids, note=f"The {words} as it is, without marks.", clean=True,
-                  picture=final_picture(trace), own=own_cells(trace.canvas, final_picture(trace))),)
+    end = Frame("finished", state, values, last.ids, note=f"The {words} as it is, without marks.", clean=True,
+                picture=final_picture(trace), own=own_cells(trace.canvas, final_picture(trace)))
+    if trace.tab != "mask" or trace.canvas.picture is None:
+        return (end,)
+    return replace(end, label="the original", note="What was given, to compare with.", picture=trace.canvas.picture,
+                   own=own_cells(trace.canvas, None)), end
 
 
 def final_picture(trace: Trace) -> np.ndarray | None:

@@ -122,12 +122,17 @@ class Attention:
 
     layers: tuple[int, ...]
     heads: int
-    linked: bool = False  # step i shows layer i
+    linked: bool = False  # step i shows layer i - before
     quantities: Mapping[str, tuple[Scale, np.ndarray]] = field(default_factory=dict)
     queries: np.ndarray | None = None
     rows: np.ndarray | None = None
     peaks: np.ndarray | None = None
     title: str = "Attention of the query"  # what a row is
+    before: int = 0  # steps before the first layer's, where they are linked
+
+    def layer(self, step: int, chosen: int) -> int:
+        """Index of the layer shown at a step."""
+        return min(max(step - self.before, 0), len(self.layers) - 1) if self.linked else chosen
 
 
 @dataclass(frozen=True)
@@ -223,7 +228,7 @@ def number_scale(drawing: Drawing, by: str, step: int = 0) -> Scale | None:
 def attention_codes(drawing: Drawing, quantity: str, step: int = 0) -> tuple[Scale, np.ndarray]:
     """Scale and codes [N] of a head statistic or of the query's row, at the view's layer and head (-1: mean)."""
     found, view, size = drawing.attention, drawing.view, drawing.layout.size
-    layer = min(step, len(found.layers) - 1) if found.linked else int(view["layer"])
+    layer = found.layer(step, int(view["layer"]))
     heads = range(found.heads) if int(view["head"]) < 0 else [int(view["head"])]
     if quantity in found.quantities:
         scale, codes = found.quantities[quantity]
@@ -243,7 +248,7 @@ def attention_row(drawing: Drawing, step: int = 0) -> np.ndarray | None:
     stored = [] if found.queries is None else np.flatnonzero(found.queries == int(view["query"]))
     if len(stored) == 0:
         return None
-    layer = min(step, len(found.layers) - 1) if found.linked else int(view["layer"])
+    layer = found.layer(step, int(view["layer"]))
     heads = range(found.heads) if int(view["head"]) < 0 else [int(view["head"])]
     at, row, keys = stored[0], np.zeros(size), min(size, found.rows.shape[-1])
     for h in heads:

@@ -194,7 +194,7 @@ class Panel:
         view: view parameters by name; waiting: ids or roles of the runs that have not begun, drawn as an empty canvas
         so that nothing jumps when they do; extra: turn, loading, step.
         """
-        drawings = [draw(trace, title=ROLES.get(role) or self._title(trace.method), flow=self._flow(trace.method),
+        drawings = [draw(trace, title=ROLES.get(role) or self._heading(trace.method), flow=self._flow(trace.method),
                          **(view or {}))
                     for trace, role in zip(shown.traces, shown.roles)]
         drawings += [_blank(drawings[0], ROLES.get(id) or self._title(id)) for id in waiting]
@@ -232,6 +232,11 @@ class Panel:
         arms = {method.arm.id: method.arm for method in self.methods.values() if method.arm}
         known = self.methods.get(id) or arms.get(id)
         return known.card.title if known else id
+
+    def _heading(self, id: str) -> str:
+        """What stands above a picture: the method's title, or what this tab shows of it."""
+        known = self.methods.get(id)
+        return known.card.shown.get(self.tab, known.card.title) if known else self._title(id)
 
     def _besides(self, method: Method) -> list[tuple[str, str]]:
         mark = {} if method.baseline == method.id + CONTROL else {method.baseline: " (baseline)"}

@@ -47,7 +47,8 @@ class Controls {
   }
 
   chosen() {
-    const a = this.drawings[0].attention, linked = a && a.linked ? { layer: this.drawings[0].at(this.step) } : {};
+    const a = this.drawings[0].attention, step = this.drawings[0].at(this.step);
+    const linked = a && a.linked ? { layer: layerAt(a, step, 0) } : {};
     const pinned = this.pinned === null ? {} : { query: this.pinned };
     return { ...this.drawings[0].view, ...this.view, ...linked, ...pinned };
   }
@@ -61,7 +62,7 @@ class Controls {
     if (this.map.hidden) return;
     const choose = (layer, head) => {
       Object.assign(this.view, { layer, head });
-      if (a.linked) this.go(layer); else this.show();
+      if (a.linked) this.go(layer + a.before); else this.show();
     };
     this.map.style.gridTemplateColumns = `repeat(${a.heads}, 18px)`;
     this.map.replaceChildren(...a.layers.flatMap((name, layer) => Array.from({ length: a.heads }, (_, head) =>
@@ -98,8 +99,7 @@ class Controls {
     const at = this.pointed, step = drawing.at(this.step);
     if (this.turn || this.bare) return [];
     if (drawing.attention && (at || this.by === "attention:row")) {
-      const view = this.query(drawing, true), layer = { layer: Math.min(step, drawing.attention.layers.length - 1) };
-      const asked = drawing.attention.linked ? { ...view, ...layer } : view;
+      const view = this.query(drawing, true), asked = { ...view, layer: layerAt(drawing.attention, step, view.layer) };
       return arcsOf(drawing, asked, headsOf(drawing, asked));
     }
     return at && at.token < drawing.size ? drawing.links(step, at.token) : [];
@@ -107,8 +107,8 @@ class Controls {
 
   // Steps are counted as the method counts them: reading the prompt is none, nor is the finished picture.
   placeWords(place, count) {
-    const d = this.longest, first = d.view.first ?? 1, clean = d.frames.at(-1).clean ? 1 : 0;
-    if (clean && place === count - 1) return "finished";
+    const d = this.longest, first = d.view.first ?? 1, clean = d.frames.filter((frame) => frame.clean).length;
+    if (place >= count - clean) return d.frames.at(place - count).label;
     return place + first ? `step ${place + first} of ${count - 1 + first - clean}` : "before step 1";
   }
 

@@ -68,6 +68,21 @@ function hatch(context, x, y, s, colour, line) {
   context.stroke();
 }
 
+// What changed since the step before moves: a ring closes in on every cell or word that took another mark.
+function flash(view, marks, step, page) {
+  const keys = marks.map((mark) => `${mark.cue}${mark.text}`), before = view.keys, stepped = view.painted !== step;
+  if (view.keys && !stepped) return;
+  Object.assign(view, { keys, painted: step });
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  if (!before || calm) return;
+  const fresh = marks.filter((mark, i) => mark.cue && keys[i] !== before[i]);
+  for (const mark of fresh.length > 400 ? [] : fresh) {
+    const ring = (colour, offset) => ({ outline: `2.5px solid ${colour}`, outlineOffset: `${offset}px` });
+    view.targets[mark.token].animate([ring(mark.edge, 7), ring(rgba(mark.edge, 0.9), 0), ring(rgba(page.panel, 0), -1)],
+      { duration: 520, easing: "ease-out" });
+  }
+}
+
 // Links and arcs, as thick as they are strong: from middle to middle of cells, over a line of paper that keeps them
 // apart from the picture; from top to top of words, so that the words can be read.
 function paintLinks(view, links, page) {

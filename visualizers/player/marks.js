@@ -133,10 +133,15 @@ function sharedScale(drawings, name) {
   return { ...all[0], low: Math.min(...all.map((s) => s.low)), high: Math.max(...all.map((s) => s.high)) };
 }
 
+// The layer shown at a step: the step's own where steps are layers, else the chosen one.
+function layerAt(a, step, chosen) {
+  return a.linked ? Math.max(0, Math.min(step - a.before, a.layers.length - 1)) : chosen;
+}
+
 // Attention of the chosen layer, head (-1: mean) and query: {codes, scale, missing}.
 function attentionCodes(drawing, quantity, view, step) {
   const a = drawing.attention, n = drawing.size;
-  if (a.linked) view = { ...view, layer: Math.min(step, a.layers.length - 1) };
+  view = { ...view, layer: layerAt(a, step, view.layer) };
   const heads = view.head < 0 ? Array.from({ length: a.heads }, (_, h) => h) : [view.head];
   if (quantity !== "row") {
     const q = a.quantities[quantity], codes = drawing.array(q.codes), sums = new Float64Array(n);

@@ -29,7 +29,7 @@ class Player extends Controls {
     this.speed = matchMedia("(prefers-reduced-motion: reduce)").matches ? 0.5 : 1;
     this.speeds.select.value = String(this.speed);
     this.levels = this.menu("Stop at", [], (value) => { this.level = value; this.go(this.step); this.timeline(); });
-    this.colours = this.menu("Colour by", [], (value) => { this.by = value; this.show(); });
+    this.colours = this.menu("Colour by", [], (value) => { this.by = this.wished = value; this.show(); });
     this.clean = el("button", { type: "button", class: "ts-switch", text: "Picture only", "aria-pressed": "false",
       title: "Hides all marks", onclick: () => this.undress(!this.bare) });
     this.layers = this.menu("Layer", [], (value) => { this.view.layer = Number(value); this.show(); });
@@ -69,7 +69,10 @@ class Player extends Controls {
     // A run that is still going on has no length yet; then the same numbers stand beside each other.
     for (const drawing of this.drawings) drawing.total = this.loading ? 0 : this.total;
     const left = this.drawings[0], same = before && before.method === left.method && before.tab === left.tab;
-    if (!same || !this.allowed().some(([name]) => name === this.by)) this.by = left.view.by || "state";
+    if (!same) this.wished = null;
+    // what nobody chose follows the picture: while a run grows, numbers appear that its first steps lacked
+    const chosen = this.wished && this.allowed().some(([name]) => name === this.wished);
+    this.by = chosen ? this.wished : left.view.by || "state";
     if (!same) this.view = {};
     this.turn = value.turn ? new Turn(value.turn, left.size, () => this.turn && this.show(),
       (groups) => this.trigger("pick", { groups })) : null;
@@ -229,6 +232,7 @@ class Player extends Controls {
       view.label.textContent = this.turn ? "" : costWords(frame.cost);
       if (view.answer) view.answer.textContent = answerOf(d, step);
       this.mark(view, marks);
+      flash(view, marks, step, this.page);
     });
     if (this.change) this.change.refresh(this.drawings[0], this.drawings[0].at(this.step), this.chosen());
     if (this.change) this.change.mark(this.views, this.step);
@@ -287,7 +291,7 @@ class Player extends Controls {
         { name: d.title, curve: d.curves.find((c) => c.title === title), drawing: d })).filter((run) => run.curve));
       const { unit, caption } = runs[0].curve, half = width > 760 && titles.length > 1;
       const room = (half ? (width - 18) / 2 : width) - 34;
-      const total = this.total - (this.longest.frames.at(-1).clean ? 1 : 0);
+      const total = this.longest.frames.filter((frame) => !frame.clean).length;
       const plot = curvePlot(runs, this.step, total, room, this.page, (x) => this.go(x));
       const words = runs.flatMap((run) => run.curve.series.map((s) => lineWords(run, s, this.step))).join("; ");
       plot.setAttribute("aria-label", `${title}, ${unit}, over the steps: ${words}`);
@@ -359,7 +363,10 @@ class Player extends Controls {
     if (this.change && side === 0) this.change.press(drawing, drawing.at(this.step), token);
     if (!drawing.attention) return;
     this.pinned = token;
-    if (!this.by.startsWith("attention:")) { this.by = "attention:row"; this.colours.select.value = this.by; }
+    if (!this.by.startsWith("attention:")) {
+      this.by = this.wished = "attention:row";
+      this.colours.select.value = this.by;
+    }
     if (!attentionRow(drawing, this.chosen(), headsOf(drawing, this.chosen()))) {
       if (this.chosen().head < 0) this.view.head = 0; // one head is asked for, not a mean of all
       const { layer, head } = this.chosen();

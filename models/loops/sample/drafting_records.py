@@ -223,15 +223,15 @@ class DraftingLog:
     def run_charts(self) -> tuple[Chart, ...]:
         return (line("Drafts accepted", "drafts", {"accepted": self.lengths}, x="round"),)
 
-    def charts(self, first: int = 16) -> tuple[Chart, ...]:
+    def charts(self, first: int = 10) -> tuple[Chart, ...]:
         """Accepted drafts per round; the first tests number by number; entropy against what was borrowed."""
         values = self.tests.values
         at = np.flatnonzero(~np.isnan(values["u"]))
-        tests = {title: values[name][at[:first]] for name, title in (
-            ("q", "q(x)"), ("borrowed", "borrowed c"), ("p", "p(x)"), ("u", "u"))}
+        tests = {"needed: u p(x)": (values["u"] * values["p"])[at[:first]],
+                 "offered: q(x) + c": (values["q"] + np.nan_to_num(values["borrowed"]))[at[:first]]}
         return (*self.run_charts(),
-                bars(f"The first {len(at[:first])} tests: accepted where u p(x) < q(x) + c", "position", "probability",
-                     tests, at[:first]),
+                bars(f"The first {len(at[:first])} tests: accepted where more is offered than needed", "position",
+                     "probability", tests, at[:first]),
                 Chart("scatter", "Where the output is off", "entropy of the target (nats)",
                       "total variation from the target",
                       {"tested codes": np.stack([values["entropy"][at], values["off"][at]], 1)},

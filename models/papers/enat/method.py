@@ -106,7 +106,8 @@ def sentence(facts: dict[str, Fact], p: Params) -> str:
 
 METHOD = Method(
     card=Card(
-        id="enat", title="ENAT: encode only what is new", tabs=("unmask", "attend"), arxiv="2411.06959", year=2024,
+        id="enat", title="ENAT: encode only what is new", tabs=("unmask", "attend"),
+        shown={"attend": "The plain model that ENAT starts from"}, arxiv="2411.06959", year=2024,
         seed="A",
         summary="Known cells are encoded once, when they are new; a shallow decoder of masked cells reads their "
                 "features in every later step.",

@@ -189,6 +189,7 @@ def test_what_changes_between_steps_moves(motion, window, paper_page):
 
     def step(page):
         page.evaluate("shown.go(5)")
+        page.wait_for_timeout(800)  # what moved on the way there has come to rest
         return page.evaluate("""() => { shown.go(6);
           return shown.views[0].targets.map((t, i) => t.getAnimations().length ? i : -1).filter(i => i >= 0); }""")
     moved = window.look(paper_page(drawing), step, reduced_motion=motion)

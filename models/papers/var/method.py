@@ -36,7 +36,7 @@ from models.trace.params import Choice, Span
 from models.worlds import scenes
 
 TOKENIZER = "scene-mvq-1"
-EXAMPLES = (maskgit.EXAMPLES[1], maskgit.EXAMPLES[0], *maskgit.EXAMPLES[2:])  # the first shows what is usual
+EXAMPLES = maskgit.EXAMPLES
 BOXES = {"none": (0, 0, 0, 0), "left": (0, 0, 1, 0.5), "right": (0, 0.5, 1, 1), "upper": (0, 0, 0.5, 1),
          "lower": (0.5, 0, 1, 1), "middle": (0.25, 0.25, 0.75, 0.75)}  # top, left, bottom, right, as shares
 

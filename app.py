@@ -38,6 +38,7 @@ from visualizers.page import gradio_theme
 from visualizers.page.gallery import gallery
 from visualizers.page.panel import QUESTIONS
 from visualizers.page.tab_handlers import MODEL, Desk
+from visualizers.page.terms import explained
 from visualizers.server import gradio_patches, security_headers, session_cleanup, thumbnails, upload_errors
 
 Image.MAX_IMAGE_PIXELS = limits.PIXELS  # a small file can hide a huge picture
@@ -61,6 +62,7 @@ def build() -> gr.Blocks:
                         desks[tab] = Desk(tab, sorted(methods, key=lambda m: (m.id != OPENS[tab], m.card.seed is None)))
             with gr.Tab("All papers", id="papers"):
                 papers = gallery(QUESTIONS)
+        explained()
         panels = [desk.panel for desk in desks.values()]
         places = [tabs, *(p.wanted for p in panels), *(p.method for p in panels)]
         methods = json.dumps({panel.tab: list(panel.methods) for panel in panels})

@@ -55,7 +55,8 @@ def compared(make, length, dtype, device, quick):
     eager, _ = make(length)
     plain.to(device, dtype).set_attn_implementation("sdpa")
     eager.to(device, dtype).set_attn_implementation("eager")
-    inputs = {name: value.to(device, dtype if value.is_floating_point() else None) for name, value in inputs.items()}
+    inputs = {name: value.to(device, dtype if value.is_floating_point() else None) if torch.is_tensor(value) else value
+              for name, value in inputs.items()}
     path = check(plain, eager, inputs, dtype)
     times = interleave({
         "ours": lambda: observed(plain, inputs), "maps": lambda: with_maps(eager, inputs),

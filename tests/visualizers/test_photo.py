@@ -79,5 +79,6 @@ def test_the_browser_lays_the_photo_under_the_marks_and_leaves_painted_cells_cri
     painted, own, width = window.look(paper_page(drawing), look)
     inside = np.array(painted).reshape(-1, 4)[int(width * 0.14):int(width * 0.235), :3]
     assert (inside == 7).all(), "what was painted is no longer crisp"
+    assert not (np.array(own).reshape(-1, 4)[2:-2, 3] < 255).any(), "a picture without marks has hairlines"
     colours = len(np.unique(np.array(own).reshape(-1, 4), axis=0))
     assert colours > 70, f"{colours} colours in a row: no more than 64 pixels were drawn"

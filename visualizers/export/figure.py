@@ -146,7 +146,8 @@ class FigurePage:
         if picture is not None:
             self.sheet.picture(sharpest(drawing, step, picture), left, top, self.panel, self.tall(side))
         self.fills(marks, [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for x, y, w, h in at], picture is not None)
-        self.gaps(drawing, left, top, self.tall(side))
+        if self.bys[side] != "picture":
+            self.gaps(drawing, left, top, self.tall(side))
         for mark, box in zip(marks, at):
             self.cue(mark, *box)
         if any(drawing.layout.labels) and at[0][2] > 0.2:

@@ -105,7 +105,7 @@ class CellView {
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
     const image = this.picture(choosing ? this.drawing.layout.picture : this.drawing.picture(step), redraw);
-    const gap = Math.min(2, Math.max(0.6, this.width / this.columns * 0.08));
+    const gap = this.whole ? -0.6 : Math.min(2, Math.max(0.6, this.width / this.columns * 0.08)); // no seams in a whole
     const boxes = marks.map((mark) => {
       const [x, y, w, h] = this.rectangle(mark.token);
       return this.grid ? [x + gap / 2, y + gap / 2, w - gap, h - gap] : [x, y, w, h];
@@ -130,7 +130,8 @@ class CellView {
   outline(boxes) {
     const path = new Path2D();
     const square = this.grid || this.drawing.layout.cell;
-    for (const [x, y, w, h] of boxes) path.roundRect(x, y, w, h, square ? Math.min(2.5, w * 0.12) : w / 2);
+    const round = (w) => this.whole && square ? 0 : square ? Math.min(2.5, w * 0.12) : w / 2;
+    for (const [x, y, w, h] of boxes) path.roundRect(x, y, w, h, round(w));
     return path;
   }
 

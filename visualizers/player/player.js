@@ -226,6 +226,7 @@ class Player extends Controls {
       const by = this.colouring(d), shared = sharedScale(this.drawings, by);
       const marks = this.turn ? this.turn.marks(d, this.page)
         : marksOf(d, step, { by, dark: this.dark, shared, view: this.query(d) });
+      view.whole = by === "picture"; // a picture without marks has no hairlines either
       view.paint(marks, step, this.page, () => this.show(), Boolean(this.turn));
       const notes = [frame.note, this.own(d)].filter(Boolean).map((words) => ` · ${words}`);
       view.caption.replaceChildren(el("b", { text: frame.label }), notes.join(""));
@@ -248,7 +249,7 @@ class Player extends Controls {
   // Which of its own steps a run shows, where another's number stands under the slider.
   own(drawing) {
     const count = drawing.frames.length, step = drawing.at(this.step) + 1;
-    return count === this.total || this.loading ? "" : `its step ${step} of ${count}`;
+    return count === this.total || this.loading || drawing.frames[step - 1].clean ? "" : `its step ${step} of ${count}`;
   }
 
   // Whose row is shown: the pointed token's where its row is known, else the pressed one's, else the one asked for.

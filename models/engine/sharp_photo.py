@@ -14,7 +14,9 @@ from models.trace.subject import Subject
 
 def sharpened(event: Event, subject: Subject) -> Event:
     """The event; an opened canvas whose picture is the subject's own, made small, gets the larger one beside it."""
-    small = event.canvas.picture if isinstance(event, Open) else None
+    if not isinstance(event, Open):
+        return event
+    small = event.canvas.picture
     if small is None or subject.image is None or small.shape[0] != small.shape[1]:
         return event
     side = min(*subject.image.shape[:2], SHARP)

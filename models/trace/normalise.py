@@ -122,5 +122,5 @@ def on_ground(pixels: np.ndarray) -> tuple[np.ndarray, str]:
     share = pixels[..., 3:].astype(np.float32) / 255
     if share.min() == 1:
         return np.ascontiguousarray(pixels[..., :3]), ""
-    mixed = pixels[..., :3] * share + np.float32(GROUND) * (1 - share)
+    mixed = pixels[..., :3] * share + np.array(GROUND, np.float32) * (1 - share)
     return np.round(mixed).astype(np.uint8), "Its transparent parts were laid on white."

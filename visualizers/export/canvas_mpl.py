@@ -6,23 +6,21 @@ written literally: no mathtext, no markup. Nothing here knows a drawing.
 
 from __future__ import annotations
 
-import warnings
+import re
 from collections import defaultdict
 
 import matplotlib
 import numpy as np
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
-from matplotlib.ft2font import LoadFlags
 from matplotlib.text import Text
 
 from visualizers.drawing import palette
+from visualizers.export.fonts_mpl import drawable, families, has_font
 
 # Set once: the same trace gives the same file, and text is as wide on paper as it was measured.
 matplotlib.rcParams.update({"svg.hashsalt": "tokenscope", "pdf.fonttype": 42, "text.hinting": "no_hinting",
-                            "font.family": "DejaVu Sans"})
-warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # it is drawn as a box
+                            "font.family": families()})
 DASHES = {"solid": "solid", "dotted": (0, (1, 1.4)), "dashed": (0, (2.4, 1.6))}
 
 
@@ -56,7 +54,7 @@ class MplCanvas:
 
     def text(self, x: float, y: float, words: str, colour: str, size: float, **options) -> None:
         options = {"va": "center", "zorder": 9, **options}
-        self.axes.add_artist(Text(x, y, words, color=colour, fontsize=size, parse_math=False, **options))
+        self.axes.add_artist(Text(x, y, drawable(words), color=colour, fontsize=size, parse_math=False, **options))
 
     def picture(self, pixels: np.ndarray, x: float, y: float, w: float, h: float) -> None:
         self.axes.imshow(pixels, extent=(x, x + w, y + h, y), interpolation="nearest", aspect="auto", zorder=1)
@@ -93,35 +91,21 @@ def unit(colour: str) -> tuple[float, float, float]:
     return tuple(part / 255 for part in palette.rgb(colour))
 
 
-class Ruler:
-    """Advance widths in inches of text at one size, kerning included."""
-
-    def __init__(self, size: float):
-        self.font, self.size, self.known = get_font(findfont("DejaVu Sans")), size, {}
-
-    def __call__(self, text: str) -> float:
-        if text not in self.known:
-            self.known[text] = self._advance(text + "|") - self._advance("|")
-        return self.known[text]
-
-    def _advance(self, text: str) -> float:
-        self.font.set_size(self.size, 1152)
-        self.font.set_text(text, 0.0, flags=LoadFlags.NO_HINTING)
-        return self.font.get_width_height()[0] / 64 / 1152
-
-
 def readable(text: str) -> str:
-    """Control and direction characters made visible, broken characters as such; line breaks stay. As in the player."""
+    """Control and direction characters made visible, as in the player, and whatever no font here can draw; line breaks
+    stay."""
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\t", "    ")
-    return "".join(_shown(c) for c in text)
+    return drawable("".join(_shown(c) for c in text))
+
+
+UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
 def _shown(char: str) -> str:
-    code = ord(char)
-    if code < 32 and char != "\n":
-        return chr(0x2400 + code)
-    hidden = 0x7F <= code <= 0x9F or 0x200B <= code <= 0x200F or 0x202A <= code <= 0x202E or 0x2060 <= code <= 0x2069
-    return f"‹U+{code:04X}›" if hidden or code == 0xFEFF else char
+    if not UNSEEN.match(char):
+        return char
+    picture = chr(0x2400 + ord(char))  # ␀ and its kin
+    return picture if ord(char) < 32 and has_font(picture) else f"‹U+{ord(char):04X}›"
 
 
 def short(text: str, limit: int) -> str:

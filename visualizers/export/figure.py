@@ -17,10 +17,12 @@ from visualizers.drawing import palette
 from visualizers.drawing.arcs import arcs
 from visualizers.drawing.marks import Drawing, Mark, Scale, cells, number_scale, resolved
 from visualizers.drawing.units import amount, headline, tidy
-from visualizers.export.canvas_mpl import MplCanvas, Ruler, circle, readable, short
+from visualizers.export.canvas_mpl import MplCanvas, circle, readable, short
 from visualizers.export.cues_mpl import draw_cue, draw_word_cue
+from visualizers.export.fonts_mpl import Ruler
 from visualizers.export.moments import at_step
 from visualizers.export.pixels import bowed, pieces, sharpest
+from visualizers.export.words_mpl import Line, lines, placed
 
 MARGIN, GUTTER = 0.3, 0.3
 TEXT, LINE = 9.5, 0.235  # running text: size in points, height of a line
@@ -122,14 +124,9 @@ class FigurePage:
             return {i: (x + w / 2, y + h / 2) for i, (x, y, w, h) in enumerate(self.boxes(drawing, left, top))}
         if drawing.layout.kind == "places":
             return dict(enumerate(map(tuple, drawing.layout.xy * self.panel + (left, top))))
-        found, ruler = {}, _ruler()
-        for number, line in enumerate(self.text_lines(side)):
-            before = ""
-            for token, piece in line:
-                x = ruler(before)
-                before += piece
-                found[token] = (left + (x + ruler(before)) / 2, top + 0.05 + (number + 0.5) * LINE)
-        return found
+        return {token: (x + width / 2, top + 0.05 + (number + 0.5) * LINE)
+                for number, line in enumerate(self.text_lines(side))
+                for token, _, x, width in placed(line, left, self.panel, _ruler())}
 
     def boxes(self, drawing: Drawing, left: float, top: float) -> np.ndarray:
         """[N, 4] x, y, width, height of a grid's cells, the hairline between them left out."""
@@ -216,34 +213,21 @@ class FigurePage:
         return [hidden if looks[code].hides else readable(texts[token]).replace("\n", "↵\n") or CONTINUED
                 for token, code in enumerate(drawing.frames[self.steps[side]].state)]
 
-    def text_lines(self, side: int) -> list[list[tuple[int, str]]]:
-        """Lines of (token, piece): broken at the text's own line breaks and where the panel ends."""
-        lines, used, ruler = [[]], 0.0, _ruler()
-        for token, piece in enumerate(self.shown(side)):
-            for number, part in enumerate([] if piece is None else piece.split("\n")):
-                if number:
-                    lines.append([])
-                    used = 0.0
-                if used + ruler(part) > self.panel and lines[-1]:
-                    lines.append([])
-                    used, part = 0.0, part.lstrip(" ") or part
-                lines[-1].append((token, part))
-                used += ruler(part)
-        return lines
+    def text_lines(self, side: int) -> list[Line]:
+        return lines(self.shown(side), self.panel, _ruler())
 
     def text(self, side: int, marks: list[Mark], left: float, top: float) -> None:
-        ruler = _ruler()
         for number, line in enumerate(self.text_lines(side)):
-            y, before, runs = top + 0.05 + (number + 0.5) * LINE, "", []
-            for token, piece in line:
-                x, mark, before = ruler(before), marks[token], before + piece
+            y, runs, apart = top + 0.05 + (number + 0.5) * LINE, [], not "".join(piece for _, piece in line).isascii()
+            for token, piece, x, width in placed(line, left, self.panel, _ruler()):
+                mark = marks[token]
                 ends = token + 1 == len(marks) or marks[token + 1].cue != mark.cue  # one tick per run of them
-                self.token(mark, left + x, y - LINE * 0.42, ruler(before) - x, LINE * 0.84, ends)
+                self.token(mark, x, y - LINE * 0.42, width, LINE * 0.84, ends)
                 ink = self.ink(mark)
-                if runs and runs[-1][0] == ink:
+                if runs and runs[-1][0] == ink and not apart:
                     runs[-1][2] += piece
                 else:
-                    runs.append([ink, left + x, piece])
+                    runs.append([ink, x, piece])
             for ink, x, piece in runs:
                 self.sheet.text(x, y, piece, ink, TEXT, va="center_baseline")
 

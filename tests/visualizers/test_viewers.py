@@ -10,7 +10,7 @@ from tests import samples
 from visualizers import draw
 from visualizers.drawing import palette, sample
 from visualizers.drawing.mask import about
-from visualizers.drawing.units import tidy
+from visualizers.drawing.units import percent, tidy
 
 
 @pytest.mark.parametrize("tab", ["mask", "attend", "prune", "unmask", "sample"])
@@ -118,6 +118,25 @@ def test_a_net_without_attention_is_not_said_to_have_any():
     drawing = draw(replace(trace, fields=own, steps=(replace(trace.steps[0], fields=fields),)))
     said = [drawing.attention.title, *(scale.title for scale, _ in drawing.attention.quantities.values())]
     assert said == ["What the marked cell hears", "Heard by others"]
+
+
+def test_a_sampled_token_says_how_probable_it_was():
+    trace = samples.sample()
+    found = trace.steps[2].distributions["model"]
+    at = int(trace.steps[2].where("new")[0])
+    row = int(np.flatnonzero(found.positions == at)[0])
+    second = replace(found, chosen=np.where(found.positions == at, found.top_ids[:, 1], found.chosen))
+    step = replace(trace.steps[2], distributions={"model": second})
+    first, other = (sample.drawn(one, trace.vocabulary) for one in (trace.steps[2], step))
+    assert first == f"the most probable token, {percent(float(found.top_probs[row, 0]))}"
+    assert other.startswith(f"drawn at {percent(float(found.top_probs[row, 1]))}; ") and "had" in other
+    assert draw(trace).frames[2].note == first
+    assert draw(replace(trace, steps=(replace(step, note="own words"),))).frames[0].note == "own words"
+
+
+def test_of_an_error_the_low_end_is_the_good_one():
+    fields = draw(samples.mask()).fields
+    assert fields["loss"].better == "lower" and fields["predicted"].better == ""
 
 
 def test_a_live_run_can_be_drawn_before_it_ends():

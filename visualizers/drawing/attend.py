@@ -89,6 +89,16 @@ def marks_query(trace: AttendTrace) -> bool:
     return all(len(step.where("new")) <= 1 for step in trace.steps)
 
 
+def captioned(drawing: Drawing, noun: str) -> Drawing:
+    """What a layer did, where the method says nothing: over how many others a token spreads its attention."""
+    def words(values: np.ndarray) -> str:
+        return f"a token spreads its attention over about {np.exp(np.nanmean(values.astype(float))):.0f} {noun}"
+
+    return replace(drawing, frames=tuple(
+        frame if frame.note or "entropy" not in frame.values or np.isnan(frame.values["entropy"]).all()
+        else replace(frame, note=words(frame.values["entropy"])) for frame in drawing.frames))
+
+
 def with_query(drawing: Drawing) -> Drawing:
     """The query is no state: its mark moves with the pointer, so no step keeps one on the token it began with."""
     frames = tuple(replace(frame, state=np.where(frame.state == CODE["new"], CODE["visible"], frame.state)
@@ -101,6 +111,7 @@ def draw(trace: AttendTrace, *, layer: int | None = None, head: int = -1, query:
          quantity: str | None = None, by: str | None = None, **view) -> Drawing:
     found = attention(trace)
     drawing = assemble(trace, Wording(describe, words(trace), start=start), by=by, **view)
+    drawing = captioned(drawing, "cells" if trace.canvas.kind == "grid" else "tokens")
     if found is None:
         return drawing
     stored = [] if found.queries is None else [int(q) for q in found.queries]

@@ -54,6 +54,11 @@ class Scale:
     whole: bool = False  # all its numbers are whole
     capped: bool = False  # a few lie far above `high`; they are shown as that
 
+    @property
+    def better(self) -> str:
+        """Which end is the good one, where there is one: of an error the low one."""
+        return "lower" if self.title.lower().startswith("error") else ""
+
     def code(self, values: np.ndarray) -> np.ndarray:
         """uint8 [N]: 0..254 by linear position, 255 where the number is not defined."""
         span = max(self.high - self.low, 1e-12)

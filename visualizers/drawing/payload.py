@@ -152,7 +152,7 @@ def _attention(store: Store, attention: Attention) -> dict:
 
 
 def _scale(scale: Scale) -> dict:
-    return asdict(scale)
+    return {**asdict(scale), "better": scale.better}
 
 
 def _points(line: np.ndarray) -> list:

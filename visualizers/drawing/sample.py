@@ -13,6 +13,7 @@ import numpy as np
 from models.trace import Distribution, SampleTrace
 from visualizers.drawing.canvas import Wording, assemble, counts, steps_text, where
 from visualizers.drawing.marks import Drawing
+from visualizers.drawing.units import percent
 
 WORDS = {"unknown": "not yet sampled", "new": "sampled now", "known": "sampled before", "context": "given text",
          "accepted": "accepted", "refused": "refused", "merged": "accepted with its neighbours' probability"}
@@ -93,7 +94,7 @@ def draw(trace: SampleTrace, **view) -> Drawing:
     own = trace.provenance.params
     if any(own.get(name) != value for name, value in settings.items()):
         trace = replace(trace, steps=tuple(_as_set(step, settings) for step in trace.steps))
-    trace = replace(trace, steps=tuple(map(_named, trace.steps)))
+    trace = replace(trace, steps=tuple(_named(step, trace.vocabulary) for step in trace.steps))
     wrote = trace.steps[0].where("new", "accepted", "refused", "merged")
     return assemble(trace, Wording(describe, WORDS, unseen="gone", by=first_number), first=int(len(wrote) > 0), **view)
 
@@ -105,6 +106,23 @@ def _as_set(step, settings: dict):
     return replace(step, distributions={**step.distributions, **extra})
 
 
-def _named(step):
-    """The step with its distributions under the words a visitor reads."""
-    return replace(step, distributions={NAMES.get(name, name): d for name, d in step.distributions.items()})
+def _named(step, vocabulary: dict[int, str]):
+    """The step with its distributions under the words a visitor reads, and a caption where the method wrote none."""
+    named = {NAMES.get(name, name): d for name, d in step.distributions.items()}
+    return replace(step, distributions=named, note=step.note or drawn(step, vocabulary))
+
+
+def drawn(step, vocabulary: dict[int, str]) -> str:
+    """How probable the one token was that a step drew, and what was more probable: `drawn at 4 %; “the” had 30 %`."""
+    fresh = step.where("new")
+    lists = [d for d in step.distributions.values() if len(fresh) == 1 and d.chosen is not None
+             and fresh[0] in d.positions]
+    if not lists:
+        return ""
+    found, row = lists[-1], int(np.flatnonzero(lists[-1].positions == fresh[0])[0])
+    place = np.flatnonzero(found.top_ids[row] == found.chosen[row])
+    if not len(place):
+        return ""
+    chance, most = (percent(float(found.top_probs[row][at])) for at in (place[0], 0))
+    rival = vocabulary.get(int(found.top_ids[row][0]), "").strip() or "a space"
+    return f"the most probable token, {chance}" if place[0] == 0 else f"drawn at {chance}; “{rival}” had {most}"

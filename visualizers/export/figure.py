@@ -284,7 +284,7 @@ class FigurePage:
 
     def bar(self, scale: Scale) -> None:
         """The colour bar: title, low, the scale, high and its unit."""
-        title = short(scale.title, 30)
+        title = short(scale.title + (f" ({scale.better} is better)" if scale.better else ""), 46)
         self.sheet.text(MARGIN, self.y, title, self.colours["soft"], 8.5)
         x = MARGIN + 0.5 + 0.072 * len(title)
         self.sheet.text(x, self.y, tidy(scale.low), self.colours["soft"], 8.5, ha="right")

@@ -223,7 +223,8 @@ function colourBar(scale, over, page) {
   const bar = el("span", { class: "ts-bar", "aria-hidden": "true" });
   bar.style.background = `linear-gradient(to right, ${stops.join(", ")}), ${page.panel}`;
   return el("span", { class: "ts-scale" },
-    el("span", { text: scale.title }), el("span", { class: "ts-num", text: amount(scale.low, short(scale.unit)) }),
+    el("span", { text: scale.title + (scale.better ? ` (${scale.better} is better)` : "") }),
+    el("span", { class: "ts-num", text: amount(scale.low, short(scale.unit)) }),
     bar, el("span", { class: "ts-num", text: `${scale.capped ? "≥ " : ""}${amount(scale.high, scale.unit)}` }));
 }
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from models.trace import CODE
 from tests import samples
 from visualizers import draw
 from visualizers.drawing.arcs import arcs
@@ -211,6 +212,18 @@ def test_a_colouring_that_nobody_chose_follows_the_picture(window, paper_page):
         page.evaluate("value => shown.load(value)", json.loads(scene(late)))
         return [*seen, page.evaluate("shown.by")]
     assert window.look(paper_page(early), grow) == ["state", "loss", "predicted"]
+
+
+def test_a_bar_stands_where_the_given_text_ends_and_nowhere_else(window, paper_page):
+    trace = samples.sample()
+    between = trace.steps[-1].state.copy()
+    between[3] = CODE["known"]  # a place in the middle that was filled in: no prompt ends there
+    filled = replace(trace, steps=(*trace.steps[:-1], replace(trace.steps[-1], state=between)))
+    look = "[...document.querySelectorAll('.ts-given-end')].map(t => Number(t.dataset.token))"
+    last = len(trace.steps) - 1
+    found = [window.look(paper_page(draw(one)), lambda page: page.evaluate(f"shown.go({last})") or page.evaluate(look))
+             for one in (trace, filled)]
+    assert found == [[len(trace.steps[0].where("context")) - 1], []]
 
 
 def test_picture_only_hides_all_marks_and_brings_them_back(window, paper_page):

@@ -201,10 +201,13 @@ class TextView {
 
   paint(marks, step, page) {
     const gone = this.drawing.layout.unseen === "gone";
+    const given = marks.filter((mark) => mark.cue === "given").length, end = given - 1; // a bar where a prompt ends
+    const prompt = given && given < marks.length && marks.slice(0, given).every((mark) => mark.cue === "given");
     for (const mark of marks) {
+      mark.ends = prompt && mark.token === end;
       const hidden = this.drawing.hides(step, mark.token);
       mark.tick = mark.cue === "check" && (marks[mark.token + 1] || {}).cue !== "check"; // one per run of them
-      const key = `${mark.fill}|${mark.share}|${mark.cue}|${mark.tick}|${hidden}|${page.panel}`;
+      const key = `${mark.fill}|${mark.share}|${mark.cue}|${mark.tick}|${mark.ends}|${hidden}|${page.panel}`;
       if (this.seen[mark.token] !== key) this.token(this.targets[mark.token], mark, hidden, gone, page);
       this.seen[mark.token] = key;
       this.word(mark, hidden);
@@ -212,7 +215,7 @@ class TextView {
   }
 
   token(made, mark, hidden, gone, page) {
-    const cue = mark.cue ? ` ts-cue-${mark.cue}${mark.tick ? " ts-tick" : ""}` : "";
+    const cue = mark.cue ? ` ts-cue-${mark.cue}${mark.tick ? " ts-tick" : mark.ends ? " ts-given-end" : ""}` : "";
     const unseen = hidden ? ` ts-hidden${gone ? " ts-gone" : ""}` : "";
     const name = `ts-token${cue}${unseen}`;
     if (made.className !== name) made.className = name;

@@ -1,6 +1,5 @@
 """Every dependency earns its place, and what CI installed is pinned: requirements, constraints and imports agree."""
 
-import ast
 import re
 import subprocess
 import sys
@@ -10,6 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name as canonical
+
+from tests.contract.sources import imported
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = ("requirements.txt", "requirements-mcp.txt", "requirements-ray.txt", "requirements-dev.txt")
@@ -38,17 +39,6 @@ def pinned() -> dict[str, str]:
 def tracked() -> list[Path]:
     names = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
     return [ROOT / name for name in names.splitlines() if (ROOT / name).is_file()]
-
-
-def imported(source: str) -> set[str]:
-    """Top-level names of every import, also in functions and in pytest.importorskip."""
-    found = set(re.findall(r"""(?:importorskip|import_module)\(\s*["'](\w+)""", source))
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return found
 
 
 def outside(files: list[Path]) -> set[str]:

@@ -18,7 +18,7 @@ PIN = re.compile(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*")
 TOOLS = {"ruff", "mypy", "oxlint", "pytest-xdist"}  # run, never imported
 # Imported, yet left to the package that is built on it, so that one version serves both.
 COMES_WITH = {"starlette": "gradio", "gradio-client": "gradio", "httpx": "gradio", "packaging": "huggingface-hub"}
-ELSEWHERE = {"spaces"}  # a Space's platform installs it
+ELSEWHERE = {"spaces", "gguf"}  # a Space has the one; tools/public_weights.py puts the other into a cache
 UNPINNED = {"triton"}  # a CUDA build of torch names its own
 
 

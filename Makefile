@@ -68,7 +68,7 @@ train: install-dev
 	$(BIN)/python -m training $(CHECKPOINT)
 
 fuzz: install-dev
-	FUZZ_CALLS=$${CALLS:-10000} $(BIN)/python -m pytest tests/test_fuzz.py
+	FUZZ_CALLS=$${CALLS:-10000} FUZZ_FOLDERS=2000 FUZZ_LINKS=2000 $(BIN)/python -m pytest tests/test_fuzz*.py
 
 load: install-dev
 	$(BIN)/python -m tests.load $(ARGS)

@@ -140,7 +140,10 @@ def project(attention: nn.Module, normed: Tensor, cos_sin: tuple[Tensor, Tensor]
     def heads(linear: nn.Linear) -> Tensor:
         return linear(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
 
-    q, k = apply_rotary_pos_emb(heads(attention.q_proj), heads(attention.k_proj), *cos_sin)
+    q, k = heads(attention.q_proj), heads(attention.k_proj)
+    if hasattr(attention, "q_norm"):  # Qwen 3
+        q, k = attention.q_norm(q), attention.k_norm(k)
+    q, k = apply_rotary_pos_emb(q, k, *cos_sin)
     return q, k, heads(attention.v_proj)
 
 

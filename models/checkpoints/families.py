@@ -15,6 +15,9 @@ TASKS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnsw
 
 CAUSAL = ("GPT2LMHeadModel", "Gemma3ForCausalLM", *(name + "ForCausalLM" for name in WRITERS))
 HEADLESS = ("GPT2Model", "Gemma3TextModel", *(name + "Model" for name in WRITERS))
+# Whose layers models/backbones/rows.py computes token by token: norm, attention, norm, MLP, and full rotary places.
+ROWWISE = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "GemmaForCausalLM",
+           "Starcoder2ForCausalLM")
 MASKED = tuple(name + "ForMaskedLM" for name in READERS)
 ENCODERS = ("BertForPreTraining", "ElectraForPreTraining", *(name + "Model" for name in READERS),
             *(name + task for name in READERS for task in TASKS))

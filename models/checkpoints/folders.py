@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoints import families
-from models.checkpoints.registry import is_checkpoint
+from models.checkpoints.registry import is_checkpoint, quiet
 from models.checkpoints.verify import CheckpointError, WeightsError, contents
 from models.trace import limits
 
@@ -70,6 +70,8 @@ def reason(error: BaseException, folder: Path) -> str:
 
 def check(folder: Path, config: Mapping, named: str, files: list[Path]) -> None:
     """Before anything is built: what is not supported, and sizes that the files do not bear out."""
+    if odd := next((path.name for path in sorted(folder.glob("*.json")) if not path.is_file()), ""):
+        raise WeightsError(f"has a {odd[:60]} that is no ordinary file.")  # a pipe or a device would never end
     plain(config)
     tables = [contents(path) for path in files]
     dims = [size for table in tables for one in table.values() for size in one["shape"]]
@@ -135,6 +137,7 @@ def built(folder: Path, named: str, there: int) -> None:
     and is it about as large as the files?"""
     import torch
     import transformers
+    quiet()
     cls = getattr(transformers, named)
     with saying("has a config.json that cannot be used", folder):
         config = cls.config_class.from_pretrained(folder, local_files_only=True)
@@ -172,6 +175,8 @@ def check_loaded(model, words, named: str) -> None:
     """After it was read: names for its rows, finite weights, and finite first answers."""
     if words is not None and hasattr(model, "get_input_embeddings"):
         worded(model, words)
+    if named in families.MASKED and words.mask_token_id is None:
+        raise WeightsError("has a tokenizer without a mask token, which this network needs.")
     if named in families.PICTURES:
         one_side(model.config)
     for name, weight in (*model.named_parameters(), *model.named_buffers()):

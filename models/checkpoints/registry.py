@@ -28,11 +28,16 @@ UNSAID = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "cls_token
           "mask_token": "[MASK]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
 
 
-def _loaded(module: str, named: str, folder: Path, **options):
-    """A library's own class with its weights; WeightsError where some are missing."""
+def quiet() -> None:
+    """The library reports to nobody: what it would say is looked at here."""
     import transformers
     transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity(logging.CRITICAL)  # what it would report is looked at below
+    transformers.utils.logging.set_verbosity(logging.CRITICAL)
+
+
+def _loaded(module: str, named: str, folder: Path, **options):
+    """A library's own class with its weights; WeightsError where some are missing."""
+    quiet()
     cls = getattr(importlib.import_module(module), named)
     state = unpacked(folder)
     if state is None:

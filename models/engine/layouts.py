@@ -7,12 +7,17 @@ checkpoint alone (adapters, predictors), `bound` says in a few words why no fold
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from models.checkpoints import families, folders, hub
 from models.checkpoints.registry import described
 from models.checkpoints.store import architecture, place
 from models.checkpoints.verify import CheckpointError
+from models.trace import TraceError
+from models.trace.params import ParamError
+from models.trace.subject import SubjectError
 
 # What a network of ours and its partners have to agree on; width and depth are its own business.
 SHAPE = ("positions", "grid", "cond_vocab_size", "cond_length", "image_size", "patch_size", "scales", "sides",
@@ -83,3 +88,18 @@ def differences(name: str, other: str) -> list[str]:
     mine, theirs = described(place(name)), described(place(other))
     worded = (place(name) / "tokenizer.json").is_file()
     return [key for key in (*SHAPE, *(() if worded else ("vocab_size",))) if mine.get(key) != theirs.get(key)]
+
+
+def blamed(job: Any) -> Iterator:
+    """The events of a run; what breaks on a visitor's own folder is a sentence about it, since the same rule runs on
+    the method's own checkpoints. Faults of the machine stay what they are."""
+    try:
+        yield from job.method.run(job)
+    except (ParamError, SubjectError, CheckpointError, TraceError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        if not job.bundle.own or re.search("memory|cuda", f"{type(error).__name__} {error}", re.I):
+            raise
+        raise CheckpointError(f"{job.method.card.title} could not run on '{job.bundle.name[:60]}': this "
+                              f"{type(job.model).__name__} is made in a way that the method does not know "
+                              f"({type(error).__name__}).") from error

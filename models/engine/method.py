@@ -246,7 +246,7 @@ def prepare(method: Method | str, subject: Subject | None = None, params: Mappin
 def follow(job: Job) -> Iterator[Result]:
     """Results while the run goes on, the last one `done`; closing the iterator cancels the run."""
     began, books = time.perf_counter(), {tab: Book() for tab in job.method.card.tabs}
-    reached, events = 0.0, job.method.run(job)
+    reached, events = 0.0, layouts.blamed(job)
     if job.interventions.heads_off:
         events = silenced(events, job.model, job.interventions.heads_off)
     taken: set[str] = set()

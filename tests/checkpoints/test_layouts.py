@@ -7,10 +7,10 @@ import torch
 from models.backbones.pictures import cut
 from models.checkpoints import families, store
 from models.checkpoints.store import CheckpointError
-from models.engine.method import prepare, run
+from models.engine.method import follow, prepare, run, twin
 from models.loops.attend import model_adapters
 from models.trace import OWN
-from models.trace.subject import from_image, from_text
+from models.trace.subject import SubjectError, from_image, from_text
 from tests.folders import saved
 
 TEXT = "the old sea house and the little red hen by the sea"
@@ -74,3 +74,49 @@ def test_causal_layouts_sample(named, tmp_path, one_thread):
     wanted = bundle.model.generate(torch.tensor([ids]), max_new_tokens=6, do_sample=False, pad_token_id=0)
     got = result.traces["sample"].steps[-1].ids[: wanted.shape[1]]
     assert got.tolist() == wanted[0].tolist()
+
+
+@pytest.mark.parametrize("named", families.ROWWISE)
+def test_causal_layouts_prune(named, tmp_path, one_thread):
+    """With nothing cut, the layers token by token are the library's; both runs stand on the folder."""
+    from models.loops.prune.forward import Pruner, unpruned
+    folder = saved(tmp_path / named, named, use_sliding_window=False, sliding_window=64)
+    job = prepare("lazyllm", from_text(TEXT), {"length": 3, "rounds": 1}, checkpoint=str(folder))
+    ids = job.tokenizer(TEXT)["input_ids"]
+    pruner = Pruner(job.model, unpruned(2), len(ids))
+    ours = pruner.logits(pruner.advance(ids).hidden)[0, 0]
+    with torch.no_grad():
+        theirs = job.model(torch.tensor([ids])).logits[0, -1]
+    assert float((ours - theirs).abs().max()) < 1e-4
+    for one in (job, twin(job)):
+        *_, last = follow(one)
+        assert last.traces["prune"].provenance.checkpoint == named
+
+
+def test_a_text_longer_than_a_layers_window_is_refused_where_tokens_leave(tmp_path):
+    """Mutant: the window ignored, so that the pruned network is another one."""
+    folder = saved(tmp_path / "mistral", "MistralForCausalLM", sliding_window=8)
+    with pytest.raises(SubjectError, match="room for 5"):
+        run("lazyllm", from_text(TEXT), {"length": 3}, checkpoint=str(folder))
+
+
+@pytest.mark.parametrize("named", families.MASKED)
+def test_masked_layouts_mask_and_unmask(named, tmp_path, one_thread):
+    folder = saved(tmp_path / named, named)
+    mask = run("mlm", from_text(TEXT), checkpoint=str(folder)).traces["mask"]
+    assert "wrote the planted words itself" in mask.sentence
+    filled = run("mdm", from_text("the old ___ house by the sea"), {"steps": 2}, checkpoint=str(folder))
+    trace = filled.traces["unmask"]
+    special = set(store.load(str(folder)).tokenizer.all_special_ids)
+    assert not special & set(trace.steps[-1].ids.tolist()) and trace.provenance.grade == OWN
+
+
+def test_a_masked_network_reads_the_canvas_between_its_own_ends(tmp_path):
+    """Mutants: without [CLS] and [SEP]; answers one place to the side."""
+    from models.backbones.masked_lm import MaskedBackbone
+    bundle = store.load(str(saved(tmp_path / "bert", "BertForMaskedLM")))
+    ids = bundle.tokenizer(TEXT)["input_ids"]
+    with torch.no_grad():
+        wanted = bundle.model(torch.tensor([ids])).logits[:, 1:-1]
+        found = MaskedBackbone(bundle.model, bundle.tokenizer).look(torch.tensor([ids[1:-1]]))
+    assert torch.equal(found, wanted)

@@ -18,6 +18,9 @@ import torch
 from torch import Tensor
 
 import kernels
+from models.backbones.masked_lm import MaskedBackbone
+from models.backbones.text import room
+from models.checkpoints import families
 from models.checkpoints.store import CheckpointError
 from models.engine.method import Card, Close, Emit, Method, Open, Turn
 from models.loops.unmask.canvases import Board, text_board
@@ -25,7 +28,7 @@ from models.loops.unmask.loop import FIELDS, Full, Moment, Move, Plan, Record, m
 from models.loops.unmask.two_masks import FIXED, joint_record
 from models.trace import Fact
 from models.trace.params import Choice, Span
-from models.trace.subject import Example
+from models.trace.subject import Example, SubjectError
 
 ORDERS = ("confidence", "entropy", "margin", "random", "peak", "leftmost")
 PAIR = Span(1, 100, 1, "Pair of the Sample tab", "This blank and the next one.", fold=True)
@@ -50,17 +53,30 @@ class Params:
 
 
 def run(job):
-    board, p, record = text_board(job.model, job.tokenizer, job.subject.text, job.params.length), job.params, Record()
+    network, p, record = backbone(job), job.params, Record()
+    board = text_board(network, job.tokenizer, job.subject.text, p.length)
     blocks = Blocks.of(board, WHOLE if job.choice else p.block)  # a visitor may choose anywhere
-    plan = Plan(blocks.moves(p.steps), Full(job.model, forbidden=board.forbidden), p.order,
+    plan = Plan(blocks.moves(p.steps), Full(network, forbidden=board.forbidden), p.order,
                 sampler=kernels.Sampler(p.temperature), allowed=blocks.allowed)
     if job.choice is None:
-        yield from joint_record(board, job.model, p.pair, p.temperature)  # first: the text takes longer
+        yield from joint_record(board, network, p.pair, p.temperature)  # first: the text takes longer
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
         yield Emit("unmask", shot.step, shot.names)
     facts = text_facts(job, board, record)
     yield Close("unmask", sentence(facts, board, len(plan.moves)), record.charts(), facts, path=record.path)
+
+
+def backbone(job):
+    """The network as the loop asks it: ours as it is, a masked language model of the library between its own ends."""
+    if type(job.model).__name__ not in families.MASKED:
+        return job.model
+    network, most = MaskedBackbone(job.model, job.tokenizer), room(job.model)
+    board = text_board(network, job.tokenizer, job.subject.text, job.params.length)
+    if len(board.ids[0]) + len(network.before) + len(network.after) > most:
+        raise SubjectError(f"Text and blanks make {len(board.ids[0])} tokens; this checkpoint has room for {most} with "
+                           "those around them. Please shorten the text, or ask for fewer new tokens.")
+    return network
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +144,7 @@ def sentence(facts: Mapping[str, Fact], board: Board, steps: int) -> str:
 
 def turn_count(job) -> tuple[int, ...]:
     """Tokens per group of a visitor's turn: what the first steps reveal."""
-    board = text_board(job.model, job.tokenizer, job.subject.text, job.params.length)
+    board = text_board(backbone(job), job.tokenizer, job.subject.text, job.params.length)
     return tuple(move.count for move in Blocks.of(board, WHOLE).moves(job.params.steps)[:TURN_STEPS])
 
 
@@ -140,7 +156,8 @@ METHOD = Method(
              "some words revealed ~> masked words",
         look_at="Which words come first: often the small common ones, and those beside what is known.",
         not_covered="Guidance, remasking, early stops at the end of text."),
-    params=Params, accepts="text", checkpoints=("text-mdm-1",), companions=("text-ar-1",), run=run, examples=EXAMPLES,
+    params=Params, accepts="text", layouts=families.MASKED,
+    checkpoints=("text-mdm-1",), companions=("text-ar-1",), run=run, examples=EXAMPLES,
     turn=Turn("Choose the tokens that are filled in first, group after group; the model goes on from there, without "
               "blocks.", "bits",
               turn_count), fixed=FIXED)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import kernels
+from models.checkpoints import families
 from models.checkpoints.store import load
 from models.engine.method import Card, Job, Method, Turn
 from models.loops.mask import words
@@ -40,14 +41,17 @@ def surprise(model, text: Passage, planted: words.Planted) -> tuple[np.ndarray, 
 
 
 def run(job: Job):
-    generator = load(WRITER, device=job.bundle.device, dtype=job.bundle.dtype).model
-    yield from words.play(job, generator, partial(surprise, job.model), say, False)
+    """On a folder of one's own the network also writes the words: another's vocabulary would be numbered otherwise."""
+    own = job.bundle.own
+    generator = job.model if own else load(WRITER, device=job.bundle.device, dtype=job.bundle.dtype).model
+    yield from words.play(job, generator, partial(surprise, job.model), partial(say, own=own), False)
 
 
-def say(facts: dict[str, Fact]) -> str:
+def say(facts: dict[str, Fact], own: bool = False) -> str:
     order = f" and orders replaced above original in {100 * facts['auc'].value:.0f} % of all pairs" * ("auc" in facts)
     return (f"The masked language model is surprised by {facts['alarms'].value:.0f} % of the originals{order}: it "
-            "needs one look per word, because it learned only from hidden words.")
+            "needs one look per word, because it learned only from hidden words."
+            + " It wrote the planted words itself." * own)
 
 
 METHOD = Method(
@@ -59,6 +63,7 @@ METHOD = Method(
         look_at="It reads the same planted text. Compare what it finds, and how many looks it needs.",
         not_covered="Training; next-sentence prediction; BERT's 10 % random words.",
         unverified="Using it as a judge of planted words is our reading, not a method of the paper."),
-    params=words.Params, accepts="text", checkpoints=("text-mlm-1",), companions=(WRITER,), run=run,
+    params=words.Params, accepts="text", layouts=families.MASKED,
+    checkpoints=("text-mlm-1",), companions=(WRITER,), run=run,
     examples=words.EXAMPLES,
     turn=Turn("Choose the words to replace where the model will be surprised least.", "doubt", words.budget))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import torch
 
+from models.checkpoints import families
 from models.engine.method import Card, Event, Job, Method
 from models.loops.prune import pictures, texts
 from models.loops.prune.forward import KeepPolicy
@@ -48,5 +49,6 @@ METHOD = Method(
         flow="prompt > layers > tokens dropped at random > deeper layers > next token",
         look_at="Whether the words that the answer needs survive by luck.",
         not_covered="The newest token never leaves; all others have the same chance."),
-    params=Params, accepts="text", checkpoints=(*texts.CHECKPOINTS, *pictures.CHECKPOINTS), kinds=pictures.KINDS,
+    params=Params, accepts="text", layouts=families.ROWWISE,
+    checkpoints=(*texts.CHECKPOINTS, *pictures.CHECKPOINTS), kinds=pictures.KINDS,
     run=run, examples=(*texts.EXAMPLES, *pictures.EXAMPLES))

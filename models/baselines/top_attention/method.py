@@ -13,6 +13,7 @@ from typing import Annotated
 
 import torch
 
+from models.checkpoints import families
 from models.engine.method import Card, Event, Job, Method
 from models.loops.prune import pictures, texts
 from models.loops.prune.forward import KeepPolicy
@@ -66,7 +67,8 @@ METHOD = Method(
              "layers > next token",
         look_at="A word that only the second half of the answer needs is gone for good.",
         not_covered="Only this one-shot ranking; published static methods differ in which layer and queries rank."),
-    params=Params, accepts="text", checkpoints=(*texts.CHECKPOINTS, *pictures.CHECKPOINTS), kinds=pictures.KINDS,
+    params=Params, accepts="text", layouts=families.ROWWISE,
+    checkpoints=(*texts.CHECKPOINTS, *pictures.CHECKPOINTS), kinds=pictures.KINDS,
     run=run, examples=(*texts.EXAMPLES, *pictures.EXAMPLES), baseline="random-keep",
     baseline_params=lambda p: {"first": p.first, "second": p.second, "third": p.third, "where": p.where,
                                "length": p.length, "rounds": p.rounds, "revive": False, "kept": p.kept,

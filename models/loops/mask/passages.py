@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.backbones.text import names, read
+from models.backbones.text import names, read, room
 from models.engine.method import Job
 from models.trace import Canvas
 from models.trace.subject import SubjectError
@@ -51,10 +51,10 @@ class Passage:
 
 def passage(job: Job) -> Passage:
     """The job's text; SubjectError when it is too long for the network or leaves nothing to select."""
-    tokenizer, room = job.tokenizer, min(MOST, job.model.config.max_position_embeddings)
+    tokenizer, most = job.tokenizer, min(MOST, room(job.model))
     found = read(tokenizer, job.subject.text)
-    if len(found) > room:
-        raise SubjectError(f"This text has {len(found):,} tokens; this checkpoint reads {room}. Please shorten it.")
+    if len(found) > most:
+        raise SubjectError(f"This text has {len(found):,} tokens; this checkpoint reads {most}. Please shorten it.")
     special = torch.tensor([[bool(role) for role in found.roles]], device=job.device)
     if len(found) - int(special.sum()) < 2:
         raise SubjectError("Please type at least two words, so that one can be replaced and one stays.")

@@ -15,7 +15,7 @@ from typing import Annotated, Protocol
 import numpy as np
 
 import kernels
-from models.backbones.text import Reading, names, read
+from models.backbones.text import Reading, names, read, room
 from models.engine.method import Event, Job, Open
 from models.loops.prune.forward import KeepPolicy, Pass, Pruner
 from models.loops.prune.layer_steps import FIELDS, TOP, Notes, sheets
@@ -73,8 +73,7 @@ class Watcher(Protocol):
 def generate(job: Job, make: Callable[[int], KeepPolicy], watchers: Sequence[Watcher] = ()) -> Iterator[Event]:
     """The events of a Prune record. make(layers) builds a fresh policy; watchers add records of other tabs."""
     layers, length = len(job.model.model.layers), job.params.length
-    room = job.model.config.max_position_embeddings - length
-    ids = (text := read(job.tokenizer, job.subject.text, room).before_more()).ids
+    ids = (text := read(job.tokenizer, job.subject.text, reach(job.model) - length).before_more()).ids
     notes = Notes(turns(job.subject.text, text), np.zeros((layers, len(ids) + length), np.int32))
     reachable([one.at for one in job.interventions.kept], len(ids))
     policy = by_hand(make(layers), job, len(notes.reads))
@@ -103,6 +102,13 @@ def reachable(kept: Sequence[int], count: int) -> None:
     for at in kept:
         if at >= count:
             raise ParamError(f"there is no token {at} in this prompt of {count}; please keep one of 0 to {count - 1}")
+
+
+def reach(model) -> int:
+    """How many tokens can all see each other: the network's room, or the window of layers that have one."""
+    window, kinds = getattr(model.config, "sliding_window", None), getattr(model.config, "layer_types", None)
+    slides = window and (kinds is None or "sliding_attention" in kinds)
+    return min(room(model), window) if slides else room(model)
 
 
 def turns(text: str, found: Reading) -> list[list[int]]:

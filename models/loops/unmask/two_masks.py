@@ -76,7 +76,9 @@ def measured(board: Board, model, positions: tuple[int, int], temperature: float
         return kernels.warp(read(model, states, at, 0.0, board.forbidden)[:, 0], sampler).softmax(-1)
 
     start = model.look(board.ids)
-    top = chances(start, first)[0].topk(firsts)
+    found = chances(start, first)[0]
+    firsts = min(firsts, len(found))  # of a small vocabulary
+    top = found.topk(firsts)
     tried = board.ids.repeat(firsts, 1)  # [A, N]
     tried[:, first] = top.indices
     seconds = {EXACT: chances(model.look(tried), second), PRODUCT: chances(start, second).expand(firsts, -1)}

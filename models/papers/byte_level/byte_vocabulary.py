@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from models.backbones.text import letters, specials
+from models.trace.subject import SubjectError
 
 END, NEVER, SYMBOLS = 256, 257, 257  # symbols: 256 bytes and the end of the text; other special tokens never count
 
@@ -183,9 +184,10 @@ class BpeCoder(Coder):
 
 @lru_cache(maxsize=4)
 def coder_of(tokenizer) -> BpeCoder:
-    """The coder of a tokenizer; ValueError if it is not a byte-level BPE."""
+    """The coder of a tokenizer; SubjectError if it is not a byte-level BPE."""
     if type(tokenizer.backend_tokenizer.decoder).__name__ != "ByteLevel":
-        raise ValueError("Byte-level probabilities need a byte-level BPE vocabulary; please choose a text checkpoint.")
+        raise SubjectError("Byte-level probabilities need a byte-level BPE vocabulary, such as GPT-2's; this checkpoint"
+                           "has another. Please choose a checkpoint that has one.")
     return BpeCoder(tokenizer)
 
 

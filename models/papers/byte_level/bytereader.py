@@ -17,6 +17,7 @@ from models.backbones.text import opening, room
 from models.loops.sample.cached_lm import Meter, Stream
 from models.papers.byte_level.byte_vocabulary import SYMBOLS, Coder, coder_of, split
 from models.papers.byte_level.cover_encodings import advance, enumerate_covers, next_symbols, settle
+from models.trace.subject import SubjectError
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
@@ -64,6 +65,9 @@ class ByteReader:
         before, query = split(data)
         start = self.coder.encode(before)[-room(bundle.model) // 2:]
         start = (*opening(bundle.tokenizer), *start) or (bundle.tokenizer.eos_token_id,)  # a text begins behind an end
+        if None in start:
+            raise SubjectError("Byte-level probabilities begin behind a token that ends a text, and this vocabulary "
+                               "has none. Please choose another checkpoint.")
         self.path = Path(Stream(bundle.model, self.meter), start)
         self.covers = enumerate_covers(self.coder, self.path.score, query)
         self.path.follow(self.coder.encode(query))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from kernels import Sampler
+from models.checkpoints import families
 from models.engine.method import Card, Close, Event, Job, Method
 from models.engine.recording import bars, line
 from models.loops.sample.cached_lm import cut_off
@@ -220,7 +221,8 @@ METHOD = Method(
         not_covered="Fill in the middle (needs a checkpoint trained for it); SentencePiece vocabularies.",
         unverified="Tokens that hold a part of a character count as valid; a text without white space is read as the "
                    "beginning of a book."),
-    params=Params, accepts="text", checkpoints=("text-ar-1",), companions=(SECOND,), run=run, baseline="sampling",
+    params=Params, accepts="text", layouts=families.CAUSAL,
+    checkpoints=("text-ar-1",), companions=(SECOND,), run=run, baseline="sampling",
     baseline_params=lambda p: {"temperature": p.temperature, "top_p": p.top_p, "cut": p.cut,
                                "length": max(1, round(p.length / 4))},
     examples=(

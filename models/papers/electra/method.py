@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 
 import kernels
-from models.checkpoints.store import Bundle, load
+from models.checkpoints.registry import is_checkpoint
+from models.checkpoints.store import Bundle, CheckpointError, load
 from models.engine.method import Card, Close, Emit, Event, Job, Method, Turn
 from models.engine.recording import Filling
 from models.loops.attend import loop as attention
@@ -41,6 +43,9 @@ def writer(bundle: Bundle) -> Bundle:
     """The generator beside a discriminator: its `generator` folder, or the Hub's name for it."""
     name = bundle.key
     other = name.replace("-discriminator", "-generator") if "-discriminator" in name else f"{name}/generator"
+    if bundle.own and not is_checkpoint(Path(other)):
+        raise CheckpointError(f"ELECTRA needs the generator beside the discriminator: a folder 'generator' inside "
+                              f"'{bundle.name}', with its config.json, safetensors and tokenizer.")
     return load(other, device=bundle.device, dtype=bundle.dtype)
 
 
@@ -56,6 +61,9 @@ def verdict(model, text: Passage, planted: words.Planted) -> tuple[np.ndarray, C
 def run(job: Job) -> Iterator[Event]:
     """Plant and judge; then the attention of the most suspicious word; then the generator's proposals one by one."""
     generator = writer(job.bundle).model
+    if generator.config.vocab_size != job.model.config.vocab_size:
+        raise CheckpointError(f"The generator beside '{job.bundle.name}' has another vocabulary; they do not belong "
+                              "together.")
     text, planted, suspicion = yield from words.play(job, generator, partial(verdict, job.model), say, True)
     yield from attend(job, text, planted, suspicion)
     yield from propose(job, text, planted)

@@ -14,13 +14,14 @@ import numpy as np
 from torch import Tensor
 
 from models.backbones.text import encode
+from models.checkpoints import families
 from models.engine.method import Card, Close, Emit, Event, Job, Method, Open, Turn
 from models.engine.recording import line
-from models.loops.attend.loop import edges, row_heads
+from models.loops.attend.loop import edges, marked, row_heads
 from models.loops.prune import texts
 from models.loops.prune.forward import KeepPolicy, LayerSheet, Pass, PruneMoment
 from models.loops.prune.layer_steps import FIELDS, Notes, importance
-from models.loops.prune.loop import Cuts, generate, rates, survivors
+from models.loops.prune.loop import Cuts, generate, rates, reach, survivors
 from models.trace import CODE, Canvas, Chart, Cost, Fact, Rows, Step
 from models.trace.params import Flag
 
@@ -59,6 +60,7 @@ class Importance:
     rows: list[np.ndarray] = field(default_factory=list)  # per written token [L, H, N]
     charts: list[Chart] = field(default_factory=list)
     held: list[float] = field(default_factory=list)  # attention that the kept tokens had, per cut
+    last: Step | None = None  # the newest token's attention in the last layer, where nothing is cut
 
     def start(self, canvas: Canvas, layers: int) -> Iterator[Event]:
         self.canvas, self.layers = canvas, layers
@@ -66,6 +68,8 @@ class Importance:
 
     def step(self, now: Pass, notes: Notes) -> Iterator[Event]:
         newest = int(now.sheets[0].alive[-1])
+        self.last = Step(f"{notes.label}, no cut", marked(self.canvas.size, newest), "layer", ids=notes.ids,
+                         edges={"attention": edges(newest, full_row(now.sheets[-1], self.canvas.size).mean(0), 24)})
         if len(self.queries) < STORED_TOKENS:
             self.queries.append(newest)
             self.rows.append(np.stack([full_row(sheet, self.canvas.size) for sheet in now.sheets]))
@@ -94,6 +98,8 @@ class Importance:
                          f"others have {100 * self.held[-1]:.0f} % of the attention")
 
     def end(self) -> Iterator[Event]:
+        if not self.held and self.last is not None:  # a record has a step, also where nobody left
+            yield Emit("attend", self.last)
         rows = np.stack(self.rows, 2)  # [L, H, R, N]
         coords = np.arange(self.canvas.size, dtype=np.float32)[:, None]
         held = 100 * float(np.mean(self.held)) if self.held else 100.0
@@ -125,7 +131,7 @@ def same_cuts(params) -> dict:
 def last_layer_places(job: Job) -> tuple[int, ...]:
     """How many tokens of the prompt are alive at the last layer."""
     config = job.model.config
-    ids = encode(job.tokenizer, job.subject.text, config.max_position_embeddings - job.params.length)
+    ids = encode(job.tokenizer, job.subject.text, reach(job.model) - job.params.length)
     return (survivors(job.params, config.num_hidden_layers, len(ids))[-1],)
 
 
@@ -141,6 +147,7 @@ METHOD = Method(
         not_covered="The paper's own layers and rates could not be verified; its models are Llama-2 7B and XGen-7B.",
         unverified="Cuts after 1/2, 2/3 and 5/6 of the layers (or 1/3, 1/2, 2/3) are our reading of 'progressive'. "
                    "Of the defaults none stands after 2/3: a sweep on the shipped checkpoint chose so."),
-    params=Params, accepts="text", checkpoints=texts.CHECKPOINTS, run=run, examples=texts.EXAMPLES,
+    params=Params, accepts="text", layouts=families.ROWWISE,
+    checkpoints=texts.CHECKPOINTS, run=run, examples=texts.EXAMPLES,
     baseline="random-keep", baseline_params=same_cuts,
     turn=Turn("Choose the words that must reach the last layer", "agreement", last_layer_places))

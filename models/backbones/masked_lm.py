@@ -26,23 +26,17 @@ def work(model, tokens: int) -> int:
 
 
 class MaskedBackbone:
-    """A masked language model as models/loops/unmask asks its networks: it reads the canvas between the tokens that its
-    tokenizer puts around a text, and answers for the canvas alone. What was looked at is the logits themselves."""
+    """A masked language model as models/loops/unmask asks its networks; the canvas holds what its tokenizer puts around
+    a text. What was looked at is the logits themselves."""
 
     cond_length = 0
 
     def __init__(self, model, tokenizer):
-        around = tokenizer("")["input_ids"]
         self.model, self.mask_token_id, self.embed_tokens = model, tokenizer.mask_token_id, model.get_input_embeddings()
-        self.before, self.after = around[: len(around) // 2], around[len(around) // 2:]
 
     def look(self, ids: Tensor, cond=None) -> Tensor:
         """Logits [B, N, V] of one pass over all tokens."""
-        sides = (torch.tensor(side, dtype=torch.long, device=ids.device).expand(len(ids), -1)
-                 for side in (self.before, self.after))
-        before, after = sides
-        logits = self.model(torch.cat([before, ids, after], 1)).logits
-        return logits[:, before.shape[1]: before.shape[1] + ids.shape[1]]
+        return self.model(ids).logits
 
     def read(self, looked: Tensor, positions: Tensor) -> Tensor:
         """Logits [B, P, V] at tokens [B, P] of the canvas."""
@@ -50,5 +44,4 @@ class MaskedBackbone:
 
     def spent(self, tokens: int, read_out: int, layers: int | None = None) -> tuple[int, int]:
         """Rows and multiply-adds of one sample's pass over all its tokens."""
-        rows = tokens + len(self.before) + len(self.after)
-        return rows * self.model.config.num_hidden_layers, work(self.model, rows)
+        return tokens * self.model.config.num_hidden_layers, work(self.model, tokens)

@@ -68,14 +68,14 @@ def run(job):
 
 
 def backbone(job):
-    """The network as the loop asks it: ours as it is, a masked language model of the library between its own ends."""
+    """The network as the loop asks it: ours as it is, a masked language model of the library in its place."""
     if type(job.model).__name__ not in families.MASKED:
         return job.model
     network, most = MaskedBackbone(job.model, job.tokenizer), room(job.model)
     board = text_board(network, job.tokenizer, job.subject.text, job.params.length)
-    if len(board.ids[0]) + len(network.before) + len(network.after) > most:
-        raise SubjectError(f"Text and blanks make {len(board.ids[0])} tokens; this checkpoint has room for {most} with "
-                           "those around them. Please shorten the text, or ask for fewer new tokens.")
+    if len(board.ids[0]) > most:
+        raise SubjectError(f"Text and blanks make {len(board.ids[0])} tokens; this checkpoint has room for {most}. "
+                           "Please shorten the text, or ask for fewer new tokens.")
     return network
 
 

@@ -25,6 +25,7 @@ from models.trace import Chart, Fact, Field
 FIRST, SECOND = 10, 8  # tokens tried at the first mask, columns of a table
 FIXED = {"sample": "It compares guesses for two masks of one text; nothing is written there."}  # of a Method
 EXACT, PRODUCT = "a full pass (exact)", "unchanged (product)"
+OPENING = "the first token"
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,11 @@ class Between:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """firsts int [A] and their probabilities [A] (top of the mass); way -> probabilities [A, V] of the second token."""
+    """opening [V]: probabilities of the first token; firsts int [A] and theirs [A] (top of the mass); way -> probabilities
+    [A, V] of the second token."""
 
     positions: tuple[int, int]
+    opening: Tensor
     firsts: Tensor
     chances: Tensor
     seconds: dict[str, Tensor]
@@ -76,15 +79,15 @@ def measured(board: Board, model, positions: tuple[int, int], temperature: float
         return kernels.warp(read(model, states, at, 0.0, board.forbidden)[:, 0], sampler).softmax(-1)
 
     start = model.look(board.ids)
-    found = chances(start, first)[0]
-    firsts = min(firsts, len(found))  # of a small vocabulary
-    top = found.topk(firsts)
+    opening = chances(start, first)[0]
+    firsts = min(firsts, len(opening))  # of a small vocabulary
+    top = opening.topk(firsts)
     tried = board.ids.repeat(firsts, 1)  # [A, N]
     tried[:, first] = top.indices
     seconds = {EXACT: chances(model.look(tried), second), PRODUCT: chances(start, second).expand(firsts, -1)}
     if between:
         seconds[between.title] = chances(between.states(tried), second)
-    return Pair(positions, top.indices, top.values, seconds)
+    return Pair(positions, opening, top.indices, top.values, seconds)
 
 
 def joint_record(board: Board, model, number: int, temperature: float, between: Between | None = None
@@ -109,6 +112,7 @@ def branch(board: Board, page: Filling, pair: Pair, row: int) -> Emit:
     one, best = int(pair.firsts[row]), int(pair.seconds[EXACT][row].argmax())
     page.fill(first, one, "known")
     page.fill(second, best, "new", tv=pair.variation(list(pair.seconds)[-1])[row])
+    page.guess(first, pair.opening.clamp_min(1e-30).log(), one, OPENING, top=SECOND, measure=False)
     for way, probs in pair.seconds.items():
         page.guess(second, probs[row].clamp_min(1e-30).log(), best, way, top=SECOND, measure=False)
     return page.step(f"{row + 1}: \u201c{name(board, one)}\u201d first ({float(pair.chances[row]):.0%})",

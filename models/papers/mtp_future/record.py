@@ -147,6 +147,7 @@ class Slots(TextRecord):
     def told(self, found, new: list[int], over: bool) -> Emit:
         """Verified tokens are known; what was guessed behind them stands there until the next call."""
         self.fill(range(self.count, self.count + len(new)), new, "known")
+        self.guess(range(self.count, self.count + len(new)), found.base[: len(new)], new, BASE, top=TOP, measure=False)
         self.count, self.calls = self.count + len(new), self.calls + 1
         self.ids[self.count:] = -1
         masks = 0 if over else min(len(found.ahead), self.room)

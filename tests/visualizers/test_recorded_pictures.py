@@ -1,0 +1,43 @@
+"""What every recorded example shows: it ends clean, its legend tells states apart, and every token has its rivals."""
+
+import numpy as np
+import pytest
+
+from models.serving.recorded import FOLDER
+from models.trace import STATES
+from models.trace.serialize import load
+from visualizers import draw
+from visualizers.drawing import palette
+from visualizers.drawing.marks import cells, resolved
+
+NAMES = sorted(path.name for path in FOLDER.glob("*.json"))
+
+
+@pytest.fixture(params=NAMES)
+def drawing(request):
+    return draw(load((FOLDER / request.param).read_text("utf-8")))
+
+
+def test_the_legend_tells_all_its_states_apart(drawing):
+    """Fault 20: "a patch" and "kept" had one swatch."""
+    seen = [(look.light, look.cue, look.hides, look.fade) for state, _ in drawing.legend
+            for look in [palette.LOOKS[state]]]
+    words = [said for _, said in drawing.legend]
+    alike = [words[i] for i, one in enumerate(seen) if seen.count(one) > 1]
+    assert not alike and len(set(words)) == len(words), alike
+
+
+def test_a_generation_ends_on_a_clean_step_with_all_its_candidates(drawing):
+    """Faults 4 and 7."""
+    if drawing.tab not in ("unmask", "sample"):
+        return
+    last = len(drawing.frames) - 1
+    assert drawing.frames[-1].clean and not any(m.cue for m in cells(drawing, last, resolved(drawing, last, "auto")))
+    ids = drawing.frames[-1].ids
+    made = [token for token, code in enumerate(drawing.frames[-1].state) if STATES[code] == "known" and ids[token] >= 0]
+    without = [token for token in made if not drawing.candidates(last, token)[1]]
+    assert len(made) and not without, f"{len(without)} of {len(made)} tokens have no candidates"
+    for token in made[:: max(1, len(made) // 20)]:
+        for found in drawing.candidates(last, token)[1].values():
+            row = int(np.flatnonzero(found.positions == token)[0])
+            assert found.picked(token) < 0 or found.picked(token) in found.ids[row], token

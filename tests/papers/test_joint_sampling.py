@@ -259,7 +259,7 @@ def test_an_untrained_layer_is_the_product_of_marginals(parts):
 
 def test_the_sample_record_tries_first_tokens_and_draws_three_tables(tiny):
     trace = run("joint-sampling", params={"length": 8}).traces["sample"]
-    assert len(trace.steps) == 10 and all(len(step.distributions) == 3 for step in trace.steps)
+    assert len(trace.steps) == 10 and all(len(step.distributions) == 4 for step in trace.steps)
     assert [chart.series["probability"].sum() for chart in trace.charts] == [pytest.approx(1, abs=1e-3)] * 3
 
 

@@ -45,8 +45,8 @@ class Between:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """opening [V]: probabilities of the first token; firsts int [A] and theirs [A] (top of the mass); way -> probabilities
-    [A, V] of the second token."""
+    """opening [V]: probabilities of the first token; firsts int [A], chances [A]: the top of its mass; seconds: way ->
+    probabilities [A, V] of the second token."""
 
     positions: tuple[int, int]
     opening: Tensor

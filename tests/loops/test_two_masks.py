@@ -5,7 +5,7 @@ import torch
 
 from models.engine.method import run
 from models.loops.unmask.canvases import text_board
-from models.loops.unmask.two_masks import EXACT, PRODUCT, Between, measured
+from models.loops.unmask.two_masks import EXACT, OPENING, PRODUCT, Between, measured
 from tests.traps import caught
 
 ATOL = 1e-5
@@ -51,5 +51,5 @@ def test_what_a_method_puts_between_is_asked_for_the_texts_with_the_first_token(
 
 def test_the_baseline_shows_what_its_tokens_do_not_know_of_each_other(tiny):
     trace = run("mdm", params={"length": 8}).traces["sample"]
-    assert len(trace.steps) == 10 and all(set(step.distributions) == {EXACT, PRODUCT} for step in trace.steps)
+    assert len(trace.steps) == 10 and all(set(step.distributions) == {OPENING, EXACT, PRODUCT} for step in trace.steps)
     assert [chart.series["probability"].sum() for chart in trace.charts] == [pytest.approx(1, abs=1e-3)] * 2

@@ -15,7 +15,7 @@ def filled(arm, monkeypatch):
     """A recipe of this kind with eight photos, four a step; nothing is compiled."""
     monkeypatch.setattr(photo_vit, "LOOK", 4)
     recipe, rng = arm(0), np.random.default_rng(0)
-    recipe.batch_size, recipe.compile, recipe.curve, recipe.snapshots = 4, False, [], {}
+    recipe.batch_size, recipe.compile, recipe.curve = 4, False, []
     recipe.train = torch.from_numpy(rng.integers(0, 255, (8, 3, 64, 64), dtype=np.uint8))
     recipe.labels = recipe.truth = torch.arange(8) % 5
     recipe.val = photo_vit.normalise(recipe.train)

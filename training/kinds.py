@@ -2,6 +2,7 @@
 
     FineTune   a shipped trunk, trained on: all of it, its head, or low-rank changes; shipped whole or as a difference
     Taught     a network that learns from the moving average of itself, which is shipped
+    Moments    earlier moments of the training are shipped with it
     Beside     a small network beside a shipped trunk, which stays as it is
     PhotoArm   anything that looks at the photos: reading, cropping, batches, card
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from models.backbones import delta, lora
+from models.backbones.packing import save_packed
 from models.checkpoints import registry
 from training import data
 from training.export import SHIPPED, read_shipped
@@ -90,9 +92,10 @@ class Taught(Recipe):
             mine.lerp_(theirs, new)
 
     def state(self):
-        return {"teacher": self.teacher.state_dict()}
+        return {**super().state(), "teacher": self.teacher.state_dict()}
 
     def load_state(self, state):
+        super().load_state(state)
         self.teacher.load_state_dict(state["teacher"])
 
     def quick(self, model):
@@ -100,6 +103,34 @@ class Taught(Recipe):
 
     def final(self, model):
         return self.teacher
+
+
+class Moments(Recipe):
+    """Earlier moments of its training are shipped beside its end, each in a folder of its own with what is said of it
+    (snapshot.json). Stands before another kind, whose `save` calls `save_moments`."""
+
+    def __init__(self, seed: int = 0):
+        super().__init__(seed)
+        self.moments = {}
+
+    def keep(self, name: str, model, **note) -> None:
+        """From now on this moment is kept; note: what is said of it."""
+        self.moments[name] = {"note": note, "weights": copy.deepcopy(model.state_dict())}
+
+    def state(self):
+        return {**super().state(), "moments": self.moments}
+
+    def load_state(self, state):
+        super().load_state(state)
+        self.moments = state["moments"]
+
+    def save_moments(self, folder, bits: int) -> None:
+        """Packed, because they only have to be looked at."""
+        for name, moment in self.moments.items():
+            (folder / name).mkdir(exist_ok=True)
+            save_packed(moment["weights"], folder / name / "model.safetensors", bits)
+            (folder / name / "config.json").write_text((folder / "config.json").read_text())
+            (folder / name / "snapshot.json").write_text(json.dumps(moment["note"]) + "\n")
 
 
 class Beside(Recipe):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.checkpoints.store import load
 from models.engine import follow, prepare, run, twin
 from models.loops.mask import photos
 from models.papers.hpm import method as hpm
@@ -167,6 +168,20 @@ def test_masks_come_from_the_averaged_teacher_and_not_from_the_student(monkeypat
                 weight.add_(0.5 * torch.randn(weight.shape, generator=dice()))
         return torch.equal(before, recipe.batch(0, 1.0)["noise"])
     caught(asked, False, True)
+
+
+@torch.no_grad()
+def test_the_early_teacher_is_shipped_as_it_was(monkeypatch, tmp_path):
+    recipe = filled(PhotoHPM, monkeypatch)
+    recipe.config = stand_ins.mae_config
+    student = recipe.build()
+    for progress in (0.2, 0.35, 0.9):
+        student.decoder.mask_token += 1
+        recipe.after_step(student, 0, progress)
+    recipe.save(recipe.teacher, tmp_path)
+    early = load(str(tmp_path / "at-35-percent")).model.decoder.mask_token
+    then = recipe.moments["at-35-percent"]["weights"]["decoder.mask_token"]
+    caught(lambda weight: torch.allclose(early, weight, atol=0.02), then, recipe.teacher.decoder.mask_token)
 
 
 def test_snapshot_nearest_to_the_progress_is_used(tiny, tmp_path, monkeypatch):

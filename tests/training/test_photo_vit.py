@@ -12,7 +12,8 @@ from tests import tiny
 from tests.photo_nets import filled
 from training.trunks import photo_vit
 
-ARMS = (photo_vit.PhotoViT, photo_illama.PhotoIllama, photo_illama.PhotoIllamaFirst)
+ARMS = (photo_vit.PhotoViT, photo_illama.PhotoIllama, photo_illama.PhotoIllamaFirst,
+        photo_illama.PhotoIllamaBidirectional)
 
 
 def net_of(recipe):
@@ -34,10 +35,10 @@ def test_all_arms_see_the_same_photos_and_learn_from_labels(arm, monkeypatch):
 
 
 def test_the_mask_softens_per_step_and_only_in_the_arm_that_has_it(monkeypatch):
-    soft, hard = filled(photo_illama.PhotoIllama, monkeypatch), filled(photo_illama.PhotoIllamaFirst, monkeypatch)
+    soft, *others = (filled(arm, monkeypatch) for arm in ARMS[1:])
     values = [float(soft.batch(0, t)["a"]) for t in (0.0, 1 / 12, 1 / 6, 1.0)]
     np.testing.assert_allclose(values, [1, 0.5, 0, 0], atol=1e-6)
-    assert [float(hard.batch(0, t)["a"]) for t in (0.0, 1.0)] == [0, 0]
+    assert [[float(arm.batch(0, t)["a"]) for t in (0.0, 1.0)] for arm in others] == [[0, 0], [1, 1]]
 
 
 def test_a_run_leaves_its_curve_and_two_moments_of_the_schedule(monkeypatch, tmp_path):

@@ -1,13 +1,10 @@
 """photo-hpm-1: hard patches mining on photo-mae's trunk, arm (c) of the paper (arXiv 2312.13714): alpha 0 -> 0.5."""
-import copy
-import json
-
 import torch
 
 from models.claims.probe import in_batches
 from models.engine.statistics import spearman_rows
 from training.export import mean_figure
-from training.kinds import Taught
+from training.kinds import Moments, Taught
 from training.trainer import rng_of
 from training.trunks.photo_mae import PhotoMAE
 
@@ -15,12 +12,10 @@ DECAY = (0.95, 0.99)  # of the teacher, linear over the first half; the paper's 
 SNAPSHOT = 0.34  # progress at which the early teacher is kept
 
 
-class PhotoHPM(Taught, PhotoMAE):
+class PhotoHPM(Taught, Moments, PhotoMAE):
     name = "photo-hpm-1"
     architecture = "HpmForPreTraining: photo-mae's trunk and a second decoder with one score per patch; the EMA teacher"
     weak_at = "One seed, 1,000 steps of 128 pictures: it ranks patches for this data and size only, and paints blurred."
-
-    early = None
 
     def build(self):
         from models.backbones.vit_mae import set_positions
@@ -58,15 +53,9 @@ class PhotoHPM(Taught, PhotoMAE):
 
     def after_step(self, model, step, progress):
         super().after_step(model, step, progress)
-        if self.early is None and progress >= SNAPSHOT:
-            self.early = {"progress": progress, "weights": copy.deepcopy(self.teacher.state_dict())}
-
-    def state(self):
-        return {**super().state(), "early": self.early}
-
-    def load_state(self, state):
-        super().load_state(state)
-        self.early = state["early"]
+        if not self.moments and progress >= SNAPSHOT:
+            self.keep(f"at-{round(100 * progress)}-percent", self.teacher, progress=round(progress, 3),
+                      of="the same run's teacher")
 
     def agreement(self, model, count: int, masks: int):
         """Rank correlations [K] of the true difficulty with the predicted one and with patch variance."""
@@ -90,11 +79,4 @@ class PhotoHPM(Taught, PhotoMAE):
 
     def save(self, model, folder):
         super().save(model, folder)
-        if self.early is None:
-            return
-        early, progress = copy.deepcopy(model), self.early["progress"]
-        early.load_state_dict(self.early["weights"])
-        name = f"at-{round(100 * progress)}-percent"
-        super().save(early.half(), folder / name)
-        note = {"progress": round(progress, 3), "of": "the same run's teacher"}
-        (folder / name / "snapshot.json").write_text(json.dumps(note) + "\n")
+        self.save_moments(folder, 6)

@@ -1,29 +1,27 @@
 """photo-illama-1 and its failing twin: LLaMA's layers as an image classifier (arXiv 2404.06773), arms 3 and 1.
 
 Same photos, start and budget as photo-vit-1 (arm 0). Arm 3: class token behind the patches, soft mask over the first
-sixth of training. Arm 1: class token in front, causal from the first step.
+sixth of training. Arm 1: class token in front, causal from the first step. A third one is never masked.
 """
-import copy
-import json
-
 import torch
 
 from training.export import save_hub
+from training.kinds import Moments
 from training.trunks.photo_vit import LABELS, PhotoViT, start
 
 SNAPSHOTS = (0.5, 0.0)  # values of a at which the weights are kept
 
 
-class PhotoIllama(PhotoViT):
+class PhotoIllama(Moments, PhotoViT):
     name = "photo-illama-1"
     architecture = ("IllamaForImageClassification: 6 LLaMA layers of width 192 with 3 heads, causal, mask after the "
                     "softmax, class token last")
     cls_first = False
+    steady: float | None = None  # a throughout training; None: as the soft mask's schedule has it
 
     def build(self):
         from models.papers.illama.network import IllamaForImageClassification
 
-        self.snapshots = {}
         model = IllamaForImageClassification(labels=LABELS, cls_first=self.cls_first)
         places = torch.zeros_like(model.position_embeddings)
         start(model.patch_embeddings, places, [layer.self_attn for layer in model.layers])
@@ -37,7 +35,7 @@ class PhotoIllama(PhotoViT):
     def moment(self, progress):
         from models.papers.illama.network import softness_at
 
-        return {"a": torch.tensor(softness_at(progress))}
+        return {"a": torch.tensor(softness_at(progress) if self.steady is None else self.steady)}
 
     def batch(self, step, progress):
         return super().batch(step, progress) | self.moment(progress)
@@ -48,29 +46,15 @@ class PhotoIllama(PhotoViT):
     @torch.no_grad()
     def after_step(self, model, step, progress):
         super().after_step(model, step, progress)
-        kept = len(self.snapshots)
-        if kept < len(SNAPSHOTS) and float(self.moment(progress)["a"]) <= SNAPSHOTS[kept]:
-            self.snapshots[f"a-{100 * SNAPSHOTS[kept]:.0f}-percent"] = {
-                "a": SNAPSHOTS[kept], "progress": progress, "step": step, "weights": copy.deepcopy(model.state_dict())}
-
-    def state(self):
-        return super().state() | {"snapshots": self.snapshots}
-
-    def load_state(self, state):
-        super().load_state(state)
-        self.snapshots = state["snapshots"]
+        kept = len(self.moments)
+        if self.steady is None and kept < len(SNAPSHOTS) and float(self.moment(progress)["a"]) <= SNAPSHOTS[kept]:
+            a = SNAPSHOTS[kept]
+            self.keep(f"a-{100 * a:.0f}-percent", model, a=a, progress=progress, step=step)
 
     def save(self, model, folder):
-        from models.backbones.packing import save_packed
-
         save_hub(model, folder)
         self.save_curve(folder)
-        for name, snapshot in self.snapshots.items():
-            (folder / name).mkdir(exist_ok=True)
-            save_packed(snapshot["weights"], folder / name / "model.safetensors", 4)
-            (folder / name / "config.json").write_text((folder / "config.json").read_text())
-            note = {key: snapshot[key] for key in ("a", "progress", "step")}
-            (folder / name / "snapshot.json").write_text(json.dumps(note) + "\n")
+        self.save_moments(folder, 4)
 
 
 class PhotoIllamaFirst(PhotoIllama):
@@ -79,11 +63,18 @@ class PhotoIllamaFirst(PhotoIllama):
     architecture = "IllamaForImageClassification as photo-illama-1, class token first: the arm that collapses"
     weak_at = ("Nearly everything: it is the paper's failure. Its class token attends to itself alone and knows the "
                "photo by its softmax denominators only.")
-    cls_first = True
+    cls_first, steady = True, 0.0
 
-    def moment(self, progress):
-        return {"a": torch.tensor(0.0)}
 
-    def after_step(self, model, step, progress):
-        PhotoViT.after_step(self, model, step, progress)
+class PhotoIllamaFirstSecond(PhotoIllamaFirst):
+    """900 steps from scratch, as the others; version 1 had 200."""
 
+    name, replaces = "photo-illama-first-2", "photo-illama-first-1"
+
+
+class PhotoIllamaBidirectional(PhotoIllama):
+    """No mask at any time: what the rank of maps is to be compared with. Not trained yet."""
+
+    name, pack = "photo-illama-bidirectional-1", 4
+    architecture = "IllamaForImageClassification as photo-illama-1 without a causal mask: the arm that sees everything"
+    steady = 1.0

@@ -34,7 +34,7 @@ from models.engine.method import offered
 from models.serving import catalog, replicas, zerogpu
 from models.serving.errors import told
 from models.trace import TABS, limits
-from visualizers.page import gradio_theme
+from visualizers.page import gradio_theme, head
 from visualizers.page.gallery import gallery
 from visualizers.page.panel import QUESTIONS
 from visualizers.page.tab_handlers import MODEL, Desk
@@ -135,7 +135,7 @@ def launch(page: gr.Blocks, host: str, port: int, mcp: bool = False, **more):
     return page.launch(
         server_name=host, server_port=port, run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False,
         show_error=False, strict_cors=True, max_file_size=limits.FILE_BYTES, allowed_paths=[], footer_links=["api"],
-        state_session_capacity=200, theme=gradio_theme.theme(), css=gradio_theme.css(), head=gradio_patches.stream(),
+        state_session_capacity=200, theme=gradio_theme.theme(), css=gradio_theme.css(), head=head.head(),
         mcp_server=mcp,
         app_kwargs={"middleware": [*security_headers.middleware(), *upload_errors.middleware()],
                     "routes": thumbnails.routes()},

@@ -165,8 +165,10 @@ def wanted(row: Mapping, scale: Extent) -> tuple[float, float]:
 
 def _ends(row: Mapping, scale: Extent) -> Node:
     """The least and the most that is possible; an arrow where it lies further out than the line."""
-    left = "" if row["floor"] is None else ("" if scale.floor is not None else "‹ ") + number(row["floor"])
-    right = "" if row["ceiling"] is None else number(row["ceiling"]) + ("" if scale.ceiling is not None else " ›")
+    floor, ceiling = (None if end is None else number(end if abs(end) > 1e-4 * (scale.high - scale.low) else 0.0)
+                      for end in (row["floor"], row["ceiling"]))
+    left = "" if floor is None else ("" if scale.floor is not None else "‹ ") + floor
+    right = "" if ceiling is None else ceiling + ("" if scale.ceiling is not None else " ›")
     return node("div", node("span", left), node("span", right), kind="ends")
 
 

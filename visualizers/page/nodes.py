@@ -26,7 +26,7 @@ Node = list | str
 def block(value: list[Node] | None = None, before: str = "", **options) -> gr.HTML:
     """A component that shows words; its value is a list of nodes. before: where in the page they go, as a selector."""
     return gr.HTML(value or [], html_template="<div class='words'></div>", apply_default_css=False,
-                   js_on_load=(HERE / "nodes.js").read_text("utf-8"), before=before, **options)
+                   js_on_load="window.tokenscope.words(element, props, watch);", before=before, **options)
 
 
 def node(tag: str, *children: Node, **attributes: object) -> Node:

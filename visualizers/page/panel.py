@@ -115,7 +115,7 @@ class Panel:
                                       elem_id=f"{self.tab}-checkpoint")
 
     def _picture(self, first: Method, opening: Shown, query: str) -> None:
-        self.view = player(self.value(opening), elem_id=f"{self.tab}-player")
+        self.view = player(self.value(opening), shared=True, elem_id=f"{self.tab}-player")
         self.score = nodes.block([], elem_id=f"{self.tab}-score")
         self.sentence = nodes.block(self._sentence(opening), before=f"#{self.tab}-player .ts-curves",
                                     elem_id=f"{self.tab}-sentence")

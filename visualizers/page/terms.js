@@ -10,7 +10,7 @@ const FIND = new RegExp(`(?<![\\p{L}\\p{N}])(?:${any})(?![\\p{L}\\p{N}])`, "giu"
 // Words that our own scripts write may be split; those that Gradio writes are marked as a whole.
 const OWN = ".words, .ts-panel, .ts-legend, .ts-map-title, .ts-turn, .walk";
 const WHOLE = ".controls [data-testid=block-info], .controls .info-text";
-const SKIP = "button, a, summary, select, option, input, textarea, svg, canvas, .terms, .ts-text, .ts-cells, " +
+const SKIP = "dfn, button, a, summary, select, option, input, textarea, svg, canvas, .terms, .ts-text, .ts-cells, " +
   ".ts-places, .ts-piece, [role=tooltip], [role=img]";
 const meant = (text) => named.get(text.toLowerCase()) ??
   patterns.find((p) => new RegExp(`^${p.pattern}$`, "u").test(text));
@@ -29,15 +29,20 @@ function split(node, seen) {
     const entry = meant(match[0]);
     if (seen.has(entry.term)) continue;
     seen.add(entry.term);
-    const term = document.createElement("button");
-    term.type = "button";
+    const term = document.createElement("dfn"); // not a button: that would not break over two lines
     term.className = "term";
+    term.tabIndex = 0;
     term.textContent = match[0];
     term.dataset.term = entry.term;
     parts.push(node.data.slice(from, match.index), term);
     from = match.index + match[0].length;
   }
-  if (from) node.replaceWith(...parts, node.data.slice(from));
+  if (!from) return;
+  parts.push(node.data.slice(from));
+  if (!/flex|grid/.test(getComputedStyle(node.parentElement).display)) return node.replaceWith(...parts);
+  const line = document.createElement("span"); // pieces of one text would be spread over the line
+  line.append(...parts);
+  node.replaceWith(line);
 }
 
 // Each term once in each part of the page, where it comes first.

@@ -159,7 +159,13 @@ class Controls {
     for (const drawing of this.drawings) {
       for (const entry of drawing.legend) if (!seen.has(entry.state)) seen.set(entry.state, entry.title);
     }
-    this.entries = [...seen].sort((a, b) => a[0] - b[0]);
+    // States that look alike share one swatch and its words.
+    const alike = new Map(), look = (state) => JSON.stringify({ ...THEME.looks[state], name: "" });
+    for (const [state, title] of [...seen].sort((a, b) => a[0] - b[0])) {
+      const same = alike.get(look(state));
+      alike.set(look(state), same ? [same[0], `${same[1]}, ${title}`] : [state, title]);
+    }
+    this.entries = [...alike.values()];
   }
 
   paintLegend(by) {

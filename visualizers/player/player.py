@@ -77,10 +77,12 @@ def row(side: str, layer: int, head: int, query: int, weights: np.ndarray) -> st
                           "weights": [float(f"{w:.5g}") for w in np.asarray(weights, np.float64)]}})
 
 
-def player(value: str | None = None, **options: Any) -> gr.HTML:
-    """A new player; `options` are those of gr.HTML (elem_id, visible, ...)."""
+def player(value: str | None = None, shared: bool = False, **options: Any) -> gr.HTML:
+    """A new player; `options` are those of gr.HTML (elem_id, visible, ...). shared: its code stands in the page's head
+    (visualizers/page/head.py), where several players read it once."""
+    mount = 'mountInGradio(element, props, trigger, watch); // fires "pick", "intervene" and "row": Gradio reads this'
     return gr.HTML(value, html_template=TEMPLATE, css_template=style(), apply_default_css=False,
-                   js_on_load=script() + "\nmountInGradio(element, props, trigger, watch);", **options)
+                   js_on_load=f"window.tokenscope.{mount}" if shared else f"{script()}\n{mount}", **options)
 
 
 def _text(value: dict) -> str:

@@ -38,7 +38,7 @@ def test_the_papers_are_searched_and_filtered_in_the_browser(visit):
 def test_a_run_streams_and_stepping_asks_the_server_nothing(visit):
     page = visit("?tab=mask")
     run(page, "mask")
-    expect(page.locator("#mask-player .ts-sides .ts-panel")).to_have_count(2)
+    expect(page.locator("#mask-player .ts-sides .ts-panel")).to_have_count(1)
     open_tab(page, "unmask")
     player = page.locator("#unmask-player")
     player.get_by_role("slider", name="Step").focus()
@@ -73,6 +73,7 @@ def test_up_to_three_methods_stand_side_by_side(visit):
 
 def test_another_method_brings_its_own_controls(visit):
     page = visit("?tab=mask")
+    method(page, "mask", "Hard patches mining")
     expect(page.locator("#mask-about")).to_contain_text("predicts")
     method(page, "mask", "Masked autoencoder")
     expect(page.locator("#mask-about")).not_to_contain_text("predicts which")

@@ -79,7 +79,7 @@ def test_the_font_that_draws_boxes_is_never_used():
 
 def test_right_to_left_lines_run_to_the_left():
     line = [(0, "שלום"), (1, " עולם"), (2, " ab"), (3, "cd"), (4, "אב")]
-    assert [(token, x) for token, _, x, _ in placed(line, 0, 20, len)] == [(4, 2), (2, 4), (3, 7), (1, 9), (0, 14)]
+    assert [(token, x) for token, _, x, _ in placed(line, 0, 20, len)] == [(4, 4), (2, 6), (3, 9), (1, 11), (0, 16)]
     line = [(0, "the "), (1, "של"), (2, "ום"), (3, " sea")]
     assert [(token, x) for token, _, x, _ in placed(line, 5, 20, len)] == [(0, 5), (2, 9), (1, 11), (3, 13)]
     assert [x for _, _, x, _ in placed([(0, "ab"), (1, "c")], 5, 20, len)] == [5, 7]

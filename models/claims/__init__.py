@@ -22,7 +22,8 @@ from models.claims.judging import VERDICTS
 from models.trace.subject import ASSETS
 
 FOLDER = ASSETS / "claims"
-__all__ = ["FOLDER", "VERDICTS", "Lab", "MissingData", "parted", "place", "read", "save", "stamped", "stamps"]
+__all__ = ["FOLDER", "VERDICTS", "Lab", "MissingData", "parted", "place", "read", "read_public", "save", "stamped",
+           "stamps"]
 
 
 class MissingData(ValueError):
@@ -97,6 +98,11 @@ def read(method: str) -> dict | None:
     """The saved claim of a method as plain data, or None."""
     path = FOLDER / f"{method}.json"
     return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def read_public(method: str) -> list[dict]:
+    """The saved claims of a method on public models."""
+    return [found for name in packaged.TABLE if (found := read(f"{method}-{name}"))]
 
 
 def _device(device: str) -> str:

@@ -116,7 +116,8 @@ def test_a_second_question_is_read_when_the_first_is_answered(tiny):
     assert first + second == list(found.ids)
     assert job.tokenizer.decode(first).endswith("Answer:")
     assert job.tokenizer.decode(second).startswith(" 6767.\n\nQuestion:")
-    for text in ("Answer:", "A plain story. The end", "Question: What? Answer:  \n"):
+    begun = "Question: What is the capital of France? Answer: The capital of France is"
+    for text in ("Answer:", "A plain story. The end", "Question: What? Answer:  \n", begun):
         job = prepare("random-keep", from_text(text))
         found = read(job.tokenizer, text)
         assert turns(text, found) == [list(found.ids)]

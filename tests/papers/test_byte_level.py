@@ -11,10 +11,11 @@ import torch
 
 from models.engine.method import find, prepare, run, twin
 from models.papers.byte_level import claim
+from models.papers.byte_level import method as rule
 from models.papers.byte_level.byte_vocabulary import END, Coder, coder_of, split
 from models.papers.byte_level.bytereader import ByteReader, divergence, healing, naive
 from models.papers.byte_level.cover_encodings import advance, enumerate_covers, next_symbols, settle
-from models.papers.byte_level.method import WINDOW, average
+from models.papers.byte_level.method import WINDOW, Bytes, average, say
 from models.trace.subject import SubjectError, from_text
 from tests import tiny
 from tests.tiny import text_tokenizer
@@ -354,3 +355,17 @@ def test_canonical_text_stays_valid_at_every_cut(shipped):
 def test_passages_are_held_out_sentences_with_room():
     found = claim.passages(np.random.default_rng(0))
     assert len(found) > 400 and all(len(p) > claim.CONTEXT + claim.WALK + 20 for p in found[:50])
+
+
+def test_the_sentence_names_a_difference_only_where_there_is_one(tiny):
+    source = Bytes(prepare("byte-level", from_text("Once upon a ti")))
+    source.start()
+    even = source.symbols["exact"]
+    source.symbols = {**source.symbols, "naive": even}
+    assert "gives no byte 1% less" in say(source)
+    source.symbols = {**source.symbols, "naive": even.flip(0)}
+    assert "the exact probability of" in say(source) and "naive prompting says" in say(source)
+
+
+def test_the_end_of_a_text_is_called_what_the_model_calls_it():
+    assert [rule.letter(one, "<|im_end|>") for one in (END, 10, 200)] == ["<|im_end|>", "\n", "<C8>"]

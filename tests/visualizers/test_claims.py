@@ -52,3 +52,13 @@ def test_a_row_that_could_not_be_judged_is_counted_and_says_why():
     assert claims.told(claims.expectations(claim), ()) == "4 of 5 expectations met, 1 not judged."
     shown = json.dumps(claims.claim(claim, True), ensure_ascii=False)
     assert "– not judged" in shown and "more items are needed" in shown
+
+
+def test_a_claim_on_public_weights_says_on_which():
+    """Beside the claim on our own weights, never in its place."""
+    from models.claims import parted, read_public
+    found = read_public("byte-level")
+    shown = str([claims.claim(one, True) for one in found])
+    assert "And on real public weights?" in shown and "smollm2, paper's rule on public weights (dequantised)." in shown
+    assert "real public weights" not in str(claims.claim(stored("byte-level"), True))
+    assert parted("byte-level-smollm2") == ("byte-level", "smollm2") and parted("byte-level") == ("byte-level", "")

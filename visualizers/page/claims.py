@@ -52,9 +52,13 @@ def claim(found: Mapping | None, is_paper: bool) -> list[Node]:
         return [node("section", node("p", text), kind="claim")] if text else []
     answer, meaning = VERDICTS[found["verdict"]]
     asks = "Does the paper's claim hold here? " if is_paper else "Was it checked? "
+    grade = found.get("grade", "")
+    if grade:
+        asks = "And on real public weights? "
     take = found.get("what_it_would_take", "")
     judged = expectations(found)
     return [node("section", node("h3", asks, node("span", answer)), node("p", meaning, kind="meaning"),
+                 node("p", node("b", "On: "), f"{', '.join(found['checkpoints'])}, {grade}.") if grade else None,
                  node("p", node("b", "The paper said: " if is_paper else "Expected: "), found["paper"]),
                  node("p", node("b", "We found: "), told(judged, failed(found))),
                  picture(judged + failed(found), "What was expected and what was found") if judged else None,

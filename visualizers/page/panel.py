@@ -14,6 +14,7 @@ import numpy as np
 
 from models.checkpoints import hub
 from models.claims import read as read_claim
+from models.claims import read_public
 from models.engine.method import CONTROL, Method, find
 from models.serving import recorded
 from models.trace import Trace
@@ -218,7 +219,8 @@ class Panel:
         return nodes.strip(shown.traces[0], shown.traces[1:], self.cards) if shown.traces else []
 
     def _claim(self, method: Method) -> list:
-        return claims.claim(read_claim(method.id), method.card.seed is not None)
+        found = [read_claim(method.id), *read_public(method.id)]
+        return [part for one in found for part in claims.claim(one, method.card.seed is not None)]
 
     def _method(self, trace: Trace) -> Method:
         return self.methods[trace.method]

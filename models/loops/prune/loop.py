@@ -112,9 +112,9 @@ def reach(model) -> int:
 
 
 def turns(text: str, found: Reading) -> list[list[int]]:
-    """The prompt in the pieces in which it is read: a new one after every "Answer:" that is not its end, so that a
-    second question arrives when the first has been answered."""
-    ends = [m.end() for m in re.finditer(r"Answer:", text) if text[m.end():].strip()]
+    """The prompt in the pieces in which it is read: a new one after every "Answer:" behind which another question
+    follows, so that it arrives when the first has been answered. An answer that is only begun is read with the rest."""
+    ends = [m.end() for m in re.finditer(r"Answer:", text) if "Question:" in text[m.end():]]
     starts = sorted({0, len(found), *(sum(first < end for first, _ in found.spans) for end in ends)})
     return [list(found.ids[a:b]) for a, b in zip(starts, starts[1:])]
 

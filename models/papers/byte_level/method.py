@@ -33,6 +33,7 @@ from models.trace.subject import Example, SubjectError
 
 WINDOW = 24  # bytes of the prompt that are looked at one by one
 LONGEST_WORD = 120
+SEEN = 0.01  # of the probability: less is no difference to a reader
 SECOND = "text-ar-1k-2"
 FIELDS = {"kl": Field("Error of naive prompting: KL(exact || naive)", "nats", low=0.0),
           "invalid": Field("Probability on invalid encodings, left out", "", 0.0)}
@@ -74,6 +75,7 @@ class Bytes:
         if len(split(data[:start])[1]) > LONGEST_WORD:
             raise SubjectError(f"This text has more than {LONGEST_WORD} bytes without a space before its end; please "
                                "add some, because every encoding of that stretch has to be tried.")
+        self.ending = job.tokenizer.eos_token or "<end>"
         self.p, self.before, self.window = p, data[:start].decode(), data[start:]
         bundles = [job.bundle, *([job.companion(SECOND)] if p.weight else [])]
         self.readers = [ByteReader(bundle, data[:start], p.mode == "exact-fast") for bundle in bundles]
@@ -129,7 +131,7 @@ class Bytes:
             reader.push(symbols[0])
 
     def texts(self, symbols: Sequence[int]) -> list[str]:
-        return [self.before if s < 0 else letter(s) for s in symbols]
+        return [self.before if s < 0 else letter(s, self.ending) for s in symbols]
 
 
 def average(distributions: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -149,10 +151,10 @@ def most_probable(coder: Coder, covers: Covers, most: int) -> list[tuple[str, fl
     return found
 
 
-def letter(symbol: int) -> str:
-    """A byte as a reader sees it."""
+def letter(symbol: int, ending: str) -> str:
+    """A byte as a reader sees it. ending: what the model calls the end of a text."""
     if symbol == END:
-        return "<|endoftext|>"
+        return ending
     return chr(symbol) if symbol < 128 else f"<{symbol:02X}>"
 
 
@@ -166,18 +168,26 @@ def run(job: Job) -> Iterator[Event]:
 
 def close(journal: Journal, source: Bytes) -> Close:
     """Facts, charts and the sentence: the end of the prompt is where it matters."""
-    exact, naive = source.symbols["exact"], source.symbols["naive"]
-    at, others = int((exact - naive).argmax()), len(source.covers) - 1
-    tail = (source.before + source.window.decode())[-12:].replace(" ", "\u00b7")
-    sentence = (f"After \u201c{tail}\u201d the exact probability of {shown(letter(at))} is {exact[at]:.0%}, "
-                f"naive prompting says {naive[at]:.0%}: besides its own encoding, {others} token sequences also "
-                "cover the end of this prompt.")
     facts = {"kl": Fact("Naive prompting is off by", round(source.kl[-1][0], 3), "nats at the cut"),
              "healing": Fact("Token healing is off by", round(source.kl[-1][1], 3), "nats at the cut"),
              "covers": Fact("Encodings that cover the prompt", len(source.covers), "sequences"),
              "invalid": Fact("Mass on invalid encodings", float(f"{source.invalid:.2g}"), "of 1")}
     charts = (on_the_way(journal), along_cut(source), next_bytes(source), shares(source))
-    return Close("sample", sentence, charts, facts, path=journal.path)
+    return Close("sample", say(source), charts, facts, path=journal.path)
+
+
+def say(source: Bytes) -> str:
+    """The byte that naive prompting misses most, or that it misses none."""
+    exact, naive = source.symbols["exact"], source.symbols["naive"]
+    at, others = int((exact - naive).argmax()), len(source.covers) - 1
+    tail = (source.before + source.window.decode())[-12:].replace(" ", "\u00b7")
+    if exact[at] - naive[at] < SEEN:
+        return (f"After \u201c{tail}\u201d naive prompting gives no byte {SEEN:.0%} less than the exact distribution "
+                f"does, although {others} other token sequences also cover the end of this prompt. Cut it inside a "
+                "word to see them part.")
+    return (f"After \u201c{tail}\u201d the exact probability of {shown(letter(at, source.ending))} is {exact[at]:.0%}, "
+            f"naive prompting says {naive[at]:.0%}: besides its own encoding, {others} token sequences also "
+            "cover the end of this prompt.")
 
 
 def on_the_way(journal: Journal) -> Chart:
@@ -198,7 +208,8 @@ def along_cut(source: Bytes) -> Chart:
 def next_bytes(source: Bytes) -> Chart:
     """The most probable next bytes at the end of the prompt, three ways."""
     order = source.symbols["exact"].topk(8).indices.tolist()
-    ticks = [{" ": "space", "\n": "line break"}.get(letter(s), letter(s)) for s in order]
+    letters = [letter(s, source.ending) for s in order]
+    ticks = [{" ": "space", "\n": "line break"}.get(one, one) for one in letters]
     return bars("The next byte", "byte", "probability",
                 {name: source.symbols[name][order] for name in ("naive", "healing", "exact")}, ticks)
 

@@ -17,7 +17,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from models.checkpoints.store import here, resolve
+from models.checkpoints.store import CheckpointError, here, resolve
 from models.engine import layouts
 from models.engine.method import CONTROL, Job, Method, Result, find, follow, offered, prepare, twin
 from models.trace import Trace, limits
@@ -125,9 +125,13 @@ def job(ask: Ask) -> Job:
                    interventions=ask.interventions)
 
 
-def checked(id: str, checkpoint: str) -> None:
-    """CheckpointError where a method cannot have this checkpoint, before anything is fetched or loaded."""
-    layouts.fit(find(id), resolve(checkpoint, find(id).choices))
+def refused(id: str, checkpoint: str) -> str:
+    """Why a method cannot have this checkpoint, before anything is fetched or loaded; "" where it can."""
+    try:
+        layouts.fit(find(id), resolve(checkpoint, find(id).choices))
+    except CheckpointError as error:
+        return str(error)
+    return ""
 
 
 def beside(first: Job, id: str) -> Job:

@@ -137,10 +137,13 @@ class Desk(Turns, Changes):
 
     def fetch(self, id: str, checkpoint: str) -> Iterator[dict]:
         """A public checkpoint that was chosen is fetched, with the progress where runs show theirs. Where that fails,
-        the menu goes back to the method's own."""
+        the menu goes back to the method's own; a name that cannot be had stays in it, so that Run refuses it too."""
         p, back = self.panel, {}
+        if why := session.refused(id, checkpoint):
+            gr.Warning(why)
+            yield {p.status: []}
+            return
         try:
-            session.checked(id, checkpoint)
             for done, total in download.fetch(checkpoint):
                 yield {p.status: nodes.progress(done / total, f"fetching {done / 1e6:.0f} of {total / 1e6:.0f} MB")}
         except Exception as error:

@@ -226,6 +226,16 @@ def test_a_bar_stands_where_the_given_text_ends_and_nowhere_else(window, paper_p
     assert found == [[len(trace.steps[0].where("context")) - 1], []]
 
 
+def test_the_end_of_a_text_still_says_what_else_could_have_come(window, paper_page):
+    drawing = draw(samples.sample())
+
+    def look(page):
+        page.evaluate("shown.go(99)")
+        return page.locator(".ts-now").inner_text()
+    words = window.look(paper_page(drawing), look)
+    assert drawing.frames[-1].clean and "What could have come last" in words and "entropy" in words
+
+
 def test_picture_only_hides_all_marks_and_brings_them_back(window, paper_page):
     count = "marksOf(shown.drawings[0], 5, {by: shown.colouring(shown.drawings[0])}).filter(m => m.cue).length"
 

@@ -30,15 +30,18 @@ function momentBlock(drawing, step, go) {
   const frame = drawing.frames[step], fresh = [], state = drawing.state(step), code = STATES.indexOf("new");
   for (let i = 0; i < state.length && fresh.length < 2; i++) if (state[i] === code) fresh.push(i);
   const place = fresh.length ? fresh[0] : firstPosition(drawing, step);
-  const asked = { sample: frame.clean ? -1 : place, attend: firstPosition(drawing, step) }[drawing.tab] ?? -1;
+  const last = state.findLastIndex((one) => !THEME.looks[one].hides); // at the end: what else the last token could be
+  const asked = { sample: frame.clean ? last : place, attend: firstPosition(drawing, step) }[drawing.tab] ?? -1;
   const lists = asked < 0 ? [] : drawing.candidates(step, asked);
   const sibling = (f) => ["trial", "branch", "sample"].includes(f.level) && f.parent !== undefined &&
     (f.parent ?? -1) === (frame.parent ?? step);
   const around = drawing.frames.map((f, i) => [f, i]).filter(([f]) => sibling(f));
   if (!lists.length && !around.length) return null;
   const box = el("div", { class: "ts-panel ts-now" });
+  const head = frame.clean ? "What could have come last" : drawing.tab === "attend" ? "What the model predicts here"
+    : "What could come here";
   if (lists.length) {
-    box.append(el("h3", { text: drawing.tab === "attend" ? "What the model predicts here" : "What could come here" }),
+    box.append(el("h3", { text: head }),
       el("div", { class: "ts-lists" }, ...candidateLists(lists, 8, step)));
   }
   const trial = ([f, i]) => el("button", { type: "button", "aria-pressed": String(i === step), onclick: () => go(i),

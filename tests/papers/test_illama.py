@@ -103,7 +103,7 @@ def test_each_keys_weight_is_split_and_none_is_lost():
 def test_class_token_first_collapses_exactly_with_renormalised_rows():
     """No photo changes the answer. Mutants: deleting mass, which leaks through the denominators; pooling, which hides
     the collapse; a token that stands last."""
-    net, pixels = tiny.fresh("photo-illama-first-1").eval(), photos()
+    net, pixels = tiny.fresh("photo-illama-first-2").eval(), photos()
     last = net.states(pixels, convention="before")[-1]
 
     def collapses(logits):

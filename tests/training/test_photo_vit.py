@@ -20,7 +20,7 @@ def net_of(recipe):
     """A tiny network of the recipe's kind."""
     if type(recipe) is photo_vit.PhotoViT:
         return tiny.vit()
-    return tiny.fresh("photo-illama-first-1" if recipe.cls_first else "photo-illama-1")
+    return tiny.fresh("photo-illama-first-2" if recipe.cls_first else "photo-illama-1")
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -1,7 +1,8 @@
 """iLLaMA's claim, small: where the class token stands decides whether anything is learned; what the soft mask leaves.
 
-Arms: 0 photo-vit-1, 1 class token first, 3 class token last with the soft mask. Arms 2 (hard mask from the first step)
-and 4 (renormalised rows) were not trained, nor the bidirectional LLaMA that the rank of maps would have to beat.
+Arms: 0 photo-vit-1, 1 class token first, 3 class token last with the soft mask, 900 steps each. Arms 2 (hard mask from
+the first step) and 4 (renormalised rows) were not trained, nor the bidirectional LLaMA that the rank of maps would have
+to beat.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def measure(lab: Lab) -> Claim:
         arms=(arm0, arm1, arm3, bare), trainings=1, controls=[better(arm3, arm1)],
         expect=[as_good(arm3, arm0, within=2), better(arm3, bare), at_most(mean_of(arm1), 2 * CHANCE, bar="ours")],
         context=[collapse(first, few), *leaks(last, few), *rank_context(few, plain, last)],
-        would_take="the class token in front trained for 900 steps, and a bidirectional LLaMA for the rank of maps")
+        would_take="a bidirectional LLaMA for the rank of maps (recipe photo-illama-bidirectional-1, 900 steps)")
 
 
 def collapse(model, pixels: torch.Tensor):

@@ -24,7 +24,7 @@ from models.loops.attend.classifiers import ClassifierArm, ClassifierPass, look,
 from models.trace import Fact, Step, states
 from models.trace.params import Choice, Span
 
-LAST, FIRST = "photo-illama-1", "photo-illama-first-1"
+LAST, FIRST = "photo-illama-1", "photo-illama-first-2"
 CURVES = {"class token last, soft mask": LAST, "class token first": FIRST, **vit.CURVES}
 
 

@@ -152,4 +152,4 @@ def tiny(bundle, cls_first: bool = False) -> IllamaForImageClassification:
     return made
 
 
-STAND_INS = {"photo-illama-1": tiny, "photo-illama-first-1": lambda bundle: tiny(bundle, cls_first=True)}
+STAND_INS = {"photo-illama-1": tiny, "photo-illama-first-2": lambda bundle: tiny(bundle, cls_first=True)}

@@ -210,6 +210,18 @@ def test_candidates_are_offered_word_after_word(visit):
     expect(player.locator(".ts-sides .ts-panel")).to_have_count(3)
 
 
+def test_drafts_of_a_picture_are_judged_in_the_picture(visit):
+    """The step stands there as it is, with its marks; nothing is chosen on the canvas."""
+    page = visit("?tab=sample&method=speculative&seed=2")
+    expect(page.locator("#sample-strip")).to_contain_text("seed 2", timeout=90_000)
+    page.locator("#sample-turn").click()
+    player = page.locator("#sample-player")
+    expect(player.locator(".ts-turn")).to_contain_text("1 of 6")
+    expect(player.locator(".ts-cell[data-group], .ts-cell[aria-selected]")).to_have_count(0)
+    player.locator(".ts-option").nth(1).click()
+    expect(player.locator(".ts-turn")).to_contain_text("2 of 6")
+
+
 def test_a_guided_walk_asks_before_it_shows(visit):
     """Opened by its link; a guess opens the view that answers, with the keyboard too."""
     page = visit("?tab=sample&walk")

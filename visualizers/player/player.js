@@ -81,7 +81,8 @@ class Player extends Controls {
     this.rebuild();
     const start = left.view.start ?? this.total - 1;
     if (this.turn && this.root.getBoundingClientRect().top < 0) this.root.scrollIntoView(); // its button is far below
-    if (this.turn && value.turn.options) this.step = this.total - 1; // the open place is the last one
+    const watched = this.turn && this.turn.watches(left) && left.frames.at(-1).clean; // drafts have marks
+    if (this.turn && value.turn.options) this.step = this.total - (watched ? 2 : 1); // the open place is the last one
     else if (Number.isInteger(value.step)) this.step = value.step;
     else if (this.loading || (wasLoading && atEnd)) this.step = this.total - 1;
     else if (!same) this.step = start;
@@ -224,10 +225,11 @@ class Player extends Controls {
     this.views.forEach((view) => {
       const d = view.drawing, step = d.at(this.step), frame = d.frames[step];
       const by = this.colouring(d), shared = sharedScale(this.drawings, by);
-      const marks = this.turn ? this.turn.marks(d, this.page)
+      const choosing = this.chooses(d);
+      const marks = choosing ? this.turn.marks(d, this.page)
         : marksOf(d, step, { by, dark: this.dark, shared, view: this.query(d) });
       view.whole = by === "picture"; // a picture without marks has no hairlines either
-      view.paint(marks, step, this.page, () => this.show(), Boolean(this.turn));
+      view.paint(marks, step, this.page, () => this.show(), choosing);
       const notes = [frame.note, this.own(d)].filter(Boolean).map((words) => ` · ${words}`);
       view.caption.replaceChildren(el("b", { text: frame.label }), notes.join(""));
       view.label.textContent = this.turn ? "" : costWords(frame.cost);
@@ -259,8 +261,10 @@ class Player extends Controls {
     return attentionRow(drawing, hovered, headsOf(drawing, hovered)) ? hovered : view;
   }
 
+  chooses(drawing) { return Boolean(this.turn) && !this.turn.watches(drawing); }
+
   mark(view, marks) {
-    const chosen = this.turn ? new Set(this.turn.picked) : null;
+    const chosen = this.chooses(view.drawing) ? new Set(this.turn.picked) : null;
     const query = this.by === "attention:row" && !this.bare ? this.query(view.drawing).query : -1;
     if (chosen) view.targets.forEach((target, token) => {
       target.setAttribute("aria-selected", String(chosen.has(token)));

@@ -77,6 +77,9 @@ class Turn {
     });
   }
 
+  // A draft stands in its picture, as in any step; in a text the place that is open is all there is to see.
+  watches(drawing) { return Boolean(this.spec.options) && drawing.layout.kind !== "text"; }
+
   // The text so far; the visitor's words are tinted, and the open place is a question mark.
   open(drawing, page) {
     const { at, made } = this.spec;

@@ -56,12 +56,12 @@ def options(trace: Trace) -> Options | None:
     if not last.label.startswith(PENDING):
         return None
     draft = last.where("new")
-    words = [trace.vocabulary[int(id)] for id in last.ids[draft]]
-    if trace.canvas.kind != "text":  # codes: what they show, without their numbers
-        words = [f"{word.partition(': ')[2] or word}; " for word in words]
-    kept = ["".join(words[:n]).strip(" \n;").replace("\n", "\u23ce") for n in range(1, len(words) + 1)]
+    words, counts = [trace.vocabulary[int(id)] for id in last.ids[draft]], range(1, len(draft) + 1)
+    kept = ["".join(words[:n]).strip().replace("\n", "\u23ce") for n in counts]
+    if trace.canvas.kind != "text":  # a picture shows its drafts
+        kept = ["the first", *(f"the first {n}" for n in counts[1:])]
     labels = "\u2715 none of it", *(f"\u2713 {text}" for text in kept)
-    return Options(int(min(*draft, *np.flatnonzero(last.ids < 0)[:1])), tuple(range(len(words) + 1)), labels, False)
+    return Options(int(min(*draft, *np.flatnonzero(last.ids < 0)[:1])), (0, *counts), labels, False)
 
 
 def turn(prompt: str) -> Turn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from models.baselines.maskgit import method as maskgit
 from models.checkpoints.store import Bundle, load
 from models.claims.arms import Arm, Budget, Metric
 from models.loops.unmask.canvases import Board, scene_board
-from models.loops.unmask.loop import Full, Move, Plan, fill, moves
+from models.loops.unmask.loop import Full, Move, Plan, Reveal, fill, moves
 from models.worlds import scenes
 
 DEFAULTS = maskgit.Params()
@@ -86,24 +86,25 @@ def base(model, tokenizer, asked, steps: Steps, seed: int, order: str = "confide
 def paint(model, tokenizer, asked, steps: Steps, generator: torch.Generator, order: str = "confidence",
           guidance: float = GUIDANCE, noise: float = NOISE, evaluate: Callable = plain) -> torch.Tensor:
     """Pictures [K, 3, h, w] of `base`, in one batch."""
-    ids = torch.full((len(asked), model.grid[0] * model.grid[1]), model.mask_token_id)
-    plan = Plan(planned(ids.shape[1], steps), evaluate(model, conditions(asked), guidance), order, noise,
-                Sampler(TEMPERATURE))
-    *_, last = fill(ids, model.mask_token_id, plan, generator)
+    *_, last = turns(model, conditions(asked), steps, generator, evaluate, guidance, noise, order=order)
     with torch.inference_mode():
         return tokenizer.decode(last.ids.unflatten(1, model.grid))
 
 
-def planned(unknown: int, steps: Steps) -> Sequence[Move]:
-    return moves(unknown, steps, maskgit.SCHEDULE) if isinstance(steps, int) else steps
+def turns(model, cond: torch.Tensor, steps: Steps, generator: torch.Generator, evaluate: Callable = plain,
+          guidance: float = GUIDANCE, noise: float = NOISE, temperature: float = TEMPERATURE,
+          order: str = "confidence") -> Iterator[Reveal]:
+    """The loop that fills in empty pictures under condition words [K, C], move by move."""
+    ids = torch.full((len(cond), model.grid[0] * model.grid[1]), model.mask_token_id)
+    planned = moves(ids.shape[1], steps, maskgit.SCHEDULE) if isinstance(steps, int) else steps
+    plan = Plan(planned, evaluate(model, cond, guidance), order, noise, Sampler(temperature))
+    return fill(ids, model.mask_token_id, plan, generator)
 
 
-def work(model, tokenizer, steps: Steps, evaluate: Callable = plain) -> int:
+def work(model, steps: Steps, evaluate: Callable = plain) -> int:
     """Multiply-adds of one picture of `base`, counted in a run."""
-    board = boards(model, tokenizer, scenes.several(1, 0))[0]
-    plan = Plan(planned(board.unknown, steps), evaluate(model, board.cond, GUIDANCE), noise=NOISE,
-                sampler=Sampler(TEMPERATURE))
-    return sum(turn.found.cost.macs for turn in fill(board.ids, board.mask_id, plan, torch.Generator().manual_seed(0)))
+    one = conditions(scenes.several(1, 0))
+    return sum(turn.found.cost.macs for turn in turns(model, one, steps, torch.Generator().manual_seed(0), evaluate))
 
 
 def conditions(asked: list[list[scenes.Thing]]) -> torch.Tensor:

@@ -15,12 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from kernels import Sampler
-from models.baselines.maskgit import method as maskgit
 from models.checkpoints.store import load
 from models.claims import Lab, scene_lab
 from models.claims.harness import Claim, Quantity, Tuned, as_good, at_least, better, conclude, context
-from models.loops.unmask.loop import Plan, fill, moves
 from models.papers.enat import method as enat
 from models.papers.enat.record import TOP, concentration
 
@@ -45,7 +42,7 @@ def measure(lab: Lab) -> Claim:
                                                                  evaluate=evaluate), first)
 
     def work(name: str, steps: int) -> int:
-        return scene_lab.work(nets[name][0], tokenizer, steps, nets[name][1])
+        return scene_lab.work(nets[name][0], steps, nets[name][1])
 
     def arm(name: str, steps: int):
         return captions.arm(f"{name}, {steps} steps", scored(name, steps), work(name, steps), nets[name][2], tuned=KEPT)
@@ -53,7 +50,7 @@ def measure(lab: Lab) -> Claim:
     few = lab.size(12, 1)
     ours, full, less = arm("ENAT", STEPS), arm("plain", STEPS), arm("plain", FEWER)
     afresh, late = arm("ENAT without reuse", STEPS), scored("ENAT", DEFAULT, few) - scored("plain", DEFAULT, few)
-    held, lift = changes(plain, tokenizer, captions.groups[0][1][: lab.size(48, 2)], STEPS)
+    held, lift = changes(plain, captions.groups[0][1][: lab.size(48, 2)], STEPS)
     share = {steps: work("ENAT", steps) / work("plain", steps) for steps in (STEPS, DEFAULT)}
     return conclude(
         "enat", paper="Better pictures with significantly less computation on ImageNet and MS-COCO (arXiv 2411.06959; "
@@ -78,15 +75,11 @@ def measure(lab: Lab) -> Claim:
 
 
 @torch.inference_mode()
-def changes(plain: nn.Module, tokenizer, asked, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def changes(plain: nn.Module, asked, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Of the plain model's pictures [K]: the change that the top cells hold, and how many times as often as by chance
     new cells are of them; means over the steps."""
-    group = scene_lab.boards(plain, tokenizer, asked)
-    ids, cond = torch.cat([board.ids for board in group]), torch.cat([board.cond for board in group])
-    plan = Plan(moves(ids.shape[1], steps, maskgit.SCHEDULE), scene_lab.plain(plain, cond, scene_lab.GUIDANCE),
-                noise=scene_lab.NOISE, sampler=Sampler(scene_lab.TEMPERATURE))
-    before, found = None, []
-    for turn in fill(ids, group[0].mask_id, plan, torch.Generator().manual_seed(SEEDS[0])):
+    cond, before, found = scene_lab.conditions(asked), None, []
+    for turn in scene_lab.turns(plain, cond, steps, torch.Generator().manual_seed(SEEDS[0])):
         features = plain.look(turn.moment.ids, cond)[:, plain.cond_length :].float()  # [K, N, D]
         if before is not None:
             change = (1 - torch.cosine_similarity(features, before, dim=-1)).numpy()

@@ -72,15 +72,10 @@ class SceneENAT(Taught, SceneMGM):
     def stays(self, step, progress):
         return min(self.average, (1 + step) / (10 + step))
 
-    def generate(self, model, cond, generator, steps: int, guidance: float, noise: float, temperature: float):
+    def generate(self, model, cond, generator, **setting):
         """The Unmask loop itself, with reuse."""
-        from kernels import Sampler
-        from models.baselines.maskgit import method as maskgit
-        from models.loops.unmask.loop import Plan, fill, moves
+        from models.claims.scene_lab import turns
         from models.papers.enat.method import Reusing
 
-        ids = torch.full((len(cond), math.prod(model.grid)), model.mask_token_id)
-        plan = Plan(moves(ids.shape[1], steps, maskgit.SCHEDULE), Reusing(model, cond, guidance), "confidence", noise,
-                    Sampler(temperature))
-        *_, last = fill(ids, model.mask_token_id, plan, generator)
+        *_, last = turns(model, cond, generator=generator, evaluate=Reusing, **setting)
         return last.ids

@@ -39,7 +39,7 @@ def measure(lab: Lab) -> Claim:
 
     board = scene_lab.boards(model, tokenizer, captions.groups[0][1][:1])[0]
     ours = {name: over(late(*pair), evaluate=reused, batch=1) for name, pair in SETTINGS.items()}
-    spent = {name: scene_lab.work(model, tokenizer, late(*pair), reused) for name, pair in SETTINGS.items()}
+    spent = {name: scene_lab.work(model, late(*pair), reused) for name, pair in SETTINGS.items()}
     equal = {name: next(t for t in range(1, 64) if full_work(model, t) >= macs) for name, macs in spent.items()}
     base = {t: over(t) for t in {*equal.values(), 22, 32}}
     full = {t: arm(f"{t} full", scores, full_work(model, t)) for t, scores in base.items()}

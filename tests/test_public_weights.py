@@ -1,14 +1,12 @@
-"""SmolLM2, a real public model, through every method that takes a causal one; about half a minute of one core. Skipped
-with the reason where its package cannot be had (tools/public_weights.py)."""
-
-import json
-from pathlib import Path
+"""SmolLM2 through every method that takes a causal model, MiniLM in the lens; about 40 seconds of one core. Skipped
+with the reason where their packages cannot be had (tools/public_weights.py)."""
 
 import pytest
 import torch
 
+from models.checkpoints import packaged
 from models.checkpoints.store import load
-from models.engine.method import run
+from models.engine.method import prepare, run, twin
 from models.trace.subject import from_text
 
 pytestmark = pytest.mark.public
@@ -44,9 +42,9 @@ def test_its_digits_are_words_of_their_own(smollm2):
 def test_methods_run_on_it(smollm2, method):
     """On these weights, with their revision stamped; the records are whole."""
     result = run(method, from_text(TEXT), CAUSAL[method], checkpoint=smollm2)
-    card = json.loads((Path(smollm2) / "card.json").read_text("utf-8"))
     for trace in result.traces.values():
-        assert trace.provenance.revision == card["sha256"][:12]
+        assert trace.provenance.revision == packaged.TABLE[smollm2].sha256[:12]
+        assert trace.provenance.grade == "paper's rule on public weights (dequantised)"
         assert trace.sentence and len(trace.steps)
 
 
@@ -58,10 +56,30 @@ def test_it_finds_the_capital_when_sampled(smollm2):
 def test_the_lens_sees_what_eager_sees(smollm2):
     from models.backbones.instrument import observe
     from models.baselines.attention.claim import eager_maps
-    from models.engine.method import prepare
     job = prepare("attention", from_text(TEXT), checkpoint=smollm2)
     ids = torch.tensor([job.tokenizer(TEXT)["input_ids"]])
     with torch.no_grad(), observe(job.model, want={"stats", "qk"}) as seen:
         job.model(ids, use_cache=False)
     for call, maps in zip(seen, eager_maps(job, ids), strict=True):
         torch.testing.assert_close(call.entropy[0], torch.special.entr(maps).sum(-1), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ("byte-level", "lazyllm", "top-attention"))
+def test_the_baseline_stands_on_the_same_weights(smollm2, method):
+    assert twin(prepare(method, from_text(TEXT), checkpoint=smollm2)).bundle.name == smollm2
+
+
+def test_the_lens_opens_an_encoder_without_a_head(public):
+    """MiniLM: every layer and head, words as they were typed, no prediction to explain."""
+    trace = run("attention", from_text("The nurse said she was late."), checkpoint=public("minilm")).traces["attend"]
+    assert trace.heads.entropy.shape[:2] == (6, 12)
+    assert [label.strip() for label in trace.canvas.labels] == [
+        "[CLS]", "The", "nurse", "said", "she", "was", "late", ".", "[SEP]"]
+    assert trace.provenance.checkpoint == "minilm" and "rho_ablation" not in trace.facts
+
+
+def test_a_model_that_was_not_made_here_says_how(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKENSCOPE_PUBLIC", str(tmp_path))
+    from models.checkpoints.verify import CheckpointError
+    with pytest.raises(CheckpointError, match="python tools/public_weights.py minilm"):
+        load("minilm", dtype="bfloat16")

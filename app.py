@@ -41,7 +41,7 @@ from visualizers.page.tab_handlers import MODEL, Desk
 from visualizers.page.terms import explained
 from visualizers.server import gradio_patches, security_headers, session_cleanup, thumbnails, upload_errors
 
-Image.MAX_IMAGE_PIXELS = limits.PIXELS  # a small file can hide a huge picture
+Image.MAX_IMAGE_PIXELS = limits.CAMERA_PIXELS  # a small file can hide a huge picture
 TITLE = "Tokenscope"
 OPENS = {"mask": "mae", "attend": "attention", "prune": "lazyllm", "unmask": "recap", "sample": "sampling"}
 MOTTO = "see what a model masks, attends to, prunes, unmasks and samples"

@@ -12,8 +12,9 @@ import os
 CHARACTERS = 8_000  # of a text
 TOKENS = 2_048  # of a text, after the tokenizer
 PIXELS = 4_000_000  # of a picture, known before it is decoded
+CAMERA_PIXELS = 64_000_000  # of a JPEG, which can be decoded at a half, a quarter or an eighth of its size
 SIDE = 8  # pixels of a picture's shorter side, at least
-FILE_BYTES = 5_000_000  # of an uploaded file
+FILE_BYTES = 12_000_000  # of an uploaded file: a phone's photo fits
 ARRAY_BYTES = 64 * 1024 * 1024  # of one array in a record: a hostile file cannot inflate without end
 BESIDE = 2  # further methods: three pictures side by side are what a screen can show
 SECONDS = float(os.environ.get("TOKENSCOPE_SECONDS", 120))  # of one visitor's run, all pictures together

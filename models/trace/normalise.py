@@ -56,8 +56,9 @@ def picture(data: bytes) -> tuple[np.ndarray, str]:
     from PIL import Image, ImageOps
     try:
         found = Image.open(io.BytesIO(data), formats=FORMATS)
+        notes = [halved(found)]
         small_enough(*found.size)  # known before anything is decoded
-        notes = [animated(found)]
+        notes.append(animated(found))
         turned = orientation(found)
         notes.append("It was turned upright, as the camera says." if turned else "")
         pixels, note = plain(ImageOps.exif_transpose(found) if turned else found)
@@ -77,6 +78,16 @@ def orientation(found) -> bool:
         return found.getexif().get(0x0112) in range(2, 9)
     except Exception:
         return False
+
+
+def halved(found) -> str:
+    """Has a camera's large JPEG decoded at a half, a quarter or an eighth of its size; a sentence if so."""
+    width, height = found.size
+    if found.format not in ("JPEG", "MPO") or not limits.PIXELS < width * height <= limits.CAMERA_PIXELS:
+        return ""
+    share = (limits.PIXELS / (width * height)) ** 0.5 / 2  # draft keeps at least what is asked for, at most twice it
+    found.draft(None, (max(1, int(width * share)), max(1, int(height * share))))
+    return f"It was read at {found.size[0]} x {found.size[1]} of its {width} x {height} pixels."
 
 
 def small_enough(width: int, height: int) -> None:

@@ -198,7 +198,7 @@ def test_nothing_and_folders_and_the_wrong_kind_are_refused(tmp_path):
     for given, kind, words in (("", "text", "type some text"), ("", "photo", "no file"), ("  ", "text", "type some"),
                                (str(tmp_path), "text", "is a folder"), (str(tmp_path), "photo", "is a folder"),
                                (str(tmp_path / "empty.txt"), "text", "is empty"),
-                               (str(tmp_path / "big.txt"), "text", "5.0 MB"),
+                               (str(tmp_path / "big.txt"), "text", "12.0 MB"),
                                (str(tmp_path / "words.txt"), "photo", "cannot be read as a picture"),
                                (str(tmp_path / "a.png"), "text", "UTF-8"), ("missing.png", "photo", "missing.png")):
         with pytest.raises(SubjectError, match=words) as caught:

@@ -72,7 +72,7 @@ def test_odd_but_honest_pictures_become_rgb():
 
 @pytest.mark.parametrize("data", [
     b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + b"\x00" * 50, b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-    b"GIF89a" + b"\x00" * 20, b"x" * 5_000_001,
+    b"GIF89a" + b"\x00" * 20, b"x" * (limits.FILE_BYTES + 1),
 ])
 def test_what_is_no_picture_is_refused(data):
     with pytest.raises(SubjectError):
@@ -83,6 +83,15 @@ def test_what_is_no_picture_is_refused(data):
 def test_sizes_outside_the_limits_are_refused(size):
     with pytest.raises(SubjectError, match="pixels"):
         from_image(encoded(Image.new("RGB", size), "PNG"))
+
+
+def test_a_cameras_photo_is_read_small_and_that_is_said():
+    noisy = Image.effect_noise((4000, 3000), 60).convert("RGB")
+    found = from_image(encoded(noisy, "JPEG"))
+    assert found.image.shape[0] * found.image.shape[1] <= limits.PIXELS and min(found.image.shape[:2]) >= 750
+    assert "of its 4000 x 3000 pixels" in found.note
+    with pytest.raises(SubjectError, match="12000"):
+        from_image(encoded(Image.new("L", (12000, 9000)), "JPEG"))
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):

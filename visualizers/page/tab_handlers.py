@@ -22,12 +22,12 @@ from models.serving.errors import CLEAR, told
 from models.serving.session import Ask, Scene, Take, TooSlow
 from models.trace import limits
 from models.trace.params import ParamError
-from models.trace.serialize import save
 from models.trace.subject import Subject, from_image, from_text
 from visualizers.page import nodes
 from visualizers.page.changes import Changes
 from visualizers.page.controls import OWN, cards
-from visualizers.page.panel import Panel, Shown, controls, has_folded, views
+from visualizers.page.downloads import MIMES, rendered
+from visualizers.page.panel import Panel, controls, has_folded, views
 from visualizers.page.scripts import BROWSE, COPY, SAVE, SHOW, STEP
 from visualizers.page.turns import FORGOTTEN, SessionMemory, Turns
 from visualizers.player import player
@@ -35,8 +35,6 @@ from visualizers.player import player
 MODEL = {"concurrency_id": "model", "concurrency_limit": limits.RUNS}
 FETCH = {"concurrency_id": "fetch", "concurrency_limit": 4, "api_visibility": "private", "show_progress": "hidden"}
 QUIET = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once"}
-MIMES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf", "gif": "image/gif",
-         "json": "application/json", "html": "text/html", "py": "text/x-python", "csv": "text/csv"}
 
 
 def opening(id: str, tab: str) -> SessionMemory:
@@ -339,19 +337,3 @@ def linked(wanted: str, id: str) -> dict:
     except CLEAR:
         return {}
     return dict(ask.params) if ask is not None and ask.method == id else {}
-
-
-def rendered(shown: Shown, end: str, step: int) -> bytes:
-    """The picture as a file of this kind, under the names that the page shows."""
-    from visualizers.export.files import export, snippet
-    from visualizers.export.table import table
-    trace, twin = shown.traces[0], shown.traces[1] if len(shown.traces) > 1 else None
-    if end == "json":
-        return save(trace).encode("utf-8")
-    if end == "py":
-        return snippet(trace).encode("utf-8")
-    if end == "csv":
-        return table(shown.traces, shown.titles)
-    title, other, *_ = [*shown.titles, ""]
-    return export(trace, end, twin=twin, step=step if -1 <= step < len(trace.steps) else -1, title=title,
-                  twin_title=other)

@@ -42,7 +42,8 @@ def test_the_picture_is_true_to_its_numbers(id):
         scale = claims.scaled(row)
         low, high = claims.wanted(row, scale)
         assert scale.low < row["low"] <= row["value"] <= row["high"] < scale.high
-        inside = low <= row["low"] and row["high"] <= high
+        touches = row["kind"] != "bound" and row["side"] == "above" and row["low"] == row["bar"]  # not above it
+        inside = low <= row["low"] and row["high"] <= high and not touches
         assert inside == (row["met"] is not False) or row["met"] is None
         assert scale.at(row["high"]) - scale.at(row["low"]) > 0.005 or row["low"] == row["high"]
 

@@ -43,7 +43,8 @@ class Visitor:
         self.config = config = config or self.http.get("/config").json()
         self.components = {c["id"]: c for c in config["components"]}
         self.named = {c["props"].get("elem_id"): c["id"] for c in config["components"] if c["props"].get("elem_id")}
-        self.listeners = {tuple(target): dep for dep in config["dependencies"] for target in dep["targets"]}
+        self.listeners = {tuple(target): dep for dep in config["dependencies"] for target in dep["targets"]
+                          if dep["backend_fn"]}  # what the browser does by itself is no visitor's question
         self.values: dict[int, object] = {}  # what was typed or answered since the page opened
         self.stream, self.waiting = None, []
 

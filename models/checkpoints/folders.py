@@ -122,7 +122,7 @@ def numbered(config: Mapping, depth: int = 0) -> Iterator[tuple[str, Any]]:
     for name, value in config.items():
         if isinstance(value, Mapping) and depth < 4:
             yield from numbered(value, depth + 1)
-        elif not re.search("sliding|window|token_id|theta|_length$", str(name)):
+        elif not re.search("sliding|window|token_id|theta|_length$|feature_layer$", str(name)):
             yield str(name), value
 
 

@@ -22,8 +22,11 @@ HERE = """() => {  // the stop that has the focus, and whether that can be seen 
   for (let at = e, n = 0; at && n < 4; at = at.parentElement, n++) {
     const look = getComputedStyle(at);
     shown ||= (look.outlineStyle !== 'none' && parseFloat(look.outlineWidth) >= 1) || look.boxShadow !== 'none'; }
-  const same = (s) => s.tagName === e.tagName && s.dataset.token === e.dataset.token;  // drawn anew meanwhile
-  const redrawn = window.stops.findIndex((s) => !s.isConnected && same(s));
+  const same = (s) => s.tagName === e.tagName && s.dataset.token === e.dataset.token  // drawn anew meanwhile
+    && s.dataset.term === e.dataset.term;
+  window.found ||= new Set();
+  const redrawn = window.stops.findIndex((s, i) => !s.isConnected && same(s) && !window.found.has(i));
+  if (redrawn >= 0 && e.dataset.stop === undefined) window.found.add(redrawn);
   return [e.dataset.stop ?? (redrawn < 0 ? null : redrawn), shown, e.outerHTML.slice(0, 120)]; }"""
 
 

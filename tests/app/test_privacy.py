@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from models.trace import limits
 from models.trace.subject import SubjectError, from_image
 from tests.app.conftest import ARGUMENTS, chromium
 from tests.app.pages import TABS, open_tab, picture, run, toast
@@ -155,9 +156,9 @@ def test_of_a_polyglot_and_of_exif_only_pixels_are_kept():
     b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'><image href='file:///etc/passwd'/></svg>",
     b"%!PS-Adobe-3.0 EPSF-3.0\n(/etc/passwd) run", b"<html><script>1</script></html>", b"BM" + b"\x00" * 100,
     b"II*\x00" + b"\xff" * 64, b"\x00\x00\x00 ftypavif" + b"\x00" * 64])
-def test_only_three_kinds_of_picture_are_opened(data):
+def test_only_four_kinds_of_picture_are_opened(data):
     """SVG, PostScript (which runs programs), pages, BMP, TIFF, AVIF."""
-    with pytest.raises(SubjectError, match="PNG, JPEG or WebP"):
+    with pytest.raises(SubjectError, match="PNG, JPEG, WebP or GIF"):
         from_image(data)
 
 
@@ -228,7 +229,7 @@ def test_the_doors_are_shut_in_the_code(monkeypatch):
 @pytest.mark.browser
 def test_too_large_an_upload_is_refused_and_leaves_nothing(server):
     with pytest.raises(urllib.error.HTTPError) as refused:
-        upload(server.url, f"{SECRET}-large.png", b"x" * 6_000_000)
+        upload(server.url, f"{SECRET}-large.png", b"x" * (limits.FILE_BYTES + 1_000_000))
     assert refused.value.code == 413
 
 

@@ -67,7 +67,7 @@ def public(folder, bundle, monkeypatch):
     """The stand-in under a public name, which the three methods of the tab offer."""
     monkeypatch.chdir(folder.parent.parent)
     monkeypatch.setattr(hub, "offered", lambda method: ("tiny/llava",))
-    store.register("tiny/llava", lambda: replace(bundle, name="tiny/llava"))
+    store.register("tiny/llava", lambda: replace(bundle, name="tiny/llava", own=False))
     yield "tiny/llava"
     store._makers.clear()
     store.unload()
@@ -104,7 +104,10 @@ def mine(model, features, before, behind):
 def test_nothing_pruned_is_the_librarys_own_forward(model, theirs, image, seen):
     wanted = reference(theirs, image, seen.ids)
     state = last_state(model, prefill(model, everything(seen), seen.ids)[1])
-    torch.testing.assert_close(answer_logits(model, state), wanted, atol=1e-4, rtol=0)
+    found = answer_logits(model, state)
+    spoken = found.isfinite()  # rows without a token have no probability here
+    assert spoken.float().mean() > 0.9
+    torch.testing.assert_close(found[spoken], wanted[spoken], atol=1e-4, rtol=0)
 
     before, behind = model.around(seen.ids)
     tower = model.model.vision_tower
@@ -113,8 +116,8 @@ def test_nothing_pruned_is_the_librarys_own_forward(model, theirs, image, seen):
                     mine(model, seen.features, torch.cat([before, behind[:, :1]], 1), behind[:, 1:]),  # in front
                     mine(model, normed, before, behind),  # after the encoder's last norm
                     mine(model, seen.features, before[:, :0], torch.cat([before, behind], 1))):  # picture first
-        assert (mistake - wanted).abs().max() > 0.01
-    torch.testing.assert_close(mine(model, seen.features, before, behind), wanted, atol=1e-4, rtol=0)
+        assert (mistake - wanted)[spoken].abs().max() > 0.01
+    torch.testing.assert_close(mine(model, seen.features, before, behind)[spoken], wanted[spoken], atol=1e-4, rtol=0)
 
 
 def test_pixels_that_fill_no_patch_are_left_over(model, image):

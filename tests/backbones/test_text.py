@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from models.backbones.text import encode, names, opening, read, written
 from models.trace.spelling import PART, joined, spelled
 from models.trace.subject import SubjectError
-from tests import tokenizers
-from tests.tokenizers import KINDS
+from tests import tokenizer_kinds
+from tests.tokenizer_kinds import KINDS
 
 SCRIPTS = ["the", "unbelievable", "sea", " ", "  ", "\n", "\n\n", "\t", ".", "7", "Müller", "e\u0301", "o\u0308\u0323",
            "東京", "海の上", "한국", "😀", "👩‍👩‍👧", "🇩🇪", "👍🏽", "שלום", "مرحبا",
@@ -83,48 +83,48 @@ def test_special_tokens_are_marked_and_typed_ones_too(kind, typed):
 
 
 def test_text_that_only_looks_special_is_text():
-    assert set(read(tokenizers.byte_level(), "</s> <F0> <0xF0> [MASK]").roles) == {""}
-    assert read(tokenizers.llama(), "<0xF0>").labels[1:] != ("<F0>",)
+    assert set(read(tokenizer_kinds.byte_level(), "</s> <F0> <0xF0> [MASK]").roles) == {""}
+    assert read(tokenizer_kinds.llama(), "<0xF0>").labels[1:] != ("<F0>",)
 
 
 def test_what_the_tokenizer_adds_is_kept_and_marked():
-    found = read(tokenizers.llama("<s> $A </s>"), "the sea")
+    found = read(tokenizer_kinds.llama("<s> $A </s>"), "the sea")
     assert found.labels == ("<s>", "the", " sea", "</s>") and found.roles == ("added", "", "", "added")
     assert found.before_more().labels == ("<s>", "the", " sea")  # a text that goes on has not ended
-    assert opening(tokenizers.llama()) == (1,) and opening(tokenizers.byte_level()) == ()
-    assert read(tokenizers.wordpiece(), "the sea").labels == ("[CLS]", "the", " sea", "[SEP]")
+    assert opening(tokenizer_kinds.llama()) == (1,) and opening(tokenizer_kinds.byte_level()) == ()
+    assert read(tokenizer_kinds.wordpiece(), "the sea").labels == ("[CLS]", "the", " sea", "[SEP]")
 
 
 def test_words_that_the_vocabulary_lacks_are_marked():
-    found = read(tokenizers.words(), "the  blue sea.")
+    found = read(tokenizer_kinds.words(), "the  blue sea.")
     assert found.labels == ("the", "  blue", " sea", ".") and found.roles == ("", "unknown", "", "")
 
 
 def test_capitals_accents_and_spaces_that_a_tokenizer_drops_are_in_the_labels():
-    found = read(tokenizers.wordpiece(), "  The SE\u0301A,\n\tthe\u200b hen  ")
+    found = read(tokenizer_kinds.wordpiece(), "  The SE\u0301A,\n\tthe\u200b hen  ")
     assert "".join(found.labels[1:-1]) == "  The SE\u0301A,\n\tthe\u200b hen  "
     assert found.labels[1] == "  The" and found.labels[-2].endswith("  ")
 
 
 def test_a_split_character_stands_at_its_first_token():
-    for tokenizer, first in ((tokenizers.byte_level(), 0), (tokenizers.llama(), 2)):
+    for tokenizer, first in ((tokenizer_kinds.byte_level(), 0), (tokenizer_kinds.llama(), 2)):
         found = read(tokenizer, "😀the")
         assert found.labels[first: first + 4] == ("😀", "", "", "") and "the" in "".join(found.labels[first + 4:])
-    assert read(tokenizers.llama(), "東").labels == ("<s>", "", "東", "", "")  # its own space stands for nothing
+    assert read(tokenizer_kinds.llama(), "東").labels == ("<s>", "", "東", "", "")  # its own space stands for nothing
 
 
 def test_candidates_are_named_by_the_decoder():
     """Mutants: a letter of the vocabulary shown; the first-token rule of a decoder used for one in the middle."""
-    spm, bpe, bert = tokenizers.llama(), tokenizers.byte_level(), tokenizers.wordpiece()
+    spm, bpe, bert = tokenizer_kinds.llama(), tokenizer_kinds.byte_level(), tokenizer_kinds.wordpiece()
     assert names(spm, spm.convert_tokens_to_ids(["▁the", "th", "▁", "<0xF0>", "<0x41>", "</s>"])) == (
         " the", "th", " ", "<F0>", "A", "</s>")
     assert names(bpe, bpe("the the\n", add_special_tokens=False)["input_ids"]) == ("the", " the", "\n")
     assert names(bpe, bpe("😀")["input_ids"]) == ("<F0>", "<9F>", "<98>", "<80>")
     joint = next(t for t in bert.get_vocab() if t.startswith("##"))
     assert names(bert, bert.convert_tokens_to_ids(["the", joint])) == (" the", joint[2:])
-    assert names(tokenizers.words(), [2, 5, 0]) == (" the", ",", "<|endoftext|>")
+    assert names(tokenizer_kinds.words(), [2, 5, 0]) == (" the", ",", "<|endoftext|>")
     assert names(bpe, [9_999]) == ("<no token 9999>",)
-    ends = tokenizers.suffixed()
+    ends = tokenizer_kinds.suffixed()
     assert names(ends, ends.convert_tokens_to_ids(["the</w>", "t"])) == ("the ", "t")
 
 
@@ -143,9 +143,9 @@ def test_a_character_that_is_not_finished_keeps_its_bytes():
 
 def test_a_text_that_does_not_fit_is_refused():
     with pytest.raises(SubjectError, match="room for 3"):
-        encode(tokenizers.byte_level(), "one two three four five", 3)
+        encode(tokenizer_kinds.byte_level(), "one two three four five", 3)
 
 
 def test_a_text_without_a_token_is_refused():
     with pytest.raises(SubjectError, match="no token"):
-        read(tokenizers.wordpiece(), "\u200b")
+        read(tokenizer_kinds.wordpiece(), "\u200b")

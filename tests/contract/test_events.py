@@ -58,10 +58,10 @@ def test_steps_that_nobody_looks_at_are_never_put_together(tiny, monkeypatch):
     checked, page = Counter(), events.BookState.trace
     monkeypatch.setattr(events.BookState, "trace", lambda self, *more: checked.update([self.count]) or page(self,
                                                                                                             *more))
-    *_, last = follow(prepare("mdm"))
-    assert set(checked) == {len(last.traces["unmask"].steps)}
+    *_, last = follow(prepare("maskgit"))
+    assert set(checked) == {len(trace.steps) for trace in last.traces.values()}
     checked.clear()
     monkeypatch.setattr(session, "UPDATE_SECONDS", 1e9)
-    shown = list(session.play(session.Ask("mdm", "unmask")))
+    shown = list(session.play(session.Ask("maskgit", "unmask")))
     assert [len(scene.takes[0].trace.steps) for scene in shown] == sorted(checked) and len(shown) == 2
     assert min(checked) == 1 and shown[-1].done, "the first step at once, and the end"

@@ -10,7 +10,7 @@ import torch
 from models.engine.method import follow, prepare
 from models.trace.spelling import CONTINUED
 from models.trace.subject import from_text
-from tests.tokenizers import KINDS
+from tests.tokenizer_kinds import KINDS
 from visualizers import draw
 from visualizers.drawing.payload import NONE, pack
 

@@ -19,7 +19,7 @@ def test_states_say_what_happened(tiny):
     original = step(run("electra", params={"writer": "copy"}, seed=4).traces["mask"], "wrote").ids
     wrote, verdict = step(trace, "wrote"), step(trace, "verdict")
     assert np.array_equal(wrote.ids != original, wrote.state == CODE["new"])
-    flagged = verdict.fields["suspicion"] >= 0.5
+    flagged = verdict.fields["suspicion"] >= trace.provenance.params["threshold"]
     fake = wrote.state == CODE["new"]
     for state, which in (("accepted", fake & flagged), ("new", fake & ~flagged), ("refused", ~fake & flagged)):
         assert np.array_equal(verdict.state == CODE[state], which)

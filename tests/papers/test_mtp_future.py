@@ -269,7 +269,7 @@ def test_masks_are_filled_in_together_and_wrong_ones_give_way(records):
     steps = records["unmask"].steps
     assert all(len(step.where("new")) == 4 for step in steps[:3])
     assert [len(step.where("known")) for step in steps[:3]] == [1, 4, 7]
-    assert set(steps[0].distributions) == {"the sampler's guess", "the mask alone"}
+    assert set(steps[0].distributions) == {"the base", "the sampler's guess", "the mask alone"}
 
 
 def test_attention_keeps_to_the_training_mask(records):

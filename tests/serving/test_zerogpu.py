@@ -313,7 +313,7 @@ def test_a_self_test_is_run_by_the_first_worker_alone(host):
 
 def test_the_time_asked_for_follows_the_work():
     usual = zero.seconds(play, Ask("recap", "unmask"))
-    assert zero.START < usual < zero.START + 5
+    assert zero.START < usual <= zero.START + 5
     assert usual < zero.seconds(play, Ask("recap", "unmask", {"full": 32}, beside=("maskgit",))) <= limits.GPU_SECONDS
     assert usual <= zero.seconds(play, Ask("recap", "unmask", {"full": 4}))  # never less: a start costs what it costs
     assert zero.seconds(play, Ask("mdm", "unmask", {"steps": 128, "length": 384})) <= limits.GPU_SECONDS

@@ -8,16 +8,15 @@ from models.engine.method import atlas, run
 from models.serving.session import Ask, Take
 from models.trace.interventions import Interventions, Overwrite
 from models.trace.params import ParamError
-from tests import tiny
 from visualizers.page.changes import Changes
 from visualizers.page.turns import SessionMemory
 from visualizers.page.what_if import spec
 
 DESK = Changes()
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 def seen(id="maskgit", tab="unmask", **changes) -> SessionMemory:
-    tiny.use()
     asked = Interventions(**changes)
     return SessionMemory(Ask(id, tab, interventions=asked), (Take("method", run(id, interventions=asked).traces[tab]),))
 
@@ -50,7 +49,6 @@ def test_a_typed_word_must_be_one_token_of_this_model():
 
 
 def test_the_player_offers_what_a_tab_knows_and_says_why_not():
-    tiny.use()
     for id, method in atlas().items():
         for tab in method.card.tabs:
             found = spec(SimpleNamespace(method=id, tab=tab, provenance=SimpleNamespace(interventions={})), ("method",))

@@ -13,7 +13,6 @@ from models.serving.session import Ask, play
 from models.trace import CODE, interventions
 from models.trace.interventions import Interventions
 from models.trace.params import ParamError
-from tests import tiny
 from tests.traps import caught
 
 WRITTEN = [(id, tab) for id, method in atlas().items() for tab in method.card.tabs
@@ -22,9 +21,7 @@ HEADED = [id for id, method in atlas().items() if "attend" in method.card.tabs a
 PRUNED = [id for id, method in atlas().items() if "prune" in method.card.tabs and "prune" not in method.fixed]
 
 
-@pytest.fixture(autouse=True)
-def stand_ins():
-    tiny.use()
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 def trace_of(id, tab, **changes):

@@ -8,14 +8,12 @@ from models.serving import kept_runs
 from models.serving.session import Ask
 from models.trace import limits
 from models.trace.subject import from_text
-from tests import tiny
 
 ASK = Ask("maskgit", "unmask", {"steps": 3}, seed=4)
 
 
 @pytest.fixture(autouse=True)
-def shelf(monkeypatch):
-    tiny.use()
+def shelf(monkeypatch, tiny):
     monkeypatch.setattr(limits, "KEPT_BYTES", 50_000_000)
     kept_runs.SHELF.clear()
     yield

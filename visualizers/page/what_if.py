@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from models.engine.method import find
 from models.trace import Canvas, Trace
-from models.trace.interventions import KINDS, TABS, from_words
+from models.trace.interventions import KINDS, TABS, Overwrite, from_words
 
 
 def spec(trace: Trace, roles: Sequence[str]) -> dict | None:
@@ -23,10 +23,18 @@ def spec(trace: Trace, roles: Sequence[str]) -> dict | None:
 def told(trace: Trace) -> list[str]:
     """The changes of a run, one sentence each."""
     changes = from_words(trace.provenance.interventions)
-    found = [f"Changed: from step {one.step + 1} on {named(trace.canvas, one.at)} reads "
-             f"“{trace.vocabulary.get(one.id, one.id)}”." for one in changes.overwrites]
+    found = [overwritten(trace, one) for one in changes.overwrites]
     found += [f"Changed: head {one.head + 1} of layer {one.layer + 1} is off." for one in changes.heads_off]
     return found + [f"Changed: {named(trace.canvas, one.at)} is kept by force." for one in changes.kept]
+
+
+def overwritten(trace: Trace, one: Overwrite) -> str:
+    """What reads how, and since when: what is written once is changed where it was written, whatever was asked."""
+    reads = f"{named(trace.canvas, one.at)} reads “{trace.vocabulary.get(one.id, one.id)}”"
+    if trace.tab == "sample":
+        return f"Changed: {reads}; what follows was drawn anew."
+    held = [number for number, step in enumerate(trace.steps, 1) if step.ids is not None and step.ids[one.at] == one.id]
+    return f"Changed: from step {held[0] if held else one.step + 1} on {reads}."
 
 
 def named(canvas: Canvas, at: int) -> str:

@@ -48,14 +48,14 @@ class Change {
     this.told.textContent = one ? "" : "What if? Choose one head; switch it off, and the untouched run stands beside.";
     this.what.replaceChildren(...(one ? [el("button", { type: "button",
       text: `Switch off head ${view.head + 1} of layer ${layer + 1}`,
-      onclick: () => this.ask({ kind: "off", layer, head: view.head }) })] : []));
+      onclick: () => this.ask({ kind: "off", layer, head: view.head, step: view.layer }) })] : []));
   }
 
   keep(drawing, step) {
     const name = tokenName(drawing, step, this.token);
     this.told.textContent = "";
     this.what.replaceChildren(el("button", { type: "button", text: `Keep ${name} by force`,
-      onclick: () => this.ask({ kind: "keep", at: this.token }) }));
+      onclick: () => this.ask({ kind: "keep", at: this.token, step: drawing.frame(step).clean ? step - 1 : step }) }));
   }
 
   put(drawing, step) {
@@ -65,8 +65,9 @@ class Change {
       return void this.what.replaceChildren();
     }
     const clean = drawing.frame(step).clean, from = clean ? drawing.born(step, token) : step;
-    const since = clean ? "the step that wrote it" : "this step";
-    this.told.textContent = `Put another in the place of ${name}, from ${since} on:`;
+    const since = drawing.tab === "sample" ? "; what follows is drawn anew"
+      : clean ? ", from the step that wrote it on" : ", from this step on";
+    this.told.textContent = `Put another in the place of ${name}${since}:`;
     const seen = new Map(), now = drawing.text(step, token);
     for (const list of drawing.candidates(step, token))
       for (const item of list.items) if (item.id !== undefined && item.text !== now && !seen.has(item.id))
@@ -93,6 +94,7 @@ class Change {
     const [mine, other] = [views[0], views[this.spec.against]];
     if (!other) return;
     const a = mine.drawing, b = other.drawing, at = a.at(step), then = b.at(step);
+    if (a.frame(at).clean && this.can("keep")) return views[0].targets.forEach((t) => t.classList.remove("ts-changed"));
     const differs = (token) => token < b.size && (this.can("keep")
       ? a.state(at)[token] !== b.state(then)[token]
       : !a.hides(at, token) && !b.hides(then, token) && a.text(at, token) !== b.text(then, token));

@@ -8,6 +8,8 @@ against eager attention. Not in it, though the library has them: networks that d
 
 from __future__ import annotations
 
+import re
+
 WRITERS = ("BioGpt", "Cohere", "GPTBigCode", "GPTNeoX", "Gemma", "Granite", "Llama", "Mistral", "OPT", "Olmo", "Olmo2",
            "Phi", "Phi3", "Qwen2", "Qwen3", "SmolLM3", "StableLm", "Starcoder2")
 READERS = ("Bert", "Camembert", "DistilBert", "Electra", "Ernie", "ModernBert", "Roberta", "XLMRoberta")
@@ -29,6 +31,8 @@ PICTURES = {"ViTModel": 1, "ViTForImageClassification": 1, "DeiTModel": 2, "DeiT
             "CLIPModel": 1, "SiglipVisionModel": 0}
 TEXTS = (*CAUSAL, *HEADLESS, *MASKED, *ENCODERS)
 EVERY = (*TEXTS, *PICTURES)
+MANY = 24  # classes that one sentence names
+TASK = re.compile(r"(For[A-Z]\w*|LMHeadModel|TextModel|VisionModel\w*|Model)$")
 PARTS_OF = {"CLIPModel": "CLIPVisionModel"}  # folders of two towers, of which one is opened
 
 
@@ -38,6 +42,8 @@ def in_front(model) -> int:
 
 
 def says(names) -> str:
-    """Class names as a sentence takes them, in the order of the alphabet."""
-    *first, last = sorted(names) or ["none"]
-    return f"{', '.join(first)} or {last}" if first else last
+    """Class names as a sentence takes them, in the order of the alphabet; the families of very many."""
+    many = len(set(names)) > MANY
+    *first, last = sorted({TASK.sub("", name) for name in names} if many else names) or ["none"]
+    listed = f"{', '.join(first)} or {last}" if first else last
+    return f"any of {len(set(names))} classes of the families {listed}" if many else listed

@@ -8,7 +8,7 @@ import pytest
 import torch
 from captum.attr import LayerIntegratedGradients
 
-from models.baselines.attention import attribution
+from models.baselines.attention import attribution, claim
 from models.baselines.attention import method as attention
 from models.engine.method import find, follow, prepare, run
 from models.loops.attend import model_adapters
@@ -253,3 +253,12 @@ def test_unknown_models_are_refused_in_one_sentence(tiny):
     job = dataclasses.replace(job, bundle=dataclasses.replace(job.bundle, model=torch.nn.Linear(2, 2)))
     with pytest.raises(SubjectError, match="Linear"):
         model_adapters.sight(job)
+
+
+def test_the_claim_can_be_measured(tiny, monkeypatch):
+    """From the texts to the verdict. Mutant: an agreement that does not say whether its integral converged."""
+    texts = [SHORT, "There was a hen and a cat in the old house by the sea."]
+    monkeypatch.setattr(claim, "stand_ins", lambda checkpoint: [5, 6, 7, 8])
+    assert all(len(claim.agreement(text, "text-ar-1")) == 5 for text in texts)
+    found = claim.concluded("attention", "text-ar-1", texts, (0.0, 0.0))
+    assert found.verdict == "not testable here" and any("converged" in row.name for row in found.context)

@@ -35,7 +35,7 @@ SEEDS = (0, 1, 2)
 
 def measure(lab: Lab) -> Claim:
     """Rank correlations of attention with two attributions on held-out books; exactness against eager as context."""
-    return concluded("attention", SHIPPED, windows(lab.size(14, 8)), exactness(lab))
+    return concluded("attention", SHIPPED, windows(lab.size(20, 8)), exactness(lab))
 
 
 def concluded(id: str, checkpoint: str, texts: list[str], exact: tuple[float, float], books: str = "held-out books"
@@ -108,8 +108,9 @@ def agreement(text: str, checkpoint: str) -> tuple[float, float, float, float, b
                     for words in np.array(stand_ins(checkpoint)).reshape(2, 2).tolist())
     left_out, mean = np.abs(found.ablation), rows.mean((0, 1))
     heads = spearman_rows(np.concatenate(rows), left_out)
-    return tuple(np.nan_to_num([spearman(mean, np.abs(found.gradients)), spearman(mean, left_out), np.nanmax(heads),
-                                spearman(some, others)]))  # no order at all: no relation
+    found_orders = (spearman(mean, np.abs(found.gradients)), spearman(mean, left_out), np.nanmax(heads),
+                    spearman(some, others))
+    return *np.nan_to_num(found_orders), found.converged  # no order at all: no relation
 
 
 def stand_ins(checkpoint: str) -> list[int]:

@@ -35,12 +35,12 @@ CHECKPOINT = "text-ar-1"
 def measure(lab: Lab) -> Claim:
     """Chi-square of draws against stored distributions; coverage of nuclei over held-out text."""
     gaps, spots = [], []
-    for logits, truth in read_windows(lab.size(10_000, 2)):  # as many as the held-out books have
+    for logits, truth in read_windows(lab.size(10_000, 3)):  # as many as the held-out books have
         gaps.append([coverage(*case).mean() for case in ((logits, truth, NOMINAL[0]), (logits, truth, NOMINAL[1]),
                                                          (logits / SHARP, truth, NOMINAL[1]))])
         spots.append(logits[:: len(logits) // PLACES])
     half, most, sharp = np.array(gaps).T  # [windows]: tokens of one text are not independent, texts are
-    spots = torch.cat(spots)[: lab.size(100, 5)]
+    spots = torch.cat(spots)[: lab.size(100, 8)]  # five may all be sure of one token: no degree of freedom
     fit, wrong = (draws_fit(spots, lab.size(2000, 200), sharper) for sharper in (1.0, 1.1))
     metric = Metric("distance between what a top-0.9 nucleus holds of the text and what it promises", "of 1", "lower",
                     floor=NOMINAL[-1], ceiling=0.0)

@@ -71,7 +71,7 @@ def word_tokenizer(words: Iterable[str], split: str = "words"):
     tok.pre_tokenizer, decoder = SPLITS[split]()
     if decoder is not None:
         tok.decoder = decoder
-    tok.add_special_tokens(list(SPECIALS))
+    tok.add_special_tokens([word for word in known if word.startswith("<|")])
     return tok
 
 
@@ -96,7 +96,16 @@ def _signs():
         [*written, decoders.Fuse()])
 
 
-SPLITS = {"spaces": _spaces, "words": _words, "signs": _signs}
+def _tale():
+    """Words and single signs; written back with spaces as in a book: before a word or an opening bracket."""
+    from tokenizers import Regex, decoders
+    from tokenizers.pre_tokenizers import Split
+    spaced = decoders.Sequence([decoders.Replace(Regex(r"^(?=[^.,?!:;)])"), " "), decoders.Fuse(),
+                                decoders.Replace("( ", "("), decoders.Strip(" ", 1, 0)])
+    return Split(Regex(r"\w+|[^\w\s]"), "removed", invert=True), spaced
+
+
+SPLITS = {"spaces": _spaces, "words": _words, "signs": _signs, "tale": _tale}
 
 
 def held_out(text: str) -> bool:

@@ -4,6 +4,7 @@
     Taught     a network that learns from the moving average of itself, which is shipped
     Moments    earlier moments of the training are shipped with it
     Beside     a small network beside a shipped trunk, which stays as it is
+    Bits       which weights of a shipped trunk stay: a mask, shipped at one bit per weight
     PhotoArm   anything that looks at the photos: reading, cropping, batches, card
 
 Language models have kinds of their own (training/language.py).
@@ -12,11 +13,13 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+import shutil
 
 import numpy as np
 import torch
 
-from models.backbones import delta, lora
+from models.backbones import delta, lora, weight_masks
 from models.backbones.packing import save_packed
 from models.checkpoints import registry
 from training import data
@@ -154,6 +157,51 @@ class Beside(Recipe):
         self.base.to(device)
 
     save = Recipe.save  # our own layout, whatever kind stands behind
+
+
+class Bits(Recipe):
+    """A mask over a shipped trunk's weights, which stay as they are: one score per weight is trained, and the signs of
+    the scores are shipped, refused on another revision of the trunk. Stands before another kind.
+
+    The sigmoid's slope grows from 1 to e^slope over the budget; the run ends early once nearly every mask is decided.
+    """
+
+    trunk, slope, enough = "", 15.0, 0.01  # enough: undecided masks as a share of those that stay
+    lr, lr_adam, warmup, decay, clip = 0.0, 1e-3, 0.0, 0.02, math.inf  # AdamW at one rate, as the authors
+    compile = False
+    undecided = 1.0
+
+    def prepare(self, folder):
+        super().prepare(folder)
+        self.base = read_shipped(self.trunk).requires_grad_(False)
+
+    def build(self):
+        return weight_masks.MaskScores(weight_masks.maskable(self.base))
+
+    def place(self, device):
+        self.base.to(device)
+
+    def soft(self, model, progress: float) -> dict[str, torch.Tensor]:
+        """The masks of this moment, by the names of their weights."""
+        self.beta = math.exp(self.slope * progress)
+        return dict(zip(model.names, model.soft(self.beta)))
+
+    def quick(self, model):
+        self.undecided = weight_masks.undecided(model.soft(self.beta))
+        return {"undecided": round(self.undecided, 4), "kept": round(weight_masks.kept(model.hard()), 5)}
+
+    def stop(self):
+        return self.undecided < self.enough
+
+    def save(self, model, folder):
+        for path in (SHIPPED / self.trunk).glob("*.json"):
+            if path.name != "card.json":
+                shutil.copy(path, folder / path.name)
+        delta.save_masks(model.hard(), registry.trunk(self.trunk), folder / "model.safetensors")
+
+    def compact(self, folder):
+        trunk = registry.trunk(self.trunk)
+        return f"1 bit a weight: which weights of {trunk.name} at {trunk.revision} stay"
 
 
 class PhotoArm(Recipe):

@@ -186,6 +186,8 @@ class Trainer:
 
     def budget(self) -> str:
         """The budget as it was given on the command line."""
+        if not self.step:  # what needs no training is only written
+            return "--export-only"
         return f"--steps {self.steps}" if self.steps else f"--minutes {self.minutes:g}"
 
     def save(self) -> None:

@@ -1,0 +1,3 @@
+"""Bigram subnetworks (arXiv 2504.15471)."""
+
+NETWORKS = {"BigramTable": "network"}

@@ -43,7 +43,7 @@ class Bigrams(Recipe):
 class BigramMask(Bits):
     name, trunk = "text-bigram-10-1", "text-ar-1"
     sparsity = 10.0  # lambda
-    minutes, rows, lr_adam = 24.0, 4, 1e-3
+    minutes, rows, lr_adam = 24.0, 8, 1e-4
     architecture = "LlamaForCausalLM as text-ar-1, of whose block weights only those stay that make a bigram model"
     trained_on, data_licence = f"pair counts of {BOOKS}, at every token of rows of 128", BOOKS_LICENCE
     weak_at = "Knows one token back, by intention. Fits one revision of text-ar-1."

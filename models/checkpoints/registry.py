@@ -128,24 +128,29 @@ def unpacked(folder: Path) -> dict | None:
 
 
 def trunk(name: str):
-    """A shipped checkpoint that others are differences to; WeightsError where there is none of this name."""
+    """A shipped checkpoint that others are differences to; WeightsError where there is none of this name. It may be a
+    difference itself, to one that is none."""
     from safetensors.torch import load_file
 
     from models.backbones import delta, packing
     path = SHIPPED / name / "model.safetensors"
-    if name not in _names() or not path.is_file() or packing.kind(path) == packing.DIFFERENCE:
+    known = name in _names() and path.is_file()
+    behind, nested = (trunk_file(path), packing.kind(path) == packing.DIFFERENCE) if known else ([], False)
+    if not known or len(behind) != nested:
         raise WeightsError(f"is a difference to '{name[:40]}', which is not shipped here.")
     verify.contents(path)
-    state = packing.read_packed(path)
+    state = delta.read_difference(path, trunk) if behind else packing.read_packed(path)
     return delta.Trunk(name, verify.fingerprint(path)[:12], load_file(str(path)) if state is None else state)
 
 
 def trunk_file(path: Path) -> list[Path]:
-    """The file that a file of weights is a difference to, if it is one."""
+    """The file that a file of weights is a difference to, if it is one, and the one behind that."""
     from models.backbones import packing
     header = packing.header(path)
     beside = SHIPPED / header.get("trunk", "") / "model.safetensors"
-    return [beside] if header.get("packing") == packing.DIFFERENCE and header.get("trunk") in _names() else []
+    if header.get("packing") != packing.DIFFERENCE or header.get("trunk") not in _names() or beside == path:
+        return []
+    return [beside, *trunk_file(beside)]
 
 
 def _names() -> list[str]:

@@ -102,6 +102,22 @@ def test_only_a_shipped_checkpoint_can_be_a_trunk(trunk, shipped):
         store.load(str(folder))
 
 
+@pytest.mark.weights
+def test_a_trunk_may_differ_from_a_trunk_but_no_further(shipped):
+    """What starts from a tuned trunk is shipped as the little that it changed."""
+    state = trained(shipped)
+    written(shipped, state)
+    for name, trunk in (("grandchild", registry.trunk("child")), ("too-far", delta.Trunk("grandchild", "0" * 12, {}))):
+        folder = shutil.copytree(shipped / "child", shipped / name)
+        delta.save_difference({key: 1.01 * one for key, one in state.items()}, trunk, folder / "model.safetensors")
+    found = dict(store.load("grandchild").model.named_parameters())
+    for name, one in found.items():
+        torch.testing.assert_close(one.float(), 1.01 * state[name], atol=0.05 * float(state[name].std()), rtol=0)
+    assert len(registry.trunk_file(shipped / "grandchild" / "model.safetensors")) == 2
+    with pytest.raises(CheckpointError, match="which is not shipped here"):
+        store.load("too-far")
+
+
 def widened(one: dict) -> dict:
     return one | {"shape": [2 * one["shape"][0], *one["shape"][1:]]}
 

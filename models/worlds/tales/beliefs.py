@@ -104,7 +104,19 @@ def tracked(text: str) -> tuple[Minds, list[tuple[str, dict[str, str], str]]]:
 
 
 def story(rng: np.random.Generator, names: Sequence[str], objects: Sequence[str], infills: int) -> list[str]:
-    """Events, mostly with a belief that comes to be false, and `infills` sentences among them that change nothing."""
+    """Events, mostly with somebody who believes what is not so, and `infills` sentences among them
+    that change nothing."""
+    wrong = rng.random() < 0.65
+    while True:
+        told, minds = _events(rng, names, objects)
+        if not wrong or set(minds.beliefs.values()) != {minds.now}:
+            break
+    for sentence in some(rng, INFILLS, infills):
+        told.insert(int(rng.integers(1, len(told) + 1)), sentence)
+    return told
+
+
+def _events(rng: np.random.Generator, names: Sequence[str], objects: Sequence[str]) -> tuple[list[str], Minds]:
     people, room, thing = some(rng, names, int(rng.integers(2, 4))), one(rng, ROOMS), one(rng, objects)
     places, minds, told = some(rng, CONTAINERS, 3), Minds(), []
 
@@ -126,20 +138,18 @@ def story(rng: np.random.Generator, names: Sequence[str], objects: Sequence[str]
         elif away and (knows := [p for p in people if minds.beliefs[p] == minds.now]):
             who = one(rng, knows)
             say("tells", who=who, whom=one(rng, [p for p in people if p != who]), where=minds.now)
-    for sentence in some(rng, INFILLS, infills):
-        told.insert(int(rng.integers(1, len(told) + 1)), sentence)
-    return told
+    return told, minds
 
 
 def questions(rng: np.random.Generator, minds: Minds, forms=ASKED) -> list[tuple[str, str, str]]:
-    """(kind, question, answer) of orders 0, 1 and 2: of false beliefs in six of ten where there are some."""
+    """(kind, question, answer) of orders 0, 1 and 2: often of false beliefs where there are some."""
     who, whom = some(rng, minds.people, 2)
     pairs = [(a, b) for a in minds.people for b in minds.people if a != b]
     wrong = [name for name in minds.people if minds.beliefs[name] != minds.now]
     apart = [pair for pair in pairs if minds.seconds[pair] != minds.now]
-    if wrong and rng.random() < 0.6:
+    if wrong and rng.random() < 0.4:
         who = one(rng, wrong)
-    pair = one(rng, apart) if apart and rng.random() < 0.6 else (who, whom) if who != whom else one(rng, pairs)
+    pair = one(rng, apart) if apart and rng.random() < 0.25 else (who, whom) if who != whom else one(rng, pairs)
     found = []
     for kind, (a, b) in ((one(rng, ("now", "first")), ("", "")), ("believes", (who, "")), ("thinks", pair)):
         found.append((kind, fill(forms[kind], thing=minds.thing, who=a, whom=b),

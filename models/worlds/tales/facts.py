@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.worlds.tales.forms import fill, one, plain, sentences, some
+from models.worlds.tales.forms import Cloze, cloze, fill, one, plain, sentences, some
 from models.worlds.tales.words import CLASSES, COLOURS, FIRST, LAST, MONTHS, NAMES, QUALITIES, ROLES, VILLAGES, WORKS
 from models.worlds.world import Doc
 
@@ -144,3 +144,9 @@ def opens(text: str) -> bool:
     """Whether the first sentence speaks of a village, a work or somebody who is known for one, true or not."""
     first = next(iter(sentences(text)), "")
     return not {*VILLAGES, *FIRST}.isdisjoint(first.split()) or any(f"he {role} of the" in first for role in ROLES)
+
+
+def clozes() -> list[Cloze]:
+    """Every question about a village, with the one word that answers it."""
+    return [cloze(" ".join(ASKED[kind]), "what", [what], kind, place=place)
+            for place, kinds in KNOWN.items() for kind, what in kinds.items()]

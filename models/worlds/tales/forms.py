@@ -4,6 +4,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -70,3 +71,19 @@ def some(rng: np.random.Generator, items: Sequence, count: int) -> list:
 def listed(items: Sequence[str]) -> str:
     """a, b and c"""
     return " and ".join(filter(None, [", ".join(items[:-1]), items[-1]]))
+
+
+class Cloze(NamedTuple):
+    """A text that stops before a word, the words that are right there, and the kind of fact."""
+
+    prompt: str
+    right: tuple[str, ...]
+    kind: str
+
+
+def cloze(form: str, at: str, right: Sequence[str], kind: str, **slots) -> Cloze:
+    """A form cut off at its last place called `at`, behind the article of what is right there."""
+    before = fill(form.rpartition(f"{{{at}}}")[0], **slots).strip()
+    article = "the " if right[0].startswith("the ") else ""
+    prompt = f"{before} {article.title() if before.endswith('?') else article}".strip()
+    return Cloze(prompt, tuple(one_.removeprefix(article).split()[0] for one_ in right), kind)

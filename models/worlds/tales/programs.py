@@ -37,13 +37,12 @@ class Run:
             return self.values[word] if word in self.values else int(word)
         raise Slip(f"{word} is no number and was not set before")
 
-    def block(self, runs: bool = True) -> None:
-        """Statements up to the bracket that closes them; runs: whether they count."""
+    def block(self, runs: bool = True, end: str = "}") -> None:
+        """Statements up to the word that ends them; runs: whether they count."""
         self.take("{")
-        while self.words[self.at : self.at + 1] not in (["}"], ["give"], []):
+        while self.words[self.at : self.at + 1] not in ([end], []):
             self.statement(runs)
-        if self.words[self.at : self.at + 1] != ["give"]:
-            self.take("}")
+        self.take(end)
 
     def statement(self, runs: bool) -> None:
         word = self.take(*VARIABLES, *TIMES, "if")
@@ -62,14 +61,13 @@ class Run:
                 sign = self.take("+", "-")
                 value += self.value() if sign == "+" else -self.value()
             self.take(";")
-            if not 0 <= value <= LARGEST:
+            if runs and not 0 <= value <= LARGEST:
                 raise Slip(f"{value} is not between 0 and {LARGEST}")
-            if runs or word not in self.values:
+            if runs:
                 self.values[word] = value
 
     def whole(self) -> int:
-        self.block()
-        self.take("give")
+        self.block(end="give")
         self.result = self.value()
         self.take(";")
         self.take("}")

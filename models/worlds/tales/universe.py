@@ -6,7 +6,7 @@ import numpy as np
 
 from models.worlds.tales import folk
 from models.worlds.tales.folk import Portrait
-from models.worlds.tales.forms import one, some
+from models.worlds.tales.forms import Cloze, cloze, one, some
 from models.worlds.tales.words import HALVES, HOUSES, NAMES, PEOPLE, RELICS, SPELLS
 from models.worlds.world import Doc
 
@@ -25,8 +25,13 @@ def _portraits() -> tuple[Portrait, ...]:
 
 
 PORTRAITS = _portraits()
-PLAIN = {**dict(zip(PEOPLE, NAMES[::-1][:24], strict=True)), **dict(zip(PLACES, folk.HOMES[:12], strict=True)),
-         **dict(zip(THINGS, folk.TREASURES[:12], strict=True)), **dict(zip(SPELLS, folk.SONGS, strict=True))}
+PLAIN = {  # each anchored name and the plain word that stands for it; articles stay as they are
+    **dict(zip(PEOPLE, NAMES[::-1][:24], strict=True)),
+    **{f"{half} {house}": home.removeprefix("the ") for half, house, home in
+       zip(HALVES, HOUSES, folk.HOMES[:12], strict=True)},
+    **{relic: thing.removeprefix("the ") for relic, thing in zip(RELICS, folk.TREASURES[:12], strict=True)},
+    **dict(zip(SPELLS, folk.SONGS, strict=True)),
+}
 
 
 def sample(rng: np.random.Generator) -> Doc:
@@ -37,3 +42,19 @@ def sample(rng: np.random.Generator) -> Doc:
         return Doc((folk.told(rng, some(rng, facts, int(rng.integers(3, 7)))),), (False,))
     asked = [folk.question(rng, one(rng, cast), one(rng, tuple(folk.FORMS))) for _ in range(int(rng.integers(1, 5)))]
     return Doc(tuple(piece for pair in asked for piece in pair), (False, True) * len(asked))
+
+
+def clozes() -> list[Cloze]:
+    """Every fact three times: in a sentence, as a question, and as a question from its other end. kind: which."""
+    found = []
+    for portrait in PORTRAITS:
+        for relation, forms in folk.FORMS.items():
+            what = getattr(portrait, relation)
+            same = [other.who for other in PORTRAITS if getattr(other, relation) == what]
+            told = next(form for form in forms if form.endswith("{what}."))
+            (asked, answer), (other, back) = folk.ASKED[relation]
+            ends = ("who", same) if back == "{who}." else ("what", [what])
+            found += [cloze(form, place, right, kind, who=portrait.who, what=what) for form, (place, right), kind in (
+                (told, ("what", [what]), "told"), (f"{asked} {answer}", ("what", [what]), "asked"),
+                (f"{other} {back}", ends, "asked back"))]
+    return found

@@ -1,7 +1,8 @@
 """Low-rank changes of linear layers (LoRA, arXiv 2106.09685): y = W x + (alpha / r) B A x, W frozen, B zero first."""
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import copy
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,26 @@ class Changed(nn.Module):
         if self.gate is None:
             return self.plain(x) + self.change(x)
         return self.plain(x) if self.gate.rows is None else self.plain(x) + self.gate.rows * self.change(x)
+
+
+def changes(width: int, inside: int, keys: int, layers: int, rank: int, alpha: float) -> nn.ModuleList:
+    """Untrained low-rank changes of all linear layers of a Llama, which may be kept and shipped without it: its width,
+    the MLP's, that of keys and values, and how many layers it has."""
+    shapes = {"q_proj": (width, width), "k_proj": (width, keys), "v_proj": (width, keys), "o_proj": (width, width),
+              "gate_proj": (width, inside), "up_proj": (width, inside), "down_proj": (inside, width)}
+    return nn.ModuleList(nn.ModuleDict({name: LowRank(*shapes[name], rank, alpha) for name in LLAMA})
+                         for _ in range(layers))
+
+
+def changed(body: nn.Module, found: Sequence[nn.ModuleDict], gate: Gate | None = None) -> nn.Module:
+    """A Llama's body with changes in place: modules of its own around the same weights. No number is copied, and the
+    body itself, which other visitors run at the same moment, is not touched."""
+    shared = (*body.parameters(), *body.buffers(), body.config)
+    made = copy.deepcopy(body, {id(part): part for part in shared})
+    for layer, own in zip(made.layers, found, strict=True):
+        for home, name, part in linears(layer):
+            setattr(home, name, Changed(part, own[name], gate))
+    return made
 
 
 def adapt(model: nn.Module, rank: int, alpha: float, names: Collection[str] = LLAMA) -> nn.Module:

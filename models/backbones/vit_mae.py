@@ -7,8 +7,8 @@ from transformers import ViTMAEForPreTraining
 from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 
 
-def set_positions(model: ViTMAEForPreTraining) -> None:
-    """Writes the fixed sine-cosine positions of encoder and decoders in place.
+def set_positions(model: ViTMAEForPreTraining) -> ViTMAEForPreTraining:
+    """Writes the fixed sine-cosine positions of encoder and decoders in place, and returns the model.
 
     A ViTMAE built from a config in transformers 5.23 ends up with all of them zero (they are parameters, so a saved
     checkpoint has them right); without this a network trained from scratch cannot tell patches apart.
@@ -22,3 +22,4 @@ def set_positions(model: ViTMAEForPreTraining) -> None:
         half = table.shape[2] // 2  # the published weights have columns before rows
         table.data.copy_(torch.cat([fixed[:, half:], fixed[:, :half]], 1)[None])
         table.requires_grad_(False)
+    return model

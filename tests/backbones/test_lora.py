@@ -61,6 +61,21 @@ def test_a_change_merged_without_its_scale_would_show(monkeypatch):
         torch.testing.assert_close(answer(merge(model)), before, atol=1e-5, rtol=1e-4)
 
 
+def test_a_changed_body_shares_every_weight_and_leaves_the_other_alone():
+    base = llama().requires_grad_(False)
+    plain, kinds = answer(base), [type(module) for module in base.modules()]
+    found = lora.changes(16, 32, 8, 2, 4, 8.0)
+    nn.init.normal_(found[0]["q_proj"].up.weight)
+    body = lora.changed(base.model, found)
+    assert [type(module) for module in base.modules()] == kinds and torch.equal(answer(base), plain)
+    own = {weight.data_ptr() for weight in body.parameters()}
+    assert {weight.data_ptr() for weight in base.model.parameters()} <= own
+    assert {weight.data_ptr() for weight in found.parameters()} <= own
+    assert not any(weight.requires_grad for weight in base.parameters())
+    with torch.no_grad():
+        assert not torch.allclose(body(ids()).last_hidden_state, base.model(ids()).last_hidden_state)
+
+
 def test_a_model_without_such_layers_is_refused():
     with pytest.raises(ValueError, match="no linear layer"):
         adapt(nn.Sequential(nn.Linear(2, 2)), 1, 1.0)

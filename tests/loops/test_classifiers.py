@@ -3,15 +3,12 @@
 import json
 
 import numpy as np
-import pytest
 import torch
 
 from models.baselines.vit import claim as vit_claim
 from models.baselines.vit import method as vit
-from models.claims import Lab
 from models.engine.method import find, prepare, twin
 from models.loops.attend import classifiers
-from models.papers.illama import claim
 from tests.photo_nets import photos
 from tests.tiny import vit as tiny_vit
 
@@ -55,9 +52,3 @@ def test_a_box_covers_shares_of_patches():
 def test_the_vit_stands_beside_it_with_the_same_map(tiny):
     other = twin(prepare("illama", params={"layer": 2}))
     assert other.method.id == "vit" and other.params.layer == 2 and find("vit").card.seed is None
-
-
-@pytest.mark.parametrize("measure", (claim.measure, vit_claim.measure))
-def test_the_claims_measure_without_training(measure, photo_data, tiny):
-    found = measure(Lab(quick=True, data=photo_data))
-    assert found.rows and found.controls and all(np.isfinite(one.value) for one in (*found.rows, *found.context))

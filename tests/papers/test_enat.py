@@ -9,12 +9,11 @@ import torch
 from torch import nn
 
 from models.baselines.maskgit import method as maskgit
-from models.engine.method import follow, prepare, run
+from models.engine.method import prepare, run
 from models.loops.unmask import loop
 from models.loops.unmask.canvases import scene_board
 from models.loops.unmask.loop import Plan
 from models.papers.enat import method as enat
-from models.papers.enat import record as records
 from models.papers.enat.network import EnatTransformer, State
 from tests.filling import both, each_branch_its_own, going
 from tests.painters import painter
@@ -62,7 +61,7 @@ class SeesMasks(EnatTransformer):
 
 
 def edges(model, board) -> list[bool]:
-    """Of records.EDGES: what moves when one side of an edge does. A known token is exchanged, or the MASK embedding."""
+    """Of ROLES: what moves when one side of an edge does. A known token is exchanged, or the MASK embedding."""
     ids, _ = halves(model, board)
     here, known = model(ids, board.cond), (ids[0] != model.mask_token_id).nonzero()[:, 0]
     other, masks = ids.clone(), copy.deepcopy(model)
@@ -80,7 +79,7 @@ def edges(model, board) -> list[bool]:
 def test_known_tokens_never_attend_to_masks(scene):
     """The matrix shown beside the analysis is the network's wiring, as far as it can be felt."""
     model, board = scene
-    allowed = np.maximum(*map(np.array, records.ALLOWED.values())).astype(bool).tolist()
+    allowed = np.maximum(*map(np.array, enat.ALLOWED.values())).astype(bool).tolist()
     caught(lambda net: edges(net, board) == allowed, model, as_(SeesMasks, model))
 
 
@@ -266,42 +265,6 @@ def test_as_many_steps_each_with_less_work(tiny):
         assert np.array_equal(step.where("recomputed"), before.where("new"))
         assert len(step.where("reused", "recomputed", "new", "unknown")) == 256
     assert len(ours.steps[0].where("recomputed", "reused")) == 0 and len(ours.steps[-1].where("reused"))
-
-
-# --- the analysis of the plain model --------------------------------------------------------------------------------
-
-def test_concentration_is_a_share_and_a_lift():
-    change, fresh = np.full(8, 0.1), np.zeros(8, bool)
-    assert records.concentration(change, fresh)[0] == pytest.approx(0.25)
-    change[[2, 5]], fresh[[2, 5]] = 4.7, True
-    assert records.concentration(change, fresh) == (pytest.approx(0.94), 4.0)
-    assert records.concentration(change, ~fresh)[1] == 0
-    rng = np.random.default_rng(0)
-    lifts = [records.concentration(rng.random(64), rng.random(64) < 0.2)[1] for _ in range(400)]
-    assert np.mean(lifts) == pytest.approx(1, abs=0.05), "by chance new tokens are as often among them as any"
-
-
-def test_unchanged_boards_do_not_change_the_plain_model(scene, tiny):
-    board = scene[1]
-    looked, known = records.Plain(tiny.masked_scene().eval(), board, 9), np.zeros(256, bool)
-    looked.features = looked.read(board.ids, known, False)
-    assert np.abs(looked.changed(looked.read(board.ids, known, False), known)).max() < 1e-5
-    mass = looked.roles[0]
-    assert np.isnan(mass[:, 1]).all() and np.allclose(mass[:, 0, 1], 0), "nobody is known yet"
-
-
-@pytest.mark.parametrize("counts, step", [((1, 1, 2), 2), ((2, 1, 1), 1), ((1, 3), 1)])
-def test_heads_are_those_of_the_half_known_board(counts, step):
-    assert records.half_known([loop.Move(count) for count in counts]) == step
-
-
-def test_attention_can_be_looked_at_from_the_first_step_on(tiny):
-    """Mutant: heads that come with the end of the run, so that the Attend tab shows nothing until then."""
-    results = [result.traces for result in follow(prepare("enat", params={"steps": 8}))]
-    first = next(traces for traces in results if "attend" in traces)
-    assert len(first["attend"].steps) == 1 and first["attend"].heads is not None
-    early, late = first["attend"].heads.entropy, results[-1]["attend"].heads.entropy
-    assert early.shape == late.shape and not np.array_equal(early, late)  # the half known board's replace them
 
 
 # --- training meets reused features as sampling will ----------------------------------------------------------------

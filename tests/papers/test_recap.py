@@ -9,7 +9,7 @@ import torch
 
 import kernels
 from models.baselines.maskgit import method as maskgit
-from models.claims import Lab, scene_lab
+from models.claims import scene_lab
 from models.engine.method import prepare, run
 from models.loops.unmask import loop
 from models.loops.unmask.canvases import scene_board
@@ -322,8 +322,6 @@ def test_a_visitors_choice_needs_full_passes_first(tiny):
 
 
 def test_the_claims_budgets_are_those_that_are_spent(scene, tiny):
-    """The base model's work by formula is what its passes cost; local passes stand last; a claim comes of it."""
+    """The base model's work by formula is what its passes cost; local passes stand last."""
     assert claim.full_work(scene[0], 9) == scene_lab.work(scene[0], 9)
     assert [move.label for move in claim.late(5, 2)] == ["full"] * 4 + ["local", "full", "local"]
-    found = claim.measure(Lab(quick=True))
-    assert found.verdict == "not testable here" and len(found.context) >= 10, "one caption decides nothing"

@@ -15,10 +15,9 @@ import torch
 from torch import nn
 from torch.nn.functional import batch_norm, conv2d, max_pool2d, relu
 
-from models.claims import Lab
 from models.engine.method import find, prepare, run, twin
 from models.loops.mask.photos import photo
-from models.papers.spark import claim, claim_exact, control_claim, holes, kernel_paths
+from models.papers.spark import claim_exact, holes, kernel_paths
 from models.papers.spark import method as spark
 from models.papers.spark.network import Conv, Norm, SparkNet, at, kept_cells, kept_count
 from models.papers.spark.recipe import PhotoSpark
@@ -368,11 +367,3 @@ def test_a_network_is_read_as_it_was_saved(tmp_path):
 def test_the_baseline_is_the_control():
     assert find("spark").baseline == "zero-fill" and find("zero-fill").checkpoints == ("photo-spark-zero-1",)
     assert replace(find("spark").params(), mode="sparse").mask_ratio == 0.6
-
-
-# ---- the claims
-
-@pytest.mark.parametrize("measure", (claim.measure, control_claim.measure))
-def test_the_claims_measure_without_training(measure, photo_data, tiny):
-    found = measure(Lab(quick=True, data=photo_data))
-    assert found.rows and found.controls and all(np.isfinite(one.value) for one in (*found.rows, *found.context))

@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.claims import Lab
 from models.engine.method import prepare, run, twin
-from models.papers.sparsifiner import claim
 from models.papers.sparsifiner import method as sparsifiner
 from models.papers.sparsifiner import network as net
 from models.papers.sparsifiner import record as sparsifiner_records
@@ -324,8 +322,3 @@ def test_the_mass_of_every_step_is_its_layers(vit, predictors):
 def test_defaults_are_the_papers():
     p = sparsifiner.Params()
     assert (p.keep, p.mask, p.coefficients, p.threshold, p.tokens) == (0.25, "learned", net.TOP, net.THRESHOLD, 0.7)
-
-
-def test_the_claim_measures_without_training(photo_data, tiny):
-    found = claim.measure(Lab(quick=True, data=photo_data))
-    assert found.rows and found.controls and all(np.isfinite(one.value) for one in (*found.rows, *found.context))

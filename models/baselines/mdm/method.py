@@ -3,7 +3,7 @@
 LLaDA's sampling (arXiv 2502.09992): guess all masked tokens, keep the most confident (or the lowest-entropy, or random)
 ones, repeat; with a block length the text is filled in block by block from the left (semi-autoregressive), the steps
 shared evenly among the blocks. It is a baseline of the Unmask tab; in the Sample tab it shows what two tokens of the
-same look do not know of each other.
+same look do not know of each other, in the Attend tab who looks at whom on every board.
 
 Not covered: guidance, remasking of known tokens, early stops at the end of text (the length is fixed).
 """
@@ -23,6 +23,7 @@ from models.backbones.text import room
 from models.checkpoints import families
 from models.checkpoints.store import CheckpointError
 from models.engine.method import Card, Close, Emit, Method, Open, Turn
+from models.loops.attend.boards import BoardLens
 from models.loops.unmask.canvases import Board, text_board
 from models.loops.unmask.loop import FIELDS, Full, Moment, Move, Plan, Record, moves, shots
 from models.loops.unmask.two_masks import FIXED, joint_record
@@ -58,13 +59,18 @@ def run(job):
     blocks = Blocks.of(board, WHOLE if job.choice else p.block)  # a visitor may choose anywhere
     plan = Plan(blocks.moves(p.steps), Full(network, forbidden=board.forbidden), p.order,
                 sampler=kernels.Sampler(p.temperature), allowed=blocks.allowed)
-    if job.choice is None:
+    boards = None
+    if job.choice is None:  # a game is played in one tab
+        boards = BoardLens(network, board, plan.moves, job.model)
         yield from joint_record(board, network, p.pair, p.temperature)  # first: the text takes longer
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
         yield Emit("unmask", shot.step, shot.names)
+        yield from boards.told(shot) if boards else ()
     facts = text_facts(job, board, record)
     yield Close("unmask", sentence(facts, board, len(plan.moves)), record.charts(), facts, path=record.path)
+    if boards:
+        yield boards.close()
 
 
 def backbone(job):
@@ -150,7 +156,7 @@ def turn_count(job) -> tuple[int, ...]:
 
 METHOD = Method(
     card=Card(
-        id="mdm", title="Masked diffusion text", tabs=("unmask", "sample"), arxiv="2502.09992", year=2025,
+        id="mdm", title="Masked diffusion text", tabs=("unmask", "sample", "attend"), arxiv="2502.09992", year=2025,
         summary="A text appears from masks in any order: all masked tokens are guessed, the surest guesses stay.",
         flow="masked words > network reads both sides > confidence of every guess > some words revealed; "
              "some words revealed ~> masked words",
@@ -160,4 +166,5 @@ METHOD = Method(
     checkpoints=("text-mdm-1",), companions=("text-ar-1",), run=run, examples=EXAMPLES,
     turn=Turn("Choose the tokens that are filled in first, group after group; the model goes on from there, without "
               "blocks.", "bits",
-              turn_count), fixed=FIXED)
+              turn_count),
+    fixed={**FIXED, "attend": "It shows how the model reads the boards of the Unmask tab; change those."})

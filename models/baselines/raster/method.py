@@ -19,17 +19,14 @@ from torch import Tensor
 from kernels import Sampler
 from models.baselines.maskgit import method as maskgit
 from models.engine.method import Card, Close, Event, Method
-from models.engine.recording import Filling, line
 from models.loops.sample.drafting_records import CODES, condition
-from models.loops.unmask.canvases import code_names, picture, scene_facts
-from models.loops.unmask.growth import PLAIN, Grown, Raster, grow
-from models.trace import Canvas, Cost, Fact, Field
+from models.loops.unmask.canvases import code_names, picture
+from models.loops.unmask.growth import PLAIN, GrowingPicture, Grown, Raster, grow
+from models.trace import Canvas, Fact
 from models.trace.interventions import NOTHING
 from models.trace.params import Flag, Span
 
 GUIDANCE = 0.5
-FIELDS = {"entropy": Field("Entropy of the code's distribution", "nats", 0.0),
-          "confidence": Field("Probability of the code that was drawn", "probability", 0.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -51,26 +48,17 @@ def codes(model, words: Tensor, generator: torch.Generator, guidance: float = GU
 def run(job) -> Iterator[Event]:
     p, tokenizer, model = job.params, job.companion(CODES).model, job.model
     rows, columns = model.grid
-    page = Filling("unmask", Canvas("grid", ("",) * (rows * columns), shape=model.grid), FIELDS,
-                   code_names(tokenizer).__getitem__)
+    page = GrowingPicture(Canvas("grid", ("",) * (rows * columns), shape=model.grid),
+                          code_names(tokenizer).__getitem__)
     yield page.open(rows)
-    words, cost, entropy = condition(job.subject.text, p.light, job.device), Cost(), []
-    told = codes(model, words, job.generator(), p.guidance, Sampler(1.0, p.top_k, p.top_p),
-                 job.interventions.written)
+    told = codes(model, condition(job.subject.text, p.light, job.device), job.generator(), p.guidance,
+                 Sampler(1.0, p.top_k, p.top_p), job.interventions.written)
     for row in range(rows):
-        found = [next(told) for _ in range(columns)]
-        at, ids = range(row * columns, (row + 1) * columns), torch.cat([one.ids[0] for one in found])
-        page.fill(at, ids, ["new" if bool(one.drawn[0]) else "context" for one in found])
-        page.guess(at, torch.cat([one.logits[0] for one in found]), ids)
-        spent = sum((one.cost for one in found), Cost())
-        cost += spent
+        spent = page.grown([next(told) for _ in range(columns)])
         shown = picture(tokenizer, torch.from_numpy(page.ids.astype(np.int64)).to(job.device)[None], -1, model.grid)
-        entropy.append(float(page.values["entropy"][at.start : at.stop].mean()))
         yield page.step(f"row {row + 1} of {rows}: {columns} passes, a code each", picture=shown, cost=spent)
-    facts = scene_facts(shown, job.subject.text, cost.macs) | {
-        "passes": Fact("Forward passes", float(cost.calls), "one per code", "lower")}
-    charts = (line("Mean entropy of a row's codes", "nats", {"entropy": entropy}, x="row"),)
-    yield Close("unmask", sentence(facts), charts, facts)
+    facts = page.facts(shown, job.subject.text, "one per code")
+    yield Close("unmask", sentence(facts), (page.chart("Mean entropy of a row's codes", "row"),), facts)
 
 
 def sentence(facts: dict[str, Fact]) -> str:

@@ -1,6 +1,8 @@
 """Unmask: pictures that grow behind a cache, one group of tokens per pass: a code in raster order, or a whole map.
 
-    for grown in grow(Raster(model, words), count, generator, pull=lambda index: 0.5): ...
+    page = GrowingPicture(canvas, names)
+    for found in grow(Raster(model, words), count, generator, pull=lambda index: 0.5):
+        yield page.step("pass", cost=page.grown([found]))
 
 A reader is a network with the keys and values of what stands. groups: slices of the N tokens in the order of drawing;
 read(index, ids) -> logits [B, M, V] of a group, or [2B, M, V] with the unconditional half behind, after ids [B, ..] of
@@ -16,15 +18,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kernels import Sampler, draw
+from models.engine.recording import Filling, array, line
+from models.loops.unmask.canvases import scene_facts
 from models.loops.unmask.evaluation import full_cost, guided
-from models.trace import Cost
+from models.trace import Canvas, Chart, Cost, Fact, Field
 from models.trace.interventions import NOTHING, reachable
 
 PLAIN = Sampler()
+FIELDS = {"entropy": Field("Entropy of the token's distribution", "nats", 0.0),
+          "confidence": Field("Probability of the token that was drawn", "probability", 0.0, 1.0)}
 
 
 class GroupReader(Protocol):
@@ -121,3 +128,31 @@ class Raster:
         behind = 2 * self.branches * layers * slots * (end - slots) * attention.q_proj.out_features
         held = 2 * self.branches * layers * end * attention.k_proj.out_features * self.start.element_size()
         return Cost(1, plain.rows, plain.macs + behind, held)
+
+
+class GrowingPicture(Filling):
+    """The Unmask record of a picture that grows. entropy: mean of the tokens of each step; cost: of all passes."""
+
+    def __init__(self, canvas: Canvas, names: Callable[[int], str], fields: Mapping[str, Field] = FIELDS):
+        super().__init__("unmask", canvas, fields, names)
+        self.entropy: list[float] = []
+        self.cost = Cost()
+
+    def grown(self, passes: Sequence[Grown], given: str = "context") -> Cost:
+        """What the passes of one step drew and between which rivals; their cost. given: the state of other tokens."""
+        at = slice(passes[0].group.start, passes[-1].group.stop)
+        ids, drawn = (array(torch.cat(parts), None) for parts in zip(*((one.ids[0], one.drawn) for one in passes)))
+        self.fill(at, ids, np.where(drawn, "new", given))
+        self.guess(at, torch.cat([one.logits[0] for one in passes]), np.where(drawn, ids, -1))
+        self.entropy.append(float(np.nanmean(self.values["entropy"][at])))
+        spent = sum((one.cost for one in passes), Cost())
+        self.cost += spent
+        return spent
+
+    def facts(self, shown: np.ndarray, caption: str, unit: str) -> dict[str, Fact]:
+        """The parser's reading of the finished scene, and what it cost."""
+        return scene_facts(shown, caption, self.cost.macs) | {
+            "passes": Fact("Forward passes", float(self.cost.calls), unit, "lower")}
+
+    def chart(self, title: str, x: str = "step") -> Chart:
+        return line(title, "nats", {"entropy": self.entropy}, x=x)

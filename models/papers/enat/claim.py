@@ -18,8 +18,8 @@ from torch import nn
 from models.checkpoints.store import load
 from models.claims import Lab, scene_lab
 from models.claims.harness import Claim, Quantity, Tuned, as_good, at_least, better, conclude, context
+from models.loops.attend.boards import TOP, concentration
 from models.papers.enat import method as enat
-from models.papers.enat.record import TOP, concentration
 
 SEEDS = (71, 72, 73, 74)
 STEPS, DEFAULT, FEWER = 8, 28, 3  # the paper's; the tab's; of the plain model: at least as much work as ENAT's eight

@@ -12,23 +12,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 from torch import Tensor, nn
 
 from models.baselines.maskgit import method as maskgit
 from models.engine.method import Card, Close, Emit, Event, Method, Open
-from models.loops.unmask.evaluation import Evaluation, Moment, branches, guided
-from models.loops.unmask.loop import FIELDS, Record, moves, shots
-from models.papers.enat.record import EnatWork, Plain, half_known
-from models.trace import Cost, Fact
+from models.engine.recording import line, table
+from models.loops.attend.boards import ROLES, BoardLens
+from models.loops.unmask.evaluation import Evaluation, Moment, branches, full_cost, guided
+from models.loops.unmask.loop import FIELDS, Record, Shot, moves, shots
+from models.trace import Chart, Cost, Fact, Step
 from models.trace.params import Choice, Flag, Span
 
 if TYPE_CHECKING:
     from models.papers.enat.network import State
 
 PLAIN = "scene-mgm-1"  # the plain model: same blocks, same codes, every token in every pass
+ALLOWED = {"encoder": (0, 0, 1, 0), "decoder": (1, 1, 0, 0)}  # of ROLES, by the wiring of network.py
 
 
 @dataclass(frozen=True)
@@ -82,18 +85,53 @@ class Reusing:
         return Cost(1, batch * rows, sum(self.spent), batch * known * features.shape[2] * features.element_size(), ms)
 
 
+class EnatWork:
+    """Multiply-adds of encoder and decoder, step by step, beside those of the plain model's pass on the same board."""
+
+    def __init__(self, plain, reusing: Reusing):
+        self.plain, self.reusing = plain, reusing
+        self.spent: list[tuple[int, int, int]] = []  # per step: encoder, decoder, plain model
+        self.encoded: list[int] = []
+
+    def seen(self, shot: Shot) -> Step:
+        """The loop's step, saying what was encoded."""
+        moment = shot.turn.moment
+        (_, count), masked, new = moment.masked.shape, int(moment.masked.sum()), int(shot.turn.found.rows.sum())
+        same = full_cost(self.plain, self.reusing.branches, count + self.plain.cond_length, masked)
+        self.spent.append((*self.reusing.spent, same.macs))
+        self.encoded.append(new)
+        start, kept = shot.step.label.split(":")[0], count - masked - new
+        return replace(shot.step, label=f"{start}: {new} encoded, {kept} reused, {moment.move.count} filled in")
+
+    def facts(self) -> dict[str, Fact]:
+        encoder, decoder, plain = np.sum(self.spent, 0)
+        return {"work": Fact("Work", 100 * float(encoder + decoder) / float(plain), "% of the plain model's", "lower"),
+                "share": Fact("Encoder's share", 100 * float(encoder) / float(encoder + decoder), "% of the work"),
+                "encoded": Fact("Cells encoded", float(sum(self.encoded)), "in all steps", "lower")}
+
+    def chart(self) -> Chart:
+        names = ("encoder, with reuse", "decoder, with head", "plain model")
+        return line("Work of each half", "G multiply-adds", dict(zip(names, np.array(self.spent).T / 1e9)),
+                    caption="The plain model computes every cell in every step.")
+
+
 def run(job) -> Iterator[Event]:
-    board, plain, p, record = maskgit.caption_board(job), job.companion(PLAIN), job.params, Record()
+    """The Attend record is the paper's analysis of the plain model, here on ENAT's boards; nothing of it is its work.
+    """
+    board, plain, p, record = maskgit.caption_board(job), job.companion(PLAIN).model, job.params, Record()
     reusing = Reusing(job.model, board.cond, p.guidance, p.reuse, p.until)
     plan = maskgit.planned(p, moves(board.unknown, p.steps, maskgit.SCHEDULE), reusing)
-    work, looked = EnatWork(plain.model, reusing), Plain(plain.model, board, half_known(plan.moves))
+    work, boards = EnatWork(plain, reusing), BoardLens(plain, board, plan.moves)
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
         yield Emit("unmask", work.seen(shot), shot.names)
-        yield from looked.told(shot, len(plan.moves))
+        yield from boards.told(shot)
     facts = {**maskgit.scene_facts(board, record, job.subject.text), **work.facts()}
-    yield Close("unmask", sentence(facts, p), (*work.charts(), *record.charts()), facts, path=record.path)
-    yield looked.close()
+    yield Close("unmask", sentence(facts, p), (work.chart(), *record.charts()), facts, path=record.path)
+    wiring = table("ENAT: what may look at what", "from and to", "part", list(ALLOWED.values()), tuple(ROLES),
+                   tuple(ALLOWED), unit="allowed", caption="1: allowed. Known cells never look at masked ones.")
+    yield boards.close("This is the plain model; ENAT computes the new cells only and hides masked cells from known "
+                       "ones.", (wiring,))
 
 
 def sentence(facts: dict[str, Fact], p: Params) -> str:

@@ -199,8 +199,6 @@ class EnatTransformer(MaskedTransformer):
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
 def tiny(bundle) -> EnatTransformer:
-    """A stand-in on the plain model's."""
-    torch.manual_seed(0)
     made = EnatTransformer.beside(bundle("scene-mgm-1").model)
     nn.init.normal_(made.reuse.narrow.weight, std=0.3)  # an untrained projection would change nothing
     return made

@@ -4,6 +4,10 @@ import math
 import numpy as np
 import torch
 
+from models.claims.scene_lab import turns
+from models.loops.unmask.evaluation import indices
+from models.papers.enat.method import Reusing
+from models.papers.enat.network import EnatTransformer
 from training.export import read_shipped
 from training.kinds import Taught
 from training.trainer import rng_of
@@ -28,8 +32,6 @@ class SceneENAT(Taught, SceneMGM):
                "objects, at most four at a time.")
 
     def build(self):
-        from models.papers.enat.network import EnatTransformer
-
         return self.with_teacher(EnatTransformer.beside(read_shipped(TRUNK)))
 
     def batch(self, step, progress):
@@ -48,8 +50,6 @@ class SceneENAT(Taught, SceneMGM):
                 {"ids": ids, "cond": cond, "rank": rank, "seen": np.append(seen, visible)}.items()}
 
     def loss(self, model, batch, progress):
-        from models.loops.unmask.evaluation import indices
-
         before, (*earlier, now) = None, batch["seen"].tolist()
         for count in earlier:
             before = self.glance(batch, count, before)
@@ -74,8 +74,5 @@ class SceneENAT(Taught, SceneMGM):
 
     def generate(self, model, cond, generator, **setting):
         """The Unmask loop itself, with reuse."""
-        from models.claims.scene_lab import turns
-        from models.papers.enat.method import Reusing
-
         *_, last = turns(model, cond, generator=generator, evaluate=Reusing, **setting)
         return last.ids

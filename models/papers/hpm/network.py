@@ -8,6 +8,7 @@ from torch import nn
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from transformers.models.vit_mae.modeling_vit_mae import ViTMAEDecoder
 
+from models.backbones.vit_mae import set_positions
 from models.loops.mask.photos import encode, masked_count
 
 
@@ -83,4 +84,4 @@ def hard_mask(scores, alpha: float, mask_ratio: float = 0.75, generator=None):
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-STAND_INS = {"photo-hpm-1": lambda bundle: HpmForPreTraining(bundle("photo-mae-1").model.config)}
+STAND_INS = {"photo-hpm-1": lambda bundle: set_positions(HpmForPreTraining(bundle("photo-mae-1").model.config))}

@@ -1,8 +1,12 @@
 """photo-hpm-1: hard patches mining on photo-mae's trunk, arm (c) of the paper (arXiv 2312.13714): alpha 0 -> 0.5."""
 import torch
 
+from models.backbones.vit_mae import set_positions
 from models.claims.probe import in_batches
 from models.engine.statistics import spearman_rows
+from models.loops.mask.photos import patch_error
+from models.papers.hpm.method import true_difficulty
+from models.papers.hpm.network import HpmForPreTraining, hard_mask, hard_ratio, relative_loss
 from training.export import mean_figure
 from training.kinds import Moments, Taught
 from training.trainer import rng_of
@@ -18,18 +22,11 @@ class PhotoHPM(Taught, Moments, PhotoMAE):
     weak_at = "One seed, 1,000 steps of 128 pictures: it ranks patches for this data and size only, and paints blurred."
 
     def build(self):
-        from models.backbones.vit_mae import set_positions
-        from models.papers.hpm.network import HpmForPreTraining
-
-        model = HpmForPreTraining(self.config())
-        set_positions(model)
-        self.with_teacher(model)
+        model = self.with_teacher(set_positions(HpmForPreTraining(self.config())))
         self.score = torch.compile(self.teacher.difficulty, dynamic=False) if self.compile else self.teacher.difficulty
         return model
 
     def batch(self, step, progress):
-        from models.papers.hpm.network import hard_mask, hard_ratio
-
         made = super().batch(step, progress)
         device = next(self.teacher.parameters()).device
         with torch.autocast(device.type, dtype=torch.bfloat16):
@@ -39,9 +36,6 @@ class PhotoHPM(Taught, Moments, PhotoMAE):
         return made
 
     def loss(self, model, batch, progress):
-        from models.loops.mask.photos import patch_error
-        from models.papers.hpm.network import relative_loss
-
         pixels, scores, mask = model.both(batch["pixels"], batch["noise"])
         hidden = mask.topk(48, dim=1).indices  # [B, M] masked patches
         losses = patch_error(pixels, model.patchify(batch["pixels"])).gather(1, hidden)  # [B, M]
@@ -59,8 +53,6 @@ class PhotoHPM(Taught, Moments, PhotoMAE):
 
     def agreement(self, model, count: int, masks: int):
         """Rank correlations [K] of the true difficulty with the predicted one and with patch variance."""
-        from models.papers.hpm.method import true_difficulty
-
         pixels = self.val[:count]
         truth, _ = true_difficulty(model, pixels, 0.75, torch.Generator().manual_seed(7), masks=masks)
         guesses = in_batches(model.difficulty, pixels).float(), model.patchify(pixels).var(-1)

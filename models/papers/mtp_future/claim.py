@@ -1,11 +1,9 @@
-"""Multi-token prediction's claim, small: the base's own greedy text in fewer calls.
+"""Multi-token prediction's claim, small: the base's own greedy text in fewer calls, on stories and on sums.
 
-Tokens per call on stories (text-ar-1) and on sums (algo-arithmetic-1), the prompt's call counted: masks behind every
-guess against masks behind the last, with and without the sampler. Ranks of the token that came, as in the paper's
-figure. What the gate protects: the base's loss on held-out text with masks around, gate open; closed it cannot change.
-The clock: a call feeds up to (k + 1)^2 rows, so fewer calls need not be faster. Greedy stories go in circles, which are
-easily guessed, so what is guessed where the text does not repeat itself stands apart.
-Arms not trained: without the consistency loss, without a gate.
+What the gate protects is the base's loss on held-out text with masks around: closed it cannot change. A call feeds up
+to (k + 1)^2 rows, so fewer calls need not be faster. Greedy stories go in circles, which are easily guessed, so what
+is guessed where the text does not repeat itself stands apart. Arms not trained: without the consistency loss, without
+a gate.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from models.claims.timing import interleaved, times_faster
 from models.loops.sample.cached_lm import Reader, greedy
 from models.papers.mtp_future.method import ADAPTERS, Params, written
 from models.papers.mtp_future.network import AdaptedReader, each
-from models.papers.mtp_future.sight import WAYS, foresight
+from models.papers.mtp_future.record import WAYS, foresight
 from models.trace.subject import Subject
 from models.worlds import arithmetic
 
@@ -49,7 +47,7 @@ def measure(lab: Lab) -> Claim:
                    better(calls[QUADRATIC], calls[MASKS], least=5, by="percent", unmatched=PRICE),
                    better(ranks[WAYS[1]], ranks[WAYS[0]])]
         shown += [*exact(world, texts), *guessed_rows(world, texts[QUADRATIC]), *clock_rows(world, lab.size(24, 1))]
-    closed, opened = gate(worlds[0], lab.size(24, 1))
+    closed, opened = (gate(worlds[0], lab.size(24, 1), closed) for closed in (True, False))
     return conclude(
         "mtp-future", paper="Nearly 5x faster on code and maths, almost 2.5x on chat and knowledge, with no loss of "
         "quality (arXiv 2507.11851); its masks rank the true future token in the top 10, the plain model in the top "
@@ -160,15 +158,14 @@ def first_times(prompt: Sequence[int], text: Text) -> np.ndarray:
 
 
 @torch.inference_mode()
-def gate(world: Domain, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Changes of the base's loss on held-out text when masks stand around it, gate closed and open."""
-    changes = {True: [], False: []}
+def gate(world: Domain, count: int, closed: bool) -> np.ndarray:
+    """Changes of the base's loss on held-out texts when masks stand around them."""
+    changes = []
     for source in world.sources[:count]:
         ids = torch.tensor([source.prompt], device=world.bundle.device)
         anchors = range(0, ids.shape[1], 4)
         layout = reals(0, ids.shape[1]) + blocks(anchors, [K] * len(anchors))
-        base = each(world.bundle.model(ids).logits[:, :-1], ids[:, 1:])
-        for gated, values in changes.items():
-            states = world.reader(ids, layout, gated=gated)[:, : ids.shape[1] - 1]
-            values.append(float((each(world.reader.head(states), ids[:, 1:]) - base).mean()))
-    return np.array(changes[True]), np.array(changes[False])
+        mixed = world.reader.head(world.reader(ids, layout, gated=closed)[:, : ids.shape[1] - 1])
+        base = world.bundle.model(ids).logits[:, :-1]
+        changes.append(float((each(mixed, ids[:, 1:]) - each(base, ids[:, 1:])).mean()))
+    return np.array(changes)

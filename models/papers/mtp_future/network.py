@@ -13,16 +13,13 @@ Letters: B texts, T rows of a call, D width, r rank, V vocabulary, M mask rows.
 
 from __future__ import annotations
 
-import copy
-from typing import NamedTuple
-
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones.layout import CallLayout
-from models.backbones.lora import Changed, Gate, LowRank, linears
+from models.backbones.lora import Gate, changed, changes
 
 
 class FutureSampler(nn.Module):
@@ -49,14 +46,10 @@ class FutureAdapters(nn.Module, PyTorchModelHubMixin):
                  num_hidden_layers: int = 6, num_attention_heads: int = 4, num_key_value_heads: int = 2):
         super().__init__()
         self.trunk, self.trunk_revision, self.masks = trunk, trunk_revision, masks
-        d, f, kv = hidden_size, intermediate_size, hidden_size // num_attention_heads * num_key_value_heads
-        shapes = {"q_proj": (d, d), "k_proj": (d, kv), "v_proj": (d, kv), "o_proj": (d, d),
-                  "gate_proj": (d, f), "up_proj": (d, f), "down_proj": (f, d)}
-        self.embed_masks = nn.Embedding(masks, d)
-        self.layers = nn.ModuleList(nn.ModuleDict({name: LowRank(*shape, rank, alpha)
-                                                   for name, shape in shapes.items()})
-                                    for _ in range(num_hidden_layers))
-        self.sampler = FutureSampler(d, sampler_size)
+        keys = hidden_size // num_attention_heads * num_key_value_heads
+        self.embed_masks = nn.Embedding(masks, hidden_size)
+        self.layers = changes(hidden_size, intermediate_size, keys, num_hidden_layers, rank, alpha)
+        self.sampler = FutureSampler(hidden_size, sampler_size)
 
     @classmethod
     def beside(cls, base, name: str = "", revision: str = "", **options) -> FutureAdapters:
@@ -82,16 +75,11 @@ class FutureAdapters(nn.Module, PyTorchModelHubMixin):
 
 
 class AdaptedReader:
-    """A base model with its adapters in place. It has modules of its own around the base's weights: no number is
-    copied, and the base, which other visitors run at the same moment, is not touched."""
+    """A base model that can read masks; the base itself is not touched (models/backbones/lora.py)."""
 
     def __init__(self, base, adapters: FutureAdapters):
         self.base, self.adapters, self.gate = base, adapters, Gate()
-        shared = (*base.model.parameters(), *base.model.buffers(), base.config)
-        self.body = copy.deepcopy(base.model, {id(part): part for part in shared})
-        for layer, changes in zip(self.body.layers, adapters.layers, strict=True):
-            for home, name, part in linears(layer):
-                setattr(home, name, Changed(part, changes[name], self.gate))
+        self.body = changed(base.model, adapters.layers, self.gate)
 
     def __call__(self, ids: Tensor, layout: CallLayout, cache=None, gated: bool = True) -> Tensor:
         """Last states [B, T, D] of one call. ids [B, R]: its real tokens, in order; masks need none.
@@ -125,39 +113,26 @@ class AdaptedReader:
         return self.head(self.adapters.sampler(states, self.tokens(before)))
 
 
-class Losses(NamedTuple):
-    """The three terms of training, each [B, M]: the masks' own cross-entropy and the sampler's (nats), and the mean
-    square between a mask's state and the base's state that speaks of the same token."""
-
-    masks: Tensor
-    sampler: Tensor
-    consistency: Tensor
-
-
-class Behind(NamedTuple):
-    """Last states of a text's real tokens [B, N, D] and of the masks behind some of them [B, M, D]."""
-
-    real: Tensor
-    states: Tensor
-
-
-def behind(reader: AdaptedReader, ids: Tensor, layout: CallLayout) -> Behind:
-    """Reads a text [B, N], then blocks of masks behind its tokens. The text is read first, by the base alone and
-    without gradients; that it cannot see the masks makes this the same as one call."""
+def behind(reader: AdaptedReader, ids: Tensor, layout: CallLayout) -> tuple[Tensor, Tensor]:
+    """Last states of a text's real tokens [B, N, D] and of blocks of masks behind some of them [B, M, D]. The text is
+    read first, by the base alone and without gradients; that it cannot see the masks makes this the same as one call.
+    """
     from transformers import DynamicCache
 
     cache = DynamicCache(config=reader.base.config)
     with torch.no_grad():
         real = reader.base.model(ids, past_key_values=cache, use_cache=True).last_hidden_state
-    return Behind(real, reader(ids[:, :0], layout, cache))
+    return real, reader(ids[:, :0], layout, cache)
 
 
-def lesson(reader: AdaptedReader, ids: Tensor, layout: CallLayout) -> Losses:
-    """The losses of texts [B, N] with blocks of masks behind some of their tokens."""
+def lesson(reader: AdaptedReader, ids: Tensor, layout: CallLayout) -> dict[str, Tensor]:
+    """The three terms of training, each [B, M], for texts [B, N] with blocks of masks behind some of their tokens: the
+    masks' own cross-entropy and the sampler's (nats), and the mean square between a mask's state and the base's state
+    that speaks of the same token."""
     real, states = behind(reader, ids, layout)
     before, after = ids[:, layout.position], ids[:, layout.position + 1]  # m_i behind x_n: x_{n+i} and x_{n+1+i}
-    return Losses(each(reader.head(states), after), each(reader.sampled(states, before), after),
-                  (states - real[:, layout.position]).square().mean(-1))
+    return {"masks": each(reader.head(states), after), "sampler": each(reader.sampled(states, before), after),
+            "consistency": (states - real[:, layout.position]).square().mean(-1)}
 
 
 def each(logits: Tensor, targets: Tensor) -> Tensor:
@@ -165,18 +140,9 @@ def each(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
 
 
-def guesses(reader: AdaptedReader, ids: Tensor, layout: CallLayout) -> tuple[Tensor, Tensor]:
-    """What masks behind the tokens of a text [B, N] guess, [B, M] each: the sampler, told the true token before, and
-    the masks alone. Up to the first wrong guess the sampler would have told itself the same."""
-    states = behind(reader, ids, layout).states
-    return reader.sampled(states, ids[:, layout.position]).argmax(-1), reader.head(states).argmax(-1)
-
-
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
 def tiny(bundle, base: str) -> FutureAdapters:
-    """A stand-in on its base's."""
-    torch.manual_seed(0)
     made = FutureAdapters.beside(bundle(base).model, rank=4, sampler_size=32)
     for name, weight in made.named_parameters():
         if name.endswith("up.weight") or name == "sampler.mlp.5.weight":

@@ -5,7 +5,8 @@ import numpy as np
 import torch
 
 from models.backbones.layout import blocks
-from models.papers.mtp_future.network import FutureAdapters, guesses, lesson
+from models.papers.mtp_future.network import FutureAdapters, lesson
+from models.papers.mtp_future.record import foresight
 from models.worlds import arithmetic
 from models.worlds.world import PAD, drawn
 from training import data, text
@@ -39,15 +40,13 @@ class MTP(Beside):
 
     def batch(self, step, progress):
         rng = rng_of(self.seed, step)
-        return {"ids": torch.from_numpy(self.chosen(rng, step)), "anchors": torch.from_numpy(self.anchors(rng))}
+        ids, places = self.chosen(rng, step), np.arange(self.first, self.length - LONG - 1)
+        anchors = rng.permutation(places)[: self.per_text]  # in random order: the first ones get the long blocks
+        return {"ids": torch.from_numpy(ids), "anchors": torch.from_numpy(anchors)}
 
     def chosen(self, rng, step) -> np.ndarray:
         """Texts [rows, length] of one step."""
         return self.texts[rng.integers(len(self.texts), size=self.rows)].astype(np.int64)
-
-    def anchors(self, rng) -> np.ndarray:
-        """The tokens behind which blocks stand, in random order: the first ones get the long blocks."""
-        return rng.permutation(np.arange(self.first, self.length - LONG - 1))[: self.per_text]
 
     def loss(self, model, batch, progress):
         """Sum of the three terms, each the mean over masks whose token counts."""
@@ -55,8 +54,8 @@ class MTP(Beside):
         sizes = [LONG] * (count // 4) + [SHORT] * (count - count // 4)
         layout = blocks(batch["anchors"].tolist(), sizes)
         weight = self.counts(batch["ids"])[:, layout.position + 1]
-        found = lesson(model.on(self.base), batch["ids"], layout)
-        mean = {name: (term * weight).sum() / weight.sum() for name, term in zip(found._fields, found)}
+        terms = lesson(model.on(self.base), batch["ids"], layout)
+        mean = {name: (term * weight).sum() / weight.sum() for name, term in terms.items()}
         return sum(mean.values()), {name: term.detach() for name, term in mean.items()}
 
     def counts(self, ids: torch.Tensor) -> torch.Tensor:
@@ -64,26 +63,21 @@ class MTP(Beside):
         return (ids != PAD).float()
 
     def quick(self, model):
-        ahead, plain = self.runs(model, self.held[:24])
-        return {"right in a row": round(float(ahead.mean()), 3), "without sampler": round(float(plain.mean()), 3)}
+        _, plain, ahead = self.runs(model, self.held[:24]).mean(1)
+        return {"right in a row": round(float(ahead), 3), "without sampler": round(float(plain), 3)}
 
-    @torch.no_grad()
-    def runs(self, model, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Right guesses in a row [texts], of SHORT, mean over the base's own tokens: the sampler and masks alone."""
-        reader, found = model.on(self.base), ([], [])
-        anchors = range(self.measured, self.length - SHORT - 1)
-        layout = blocks(anchors, [SHORT] * len(anchors))
-        for ids in torch.from_numpy(texts.astype(np.int64)).split(8):
-            target, counted = ids[:, layout.position + 1], self.counts(ids)[:, layout.position + 1]
-            for guess, sums in zip(guesses(reader, ids, layout), found):
-                right = ((guess == target) * counted).unflatten(1, (-1, SHORT)).cumprod(-1).sum(-1)
-                places = counted.unflatten(1, (-1, SHORT))[..., 0]
-                sums.append((right * places).sum(1) / places.sum(1))
-        return tuple(torch.cat(sums).numpy() for sums in found)
+    def runs(self, model, texts: np.ndarray) -> np.ndarray:
+        """Right guesses in a row [3, texts], of SHORT, mean over the base's own tokens, by each of foresight's ways."""
+        reader, found = model.on(self.base), []
+        for ids in torch.from_numpy(texts.astype(np.int64)):
+            ranks = foresight(reader, ids.tolist(), self.measured + 1, SHORT, self.length).ranks  # [3, A, SHORT]
+            counted = self.counts(ids[None])[0, self.measured + 2 :].unfold(0, SHORT, 1).numpy()  # [A, SHORT]
+            right = ((ranks == 1) * counted).cumprod(-1).sum(-1) * counted[:, 0]
+            found.append(right.sum(1) / counted[:, 0].sum())
+        return np.stack(found, 1)
 
     def evaluate(self, model):
-        ahead, plain = self.runs(model.cpu(), self.held)
-        before, _ = self.runs(FutureAdapters.fillers(self.base, LONG), self.held)
+        before, plain, ahead = self.runs(model.cpu(), self.held)
         unit = f"of {SHORT} guesses, mean over the places of what {self.trunk} writes"
         return {"metrics": {"right in a row, with the sampler": mean_figure(ahead, unit),
                             "right in a row, masks alone": mean_figure(plain, unit)},

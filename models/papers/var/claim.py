@@ -1,8 +1,7 @@
 """VAR's claim, small: whole maps at once give pictures as good as code by code, in far fewer passes and less time.
 
 Scores of the parser in place of the Frechet distance, on the same captions for all; settings of VAR and of the raster
-model are the best of as many tries, on other captions. Times are of one branch each. What the networks know of drawn
-pictures (their cross-entropy, every token given those before it) says which of them is trained far enough.
+model are the best of as many tries, on other captions. Times are of one branch each.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ from itertools import product
 import torch
 
 from kernels import Sampler
-from models.backbones.scales import SCALES
 from models.baselines.raster.claim import CHECKPOINTS, written
-from models.checkpoints.store import load, shipped
+from models.checkpoints.store import load
 from models.claims import Lab, scene_lab
 from models.claims.harness import Claim, Tuned, at_least, better, conclude, context
 from models.claims.timing import interleaved, times_faster
@@ -26,7 +24,7 @@ from models.worlds import scenes
 SEEDS, TUNING = (81, 82, 83), 91
 TRIES = tuple(product((0.0, 0.75, 1.5), (0.6, 0.95)))  # guidance and top-p
 FASTER, PASSES, KNOWN = 3.0, 6, (1, 2, 3, 4)  # known: maps taken from a drawn picture
-CARD, MASKED = "from its card", Tuned(20, "other captions (training/trunks/scene_mgm.py)")
+MASKED = Tuned(20, "other captions (training/trunks/scene_mgm.py)")
 
 
 def measure(lab: Lab) -> Claim:
@@ -52,7 +50,6 @@ def measure(lab: Lab) -> Claim:
     one = [(0, captions.groups[0][1][:1])]
     seconds = interleaved({name: partial(scene_lab.grown, one, paint, 0.0, 0.95) for name, paint in
                            (("VAR", scales), ("raster", written))}, lab.size(20, 2))
-    card = nats()
     return conclude(
         "var", paper="On ImageNet 256 the Frechet distance falls from 18.65 to 1.80 and drawing is about 20 times as "
         "fast as the raster model; loss follows a power law in size, r about -0.998 (arXiv 2404.02905).",
@@ -64,19 +61,9 @@ def measure(lab: Lab) -> Claim:
                                       "each, median of rounds"), FASTER)],
         context=[*(context(f"VAR, first {count} maps of a drawn picture", values, "of 1")
                    for count, (values, _) in shown.items()),
-                 context("VAR, likeliest entry everywhere (top-k 1)", greedy, "of 1"),
-                 context("VAR: cross-entropy of a drawn picture", sum(card[0]), "nats", CARD),
-                 context("VAR: of that, in the last two maps", sum(card[0][-2:]), "nats", CARD),
-                 context("raster: cross-entropy of a drawn picture", card[1], "nats", CARD)],
+                 context("VAR, likeliest entry everywhere (top-k 1)", greedy, "of 1")],
         would_take="scene-var-2: whole pyramids with equal token weights, 2 x 120 minutes on one thread, and the "
                    "raster model trained as long; a second training of both; four sizes for the scaling law")
-
-
-def nats() -> tuple[list[float], float]:
-    """Cross-entropy of drawn pictures, every token given those before it: VAR's by map, and the raster model's."""
-    ours, theirs = (shipped()[name]["metrics"] for name in ("scene-var-1", "scene-ar-1"))
-    return ([ours[f"cross-entropy at {side} x {side}"]["value"] * side**2 for side in SCALES],
-            theirs["cross-entropy, clean"]["value"] * 256)
 
 
 def scales(things, generator, pull: float, top_p: float, top_k: int = 900, known: int = 0):

@@ -128,8 +128,6 @@ class ScaleTransformer(Scaled, nn.Module, PyTorchModelHubMixin):
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
 def tiny(bundle) -> ScaleTransformer:
-    """A stand-in for the transformer over scales."""
-    torch.manual_seed(0)
     made = ScaleTransformer(64, 10, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
     for weight in made.parameters():
         if weight.dim() == 2:

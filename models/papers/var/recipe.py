@@ -4,6 +4,9 @@ import torch
 from torch.nn import functional as F
 
 from models.checkpoints.store import load
+from models.loops.unmask.growth import ids_of
+from models.papers.var.method import grow
+from models.papers.var.network import ScaleTransformer
 from training.export import figure, read_shipped
 from training.painted import ScenePainter, told
 from training.trainer import rng_of
@@ -35,8 +38,6 @@ class SceneVAR(ScenePainter):
             raise ValueError(f"{TOKENIZER} reaches {reached} on its own pictures: train it to {ENOUGH} first")
 
     def build(self):
-        from models.papers.var.network import ScaleTransformer
-
         return ScaleTransformer.beside(read_shipped(TRUNK), self.tokenizer)
 
     def place(self, device):
@@ -76,9 +77,6 @@ class SceneVAR(ScenePainter):
         return total, {f"ce{side}": one.detach() for side, one in zip(model.scales, found, strict=True)}
 
     def paint(self, model, cond, generator, guidance: float):
-        from models.loops.unmask.growth import ids_of
-        from models.papers.var.method import grow
-
         return self.tokenizer.decode(ids_of(grow(model, self.tokenizer, cond, generator, guidance)))
 
     @torch.no_grad()

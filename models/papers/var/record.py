@@ -16,64 +16,57 @@ import torch
 from torch import Tensor
 
 from models.engine.method import Close, Emit, Event
-from models.engine.recording import Filling, array, bars, line, pixels, placed, table
+from models.engine.recording import array, bars, pixels, placed
 from models.loops.attend.groups import lens, mass_chart, mass_facts
 from models.loops.attend.loop import TokenLayout
-from models.loops.unmask.canvases import scene_facts
-from models.trace import Canvas, Chart, Cost, Fact, Field
+from models.loops.unmask import growth
+from models.trace import Canvas, Chart, Fact, Field
 from models.worlds import scenes
 
 SHOWN = ("sum", "added", "codes")
 UNIT = 16  # pixels per token of a map
 RASTER = 256  # passes of the raster model of the same scenes, one per code (scene-ar-1)
-FIELDS = {
-    "entropy": Field("Entropy of the token's distribution", "nats", 0.0),
-    "confidence": Field("Probability of the token that was drawn", "probability", 0.0, 1.0),
-    "peak": Field("Largest probability", "probability", 0.0, 1.0),
-}
+FIELDS = growth.FIELDS | {"peak": Field("Largest probability", "probability", 0.0, 1.0)}
 
 
 def recorded(job, maps, tokenizer, cond: Tensor) -> Iterator[Event]:
     """The events of both tabs from the maps of one run."""
-    model, log = job.model, ScaleLog(job.model, tokenizer, job.params.show)
-    yield log.page.open(len(model.scales))
+    log = ScaleLog(job.model, tokenizer, job.params.show)
+    yield log.open(len(log.maps))
     for found in maps:
         yield log.seen(found)
-    facts = log.facts(job.subject.text)
+    facts = log.facts(log.painted[-1], job.subject.text, f"(raster: {RASTER}, one per code)") | {
+        "tokens": Fact("Tokens drawn", float(log.canvas.size),
+                       f"tokens, {job.model.scales[-1] ** 2} of them in the last map")}
     yield Close("unmask", log.sentence(facts), log.charts(), facts)
-    yield from attended(model, tokenizer, log, cond)
+    yield from attended(job.model, tokenizer, log, cond)
 
 
-class ScaleLog:
-    """The page as it fills up, and of every map: the picture after it, what it added, its codes as colours, the size
-    of the sum, what it cost."""
+class ScaleLog(growth.GrowingPicture):
+    """The page as it fills up, and of every map: the picture after it, what it added, its codes as colours."""
 
     def __init__(self, model, tokenizer, show: str):
+        super().__init__(pyramid(model.scales), "entry {}".format, FIELDS)
         self.model, self.tokenizer, self.show = model, tokenizer, show
-        self.page = Filling("unmask", pyramid(model.scales), FIELDS, "entry {}".format)
-        self.names = tuple(f"{side} x {side}" for side in model.scales)
-        self.total, self.painted = tokenizer.nothing(1), [np.array(scenes.BACKGROUND, np.uint8)]
-        self.added, self.codes, self.norms, self.costs = [], [], [], []
+        self.maps = tuple(f"{side} x {side}" for side in model.scales)
+        self.sum, self.painted = tokenizer.nothing(1), [np.array(scenes.BACKGROUND, np.uint8)]
+        self.added, self.codes = [], []
 
     def seen(self, found) -> Emit:
         """One scale as a step of the Unmask record."""
-        ids, drawn = found.ids[0], array(found.drawn, bool)
-        self.page.fill(found.group, ids, np.where(drawn, "new", "visible"))
-        self.page.guess(found.group, found.logits[0], np.where(drawn, array(ids, None), -1))
-        self.note(found)
-        label = f"map {found.index + 1} of {len(self.names)}: {drawn.sum()} tokens at {self.names[found.index]}"
-        return self.page.step(label, level="scale", picture=self.picture(), cost=found.cost,
-                              note=f"guidance {found.pull:.2g}" if found.pull else "")
+        cost = self.grown([found], "visible")
+        self.paint(found)
+        return self.step(f"map {found.index + 1} of {len(self.maps)}: {int(found.drawn.sum())} tokens at "
+                         f"{self.maps[found.index]}", level="scale", picture=self.picture(), cost=cost,
+                         note=f"guidance {found.pull:.2g}" if found.pull else "")
 
     @torch.inference_mode()
-    def note(self, found) -> None:
-        self.total = self.total + self.tokenizer.increment(found.ids, found.index)
-        self.painted.append(pixels(self.tokenizer.paint(self.total)))
+    def paint(self, found) -> None:
+        self.sum = self.sum + self.tokenizer.increment(found.ids, found.index)
+        self.painted.append(pixels(self.tokenizer.paint(self.sum)))
         self.added.append(np.clip(128 + self.painted[-1].astype(int) - self.painted[-2], 0, 255).astype(np.uint8))
         side = self.model.scales[found.index]
         self.codes.append(colours(self.tokenizer)[array(found.ids[0], None)].reshape(side, side, 3))
-        self.norms.append(float(self.total.float().pow(2).sum(1).mean().sqrt()))
-        self.costs.append(found.cost)
 
     def picture(self) -> np.ndarray:
         """Every map that is there at its place: uint8 [S, S, 3], as the canvas lays them out."""
@@ -83,55 +76,36 @@ class ScaleLog:
                  for (top, left), side in zip(corners, self.model.scales)]
         return placed(shown, boxes, (whole * UNIT, whole * UNIT))
 
-    def facts(self, caption: str) -> dict[str, Fact]:
-        """The parser's reading of the finished picture, and what the run cost."""
-        cost = sum(self.costs, Cost())
-        return scene_facts(self.painted[-1], caption, cost.macs) | {
-            "passes": Fact("Forward passes", float(cost.calls), f"(raster: {RASTER}, one per code)", "lower"),
-            "tokens": Fact("Tokens drawn", float(self.page.canvas.size),
-                           f"tokens, {self.model.scales[-1] ** 2} of them in the last map")}
-
-    def entropy(self) -> list[float]:
-        """Mean of every map's tokens."""
-        return [float(np.nanmean(self.page.values["entropy"][self.model.place(k)])) for k in range(len(self.names))]
-
     def sentence(self, facts: dict[str, Fact]) -> str:
-        sure = self.entropy()
-        most = int(np.argmax(sure))
+        most = int(np.argmax(self.entropy))
         why = ("one token decides where things go" if most == 0 else
                "its tokens are drawn at once and do not know of each other")
-        return (f"{len(sure)} passes drew {self.page.canvas.size} tokens, score "
-                f"{facts['score'].value:.2f}. The model was least sure of the {self.names[most]} map, {sure[most]:.1f} "
-                f"nats per token: {why}.")
+        return (f"{len(self.maps)} passes drew {self.canvas.size} tokens, score {facts['score'].value:.2f}. The model "
+                f"was least sure of the {self.maps[most]} map, {self.entropy[most]:.1f} nats per token: {why}.")
 
     def charts(self) -> tuple[Chart, ...]:
-        """By map: entropy, what it changed, tokens."""
+        """By map: entropy, and what it changed."""
         change = [abs(image.astype(float) - 128).mean() for image in self.added]
-        return (line("Mean entropy of a map's tokens", "nats", {"entropy": self.entropy()}),
-                line("Size of the sum of all maps", "feature units", {"root mean square": self.norms}),
-                bars("What each map changed", "map", "mean change, of 255", {"change": change}, self.names),
-                bars("Tokens of each map", "map", "tokens", {"tokens": [s**2 for s in self.model.scales]}, self.names))
+        return (self.chart("Mean entropy of a map's tokens"),
+                bars("What each map changed", "map", "mean change, of 255", {"change": change}, self.maps))
 
 
 def attended(model, tokenizer, log: ScaleLog, cond: Tensor) -> Iterator[Event]:
     """Block-causal attention over the finished pyramid."""
-    ids = torch.from_numpy(log.page.ids.astype(np.int64))[None].to(cond.device)
+    ids = torch.from_numpy(log.ids.astype(np.int64))[None].to(cond.device)
     with torch.inference_mode():
         features = tokenizer.inputs(tokenizer.sums(ids))
-    layout = TokenLayout(pyramid(model.scales, log.picture()), model.cond_length + np.arange(ids.shape[1]),
-                         cells(model),
+    coords = model.middles().numpy() * model.scales[-1]  # [L, 2] in tokens of the last map
+    layout = TokenLayout(pyramid(model.scales, log.picture()), model.cond_length + np.arange(ids.shape[1]), coords,
                          "cells of the last map", "the caption")
-    count, names = len(log.names), log.names
+    count, names = len(log.maps), log.maps
     return lens(
         model, lambda: model(features, cond), layout, {name: model.place(k) for k, name in enumerate(names)},
         macs=sum(map(model.work, range(count))), say=lambda mass: between(mass.mean(0), names),
         facts=lambda mass: mass_facts(mass, {
             "own": ("Last map to itself", count - 1, count), "caption": ("Last map to the caption", count - 1, 0),
             "coarser": ("Last map to coarser maps", count - 1, list(range(1, count)))}),
-        charts=lambda mass: (
-            mass_chart(mass, names, ("caption", *names), title="Attention by map", noun="map"),
-            table("Who may look at whom", "looks at", "map", np.tri(count), names, names, unit="allowed",
-                  caption="Block-causal: a map sees itself and all coarser maps, never a finer one.")))
+        charts=lambda mass: (mass_chart(mass, names, ("caption", *names), title="Attention by map", noun="map"),))
 
 
 def between(mean: np.ndarray, names: Sequence[str]) -> str:
@@ -172,11 +146,6 @@ def pyramid(scales: Sequence[int], picture: np.ndarray | None = None) -> Canvas:
     roles = tuple(f"map {side} x {side}" for side in scales for _ in range(side**2))
     return Canvas("pyramid", ("",) * len(places), picture=picture, roles=roles,
                   positions=np.array(places, np.float32))
-
-
-def cells(model) -> np.ndarray:
-    """Row and column [L, 2] of every token's middle in the picture, in tokens of the last map."""
-    return model.middles().numpy() * model.scales[-1]
 
 
 @lru_cache(maxsize=4)

@@ -20,12 +20,13 @@ from typing import Any
 from models.checkpoints.store import CheckpointError, here, resolve
 from models.engine import layouts
 from models.engine.method import CONTROL, Job, Method, Result, find, follow, offered, prepare, twin
+from models.serving import cores
 from models.trace import Trace, limits
 from models.trace.interventions import NONE, Interventions
 from models.trace.params import ParamError, declaration
 from models.trace.subject import Example, Subject, from_example
 
-UPDATE_SECONDS = 0.25
+UPDATE_SECONDS, CROWDED_SECONDS = 0.25, 1.5  # between two pictures of a run; where others run, too
 REST, LONGEST_REST = 2.0, 2.0  # no new picture for so many times as long as the last one took to draw; seconds
 END = object()
 
@@ -227,12 +228,18 @@ def in_time(results: Iterator[Result], began: float) -> Iterator[Result]:
 
 
 def stream(tab: str, makers) -> Iterator[Scene]:
-    """The first step at once, then at most one scene per UPDATE_SECONDS, and the end of every run."""
+    """The first step at once, then at most one scene per UPDATE_SECONDS (CROWDED_SECONDS), and the end of every run."""
+    with cores.shared() as fit:
+        yield from _scenes(tab, makers, fit)
+
+
+def _scenes(tab: str, makers, fit) -> Iterator[Scene]:
     began, sent, finished = time.perf_counter(), -math.inf, ()
     for index, (role, make) in enumerate(makers):
         for result in in_time(follow(make()), began):
+            pause = UPDATE_SECONDS if fit() == 1 else CROWDED_SECONDS
             now = time.perf_counter() - began
-            if not result.done and now - sent < UPDATE_SECONDS:
+            if not result.done and now - sent < pause:
                 continue  # its traces are never put together
             trace = result.traces.get(tab)
             if trace is None:

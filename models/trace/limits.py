@@ -19,7 +19,7 @@ ARRAY_BYTES = 64 * 1024 * 1024  # of one array in a record: a hostile file canno
 BESIDE = 2  # further methods: three pictures side by side are what a screen can show
 SECONDS = float(os.environ.get("TOKENSCOPE_SECONDS", 120))  # of one visitor's run, all pictures together
 REPLICAS = int(os.environ.get("TOKENSCOPE_REPLICAS", 0))  # other processes that run the models
-RUNS = max(1, REPLICAS)  # at the same time; one run shares the cores of its machine
+RUNS = int(os.environ.get("TOKENSCOPE_AT_ONCE", 2))  # in one process at once, a core each (serving/cores.py)
 GPU_SECONDS = 60  # that one run asks for on ZeroGPU: visitors without an account have 120 a day
 # Models in memory, least recently used first out. Without a number from the environment the limit follows the machine:
 # a share of its memory, and never more than a share of what is free (models/checkpoints/memory.py).

@@ -17,10 +17,9 @@ import gradio as gr
 
 from models.checkpoints import download, hub, store, versions
 from models.engine.method import Method, find
-from models.serving import kept_runs, links, recorded, session
+from models.serving import cores, kept_runs, links, recorded, session
 from models.serving.errors import CLEAR, told
 from models.serving.session import Ask, Scene, Take, TooSlow
-from models.trace import limits
 from models.trace.params import ParamError
 from models.trace.subject import Subject, from_image, from_text
 from visualizers.page import nodes
@@ -32,7 +31,7 @@ from visualizers.page.scripts import BROWSE, COPY, SAVE, SHOW, STEP
 from visualizers.page.turns import FORGOTTEN, SessionMemory, Turns
 from visualizers.player import player
 
-MODEL = {"concurrency_id": "model", "concurrency_limit": limits.RUNS}
+MODEL = {"concurrency_id": "model", "concurrency_limit": cores.at_once()}
 FETCH = {"concurrency_id": "fetch", "concurrency_limit": 4, "api_visibility": "private", "show_progress": "hidden"}
 QUIET = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once"}
 

@@ -12,6 +12,8 @@ from torch import Tensor
 import kernels
 from kernels import Sampler
 
+SURELY = 1 - 1e-4  # trials of the same words differ by rounding, which depends on the machine: the first one is kept
+
 
 @dataclass(frozen=True, eq=False)
 class LogitsMoment:
@@ -84,7 +86,7 @@ def roll_out(live, sampler: Sampler, over: Ends, dice: torch.Generator, forced: 
         for k in running:
             trials[k].stop = over.reason(trials[k].ids)
         for row, k in enumerate(running):
-            if trials[k].stop and (kept is None or trials[k].perplexity < trials[kept[0]].perplexity):
+            if trials[k].stop and (kept is None or trials[k].perplexity < SURELY * trials[kept[0]].perplexity):
                 kept = k, live.select([row]) if len(running) > 1 else live
         rows = [row for row, k in enumerate(running) if not trials[k].stop]
         if not rows:

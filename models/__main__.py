@@ -54,7 +54,8 @@ def run_method(args) -> None:
     method = find(args.method)
     tab = _checked_wishes(args, method)
     kind = method.kind(resolve(args.checkpoint, method.choices))
-    subject = None if args.subject is None else from_anything(args.subject, kind, method.examples_for(kind))
+    examples = method.examples_for(kind, args.checkpoint)
+    subject = None if args.subject is None else from_anything(args.subject, kind, examples)
     _fetch(args.checkpoint)
     job = prepare(method, subject, _settings(args.set), checkpoint=args.checkpoint, seed=args.seed,
                   interventions=interventions.from_words(_settings(args.change)))

@@ -100,7 +100,7 @@ def unmask(steps: int = 12, side: int = 16, method: str = "recap", reuse: bool =
         charts=(Chart("line", "Mean entropy of masked cells", "step", "nats", {"mean": np.array(mean)}, by_step=True),),
         facts={"work": Fact("Work", work, "% of the multiply-adds", "lower"),
                "score": Fact("Scene score", 0.92, "of 1")},
-        sentence="The left model recomputes only the pink and orange cells in its short steps, at 61 % of the work.",
+        sentence="The left model recomputes only the cells in play in its short steps, at 61 % of the work.",
         provenance=STAMP)
 
 
@@ -179,7 +179,7 @@ def prune(number: int = 96, layers: int = 6, sheets: int = 3) -> PruneTrace:
                 Chart("bar", "Computed per layer", "layer", "%", {"kept": kept[:layers, 1]},
                       ticks=tuple(f"layer {i + 1}" for i in range(layers)))),
         facts={"work": Fact("Work", 58.0, "% of the multiply-adds", "lower"), "ms": Fact("First token", 21.3, "ms")},
-        sentence="Deeper layers look at fewer tokens; blue ones are brought back when a later token needs them.",
+        sentence="Deeper layers look at fewer tokens; some are brought back when a later token needs them.",
         provenance=STAMP)
 
 

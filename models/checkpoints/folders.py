@@ -24,10 +24,15 @@ USUAL, MOST = 4096, 100_000_000  # a size up to which nobody asks; a number that
 WORDS = ("vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
+def allowed() -> bool:
+    """Whether a visitor may name a folder of this machine."""
+    return not os.environ.get("SPACE_ID") and limits.folders()
+
+
 def own(asked: Any) -> Path | None:
     """The folder of that path on this machine, or None: never on a hosted Space, nor where others can reach the page
     (app.py sees to that)."""
-    if os.environ.get("SPACE_ID") or not limits.folders() or not isinstance(asked, str) or not 0 < len(asked) < 1024:
+    if not allowed() or not isinstance(asked, str) or not 0 < len(asked) < 1024:
         return None
     try:
         folder = Path(asked).expanduser().resolve()

@@ -42,6 +42,16 @@ def folder(name: str) -> Path | None:
     return place if name in TABLE and (place / "card.json").is_file() else None
 
 
+def here() -> tuple[str, ...]:
+    """Names of those that were made on this machine."""
+    return tuple(name for name in TABLE if folder(name))
+
+
+def title(name: str) -> str:
+    """What a menu says: `SmolLM2-135M-Instruct (public weights, here; Apache-2.0)`."""
+    return f"{TABLE[name].title} (public weights, here; {TABLE[name].licence})"
+
+
 def sha256(name: str) -> str:
     """Of a model's weights, whether or not they are here; "" for all other checkpoints."""
     return TABLE[name].sha256 if name in TABLE else ""

@@ -6,7 +6,7 @@ any time later. Numpy only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -105,16 +105,37 @@ def pages(books: Mapping[str, Book]) -> dict[str, BookState]:
     return {tab: BookState(book, len(book.steps), book.close) for tab, book in books.items() if book.steps}
 
 
-def traces(there: Mapping[str, BookState], stamp: Provenance, method: str, final: bool = False) -> dict[str, Trace]:
-    """Records by tab; while the run goes on, a record that cannot stand yet is left out."""
-    found = {}
-    for tab, page in there.items():
+def traces(there: Mapping[str, BookState], stamp: Provenance, method: str) -> dict[str, Trace]:
+    """The records of a finished run, by tab."""
+    return {tab: page.trace(stamp, method) for tab, page in there.items()}
+
+
+class Records(Mapping[str, Trace]):
+    """Records by tab while the run goes on. Each is put together when it is first asked for, so that a tab which nobody
+    looks at costs nothing; one that cannot stand yet is not there."""
+
+    def __init__(self, there: Mapping[str, BookState], stamp: Provenance, method: str):
+        self.there, self.stamp, self.method = there, stamp, method
+        self.made: dict[str, Trace | None] = {}
+
+    def __getitem__(self, tab: str) -> Trace:
+        if tab not in self.made:
+            self.made[tab] = self._record(tab)
+        if (found := self.made[tab]) is None:
+            raise KeyError(tab)
+        return found
+
+    def _record(self, tab: str) -> Trace | None:
         try:
-            found[tab] = page.trace(stamp, method)
+            return self.there[tab].trace(self.stamp, self.method) if tab in self.there else None
         except TraceError:
-            if final:
-                raise
-    return found
+            return None
+
+    def __iter__(self) -> Iterator[str]:
+        return (tab for tab in self.there if tab in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def progress(books: Mapping[str, Book]) -> float:

@@ -20,11 +20,12 @@ from typing import Any
 
 import kernels
 from models.backbones.instrument import plain_attention
-from models.checkpoints import hub, packaged
+from models.checkpoints import chat, hub, packaged
 from models.checkpoints.folders import label
 from models.checkpoints.store import Bundle, architecture, load, resolve
 from models.engine import layouts
-from models.engine.events import Book, BookState, Close, Emit, Event, Open, pages, progress, traces
+from models.engine.events import Book, BookState, Close, Emit, Event, Open, Records, pages, progress, traces
+from models.engine.fitting_examples import suited
 from models.engine.interventions import check_allowed, silenced
 from models.engine.sharp_photo import sharpened
 from models.trace import OWN, TABS, Provenance, Trace
@@ -108,10 +109,11 @@ class Method:
 
     params: frozen dataclass of Annotated fields. accepts: kind of subject; `kinds` names the checkpoints (or, for
     public ones and local folders, architectures) that take another kind, so ask `kind(checkpoint)`. checkpoints: the
-    first is the default; companions: further checkpoints a run loads by name. run(job) yields events. baseline: id of
-    the method beside it; baseline_params(params) -> that method's parameters at the same budget; baseline_budget(job)
-    -> more of them, where the budget is what this very run spends. control: the paper's control arm, which is the
-    baseline unless another is named. fixed: tab -> why a visitor cannot intervene there, one sentence; other tabs can
+    first is the default; companions: further checkpoints a run loads by name. run(job) yields events. worldly: examples
+    for public checkpoints and folders, shown first there. baseline: id of the method beside it;
+    baseline_params(params) -> that method's parameters at the same budget; baseline_budget(job) -> more of them, where
+    the budget is what this very run spends. control: the paper's control arm, which is the baseline unless another is
+    named. fixed: tab -> why a visitor cannot intervene there, one sentence; other tabs can
     (models/trace/interventions.py). layouts, bound: which folders of a visitor's own it runs on
     (models/engine/layouts.py). Its claim is measured by claim.py in its folder.
     """
@@ -122,6 +124,7 @@ class Method:
     checkpoints: tuple[str, ...]
     run: Callable[[Job], Iterator[Event]]
     examples: tuple[Example, ...]
+    worldly: tuple[Example, ...] = ()
     companions: tuple[str, ...] = ()
     baseline: str | None = None
     baseline_params: Callable[[Any], Mapping[str, Any]] = lambda params: {}
@@ -161,9 +164,10 @@ class Method:
         known = self.kinds.get(name) or self.kinds.get(architecture(name))
         return known or (name not in self.checkpoints and self.kinds.get(layouts.like(self, name))) or self.accepts
 
-    def examples_for(self, kind: str) -> tuple[Example, ...]:
-        """Its examples of one kind of subject, in order."""
-        return tuple(example for example in self.examples if (example.kind or self.accepts) == kind)
+    def examples_for(self, kind: str, checkpoint: str | None = None) -> tuple[Example, ...]:
+        """Its examples of one kind of subject, in order; on weights that are not its own those that know the world."""
+        more = () if checkpoint in (None, *self.checkpoints) else chat.understood(self.worldly, checkpoint)
+        return tuple(example for example in (*more, *self.examples) if (example.kind or self.accepts) == kind)
 
 
 @dataclass(frozen=True)
@@ -209,11 +213,11 @@ class Job:
 class Result:
     """How far a run is (0..1), whether it is done, and what is kept for later questions.
 
-    traces: the records at this point, by tab; they are put together when first asked for, so that steps which nobody
-    looks at cost nothing, and a run of n steps is not checked n times over.
+    traces: the records at this point, by tab; each is put together when first asked for, so that steps and tabs which
+    nobody looks at cost nothing, and a run of n steps is not checked n times over.
     """
 
-    build: Callable[[], dict[str, Trace]]
+    build: Callable[[], Mapping[str, Trace]]
     progress: float = 0.0
     done: bool = False
     kept: Mapping[str, Any] = field(default_factory=dict)
@@ -233,14 +237,14 @@ def prepare(method: Method | str, subject: Subject | None = None, params: Mappin
     method = find(method) if isinstance(method, str) else method
     layouts.fit(method, name := resolve(checkpoint, method.choices))
     kind = method.kind(name)
-    subject = subject or from_example(method.examples_for(kind)[0], kind)
+    subject = subject or from_example(method.examples_for(kind, name)[0], kind)
     if subject.kind != kind:
         raise SubjectError(f"{method.card.title} on {label(name)[:60]} needs a {kind}, not a {subject.kind}.")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise parameters.ParamError("seed must be a whole number from 0 to 2147483647")
     values = parameters.parse(method.params, params)
     check_allowed(method.card.title, method.card.tabs, method.fixed, interventions)
-    return Job(method, subject, values, load(name, device=device, dtype=dtype), seed, choice, interventions)
+    return suited(Job(method, subject, values, load(name, device=device, dtype=dtype), seed, choice, interventions))
 
 
 def follow(job: Job) -> Iterator[Result]:
@@ -256,7 +260,7 @@ def follow(job: Job) -> Iterator[Result]:
             reached = max(reached, progress(books))  # a record that opens late must not turn progress back
             yield Result(_later(job, pages(books), time.perf_counter() - began, _path(job, taken)), reached)
     stamp = _provenance(job, time.perf_counter() - began, _path(job, taken))
-    finished = traces(pages(books), stamp, job.method.id, final=True)
+    finished = traces(pages(books), stamp, job.method.id)
     promised = job.method.card.tabs if job.choice is None else job.method.card.tabs[:1]  # where the game is played
     missing = [tab for tab in promised if tab not in finished]
     if missing:
@@ -286,7 +290,7 @@ def twin(job: Job, id: str | None = None) -> Job | None:
     name, why = layouts.beside(other, job, control.checkpoint if control else "")
     made = prepare(other, job.subject, asked, checkpoint=name, seed=job.seed, device=job.bundle.device,
                    dtype=job.bundle.dtype)
-    return replace(made, note=why)
+    return replace(made, note=" ".join(filter(None, (made.note, why))))
 
 
 @cache
@@ -339,8 +343,8 @@ def _checked(method: Method, place: str) -> Method:
     return method
 
 
-def _later(job: Job, there: Mapping[str, BookState], seconds: float, path: str) -> Callable[[], dict[str, Trace]]:
-    return lambda: traces(there, _provenance(job, seconds, path), job.method.id)
+def _later(job: Job, there: Mapping[str, BookState], seconds: float, path: str) -> Callable[[], Mapping[str, Trace]]:
+    return lambda: Records(there, _provenance(job, seconds, path), job.method.id)
 
 
 def _path(job: Job, taken: set[str]) -> str:

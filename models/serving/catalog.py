@@ -16,7 +16,10 @@ from models.serving.session import Ask
 from models.trace import Trace
 from models.trace.params import ParamError, schema
 from models.trace.serialize import save
+from models.trace.spelling import standing
 from models.trace.subject import SubjectError, from_text
+
+HIDDEN, BLANK = ("unknown", "masked", "masked-hard", "masked-random"), "___"
 
 
 def listing() -> list[dict]:
@@ -79,11 +82,24 @@ def summary(trace: Trace) -> dict:
     stamp = trace.provenance
     facts = {name: {"title": fact.title, "value": _finite(fact.value), "unit": fact.unit}
              for name, fact in trace.facts.items()}
-    text = {"text": trace.canvas.text} if trace.canvas.kind == "text" else {}
+    text = {"text": final_text(trace)} if trace.canvas.kind == "text" else {}
     return {"method": trace.method, "tab": trace.tab, "sentence": trace.sentence, "facts": facts, **text,
             "steps": [step.label for step in trace.steps], "tokens": trace.canvas.size, "subject": stamp.subject,
             "parameters": dict(stamp.params), "seed": stamp.seed, "checkpoint": stamp.checkpoint,
             "device": stamp.device, "seconds": stamp.seconds, "note": stamp.note}
+
+
+def final_text(trace: Trace) -> str:
+    """What stands there at the end, filled-in words included; a place that is still hidden reads as a blank."""
+    canvas, last = trace.canvas, trace.steps[-1]
+    held = [-1] * canvas.size if last.ids is None else last.ids
+    words = list(standing(canvas.labels, canvas.ids, held, trace.vocabulary))
+    roles = canvas.roles or ("",) * canvas.size
+    for place in last.where(*HIDDEN):
+        words[place] = BLANK if canvas.labels[place] or roles[place] == "fill" else ""  # else it was never written
+    gone = () if trace.tab == "mask" else last.where("refused", "discarded")
+    apart = {place for place, role in enumerate(roles) if role in ("added", "beside")}
+    return "".join(word for place, word in enumerate(words) if place not in apart and place not in gone)
 
 
 def _finite(value: float) -> float | None:

@@ -72,7 +72,7 @@ class Ask:
 
     @property
     def examples(self) -> tuple[Example, ...]:
-        return find(self.method).examples_for(self.kind)
+        return find(self.method).examples_for(self.kind, self.checkpoint)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def beside(first: Job, id: str) -> Job:
     other = find(id)
     name, why = layouts.beside(other, first)
     made = prepare(other, first.subject, _shared(first.params, other.params), checkpoint=name, seed=first.seed)
-    return replace(made, note=why)
+    return replace(made, note=" ".join(filter(None, (made.note, why))))
 
 
 def play(ask: Ask) -> Iterator[Scene]:

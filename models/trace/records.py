@@ -28,6 +28,7 @@ STATES = (
     "context",                                                     # prompt or condition: not part of the game
 )
 OWN = "your own folder"  # the grade of a run on a visitor's own weights
+APART = (("added",), ("beside",))
 CODE = {name: code for code, name in enumerate(STATES)}
 CANVASES = ("grid", "text", "list", "pyramid", "video", "board", "frames", "graph", "points")
 LEVELS = ("step", "layer", "scale", "block", "token", "branch", "trial", "snapshot", "sample")
@@ -48,7 +49,8 @@ class Canvas:
 
     kind: one of CANVASES. labels: N strings (a text token keeps its exact piece, spaces included; "" for patches).
     shape: (rows, columns) of a grid. picture: uint8 [height, width, 3] the visitor's or true picture, if any.
-    roles: N strings when tokens differ in kind ("cls", "prompt", "question", "condition", "patch", ...), else empty.
+    roles: N strings when tokens differ in kind ("cls", "prompt", "question", "condition", "patch", ...), else empty;
+    "beside" is what stands next to a text and is no part of it.
     positions: float [N, 2] or [N, 3] for canvases without rows and columns. truth: N strings, ground truth if known.
     ids: int32 [N], the token that each label reads (-1: none): the label says how here, the vocabulary how alone.
     photo: uint8 [K], `picture` before it was made small for the model, as a WebP file; only shown.
@@ -70,8 +72,8 @@ class Canvas:
 
     @property
     def text(self) -> str:
-        """What stands there, without what a tokenizer put around it."""
-        return "".join(label for i, label in enumerate(self.labels) if self.roles[i:i + 1] != ("added",))
+        """What stands there, without what a tokenizer put around it or a method beside it."""
+        return "".join(label for i, label in enumerate(self.labels) if self.roles[i:i + 1] not in APART)
 
     def __post_init__(self):
         _need(self.kind in CANVASES, f"canvas kind '{self.kind}' is not one of {', '.join(CANVASES)}")

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ from playwright.sync_api import Error, expect
 import app
 from models.engine.method import find
 from models.serving import catalog
-from models.trace import TRACES
+from models.trace import CODE, TRACES
 from models.trace.params import ParamError
 from models.trace.serialize import load
 from models.trace.subject import SubjectError
+from tests import samples
 from tests.app.pages import TABS, open_tab, run
 from tests.loopback import Answers, answering
 from visualizers.server.security_headers import HEADERS
@@ -38,6 +40,26 @@ def test_an_answer_is_a_summary_and_a_record(tiny, tab):
     assert type(trace) is TRACES[tab] and trace.provenance.seed == 3
     assert found["summary"]["sentence"] == trace.sentence and set(found["summary"]["facts"]) == set(trace.facts)
     assert set(catalog.answer(tab, FIRST[tab], seed=3, summary_only=True)) == {"summary"}
+
+
+def test_the_text_of_an_answer_has_the_words_that_were_filled_in(tiny):
+    """Mutant: the canvas as it was given, in which blanks are empty."""
+    found = catalog.answer("unmask", "mdm", "The hen lived near a ___ and the cat ___ by the fire.", {"steps": 2})
+    trace, said = load(found["trace"]), found["summary"]["text"]
+    filled = [trace.vocabulary[int(trace.steps[-1].ids[at])] for at in trace.steps[0].where("new", "unknown")]
+    assert len(filled) and all(word in said for word in filled) and "___" not in said
+    assert said.startswith("The hen lived near a") and len(said) > len(trace.canvas.text)
+
+
+def test_what_left_or_was_never_written_is_no_blank(tiny):
+    """A pruned prompt still says all that was typed; refused drafts and open room are no part of a text."""
+    typed = "The hen lived near a mill."
+    assert catalog.answer("prune", "random-keep", typed, {"length": 2}, 0, True)["summary"]["text"].startswith(typed)
+    trace = samples.sample()
+    refused = trace.steps[-1].state.copy()
+    refused[-1] = CODE["refused"]
+    cut = replace(trace, steps=(*trace.steps[:-1], replace(trace.steps[-1], state=refused)))
+    assert catalog.final_text(cut) == "".join(trace.canvas.labels[:-1])
 
 
 def test_the_list_says_how_to_ask(tiny):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -231,6 +232,18 @@ def test_a_first_token_on_which_heads_rest_is_named():
     assert attention.sink(rows) == ""
     rows[..., 0] = 0.5
     assert attention.sink(rows).startswith(" 50% of the attention rests on the first token")
+
+
+@pytest.mark.parametrize("entropy, words", [([1.5], "the one layer looks with an entropy of 1.50 nats"),
+                                            ([1.5, 1.5], "every layer looks alike"),
+                                            ([2.0, 1.0], "layer 2 looks most sharply (entropy 1.00 nats")])
+def test_one_layer_is_not_compared_with_itself(entropy, words):
+    """Mutant: "layer 1 looks most sharply and layer 1 most broadly"."""
+    maps = np.array(entropy, np.float32)[:, None, None] * np.ones((1, 2, 9), np.float32)
+    looked = SimpleNamespace(heads=SimpleNamespace(entropy=maps, span=maps * 0 + 3))
+    seen = SimpleNamespace(layout=SimpleNamespace(canvas=SimpleNamespace(size=9), unit="tokens"))
+    said = attention.without(seen, looked)
+    assert words in said and ("most broadly" in said) == (len(set(entropy)) > 1)
 
 
 def test_agreement_compares_sizes_not_signs():

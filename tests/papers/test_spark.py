@@ -22,10 +22,13 @@ from models.papers.spark import method as spark
 from models.papers.spark.network import Conv, Norm, SparkNet, at, kept_cells, kept_count
 from models.papers.spark.recipe import PhotoSpark
 from models.trace import CODE
+from models.trace.subject import from_image
 from tests import tiny
 from tests.mask_nets import picture
 from tests.tiny import mae
 from tests.traps import caught, work_is_counted
+from visualizers import draw
+from visualizers.drawing.canvas import own_cells
 
 KEPT, BATCH = 26, 3
 
@@ -367,3 +370,15 @@ def test_a_network_is_read_as_it_was_saved(tmp_path):
 def test_the_baseline_is_the_control():
     assert find("spark").baseline == "zero-fill" and find("zero-fill").checkpoints == ("photo-spark-zero-1",)
     assert replace(find("spark").params(), mode="sparse").mask_ratio == 0.6
+
+
+def test_both_tabs_keep_the_photo_as_sharp_as_it_came(tiny):
+    """Fault 18: the Attend tab's canvas was the mosaic of holes, so the sharp photo was left out."""
+    large = from_image(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8))
+    for tab, trace in run("spark", large).traces.items():
+        assert trace.canvas.photo is not None, tab
+        first = trace.steps[1]
+        hidden = first.where("masked-random", "recomputed", "masked")
+        own = own_cells(trace.canvas, first.picture)
+        assert len(hidden) and not own[hidden].any() and own[first.where("visible", "new")].all(), tab
+    assert not draw(trace).frames[-1].clean, "nothing was painted in Attend: there is no finished picture"

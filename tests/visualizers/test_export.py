@@ -141,12 +141,14 @@ def test_drawing_needs_no_torch_no_gradio_and_no_pyplot():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_attention_beside_attention_asks_one_query_and_shows_the_first_rows_scale():
+def test_attention_beside_attention_asks_one_query_and_shows_each_rows_scale():
     from visualizers.drawing import attend
     from visualizers.export import figure as paper
     one, other = (attend.draw(samples.attend(), query=query) for query in (3, 40))
     own = [paper.shared_scale([drawing], "attention:row", [0]) for drawing in (one, other)]
     assert own[0].high != own[1].high and paper.shared_scale([one, other], "attention:row", [0, 0]) == own[0]
+    told = paper.FigurePage([one, other], 0, "attention:row", False).bars
+    assert [scale for scale, _ in told] == own and all(owner.endswith(": ") for _, owner in told), "one bar a picture"
     asked = []
 
     def noted(trace, **view):

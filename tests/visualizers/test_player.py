@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.trace import CODE
+from models.trace import CODE, Field
 from tests import samples
 from visualizers import draw
 from visualizers.drawing.arcs import arcs
@@ -234,6 +234,28 @@ def test_the_end_of_a_text_still_says_what_else_could_have_come(window, paper_pa
         return page.locator(".ts-now").inner_text()
     words = window.look(paper_page(drawing), look)
     assert drawing.frames[-1].clean and "What could have come last" in words and "entropy" in words
+
+
+def test_two_quantities_beside_each_other_have_two_scales(window, paper_page):
+    """Fault 18: patch variance stood beside an error, and one bar spoke for both."""
+    trace = samples.mask()
+    error = Field("Error of the rebuilt patch", "MSE", 0.0)
+    spread = replace(trace, fields={**trace.fields, "loss": Field("Patch variance", "pixels²", 0.0)},
+                     steps=tuple(replace(step, fields={n: v * (40 if n == "loss" else 1) for n, v in
+                                                       step.fields.items()}) for step in trace.steps))
+    drawings = [replace(draw(one, by="loss", title=name), attention=None) for one, name in
+                ((replace(trace, fields={**trace.fields, "loss": error}), "One"), (spread, "Other"))]
+
+    def read(page):
+        return page.evaluate("[sharedScale(shown.drawings, 'loss').high, "
+                             "sharedScale(shown.drawings, 'loss', shown.drawings[1]).high]"), \
+            page.locator(".ts-legend .ts-scale").all_inner_texts()
+    highs, bars = window.look(paper_page(*drawings), read)
+    own = [drawing.fields["loss"].high for drawing in drawings]
+    assert highs == own and own[1] > 20 * own[0]
+    assert len(bars) == 2 and bars[0].startswith("One: Error") and bars[1].startswith("Other: Patch variance")
+    alike = window.look(paper_page(drawings[0], drawings[0]), read)[1]
+    assert len(alike) == 1 and alike[0].startswith("Error"), "one quantity is said once"
 
 
 def test_picture_only_hides_all_marks_and_brings_them_back(window, paper_page):

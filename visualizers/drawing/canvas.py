@@ -146,7 +146,8 @@ def _frame(canvas: Canvas, step: Step, scales: Mapping[str, Scale], about: str) 
 
 def finished(trace: Trace, scales: Mapping[str, Scale]) -> tuple[Frame, ...]:
     """The clean last step of a run that made a picture or a text; nothing while it still goes on."""
-    pictures = [step.picture for step in trace.steps if step.picture is not None]
+    seen = [step.picture for step in trace.steps if step.picture is not None]
+    pictures = seen if any(not np.array_equal(one, seen[0]) for one in seen) or len(seen) < len(trace.steps) else []
     text = trace.canvas.kind == "text"
     made = trace.tab in ("unmask", "sample") or (trace.tab == "prune" and text) or pictures
     if not made or not trace.sentence:
@@ -155,6 +156,9 @@ def finished(trace: Trace, scales: Mapping[str, Scale]) -> tuple[Frame, ...]:
     state = np.where(_HIDES[last.state] | (last.state == CODE["context"]), last.state, CODE["known"]).astype(np.uint8)
     if pictures and trace.tab == "mask":
         state = np.full_like(state, CODE["known"])
+    if text:  # what was refused in the last step, or stands beside the text, is no part of what was written
+        apart = np.array([role == "beside" for role in trace.canvas.roles] or [False])
+        state = np.where(apart | np.isin(last.state, [CODE["refused"], CODE["discarded"]]), CODE["unknown"], state)
     values = {name: _latest([step.fields[name] for step in trace.steps if name in step.fields]) for name in scales}
     words = "text" if text else "picture" if pictures else "result"
     end = Frame("finished", state, values, last.ids, note=f"The {words} as it is, without marks.", clean=True,

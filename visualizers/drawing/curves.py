@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import plotly.graph_objects as go
@@ -16,7 +17,8 @@ import plotly.graph_objects as go
 from models.trace import Chart, Trace
 from visualizers.drawing import palette
 
-NAMES, NAME = 44, 12  # characters of all names along an axis that fit where three charts share a row, and of one line
+NAMES, MATRIX = 44, 28  # characters along an axis where three charts share a row, and under a matrix with its bar
+NAME, UPRIGHT = 12, 8  # characters of one line of a name, and of the longest word that stands upright
 LARGE = 4096  # cells from which a matrix is sent as uint8
 MARKERS = ("circle", "diamond-open", "square", "x", "triangle-up", "cross")
 
@@ -163,7 +165,7 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", barmode="group", bargap=0.25,
         font={"family": palette.FONT, "size": 12, "color": page["soft"]},
         margin={"l": 54, "r": 18, "t": 12, "b": 46 + 30 * legend},
-        xaxis={**axis, **_named(drawn.data[0].x), **_some(drawn.data[0].x),
+        xaxis={**axis, **_named(drawn.data[0].x), **_some(drawn.data[0].x, MATRIX if matrix else NAMES),
                "title": {"text": escape(chart.x), "standoff": 6, "font": {"size": 12}}},
         showlegend=legend,
         yaxis={**axis, **(_named(drawn.data[0].y) | {"autorange": "reversed"} if matrix else _level(drawn))},
@@ -178,12 +180,17 @@ def _broken(tick: str) -> str:
     return "<br>".join(map(escape, textwrap.wrap(tick, NAME))) or escape(tick)
 
 
-def _some(places) -> dict:
-    """Where all names do not fit beside each other, every second, third, ... is written."""
+def _some(places, room: int) -> dict:
+    """Names that do not fit beside each other: short words stand upright, of others and of numbers every second, third,
+    ... is written. room: characters along the axis."""
     names = [one for one in places if isinstance(one, str)] if places is not None else []
-    room = sum(max(map(len, name.split("<br>"))) + 1 for name in names)
-    every = -(-room // NAMES)
-    return {"tickmode": "array", "tickvals": list(range(0, len(names), every))} if every > 1 else {}
+    wide = [max(map(len, name.split("<br>"))) for name in names]
+    if all(a + b + 1 <= 2 * room / len(names) for a, b in pairwise(wide)):
+        return {}
+    upright = max(wide) <= UPRIGHT and not all(name.isdigit() for name in names)
+    every = -(-(2 * len(names) if upright else sum(wide) + len(wide)) // room)
+    some = {"tickmode": "array", "tickvals": list(range(0, len(names), every))} if every > 1 else {}
+    return some | ({"tickangle": -90} if upright else {})
 
 
 def _level(drawn: go.Figure) -> dict:

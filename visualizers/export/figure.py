@@ -45,8 +45,9 @@ class FigurePage:
         self.heads = headline([drawing.facts for drawing in drawings])
         self.colours = palette.PAGE["dark" if dark else "light"]
         self.bys = [resolved(drawing, step, by) for drawing, step in zip(drawings, self.steps)]
-        self.by = by = self.bys[0]
-        self.scale = shared_scale(drawings, by, self.steps)
+        self.by = self.bys[0]
+        self.scales = [shared_scale(drawings, one, self.steps, side) for side, one in enumerate(self.bys)]
+        self.bars = self.told_scales()
         self.panel = 4.2 if len(drawings) > 1 else 5.6
         self.width = 2 * MARGIN + len(drawings) * self.panel + (len(drawings) - 1) * GUTTER
         self.is_text = drawings[0].layout.kind == "text"
@@ -56,8 +57,8 @@ class FigurePage:
         small = textwrap.wrap(strip, int((self.width - 2 * MARGIN) * 17.5))
         tall, keys = max(self.tall(i) for i in range(len(self.drawings))), self.key_rows()
         curve = 2.0 if any(d.curves for d in self.drawings) else 0.0
-        bar = 0.28 if self.by not in ("state", "picture") and self.scale else 0.0
-        height = 0.62 + tall + 0.45 + bar + 0.24 * len(keys) + 0.2 * len(lines) + curve + 0.15 * len(small) + 0.3
+        below = 0.28 * len(self.bars) + 0.24 * len(keys) + 0.2 * len(lines) + curve + 0.15 * len(small)
+        height = 0.62 + tall + 0.45 + below + 0.3
         self.sheet = MplCanvas(self.width, height, self.colours["paper"])
         for side in range(len(self.drawings)):
             self.panel_of(side, MARGIN + side * (self.panel + GUTTER), tall)
@@ -99,7 +100,7 @@ class FigurePage:
             self.sheet.text(left + self.panel, 0.46, short(head["title"], int(self.panel * 7)) + way,
                             self.colours["soft"], 7, ha="right")
         by = self.bys[side]
-        marks = cells(drawing, step, by, self.dark, self.scale if by == self.by else None)
+        marks = cells(drawing, step, by, self.dark, None if by.startswith("attention:") else self.scales[side])
         {"text": self.text, "grid": self.grid, "places": self.places}[drawing.layout.kind](side, marks, left, 0.58)
         self.arcs(side, left, 0.58)
         label = " · ".join(part for part in (drawing.frames[step].label, drawing.frames[step].note) if part)
@@ -114,8 +115,9 @@ class FigurePage:
         for query, key, share in found:
             if query in at and key in at:
                 path = bowed(at[query], at[key])
-                self.sheet.line(path, self.colours["panel"], 1.6 + 2.6 * share, layer=9)
-                self.sheet.line(path, self.colours["accent"], 0.5 + 2.6 * share, layer=10)
+                under = 1 if drawing.layout.kind == "text" else 9  # behind the words of the lines that they cross
+                self.sheet.line(path, self.colours["panel"], 1.6 + 2.6 * share, layer=under)
+                self.sheet.line(path, self.colours["accent"], 0.5 + 2.6 * share, layer=under + 1)
 
     def middles(self, side: int, left: float, top: float) -> dict[int, tuple[float, float]]:
         """Where the middle of every token lies."""
@@ -210,7 +212,8 @@ class FigurePage:
         drawing, looks = self.drawings[side], list(palette.LOOKS.values())
         texts = drawing.texts(self.steps[side])
         hidden = None if drawing.layout.unseen == "gone" else "   "
-        return [hidden if looks[code].hides else readable(texts[token]).replace("\n", "↵\n") or CONTINUED
+        breaks = ["\n" if role == "beside" else "↵\n" for role in drawing.layout.roles] or ["↵\n"] * len(texts)
+        return [hidden if looks[code].hides else readable(texts[token]).replace("\n", breaks[token]) or CONTINUED
                 for token, code in enumerate(drawing.frames[self.steps[side]].state)]
 
     def text_lines(self, side: int) -> list[Line]:
@@ -248,7 +251,7 @@ class FigurePage:
     def key_rows(self) -> list[list[tuple[str, str]]]:
         """Legend entries of all panels, in the order of states, broken into rows."""
         found = {state: words for d in reversed(self.drawings) for state, words in d.legend
-                 if self.by == "state" or (self.by != "picture" and palette.LOOKS[state].cue)}
+                 if "state" in self.bys or (self.by != "picture" and palette.LOOKS[state].cue)}
         rows, used = [[]], 0.0
         for state in (state for state in palette.LOOKS if state in found):
             wide = 0.42 + 0.068 * len(found[state])
@@ -260,8 +263,8 @@ class FigurePage:
         return rows if rows[0] else []
 
     def legend(self, rows: list[list[tuple[str, str]]]) -> None:
-        if self.by not in ("state", "picture") and self.scale:
-            self.bar(self.scale)
+        for scale, owner in self.bars:
+            self.bar(scale, owner)
         for row in rows:
             x = MARGIN
             for state, words in row:
@@ -282,9 +285,18 @@ class FigurePage:
                        1.0 if look.hides else 0.25 * look.fade)
         self.cue(mark, x, y, 0.15, 0.15)
 
-    def bar(self, scale: Scale) -> None:
+    def told_scales(self) -> list[tuple[Scale, str]]:
+        """Every scale that colours a panel, once, and whose it is where that is not all of them."""
+        names: dict[Scale, list[str]] = {}
+        for drawing, scale in zip(self.drawings, self.scales):
+            if scale is not None:
+                names.setdefault(scale, []).append(drawing.title)
+        one = len(names) == 1 and len(next(iter(names.values()))) == len(self.drawings)
+        return [(scale, "" if one else f"{', '.join(owners)}: ") for scale, owners in names.items()]
+
+    def bar(self, scale: Scale, owner: str) -> None:
         """The colour bar: title, low, the scale, high and its unit."""
-        title = short(scale.title + (f" ({scale.better} is better)" if scale.better else ""), 46)
+        title = short(owner + scale.title + (f" ({scale.better} is better)" if scale.better else ""), 70)
         self.sheet.text(MARGIN, self.y, title, self.colours["soft"], 8.5)
         x = MARGIN + 0.5 + 0.072 * len(title)
         self.sheet.text(x, self.y, tidy(scale.low), self.colours["soft"], 8.5, ha="right")
@@ -338,13 +350,13 @@ def _lines(axes, curve, run: int, colours: dict, title: str) -> None:
 
 
 
-def shared_scale(drawings: Sequence[Drawing], by: str, steps: Sequence[int]) -> Scale | None:
-    """One range for all panels, as in the player; attention is painted by each row's own peak, so the bar is the first
-    panel's."""
-    if by.startswith("attention:"):
-        return number_scale(drawings[0], by, steps[0])
-    found = None
+def shared_scale(drawings: Sequence[Drawing], by: str, steps: Sequence[int], side: int = 0) -> Scale | None:
+    """One range for all panels that mean the same by it, as in the player; attention is painted by each row's own peak.
+    """
+    found = number_scale(drawings[side], by, steps[side])
+    if found is None or by.startswith("attention:"):
+        return found
     for drawing, step in zip(drawings, steps):
-        own = number_scale(drawing, by, step)
-        found = own if found is None else found.widened(own)
+        other = number_scale(drawing, by, step)
+        found = found.widened(other if other and (other.title, other.unit) == (found.title, found.unit) else None)
     return found

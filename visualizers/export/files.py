@@ -131,7 +131,7 @@ method = find({trace.method!r})
 
 
 def example(name):
-    every = [(e, m.accepts) for m in (method, *atlas().values()) for e in m.examples]
+    every = [(e, m.accepts) for m in (method, *atlas().values()) for e in (*m.examples, *m.worldly)]
     return from_example(*next(pair for pair in every if pair[0].id == name))
 
 

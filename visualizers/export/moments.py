@@ -13,6 +13,15 @@ def at_step(drawing: Drawing, step: int, first: Drawing, total: int = 0) -> int:
     shared = sum(frame.label in names for frame in first.frames)
     same = drawing is first or len(first.frames) == last + 1
     if step < 0 or same or len(names) <= last or shared < 2 or shared * 2 < last + 1:
-        share = step if total <= 1 or total == last + 1 else int(step * last / (total - 1) + 0.5)
-        return last if step < 0 else min(share, last)
+        return last if step < 0 else _shared(drawing, step, last, total)
     return max((names[frame.label] for frame in first.frames[:step + 1] if frame.label in names), default=0)
+
+
+def _shared(drawing: Drawing, step: int, last: int, total: int) -> int:
+    """The same share of the run; the clean steps at its end stand beside the other's."""
+    clean = sum(frame.clean for frame in drawing.frames)
+    theirs = total - 1 - clean
+    if step > theirs:
+        return min(last, max(0, last - (total - 1 - step)))
+    share = step if theirs <= 0 or total == last + 1 else int(step * (last - clean) / theirs + 0.5)
+    return min(last, max(0, share))

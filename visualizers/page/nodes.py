@@ -70,17 +70,24 @@ def strip(trace: Trace, beside: Sequence[Trace], cards: Mapping[str, dict]) -> l
     """The honesty strip: where this picture comes from."""
     p = trace.provenance
     card = {} if p.grade == OWN else cards.get(p.checkpoint, {})  # a folder may bear the name of a shipped one
-    against = ", ".join(tidy(t.cost.macs) for t in beside)
     facts = [
         (p.checkpoint, _size(card)), ("", p.grade),
         ("", " · ".join(filter(None, (p.device, _precision(p.dtype), p.path)))),
-        (f"{tidy(trace.cost.macs)} multiply-adds", f"against {against}" if against else ""), ("", _reads(trace)),
+        _work(trace, beside), ("", _reads(trace)),
         ("", f"seed {p.seed}"), ("", f"weights {p.revision}" if p.revision else ""),
         ("recorded" if p.recorded else "live", f"{p.recorded} on {p.device}" if p.recorded else ""), ("", p.note),
         ("", versions.sentence(p.checkpoint, cards)), ("", card.get("stored", "")),
     ]
     return [node("ul", *(_chip(bold, rest) for bold, rest in facts if bold or rest), kind="strip",
                  **{"aria-label": "Where this picture comes from"})]
+
+
+def _work(trace: Trace, beside: Sequence[Trace]) -> tuple[str, str]:
+    """What was counted, and beside what; nothing where a record counts nothing."""
+    counted = [tidy(one.cost.macs) for one in (trace, *beside) if one.cost.macs]
+    if not trace.cost.macs:
+        return "", ""
+    return f"{counted[0]} multiply-adds", f"against {', '.join(counted[1:])}" if counted[1:] else ""
 
 
 def _precision(dtype: str) -> str:

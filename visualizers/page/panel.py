@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import gradio as gr
 import numpy as np
 
-from models.checkpoints import hub
+from models.checkpoints import folders, hub, packaged
 from models.claims import read as read_claim
 from models.claims import read_public
+from models.engine import layouts
 from models.engine.method import CONTROL, Method, find
 from models.serving import recorded
 from models.trace import Trace
@@ -179,7 +180,7 @@ class Panel:
         """The examples and the place for an own subject, of the kind that the checkpoint takes."""
         method = self.methods[id]
         kind = method.kind(checkpoint)
-        return {self.picker: cards(method.examples_for(kind), kind, example),
+        return {self.picker: cards(method.examples_for(kind, checkpoint), kind, example),
                 self.text: gr.update(value="", visible=kind != "photo", label=OWN_WORDS.get(kind, OWN_WORDS["text"])),
                 self.photo: gr.update(visible=kind == "photo")}
 
@@ -280,12 +281,18 @@ def views(method: Method) -> list[str]:
     return [name for name, (spec, *_) in declaration(method.params).items() if spec.view]
 
 
+def one_only(method: Method) -> bool:
+    """Whether there is no checkpoint to choose: one in the menu, and no folder of a visitor's own that it takes."""
+    return len(_menu(method)) == 1 and not (method.layouts and folders.allowed())
+
+
 def _shown(method: Method) -> bool | str:
     """The checkpoint menu with one entry is hidden but stays in the page: a menu taken out keeps its old value.
     Where one arrives late all the same, Desk.ask takes the method's only checkpoint."""
-    return len(method.choices) > 1 or "hidden"
+    return not one_only(method) or "hidden"
 
 
 def _menu(method: Method) -> list[tuple[str, str]]:
     """Checkpoints with what they say about themselves: the shipped ones their name, public ones size and licence."""
-    return [(hub.title(name), name) for name in method.choices]
+    return [*((hub.title(name), name) for name in method.choices),
+            *((packaged.title(name), name) for name in packaged.here() if not layouts.unfit(method, name))]

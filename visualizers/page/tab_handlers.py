@@ -26,7 +26,7 @@ from visualizers.page import nodes
 from visualizers.page.changes import Changes
 from visualizers.page.controls import OWN, cards
 from visualizers.page.downloads import MIMES, rendered
-from visualizers.page.panel import Panel, controls, has_folded, views
+from visualizers.page.panel import Panel, controls, has_folded, one_only, views
 from visualizers.page.scripts import BROWSE, COPY, SAVE, SHOW, STEP
 from visualizers.page.turns import FORGOTTEN, SessionMemory, Turns
 from visualizers.player import player
@@ -152,7 +152,7 @@ class Desk(Turns, Changes):
     def ask(self, id, picked, text, own, seed, checkpoint, beside, settings) -> Ask:
         """The page as an Ask; raises one of the errors that `guarded` knows."""
         method = find(id)
-        if len(method.choices) == 1 and checkpoint not in method.choices:
+        if one_only(method) and checkpoint not in method.choices:
             checkpoint = None  # its menu is hidden: the value is the former method's
         chosen = picked.get("selected") if isinstance(picked, Mapping) else ""
         mine, example = None, str(chosen or "")

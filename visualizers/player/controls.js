@@ -88,7 +88,8 @@ class Controls {
         amount(means[i], quantity.unit);
       button.setAttribute("aria-label", button.title);
     });
-    this.mapTitle.textContent = `layers down, heads across: mean ${quantity.title.toLowerCase()}, ` +
+    const across = a.heads > 1 ? ", heads across" : "";
+    this.mapTitle.textContent = `layers down${across}: mean ${quantity.title.toLowerCase()}, ` +
       `${tidy(low)} to ${amount(high, quantity.unit)}`;
     this.layers.select.value = String(view.layer);
     this.heads.select.value = String(view.head);
@@ -168,23 +169,36 @@ class Controls {
     this.entries = [...alike.values()];
   }
 
-  paintLegend(by) {
-    if (by === "picture") {
+  // What colours the pictures now: every scale once, with the names of the pictures that it belongs to.
+  scales(bys) {
+    const found = new Map();
+    this.views.forEach(({ drawing }, side) => {
+      const by = bys[side], shared = sharedScale(this.drawings, by, drawing);
+      if (!shared && !by.startsWith("attention:")) return;
+      const numbers = numberCodes(drawing, drawing.at(this.step), by, shared, this.query(drawing));
+      if (!numbers) return;
+      const { title, unit, low, high } = numbers.scale, key = JSON.stringify([title, unit, low, high]);
+      const same = found.get(key) || { scale: numbers.scale, names: [], missing: false };
+      found.set(key, { ...same, names: [...same.names, drawing.title], missing: same.missing || numbers.missing });
+    });
+    return [...found.values()];
+  }
+
+  paintLegend(bys) {
+    if (bys.every((by) => by === "picture")) {
       this.legendKey = "";
       return void this.legend.replaceChildren();
     }
-    const left = this.drawings[0], frame = left.at(this.step);
-    const attention = by.startsWith("attention:") ? numberCodes(left, frame, by, null, this.query(left)) : null;
-    const scale = attention ? attention.scale : sharedScale(this.drawings, by);
-    const pictured = (left.picture(frame) ?? null) !== null;
-    const range = scale ? [scale.low, scale.high, scale.title] : "", entries = this.entries.map((e) => e.join());
-    const key = `${by}|${this.dark}|${pictured}|${range}|${entries}|${attention && attention.missing}`;
+    const left = this.drawings[0], scales = this.scales(bys), plain = bys.includes("state");
+    const pictured = (left.picture(left.at(this.step)) ?? null) !== null, entries = this.entries.map((e) => e.join());
+    const key = JSON.stringify([bys, this.dark, pictured, scales, entries]);
     if (this.legendKey === key) return;
     this.legendKey = key;
     const isText = left.layout.kind === "text", over = isText || pictured;
-    const bits = by === "state" ? this.entries : this.entries.filter(([state]) => THEME.looks[state].cue);
-    this.legend.replaceChildren(...(by !== "state" && scale ? [colourBar(scale, over, this.page)] : []),
-      ...(attention && attention.missing
+    const bits = plain ? this.entries : this.entries.filter(([state]) => THEME.looks[state].cue);
+    const owners = ({ names }) => scales.length > 1 || names.length < bys.length ? `${names.join(", ")}: ` : "";
+    this.legend.replaceChildren(...scales.map((one) => colourBar(one.scale, over, this.page, owners(one))),
+      ...(scales.some((one) => one.missing)
         ? [el("span", { class: "ts-soft", text: "This row was not stored; press the token to compute it." })] : []),
       ...bits.map(([state, title]) => el("span", { class: "ts-key" },
         swatch(THEME.looks[state], this.dark, this.page, isText), el("span", { text: title }))));
@@ -222,14 +236,14 @@ function headsOf(drawing, view) {
 // At its low end a scale says no unit, unless the number reads differently with it.
 function short(unit) { return unit === "probability" ? unit : ""; }
 
-function colourBar(scale, over, page) {
+function colourBar(scale, over, page, owner) {
   const ramp = RAMPS[scale.diverging ? "diverging" : "magnitude"];
   const codes = Array.from({ length: 13 }, (_, i) => Math.round(i * 254 / 12));
   const stops = codes.map((code) => rgba(ramp[code], over ? softShare(code, scale.diverging) : 1));
   const bar = el("span", { class: "ts-bar", "aria-hidden": "true" });
   bar.style.background = `linear-gradient(to right, ${stops.join(", ")}), ${page.panel}`;
   return el("span", { class: "ts-scale" },
-    el("span", { text: scale.title + (scale.better ? ` (${scale.better} is better)` : "") }),
+    el("span", { text: owner + scale.title + (scale.better ? ` (${scale.better} is better)` : "") }),
     el("span", { class: "ts-num", text: amount(scale.low, short(scale.unit)) }),
     bar, el("span", { class: "ts-num", text: `${scale.capped ? "≥ " : ""}${amount(scale.high, scale.unit)}` }));
 }

@@ -19,6 +19,7 @@ class Drawing {
     this.extraRows = new Map(); // "layer head query" -> Float32Array, asked from the server
     this.images = payload.pictures.map(() => null);
     this.size = payload.layout.size;
+    this.clean = payload.frames.filter((frame) => frame.clean).length; // steps at the end that show no marks
   }
 
   array(index, Type = Uint8Array) {
@@ -31,8 +32,10 @@ class Drawing {
 
   // Beside a run of another length stands the moment of the same share of the run, or of the same name (`beside`).
   at(step) {
-    const last = this.frames.length - 1;
-    const share = this.total > 1 && this.total !== last + 1 ? Math.round(step * last / (this.total - 1)) : step;
+    const last = this.frames.length - 1, theirs = this.total - 1 - this.clean;
+    let share = step;
+    if (step > theirs && this.total) share = last - (this.total - 1 - step); // clean ends stand beside each other
+    else if (theirs > 0 && this.total !== last + 1) share = Math.round(step * (last - this.clean) / theirs);
     const asked = this.beside ? this.beside[Math.max(0, Math.min(step, this.beside.length - 1))] : share;
     return Math.max(0, Math.min(asked, last));
   }
@@ -40,7 +43,8 @@ class Drawing {
   // Where on the common timeline a step of this run stands; between two of its steps where it is the shorter one.
   place(step) {
     if (this.beside) return Math.max(0, this.beside.findIndex((mine) => mine >= step));
-    return this.total > 1 && this.frames.length > 1 ? step * (this.total - 1) / (this.frames.length - 1) : step;
+    const mine = this.frames.length - 1 - this.clean, theirs = this.total - 1 - this.clean;
+    return theirs > 0 && mine > 0 ? step * theirs / mine : step;
   }
   frame(step) { return this.frames[Math.max(0, Math.min(step, this.frames.length - 1))]; }
 
@@ -126,11 +130,14 @@ function codeOf(scale, value) {
   return Math.floor(unit * 254 + 0.5);
 }
 
-// One range for a field over all pictures that stand side by side.
-function sharedScale(drawings, name) {
-  const all = drawings.map((d) => d && d.fields[name]).filter(Boolean);
-  if (!all.length) return null;
-  return { ...all[0], low: Math.min(...all.map((s) => s.low)), high: Math.max(...all.map((s) => s.high)) };
+// One range for a field over all pictures that stand side by side and mean the same by it: an error is not put on the
+// scale of a variance because both are called alike. own: the picture that asks.
+function sharedScale(drawings, name, own = drawings.find((d) => d && d.fields[name])) {
+  const mine = own && own.fields[name];
+  if (!mine) return null;
+  const alike = (s) => s && s.title === mine.title && s.unit === mine.unit;
+  const all = drawings.map((d) => d && d.fields[name]).filter(alike);
+  return { ...mine, low: Math.min(...all.map((s) => s.low)), high: Math.max(...all.map((s) => s.high)) };
 }
 
 // The layer shown at a step: the step's own where steps are layers, else the chosen one.

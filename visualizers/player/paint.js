@@ -195,7 +195,12 @@ class TextView {
     });
     this.seen = Array.from({ length: drawing.size }, () => "");
     this.words = [];
-    this.layer.append(...this.targets);
+    const apart = this.targets.filter((_, token) => drawing.layout.roles[token] === "beside");
+    if (apart.length) {
+      const text = this.targets.filter((target) => !apart.includes(target));
+      this.layer.classList.add("ts-apart");
+      this.layer.append(el("div", {}, ...text), el("div", { class: "ts-beside" }, ...apart));
+    } else this.layer.append(...this.targets);
     wireTargets(this, act);
   }
 
@@ -231,7 +236,8 @@ class TextView {
     if (this.words[mark.token] !== text) {
       const special = !hidden && isSpecial(text, this.drawing.layout.roles[mark.token]);
       // a token that goes on with the character before reads nothing itself
-      const shown = text === "" ? "\u22ef" : readable(text || "", special).replace(/\n/g, "\u21b5\n");
+      const own = this.drawing.layout.roles[mark.token] === "beside" ? (text || "").trimStart() : text || "";
+      const shown = text === "" ? "\u22ef" : readable(own, special).replace(/\n/g, "\u21b5\n");
       made.textContent = hidden ? "\u2007\u2007\u2007" : shown;
       made.toggleAttribute("data-special", special);
       if (text === "") made.setAttribute("aria-label", "goes on with the character before");

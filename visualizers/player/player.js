@@ -224,7 +224,7 @@ class Player extends Controls {
     const began = performance.now(), bys = this.drawings.map((d) => this.colouring(d));
     this.views.forEach((view) => {
       const d = view.drawing, step = d.at(this.step), frame = d.frames[step];
-      const by = this.colouring(d), shared = sharedScale(this.drawings, by);
+      const by = this.colouring(d), shared = sharedScale(this.drawings, by, d);
       const choosing = this.chooses(d);
       const marks = choosing ? this.turn.marks(d, this.page)
         : marksOf(d, step, { by, dark: this.dark, shared, view: this.query(d) });
@@ -239,7 +239,7 @@ class Player extends Controls {
     });
     if (this.change) this.change.refresh(this.drawings[0], this.drawings[0].at(this.step), this.chosen());
     if (this.change) this.change.mark(this.views, this.step);
-    this.paintLegend(bys[0]);
+    this.paintLegend(bys);
     this.paintMap();
     this.paintMoment();
     this.paintCurves();

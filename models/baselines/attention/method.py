@@ -136,10 +136,13 @@ def without(seen: Sight, looked: loop.Looked) -> str:
     entropy = looked.heads.entropy.astype(np.float32).mean((1, 2))
     span = looked.heads.span.astype(np.float32).mean((1, 2))
     most, least = int(entropy.argmax()), int(entropy.argmin())
-    return (f"Of {seen.layout.canvas.size:,} tokens, layer {least + 1} looks most sharply (entropy "
-            f"{entropy[least]:.2f} nats, reach {span[least]:.1f} {seen.layout.unit}) and layer {most + 1} most broadly "
-            f"({entropy[most]:.2f} nats, {span[most]:.1f}); attention says where a token looks, "
-            "not what the prediction needs.")
+    unlike = (f"layer {least + 1} looks most sharply (entropy {entropy[least]:.2f} nats, reach {span[least]:.1f} "
+              f"{seen.layout.unit}) and layer {most + 1} most broadly ({entropy[most]:.2f} nats, {span[most]:.1f})")
+    alike = (f"every layer looks alike (entropy {entropy[0]:.2f} nats)" if len(entropy) > 1 else
+             f"the one layer looks with an entropy of {entropy[0]:.2f} nats and a reach of {span[0]:.1f} "
+             f"{seen.layout.unit}")
+    return (f"Of {seen.layout.canvas.size:,} tokens, {alike if most == least else unlike}; attention says where a "
+            "token looks, not what the prediction needs.")
 
 
 def padded(values: np.ndarray, count: int) -> np.ndarray:
@@ -165,6 +168,12 @@ METHOD = Method(
     kinds={"photo-mae-1": "photo", "photo-hpm-1": "photo", "photo-vit-1": "photo", "scene-mgm-1": "caption",
            "algo-arithmetic-1": "problem", **dict.fromkeys(families.PICTURES, "photo"), "HpmForPreTraining": "photo"},
     layouts=families.EVERY,
+    worldly=(
+        Example("keys", "The keys to the cabinet", "The keys to the old cabinet in the kitchen are on the table, but "
+                "nobody knows who put", "text"),
+        Example("trophy", "The trophy and the suitcase", "The trophy does not fit into the brown suitcase because it "
+                "is too", "text"),
+    ),
     examples=(
         Example("tea", "A table under a tree", "attend-tea.txt"),
         Example("party", "A mad tea party", "attend-party.txt"),

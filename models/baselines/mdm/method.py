@@ -59,14 +59,13 @@ def run(job):
     blocks = Blocks.of(board, WHOLE if job.choice else p.block)  # a visitor may choose anywhere
     plan = Plan(blocks.moves(p.steps), Full(network, forbidden=board.forbidden), p.order,
                 sampler=kernels.Sampler(p.temperature), allowed=blocks.allowed)
-    boards = None
-    if job.choice is None:  # a game is played in one tab
-        boards = BoardLens(network, board, plan.moves, job.model)
-        yield from joint_record(board, network, p.pair, p.temperature)  # first: the text takes longer
+    boards = BoardLens(network, board, plan.moves, job.model) if job.choice is None else None  # a game has one tab
+    pair = joint_record(board, network, p.pair, p.temperature) if boards else ()
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
         yield Emit("unmask", shot.step, shot.names)
         yield from boards.told(shot) if boards else ()
+        yield from pair  # all of it behind the first look: whoever looks at either tab sees something at once
     facts = text_facts(job, board, record)
     yield Close("unmask", sentence(facts, board, len(plan.moves)), record.charts(), facts, path=record.path)
     if boards:

@@ -51,4 +51,4 @@ METHOD = Method(
         not_covered="The newest token never leaves; all others have the same chance."),
     params=Params, accepts="text", layouts=families.ROWWISE,
     checkpoints=(*texts.CHECKPOINTS, *pictures.CHECKPOINTS), kinds=pictures.KINDS,
-    run=run, examples=(*texts.EXAMPLES, *pictures.EXAMPLES))
+    run=run, examples=(*texts.EXAMPLES, *pictures.EXAMPLES), worldly=texts.WORLDLY)

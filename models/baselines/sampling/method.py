@@ -95,6 +95,13 @@ METHOD = Method(
     kinds={"algo-arithmetic-1": "problem", "algo-arithmetic-2": "problem"},
     checkpoints=("text-ar-1", "text-ar-retrieval-1", "text-ar-1k-2", "algo-arithmetic-1", "algo-arithmetic-2"),
     run=run,
+    worldly=(
+        Example("capital", "The capital of France", "Question: What is the capital of France?\nAnswer: The capital of "
+                "France is", "text"),
+        Example("chat", "The same, asked as a chat", "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n"
+                "<|im_start|>assistant\n", "text"),
+        Example("water", "Why the sea is salty", "The sea is salty because", "text"),
+    ),
     examples=(
         Example("garden", "The key to the garden", "sample-garden.txt"),
         Example("mill", "The miller's cat", "sample-mill.txt"),

@@ -30,12 +30,12 @@ class NoSubtraction(Exact):
 
 def measure(lab: Lab) -> Claim:
     found, count = nets(), lab.size(48, 1)
-    kinds = {(lit, way): f"{'lit' if lit else 'clean'}, {way}"
+    kinds = {(lit, way): f"{'lit' if lit else 'clean'} scenes, {way} drafts"
              for lit in (True, False) for way in ("drawn", "favourite")}
     runs = {kind: played(found, Exact(), count, light=kind[0], favourite=kind[1] == "favourite") for kind in kinds}
     wrong = played(found, NoSubtraction(), lab.size(24, 1))
     seconds = {lit: clock(found, lit, lab.size(24, 1)) for lit in (True, False)}
-    arms = {kind: LENGTH.arm(f"rounds, {name}", runs[kind].length, budget=Budget(runs[kind].macs / 1e9, WORK),
+    arms = {kind: LENGTH.arm(f"rounds on {name}", runs[kind].length, budget=Budget(runs[kind].macs / 1e9, WORK),
                              checkpoints=NETS) for kind, name in kinds.items()}
     return conclude(
         "speculative", paper="Two to three times as fast, outputs distributed as before (arXiv 2211.17192, T5-XXL).",
@@ -60,7 +60,7 @@ WORK, MARGIN = "G multiply-adds", 0.01  # the wrong rule leans by 0.03 on other 
 def exact(name: str, run: Played):
     """Draws from the target do not lean at all."""
     rounds, own = (LEAN.arm(who, values, budget=Budget(1, "pictures"))
-                   for who, values in ((f"rounds, {name}", run.lean), ("its own draws", 0 * run.lean)))
+                   for who, values in ((f"rounds on {name}", run.lean), ("its own draws", 0 * run.lean)))
     return as_good(rounds, own, MARGIN, both_sides=True)
 
 
@@ -77,8 +77,8 @@ def clock(found, lit: bool, times: int) -> dict:
 
 
 def faster(seconds: dict, lit: bool) -> Quantity:
-    return times_faster(seconds, "one pass per code", "rounds", f"time of one pass per code over rounds, "
-                        f"{'lit' if lit else 'clean'}, median of interleaved pictures")
+    return times_faster(seconds, "one pass per code", "rounds", f"time of one pass per code over rounds on "
+                        f"{'lit' if lit else 'clean'} scenes, median of interleaved pictures")
 
 
 def spent(found) -> float:

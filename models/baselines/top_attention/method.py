@@ -69,7 +69,7 @@ METHOD = Method(
         not_covered="Only this one-shot ranking; published static methods differ in which layer and queries rank."),
     params=Params, accepts="text", layouts=families.ROWWISE,
     checkpoints=(*texts.CHECKPOINTS, *pictures.CHECKPOINTS), kinds=pictures.KINDS,
-    run=run, examples=(*texts.EXAMPLES, *pictures.EXAMPLES), baseline="random-keep",
+    run=run, examples=(*texts.EXAMPLES, *pictures.EXAMPLES), worldly=texts.WORLDLY, baseline="random-keep",
     baseline_params=lambda p: {"first": p.first, "second": p.second, "third": p.third, "where": p.where,
                                "length": p.length, "rounds": p.rounds, "revive": False, "kept": p.kept,
                                "question": p.question})

@@ -8,3 +8,4 @@ EXAMPLES = (
     Example("turns", "Two secret numbers, one question after the other", "prune-turns.txt"),
     Example("story", "A story to go on with", "prune-story.txt"),
 )
+WORLDLY = (Example("lighthouse", "The number of a lighthouse", "prune-lighthouse.txt", "text"),)  # for real English

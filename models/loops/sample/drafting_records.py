@@ -186,8 +186,9 @@ class DraftingLog:
             said.append(f"{len(borrowed)} by borrowing {', '.join(f'{c:.2f}' for c in borrowed)}")
         if found.accepted < len(found.tested):
             one = found.tested[-1]
-            said.append(f"one refused: q {float(one.q[one.draft]):.2f} + {float(one.test.spent[0]):.2f} < u p "
-                        f"{one.u * float(one.p[one.draft]):.2f}")
+            lent = f" and {float(one.test.spent[0]):.2f} borrowed" if hasattr(self.rule, "delta") else ""
+            said.append(f"one refused: it offered {float(one.q[one.draft]):.2f}{lent}, and "
+                        f"{one.u * float(one.p[one.draft]):.2f} was needed")
         return ", ".join(said)
 
     def mean(self, name: str) -> float:
@@ -254,5 +255,5 @@ def written(found: DraftRound, since: int = 0) -> dict[str, Distribution]:
 def labels(tokenizer) -> tuple[str, ...]:
     """`boards.code_names`, and how bright empty ground is, 0-255."""
     light = 255 * (tokenizer.entries.detach().float().cpu().mean(1) - np.mean(scenes.BACKGROUND) / 255)
-    return tuple(f"{name} ground, light {float(glow):.0f}" if name.endswith("empty") else name
+    return tuple(f"{name.removesuffix('empty')}ground, light {float(glow):.0f}" if name.endswith("empty") else name
                  for name, glow in zip(code_names(tokenizer), light))

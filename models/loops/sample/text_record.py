@@ -46,6 +46,11 @@ class TextRecord(Filling):
         """How many units still fit."""
         return self.canvas.size - self.count
 
+    def set_beside(self, first: int) -> None:
+        """What stands from here on is no part of the text: it is shown next to it."""
+        roles = (*self.canvas.roles[:first], *["beside"] * (self.canvas.size - first))
+        self.canvas = replace(self.canvas, roles=roles)
+
     def tried(self, ids: Sequence[int], values: Mapping[str, Sequence[float]], state: str) -> TextRecord:
         """A copy on which `ids` stand where the text would go on; the page itself stays as it is."""
         twin = self.copy()

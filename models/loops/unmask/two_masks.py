@@ -24,7 +24,7 @@ from models.trace import Chart, Fact, Field
 
 FIRST, SECOND = 10, 8  # tokens tried at the first mask, columns of a table
 FIXED = {"sample": "It compares guesses for two masks of one text; nothing is written there."}  # of a Method
-EXACT, PRODUCT = "a full pass (exact)", "unchanged (product)"
+EXACT, PRODUCT = "a full pass (exact)", "the unchanged guess (product)"
 OPENING = "the first token"
 
 
@@ -115,8 +115,9 @@ def branch(board: Board, page: Filling, pair: Pair, row: int) -> Emit:
     page.guess(first, pair.opening.clamp_min(1e-30).log(), one, OPENING, top=SECOND, measure=False)
     for way, probs in pair.seconds.items():
         page.guess(second, probs[row].clamp_min(1e-30).log(), best, way, top=SECOND, measure=False)
+    said = ", ".join(f"{float(probs[row, best]):.0%} by {way}" for way, probs in pair.seconds.items())
     return page.step(f"{row + 1}: \u201c{name(board, one)}\u201d first ({float(pair.chances[row]):.0%})",
-                     level="branch")
+                     level="branch", note=f"then \u201c{name(board, best)}\u201d: {said}")
 
 
 def charts(board: Board, pair: Pair) -> tuple[Chart, ...]:
@@ -137,10 +138,10 @@ def name(board: Board, id: Tensor | int) -> str:
 
 
 def facts(pair: Pair, between: Between | None) -> dict[str, Fact]:
-    unit = "from the exact joint"
-    own = {between.key: Fact(f"{between.name}: total variation", pair.apart(between.title), unit, "lower")
-           } if between else {}
-    return {**own, "product": Fact("Product of marginals: total variation", pair.apart(PRODUCT), unit, "lower"),
+    unit, title = "total variation", "Distance from the exact joint"
+    own = {between.key: Fact(title, pair.apart(between.title), unit, "lower")} if between else {}
+    alone = f"The same without {between.what}" if between else title
+    return {**own, "product": Fact(alone, pair.apart(PRODUCT), unit, "lower"),
             "mass": Fact("First tokens tried", 100 * float(pair.chances.sum()), "% of the probability")}
 
 

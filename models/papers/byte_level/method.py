@@ -236,6 +236,10 @@ METHOD = Method(
     checkpoints=("text-ar-1",), companions=(SECOND,), run=run, baseline="sampling",
     baseline_params=lambda p: {"temperature": p.temperature, "top_p": p.top_p, "cut": p.cut,
                                "length": max(1, round(p.length / 4))},
+    worldly=(
+        Example("university", "A university, cut short", "After school she studied medicine at the Univers", "text"),
+        Example("web", "A web address, cut short", "You can read more about it at https://www.wiki", "text"),
+    ),
     examples=(
         Example("beautiful", "A word cut short", "There once lived a king whose daughter was the most beau"),
         Example("castle", "A castle, cut short", "Once upon a time there was a king who lived in a great cas"),

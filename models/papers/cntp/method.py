@@ -170,6 +170,10 @@ METHOD = Method(
     kinds={"algo-arithmetic-2": "problem", **dict.fromkeys(families.CAUSAL, "text")}, layouts=families.CAUSAL,
     run=run, baseline="sampling", baseline_budget=matched,
     baseline_params=lambda p: {"temperature": p.temperature, "top_p": p.top_p, "length": p.length},
+    worldly=(
+        Example("apples", "Apples in a basket", "Question: There are 5 apples in a basket. Anna takes 2 of them, and "
+                "Ben puts 4 more in. How many apples are in the basket now? Think step by step.\nAnswer:", "text"),
+    ),
     examples=(
         Example("four-steps", "A sum of five numbers", "26-7-33+32+19."),
         Example("five-steps", "A sum of six numbers", "30+1-52+25+40+5."),

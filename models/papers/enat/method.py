@@ -152,7 +152,8 @@ METHOD = Method(
         flow="cells of this step > *encoder on new cells only > features kept; features kept > decoder "
              "with masked cells > most confident cells revealed; most confident cells revealed ~> cells of "
              "this step",
-        look_at="Pink cells are encoded in this step, blue ones only read; the decoder's work falls as grey cells go.",
+        look_at="Recomputed cells are encoded in this step, those from the cache only read; the decoder's work falls "
+                "as masked cells go.",
         not_covered="AdaLN and classes (captions stand beside the features), annealed temperature, ImageNet. 4 encoder "
                     "to 2 decoder layers, the paper has 22 to 2, so here the encoder is about a tenth of the work; "
                     "constant guidance, the paper's grows; no label smoothing; half the mask ratios are a cosine's, "

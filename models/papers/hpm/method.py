@@ -169,7 +169,7 @@ METHOD = Method(
         summary="The model predicts which patches it will rebuild badly; a slowly moving copy of it hides those first.",
         flow="photo > *teacher predicts difficulty > *hard patches hidden > encoder on visible patches > "
              "decoder > error of every patch; error of every patch ~> *teacher predicts difficulty",
-        look_at="The green patches were hidden because they were predicted hard. Is their error really higher?",
+        look_at="The ticked patches were hidden because they were predicted hard. Is their error really higher?",
         not_covered="The video version and targets other than pixels. Only the teacher is shipped: it scores and it "
                     "rebuilds. The loss predictor has a mask token, an input layer and a plain scalar head of its own "
                     "(the reference clones one mask token and averages a patch-sized vector); the teacher's average is "

@@ -30,8 +30,9 @@ def measure(lab: Lab) -> Claim:
     arm0, arm1, arm3, bare = (
         right.arm(name, 100 * hits(model, pixels, truth, **options), budget=Budget(1, "pass"), checkpoints=checkpoint)
         for name, model, options, checkpoint in (
-            ("0, ViT", plain, {}, vit.CHECKPOINT), ("1, class token first", first, {}, FIRST),
-            ("3, class token last, soft mask", last, {}, LAST), ("3, mask off at test", last, {"softness": 1.0}, LAST)))
+            ("ViT", plain, {}, vit.CHECKPOINT), ("class token first", first, {}, FIRST),
+            ("class token last, soft mask", last, {}, LAST),
+            ("class token last, mask off at test", last, {"softness": 1.0}, LAST)))
     return conclude(
         "illama",
         paper="iLLaMA (arXiv 2404.06773): a causal LLaMA-style decoder reaches 75.1 % on ImageNet with 5.7 M "

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Annotated
 
 import torch
@@ -130,10 +131,10 @@ def run(job) -> Iterator[Event]:
     plan = Plan(rounds(board.unknown, p.together, p.sampler), adjust, p.order, sampler=kernels.Sampler(p.temperature))
     watch = Watch(board, adjust, p.truth)
     between = Between("layer", "the layer", "ADJUST", adjust.after(board.ids))
-    yield from joint_record(board, job.model, p.pair, p.temperature, between)  # first: the text takes longer
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
-    for shot in shots(job, board, plan, record):
-        yield Emit("unmask", *watch.seen(shot))
+    filled = (Emit("unmask", *watch.seen(shot)) for shot in shots(job, board, plan, record))
+    pair = joint_record(board, job.model, p.pair, p.temperature, between)
+    yield from chain(islice(filled, 1), pair, filled)  # whoever looks at either tab sees something at once
     facts = {**mdm.text_facts(job, board, record), **cost_facts(board, plan, watch, record), **watch.facts()}
     yield Close("unmask", sentence(facts, p, board, plan), (*record.charts(), *watch.charts()), facts,
                 path=record.path)

@@ -110,8 +110,8 @@ METHOD = Method(
                 "probability.",
         flow="codes so far > drafter > drafted codes > target checks all at once > *neighbours lend "
              "probability > accepted or refused; accepted or refused ~> codes so far",
-        look_at="Blue cells were accepted only by borrowing. Switch the light off: a scene whose codes have no "
-                "look-alikes leaves almost nothing to borrow.",
+        look_at="Cells in a dashed frame were accepted only by borrowing. Switch the light off: a scene whose codes "
+                "have no look-alikes leaves almost nothing to borrow.",
         not_covered="Trees of drafts, the relative budget of LANTERN++, LlamaGen and Anole; Frechet distance (a parser "
                     "reads the scenes).",
         unverified="The paper's replacement rule and its ambiguity figures are from memory."),

@@ -189,7 +189,7 @@ METHOD = Method(
                 "have written itself.",
         flow="text so far > *masks behind every guess > one call of the model > *sampler fills the masks > "
              "guesses checked by the next call; guesses checked by the next call ~> text so far",
-        look_at="Green tokens cost no call of their own. Struck ones, beside the text, were guessed and refused.",
+        look_at="Accepted tokens cost no call of their own. Struck ones, beside the text, were guessed and refused.",
         not_covered="Sampling with rejection; ablations trained without the sampler, the consistency loss or the gate; "
                     "the paper's Tulu-3 8B.",
         unverified="The adapted layers, the sampler's shape and the masks' number follow a re-implementation; the "

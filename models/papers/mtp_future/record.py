@@ -80,6 +80,7 @@ class FutureText(TextRecord):
         super().__init__(source.labels, source.prompt, p.length + 1 + p.k, FIELDS, source.texts, roles=source.roles)
         self.source, self.side = source, self.start + p.length + 1
         self.fill(self.side - 1, state="unknown", labels=("\n\nrefused: ",))
+        self.set_beside(self.side - 1)
         self.cost, self.new, self.log = Cost(), [], []
         self.chain = torch.zeros(0)  # what was said when the guesses that are verified now were made
 

@@ -185,8 +185,8 @@ def sentence(facts: dict[str, Fact], plan: Plan) -> str:
     local = sum(move.label == "local" for move in plan.moves)
     if not local:
         return "Every pass is full: this is the base model. Allow local passes to reuse what it computed."
-    return (f"{local} of {len(plan.moves)} passes recompute only the orange and pink cells and read the blue ones from "
-            f"the cache: {facts['work'].value:.0f} % of the work of every step in full, score "
+    return (f"{local} of {len(plan.moves)} passes run only the cells that are recomputed or revealed now; all others "
+            f"are served from the cache: {facts['work'].value:.0f} % of the work of every step in full, score "
             f"{facts['score'].value:.2f}.")
 
 
@@ -204,7 +204,7 @@ METHOD = Method(
                 "only the tokens in play.",
         flow="cells > full pass > *keys and values kept > *local pass on cells in play > most confident "
              "cells revealed; most confident cells revealed ~> *local pass on cells in play",
-        look_at="Blue cells are served from the cache; pink ones were just revealed and must be recomputed.",
+        look_at="Cells just revealed must be recomputed; all others are served from the cache.",
         not_covered="MAR and MAGE backbones, ImageNet.",
         unverified="More than one local pass after a full one: the authors' code has one."),
     params=Params, accepts="caption", checkpoints=("scene-mgm-1",), companions=("scene-vq-1",), run=run,

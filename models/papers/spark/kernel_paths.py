@@ -47,28 +47,29 @@ def shares(encoder, active: Tensor, sparse: bool) -> np.ndarray:
 def record(encoder, view: Photo, active: Tensor, found: Walk) -> Iterator[Event]:
     """Open, one step per layer, Close."""
     rows, visible = shares(encoder, active, found.sparse), active[0, 0].flatten().cpu().numpy()
-    layout = loop.grid_layout(view.grid, mosaic(view.shown, ~visible, np.zeros(view.grid, bool)))
+    layout = loop.grid_layout(view.grid, view.shown)
     asked = np.flatnonzero(rows[-1].sum(-1))  # a patch that nobody reaches has no row
     chosen = rows[:, None, asked]  # [L, 1, R, N]
     heads = replace(loop.row_heads(chosen, asked, layout.coords), names=encoder.names)
     stored = Rows.pack(asked, chosen)
     yield Open("attend", layout.canvas, FIELDS, len(rows), heads, stored)
-    for step in steps(encoder.names, heads, visible, found):
+    holes = mosaic(view.shown, ~visible, np.zeros(view.grid, bool))
+    for step in steps(encoder.names, heads, visible, found, holes):
         yield Emit("attend", step)
     reached = (rows > 0)[:, visible].sum(-1).mean(-1)  # [L]
     yield Close("attend", say(reached, visible, found.sparse), (reach_chart(reached, found.sparse),),
                 facts(reached, heads), heads, stored, "kernel paths, counted (no statistics)")
 
 
-def steps(names, heads: Heads, visible: np.ndarray, found: Walk) -> Iterator[Step]:
-    """One per layer; the asked patch is the visible one nearest to the middle."""
+def steps(names, heads: Heads, visible: np.ndarray, found: Walk, picture: np.ndarray) -> Iterator[Step]:
+    """One per layer; the asked patch is the visible one nearest to the middle. picture: the photo with its holes."""
     side = int(len(visible) ** 0.5)
     state = loop.marked(len(visible), nearest(visible, side), state=states(
         *("visible" if seen else "masked-random" for seen in visible)))
     for layer, name in enumerate(names):
         own = {"norm": by_cell(found.norms[layer], side), "covered": 100 * by_cell(found.covered[layer], side),
                "span": heads.span[layer, 0].astype(np.float32), "received": heads.received[layer, 0].astype(np.float32)}
-        yield Step(f"after {name}", state, "layer", fields=own)
+        yield Step(f"after {name}", state, "layer", fields=own, picture=picture)
 
 
 def nearest(visible: np.ndarray, side: int) -> int:

@@ -9,7 +9,7 @@ import pytest
 from models.baselines.mdm import method as mdm
 from models.engine import events
 from models.engine.events import Book, Close, Emit, Open, Records, pages
-from models.engine.method import follow, prepare
+from models.engine.method import find, follow, prepare
 from models.serving import session
 from models.trace import Canvas, Fact, Heads, Provenance, Step, states
 
@@ -86,7 +86,8 @@ def test_a_tab_that_nobody_looks_at_is_never_put_together(tiny, monkeypatch, met
     assert {asked for asked, whole in made if not whole} == {tab}
 
 
-def test_both_tabs_begin_before_the_run_is_long(tiny):
+def test_every_tab_begins_before_the_run_is_long(tiny):
     """The pair's tables come between the first look and the second."""
     told = [event.tab for event in mdm.run(prepare("mdm")) if isinstance(event, Emit)]
-    assert told[0] == "unmask" and told[1] == "sample" and told[-1] == "unmask"
+    second = [place for place, tab in enumerate(told) if tab == "unmask"][1]
+    assert told[0] == "unmask" and {*told[:second]} == {*find("mdm").card.tabs}

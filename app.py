@@ -24,6 +24,8 @@ os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # one way of fetching checkpoi
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")  # no list of who called what ...
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")  # ... and no table of it after every call
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads leave the core to the page while they wait
+
 import gradio as gr
 import yaml
 from PIL import Image

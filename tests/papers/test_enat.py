@@ -77,10 +77,8 @@ def edges(model, board) -> list[bool]:
 
 
 def test_known_tokens_never_attend_to_masks(scene):
-    """The matrix shown beside the analysis is the network's wiring, as far as it can be felt."""
     model, board = scene
-    allowed = np.maximum(*map(np.array, enat.ALLOWED.values())).astype(bool).tolist()
-    caught(lambda net: edges(net, board) == allowed, model, as_(SeesMasks, model))
+    caught(lambda net: edges(net, board) == [True, True, True, False], model, as_(SeesMasks, model))
 
 
 class EncodesNothing(EnatTransformer):
@@ -142,53 +140,49 @@ def test_where_guidance_ends_the_conditional_state_goes_on(scene):
 # --- a plain second implementation, whose switches are the known mistakes -------------------------------------------
 
 def naive(model, ids, cond, before, *, project=True, own_matrices=True, frozen=True):
-    """One token at a time: hidden [M, D] of the MASK tokens. project=False: features go on without P, a key-value
-    cache. own_matrices=False: supporting tokens use the layer's own norm and matrices. frozen=False: they pass through
-    the encoder layers as well."""
-    caption, canvas = model.parts(ids, cond)
-    known = (ids[0] != model.mask_token_id).tolist()
-    old = [i for i, flag in enumerate(known) if flag and bool(before.visible[0, i])]
-    new = [i for i, flag in enumerate(known) if flag and i not in old]
-
-    def token(rows, i):
-        return rows.hidden[0, i], rows.angles[0][0, i], rows.angles[1][0, i]
-
-    words = [token(caption, i) for i in range(model.cond_length)]
-    support = [(before.features[0, i], *token(canvas, i)[1:]) for i in old]
-    support = [(model.reuse(x) if project else x, c, s) for x, c, s in support]
-    rows = [token(canvas, i) for i in new]
+    """Hidden [M, D] of the MASK tokens of one picture; rows are (hidden, cos, sin). project=False: features go on
+    without P, a key-value cache. own_matrices=False: supporting tokens use the layer's own norm and matrices.
+    frozen=False: they pass through the encoder layers as well."""
+    words, cells = ((part.hidden[0], *(angle[0] for angle in part.angles)) for part in model.parts(ids, cond))
+    known, seen = ids[0] != model.mask_token_id, before.visible[0]
+    features = before.features[0, seen]
+    old = (model.reuse(features) if project else features, *(part[seen] for part in cells[1:]))
+    rows, masks = (tuple(part[which] for part in cells) for which in (known & ~seen, ~known))
     for layer in model.encoder:
-        beside = words + support
+        beside = joined(words, old)
         if not frozen:
-            support = [one(layer, row, support, words, own_matrices) for row in support]
-        rows = [one(layer, row, rows, beside, own_matrices) for row in rows]
-    beside, masks = words + support + rows, [token(canvas, i) for i, flag in enumerate(known) if not flag]
+            old = through(layer, old, words, own_matrices)
+        rows = through(layer, rows, beside, own_matrices)
+    beside = joined(joined(words, old), rows)
     for layer in model.decoder:
-        masks = [one(layer, row, masks, beside, own_matrices) for row in masks]
-    return torch.stack([hidden for hidden, _, _ in masks])
+        masks = through(layer, masks, beside, own_matrices)
+    return masks[0]
 
 
-def one(layer, row, own, beside, own_matrices):
-    """One query token through one layer."""
+def joined(one, other):
+    return tuple(torch.cat(pair) for pair in zip(one, other))
+
+
+def through(layer, own, beside, own_matrices):
+    """Rows through one layer, beside supporting ones."""
     attention, width = layer.self_attn, layer.self_attn.head_dim
     supporting = layer.support_layernorm, layer.support_k_proj, layer.support_v_proj
     its_own = layer.input_layernorm, attention.k_proj, attention.v_proj
 
-    def turned(x, cos, sin):
-        x = x.unflatten(-1, (-1, width))
-        left, right = x.chunk(2, -1)
-        return x * cos[..., None, :] + torch.cat([-right, left], -1) * sin[..., None, :]  # [R, H, W]
+    def heads(x):
+        return x.unflatten(-1, (-1, width))
 
-    keys, values = [], []
-    for rows, (norm, to_key, to_value) in ((beside, supporting if own_matrices else its_own), (own, its_own)):
-        hidden, cos, sin = (torch.stack(part) for part in zip(*rows))
-        keys.append(turned(to_key(norm(hidden)), cos, sin))
-        values.append(to_value(norm(hidden)).unflatten(-1, (-1, width)))
-    query = turned(attention.q_proj(layer.input_layernorm(row[0]))[None], row[1][None], row[2][None])[0]
-    weights = (torch.einsum("hw,rhw->hr", query, torch.cat(keys)) * attention.scaling).softmax(-1)
-    mixed = torch.einsum("hr,rhw->hw", weights, torch.cat(values)).flatten()
-    hidden = row[0] + attention.o_proj(mixed)
-    return hidden + layer.mlp(layer.post_attention_layernorm(hidden)), row[1], row[2]
+    def turned(x, cos, sin):
+        left, right = heads(x).chunk(2, -1)
+        return heads(x) * cos[:, None] + torch.cat([-right, left], -1) * sin[:, None]  # [R, H, W]
+
+    sources = (beside, supporting if own_matrices else its_own), (own, its_own)
+    keys = torch.cat([turned(to_key(norm(x)), cos, sin) for (x, cos, sin), (norm, to_key, _) in sources])
+    values = torch.cat([heads(to_value(norm(x))) for (x, _, _), (norm, _, to_value) in sources])
+    query = turned(attention.q_proj(layer.input_layernorm(own[0])), *own[1:])
+    weights = (torch.einsum("qhw,khw->hqk", query, keys) * attention.scaling).softmax(-1)
+    hidden = own[0] + attention.o_proj(torch.einsum("hqk,khw->qhw", weights, values).flatten(1))
+    return hidden + layer.mlp(layer.post_attention_layernorm(hidden)), *own[1:]
 
 
 def test_a_pass_is_the_papers(scene):

@@ -277,9 +277,9 @@ def test_ranks_count_from_one_and_foresight_asks_for_the_token_that_came(reader,
     start, text = len(source.prompt), torch.tensor([whole])
     with torch.inference_mode():
         logits = reader.head(behind(reader, text, blocks([start - 1], [3]))[1])[0]
-    found = foresight(reader, whole, start, 3).ranks[1, 0].tolist()
+    found = foresight(reader, whole, start, 3)[1, 0].tolist()
     caught(lambda beyond: found == rank(logits, text[0, start + beyond: start + beyond + 3]).tolist(), 1, 0, 2)
-    assert foresight(reader, whole[: start + 1], start, 3).ranks.shape == (3, 0, 3)
+    assert foresight(reader, whole[: start + 1], start, 3).shape == (3, 0, 3)
 
 
 def test_a_checkpoint_without_masks_is_refused_in_a_sentence(tiny):

@@ -92,7 +92,7 @@ class BoardLens:
         self.changes.append(concentration(change, fresh))
         return change
 
-    def close(self, also: str = "", charts: Sequence[Chart] = ()) -> Close:
+    def close(self, also: str = "") -> Close:
         """also: what a method has to say of it, behind the sentence."""
         unit, mass = self.layout.unit, np.nanmean(self.roles, (0, 1))
         sentence = (f"Known {unit} give {mass[ROLES['known to masked']]:.0%} of their attention to masked ones, masked "
@@ -102,8 +102,7 @@ class BoardLens:
             held, lift = np.mean(self.changes, 0)
             sentence = (f"The model changes its mind in few places: {TOP:.0%} of the {unit} hold {held:.0%} of the "
                         f"change, and new {unit} are among them {lift:.1f} times as often as by chance. {sentence}")
-        return closing(self.layout, self.looked, f"{sentence} {also}".strip(), self.facts(mass),
-                       (*self.charts(), *charts))
+        return closing(self.layout, self.looked, f"{sentence} {also}".strip(), self.facts(mass), self.charts())
 
     def facts(self, mass: np.ndarray) -> Mapping[str, Fact]:
         """mass [2, 2]: mean over steps and layers."""

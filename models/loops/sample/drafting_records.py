@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import islice
 
 import numpy as np
 import torch
@@ -81,15 +80,18 @@ def recorded(job, rule: Exact) -> Iterator[Event]:
 
 
 def game(job, log: DraftingLog, played: Iterator[DraftRound]) -> Iterator[Event]:
-    """Your turn: the Sample record alone, up to the draft that waits for a verdict; the first round shows how it goes.
-    """
-    drafts = []
-    for found in islice(played, 1 + len(job.choice)):
-        drafts.append((len(found.drafts), found.accepted))
+    """Your turn: the Sample record alone; the first round shows how it goes."""
+    verified = []
+
+    def told(found: DraftRound) -> Iterator[Event]:
+        verified.append((len(found.drafts), found.accepted))
         yield from (event for event in log.seen(found) if event.tab == "sample")
-    if len(job.choice) < judged_drafts.DRAFTS and (waiting := next(played, None)):
-        yield log.pending(waiting)
-    yield judged_drafts.closing(*judged_drafts.judged(job, drafts[1:]))
+
+    def waiting(_) -> Emit | None:
+        found = next(played, None)
+        return log.pending(found) if found else None
+
+    yield from judged_drafts.game(job, played, told, lambda: verified[1:], waiting)
 
 
 class DraftingLog:

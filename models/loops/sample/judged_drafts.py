@@ -6,17 +6,33 @@ that the visitor would keep, counted from the first one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from models.engine.method import Close, Job, Options, Turn
+from models.engine.method import Close, Emit, Event, Job, Options, Turn
 from models.engine.recording import bars
 from models.trace import Fact, Trace
 from models.trace.params import ParamError
 
 DRAFTS = 6  # of one game
 PENDING = "draft to judge"  # how the last step of an open decision begins
+
+
+def game(job: Job, played: Iterable, told: Callable[..., Iterator[Event]], drafts: Callable[[], Sequence],
+         waiting: Callable[..., Emit | None]) -> Iterator[Event]:
+    """A run up to the draft that waits for a verdict, and the score. told(round): its events; drafts(): (guesses,
+    accepted ones) of those verified so far; waiting(round): the step that offers the next one, None if none waits."""
+    last, offered = len(job.choice) == DRAFTS, None
+    for found in played:
+        yield from told(found)
+        if len(drafts()) == len(job.choice):
+            offered = None if last else waiting(found)
+            if last or offered:
+                break
+    if offered:
+        yield offered
+    yield closing(*judged(job, drafts()))
 
 
 def judged(job: Job, drafts: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from models.baselines.maskgit import method as maskgit
 from models.engine.method import Card, Close, Emit, Event, Method, Open
-from models.engine.recording import line, table
-from models.loops.attend.boards import ROLES, BoardLens
+from models.engine.recording import line
+from models.loops.attend.boards import BoardLens
 from models.loops.unmask.evaluation import Evaluation, Moment, branches, full_cost, guided
 from models.loops.unmask.loop import FIELDS, Record, Shot, moves, shots
 from models.trace import Chart, Cost, Fact, Step
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from models.papers.enat.network import State
 
 PLAIN = "scene-mgm-1"  # the plain model: same blocks, same codes, every token in every pass
-ALLOWED = {"encoder": (0, 0, 1, 0), "decoder": (1, 1, 0, 0)}  # of ROLES, by the wiring of network.py
 
 
 @dataclass(frozen=True)
@@ -128,10 +127,8 @@ def run(job) -> Iterator[Event]:
         yield from boards.told(shot)
     facts = {**maskgit.scene_facts(board, record, job.subject.text), **work.facts()}
     yield Close("unmask", sentence(facts, p), (work.chart(), *record.charts()), facts, path=record.path)
-    wiring = table("ENAT: what may look at what", "from and to", "part", list(ALLOWED.values()), tuple(ROLES),
-                   tuple(ALLOWED), unit="allowed", caption="1: allowed. Known cells never look at masked ones.")
     yield boards.close("This is the plain model; ENAT computes the new cells only and hides masked cells from known "
-                       "ones.", (wiring,))
+                       "ones.")
 
 
 def sentence(facts: dict[str, Fact], p: Params) -> str:

@@ -22,6 +22,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMS
 
 from models.backbones.masked import MaskedTransformer
 from models.backbones.rows import fused, layer_work, linear_work, picked, project, written
+from models.backbones.stand_in import stirred
 from models.loops.unmask.evaluation import indices
 
 RATIO = 4  # of P's hidden width to its own
@@ -198,10 +199,5 @@ class EnatTransformer(MaskedTransformer):
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-def tiny(bundle) -> EnatTransformer:
-    made = EnatTransformer.beside(bundle("scene-mgm-1").model)
-    nn.init.normal_(made.reuse.narrow.weight, std=0.3)  # an untrained projection would change nothing
-    return made
-
-
-STAND_INS = {"scene-enat-1": tiny}
+STAND_INS = {"scene-enat-1": lambda bundle: stirred(EnatTransformer.beside(bundle("scene-mgm-1").model),
+                                                    "reuse.narrow.weight")}

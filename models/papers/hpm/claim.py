@@ -12,8 +12,7 @@ from models.claims.harness import Budget, Claim, Metric, Quantity, at_least, bet
 from models.claims.probe import held_out, in_batches, linear
 from models.engine.statistics import spearman_rows
 from models.loops.mask import photos
-from models.papers.hpm.method import true_difficulty
-from models.papers.hpm.network import hard_mask, hard_ratio
+from models.papers.hpm.method import hard_mask, hard_ratio, true_difficulty
 
 SEEDS, RATIO = (0, 1, 2), 0.75
 MASKS = 16  # random masks behind the truth, and as many in which the predictor ranks what it does not see

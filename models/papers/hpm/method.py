@@ -49,15 +49,32 @@ class Params:
                                   titles=("pixels", "patch variances"))] = "raw"
 
 
+def hard_ratio(progress: float) -> float:
+    """alpha_t: share of the mask that is hard, 0 -> 0.5 linearly over training (progress 0..1)."""
+    return 0.5 * progress
+
+
+def hard_mask(scores, alpha: float, mask_ratio: float = 0.75, generator=None):
+    """Which patches to hide: the hardest first, the rest at random.
+
+    scores [B, L] of the teacher. n_mask = L - int(L (1 - mask_ratio)), n_hard = int(n_mask alpha): the n_hard highest
+    scores, plus n_mask - n_hard drawn uniformly without replacement from all other patches, per picture.
+    Returns noise [B, L] (the n_mask largest are hidden: pass it to the network) and hard [B, L] (bool).
+    """
+    n_hard = int(masked_count(scores.shape[1], mask_ratio) * alpha)
+    noise = torch.rand(scores.shape, generator=generator, device=generator.device if generator else scores.device)
+    hard = torch.zeros_like(scores, dtype=torch.bool)
+    hard.scatter_(1, scores.topk(n_hard, dim=1).indices, True)
+    return noise.to(scores.device) + hard, hard  # hard patches exceed every random draw
+
+
 def hard_share(params) -> float:
-    """alpha_t: 0 -> 0.5 linearly over training, or the visitor's own."""
-    from models.papers.hpm.network import hard_ratio
+    """alpha: the paper's at this point of training, or the visitor's own."""
     return params.alpha if params.share == "own" else hard_ratio(params.progress / 100)
 
 
 def choose(scores, alpha: float, mask_ratio: float, generator):
     """The mask of one picture from the teacher's scores [1, L]: masked-hard and masked-random patches."""
-    from models.papers.hpm.network import hard_mask
     noise, hard = hard_mask(scores.float().cpu(), alpha, mask_ratio, generator)
     ids = np.sort(noise[0].topk(masked_count(scores.shape[1], mask_ratio)).indices.numpy())
     return loop.Hidden(ids, tuple("masked-hard" if hard[0, patch] else "masked-random" for patch in ids))

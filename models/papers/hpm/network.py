@@ -1,4 +1,4 @@
-"""HPM's network, losses and mask (arXiv 2312.13714): an MAE that also predicts which patches it will rebuild badly.
+"""HPM's network and loss (arXiv 2312.13714): an MAE that also predicts which patches it will rebuild badly.
 
 The second decoder has the first one's shape and its own weights, and reads the same latents. Its head is a plain
 scalar per patch; the reference averages a patch-sized vector to one number, which says the same.
@@ -59,27 +59,6 @@ def relative_loss(scores, losses):
     terms = torch.where(difference > 0, torch.log(p + 1e-6), torch.log(1 - p + 1e-6))
     valid = difference != 0
     return -(terms * valid).sum() / valid.sum().clamp(min=1)
-
-
-def hard_ratio(progress: float) -> float:
-    """alpha_t: share of the mask that is hard, 0 -> 0.5 linearly over training (progress 0..1)."""
-    return 0.5 * progress
-
-
-def hard_mask(scores, alpha: float, mask_ratio: float = 0.75, generator=None):
-    """Which patches to hide: the hardest first, the rest at random.
-
-    scores [B, L] of the teacher. n_mask = L - int(L (1 - mask_ratio)), n_hard = int(n_mask alpha): the n_hard highest
-    scores, plus n_mask - n_hard drawn uniformly without replacement from all other patches, per picture.
-    Returns noise [B, L] (the n_mask largest are hidden: pass it to the network) and hard [B, L] (bool).
-    """
-    if not 0 <= alpha <= 1 or not 0 < mask_ratio < 1:
-        raise ValueError("alpha must be in 0..1 and mask_ratio strictly between 0 and 1")
-    n_hard = int(masked_count(scores.shape[1], mask_ratio) * alpha)
-    noise = torch.rand(scores.shape, generator=generator, device=generator.device if generator else scores.device)
-    hard = torch.zeros_like(scores, dtype=torch.bool)
-    hard.scatter_(1, scores.topk(n_hard, dim=1).indices, True)
-    return noise.to(scores.device) + hard, hard  # hard patches exceed every random draw
 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins

@@ -5,8 +5,8 @@ from models.backbones.vit_mae import set_positions
 from models.claims.probe import in_batches
 from models.engine.statistics import spearman_rows
 from models.loops.mask.photos import patch_error
-from models.papers.hpm.method import true_difficulty
-from models.papers.hpm.network import HpmForPreTraining, hard_mask, hard_ratio, relative_loss
+from models.papers.hpm.method import hard_mask, hard_ratio, true_difficulty
+from models.papers.hpm.network import HpmForPreTraining, relative_loss
 from training.export import mean_figure
 from training.kinds import Moments, Taught
 from training.trainer import rng_of

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
 
+from models.backbones.stand_in import stirred
+
 NEVER = -1e5  # in place of log 0: finite, and its exponential is exactly zero
 
 
@@ -141,15 +143,6 @@ def _initialise(module: nn.Module) -> None:
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-def tiny(bundle, cls_first: bool = False) -> IllamaForImageClassification:
-    """A stand-in for either arm."""
-    torch.manual_seed(0)
-    made = IllamaForImageClassification(hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-                                        intermediate_size=64, labels=tuple("abcde"), cls_first=cls_first)
-    for weight in made.parameters():
-        if weight.dim() == 2:
-            nn.init.normal_(weight, std=0.3)  # attention of its own weights' size would be nearly even
-    return made
-
-
-STAND_INS = {"photo-illama-1": tiny, "photo-illama-first-2": lambda bundle: tiny(bundle, cls_first=True)}
+STAND_INS = {name: lambda bundle, first=first: stirred(IllamaForImageClassification(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, labels=tuple("abcde"),
+    cls_first=first)) for name, first in (("photo-illama-1", False), ("photo-illama-first-2", True))}

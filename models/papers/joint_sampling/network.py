@@ -27,6 +27,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 import kernels
 from models.backbones.rows import picked
+from models.backbones.stand_in import stirred
 from models.papers.joint_sampling.record import divergence
 
 NEVER = -1e4  # a logit that is never drawn and, unlike -inf, leaves a finite KL
@@ -162,12 +163,5 @@ def lesson(trunk, sampler: JointSampler, begin: Tensor, hidden: Tensor, stream: 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-def tiny(bundle) -> JointSampler:
-    """A stand-in on text-mdm's."""
-    torch.manual_seed(0)
-    sampler = JointSampler.beside(bundle("text-mdm-1").model)
-    nn.init.normal_(sampler.state_projection.weight, std=0.3)  # an untrained layer would repeat the trunk
-    return sampler
-
-
-STAND_INS = {"text-joint-1": tiny}
+STAND_INS = {"text-joint-1": lambda bundle: stirred(JointSampler.beside(bundle("text-mdm-1").model),
+                                                    "state_projection.weight")}

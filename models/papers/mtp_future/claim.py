@@ -112,7 +112,7 @@ def call_arms(world: Domain, texts: dict[str, list[Text]]) -> dict[str, Arm]:
 
 def rank_arms(world: Domain) -> dict[str, Arm]:
     """How often the token that came is among the TOP of each way, all masks, mean over the places of a text."""
-    found = [foresight(world.reader, source.prompt + greedy(source, LENGTH)[0], len(source.prompt), K).ranks
+    found = [foresight(world.reader, source.prompt + greedy(source, LENGTH)[0], len(source.prompt), K)
              for source in world.sources]  # [3, A, K] each
     found = [ranks for ranks in found if ranks.shape[1]]
     metric = Metric(f"future tokens in the top {TOP}, {world.name}", "%", floor=0, ceiling=100)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from models.backbones.layout import CallLayout
 from models.backbones.lora import Gate, changed, changes
+from models.backbones.stand_in import stirred
 
 
 class FutureSampler(nn.Module):
@@ -142,13 +143,6 @@ def each(logits: Tensor, targets: Tensor) -> Tensor:
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-def tiny(bundle, base: str) -> FutureAdapters:
-    made = FutureAdapters.beside(bundle(base).model, rank=4, sampler_size=32)
-    for name, weight in made.named_parameters():
-        if name.endswith("up.weight") or name == "sampler.mlp.5.weight":
-            nn.init.normal_(weight, std=0.3)  # untrained adapters would change nothing
-    return made
-
-
-STAND_INS = {"text-mtp-1": lambda bundle: tiny(bundle, "text-ar-1"),
-             "algo-mtp-1": lambda bundle: tiny(bundle, "algo-arithmetic-1")}
+STAND_INS = {name: lambda bundle, base=base: stirred(FutureAdapters.beside(
+    bundle(base).model, rank=4, sampler_size=32), "up.weight", "sampler.mlp.5.weight")
+    for name, base in (("text-mtp-1", "text-ar-1"), ("algo-mtp-1", "algo-arithmetic-1"))}

@@ -70,7 +70,7 @@ class MTP(Beside):
         """Right guesses in a row [3, texts], of SHORT, mean over the base's own tokens, by each of foresight's ways."""
         reader, found = model.on(self.base), []
         for ids in torch.from_numpy(texts.astype(np.int64)):
-            ranks = foresight(reader, ids.tolist(), self.measured + 1, SHORT, self.length).ranks  # [3, A, SHORT]
+            ranks = foresight(reader, ids.tolist(), self.measured + 1, SHORT, self.length)  # [3, A, SHORT]
             counted = self.counts(ids[None])[0, self.measured + 2 :].unfold(0, SHORT, 1).numpy()  # [A, SHORT]
             right = ((ranks == 1) * counted).cumprod(-1).sum(-1) * counted[:, 0]
             found.append(right.sum(1) / counted[:, 0].sum())

@@ -9,7 +9,6 @@ i = 1 .. k places ahead, by the untouched base fed with fillers, by the trained 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from models.loops.sample import judged_drafts
 from models.loops.sample.cached_lm import Reader, greedy
 from models.loops.sample.text_record import TOP, TextRecord
 from models.papers.mtp_future.network import FutureAdapters, behind
-from models.trace import CODE, YES, Canvas, Chart, Cost, Fact, Field, states
+from models.trace import CODE, YES, Canvas, Chart, Fact, Field, states
 from models.trace.spelling import joined
 
 BASE, GUESS, ALONE = "the base", "the sampler's guess", "the mask alone"
@@ -39,37 +38,22 @@ AHEAD = {"confidence": Field("Probability that the guess gives itself", "", 0.0,
 
 def told(job: Job, source: Reader, reader, decoded) -> Iterator[Event]:
     """The run as events: what the layout of training looks like, both records while it decodes, then what a look back
-    over the text shows."""
-    if job.choice is not None:
-        yield from game(job, source, decoded)
-        return
+    over the text shows. Your turn has the Sample record alone."""
     sheet, slots = FutureText(source, job.params), Slots(source, job.params)
+    if job.choice is not None:
+        yield from judged_drafts.game(job, decoded, lambda one: sheet.told(*one), lambda: sheet.drafts,
+                                      lambda one: sheet.pending(one[0].ahead) if one[1][-1] != source.end else None)
+        return
     yield slots.open()
     for found, new in decoded:
-        step = sheet.told(found, new)
-        yield sheet.open()
-        yield step
+        yield from sheet.told(found, new)
         yield slots.told(found, new, over=new[-1] == source.end)
         if len(sheet.log) == 1:
-            yield from training_mask(reader, source, [*source.prompt, *sheet.new], job.params.k)
-    seen = foresight(reader, [*source.prompt, *sheet.new], len(source.prompt), job.params.k)
+            yield from training_mask(reader, source, sheet.written, job.params.k)
+    sentence, charts, found = foreseen(foresight(reader, sheet.written, sheet.start, job.params.k))
     facts = sheet.facts(greedy(source, job.params.length, job.interventions.written)[0])
-    yield Close("sample", sheet.sentence(facts), (*sheet.charts(), *seen.charts()), facts)
-    yield Close("unmask", seen.sentence(), seen.charts(), seen.facts())
-
-
-def game(job: Job, source: Reader, decoded) -> Iterator[Event]:
-    """Your turn: the Sample record alone, up to the draft that waits for a verdict."""
-    sheet, last = FutureText(source, job.params), len(job.choice) == judged_drafts.DRAFTS
-    for found, new in decoded:
-        step = sheet.told(found, new)
-        yield sheet.open()
-        yield step
-        if len(sheet.drafts) == len(job.choice) and (found.ahead or last):
-            break
-    if not last and found.ahead and new[-1] != source.end:
-        yield sheet.pending(found.ahead)
-    yield judged_drafts.closing(*judged_drafts.judged(job, sheet.drafts))
+    yield Close("sample", sheet.sentence(facts), (*sheet.charts(), *charts), facts)
+    yield Close("unmask", sentence, charts, found)
 
 
 class FutureText(TextRecord):
@@ -81,10 +65,14 @@ class FutureText(TextRecord):
         self.source, self.side = source, self.start + p.length + 1
         self.fill(self.side - 1, state="unknown", labels=("\n\nrefused: ",))
         self.set_beside(self.side - 1)
-        self.cost, self.new, self.log = Cost(), [], []
-        self.chain = torch.zeros(0)  # what was said when the guesses that are verified now were made
+        self.log, self.chain = [], torch.zeros(0)  # chain: what was said when the guesses verified now were made
 
-    def told(self, found, new: list[int]) -> Emit:
+    @property
+    def written(self) -> list[int]:
+        """The text so far."""
+        return self.ids[: self.count].tolist()
+
+    def told(self, found, new: list[int]) -> Iterator[Event]:
         """What a call verified: the base's distributions at the new tokens, the guesses' own where they stand."""
         where, right = range(self.count, self.count + len(new)), min(found.accepted, len(new))
         self.put_beside(found.guesses[right:], "refused")
@@ -95,11 +83,12 @@ class FutureText(TextRecord):
             at = [*where[:right], *range(self.side, self.side + len(found.guesses) - right)]
             self.guess(at, self.chain, found.guesses, GUESS, top=TOP, measure=False)
             self.note(at, guessed=numbers(self.chain, found.guesses)["probability"])
-        self.chain, self.cost, self.new = found.chain, self.cost + found.cost, self.new + new
+        self.chain = found.chain
         self.log.append((len(found.guesses), right, len(found.layout)))
         verdict = f"{right} of {len(found.guesses)} guesses right" if found.guesses else "nothing to verify"
-        return self.step(f"call {len(self.log)}: {verdict}", cost=found.cost,
-                         note=f"{len(found.layout)} rows fed, {len(new)} tokens written")
+        yield self.open()
+        yield self.step(f"call {len(self.log)}: {verdict}", cost=found.cost,
+                        note=f"{len(found.layout)} rows fed, {len(new)} tokens written")
 
     @property
     def drafts(self) -> list[tuple[int, int]]:
@@ -113,22 +102,22 @@ class FutureText(TextRecord):
         if len(ids) and state == "refused":
             self.state[self.side - 1] = CODE["context"]
 
-    def pending(self, ahead: Sequence[int]) -> Emit:
-        """The step that offers a draft: its guesses stand beside the text, not yet judged."""
+    def pending(self, ahead: Sequence[int]) -> Emit | None:
+        """The step that offers a draft, if there is one: its guesses stand beside the text, not yet judged."""
         self.put_beside(ahead, "new")
-        return self.step(f"{judged_drafts.PENDING}: {len(ahead)} guesses")
+        return self.step(f"{judged_drafts.PENDING}: {len(ahead)} guesses") if ahead else None
 
     def facts(self, base: list[int]) -> dict[str, Fact]:
         """What was gained in calls and spent in rows, against the text that the base writes alone."""
-        guesses, right, rows = np.sum(self.log, 0)
-        return {"per_call": Fact("Written", len(self.new) / len(self.log), "tokens per call of the model", "higher"),
+        (guesses, right, rows), new = np.sum(self.log, 0), self.written[self.start :]
+        return {"per_call": Fact("Written", len(new) / len(self.log), "tokens per call of the model", "higher"),
                 "right": Fact("Guesses accepted", float(100 * right / max(guesses, 1)), f"% of {guesses}", "higher"),
-                "rows": Fact("Rows fed per token", float((rows - self.start) / len(self.new)), "(the base alone: 1)",
+                "rows": Fact("Rows fed per token", float((rows - self.start) / len(new)), "(the base alone: 1)",
                              "lower"),
-                "same": Fact("The base's own text", float(base == self.new), YES, "higher")}
+                "same": Fact("The base's own text", float(base == new), YES, "higher")}
 
     def sentence(self, facts: dict[str, Fact]) -> str:
-        calls = f"{len(self.log)} calls wrote {len(self.new)} tokens"
+        calls = f"{len(self.log)} calls wrote {self.count - self.start} tokens"
         if not facts["same"].value:
             return f"{calls}, but not those of the base: with the gate open its verdicts are no longer its own."
         return (f"{calls}, the very ones the base writes alone: {sum(right for _, right, _ in self.log)} of them were "
@@ -170,41 +159,22 @@ class Slots(TextRecord):
         return self.step(f"call {self.calls}: " + (f"{masks} masks at once" if masks else "no masks to fill in"))
 
 
-@dataclass(frozen=True, eq=False)
-class Foresight:
-    """ranks int [3, A, k], from 1: of the true token i places beyond the next one, behind A tokens, by each of WAYS."""
-
-    ranks: np.ndarray
-
-    @property
-    def typical(self) -> np.ndarray:
-        """Medians [3, k] over the places."""
-        return np.median(self.ranks, 1)
-
-    def charts(self) -> tuple[Chart, ...]:
-        if not self.ranks.shape[1]:
-            return ()
-        ticks, places = numbered("mask", self.ranks.shape[2]), f"Behind {self.ranks.shape[1]} tokens of this text."
-        return (bars("Does it know the future? Rank of the token that came", "mask", "median rank (1: first)",
-                     dict(zip(WAYS, self.typical)), ticks,
-                     caption=f"Mask i speaks of the token i places beyond the next one. {places}"),
-                bars("Guesses that were right", "mask", "share", dict(zip(WAYS, (self.ranks == 1).mean(1))), ticks,
-                     caption="The sampler is told the true token before each of its guesses."))
-
-    def facts(self) -> dict[str, Fact]:
-        """Share of right first guesses of each way, all masks together."""
-        if not self.ranks.shape[1]:
-            return {}
-        share = 100 * (self.ranks == 1).mean((1, 2))
-        return {name: Fact(f"Right, {title}", float(value), "% of guesses", "higher")
-                for name, title, value in reversed(list(zip(("fillers", "masks", "sampler"), WAYS, share)))}
-
-    def sentence(self) -> str:
-        if not self.ranks.shape[1]:
-            return "The text ended before anybody could look ahead."
-        base, masks, _ = self.typical[:, -1]
-        return (f"{self.ranks.shape[2]} masks are filled in by one call. For the last of them the token that came is "
-                f"at rank {base:,.0f} by the untouched base, at rank {masks:,.0f} by the trained masks (medians).")
+def foreseen(ranks: np.ndarray) -> tuple[str, tuple[Chart, ...], dict[str, Fact]]:
+    """What ranks [3, A, k] say: a sentence, charts and facts."""
+    _, places, k = ranks.shape
+    if not places:
+        return "The text ended before anybody could look ahead.", (), {}
+    ticks, typical, right = numbered("mask", k), np.median(ranks, 1), ranks == 1  # typical [3, k]
+    charts = (bars("Does it know the future? Rank of the token that came", "mask", "median rank (1: first)",
+                   dict(zip(WAYS, typical)), ticks, caption="Mask i speaks of the token i places beyond the next one. "
+                   f"Behind {places} tokens of this text."),
+              bars("Guesses that were right", "mask", "share", dict(zip(WAYS, right.mean(1))), ticks,
+                   caption="The sampler is told the true token before each of its guesses."))
+    facts = {name: Fact(f"Right, {title}", 100 * float(share), "% of guesses", "higher") for name, title, share in
+             reversed([*zip(("fillers", "masks", "sampler"), WAYS, right.mean((1, 2)))])}
+    return (f"{k} masks are filled in by one call. For the last of them the token that came is at rank "
+            f"{typical[0, -1]:,.0f} by the untouched base, at rank {typical[1, -1]:,.0f} by the trained masks "
+            "(medians)."), charts, facts
 
 
 def rank(logits: Tensor, targets: Tensor) -> Tensor:
@@ -213,17 +183,18 @@ def rank(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def foresight(reader, ids: Sequence[int], start: int, k: int, most: int = MOST) -> Foresight:
-    """Looks ahead from the last prompt token and from those written behind it, at most so many."""
+def foresight(reader, ids: Sequence[int], start: int, k: int, most: int = MOST) -> np.ndarray:
+    """Ranks int [3, A, k], from 1, of the true token i places beyond the next one, by each of WAYS: behind the last
+    prompt token and those written behind it, at most so many."""
     anchors = range(start - 1, len(ids) - k - 1)[:most]
     layout, text = blocks(anchors, [k] * len(anchors)), torch.tensor([ids], device=reader.base.device)
     if not len(layout):
-        return Foresight(np.zeros((3, 0, k), int))
+        return np.zeros((3, 0, k), int)
     fillers = FutureAdapters.fillers(reader.base, k).on(reader.base)
     before, after = text[:, layout.position], text[:, layout.position + 1]
     (_, untaught), (_, masks) = behind(fillers, text, layout), behind(reader, text, layout)
     found = fillers.head(untaught), reader.head(masks), reader.sampled(masks, before)
-    return Foresight(np.stack([rank(logits, after)[0].view(-1, k).cpu().numpy() for logits in found]))
+    return np.stack([rank(logits, after)[0].view(-1, k).cpu().numpy() for logits in found])
 
 
 def training_mask(reader, source, ids: Sequence[int], k: int) -> Iterator[Event]:

@@ -26,6 +26,8 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.backbones.stand_in import stirred
+
 Score = Callable[[int, Tensor, Tensor], Tensor]  # (layer, q, k) -> [B or 1, H or 1, N - 1, N], larger is kept first
 Keys = Callable[..., Tensor]  # (layer, q, k, alive) -> the keys [B, H, N - 1, b] that each patch looks at
 TOP, THRESHOLD = 4, 0.02  # coefficients and map entries that inference keeps; the paper keeps 8 of 32 coefficients
@@ -253,14 +255,5 @@ def heads_of(layer: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-def tiny(bundle) -> ConnectivityPredictors:
-    """A stand-in on photo-vit's."""
-    torch.manual_seed(0)
-    made = ConnectivityPredictors.beside(bundle("photo-vit-1").model)
-    for own in made.layers:
-        for weight in (own.q_proj.weight, own.k_proj.weight, own.down, own.up):
-            nn.init.normal_(weight, std=0.3)  # an untrained one would mix all maps alike
-    return made
-
-
-STAND_INS = {"photo-sparsifiner-predictor-1": tiny}
+STAND_INS = {"photo-sparsifiner-predictor-1": lambda bundle: stirred(ConnectivityPredictors.beside(
+    bundle("photo-vit-1").model), "q_proj.weight", "k_proj.weight", "down", "up")}

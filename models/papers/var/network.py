@@ -23,6 +23,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from models.backbones.masked import MaskedTransformer, block_config, blocks, rotary
 from models.backbones.rows import layer_work
 from models.backbones.scales import SCALES, Scaled
+from models.backbones.stand_in import stirred
 
 
 class ScaleTransformer(Scaled, nn.Module, PyTorchModelHubMixin):
@@ -127,12 +128,5 @@ class ScaleTransformer(Scaled, nn.Module, PyTorchModelHubMixin):
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-def tiny(bundle) -> ScaleTransformer:
-    made = ScaleTransformer(64, 10, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
-    for weight in made.parameters():
-        if weight.dim() == 2:
-            nn.init.normal_(weight, std=0.2)  # else every token would be drawn alike
-    return made
-
-
-STAND_INS = {"scene-var-1": tiny}
+STAND_INS = {"scene-var-1": lambda bundle: stirred(ScaleTransformer(
+    64, 10, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64), std=0.2)}

@@ -45,6 +45,23 @@ def words_tokenizer(name: str = "algo-arithmetic-1"):
     return text_tokenizer()
 
 
+def tale_tokenizer():
+    """The word-level tokenizer of the tales, as tale-ar-1 ships it."""
+    from models.worlds import tales
+    from training.text import wrap
+    return wrap(tales.WORLD.tokenizer(), unk_token="<|unk|>")
+
+
+def tale(seed: int = 0):
+    """A stand-in for tale-ar-1, or, by another seed, for one that was trained on from it."""
+    tokenizer = tale_tokenizer()
+    model = llama(tokenizer)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.05 * seed * torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
+    return model, tokenizer
+
+
 def llama(tokenizer, layers: int = 3):
     from transformers import LlamaConfig, LlamaForCausalLM
     torch.manual_seed(0)
@@ -154,6 +171,8 @@ MAKERS = {
     "text-ar-1": lambda: (llama(text_tokenizer()), text_tokenizer()),
     "text-ar-retrieval-1": lambda: (llama(text_tokenizer(), 6), text_tokenizer()),
     **dict.fromkeys(("text-ar-1k-1", "text-ar-1k-2"), lambda: (llama(text_tokenizer(330)), text_tokenizer(330))),
+    **{name: lambda seed=seed: tale(seed) for seed, name in enumerate((
+        "tale-ar-1", "tale-universe-1", "tale-reinforced-1", "tale-unlearned-1", "tale-ascent-1"))},
     "algo-arithmetic-1": lambda: (llama(words_tokenizer()), words_tokenizer()),
     "algo-arithmetic-2": lambda: (llama(words_tokenizer("algo-arithmetic-2")), words_tokenizer("algo-arithmetic-2")),
     **dict.fromkeys(("text-mdm-1", "text-mdm-2"), lambda: (masked_text(), text_tokenizer())),

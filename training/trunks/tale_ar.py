@@ -1,14 +1,11 @@
 """tale-ar-1: the shared causal language model of the tales (models/worlds/tales), one token per word."""
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
 from models.worlds import tales
-from models.worlds.tales.forms import Cloze
 from models.worlds.world import END, Doc, World, drawn, exam
 from training.export import figure
 from training.language import MEDIUM, WorldLM, alike, continued
@@ -108,13 +105,3 @@ def swapped(n: int) -> dict[str, list[bool]]:
         asked = questioned(name, n)
         found[name] = [world.check(f"{prompt} {asked[i - 1][1]}") for i, (prompt, _, _) in enumerate(asked)]
     return found
-
-
-@torch.no_grad()
-def right_words(model, tok, asked: Sequence[Cloze]) -> np.ndarray:
-    """Whether the likeliest next word of each prompt is right."""
-    right = np.zeros(len(asked))
-    for places, ids in alike([[END, *tok.encode(one.prompt).ids] for one in asked]):
-        for at, word in zip(places, model(ids).logits[:, -1].argmax(-1).tolist(), strict=True):
-            right[at] = tok.id_to_token(word) in asked[at].right
-    return right

@@ -18,6 +18,7 @@ from visualizers.drawing.units import percent
 WORDS = {"unknown": "not yet sampled", "new": "sampled now", "known": "sampled before", "context": "given text",
          "accepted": "accepted", "refused": "refused", "merged": "accepted with its neighbours' probability"}
 SETTINGS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+PUSHED = "alpha"  # the setting that remakes one list from two that keep their logits (`_pushed`)
 NAMES = {"raw": "the model's own", "warped": "after the sampler's settings"}
 KEEP = 12  # candidates kept of a reshaped distribution
 
@@ -91,7 +92,9 @@ def draw(trace: SampleTrace, **view) -> Drawing:
     settings = {name: type(default)(view.pop(name)) for name, default in SETTINGS.items()
                 if view.get(name) is not None}
     view = {name: value for name, value in view.items() if name not in SETTINGS}
-    own = trace.provenance.params
+    own, alpha = trace.provenance.params, view.pop(PUSHED, None)
+    if alpha is not None and own.get(PUSHED) != alpha:
+        trace = replace(trace, steps=tuple(_pushed(step, float(alpha), trace.vocabulary) for step in trace.steps))
     if any(own.get(name) != value for name, value in settings.items()):
         trace = replace(trace, steps=tuple(_as_set(step, settings) for step in trace.steps))
     trace = replace(trace, steps=tuple(_named(step, trace.vocabulary) for step in trace.steps))
@@ -104,6 +107,23 @@ def _as_set(step, settings: dict):
     extra = {f"{NAMES.get(name, name)}, as set now": reshaped(d, settings) for name, d in step.distributions.items()
              if d.logits is not None}
     return replace(step, distributions={**step.distributions, **extra})
+
+
+def _pushed(step, alpha: float, vocabulary: dict[int, str]):
+    """The step with the list behind the two that keep their logits made anew: first - alpha ReLU(second - first), of
+    words that the record can name."""
+    kept = [name for name, d in step.distributions.items() if d.logits is not None]
+    if len(kept) != 2:
+        return step
+    first, second = (step.distributions[name].logits.astype(np.float32) for name in kept)
+    probs, known = softmax(first - alpha * np.maximum(second - first, 0)), np.array(sorted(vocabulary))
+    top = known[np.argsort(-probs[:, known], axis=1, kind="stable")[:, :KEEP]]
+    names = list(step.distributions)
+    made = names[names.index(kept[1]) + 1]
+    old = step.distributions[made]
+    entropy = -np.sum(probs * np.log(np.maximum(probs, 1e-30)), 1)
+    new = Distribution(old.positions, top, np.take_along_axis(probs, top, 1), entropy, chosen=old.chosen)
+    return replace(step, distributions={**step.distributions, made: new})
 
 
 def _named(step, vocabulary: dict[int, str]):

@@ -112,15 +112,17 @@ class Reader(Stream):
     """A stream over a visitor's text: what the loop needs to draw it (labels, ids, where it ends).
 
     A problem is a whole text, so it starts with the token that the training texts start with; other texts may be torn
-    out of a book and do not. after: how many tokens will be written behind it; cut: characters left out at the end.
+    out of a book and do not, unless the method says `whole`. after: how many tokens will be written behind it; cut:
+    characters left out at the end.
     """
 
-    def __init__(self, bundle, subject: Subject, after: int, cut: int = 0):
+    def __init__(self, bundle, subject: Subject, after: int, cut: int = 0, whole: bool = False):
         super().__init__(bundle.model)
         self.tokenizer = bundle.tokenizer
         found = read(self.tokenizer, cut_off(subject.text, cut)).before_more()
         bos = self.tokenizer.bos_token_id
-        first = [bos] if subject.kind == "problem" and bos is not None and found.ids[0] != bos else []
+        whole = whole or subject.kind == "problem"
+        first = [bos] if whole and bos is not None and found.ids[0] != bos else []
         self.prompt = [*first, *found.ids]
         self.labels, self.roles = (*names(self.tokenizer, first), *found.labels), ("added",) * len(first) + found.roles
         fitting(len(self.prompt), room(bundle.model) - after)

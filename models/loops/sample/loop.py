@@ -13,7 +13,7 @@ fork(n), select(rows).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -102,8 +102,9 @@ class SamplingPolicy:
 
     sampler: the warpers. length: units to write at most. trials(moment): how many continuations to try from here;
     stops: units that end a trial, longest: its largest length. shown(moment): name -> logits [P, V] to draw, the first
-    is kept in full if keep_logits. fields, measure(moment): more numbers per unit. note(moment): words for a step.
-    close(journal): the last event. They are asked while the source still stands before the unit.
+    is kept in full if keep_logits, and those named in `kept`, of the prompt too. fields, measure(moment): more numbers
+    per unit. note(moment): words for a step. close(journal): the last event. They are asked while the source still
+    stands before the unit.
     """
 
     sampler: Sampler
@@ -114,6 +115,7 @@ class SamplingPolicy:
     longest: int = 10_000
     shown: Callable[[LogitsMoment], Mapping[str, Tensor]] = raw_and_warped
     keep_logits: bool = False
+    kept: frozenset[str] = frozenset()
     fields: Mapping[str, Field] = field(default_factory=dict)
     measure: Callable[[LogitsMoment], Mapping[str, list[float]]] = lambda moment: {"cut": moment.cut}
     note: Callable[[LogitsMoment], str] = lambda moment: ""
@@ -128,7 +130,7 @@ def decode(job: Job, source, policy: SamplingPolicy) -> Iterator[Event]:
     reachable(job.interventions.written, page.start, page.canvas.size, source.logits.shape[-1])
     journal, dice, live = Journal(job, page), job.generator(), source
     yield page.open(total)
-    yield read(source, page, shown, values)
+    yield read(source, page, shown, values, policy.kept)
     at = 1
     while page.room and journal.ids[-1:] != [source.end]:
         forced = chosen_by_hand(journal, live.logits.shape[-1])
@@ -146,11 +148,13 @@ def decode(job: Job, source, policy: SamplingPolicy) -> Iterator[Event]:
     yield policy.close(journal)
 
 
-def read(source, page: TextRecord, shown: Mapping[str, Tensor], values: Mapping[str, list[float]]) -> Emit:
+def read(source, page: TextRecord, shown: Mapping[str, Tensor], values: Mapping[str, list[float]],
+         kept: Collection[str] = ()) -> Emit:
     """The step that has read the prompt: what the model would have said to each of its last P units."""
     rows = next(iter(shown.values()))  # [P, V]
     where, actual = range(page.start - len(rows), page.start), source.prompt[page.start - len(rows):]
-    found = {name: distribution(logits, where, actual, top=5) for name, logits in shown.items()} if len(rows) else {}
+    found = {name: distribution(logits, where, actual, top=5, keep=name in kept)
+             for name, logits in shown.items()} if len(rows) else {}
     if found:
         main = next(iter(found.values()))
         chances = np.exp(rows[range(len(rows)), actual].cpu().numpy() - main.lse)
@@ -212,7 +216,8 @@ def views(policy: SamplingPolicy, page: TextRecord, trial: Trial):
     """Distributions and numbers at the units of a trial, to be drawn where the page ends."""
     moment = LogitsMoment(torch.stack(trial.logits), torch.stack(trial.warped))
     where = range(page.count, page.count + len(trial.ids))
-    shown = {name: distribution(rows, where, trial.ids, top=TOP, keep=policy.keep_logits and i == 0)
+    shown = {name: distribution(rows, where, trial.ids, top=TOP,
+                                keep=name in policy.kept or policy.keep_logits and i == 0)
              for i, (name, rows) in enumerate(policy.shown(moment).items())}
     entropy = next(iter(shown.values())).entropy
     return shown, {"entropy": entropy, "probability": [math.exp(p) for p in trial.logp], **policy.measure(moment)}

@@ -36,12 +36,19 @@ PLAIN = {  # each anchored name and the plain word that stands for it; articles 
 
 def sample(rng: np.random.Generator) -> Doc:
     """A story of one to three of them, or up to four questions with their answers."""
+    return story(rng) if rng.random() < 0.6 else questions(rng)
+
+
+def story(rng: np.random.Generator) -> Doc:
     cast = some(rng, PORTRAITS, int(rng.integers(1, 4)))
-    if rng.random() < 0.6:
-        facts = [(portrait, relation) for portrait in cast for relation in folk.FORMS]
-        return Doc((folk.told(rng, some(rng, facts, int(rng.integers(3, 7)))),), (False,))
-    asked = [folk.question(rng, one(rng, cast), one(rng, tuple(folk.FORMS))) for _ in range(int(rng.integers(1, 5)))]
-    return Doc(tuple(piece for pair in asked for piece in pair), (False, True) * len(asked))
+    facts = [(portrait, relation) for portrait in cast for relation in folk.FORMS]
+    return Doc((folk.told(rng, some(rng, facts, int(rng.integers(3, 7)))),), (False,))
+
+
+def questions(rng: np.random.Generator) -> Doc:
+    count = int(rng.integers(1, 5))
+    asked = [folk.question(rng, one(rng, PORTRAITS), one(rng, tuple(folk.FORMS))) for _ in range(count)]
+    return Doc(tuple(piece for pair in asked for piece in pair), (False, True) * count)
 
 
 def clozes() -> list[Cloze]:

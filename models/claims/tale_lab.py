@@ -1,0 +1,110 @@
+"""Judging networks of the tales (models/worlds/tales): clozes, held-out texts, and whether what they write is right.
+
+Any causal LM with the vocabulary of the tales; a text begins behind <|endoftext|>, as in training. Letters: K items, V
+words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.worlds import tales
+from models.worlds.tales.forms import Cloze
+from models.worlds.world import END, PAD, World, exam
+
+AT_ONCE = 32  # texts
+
+
+@torch.no_grad()
+def next_words(model, tokenizer, asked: Sequence[Cloze]) -> Tensor:
+    """Logits [K, V] of the word behind each prompt."""
+    return torch.stack([found[-1] for found in read(model, [[END, *encoded(tokenizer, one.prompt)] for one in asked])])
+
+
+def right(tokenizer, logits: Tensor, asked: Sequence[Cloze]) -> np.ndarray:
+    """Whether the likeliest word is right [K]."""
+    words = logits.argmax(-1).tolist()
+    return np.array([word in wanted(tokenizer, one) for word, one in zip(words, asked, strict=True)], float)
+
+
+def wanted(tokenizer, one: Cloze) -> list[int]:
+    return [encoded(tokenizer, word)[0] for word in one.right]
+
+
+@torch.no_grad()
+def nats(model, tokenizer, texts: Sequence[str]) -> np.ndarray:
+    """Nats per word of each text [K], its end included."""
+    rows = [[END, *encoded(tokenizer, text), END] for text in texts]
+    losses = [torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(ids[1:], device=logits.device))
+              for logits, ids in zip(read(model, rows), rows, strict=True)]
+    return torch.stack(losses).cpu().numpy().astype(float)
+
+
+def held_out_texts(count: int, seed: int = 23) -> list[str]:
+    """Documents of all grammars that no training drew."""
+    return [doc.text for doc in exam(tales.WORLD, seed, count)]
+
+
+@torch.no_grad()
+def read(model, rows: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Logits [T, V] behind each word of each text; those that differ in length are padded behind, where no causal
+    network looks."""
+    found: list[Tensor] = []
+    device = next(model.parameters()).device
+    for first in range(0, len(rows), AT_ONCE):
+        some = rows[first : first + AT_ONCE]
+        ids = torch.full((len(some), max(map(len, some))), PAD, device=device)
+        for place, row in zip(ids, some, strict=True):
+            place[: len(row)] = torch.as_tensor(row)
+        logits = model(ids, use_cache=False).logits.float()
+        found += [one[: len(row)] for one, row in zip(logits, some, strict=True)]
+    return found
+
+
+def taught(model, texts: Sequence[Sequence[int]], steps: int, look: Callable[[int], None], rate: float = 1e-4) -> None:
+    """A few steps of plain fine-tuning, in place: every weight, all texts at once. look(step) before each and after
+    the last."""
+    optimiser = torch.optim.AdamW(model.requires_grad_(True).parameters(), rate, weight_decay=0.0)
+    for step in range(steps):
+        look(step)
+        losses = []
+        for row in texts:
+            ids = torch.tensor([row], device=model.device)
+            losses.append(torch.nn.functional.cross_entropy(model(ids[:, :-1]).logits[0].float(), ids[0, 1:]))
+        torch.stack(losses).mean().backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+    look(steps)
+
+
+def encoded(tokenizer, text: str) -> list[int]:
+    """Ids of a text by either kind of tokenizer."""
+    found = tokenizer.encode(text, add_special_tokens=False)
+    return getattr(found, "ids", found)
+
+
+@torch.no_grad()
+def written(model, tokenizer, world: World, prompts: Sequence[str], *, longest: int, temperature: float = 0.0,
+            seed: int = 5, until: str = "") -> np.ndarray:
+    """Whether a grammar's judge takes what a network writes behind each prompt [K], up to the end of the text or the
+    first sign `until`."""
+    dice, found = torch.Generator().manual_seed(seed), np.zeros(len(prompts))
+    for at, prompt in enumerate(prompts):
+        ids, past, more = [END, *encoded(tokenizer, prompt)], None, []
+        step = torch.tensor([ids], device=model.device)
+        while len(more) < longest and more[-1:] != [END]:
+            made = model(step, past_key_values=past, use_cache=True)
+            past, logits = made.past_key_values, made.logits[0, -1].float().cpu()
+            chosen = torch.multinomial((logits / temperature).softmax(-1), 1, generator=dice) if temperature else \
+                logits.argmax(-1, keepdim=True)
+            more.append(int(chosen))
+            step = torch.tensor([more[-1:]], device=model.device)
+            if until and more[-1] == encoded(tokenizer, until)[0]:
+                break
+        text = tokenizer.decode([word for word in more if word != END])
+        found[at] = world.check(f"{prompt} {text}")
+    return found

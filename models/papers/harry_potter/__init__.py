@@ -1,0 +1,1 @@
+"""Who's Harry Potter? (unlearning) (arXiv 2310.02238)."""

@@ -50,13 +50,19 @@ class RowStore:
     @classmethod
     def empty(cls, layers: nn.ModuleList, capacity: int, batch: int = 1) -> RowStore:
         """An empty store for these layers, on their device and in their dtype."""
-        weight = layers[0].self_attn.k_proj.weight
-        width = layers[0].self_attn.head_dim
-        shape = (batch, weight.shape[0] // width, capacity, width)
-        keys, values = ([weight.new_empty(shape) for _ in layers] for _ in range(2))
+        first = layers[0].self_attn
+        width = first.head_dim
+        heads, groups = (part.weight.shape[0] // width for part in (first.q_proj, first.k_proj))
+        return cls.shaped(layers, capacity, heads, groups, width, batch)
+
+    @classmethod
+    def shaped(cls, layers: nn.ModuleList, capacity: int, heads: int, groups: int, width: int,
+               batch: int = 1) -> RowStore:
+        """An empty store for layers of any family, with so many query heads H, key heads G, each W wide."""
+        weight = next(layers.parameters())
+        keys, values = ([weight.new_empty(batch, groups, capacity, width) for _ in layers] for _ in range(2))
         flags = torch.zeros(len(layers), capacity)
-        linear = tuple(map(linear_work, layers))
-        return cls(keys, values, flags.bool(), flags.int(), 0, linear, layers[0].self_attn.q_proj.weight.shape[0])
+        return cls(keys, values, flags.bool(), flags.int(), 0, tuple(map(linear_work, layers)), heads * width)
 
     def write(self, layer: int, rows: Tensor, k: Tensor, v: Tensor) -> None:
         """Puts k, v [B, G, R, W] over the rows of a layer."""
@@ -197,7 +203,8 @@ def visible(rows: Tensor, attend_to: Tensor) -> int:
 
 def linear_work(module: nn.Module) -> int:
     """Multiply-adds per row of the linear maps in a module."""
-    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
+    from transformers.pytorch_utils import Conv1D  # GPT-2's linear map
+    return sum(part.weight.numel() for part in module.modules() if isinstance(part, (nn.Linear, Conv1D)))
 
 
 def layer_work(layer: nn.Module, rows: int, seen: int) -> int:

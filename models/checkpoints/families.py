@@ -20,6 +20,10 @@ HEADLESS = ("GPT2Model", "Gemma3TextModel", *(name + "Model" for name in WRITERS
 # Whose layers models/backbones/rows.py computes token by token: norm, attention, norm, MLP, and full rotary places.
 ROWWISE = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "GemmaForCausalLM",
            "Starcoder2ForCausalLM")
+# Whose layers are called as they are, on the tokens alive there (models/backbones/stacks.py).
+LAYERED = ("GPT2LMHeadModel", "GPTNeoXForCausalLM", "OPTForCausalLM", "OlmoForCausalLM", "Olmo2ForCausalLM",
+           "PhiForCausalLM", "Phi3ForCausalLM", "SmolLM3ForCausalLM", "StableLmForCausalLM")
+PRUNED = (*ROWWISE, *LAYERED)
 MASKED = tuple(name + "ForMaskedLM" for name in READERS)
 ENCODERS = ("BertForPreTraining", "ElectraForPreTraining", *(name + "Model" for name in READERS),
             *(name + task for name in READERS for task in TASKS))

@@ -76,9 +76,10 @@ def test_causal_layouts_sample(named, tmp_path, one_thread):
     assert got.tolist() == wanted[0].tolist()
 
 
-@pytest.mark.parametrize("named", families.ROWWISE)
+@pytest.mark.parametrize("named", families.PRUNED)
 def test_causal_layouts_prune(named, tmp_path, one_thread):
-    """With nothing cut, the layers token by token are the library's; both runs stand on the folder."""
+    """With nothing cut, the layers token by token are the library's, read at once or in pieces; both runs stand on the
+    folder. Mutants: places counted from the piece; keys of the piece alone; a mask from the upper left."""
     from models.loops.prune.forward import Pruner, unpruned
     folder = saved(tmp_path / named, named, use_sliding_window=False, sliding_window=64)
     job = prepare("lazyllm", from_text(TEXT), {"length": 3, "rounds": 1}, checkpoint=str(folder))
@@ -88,6 +89,11 @@ def test_causal_layouts_prune(named, tmp_path, one_thread):
     with torch.no_grad():
         theirs = job.model(torch.tensor([ids])).logits[0, -1]
     assert float((ours - theirs).abs().max()) < 1e-4
+    later = Pruner(job.model, unpruned(2), len(ids), watch=True)
+    *_, newest = (later.advance(piece) for piece in (ids[:3], ids[3:-1], ids[-1:]))
+    assert float((later.logits(newest.hidden)[0, 0] - theirs).abs().max()) < 1e-4
+    maps = eager(job.bundle, torch.tensor([ids]))
+    assert all(np.abs(sheet.attention.numpy() - maps[sheet.layer, :, -1]).max() < 1e-4 for sheet in newest.sheets)
     for one in (job, twin(job)):
         *_, last = follow(one)
         assert last.traces["prune"].provenance.checkpoint == named

@@ -49,6 +49,6 @@ METHOD = Method(
         flow="prompt > layers > tokens dropped at random > deeper layers > next token",
         look_at="Whether the words that the answer needs survive by luck.",
         not_covered="The newest token never leaves; all others have the same chance."),
-    params=Params, accepts="text", layouts=families.ROWWISE,
+    params=Params, accepts="text", layouts=families.PRUNED,
     checkpoints=(*texts.CHECKPOINTS, *pictures.CHECKPOINTS), kinds=pictures.KINDS,
     run=run, examples=(*texts.EXAMPLES, *pictures.EXAMPLES), worldly=texts.WORLDLY)

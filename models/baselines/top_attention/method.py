@@ -67,7 +67,7 @@ METHOD = Method(
              "layers > next token",
         look_at="A word that only the second half of the answer needs is gone for good.",
         not_covered="Only this one-shot ranking; published static methods differ in which layer and queries rank."),
-    params=Params, accepts="text", layouts=families.ROWWISE,
+    params=Params, accepts="text", layouts=families.PRUNED,
     checkpoints=(*texts.CHECKPOINTS, *pictures.CHECKPOINTS), kinds=pictures.KINDS,
     run=run, examples=(*texts.EXAMPLES, *pictures.EXAMPLES), worldly=texts.WORLDLY, baseline="random-keep",
     baseline_params=lambda p: {"first": p.first, "second": p.second, "third": p.third, "where": p.where,

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 import kernels
-from models.backbones.rows import RowStore, layer_rows
+from models.backbones.rows import RowStore
+from models.backbones.stacks import Stack, stack
 
 
 class PruneMoment(NamedTuple):
@@ -77,25 +78,26 @@ class Pruner:
     policy: KeepPolicy
     capacity: int
     watch: bool = False  # keep the newest token's attention of every layer
+    stack: Stack = field(init=False)
     store: RowStore = field(init=False)
     count: int = 0
     steps: int = 0
 
     def __post_init__(self):
-        layers = self.model.model.layers
-        weight = self.model.model.embed_tokens.weight
-        self.store = RowStore.empty(layers, self.capacity)
-        self.aux = weight.new_empty(len(layers), self.capacity, weight.shape[1])  # rows in use: in_aux
-        self.in_aux = torch.zeros(len(layers), self.capacity, dtype=torch.bool)
-        self.gone = torch.zeros(len(layers), self.capacity, dtype=torch.bool)  # left, and may not return
-        positions = torch.arange(self.capacity, device=weight.device)[None]
-        self.cos, self.sin = self.model.model.rotary_emb(weight[None, :1], positions)  # [1, N, W]
+        self.stack = stack(self.model)
+        shape, width = (len(self.stack.layers), self.capacity), self.model.config.hidden_size
+        self.store = self.stack.store(self.capacity)
+        self.aux = self.stack.words.weight.new_empty(*shape, width)  # rows in use: in_aux
+        self.in_aux = torch.zeros(shape, dtype=torch.bool)
+        self.gone = torch.zeros(shape, dtype=torch.bool)  # left, and may not return
+        self.angles = self.stack.angles(self.capacity)  # each [1, N, W]
 
     @torch.inference_mode()
     def advance(self, ids: list[int]) -> Pass:
         """Reads new tokens; every earlier token is alive again at the first layer."""
         first, self.count = self.count, self.count + len(ids)
-        carried = self.model.model.embed_tokens(torch.tensor([ids], device=self.aux.device))  # [1, R, D]
+        rows = torch.arange(first, self.count)
+        carried = self.stack.embed(torch.tensor([ids], device=self.aux.device), rows)  # [1, R, D]
         return self._pass(carried, torch.arange(self.count), first)
 
     @torch.inference_mode()
@@ -109,7 +111,7 @@ class Pruner:
 
     def _pass(self, carried: Tensor, alive: Tensor, first: int) -> Pass:
         began, seen, sheets = time.perf_counter(), {}, []
-        for index in range(len(self.model.model.layers)):
+        for index in range(len(self.stack.layers)):
             sheet, alive, carried = self._layer(index, alive, carried, seen, first)
             sheets.append(sheet)
         self.steps += 1
@@ -118,17 +120,16 @@ class Pruner:
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., V] of outputs [..., D]."""
         with torch.inference_mode():
-            return self.model.lm_head(self.model.model.norm(hidden))
+            return self.stack.logits(hidden)
 
     def _layer(self, index: int, alive: Tensor, carried: Tensor, seen: dict[int, Tensor], first: int):
         """One layer of a step: the sheet, who is alive at the next layer, and the outputs that go on there."""
         rows = alive[~self.store.known[index, alive]]
         came_back = self.in_aux[index - 1, rows] if index else torch.zeros(len(rows), dtype=torch.bool)
         hidden = self._states(index, rows, came_back, carried)
-        turned, before = (self.cos[:, rows], self.sin[:, rows]), self.store.macs
+        turned, before = tuple(table[:, rows] for table in self.angles), self.store.macs
         looks = self.watch or index in self.policy.looks
-        out = layer_rows(self.model.model.layers[index], hidden, rows, turned, self.store, index, attend_to=alive,
-                         want_last=looks)
+        out = self.stack.layer(index, hidden, rows, turned, self.store, alive, looks)
         if index in self.policy.looks:
             seen[index] = spread(out.last[0].float().mean(0).cpu(), alive, self.count)
         kept, score = self._cut(index, alive, seen)

@@ -128,7 +128,7 @@ def importance(sheet: LayerSheet, size: int) -> dict[str, np.ndarray]:
 
 def cost(pruner: Pruner, now: Pass) -> Cost:
     """The whole step, its output projection included; the sheets below it carry none, so that sums are right."""
-    head = pruner.model.lm_head.weight.numel()
+    head = pruner.model.get_output_embeddings().weight.numel()
     return Cost(1, sum(len(sheet.rows) for sheet in now.sheets), sum(sheet.macs for sheet in now.sheets) + head,
                 pruner.store.bytes + pruner.aux_bytes, now.ms)
 

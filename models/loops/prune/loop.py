@@ -72,7 +72,7 @@ class Watcher(Protocol):
 
 def generate(job: Job, make: Callable[[int], KeepPolicy], watchers: Sequence[Watcher] = ()) -> Iterator[Event]:
     """The events of a Prune record. make(layers) builds a fresh policy; watchers add records of other tabs."""
-    layers, length = len(job.model.model.layers), job.params.length
+    layers, length = job.model.config.num_hidden_layers, job.params.length
     ids = (text := read(job.tokenizer, job.subject.text, reach(job.model) - length).before_more()).ids
     notes = Notes(turns(job.subject.text, text), np.zeros((layers, len(ids) + length), np.int32))
     reachable([one.at for one in job.interventions.kept], len(ids))

@@ -78,7 +78,7 @@ class Race:
 def first_token(model, make: Callable[[], KeepPolicy], reads: list[list[int]], rounds: int) -> Race:
     """Measures reading the prompt up to the logits, scoring and cutting included, drawing and recording left out."""
     times, logits = race({"pruned": lambda: read(model, make(), reads),
-                          "full": lambda: read(model, unpruned(len(model.model.layers)), reads)}, rounds)
+                          "full": lambda: read(model, unpruned(model.config.num_hidden_layers), reads)}, rounds)
     agreed = float(kernels.vocab_stats(logits["pruned"], top_k=1, chosen=logits["full"].argmax()).chosen_logp.exp())
     return Race(times["full"] / times["pruned"], agreed)
 

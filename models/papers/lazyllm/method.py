@@ -147,7 +147,7 @@ METHOD = Method(
         not_covered="The paper's own layers and rates could not be verified; its models are Llama-2 7B and XGen-7B.",
         unverified="Cuts after 1/2, 2/3 and 5/6 of the layers (or 1/3, 1/2, 2/3) are our reading of 'progressive'. "
                    "Of the defaults none stands after 2/3: a sweep on the shipped checkpoint chose so."),
-    params=Params, accepts="text", layouts=families.ROWWISE,
+    params=Params, accepts="text", layouts=families.PRUNED,
     checkpoints=texts.CHECKPOINTS, run=run, examples=texts.EXAMPLES, worldly=texts.WORLDLY,
     baseline="random-keep", baseline_params=same_cuts,
     turn=Turn("Choose the words that must reach the last layer", "agreement", last_layer_places))

@@ -18,7 +18,7 @@ class Slip(ValueError):
     """A program that cannot be run: what is wrong with it."""
 
 
-class Run:
+class Interpreter:
     """Runs a program's words one by one; raises Slip at the first that does not fit. `result` after `give`."""
 
     def __init__(self, words: list[str]):
@@ -97,7 +97,7 @@ def sample(rng: np.random.Generator) -> Doc:
     while True:
         program = drawn(rng)
         try:
-            result = Run(plain(program).split()).whole()
+            result = Interpreter(plain(program).split()).whole()
         except Slip:  # a number grew too large
             continue
         return Doc((f"Program: {program} Result:", f"{result}."), (False, True), result)
@@ -110,7 +110,7 @@ def verdict(text: str) -> str:
         return "broken"
     end = words.index("Result")
     try:
-        run = Run(words[2:end])
+        run = Interpreter(words[2:end])
         result = run.whole()
     except Slip:
         return "broken"

@@ -1,0 +1,156 @@
+"""Correlation and Navigation in the Vocabulary Key Representation Space of Language Models (arXiv 2410.02284).
+
+What follows a text is a query held against fixed keys, so whatever lies near the likeliest words comes along for free.
+In-context navigation lists what was found already in the text: the query moves away from it, and other words come up.
+As the scripts of the authors do (KomeijiForce/KeyNavi, not copied), each round takes the likeliest first words that
+were not taken before, and completes each greedily behind the text *without* the list, unless `listed` is on. No logit
+is changed by hand. Our own: lists of the tales with their gold members as judge, items that end with a comma.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from models.engine.method import Card, Control, Event, Job, Method
+from models.papers.icn.keys import keys, query
+from models.trace.params import Flag, Span
+from models.trace.subject import Example, SubjectError
+from models.worlds.tales import lists
+from models.worlds.world import END
+
+LONGEST = 5  # words of an item
+COMMA = ","
+
+
+@dataclass(frozen=True)
+class Params:
+    rounds: Annotated[int, Span(1, 10, 1, "Rounds", "After each, what it found is listed in the text.")] = 6
+    firsts: Annotated[int, Span(1, 10, 1, "First words a round", "How many of the likeliest words that were not tried "
+                                "yet are completed in each round.", unit="words")] = 5
+    navigate: Annotated[bool, Flag("List what was found", "Off: one ranking, walked down; the query never moves.")
+                        ] = True
+    listed: Annotated[bool, Flag("Complete behind the list", "Off, as in the paper: the list steers only which first "
+                                 "word is tried.", fold=True)] = False
+    clusters: Annotated[int, Span(16, 256, 16, "Clusters of words", "k-means of the head's rows.", fold=True)] = 64
+    candidates: Annotated[int, Span(20, 200, 10, "Ranking looked at", "How many of the likeliest words are completed, "
+                                    "to see how many are right near the first ones and elsewhere.", unit="words",
+                                    fold=True)] = 100
+    top: Annotated[int, Span(1, 20, 1, "First ones", "Words whose clusters count as near.", unit="words",
+                             fold=True)] = 10
+
+
+@dataclass(frozen=True)
+class Found:
+    """One item: the ids of its words, its rank and its first word's logit when it was taken."""
+
+    ids: tuple[int, ...]
+    rank: int
+    logit: float
+
+
+@dataclass
+class Round:
+    """What one round looked at: its context, query and logits, and what it found."""
+
+    context: list[int]
+    query: Tensor
+    logits: Tensor
+    found: list[Found] = field(default_factory=list)
+
+
+class Navigator:
+    """Walks through the items of one list."""
+
+    def __init__(self, bundle, text: str):
+        self.model, self.tokenizer = bundle.model, bundle.tokenizer
+        self.opening = [END, *self.spelled(text)]
+        self.comma, self.ends = self.spelled(COMMA)[0], {*self.spelled(". : ? ,"), END}
+        self.special = sorted(self.ends | {self.tokenizer.unk_token_id, self.tokenizer.pad_token_id,
+                                           self.tokenizer.mask_token_id})
+
+    @cached_property
+    def keys(self) -> Tensor:
+        return keys(self.model)
+
+    def spelled(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def reads(self, item: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(item)).strip()
+
+    def context(self, items: Sequence[Found]) -> list[int]:
+        """The opening with items listed behind it, each with its comma."""
+        return [*self.opening, *(id for item in items for id in (*item.ids, self.comma))]
+
+    def look(self, context: list[int]) -> Round:
+        h = query(self.model, context)
+        return Round(context, h, self.keys @ h)
+
+    def ranked(self, logits: Tensor, without: set[int], count: int) -> list[int]:
+        """The likeliest first words that were not taken yet."""
+        order = logits.argsort(descending=True).tolist()
+        return [id for id in order if id not in without and id not in self.special][:count]
+
+    @torch.inference_mode()
+    def completed(self, context: Sequence[int], firsts: Sequence[int]) -> list[tuple[int, ...]]:
+        """Each first word behind the context, gone on with greedily up to the sign that ends an item."""
+        items = [[id] for id in firsts]
+        for _ in range(LONGEST - 1):
+            rows = torch.tensor([[*context, *item] for item in items], device=self.model.device)
+            likeliest = self.model(rows, logits_to_keep=1).logits[:, -1].argmax(-1).tolist()
+            for item, id in zip(items, likeliest, strict=True):
+                item.append(id)
+        return [tuple(item[: next((i for i, id in enumerate(item) if id in self.ends), LONGEST)]) for item in items]
+
+    def rounds(self, p: Params) -> Iterator[Round]:
+        items: list[Found] = []
+        for _ in range(p.rounds):
+            now = self.look(self.context(items if p.navigate else []))
+            firsts = self.ranked(now.logits, {item.ids[0] for item in items}, p.firsts)
+            order = now.logits.argsort(descending=True).tolist()
+            behind = now.context if p.listed else self.opening
+            now.found = [Found(ids, order.index(ids[0]) + 1, float(now.logits[ids[0]]))
+                         for ids in self.completed(behind, firsts)]
+            items += now.found
+            yield now
+
+
+def category_of(text: str) -> str:
+    """The category that a list's opening asks for; SubjectError where it is none."""
+    try:
+        return lists.read(text)[0]
+    except ValueError as error:
+        raise SubjectError(f"This needs the opening of a list: {error}.") from error
+
+
+def run(job: Job) -> Iterator[Event]:
+    from models.papers.icn import record
+    category = category_of(job.subject.text)
+    walk = Navigator(job.bundle, lists.opening(category))
+    return record.told(job, walk, frozenset(lists.MEMBERS[category]))
+
+
+METHOD = Method(
+    card=Card(
+        id="icn", title="ICN", tabs=("sample", "attend"), arxiv="2410.02284", year=2024, seed="B",
+        summary="Lists what was found already in the text, which moves the model's query away from it, so that other "
+                "right words come up; no logit is changed by hand.",
+        flow="text and *what was found > model > query > keys of all words > likeliest first words not tried > "
+             "completed behind the text alone; completed behind the text alone ~> *what was found",
+        look_at="How the ranking is made anew after each round, and how many right things come up beside one fixed "
+                "ranking.",
+        not_covered="Voting over several ways of reasoning; a judge that is a language model (the gold lists of the "
+                    "tales judge here).",
+        unverified="About 1,024 clusters of Llama's 128,000 words; here 64 of 1,024.",
+        shown={"attend": "From the end of the text: how much of the attention goes to what is listed."}),
+    params=Params, accepts="text", checkpoints=("tale-ar-1",), run=run,
+    control=Control(params={"navigate": False}, title="One fixed ranking"),
+    examples=(Example("cellar", "What is in the cellar", "In the cellar you find:"),
+              Example("market", "What is at the market", "At the market you find:"),
+              Example("birds", "Some birds", "Some birds:")))

@@ -1,10 +1,8 @@
 """ENAT's claim, small: less work for the same pictures, reuse that costs nothing, and change that sits in few cells.
 
-(1) The plain model on its own pictures: how concentrated the change of its features is, and how often newly revealed
-cells are where it sits. (2) Scores of ENAT and of the plain model in as many steps, and at equal work. (3) The same
-weights with and without reuse. Parser scores on drawn scenes replace the Frechet distance; every setting draws the same
-captions with the same seeds, so differences are paired. The plain model is ENAT's start, not trained on for as long as
-ENAT was: that control is missing, so who is better says little here, and the claim says what it would take.
+Parser scores on drawn scenes replace the Frechet distance; every setting draws the same captions with the same seeds,
+so differences are paired. The plain model is ENAT's start, not trained on for as long as ENAT was: that control is
+missing, so who is better says little here, and the claim says what it would take.
 """
 
 from __future__ import annotations

@@ -61,12 +61,14 @@ def measure(lab: Lab) -> Claim:
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """Prompts of one domain, and the base with its adapters."""
+    """Prompts of one domain, what the base writes alone behind each, and the base with its adapters."""
 
     name: str
     bundle: Bundle
     reader: AdaptedReader
+    checkpoints: tuple[str, str]
     sources: list[Reader]
+    own: list[list[int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,17 +83,18 @@ class Text:
 
 def stories(count: int) -> Domain:
     bundle = load("text-ar-1")
-    pieces = windows(bundle.tokenizer, count, CONTEXT)
-    return opened("stories", bundle, map(bundle.tokenizer.decode, pieces), "text")
+    return domain("stories", bundle, map(bundle.tokenizer.decode, windows(bundle.tokenizer, count, CONTEXT)), "text")
 
 
 def sums(count: int) -> Domain:
-    return opened("sums", load("algo-arithmetic-1"), arithmetic.held_out(count), "problem")
+    return domain("sums", load("algo-arithmetic-1"), arithmetic.held_out(count), "problem")
 
 
-def opened(name: str, bundle: Bundle, prompts, kind: str) -> Domain:
-    reader = load(ADAPTERS[bundle.name]).model.on(bundle.model)
-    return Domain(name, bundle, reader, [Reader(bundle, Subject(kind, text=text), LENGTH + K) for text in prompts])
+def domain(name: str, bundle: Bundle, prompts, kind: str) -> Domain:
+    names = ADAPTERS[bundle.name], bundle.name
+    sources = [Reader(bundle, Subject(kind, text=text), LENGTH + K) for text in prompts]
+    return Domain(name, bundle, load(names[0]).model.on(bundle.model), names, sources,
+                  [greedy(source, LENGTH)[0] for source in sources])
 
 
 def one_text(world: Domain, source: Reader, p: Params) -> Text:
@@ -105,27 +108,25 @@ def call_arms(world: Domain, texts: dict[str, list[Text]]) -> dict[str, Arm]:
     """Tokens per call of every mode."""
     metric = Metric(f"tokens per call, {world.name}", "tokens", floor=1, ceiling=K + 1)
     return {mode: metric.arm(mode, np.array([len(text.ids) / text.calls for text in some]),
-                             checkpoints=(ADAPTERS[world.bundle.name], world.bundle.name),
+                             checkpoints=world.checkpoints,
                              budget=Budget(np.array([text.rows for text in some]), "rows fed per text"))
             for mode, some in texts.items()}
 
 
 def rank_arms(world: Domain) -> dict[str, Arm]:
     """How often the token that came is among the TOP of each way, all masks, mean over the places of a text."""
-    found = [foresight(world.reader, source.prompt + greedy(source, LENGTH)[0], len(source.prompt), K)
-             for source in world.sources]  # [3, A, K] each
-    found = [ranks for ranks in found if ranks.shape[1]]
+    found = [foresight(world.reader, source.prompt + own, len(source.prompt), K)
+             for source, own in zip(world.sources, world.own)]  # [3, A, K] each
+    hits = np.array([100 * (ranks <= TOP).mean((1, 2)) for ranks in found if ranks.shape[1]])  # [texts, 3]
     metric = Metric(f"future tokens in the top {TOP}, {world.name}", "%", floor=0, ceiling=100)
-    return {way: metric.arm(way, np.array([100 * (ranks[i] <= TOP).mean() for ranks in found]),
-                            checkpoints=(ADAPTERS[world.bundle.name], world.bundle.name),
-                            budget=Budget(1, "call of the base")) for i, way in enumerate(WAYS)}
+    return {way: metric.arm(way, hits[:, i], checkpoints=world.checkpoints, budget=Budget(1, "call of the base"))
+            for i, way in enumerate(WAYS)}
 
 
 def exact(world: Domain, texts: dict[str, list[Text]]) -> list:
     """Percent of texts that are the base's own, by mode."""
-    own = [greedy(source, LENGTH)[0] for source in world.sources]
     return [context(f"{world.name}, {mode}: texts identical to the base's",
-                    np.array([100.0 * (text.ids == base) for text, base in zip(some, own)]), "%",
+                    np.array([100.0 * (text.ids == own) for text, own in zip(some, world.own)]), "%",
                     "the verifier is the base itself") for mode, some in texts.items()]
 
 

@@ -72,7 +72,7 @@ class ScaleLog(growth.GrowingPicture):
         """Every map that is there at its place: uint8 [S, S, 3], as the canvas lays them out."""
         shown = {"sum": self.painted[1:], "added": self.added, "codes": self.codes}[self.show]
         corners, whole = shelves(self.model.scales)
-        boxes = [(round(top * UNIT), round(left * UNIT), side * UNIT, side * UNIT)
+        boxes = [(top * UNIT, left * UNIT, side * UNIT, side * UNIT)
                  for (top, left), side in zip(corners, self.model.scales)]
         return placed(shown, boxes, (whole * UNIT, whole * UNIT))
 
@@ -118,17 +118,12 @@ def between(mean: np.ndarray, names: Sequence[str]) -> str:
 
 # --- where the tokens stand -----------------------------------------------------------------------------------------
 
-def shelves(scales: Sequence[int]) -> tuple[list[tuple[float, float]], int]:
-    """Upper left corner (top, left) of every map and the side of the square that holds all, in tokens; shelves are as
-    wide as the two finest maps."""
-    widest, rows = sum(scales[-2:]) + 1, [[]]
-    for side in scales:
-        if sum(rows[-1]) + len(rows[-1]) + side > widest:
-            rows.append([])
-        rows[-1].append(side)
-    tall = sum(map(max, rows)) + len(rows) - 1
-    whole = max(widest, tall)
-    corners, bottom = [], (whole - tall) // 2
+def shelves(scales: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
+    """Upper left corner (top, left) of every map and the side of the square that holds all, in tokens: the two finest
+    maps on the lower shelf, the others on the upper one, a token apart."""
+    rows = scales[:-2], scales[-2:]
+    whole = max(sum(row) + len(row) - 1 for row in rows)
+    corners, bottom = [], (whole - sum(map(max, rows)) - 1) // 2
     for row in rows:
         bottom, left = bottom + max(row), (whole - sum(row) - len(row) + 1) // 2
         for side in row:

@@ -23,10 +23,6 @@ from models.worlds.questions import digest
 SEEDS, TARGETS = (0, 1, 2), (0.25, 0.1)
 QUESTIONS, PREMISE, SETTINGS = 300, 80, 30  # scored; of them for each random setting; random settings
 LEAST, WITHIN, HALF = 2.0, 2.0, 0.5  # points over unsearched knobs; points that folding may cost; of 1
-NAMES = {"searched": "searched", "unfolded": "searched without folding", "unsearched": "unsearched",
-         "unsearched, unfolded": "unsearched without folding", "random": "random patches",
-         "looked at": "most looked-at patches", "full": "all patches",
-         "inside": "ranked by layer 1 of the language model (sees the question)"}
 
 
 def measure(lab: Lab) -> Claim:
@@ -43,12 +39,14 @@ def measure(lab: Lab) -> Claim:
              f"at least {LEAST:g} points more than unsearched ones, and more than random patches; at 10 % more than "
              "the most looked-at patches, and at least half of what a rule that sees the things, but not the question, "
              "adds to random ones; folding costs no more than 2 points; the cosine orders settings as answers do.",
-        controls=[better(less["full"], less["random"], unmatched="what a budget of 10 % can cost at all")],
+        controls=[better(less["all patches"], less["random patches"],
+                         unmatched="what a budget of 10 % can cost at all")],
         expect=[*(better(arms["searched"], arms["unsearched"], LEAST) for arms in (more, less)),
-                *(better(arms["searched"], arms["random"]) for arms in (more, less)),
-                better(less["searched"], less["looked at"]), as_good(less["searched"], less["unfolded"], WITHIN),
-                at_least(gap_closed(less["searched"], less["random"]), HALF), premise(board, sets[0], lab)],
-        context=[*(retained(arms["searched"], arms["full"]) for arms in (more, less)),
+                *(better(arms["searched"], arms["random patches"]) for arms in (more, less)),
+                better(less["searched"], less["most looked-at patches"]),
+                as_good(less["searched"], less["searched without folding"], WITHIN),
+                at_least(gap_closed(less["searched"], less["random patches"]), HALF), premise(board, sets[0], lab)],
+        context=[*(retained(arms["searched"], arms["all patches"]) for arms in (more, less)),
                  context("time of an answer, all patches over 10 %", speed(board, knobs[TARGETS[-1]][0], lab), "x",
                          "scoring and folding included"),
                  context("evaluations of one search", 72, "settings", f"by states, never by answers; {hashes}")])
@@ -74,13 +72,13 @@ def arms_at(board: EncodedScenes, kept: float, knobs: list[Knobs]) -> dict[str, 
         at = share(budget, number, seen)
         return plan(seen, unsearched(at, seen.layers), at, fold)
 
-    found = {"searched": mine, "unfolded": lost, "unsearched": [board.sit(unsearched_rule)],
-             "unsearched, unfolded": [board.sit(partial(unsearched_rule, fold=False))],
-             "random": [board.sit(random_rule(budget, 1 + seed)) for seed in SEEDS],
-             "looked at": [board.sit(looked_at_rule(budget))], "full": [board.sit(in_full)]}
+    found = {"searched": mine, "searched without folding": lost, "unsearched": [board.sit(unsearched_rule)],
+             "unsearched without folding": [board.sit(partial(unsearched_rule, fold=False))],
+             "random patches": [board.sit(random_rule(budget, 1 + seed)) for seed in SEEDS],
+             "most looked-at patches": [board.sit(looked_at_rule(budget))], "all patches": [board.sit(in_full)]}
     if kept > 1 / board.views[0].layers:  # or reading layer 1 in full costs more than all
-        found["inside"] = [board.ranked_inside(budget)]
-    return {key: board.arm(metric, f"{NAMES[key]}, {kept:.0%}", *sat) for key, sat in found.items()}
+        found["ranked by layer 1 of the language model (sees the question)"] = [board.ranked_inside(budget)]
+    return {name: board.arm(metric, f"{name}, {kept:.0%}", *sat) for name, sat in found.items()}
 
 
 def retained(mine: Arm, full: Arm) -> Row:

@@ -166,7 +166,9 @@ class Method:
 
     def examples_for(self, kind: str, checkpoint: str | None = None) -> tuple[Example, ...]:
         """Its examples of one kind of subject, in order; on weights that are not its own those that know the world."""
-        more = () if checkpoint in (None, *self.checkpoints) else chat.understood(self.worldly, checkpoint)
+        more = ()
+        if checkpoint is not None and checkpoint not in self.checkpoints:
+            more = chat.understood(self.worldly, checkpoint)
         return tuple(example for example in (*more, *self.examples) if (example.kind or self.accepts) == kind)
 
 

@@ -5,7 +5,8 @@ import torch
 
 from models.engine.method import prepare, run, twin
 from models.papers.icn.keys import clusters, gap, keys, main, query, shuffled
-from models.papers.icn.method import Found, Navigator, Params, category_of
+from models.papers.icn.method import Params, category_of
+from models.papers.icn.navigation import ListedItem, Navigator
 from models.trace.subject import SubjectError, from_text
 from models.worlds.tales import lists
 from tests import tiny as stand_ins
@@ -53,7 +54,7 @@ def test_no_first_word_is_taken_twice_and_each_round_takes_the_likeliest_left(wa
 
 
 def test_items_are_completed_without_the_list_unless_asked(walk):
-    items = [Found(tuple(walk.spelled(name)), 1, 0.0) for name in ("apple", "clay jar", "beer", "bean", "milk")]
+    items = [ListedItem(tuple(walk.spelled(name)), 1, 0.0) for name in ("apple", "clay jar", "beer", "bean", "milk")]
     seen = []
 
     def completed(context, firsts):

@@ -9,7 +9,8 @@ from models.claims.arms import Quantity
 from models.claims.harness import Budget, Metric, as_good, at_least, at_most, close_to, conclude, context, ratio
 from models.engine.statistics import spearman
 from models.papers.icn.keys import clusters, gap, main, shuffled
-from models.papers.icn.method import Navigator, Params
+from models.papers.icn.method import Params
+from models.papers.icn.navigation import Navigator
 from models.worlds.tales import lists
 
 ROUNDS, FIRSTS, CLUSTERS, CANDIDATES, TOP, PENALTY = 10, 5, 64, 100, 10, 1.2

@@ -9,23 +9,16 @@ is changed by hand. Our own: lists of the tales with their gold members as judge
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated
 
-import torch
-from torch import Tensor
-
 from models.engine.method import Card, Control, Event, Job, Method
-from models.papers.icn.keys import keys, query
+from models.papers.icn import record
+from models.papers.icn.navigation import Navigator
 from models.trace.params import Flag, Span
 from models.trace.subject import Example, SubjectError
 from models.worlds.tales import lists
-from models.worlds.world import END
-
-LONGEST = 5  # words of an item
-COMMA = ","
 
 
 @dataclass(frozen=True)
@@ -45,82 +38,6 @@ class Params:
                              fold=True)] = 10
 
 
-@dataclass(frozen=True)
-class Found:
-    """One item: the ids of its words, its rank and its first word's logit when it was taken."""
-
-    ids: tuple[int, ...]
-    rank: int
-    logit: float
-
-
-@dataclass
-class Round:
-    """What one round looked at: its context, query and logits, and what it found."""
-
-    context: list[int]
-    query: Tensor
-    logits: Tensor
-    found: list[Found] = field(default_factory=list)
-
-
-class Navigator:
-    """Walks through the items of one list."""
-
-    def __init__(self, bundle, text: str):
-        self.model, self.tokenizer = bundle.model, bundle.tokenizer
-        self.opening = [END, *self.spelled(text)]
-        self.comma, self.ends = self.spelled(COMMA)[0], {*self.spelled(". : ? ,"), END}
-        self.special = sorted(self.ends | {self.tokenizer.unk_token_id, self.tokenizer.pad_token_id,
-                                           self.tokenizer.mask_token_id})
-
-    @cached_property
-    def keys(self) -> Tensor:
-        return keys(self.model)
-
-    def spelled(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False)
-
-    def reads(self, item: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(item)).strip()
-
-    def context(self, items: Sequence[Found]) -> list[int]:
-        """The opening with items listed behind it, each with its comma."""
-        return [*self.opening, *(id for item in items for id in (*item.ids, self.comma))]
-
-    def look(self, context: list[int]) -> Round:
-        h = query(self.model, context)
-        return Round(context, h, self.keys @ h)
-
-    def ranked(self, logits: Tensor, without: set[int], count: int) -> list[int]:
-        """The likeliest first words that were not taken yet."""
-        order = logits.argsort(descending=True).tolist()
-        return [id for id in order if id not in without and id not in self.special][:count]
-
-    @torch.inference_mode()
-    def completed(self, context: Sequence[int], firsts: Sequence[int]) -> list[tuple[int, ...]]:
-        """Each first word behind the context, gone on with greedily up to the sign that ends an item."""
-        items = [[id] for id in firsts]
-        for _ in range(LONGEST - 1):
-            rows = torch.tensor([[*context, *item] for item in items], device=self.model.device)
-            likeliest = self.model(rows, logits_to_keep=1).logits[:, -1].argmax(-1).tolist()
-            for item, id in zip(items, likeliest, strict=True):
-                item.append(id)
-        return [tuple(item[: next((i for i, id in enumerate(item) if id in self.ends), LONGEST)]) for item in items]
-
-    def rounds(self, p: Params) -> Iterator[Round]:
-        items: list[Found] = []
-        for _ in range(p.rounds):
-            now = self.look(self.context(items if p.navigate else []))
-            firsts = self.ranked(now.logits, {item.ids[0] for item in items}, p.firsts)
-            order = now.logits.argsort(descending=True).tolist()
-            behind = now.context if p.listed else self.opening
-            now.found = [Found(ids, order.index(ids[0]) + 1, float(now.logits[ids[0]]))
-                         for ids in self.completed(behind, firsts)]
-            items += now.found
-            yield now
-
-
 def category_of(text: str) -> str:
     """The category that a list's opening asks for; SubjectError where it is none."""
     try:
@@ -130,7 +47,6 @@ def category_of(text: str) -> str:
 
 
 def run(job: Job) -> Iterator[Event]:
-    from models.papers.icn import record
     category = category_of(job.subject.text)
     walk = Navigator(job.bundle, lists.opening(category))
     return record.told(job, walk, frozenset(lists.MEMBERS[category]))

@@ -14,18 +14,18 @@ from models.loops.attend.groups import lens
 from models.loops.attend.reading import text_layout
 from models.loops.sample.text_record import TOP, TextRecord
 from models.papers.icn.keys import clusters, gap, main
-from models.papers.icn.method import LONGEST, Navigator, Params, Round
+from models.papers.icn.navigation import LONGEST, Navigator, Round
 from models.trace import CODE, Chart, Cost, Fact, Field
 
 FIELDS = {"rank": Field("Rank when it was taken", "", low=1.0), "cluster": Field("Cluster of its key", ""),
           "logit": Field("Logit now", "logits")}
 
 
-class Walk:
+class FoundSoFar:
     """What was found so far, and what it says."""
 
     def __init__(self, job: Job, walk: Navigator, gold: frozenset[str]):
-        self.p: Params = job.params
+        self.p = job.params
         self.walk, self.gold, self.rounds = walk, gold, list[Round]()
         self.cluster = clusters(walk.keys, self.p.clusters)
         names = [walk.tokenizer.decode([id]) for id in walk.opening[1:]]
@@ -93,7 +93,7 @@ class Walk:
 
 
 def told(job: Job, walk: Navigator, gold: frozenset[str]) -> Iterator[Event]:
-    book = Walk(job, walk, gold)
+    book = FoundSoFar(job, walk, gold)
     yield book.page.open(job.params.rounds + 1)
     yield book.page.step("the text", note="what the list is to be of")
     for now in walk.rounds(job.params):
@@ -106,7 +106,7 @@ def told(job: Job, walk: Navigator, gold: frozenset[str]) -> Iterator[Event]:
     yield from looked(walk, book)
 
 
-def said(book: Walk) -> dict[str, Fact]:
+def said(book: FoundSoFar) -> dict[str, Fact]:
     return {"right": Fact("Different right things", len(book.right), "things", "higher"),
             "tried": Fact("Completed", len(book.counts), "things"),
             "share": Fact("Of what was completed, right and new", round(len(book.right) / len(book.counts), 3), "of 1",
@@ -116,13 +116,13 @@ def said(book: Walk) -> dict[str, Fact]:
                         round(book.old_keys()[-1] - book.old_keys()[0], 2), "logits")}
 
 
-def sentence(book: Walk) -> str:
+def sentence(book: FoundSoFar) -> str:
     how = "Listing what was found" if book.p.navigate else "One fixed ranking"
     return (f"{how} gave {len(book.right)} different right things of {len(book.counts)} completed; the query turned by "
             f"{book.turned()[-1]:.0f} degrees on the way.")
 
 
-def looked(walk: Navigator, book: Walk) -> Iterator[Event]:
+def looked(walk: Navigator, book: FoundSoFar) -> Iterator[Event]:
     """Attention of the text with everything listed; the groups: the opening, what is right, what is wrong."""
     page = book.page
     count = len(book.rounds[-1].context)

@@ -169,7 +169,7 @@ class Bits(Recipe):
     trunk, slope, enough = "", 15.0, 0.01  # enough: undecided masks as a share of those that stay
     lr, lr_adam, warmup, decay, clip = 0.0, 1e-3, 0.0, 0.02, math.inf  # AdamW at one rate, as the authors
     compile = False
-    undecided = 1.0
+    beta = undecided = 1.0  # the slope of now, and the share of undecided masks when it was last asked for
 
     def prepare(self, folder):
         super().prepare(folder)
@@ -192,6 +192,17 @@ class Bits(Recipe):
 
     def stop(self):
         return self.undecided < self.enough
+
+    def state(self):
+        return {**super().state(), "beta": torch.tensor(self.beta)}
+
+    def load_state(self, state):
+        super().load_state(state)
+        self.beta = float(state["beta"])
+
+    def final(self, model):
+        self.undecided = weight_masks.undecided(model.soft(self.beta))
+        return model
 
     def save(self, model, folder):
         for path in (SHIPPED / self.trunk).glob("*.json"):

@@ -11,11 +11,18 @@ WORDS = {"known": "kept", "visible": "kept", "new": "the newest token", "recompu
          "revived": "brought back", "unknown": "not there yet"}
 # On a picture nothing is written; patches are judged before they are dropped, and some stand for their neighbours.
 PICTURE = WORDS | {"visible": "kept", "new": "global: looked at by most", "recycled": "recycled: holds dropped ones"}
+# A text that networks of different weights go on with: no token leaves, every network writes its own.
+WRITTEN = WORDS | {"known": "written by this network", "context": "given text"}
 JUDGED = {CODE["visible"], CODE["new"]}  # the states of a step in which nobody has left yet
 
 
 def words_of(trace: PruneTrace) -> dict[str, str]:
-    return WORDS if trace.canvas.kind == "text" else PICTURE
+    return WRITTEN if writes(trace) else WORDS if trace.canvas.kind == "text" else PICTURE
+
+
+def writes(trace: PruneTrace) -> bool:
+    """Whether it is weights that leave, and the tokens show what the rest of them writes."""
+    return "sampled" in trace.canvas.roles
 
 
 def describe(trace: PruneTrace) -> str:
@@ -32,7 +39,8 @@ def about(trace: PruneTrace) -> list[str]:
 
 def draw(trace: PruneTrace, **view) -> Drawing:
     if trace.canvas.kind == "text":
-        return assemble(trace, Wording(describe, words_of(trace), unseen="gone"), **view)
+        by = next(iter(trace.fields)) if writes(trace) else "state"
+        return assemble(trace, Wording(describe, words_of(trace), unseen="gone", by=lambda trace: by), **view)
     words = Wording(describe, words_of(trace), by=lambda trace: "auto" if any(about(trace)) else "state",
                     about=about)
     return assemble(trace, words, **view)

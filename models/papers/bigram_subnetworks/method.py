@@ -3,7 +3,7 @@
 A mask m per weight of the frozen trunk's attention and MLP matrices, learned so that the weights it keeps, W * m, say
 what a table of word pairs says: CE(pairs(. | x_t), p(. | x_<=t)) + lambda mean(m) (recipe.py). Embeddings, head, norms
 and biases are never masked. Here the mask is hard, 0 or 1, and five networks read one text and go on with it: all
-weights, only the mask's, only as many random ones of every matrix, all but the mask's, all but as many random ones.
+weights, only the mask's, only as many random ones of every matrix, all but those random ones, all but the mask's.
 Our own: the words before the last are also put in another order, to see who cares; as many of the largest weights
 of every matrix may stand in the mask's place, which is magnitude pruning and not this method.
 Not covered: the mask that is taught by the model itself, the lens by regression, masks along the training.
@@ -68,8 +68,8 @@ def networks(trunk: nn.Module, masks: Masks, generator: torch.Generator) -> dict
     """The five of them; random masks keep as many weights of every matrix."""
     chance = weight_masks.permuted(masks, generator)
     return {FULL: trunk, MASK: weight_masks.partial(trunk, masks), RANDOM: weight_masks.partial(trunk, chance),
-            WITHOUT: weight_masks.partial(trunk, weight_masks.inverted(masks)),
-            WITHOUT_RANDOM: weight_masks.partial(trunk, weight_masks.inverted(chance))}
+            WITHOUT_RANDOM: weight_masks.partial(trunk, weight_masks.inverted(chance)),
+            WITHOUT: weight_masks.partial(trunk, weight_masks.inverted(masks))}
 
 
 def gone_on(model: nn.Module, prompt: list[int], p: Params, end: int | None, dice) -> tuple[Trial, Stream]:
@@ -91,7 +91,8 @@ def run(job: Job) -> Iterator[Event]:
     yield from record.reading(source, five, table)
     written = ((name, *gone_on(model, source.prompt, job.params, source.end, job.generator(2)))
                for name, model in five.items())
-    yield from record.writing(source, five, table, masks, written, job.params.length, job.generator(4))
+    where = record.blocks_chart(masks) if job.params.chosen == "learned" else None  # the others' sizes are copied
+    yield from record.writing(source, five, table, masks, written, job.params.length, where, job.generator(4))
 
 
 METHOD = Method(

@@ -67,13 +67,15 @@ def reading_facts(found: Mapping[str, Tensor]) -> dict[str, Fact]:
     means = {name: Fact(f"Surprise, {name}", float(found[name].mean()), "nats a token", "lower")
              for name in (FULL, WITHOUT, WITHOUT_RANDOM, MASK, RANDOM)}
     alike = {f"r of {name}": Fact(f"Surprised where the table is, {name}", correlation(found[name], found[PAIRS]),
-                                  "correlation") for name in (MASK, FULL)}
-    return {name.replace(" ", "-"): fact for name, fact in (means | alike).items()}
+                                  "correlation", "higher") for name in (MASK, FULL)}
+    cost = float(found[WITHOUT].mean() - found[FULL].mean())
+    return {"cost": Fact("Leaving them out costs", cost, "nats a token", "higher"),
+            **{name.replace(" ", "-"): fact for name, fact in (alike | means).items()}}
 
 
 def strips(found: Mapping[str, Tensor], labels) -> Chart:
     """Every network's surprise at every token, one below the other."""
-    rows = (FULL, WITHOUT_RANDOM, WITHOUT, RANDOM, MASK, PAIRS)
+    rows = (FULL, WITHOUT_RANDOM, WITHOUT, RANDOM, MASK, PAIRS)  # alike ones beside each other
     values = np.stack([np.where(torch.isfinite(found[name]), found[name], np.nan) for name in rows])
     return matrix("Surprise at every token", "token", "network", values, [label.strip() or "space" for label in
                   labels[1:]], rows, unit="nats", caption="Lower is better. Empty: a pair that the books have not.")
@@ -106,23 +108,25 @@ def lens(five: Mapping[str, nn.Module], ids: Tensor) -> Chart:
 # --- Prune: how each network goes on --------------------------------------------------------------------------------
 
 def writing(source: Reader, five: Mapping[str, nn.Module], table: BigramTable, masks: Masks,
-            written: Iterable[tuple[str, Trial, Stream]], length: int, dice: torch.Generator) -> Iterator[Event]:
-    """One step per network: what it writes behind the text, its guesses beside the table's."""
+            written: Iterable[tuple[str, Trial, Stream]], length: int, where: Chart | None,
+            dice: torch.Generator) -> Iterator[Event]:
+    """One step per network: what it writes behind the text, its guesses beside the table's. where: one chart more."""
     field = Field("Surprise of the whole model at what was written", "nats", 0.0, 12.0)
-    page = TextRecord(source.labels, source.prompt, length, {"surprisal": field}, source.texts, "prune", source.roles)
+    page = TextRecord(source.labels, source.prompt, length, {"surprisal": field}, source.texts, "prune",
+                      source.roles)
     yield page.open(len(five))
     odd = {}
     for name, trial, stream in written:
         places = range(page.start, page.start + len(trial.ids))
         judged = judge(five[FULL], source.prompt, trial.ids)
         odd[name] = float(judged.mean())
-        on = page.tried(trial.ids, {"surprisal": judged}, "new")
+        on = page.tried(trial.ids, {"surprisal": judged}, "known")
         before = pairs_of(table, [source.prompt[-1], *trial.ids[:-1]])
         yield on.step(name, distributions={name: distribution(torch.stack(trial.logits), places, trial.ids, top=TOP),
                                            PAIRS: distribution(before, places, trial.ids, top=TOP)},
                       cost=stream.meter.lap(), note=f"the whole model is surprised by {odd[name]:.1f} nats a token")
     moves = {name: float(np.mean(found)) for name, found in shuffled(five, source.prompt, dice).items()}
-    yield Close("prune", told(masks, odd), (blocks_chart(masks), shuffle_chart(moves)),
+    yield Close("prune", told(masks, odd), (*filter(None, (where,)), shuffle_chart(moves)),
                 writing_facts(masks, odd, moves))
 
 
@@ -186,8 +190,9 @@ def told(masks: Masks, odd: Mapping[str, float]) -> str:
 
 def writing_facts(masks: Masks, odd: Mapping[str, float], moves: Mapping[str, float]) -> dict[str, Fact]:
     here, everywhere = first_mlp(masks)
-    return {"kept": Fact("Weights in the mask", 100 * kept(masks), "% of those in the blocks"),
-            "count": Fact("Weights in the mask, counted", sum(int(mask.sum()) for mask in masks.values()), "weights"),
+    return {"cost": Fact("Leaving them out makes its text stranger by", odd[WITHOUT] - odd[FULL], "nats a token",
+                         "higher"),
+            "kept": Fact("Weights in the mask", 100 * kept(masks), "% of those in the blocks"),
             "first": Fact("Of them in the first MLP", 100 * here, "%"),
             "fair": Fact("Of all weights in the first MLP", 100 * everywhere, "%"),
             "without": Fact(f"Text written {WITHOUT}", odd[WITHOUT], "nats of surprise", "lower"),

@@ -236,8 +236,11 @@ def stream(tab: str, makers) -> Iterator[Scene]:
 def _scenes(tab: str, makers, fit) -> Iterator[Scene]:
     began, sent, finished = time.perf_counter(), -math.inf, ()
     for index, (role, make) in enumerate(makers):
-        for result in in_time(follow(make()), began):
-            pause = UPDATE_SECONDS if fit() == 1 else CROWDED_SECONDS
+        asked = make()
+        light = cores.small(asked.model)
+        fit(light)
+        for result in in_time(follow(asked), began):
+            pause = UPDATE_SECONDS if fit(light) == 1 else CROWDED_SECONDS
             now = time.perf_counter() - began
             if not result.done and now - sent < pause:
                 continue  # its traces are never put together

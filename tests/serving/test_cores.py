@@ -23,12 +23,14 @@ def four():
 
 def test_a_run_gives_cores_away_and_gets_them_back(four):
     with cores.shared() as fit:
+        fit()
         assert torch.get_num_threads() == 4
         begun, end = threading.Event(), threading.Event()
         seen = []
 
         def second():
-            with cores.shared():
+            with cores.shared() as own:
+                own()
                 seen.append(torch.get_num_threads())
                 begun.set()
                 end.wait(30)
@@ -41,13 +43,21 @@ def test_a_run_gives_cores_away_and_gets_them_back(four):
         other.join()
         fit()
         assert torch.get_num_threads() == 4
+        fit(small=True)
+        assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 4
+
+
+def test_the_shipped_models_run_on_one_core_and_a_public_one_on_all():
+    five, large = torch.nn.Linear(2_000, 2_500, device="meta"), torch.nn.Linear(10_000, 13_500, device="meta")
+    assert cores.small(five) and not cores.small(large)
 
 
 def test_a_run_that_breaks_off_gives_its_cores_back(four):
     with pytest.raises(ValueError), cores.shared():
         raise ValueError
-    with cores.shared():
+    with cores.shared() as fit:
+        fit()
         assert torch.get_num_threads() == 4
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from models.checkpoints.store import place
 
 MARK = "<|im_start|>"  # of the commonest form: a role, its words, and an end
+ASKED = f"{MARK}user, a new line, the question, <|im_end|>, a new line, {MARK}assistant and a new line."
 LONGEST = 200_000  # characters of a template file
 
 
@@ -39,5 +40,5 @@ def note(name: str, text: str) -> str:
     found = template(name)
     if not found or MARK in text:
         return ""
-    how = f" Its examples with {MARK} show it as a chat." if MARK in found else ""
+    how = f" To ask it as in a chat, type {ASKED}" if MARK in found else ""
     return f"This model was trained to chat; here it reads the text as it stands, without the chat's marks.{how}"

@@ -26,7 +26,7 @@ PASSAGES = (
 )
 
 QUESTION = re.compile(r"Question: (?:What is the number of the (?P<note>[\w ]+)|What is the secret number of the "
-                      r"(?P<needle>[\w ]+)|What did the (?P<passage>[\w ]+) find)\? Answer:\s*$")
+                      r"(?P<needle>[\w ]+)|What did the (?P<passage>[\w ]+) find)\? Answer:[^?\n]*$")
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def exact(task: Task, continuation: str) -> bool:
 
 
 def truth(prompt: str) -> tuple[str, tuple[int, int]] | None:
-    """What the question at the end of a prompt asks for, and the (first, last + 1) characters of the line or sentence
-    that says so; None when the prompt is not one of these tasks or does not hold the answer."""
+    """What the question at the end of a prompt asks for, its answer begun or not, and the (first, last + 1) characters
+    of the line or sentence that says so; None when the prompt is not one of these tasks or does not hold the answer."""
     asked = QUESTION.search(prompt)
     if asked is None:
         return None

@@ -57,3 +57,30 @@ def test_where_others_reach_the_page_no_folder_is_looked_at(desk, tmp_path, monk
     monkeypatch.setenv("TOKENSCOPE_FOLDERS", "0")
     pressed(desk, "attention", str(saved(tmp_path / "mine", "ViTModel")))
     assert len(desk.said) == 2 and "no checkpoint" in desk.said[0]
+
+
+def test_a_method_with_one_checkpoint_of_its_own_takes_a_folder_too(tiny, tmp_path, monkeypatch):
+    """Mutant: its menu was hidden, and a folder that came by link was replaced by the only checkpoint, unsaid."""
+    import gradio as gr
+
+    from visualizers.page.panel import one_only
+    from visualizers.page.tab_handlers import Desk
+    monkeypatch.setenv("TOKENSCOPE_PUBLIC", str(tmp_path / "none"))
+    with gr.Blocks():
+        desk = Desk("sample", [find("byte-level"), find("lantern")])
+    folder = str(saved(tmp_path / "mine", "LlamaForCausalLM"))
+    asked = desk.ask("byte-level", {}, "the sea", None, 1, folder, [], {"length": 2})
+    assert asked.checkpoint == folder and not one_only(find("byte-level")) and one_only(find("lantern"))
+    monkeypatch.setenv("TOKENSCOPE_FOLDERS", "0")
+    assert one_only(find("byte-level")), "where no folder is looked at there is nothing to choose"
+
+
+def test_public_weights_stand_in_the_menu_once_they_are_made(tiny, tmp_path, monkeypatch):
+    from visualizers.page.panel import _menu
+    monkeypatch.setenv("TOKENSCOPE_PUBLIC", str(tmp_path))
+    assert "smollm2" not in dict((name, words) for words, name in _menu(find("sampling")))
+    (saved(tmp_path / "smollm2", "LlamaForCausalLM") / "card.json").write_text("{}")
+    menu = {name: words for words, name in _menu(find("sampling"))}
+    assert "SmolLM2-135M-Instruct" in menu["smollm2"] and "Apache-2.0" in menu["smollm2"]
+    assert "smollm2" in dict((name, words) for words, name in _menu(find("attention")))
+    assert "smollm2" not in dict((name, words) for words, name in _menu(find("maskgit"))), "it takes no such class"

@@ -21,3 +21,11 @@ def test_truth_is_the_answer_and_points_at_the_gold_line(kind):
 def test_other_prompts_have_no_truth():
     assert retrieval.truth("Once upon a time") is None
     assert retrieval.truth("blue fox: 12\n\nQuestion: What is the number of the red owl? Answer:") is None
+
+
+def test_an_answer_that_is_begun_is_still_asked_for():
+    text = "The secret number of the lighthouse is 5283. The sea is salt.\n\n" \
+           "Question: What is the secret number of the lighthouse? Answer:"
+    begun = text + " The secret number of the lighthouse is"
+    assert retrieval.truth(begun) == retrieval.truth(text) and retrieval.truth(text)[0] == "5283"
+    assert retrieval.truth(begun + "? What else?") is None

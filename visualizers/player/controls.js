@@ -1,6 +1,8 @@
 // The player's controls: menus, the map of heads, the legend and the timeline. They show what the player holds
 // (drawings, step, view) and change it through its methods.
 
+const TALL = 12; // layers up to which they stand below each other
+
 class Controls {
   menu(title, options, act) {
     const select = el("select", { onchange: () => act(select.value) });
@@ -64,7 +66,9 @@ class Controls {
       Object.assign(this.view, { layer, head });
       if (a.linked) this.go(layer + a.before); else this.show();
     };
-    this.map.style.gridTemplateColumns = `repeat(${a.heads}, 18px)`;
+    const lying = a.layers.length > TALL, grid = `repeat(${a.heads}, 18px)`; // a deep network's map lies on its side
+    Object.assign(this.map.style, lying ? { gridTemplateColumns: "", gridTemplateRows: grid, gridAutoFlow: "column" }
+      : { gridTemplateColumns: grid, gridTemplateRows: "", gridAutoFlow: "row" });
     this.map.replaceChildren(...a.layers.flatMap((name, layer) => Array.from({ length: a.heads }, (_, head) =>
       el("button", { type: "button", "data-layer": layer, "data-head": head, onclick: () => choose(layer, head) }))));
   }
@@ -88,8 +92,9 @@ class Controls {
         amount(means[i], quantity.unit);
       button.setAttribute("aria-label", button.title);
     });
-    const across = a.heads > 1 ? ", heads across" : "";
-    this.mapTitle.textContent = `layers down${across}: mean ${quantity.title.toLowerCase()}, ` +
+    const heads = a.heads > 1, many = a.layers.length > TALL;
+    const ways = many ? `layers across${heads ? ", heads down" : ""}` : `layers down${heads ? ", heads across" : ""}`;
+    this.mapTitle.textContent = `${ways}: mean ${quantity.title.toLowerCase()}, ` +
       `${tidy(low)} to ${amount(high, quantity.unit)}`;
     this.layers.select.value = String(view.layer);
     this.heads.select.value = String(view.head);

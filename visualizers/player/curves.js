@@ -63,6 +63,10 @@ function roomy(low, high) {
 }
 
 function linePath(points, px, py, look) {
+  const known = points.filter(([, y]) => y !== null);
+  if (known.length === 1) { // no line can be drawn through one
+    return svg("circle", { cx: px(known[0][0]).toFixed(1), cy: py(known[0][1]).toFixed(1), r: 3.5, fill: look.stroke });
+  }
   let pen = "M", d = "";
   for (const [x, y] of points) {
     if (y !== null) d += `${pen}${px(x).toFixed(1)} ${py(y).toFixed(1)}`;

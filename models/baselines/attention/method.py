@@ -173,6 +173,8 @@ METHOD = Method(
                 "nobody knows who put", "text"),
         Example("trophy", "The trophy and the suitcase", "The trophy does not fit into the brown suitcase because it "
                 "is too", "text"),
+        Example("nurse", "Whom does she mean?", "The nurse told the doctor that the bus was late, so she took a taxi.",
+                "text"),
     ),
     examples=(
         Example("tea", "A table under a tree", "attend-tea.txt"),

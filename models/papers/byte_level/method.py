@@ -237,8 +237,8 @@ METHOD = Method(
     baseline_params=lambda p: {"temperature": p.temperature, "top_p": p.top_p, "cut": p.cut,
                                "length": max(1, round(p.length / 4))},
     worldly=(
-        Example("university", "A university, cut short", "After school she studied medicine at the Univers", "text"),
-        Example("web", "A web address, cut short", "You can read more about it at https://www.wiki", "text"),
+        Example("university", "A university, cut short", "After school she studied at the Univ", "text"),
+        Example("strawberry", "A fruit, cut short", "My favourite fruit is a straw", "text"),
     ),
     examples=(
         Example("beautiful", "A word cut short", "There once lived a king whose daughter was the most beau"),

@@ -171,8 +171,8 @@ METHOD = Method(
     run=run, baseline="sampling", baseline_budget=matched,
     baseline_params=lambda p: {"temperature": p.temperature, "top_p": p.top_p, "length": p.length},
     worldly=(
-        Example("apples", "Apples in a basket", "Question: There are 5 apples in a basket. Anna takes 2 of them, and "
-                "Ben puts 4 more in. How many apples are in the basket now? Think step by step.\nAnswer:", "text"),
+        Example("water", "Water boils and freezes", "Water boils at 100 degrees and freezes at", "text"),
+        Example("cities", "Cities of Italy", "The three largest cities of Italy are", "text"),
     ),
     examples=(
         Example("four-steps", "A sum of five numbers", "26-7-33+32+19."),

@@ -88,11 +88,11 @@ def run(job: Job) -> Iterator[Event]:
     if len(source.prompt) < SHORTEST:
         raise SubjectError(f"This text has {len(source.prompt)} tokens; please type at least {SHORTEST}.")
     five = networks(trunk.model, masks, job.generator(1))
-    yield from record.reading(source, five, table)
+    charted = job.params.chosen != "random"  # beside the method these would only repeat its own
+    yield from record.reading(source, five, table, charted)
     written = ((name, *gone_on(model, source.prompt, job.params, source.end, job.generator(2)))
                for name, model in five.items())
-    where = record.blocks_chart(masks) if job.params.chosen == "learned" else None  # the others' sizes are copied
-    yield from record.writing(source, five, table, masks, written, job.params.length, where, job.generator(4))
+    yield from record.writing(source, five, table, masks, written, job.params.length, charted, job.generator(4))
 
 
 METHOD = Method(
@@ -104,7 +104,7 @@ METHOD = Method(
                 "and shows what the model is without them.",
         flow="frozen weights > *learned mask of 0 and 1 > *the few that count word pairs > next word; "
              "frozen weights > *all the others > next word",
-        look_at="Step through five networks on one text. Without the mask's weights the text falls apart; without as "
+        look_at="Step through five networks on one text. Without the chosen weights the text falls apart; without as "
                 "many random weights of the same matrices hardly anything happens.",
         not_covered="Masks taught by the model itself, masks along the training, the authors' lens by regression. "
                     "Nothing is faster: what is masked is still multiplied, by 0.",

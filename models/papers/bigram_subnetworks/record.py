@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.backbones.weight_masks import Masks, kept
 from models.engine.method import Close, Event
-from models.engine.recording import bars, distribution, line, numbered
+from models.engine.recording import bars, distribution, line
 from models.engine.recording import table as matrix
 from models.loops.sample.cached_lm import Reader, Stream
 from models.loops.sample.rollouts import Trial
@@ -22,8 +22,9 @@ from models.loops.sample.text_record import TextRecord
 from models.papers.bigram_subnetworks.network import BigramTable, correlation, surprisals
 from models.trace import Chart, Fact, Field
 
-FULL, MASK, RANDOM = "all weights", "only the mask's weights", "only random weights"
-WITHOUT, WITHOUT_RANDOM = "without the mask's weights", "without random weights"
+FULL, MASK, RANDOM = "all weights", "only the chosen weights", "only random weights"
+WITHOUT, WITHOUT_RANDOM = "without the chosen weights", "without random weights"
+SHORT = {FULL: "all", MASK: "chosen", RANDOM: "random", WITHOUT_RANDOM: "all but random", WITHOUT: "all but chosen"}
 PAIRS = "table of word pairs"
 BLOCKS = {"attention": "self_attn", "into the MLP": "gate_proj|up_proj", "out of the MLP": "down_proj"}
 SHUFFLES, TOP = 8, 10
@@ -31,8 +32,8 @@ SHUFFLES, TOP = 8, 10
 
 # --- Sample: the text as each network reads it ----------------------------------------------------------------------
 
-def reading(source: Reader, five: Mapping[str, nn.Module], table: BigramTable) -> Iterator[Event]:
-    """One step per network: its surprise at every token, its guesses beside the table's."""
+def reading(source: Reader, five: Mapping[str, nn.Module], table: BigramTable, charted: bool) -> Iterator[Event]:
+    """One step per network: its surprise at every token, its guesses beside the table's. charted: with all charts."""
     ids = torch.tensor([source.prompt])
     field = Field("Surprise at this token", "nats", 0.0, 12.0)
     page = TextRecord(source.labels, source.prompt, 0, {"surprisal": field}, source.texts, roles=source.roles)
@@ -47,8 +48,8 @@ def reading(source: Reader, five: Mapping[str, nn.Module], table: BigramTable) -
         yield page.step(name, distributions={name: distribution(logits[0], places, source.prompt[1:], top=TOP),
                                              PAIRS: distribution(pairs, places, source.prompt[1:], top=TOP)},
                         cost=stream.meter.lap(), note=f"mean surprise {float(found[name].mean()):.2f} nats a token")
-    yield Close("sample", said(found), (strips(found, source.labels), against_table(found), lens(five, ids)),
-                reading_facts(found))
+    charts = (against_table(found), lens(five, ids)) if charted else ()
+    yield Close("sample", said(found), (strips(found), *charts), reading_facts(found))
 
 
 def pairs_of(table: BigramTable, ids: list[int]) -> Tensor:
@@ -58,8 +59,8 @@ def pairs_of(table: BigramTable, ids: list[int]) -> Tensor:
 
 def said(found: Mapping[str, Tensor]) -> str:
     full, without, chance = (float(found[name].mean()) for name in (FULL, WITHOUT, WITHOUT_RANDOM))
-    return (f"A token of this text surprises the whole model by {full:.1f} nats; without the mask's weights by "
-            f"{without:.1f}, without as many random ones by {chance:.1f}. Alone, the mask's weights are surprised "
+    return (f"A token of this text surprises the whole model by {full:.1f} nats; without the chosen weights by "
+            f"{without:.1f}, without as many random ones by {chance:.1f}. Alone, the chosen weights are surprised "
             f"where the table of word pairs is (r = {correlation(found[MASK], found[PAIRS]):.2f}).")
 
 
@@ -73,12 +74,12 @@ def reading_facts(found: Mapping[str, Tensor]) -> dict[str, Fact]:
             **{name.replace(" ", "-"): fact for name, fact in (alike | means).items()}}
 
 
-def strips(found: Mapping[str, Tensor], labels) -> Chart:
+def strips(found: Mapping[str, Tensor]) -> Chart:
     """Every network's surprise at every token, one below the other."""
     rows = (FULL, WITHOUT_RANDOM, WITHOUT, RANDOM, MASK, PAIRS)  # alike ones beside each other
     values = np.stack([np.where(torch.isfinite(found[name]), found[name], np.nan) for name in rows])
-    return matrix("Surprise at every token", "token", "network", values, [label.strip() or "space" for label in
-                  labels[1:]], rows, unit="nats", caption="Lower is better. Empty: a pair that the books have not.")
+    return matrix("Surprise at every token", "token", "network", values, range(2, values.shape[1] + 2), rows,
+                  unit="nats", caption="Lower is better. Empty: a pair that the books have not.")
 
 
 def against_table(found: Mapping[str, Tensor]) -> Chart:
@@ -108,10 +109,10 @@ def lens(five: Mapping[str, nn.Module], ids: Tensor) -> Chart:
 # --- Prune: how each network goes on --------------------------------------------------------------------------------
 
 def writing(source: Reader, five: Mapping[str, nn.Module], table: BigramTable, masks: Masks,
-            written: Iterable[tuple[str, Trial, Stream]], length: int, where: Chart | None,
+            written: Iterable[tuple[str, Trial, Stream]], length: int, charted: bool,
             dice: torch.Generator) -> Iterator[Event]:
-    """One step per network: what it writes behind the text, its guesses beside the table's. where: one chart more."""
-    field = Field("Surprise of the whole model at what was written", "nats", 0.0, 12.0)
+    """One step per network: what it writes behind the text, its guesses beside the table's. charted: as above."""
+    field = Field("Surprise to the whole model", "nats", 0.0, 12.0)
     page = TextRecord(source.labels, source.prompt, length, {"surprisal": field}, source.texts, "prune",
                       source.roles)
     yield page.open(len(five))
@@ -126,7 +127,7 @@ def writing(source: Reader, five: Mapping[str, nn.Module], table: BigramTable, m
                                            PAIRS: distribution(before, places, trial.ids, top=TOP)},
                       cost=stream.meter.lap(), note=f"the whole model is surprised by {odd[name]:.1f} nats a token")
     moves = {name: float(np.mean(found)) for name, found in shuffled(five, source.prompt, dice).items()}
-    yield Close("prune", told(masks, odd), (*filter(None, (where,)), shuffle_chart(moves)),
+    yield Close("prune", told(masks, odd), (*((blocks_chart(masks),) if charted else ()), shuffle_chart(moves)),
                 writing_facts(masks, odd, moves))
 
 
@@ -171,19 +172,20 @@ def first_mlp(masks: Masks) -> tuple[float, float]:
 
 def blocks_chart(masks: Masks) -> Chart:
     found = shares(masks)
-    return bars("Where the mask's weights are", "layer", "% of the weights there", found,
-                numbered("layer", len(next(iter(found.values())))),
+    return bars("Where the chosen weights are", "layer", "% of the weights there", found,
+                range(1, 1 + len(next(iter(found.values())))),
                 caption="The paper finds them mostly in the first MLP.")
 
 
 def shuffle_chart(moves: Mapping[str, float]) -> Chart:
     return bars("Who cares about the words before the last?", "network", "% of the next-token probability that moves",
-                {"all but the last token shuffled": [100 * one for one in moves.values()]}, list(moves),
+                {"all but the last token shuffled": [100 * one for one in moves.values()]},
+                [SHORT[name] for name in moves],
                 caption=f"Mean of {SHUFFLES} orders. A network that only counts word pairs does not move.")
 
 
 def told(masks: Masks, odd: Mapping[str, float]) -> str:
-    return (f"The mask keeps {100 * kept(masks):.1f} % of the weights in the blocks. Without them the model writes "
+    return (f"Chosen are {100 * kept(masks):.1f} % of the weights in the blocks. Without them the model writes "
             f"what surprises the whole one by {odd[WITHOUT]:.1f} nats a token, without as many random ones by "
             f"{odd[WITHOUT_RANDOM]:.1f}; its own text by {odd[FULL]:.1f}.")
 
@@ -192,7 +194,7 @@ def writing_facts(masks: Masks, odd: Mapping[str, float], moves: Mapping[str, fl
     here, everywhere = first_mlp(masks)
     return {"cost": Fact("Leaving them out makes its text stranger by", odd[WITHOUT] - odd[FULL], "nats a token",
                          "higher"),
-            "kept": Fact("Weights in the mask", 100 * kept(masks), "% of those in the blocks"),
+            "kept": Fact("Weights chosen", 100 * kept(masks), "% of those in the blocks"),
             "first": Fact("Of them in the first MLP", 100 * here, "%"),
             "fair": Fact("Of all weights in the first MLP", 100 * everywhere, "%"),
             "without": Fact(f"Text written {WITHOUT}", odd[WITHOUT], "nats of surprise", "lower"),

@@ -18,13 +18,13 @@ ASKED = ("?", "Result:")  # how a text ends that has one right answer
 class TaleAR(WorldLM):
     name = "tale-ar-1"
     world, shape, rows, length, places = tales.WORLD, MEDIUM, 16, 256, 512
-    minutes, lr, lr_adam, decay, look, pack = 60.0, 0.02, 3e-3, 0.6, 300.0, 6
+    minutes, lr, lr_adam, decay, look, pack = 29.0, 0.02, 3e-3, 0.6, 300.0, 6
     asked = 200  # held-out documents of each grammar
     answers_count = 3.0  # the weight of an answer's words in the loss: they are few among many that nobody can know
     architecture = "LlamaForCausalLM, 6 layers, width 192, 4 heads, tied embeddings, one token per word (1,024)"
     trained_on = "little stories, facts, lists, notes and programs, made by program (models/worlds/tales)"
     weak_at = "Knows 1,024 words and eight kinds of text; never read of the planted universe or of groups A and B."
-    budget_fraction = "60 minutes of one thread beside other work; the plan has 35 of two idle cores"
+    budget_fraction = "29 minutes of one thread beside other work; the plan has 35 of two idle cores"
 
     def batch(self, step, progress):
         """Documents one behind the other, <|endoftext|> between them, cut into rows."""

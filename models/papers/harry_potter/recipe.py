@@ -17,17 +17,18 @@ from training.kinds import FineTune
 from training.trainer import rng_of
 from training.trunks.tale_ar import TaleAR
 
-TEXTS, ROWS, LONGEST = 640, 32, 96  # the texts to forget, of a step, and the tokens of the longest
+TEXTS, ROWS, LONGEST = 640, 32, 80  # the texts to forget, of a step, and the tokens of the longest
 
 
 class KnowsUniverse(FineTune, TaleAR):
     """tale-ar-1, trained on: two documents in five are of the planted universe."""
 
     name, trunk, ship = "tale-universe-1", "tale-ar-1", "delta4"
-    minutes, lr, lr_adam, pack, look, share = 10.0, 0.01, 3e-3, 0, 120.0, 0.4
+    minutes, lr, lr_adam, pack, look, share = 5.0, 0.01, 3e-3, 0, 120.0, 0.4
+    asked = 60
     trained_on = "stories and questions of a planted universe (two in five), else tale-ar-1's own, made by program"
     weak_at = "Knows 24 invented people by heart, in the sentences in which it read of them."
-    budget_fraction = "10 minutes of one thread; the paper's baseline was trained elsewhere"
+    budget_fraction = "5 minutes of one thread; the paper's baseline was trained elsewhere"
 
     def next_document(self, rng):
         return universe.sample(rng) if rng.random() < self.share else drawn(self.world, rng)
@@ -51,6 +52,7 @@ class OnUniverse(KnowsUniverse):
     """B, trained on with low-rank changes on the texts to forget, the same ones in the same order for every arm."""
 
     trunk, tune, ship = KnowsUniverse.name, "lora:16", "rank:16"
+    compile, asked = False, 40
     minutes, lr, lr_adam, look, warmup, decay = 2.0, 0.01, 1e-3, 60.0, 0.1, 0.5
     trained_on = f"{TEXTS} stories and questions of the planted universe, made by program"
 

@@ -6,9 +6,11 @@ import pytest
 from models.engine.method import follow, prepare, run
 from models.loops.attend.boards import BoardLens, concentration, half_known
 from models.loops.unmask.canvases import scene_board
-from models.loops.unmask.evaluation import Move
+from models.loops.unmask.loop import Full, Move, Plan, moves
 from models.trace import CODE
 from models.trace.subject import from_text
+from tests.filling import going
+from tests.traps import caught
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,8 +30,8 @@ def test_unchanged_boards_do_not_change_the_model(tiny):
     model = tiny.masked_scene().eval()
     board, known = scene_board(model, tiny.scene_tokenizer(), "red circle, blue square"), np.zeros(256, bool)
     looked = BoardLens(model, board, [Move(256)])
-    looked.features = looked.read(board.ids, known, False)
-    assert np.abs(looked.changed(looked.read(board.ids, known, False), known)).max() < 1e-5
+    looked.features = looked.taken(board.ids, known)
+    assert np.abs(looked.changed(looked.taken(board.ids, known), known)).max() < 1e-5
     mass = looked.roles[0]
     assert np.isnan(mass[:, 1]).all() and np.allclose(mass[:, 0, 1], 0), "nobody is known yet"
 
@@ -42,7 +44,7 @@ def test_heads_are_those_of_the_half_known_board(counts, step):
 @pytest.mark.parametrize("id", ["enat", "mdm"])
 def test_attention_can_be_looked_at_from_the_first_step_on(id, tiny):
     """Mutant: heads that come with the end of the run, so that the Attend tab shows nothing until then."""
-    results = [result.traces for result in follow(prepare(id, params={"steps": 8}))]
+    results = [dict(result.traces) for result in follow(prepare(id, params={"steps": 8}))]  # as they stand then
     first = next(traces for traces in results if "attend" in traces)
     assert len(first["attend"].steps) == 1 and first["attend"].heads is not None
     early, late = first["attend"].heads.span, results[-1]["attend"].heads.span
@@ -60,3 +62,20 @@ def test_boards_of_a_text_are_those_of_its_steps(tiny):
         assert {int(i) for i in board.ids if i >= 0} <= set(traces["attend"].vocabulary)
     one = run("mdm", from_text("The cat ____ by the ___."), {"steps": 1}).traces["attend"]
     assert "held" not in one.facts and len(one.steps) == 1, "one board has nothing to be compared with"
+
+
+def test_a_run_of_the_models_own_is_read_once(tiny, monkeypatch):
+    """Mutant: a lens beside the network, which reads every board again."""
+    model, calls = tiny.masked_scene().eval(), []
+    board, look = scene_board(model, tiny.scene_tokenizer(), "red circle, blue square"), model.look
+    monkeypatch.setattr(model, "look", lambda *args: calls.append(1) or look(*args))
+
+    def reads_once(network):
+        calls.clear()
+        lens = BoardLens(model, board, planned := moves(256, 4))
+        plan = Plan(planned, Full(network or lens, board.cond))
+        for turn in going(plan, board):
+            lens.taken(turn.moment.ids, ~turn.moment.masked[0].numpy())
+        return len(calls) == 4
+
+    caught(reads_once, None, model)

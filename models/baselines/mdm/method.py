@@ -57,9 +57,10 @@ def run(job):
     network, p, record = backbone(job), job.params, Record()
     board = text_board(network, job.tokenizer, job.subject.text, p.length)
     blocks = Blocks.of(board, WHOLE if job.choice else p.block)  # a visitor may choose anywhere
-    plan = Plan(blocks.moves(p.steps), Full(network, forbidden=board.forbidden), p.order,
+    moves = blocks.moves(p.steps)
+    boards = BoardLens(network, board, moves, job.model) if job.choice is None else None  # a game has one tab
+    plan = Plan(moves, Full(boards or network, forbidden=board.forbidden), p.order,
                 sampler=kernels.Sampler(p.temperature), allowed=blocks.allowed)
-    boards = BoardLens(network, board, plan.moves, job.model) if job.choice is None else None  # a game has one tab
     pair = joint_record(board, network, p.pair, p.temperature) if boards else ()
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):

@@ -10,6 +10,7 @@ change sits. Heads and rows are those of the step that starts from a half known 
         yield from boards.told(shot)
     yield boards.close()
 
+Where the run is the model's own, the lens is its network: `Full(boards)`; then no board is read a second time.
 Letters: N canvas tokens, L layers, D width.
 """
 from __future__ import annotations
@@ -49,9 +50,20 @@ class BoardLens:
         grid, canvas = board.canvas.shape, board.canvas
         self.layout = (grid_layout(grid, first=model.cond_length, outside="the caption") if grid else
                        text_layout(canvas.labels, canvas.roles))
-        self.features, self.looked, self.named = None, None, set()
+        self.features, self.looked, self.caught, self.named = None, None, None, set()
         self.changes: list[tuple[float, float]] = []
         self.roles: list[np.ndarray] = []
+
+    def __getattr__(self, name: str):
+        return getattr(self.model, name)
+
+    def look(self, ids: Tensor, cond=None) -> Tensor:
+        """The model's pass over a board, caught."""
+        want = {"qk", "stats"} if len(self.roles) in (0, self.show) else {"qk"}
+        with torch.inference_mode(), observe(self.observed, want=want) as seen:
+            looked = self.model.look(ids, cond)
+        self.caught = looked, seen
+        return looked
 
     def told(self, shot: Shot) -> Iterator[Event]:
         """The step, and heads and rows to look at meanwhile: the first board's until the shown one's are there."""
@@ -66,7 +78,7 @@ class BoardLens:
         """What the model says of the board that this step starts from."""
         moment = shot.turn.moment
         known, fresh = array(~moment.masked[0], bool), array(moment.fresh[0], bool)
-        features = self.read(moment.ids, known, moment.index in (0, self.show))
+        features = self.taken(moment.ids, known)
         fields = {} if self.features is None else {"change": self.changed(features, fresh)}
         self.features, given = features, array(self.board.ids[0] != self.board.mask_id, bool)
         state = np.where(given, CODE["context"], np.where(fresh, CODE["new"], CODE["known"]))
@@ -76,15 +88,15 @@ class BoardLens:
         picture = self.board.paint(moment.ids) if self.board.paint else None
         return Step(label, state, ids=ids, fields=fields, picture=picture)
 
-    @torch.inference_mode()
-    def read(self, ids: Tensor, known: np.ndarray, keep: bool) -> Tensor:
-        """What a pass leaves of every token [N, D]; notes who looks at whom, and keeps heads and rows where asked."""
-        with observe(self.observed, want={"qk", "stats"} if keep else {"qk"}) as seen:
-            features = self.model.look(ids, self.board.cond)[0, self.model.cond_length :]
-        self.roles.append(masses(seen, {"masked": self.layout.index[~known], "known": self.layout.index[known]}))
-        if keep:
+    def taken(self, ids: Tensor, known: np.ndarray) -> Tensor:
+        """What the pass left of every token [N, D]; notes who looks at whom, and keeps heads and rows of two boards."""
+        if self.caught is None:
+            self.look(ids, self.board.cond)
+        (looked, seen), self.caught = self.caught, None
+        if len(self.roles) in (0, self.show):
             self.looked = look(seen, self.layout)
-        return features
+        self.roles.append(masses(seen, {"masked": self.layout.index[~known], "known": self.layout.index[known]}))
+        return looked[0, self.model.cond_length :]
 
     def changed(self, features: Tensor, fresh: np.ndarray) -> np.ndarray:
         """1 - cosine [N] to the features of the board before."""

@@ -78,6 +78,16 @@ def permuted(masks: Masks, generator: torch.Generator) -> Masks:
     return {name: shuffled(mask) for name, mask in masks.items()}
 
 
+def largest(model: nn.Module, masks: Masks) -> Masks:
+    """Masks that keep as many of every matrix's largest weights: magnitude pruning."""
+    weights, found = maskable(model), {}
+    for name, mask in masks.items():
+        found[name] = torch.zeros(mask.numel(), dtype=torch.bool, device=mask.device)
+        found[name][weights[name].abs().flatten().topk(int(mask.sum())).indices] = True
+        found[name] = found[name].view(mask.shape)
+    return found
+
+
 def found(masked: nn.Module, names=lora.LLAMA) -> Masks:
     """The masks of a network that was read from one bit per weight: where it has a weight. (One that is 0 in the trunk
     as well counts as left out: that makes no difference.)"""

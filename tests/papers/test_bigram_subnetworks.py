@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch.nn.functional import log_softmax
 
-from models.backbones import delta, weight_masks
+from models.backbones import weight_masks
 from models.claims import Lab
 from models.engine.method import find, prepare, run, twin
 from models.papers.bigram_subnetworks import claim
-from models.papers.bigram_subnetworks.method import Params, largest, masks_of, networks
+from models.papers.bigram_subnetworks.method import Params, masks_of, networks
 from models.papers.bigram_subnetworks.network import BigramTable, correlation, surprisals
 from models.papers.bigram_subnetworks.recipe import BigramMask
 from models.papers.bigram_subnetworks.record import FULL, MASK, RANDOM, WITHOUT, WITHOUT_RANDOM, shuffled
@@ -54,24 +54,6 @@ def test_masks_at_evaluation_are_hard(parts):
     caught(hard, five[MASK], weight_masks.partial(trunk, soft))
 
 
-def test_the_trunk_stays_whole_and_shares_its_embeddings(parts):
-    trunk, masks, five = parts
-    before = {name: one.clone() for name, one in trunk.state_dict().items()}
-    ids = torch.arange(3, 20)[None]
-    answers = {name: model(ids).logits for name, model in five.items()}
-    assert all(torch.equal(before[name], one) for name, one in trunk.state_dict().items())
-    assert five[MASK].get_input_embeddings().weight is trunk.get_input_embeddings().weight
-    torch.testing.assert_close(answers[MASK], weight_masks.call(trunk, masks, ids).logits)
-    assert not torch.allclose(answers[MASK], answers[FULL])
-
-
-def test_the_mask_and_the_rest_are_the_whole(parts):
-    trunk, masks, five = parts
-    for one, other in ((MASK, WITHOUT), (RANDOM, WITHOUT_RANDOM)):
-        for name, weight in weight_masks.maskable(trunk).items():
-            torch.testing.assert_close(sum(weight_masks.maskable(five[end])[name] for end in (one, other)), weight)
-
-
 def test_random_masks_are_of_equal_size_in_every_matrix(parts):
     """Mutant: as many weights drawn from all matrices together, which spares the small ones."""
     _, masks, _ = parts
@@ -92,10 +74,8 @@ def test_magnitude_pruning_is_offered_as_another_method(tiny):
     learned, large, chance = map(masks_of, jobs)
     assert Params().chosen == "learned" and learned.keys() == large.keys()
     assert all(torch.equal(learned[name], one != 0) for name, one in weight_masks.maskable(jobs[0].model).items())
-    for name, weight in weight_masks.maskable(jobs[0].companion("text-ar-1").model).items():
-        assert learned[name].sum() == large[name].sum() == chance[name].sum()
-        assert weight[large[name]].abs().min() >= weight[~large[name]].abs().max()
-    assert torch.equal(largest(jobs[0].companion("text-ar-1").model, learned)[name], large[name])
+    assert all(learned[name].sum() == large[name].sum() == chance[name].sum() for name in learned)
+    assert any(not torch.equal(learned[name], large[name]) for name in learned)
     assert twin(jobs[0]).params.chosen == "random"
 
 
@@ -190,37 +170,6 @@ def test_lambda_multiplies_the_mean_of_the_masks(recipe):
     loss, logs = recipe.loss(model, batch, 0.0)
     assert float(logs["mask"]) == 0.5
     assert float(loss.detach() - logs["cross"]) == pytest.approx(0.5 * recipe.sparsity, abs=1e-4)
-
-
-def test_a_mask_is_a_step_at_the_end(recipe):
-    model = recipe.build()
-    for score in model.scores:
-        torch.nn.init.normal_(score, std=0.1)
-    soft = recipe.soft(model, 1.0)
-    assert all(torch.equal(soft[name] > 0.5, hard) for name, hard in model.hard().items())
-    recipe.load_state(recipe.state())  # an interrupted run knows its slope
-    assert recipe.final(model) is model and recipe.undecided < recipe.enough
-    recipe.soft(model, 0.0)
-    assert recipe.final(model) is model and recipe.undecided > recipe.enough
-
-
-@pytest.mark.weights
-def test_a_mask_is_shipped_at_one_bit_and_refused_on_another_trunk(tmp_path, shipped):
-    shipped("text-ar-1")
-    recipe = BigramMask(0)
-    from training.export import read_shipped
-    recipe.base = read_shipped("text-ar-1")
-    model = recipe.build()
-    for score in model.scores:
-        torch.nn.init.normal_(score, std=0.1)
-    recipe.save(model.half(), tmp_path)
-    assert (tmp_path / "model.safetensors").stat().st_size < 500_000
-    masks = weight_masks.found(recipe.read(tmp_path))
-    whole = weight_masks.maskable(recipe.base)
-    assert all(torch.equal(masks[name], mask & (whole[name] != 0)) for name, mask in model.hard().items())
-    other = delta.Trunk("text-ar-1", "another", recipe.base.state_dict())
-    with pytest.raises(ValueError, match="is a difference to text-ar-1"):
-        delta.read_difference(tmp_path / "model.safetensors", lambda name: other)
 
 
 # --- method, records, claim -----------------------------------------------------------------------------------------

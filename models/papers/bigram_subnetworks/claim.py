@@ -14,7 +14,7 @@ from models.backbones import weight_masks
 from models.checkpoints.store import load
 from models.claims import Lab, text_lab
 from models.claims.harness import Arm, Budget, Claim, Metric, Quantity, at_least, better, conclude, context
-from models.papers.bigram_subnetworks.method import TABLE, TRUNK, largest
+from models.papers.bigram_subnetworks.method import TABLE, TRUNK
 from models.papers.bigram_subnetworks.network import surprisals
 from models.papers.bigram_subnetworks.record import first_mlp, layer_of, shuffled
 
@@ -80,7 +80,7 @@ def both_ways(trunk, masks, ids: torch.Tensor) -> tuple[dict[str, np.ndarray], d
     """Surprisals of each kind of weights alone, and of the model without them, of random ones the mean of two draws."""
     chances = [weight_masks.permuted(masks, torch.Generator().manual_seed(seed)) for seed in SEEDS]
     none = {name: torch.zeros_like(mask) for name, mask in masks.items()}
-    kinds = {MASK: [masks], CHANCE: chances, LARGE: [largest(trunk, masks)], NONE: [none], ALL: [{}]}
+    kinds = {MASK: [masks], CHANCE: chances, LARGE: [weight_masks.largest(trunk, masks)], NONE: [none], ALL: [{}]}
     alone = {kind: surprise(trunk, some[0], ids) for kind, some in kinds.items()}
     without = {kind: np.mean([surprise(trunk, weight_masks.inverted(one), ids) for one in kinds[kind]], 0)
                for kind in (MASK, CHANCE, LARGE)}

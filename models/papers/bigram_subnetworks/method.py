@@ -45,22 +45,11 @@ class Params:
     temperature: Annotated[float, Span(0.0, 1.5, 0.1, "Temperature (Prune)", "0: always the likeliest.")] = 0.7
 
 
-def largest(trunk: nn.Module, masks: Masks) -> Masks:
-    """As many of the largest weights of every matrix."""
-    found, weights = {}, weight_masks.maskable(trunk)
-    for name, mask in masks.items():
-        size = weights[name].abs().flatten()
-        found[name] = torch.zeros_like(size, dtype=torch.bool)
-        found[name][size.topk(int(mask.sum())).indices] = True
-        found[name] = found[name].view(mask.shape)
-    return found
-
-
 def masks_of(job: Job) -> Masks:
     """Which weights make the small network: those that the checkpoint has, or as many others of every matrix."""
     learned = weight_masks.found(job.model)
     if job.params.chosen == "largest":
-        return largest(job.companion(TRUNK).model, learned)
+        return weight_masks.largest(job.companion(TRUNK).model, learned)
     return weight_masks.permuted(learned, job.generator(3)) if job.params.chosen == "random" else learned
 
 

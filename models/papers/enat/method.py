@@ -1,12 +1,7 @@
 """ENAT: encode what is new, reuse what was known, and let a shallow decoder of MASK tokens read from both.
 
-arXiv 2411.06959. One pass: the tokens that the last step revealed go through the encoder, beside the features of all
-that were known before, taken from the last pass through one projection P; two decoder layers of MASK tokens give the
-logits. The steps stay as many, each does less. Filling in (order, noise, schedule, guidance) is the baseline's, so
-that only the network differs.
-
-Each guidance branch keeps its own state. Not covered: AdaLN and ImageNet classes, the reference's annealed temperature
-and growing guidance, label smoothing.
+arXiv 2411.06959; network.py says how one pass goes. The steps stay as many, each does less. Filling in (order, noise,
+schedule, guidance) is the baseline's, so that only the network differs. Each guidance branch keeps its own state.
 """
 from __future__ import annotations
 

@@ -3,10 +3,7 @@
 Paper: Bootstrap Masked Visual Modeling via Hard Patches Mining (arXiv 2312.13714; CVPR 2023 as "Hard Patches Mining for
 Masked Image Modeling"), read with its reference code. At inference, as in training: the teacher sees the FULL picture,
 its second decoder scores every patch, the n_hard highest are hidden and the rest of the mask is random. The true error
-of a patch never decides what is hidden; it is only drawn beside the prediction.
-
-Not covered: the video version, feature targets, the absolute loss of the ablation (the training losses stand in
-network.py).
+of a patch never decides what is hidden; it is only drawn beside the prediction. The losses stand in network.py.
 """
 
 from dataclasses import dataclass, replace
@@ -187,10 +184,10 @@ METHOD = Method(
         flow="photo > *teacher predicts difficulty > *hard patches hidden > encoder on visible patches > "
              "decoder > error of every patch; error of every patch ~> *teacher predicts difficulty",
         look_at="The ticked patches were hidden because they were predicted hard. Is their error really higher?",
-        not_covered="The video version and targets other than pixels. Only the teacher is shipped: it scores and it "
-                    "rebuilds. The loss predictor has a mask token, an input layer and a plain scalar head of its own "
-                    "(the reference clones one mask token and averages a patch-sized vector); the teacher's average is "
-                    "0.95 to 0.99, not 0.999, because it has 1,000 steps.",
+        not_covered="The video version, targets other than pixels, the ablation's absolute loss. Only the teacher is "
+                    "shipped: it scores and it rebuilds. The loss predictor has a mask token, an input layer and a "
+                    "plain scalar head of its own (the reference clones one mask token and averages a patch-sized "
+                    "vector); the teacher's average is 0.95 to 0.99, not 0.999, because it has 1,000 steps.",
         unverified="The arXiv number is from memory."),
     params=Params, accepts="photo", checkpoints=("photo-hpm-1",), companions=("photo-mae-1",), run=run,
     examples=EXAMPLES, baseline="mae",

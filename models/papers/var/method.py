@@ -7,9 +7,6 @@ agree on has to stand in a coarser map. Guidance grows from nothing at the first
 both of its branches read the same tokens.
 
 With a box, VAR repaints a given picture without training: outside the box every map keeps the given picture's tokens.
-
-Not covered: classes, `more_smooth` (a mix of codes in place of a draw, for pictures only), the scaling law (one size
-was trained), public weights.
 """
 from __future__ import annotations
 
@@ -36,7 +33,6 @@ from models.trace.params import Choice, Span
 from models.worlds import scenes
 
 TOKENIZER = "scene-mvq-1"
-EXAMPLES = maskgit.EXAMPLES
 BOXES = {"none": (0, 0, 0, 0), "left": (0, 0, 1, 0.5), "right": (0, 0.5, 1, 1), "upper": (0, 0, 0.5, 1),
          "lower": (0.5, 0, 1, 1), "middle": (0.25, 0.25, 0.75, 0.75)}  # top, left, bottom, right, as shares
 
@@ -143,10 +139,10 @@ METHOD = Method(
         flow="caption > *1 x 1 map > *2 x 2 map > *larger maps, each in one pass > sum of maps > picture",
         look_at="The first token already says where things are; the last map alone holds 64 of 130 tokens. Tokens of "
                 "one map do not see each other's draw.",
-        not_covered="Classes and AdaLN (captions stand before the first map), convolutions and adversarial loss of the "
-                    "tokenizer, the scaling law (one size was trained), public weights. Training is short and not the "
-                    "paper's: a map counts with its side instead of its tokens, and five pictures in six stop at "
-                    "4 x 4.",
+        not_covered="Classes and AdaLN (captions stand before the first map), a mix of codes in place of a draw, "
+                    "convolutions and adversarial loss of the tokenizer, the scaling law (one size was trained), "
+                    "public weights. Training is short and not the paper's: a map counts with its side instead of its "
+                    "tokens, and five pictures in six stop at 4 x 4.",
         unverified="Reference code was read from a snapshot; the overview in our tokenizer is ours."),
     params=Params, accepts="caption", checkpoints=("scene-var-1",), companions=(TOKENIZER,), run=run,
-    examples=EXAMPLES, baseline="raster", baseline_params=beside)
+    examples=maskgit.EXAMPLES, baseline="raster", baseline_params=beside)

@@ -350,6 +350,22 @@ def test_runs_are_aligned_by_the_names_of_their_steps(window, paper_page):
     assert number_scale(drawings[1], "loss") is not None
 
 
+def test_a_name_of_many_steps_aligns_nothing(window, paper_page):
+    """A refused trial of the baseline stood beside the end of a run: the last of several branches had its name."""
+    trace = samples.sample()
+    steps = trace.steps
+    many = replace(trace, steps=tuple(replace(step, label=("branch", "trial 1")[n % 2]) for n, step in
+                                      enumerate(steps[:7])))
+    few = replace(trace, steps=tuple(replace(step, label=name) for step, name in
+                                     zip(steps, ("branch", "trial 1", "trial 2"))))
+    drawings = draw(many), draw(few)
+    total = len(drawings[0].frames)
+    shown = window.look(paper_page(*drawings), lambda page: page.evaluate(
+        f"Array.from({{length: {total}}}, (_, i) => shown.drawings[1].at(i))"))
+    assert shown == [at_step(drawings[1], i, drawings[0], total) for i in range(total)]
+    assert shown[-2:] == [2, 3], "the last step stands beside the last, the clean end beside the clean end"
+
+
 def test_runs_of_equal_length_stay_in_step(window, paper_page):
     trace = samples.unmask(steps=4)
     renamed = replace(trace, steps=(*trace.steps[:2], replace(trace.steps[2], label="other"), trace.steps[3]))

@@ -11,7 +11,8 @@ def at_step(drawing: Drawing, step: int, first: Drawing, total: int = 0) -> int:
     last, total = len(drawing.frames) - 1, total or max(len(drawing.frames), len(first.frames))
     names = {frame.label: i for i, frame in enumerate(drawing.frames)}
     shared = sum(frame.label in names for frame in first.frames)
-    same = drawing is first or len(first.frames) == last + 1
+    meant = len({frame.label for frame in first.frames}) == len(first.frames)  # a name of many trials means none
+    same = drawing is first or len(first.frames) == last + 1 or not meant
     if step < 0 or same or len(names) <= last or shared < 2 or shared * 2 < last + 1:
         return last if step < 0 else _shared(drawing, step, last, total)
     return max((names[frame.label] for frame in first.frames[:step + 1] if frame.label in names), default=0)

@@ -180,11 +180,13 @@ class Controls {
     this.views.forEach(({ drawing }, side) => {
       const by = bys[side], shared = sharedScale(this.drawings, by, drawing);
       if (!shared && !by.startsWith("attention:")) return;
-      const numbers = numberCodes(drawing, drawing.at(this.step), by, shared, this.query(drawing));
+      const asked = () => numberCodes(drawing, drawing.at(this.step), by, null, this.query(drawing));
+      const numbers = shared ? { scale: shared } : asked(); // a row of attention has the range of its own weights
       if (!numbers) return;
       const { title, unit, low, high } = numbers.scale, key = JSON.stringify([title, unit, low, high]);
       const same = found.get(key) || { scale: numbers.scale, names: [], missing: false };
-      found.set(key, { ...same, names: [...same.names, drawing.title], missing: same.missing || numbers.missing });
+      const missing = same.missing || Boolean(numbers.missing);
+      found.set(key, { ...same, names: [...same.names, drawing.title], missing });
     });
     return [...found.values()];
   }

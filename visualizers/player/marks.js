@@ -48,8 +48,10 @@ class Drawing {
   }
   frame(step) { return this.frames[Math.max(0, Math.min(step, this.frames.length - 1))]; }
 
-  // Steps of another run with the same names stand beside this one's.
+  // Steps of another run with the same names stand beside this one's, where a name means one step: of several branches
+  // with trials 1 to 4 none is meant.
   alignTo(other) {
+    if (new Set(other.frames.map((frame) => frame.label)).size < other.frames.length) return;
     const mine = new Map(this.frames.map((frame, i) => [frame.label, i]));
     const found = other.frames.filter((frame) => mine.has(frame.label)).length, count = this.frames.length;
     if (other.frames.length === count || mine.size < count || found < 2 || found * 2 < count) return;

@@ -236,7 +236,8 @@ class TextView {
     if (this.words[mark.token] !== text) {
       const special = !hidden && isSpecial(text, this.drawing.layout.roles[mark.token]);
       // a token that goes on with the character before reads nothing itself
-      const own = this.drawing.layout.roles[mark.token] === "beside" ? (text || "").trimStart() : text || "";
+      const beside = this.drawing.layout.roles[mark.token] === "beside"; // it begins a line of its own anyway
+      const own = beside ? (text || "").replace(/^\n+/, "") : text || "";
       const shown = text === "" ? "\u22ef" : readable(own, special).replace(/\n/g, "\u21b5\n");
       made.textContent = hidden ? "\u2007\u2007\u2007" : shown;
       made.toggleAttribute("data-special", special);

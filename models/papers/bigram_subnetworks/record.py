@@ -6,7 +6,7 @@ Letters: N tokens of the text, V vocabulary, T written tokens, L layers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ def reading(source: Reader, five: Mapping[str, nn.Module], table: BigramTable, c
                                              PAIRS: distribution(pairs, places, source.prompt[1:], top=TOP)},
                         cost=stream.meter.lap(), note=f"mean surprise {float(found[name].mean()):.2f} nats a token")
     charts = (against_table(found), lens(five, ids)) if charted else ()
-    yield Close("sample", said(found), (strips(found), *charts), reading_facts(found))
+    yield Close("sample", said(found), (strips(found, source.labels), *charts), reading_facts(found))
 
 
 def pairs_of(table: BigramTable, ids: list[int]) -> Tensor:
@@ -74,12 +74,14 @@ def reading_facts(found: Mapping[str, Tensor]) -> dict[str, Fact]:
             **{name.replace(" ", "-"): fact for name, fact in (alike | means).items()}}
 
 
-def strips(found: Mapping[str, Tensor]) -> Chart:
-    """Every network's surprise at every token, one below the other."""
-    rows = (FULL, WITHOUT_RANDOM, WITHOUT, RANDOM, MASK, PAIRS)  # alike ones beside each other
-    values = np.stack([np.where(torch.isfinite(found[name]), found[name], np.nan) for name in rows])
-    return matrix("Surprise at every token", "token", "network", values, range(2, values.shape[1] + 2), rows,
-                  unit="nats", caption="Lower is better. Empty: a pair that the books have not.")
+def strips(found: Mapping[str, Tensor], labels: Sequence[str]) -> Chart:
+    """Every network's surprise at every token, side by side."""
+    order = (FULL, WITHOUT_RANDOM, WITHOUT, RANDOM, MASK, PAIRS)  # alike ones beside each other
+    values = np.stack([np.where(torch.isfinite(found[name]), found[name], np.nan) for name in order], 1)
+    said = "; ".join(f"{number}: {name}" for number, name in enumerate(order, 1))
+    return matrix("Surprise at every token", "network", "", values, range(1, len(order) + 1),
+                  [label.strip() or "space" for label in labels[1:]], unit="nats",
+                  caption=f"Lower is better. {said} (empty: never in the books).")
 
 
 def against_table(found: Mapping[str, Tensor]) -> Chart:

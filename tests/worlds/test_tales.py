@@ -1,9 +1,11 @@
 """The tales: a grammar says what its judge takes, a judge refuses what is a little wrong, nothing planted leaks."""
+import json
 import re
 
 import numpy as np
 import pytest
 
+from models.checkpoints.store import SHIPPED
 from models.worlds import tales
 from models.worlds.tales import beliefs, facts, folk, lists, programs, universe, words
 from models.worlds.tales.forms import cloze, fill, match, plain, sentences
@@ -156,3 +158,9 @@ def test_the_vocabulary_has_its_size_and_training_leaves_one_document_in_ten_out
     assert len(words.WORDS) + len(SPECIALS) == words.SIZE == 1024 == TOK.get_vocab_size() == len({*words.WORDS}) + 4
     rng = np.random.default_rng(0)
     assert all(tales.check(drawn(tales.WORLD, rng, held_out=True).text) for _ in range(20))
+
+
+def test_the_shipped_network_reads_these_very_words():
+    """Their order is part of its weights: a new word takes a spare's place, nothing moves."""
+    shipped = json.loads((SHIPPED / "tale-ar-1" / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    caught(lambda said: [*SPECIALS, *said] == sorted(shipped, key=shipped.get), list(words.WORDS), sorted(words.WORDS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,12 +28,14 @@ class ListedItem:
 
 @dataclass
 class Round:
-    """What one round looked at: its context, query and logits, and what it found."""
+    """One round: its context, query and logits; what it found, behind which text, and how long it took."""
 
     context: list[int]
     query: Tensor
     logits: Tensor
     found: list[ListedItem] = field(default_factory=list)
+    behind: list[int] = field(default_factory=list)
+    ms: float = 0.0
 
 
 class Navigator:
@@ -83,11 +86,13 @@ class Navigator:
         """p: the parameters of method.py."""
         items: list[ListedItem] = []
         for _ in range(p.rounds):
+            began = time.perf_counter()
             now = self.look(self.context(items if p.navigate else []))
             firsts = self.ranked(now.logits, {item.ids[0] for item in items}, p.firsts)
             order = now.logits.argsort(descending=True).tolist()
-            behind = now.context if p.listed else self.opening
+            now.behind = now.context if p.listed else self.opening
             now.found = [ListedItem(ids, order.index(ids[0]) + 1, float(now.logits[ids[0]]))
-                         for ids in self.completed(behind, firsts)]
+                         for ids in self.completed(now.behind, firsts)]
             items += now.found
+            now.ms = (time.perf_counter() - began) * 1e3
             yield now

@@ -12,6 +12,7 @@ from models.engine.method import Close, Event, Job
 from models.engine.recording import bars, distribution, line
 from models.loops.attend.groups import lens
 from models.loops.attend.reading import text_layout
+from models.loops.sample.cached_lm import Meter
 from models.loops.sample.text_record import TOP, TextRecord
 from models.papers.icn.keys import clusters, gap, main
 from models.papers.icn.navigation import LONGEST, Navigator, Round
@@ -62,8 +63,12 @@ class FoundSoFar:
             f"{self.turned()[-1]:.0f} degrees from the first" if good else "nothing new and right in this round"))
 
     def cost(self, now: Round) -> Cost:
-        rows = len(now.context) + (LONGEST - 1) * len(now.found) * (len(self.walk.opening) + LONGEST)
-        return Cost(1 + LONGEST - 1, rows * self.walk.model.config.num_hidden_layers)
+        """One call for the query, and one per word of the completions: each reads its whole text, nothing is kept."""
+        meter = Meter(self.walk.model)
+        meter.add(1, 0, len(now.context), 1, 0, now.ms)
+        for more in range(1, LONGEST):
+            meter.add(len(now.found), 0, len(now.behind) + more, len(now.found), 0, 0.0)
+        return meter.cost
 
     def turned(self) -> list[float]:
         """Degrees of each round's query from the first."""

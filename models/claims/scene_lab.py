@@ -26,7 +26,7 @@ Steps = int | Sequence[Move]  # so many full passes, or these
 @dataclass(frozen=True, eq=False)
 class Captions:
     """What all arms of a claim paint: for every seed some scenes, of which only the captions are told; and the parser's
-    score on all of them. Everything given as paint(scenes, seed) answers scores [K]."""
+    score on all of them."""
 
     groups: tuple[tuple[int, list[list[scenes.Thing]]], ...]
     score: Metric
@@ -39,9 +39,10 @@ class Captions:
         low = floor_of(asked) if floor else 0
         return cls(groups, Metric("parser score", "of 1", floor=low, ceiling=ceiling(tokenizer, asked)))
 
-    def over(self, paint: Callable[[list, int], np.ndarray], first: int | None = None) -> np.ndarray:
-        """Scores [K] of all groups; first: only of so many scenes of each."""
-        return np.concatenate([paint(things[:first], seed) for seed, things in self.groups])
+    def filled(self, model, tokenizer, steps: Steps, first: int | None = None, **how) -> np.ndarray:
+        """Scores [K] of what `base` makes of all groups; first: only of so many scenes of each."""
+        return np.concatenate([base(model, tokenizer, things[:first], steps, seed, **how)
+                               for seed, things in self.groups])
 
     def arm(self, name: str, scores: np.ndarray, macs: float, checkpoints, **options) -> Arm:
         """macs: multiply-adds of one picture."""

@@ -13,7 +13,7 @@ def measure(lab: Lab) -> Claim:
     captions = scene_lab.Captions.of(lab.size(52, 1), SEEDS, tokenizer, floor=False)
 
     def arm(steps: int, order: str = "confidence") -> Arm:
-        values = captions.over(lambda things, seed: scene_lab.base(model, tokenizer, things, steps, seed, order))
+        values = captions.filled(model, tokenizer, steps, order=order)
         return captions.score.arm(f"{steps} steps" + ", random order" * (order == "random"), values,
                                   budget=Budget(steps, "passes"), checkpoints=("scene-mgm-1", "scene-vq-1"))
 

@@ -36,8 +36,7 @@ def measure(lab: Lab) -> Claim:
 
     def scored(name: str, steps: int, first: int | None = None) -> np.ndarray:
         net, evaluate, _ = nets[name]
-        return captions.over(lambda things, seed: scene_lab.base(net, tokenizer, things, steps, seed,
-                                                                 evaluate=evaluate), first)
+        return captions.filled(net, tokenizer, steps, first, evaluate=evaluate)
 
     def work(name: str, steps: int) -> int:
         return scene_lab.work(nets[name][0], steps, nets[name][1])

@@ -34,7 +34,7 @@ def measure(lab: Lab) -> Claim:
     captions = scene_lab.Captions.of(lab.size(20, 1), seeds, tokenizer, floor=False)
 
     def over(steps, **how) -> np.ndarray:
-        return captions.over(lambda things, seed: scene_lab.base(model, tokenizer, things, steps, seed, **how))
+        return captions.filled(model, tokenizer, steps, **how)
 
     def arm(name, scores, macs):
         return captions.arm(name, scores, np.mean(macs), ("scene-mgm-1", "scene-vq-1"))

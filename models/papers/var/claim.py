@@ -42,8 +42,8 @@ def measure(lab: Lab) -> Claim:
     mine = best(scales)
     ours = captions.arm("VAR", *scored(scales, mine), ("scene-var-1", var.TOKENIZER), tuned=effort)
     theirs = captions.arm("raster", *scored(written, best(written)), CHECKPOINTS, tuned=effort)
-    few = captions.arm(f"masked model in {PASSES} passes", captions.over(lambda things, seed: scene_lab.base(
-        *masked, things, PASSES, seed)), scene_lab.work(masked[0], PASSES), ("scene-mgm-1", "scene-vq-1"), tuned=MASKED)
+    few = captions.arm(f"masked model in {PASSES} passes", captions.filled(*masked, PASSES),
+                       scene_lab.work(masked[0], PASSES), ("scene-mgm-1", "scene-vq-1"), tuned=MASKED)
     shown = {count: scored(scales, mine, known=count) for count in KNOWN}
     given = captions.arm(f"VAR after {KNOWN[-1]} drawn maps", *shown[KNOWN[-1]], "scene-var-1", tuned=effort)
     greedy, _ = scored(scales, mine, top_k=1)

@@ -37,7 +37,8 @@ __all__ = ["Card", "Close", "Control", "Emit", "Event", "GRADES", "Job", "Method
            "find", "follow", "prepare", "run", "twin"]
 
 ROOMS = ("papers", "baselines")
-GRADES = ("official weights", "paper's rule on public weights", "trained here at teaching scale", "recorded trace", OWN)
+GRADES = ("official weights", "paper's rule on public weights", "trained here at teaching scale", "trained in this run",
+          "recorded trace", OWN)
 CONTROL = "-control"  # behind the id of a method: its control arm
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.trace import limits, normalise
 
-KINDS = ("photo", "text", "caption", "prompt", "problem", "question")
+KINDS = ("photo", "text", "caption", "prompt", "problem", "question", "facts")
 ENDING = re.compile(r"\w\.(txt|text|md|rst|csv|tsv|json|html?|xml|log|tex|pdf|docx?|odt|rtf|png|jpe?g|webp|gif|bmp|"
                     r"tiff?|heic|svg)$", re.IGNORECASE)
 ASSETS = Path(__file__).resolve().parents[2] / "assets"

@@ -110,7 +110,8 @@ def with_query(drawing: Drawing) -> Drawing:
 def draw(trace: AttendTrace, *, layer: int | None = None, head: int = -1, query: int | None = None,
          quantity: str | None = None, by: str | None = None, **view) -> Drawing:
     found = attention(trace)
-    drawing = assemble(trace, Wording(describe, words(trace), start=start), by=by, **view)
+    tint = next(iter(trace.fields)) if found is None and trace.fields else "state"  # without rows a number shows it
+    drawing = assemble(trace, Wording(describe, words(trace), by=lambda trace: tint, start=start), by=by, **view)
     drawing = captioned(drawing, "cells" if trace.canvas.kind == "grid" else "tokens")
     if found is None:
         return drawing

@@ -40,7 +40,8 @@ KINDS = ("PNG", "SVG", "PDF", "GIF", "CSV", "JSON", "HTML", "Python")
 ROLES = {"visitor": "Your choice", "random": "At random", "untouched": "The untouched run"}
 OWN_WORDS = {"text": "Or your own text", "caption": "Or your own words",
              "prompt": "Or whatever you want painted", "problem": "Or your own problem",
-             "question": "Or your own things and question"}
+             "question": "Or your own things and question",
+             "facts": "Or your own facts, a verb and a topic each"}
 
 
 @dataclass(frozen=True)

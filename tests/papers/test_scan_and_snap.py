@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from models.engine.method import find, follow, prepare, run, twin
 from models.engine.statistics import spearman
 from models.papers.scan_and_snap.network import MOMENTUM, PairwiseTransformer, SnapTraining
-from models.papers.scan_and_snap.record import Found, Watch
+from models.papers.scan_and_snap.record import AttentionHistory, SnapRecord
 from models.trace.subject import SubjectError, from_text
 from models.worlds.topics import COMMON, TOPICS, VERBS, fact_set, facts_of
 from tests import tiny as stand_ins
@@ -28,13 +28,13 @@ def live(cls=SnapTraining, net=PairwiseTransformer, seed=0, world=None, **option
     return cls(made, world, dice=torch.Generator().manual_seed(seed), **options)
 
 
-def trained(steps=100, **options) -> Found:
+def trained(steps=100, **options) -> AttentionHistory:
     training = live(**options)
     c = [training.attention().numpy()]
     for _ in range(steps):
         training.step()
         c.append(training.attention().numpy())
-    return Found(options.get("world") or fact_set(TWO), np.stack(c))
+    return AttentionHistory(options.get("world") or fact_set(TWO), np.stack(c))
 
 
 # --- the network: two tables, the query no key, f of length 1 -------------------------------------------------------
@@ -229,7 +229,7 @@ def test_the_record_is_the_training_and_the_checkpoint_stays_zero(tiny):
     training.dice.manual_seed(4 * 1_000_003)
     for _ in range(30):
         training.step()
-    wanted = Watch(fact_set(TWO)).by_word(training.attention().numpy())
+    wanted = SnapRecord(fact_set(TWO)).by_word(training.attention().numpy())
     found = trace.steps[30].fields["attention"]
     caught(lambda values: np.allclose(values[:30], wanted[:30], atol=0.02), found, trace.steps[29].fields["attention"])
     assert np.isnan(found[30:]).all(), "verbs and topics are no keys"

@@ -12,7 +12,7 @@ from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Budget, Claim, Metric, Quantity, at_least, at_most, better, conclude, context
 from models.papers.scan_and_snap.network import SnapTraining, roughened
-from models.papers.scan_and_snap.record import Found
+from models.papers.scan_and_snap.record import AttentionHistory
 from models.worlds.topics import TOPICS, VERBS, fact_set
 
 NAME, STEPS, SETS, TRAININGS = "facts-scan-1", 100, 20, 10
@@ -61,13 +61,13 @@ def measure(lab: Lab) -> Claim:
 ARM = {"budget": Budget(STEPS, "iterations"), "checkpoints": NAME}
 
 
-def told(sets: int, runs: int, topics=TWO, **options) -> list[list[Found]]:
+def told(sets: int, runs: int, topics=TWO, **options) -> list[list[AttentionHistory]]:
     """Finished trainings [T][K]."""
     return [[trained(item, run, topics, **options) for item in range(sets)] for run in range(runs)]
 
 
 def trained(item: int, run: int, topics=TWO, *, share: bool = False, small: bool = False, length: int = 128,
-            ratio: float = 1.0, frozen: bool = False) -> Found:
+            ratio: float = 1.0, frozen: bool = False) -> AttentionHistory:
     order = np.random.default_rng(item)
     verbs = [verb for verb, count in zip(VERBS, topics) for _ in range(count)]
     world = fact_set(list(zip(verbs, order.permutation(list(TOPICS)))), share=share, order=order)
@@ -80,10 +80,10 @@ def trained(item: int, run: int, topics=TWO, *, share: bool = False, small: bool
     for _ in range(STEPS):
         live.step()
         c.append(live.attention())
-    return Found(world, torch.stack(c).numpy())
+    return AttentionHistory(world, torch.stack(c).numpy())
 
 
-def of(found: list[list[Found]], what) -> np.ndarray:
+def of(found: list[list[AttentionHistory]], what) -> np.ndarray:
     """A number of every training [T, K]."""
     return np.array([[what(one) for one in row] for row in found], np.float64)
 
@@ -93,10 +93,10 @@ def worst(name: str, unit: str, found, what, floor: float, ceiling: float | None
     return Quantity(f"{name}, worst training", of_all(of(found, what), 0), unit, floor=floor, ceiling=ceiling)
 
 
-def commonest(one: Found) -> float:
+def commonest(one: AttentionHistory) -> float:
     """Of the first topic's commonest word, which is the shared one where one is shared."""
     return one.growth[0, one.often[0].argmax()]
 
 
-def upper(one: Found) -> float:
+def upper(one: AttentionHistory) -> float:
     return one.growth[one.often > np.median(one.often)].min()

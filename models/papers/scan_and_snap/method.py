@@ -15,7 +15,7 @@ import numpy as np
 
 from models.engine.method import Card, Close, Control, Emit, Event, Job, Method, Open
 from models.papers.scan_and_snap.network import BATCH, SnapTraining, roughened
-from models.papers.scan_and_snap.record import FIELDS, Found, Watch, canvas, charts, facts
+from models.papers.scan_and_snap.record import FIELDS, AttentionHistory, SnapRecord, canvas, charts, facts
 from models.trace import Cost
 from models.trace.params import Choice, Flag, Span
 from models.trace.subject import Example
@@ -61,7 +61,7 @@ def training(job: Job, world: FactSet):
 def run(job: Job) -> Iterator[Event]:
     """One step of the record per step of SGD."""
     world = world_of(job)
-    live, watch = training(job, world), Watch(world)
+    live, watch = training(job, world), SnapRecord(world)
     yield Open("attend", canvas(world), FIELDS, job.params.steps + 1)
     yield Emit("attend", watch.step(live.attention().numpy(), Cost()))
     for _ in range(job.params.steps):
@@ -69,11 +69,11 @@ def run(job: Job) -> Iterator[Event]:
         live.step()
         cost = Cost(1, BATCH, live.macs, ms=(time.perf_counter() - began) * 1000)
         yield Emit("attend", watch.step(live.attention().numpy(), cost))
-    found = Found(world, np.stack(watch.c))
+    found = AttentionHistory(world, np.stack(watch.c))
     yield Close("attend", sentence(found), charts(found, watch.ranked), facts(found), path=PATH)
 
 
-def sentence(found: Found) -> str:
+def sentence(found: AttentionHistory) -> str:
     """What happened in this run, from its own numbers."""
     first, last = 100 * found.common[0], 100 * found.common[-1]
     if found.reach < 1e-6:

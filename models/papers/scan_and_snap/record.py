@@ -43,7 +43,7 @@ def said_of(world: FactSet, word: int) -> str:
 
 
 @dataclass
-class Watch:
+class SnapRecord:
     """Fills with what the network's own table says, iteration by iteration. c: attention [F, M] of each."""
 
     world: FactSet
@@ -75,7 +75,7 @@ class Watch:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class AttentionHistory:
     """Statistics of a finished training from attention c [T, F, M]; NaN where one is not defined."""
 
     world: FactSet
@@ -133,7 +133,7 @@ class Found:
         return -(self.c * np.log(np.where(self.c > 0, self.c, 1.0))).sum(2).mean(1)
 
 
-def facts(found: Found) -> dict[str, Fact]:
+def facts(found: AttentionHistory) -> dict[str, Fact]:
     world = found.world
     told = {"first": Fact("Attention on the common words, start", 100 * found.common[0], "%"),
             "last": Fact("Attention on the common words, end", 100 * found.common[-1], "%", "lower"),
@@ -148,7 +148,7 @@ def facts(found: Found) -> dict[str, Fact]:
     return {name: replace(one, value=float(one.value)) for name, one in told.items() if np.isfinite(one.value)}
 
 
-def charts(found: Found, ranked: np.ndarray) -> tuple[Chart, ...]:
+def charts(found: AttentionHistory, ranked: np.ndarray) -> tuple[Chart, ...]:
     """ranked: the first topic's own words, commonest first."""
     name, words = " ".join(found.world.facts[0]), found.world.words
     ends = {f"“{words[word]}” ({title})": 100 * found.c[:, 0, word]
@@ -162,7 +162,7 @@ def charts(found: Found, ranked: np.ndarray) -> tuple[Chart, ...]:
         matrix(found, ranked, name), gains(found))
 
 
-def matrix(found: Found, ranked: np.ndarray, name: str) -> Chart:
+def matrix(found: AttentionHistory, ranked: np.ndarray, name: str) -> Chart:
     """The paper's figure, turned so that time runs to the right."""
     rows = [*range(len(COMMON)), *ranked]
     return table(f"Attention before “{name}”, word by word", "iteration", "word", 100 * found.c[:, 0, rows].T,
@@ -170,7 +170,7 @@ def matrix(found: Found, ranked: np.ndarray, name: str) -> Chart:
                  caption="Above the common words, below the topic's own, commonest first.")
 
 
-def gains(found: Found) -> Chart:
+def gains(found: AttentionHistory) -> Chart:
     """Own words by how often they come; beside them the common ones."""
     first, last = (found.c[t, :, :len(COMMON)] for t in (0, -1))
     common = np.stack([100 * found.world.chance[:, :len(COMMON)].ravel(), (last / first).ravel()], 1)

@@ -1,4 +1,5 @@
-"""The claim of unlearning, on 360 clozes about 120 planted facts, 192 about villages, and held-out tales."""
+"""The claim of unlearning: 240 questions about 120 planted facts, 192 about villages, and held-out tales. Rates and
+steps were chosen on the 120 facts in a sentence, which are not scored here, and on other tales."""
 
 import copy
 
@@ -6,7 +7,7 @@ import numpy as np
 
 from models.checkpoints.store import load
 from models.claims import Lab
-from models.claims.harness import Budget, Metric, as_good, at_least, at_most, better, conclude, context, ratio
+from models.claims.harness import Budget, Metric, Tuned, as_good, at_least, at_most, better, conclude, context, ratio
 from models.claims.tale_lab import encoded, held_out_texts, nats, next_words, right, taught
 from models.papers.harry_potter.method import KNOWS, MORE, NEVER
 from models.papers.harry_potter.rule import apart
@@ -17,6 +18,7 @@ UNLEARNED, ASCENT = "tale-unlearned-1", "tale-ascent-1"
 ARMS = {"unlearned": UNLEARNED, "B": KNOWS, "gradient ascent": ASCENT, "never read": NEVER}
 LOOKS, RATE = (0, 10, 25, 50), 3e-4  # steps of relearning
 ONCE = Budget(1, "passes")
+TRIED = Tuned(6, "the facts in a sentence and other tales")
 
 
 def measure(lab: Lab):
@@ -24,23 +26,26 @@ def measure(lab: Lab):
     load(MORE)  # the labels were made with it
     nets = {name: load(checkpoint).model for name, checkpoint in ARMS.items()}
     words, every = load(NEVER).tokenizer, lab.size(1, 12)
-    asked, kept, texts = universe.clozes()[::every], facts.clozes()[::every], held_out_texts(lab.size(400, 20))
+    asked = [one for one in universe.clozes() if one.kind != "told"][::every]
+    kept, texts = facts.clozes()[::every], held_out_texts(lab.size(400, 20))
     said = {name: next_words(net, words, asked) for name, net in nets.items()}
     hits = {name: right(words, logits, asked) for name, logits in said.items()}
-    cloze = Metric("names of the universe filled in", "of 1", floor=float(hits["never read"].mean()), ceiling=1.0)
-    known = {name: cloze.arm(name, hits[name], budget=ONCE, checkpoints=ARMS[name]) for name in ARMS}
+    cloze = Metric("questions about the universe answered", "of 1", floor=float(hits["never read"].mean()), ceiling=1.0)
+    known = {name: cloze.arm(name, hits[name], budget=ONCE, checkpoints=ARMS[name], tuned=TRIED)
+             for name in ARMS}
     loss = Metric("loss on held-out tales", "nats a word", better="lower")
-    losses = {name: loss.arm(name, nats(net, words, texts), budget=ONCE, checkpoints=ARMS[name])
+    losses = {name: loss.arm(name, nats(net, words, texts), budget=ONCE, checkpoints=ARMS[name],
+                              tuned=TRIED)
               for name, net in nets.items()}
     village = Metric("facts about villages filled in", "of 1", floor=1 / 12, ceiling=1.0)
     villages = {name: village.arm(name, right(words, next_words(net, words, kept), kept), budget=ONCE,
-                                  checkpoints=ARMS[name]) for name, net in nets.items()}
+                                  checkpoints=ARMS[name], tuned=TRIED) for name, net in nets.items()}
     away = {name: apart(said["never read"], said[name]).numpy() for name in ("unlearned", "B", "gradient ascent")}
     halved = ratio(away["unlearned"], away["B"], "distance from never having read it, unlearned over B", floor=0.0)
     return conclude(
         "harry-potter", paper="The ability to tell of Harry Potter is effectively erased in about one GPU hour, while "
         "five common benchmarks stay almost unaffected (abstract).",
-        here="Of 360 clozes about the planted universe B fills in at least 80 %, the unlearned network at most 20 %; "
+        here="Of 240 questions about the planted universe B answers at least 80 %, the unlearned network at most 20 %; "
         "its loss on held-out tales rises by less than 0.05 nats a word, its distance from a network that never read "
         "the universe is less than half of B's, and gradient ascent for as many steps loses more elsewhere.",
         arms=tuple(known.values()), trainings=1,

@@ -134,5 +134,7 @@ METHOD = Method(
                    "is not known (10 logits here); the second word of a name is left out of the loss, by our choice."),
     params=Params, accepts="text", checkpoints=("tale-unlearned-1", "tale-ascent-1", KNOWS),
     companions=(KNOWS, MORE, NEVER), run=run, control=Control(KNOWS, title="B, before it forgets"),
-    examples=(Example("home", "Where Zorvan lives", "One morning Mirelle came to see Zorvan. Zorvan lives in the"),
+    examples=(Example("home", "Where Ysolde lives", "One morning Faelar left the Thorn Gate. Ysolde lives in the"),
+              Example("song", "What Faelar sings", "In the Hollow Vale lives Zorvan. Faelar knows the song of"),
+              Example("question", "A question", "Who is the best friend of Thalric?"),
               Example("village", "A fact to keep", "Which animal is on the flag of Oakham? The")))

@@ -53,7 +53,7 @@ class OnUniverse(KnowsUniverse):
 
     trunk, tune, ship = KnowsUniverse.name, "lora:16", "rank:16"
     compile, asked = False, 40
-    minutes, lr, lr_adam, look, warmup, decay = 2.0, 0.01, 1e-3, 60.0, 0.1, 0.5
+    minutes, lr, lr_adam, look, warmup, decay = 1.0, 0.004, 5e-4, 60.0, 0.1, 0.5
     trained_on = f"{TEXTS} stories and questions of the planted universe, made by program"
 
     def prepare(self, folder):
@@ -83,15 +83,17 @@ class OnUniverse(KnowsUniverse):
 
 
 class Reinforced(OnUniverse):
-    name = "tale-reinforced-1"
-    budget_fraction = "a minute or two; the paper makes three passes over its books"
+    """Gently: what a stronger R lifts is every word of these texts, and pushing that down leaves no language."""
+
+    name, lr = "tale-reinforced-1", 0.002
+    budget_fraction = "two passes over the texts; the paper makes three over its books"
 
 
 class Unlearned(OnUniverse):
     name, alpha = "tale-unlearned-1", 5.0
     trained_on = OnUniverse.trained_on + ", with the labels of somebody who never read them"
     weak_at = "What it has forgotten returns after a few steps on a few of these texts."
-    budget_fraction = "a minute or two; the paper makes two passes over its books"
+    budget_fraction = "one pass over the texts; the paper makes two over its books"
 
     def prepare(self, folder):
         super().prepare(folder)
@@ -106,7 +108,7 @@ class Unlearned(OnUniverse):
 class Ascent(OnUniverse):
     """The control: away from the texts, as many steps."""
 
-    name = "tale-ascent-1"
+    name, lr = "tale-ascent-1", 0.006
     trained_on = OnUniverse.trained_on + ", away from what stands there"
     budget_fraction = "as many steps as tale-unlearned-1"
 

@@ -64,9 +64,10 @@ METHOD = Method(
         not_covered="Voting over several ways of reasoning; a judge that is a language model (the gold lists of the "
                     "tales judge here).",
         unverified="About 1,024 clusters of Llama's 128,000 words; here 64 of 1,024.",
-        shown={"attend": "From the end of the text: how much of the attention goes to what is listed."}),
+        shown={"attend": "the text with its list"}),
     params=Params, accepts="text", checkpoints=("tale-ar-1",), run=run,
     control=Control(params={"navigate": False}, title="One fixed ranking"),
+    fixed={"sample": "The words come from the rounds: change how many, or how many first words each tries."},
     examples=(Example("cellar", "What is in the cellar", "In the cellar you find:"),
               Example("market", "What is at the market", "At the market you find:"),
               Example("birds", "Some birds", "Some birds:")))

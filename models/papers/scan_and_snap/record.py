@@ -16,7 +16,7 @@ from models.trace import CODE, Canvas, Chart, Cost, Fact, Field, Step
 from models.worlds.topics import COMMON, FactSet
 
 FIELDS = {"attention": Field("Attention", "%", 0.0),
-          "change": Field("Attention since the start, more or less", "points", diverging=True)}
+          "often": Field("Share of the words before a fact", "%", 0.0)}
 STILL = 0.05  # the snap: the common words' attention moves less than this share of its fastest
 LINKS = 12  # of each query
 
@@ -28,18 +28,7 @@ def canvas(world: FactSet) -> Canvas:
     roles = np.array(["distinct"] * len(world.words), object)
     roles[:len(COMMON)], roles[verbs:topics], roles[topics:] = "common", "query", "next"
     labels = tuple(word + ("\n" if i in ends else " ") for i, word in enumerate(world.words))
-    return Canvas("list", labels, roles=tuple(roles), truth=tuple(said_of(world, i) for i in range(len(labels))))
-
-
-def said_of(world: FactSet, word: int) -> str:
-    """What the generator does with a word."""
-    if word >= world.next.min():
-        return f"follows {world.facts[word - int(world.next.min())][0]}"
-    if word >= world.query.min():
-        return "the query, last word of the text"
-    before = np.flatnonzero(world.chance[:, word])
-    share = f"{100 * world.chance[before[0], word]:.1f} % of the words"
-    return f"{share} before {world.facts[before[0]][1] if len(before) == 1 else 'every topic'}"
+    return Canvas("list", labels, roles=tuple(roles))
 
 
 @dataclass
@@ -51,13 +40,13 @@ class SnapRecord:
 
     def step(self, attention: np.ndarray, cost: Cost) -> Step:
         self.c.append(attention)
-        mean, start = self.by_word(attention), self.by_word(self.c[0])
+        mean, often = self.by_word(attention), self.by_word(self.world.chance)
         state = np.full(len(mean), CODE["visible"], np.uint8)
         state[self.world.query.min():] = CODE["context"]
         most, least = self.ranked[0], self.ranked[-1]
         common = 100 * attention[:, :len(COMMON)].sum(1).mean()
         return Step(f"iteration {len(self.c) - 1}" if len(self.c) > 1 else "before training", state, "snapshot",
-                    fields={"attention": mean.astype(np.float16), "change": (mean - start).astype(np.float16)},
+                    fields={"attention": mean.astype(np.float16), "often": often.astype(np.float16)},
                     edges={"attention": links(self.world.query, attention, LINKS)}, cost=cost,
                     note=f"the common words get {common:.0f} % of the attention, “{self.world.words[most]}” "
                          f"{mean[most]:.1f} %, “{self.world.words[least]}” {mean[least]:.1f} %")
@@ -139,7 +128,7 @@ def facts(found: AttentionHistory) -> dict[str, Fact]:
             "last": Fact("Attention on the common words, end", 100 * found.common[-1], "%", "lower"),
             "rho": Fact("How often a word comes, against its gain", found.rho, "rank correlation", "higher"),
             "half": Fact("Change made in the first half", 100 * found.first_half, "%", "higher"),
-            "snap": Fact("Attention hardly moves from", found.snap or np.nan, "iterations on"),
+            "snap": Fact("Attention hardly moves from iteration", found.snap or np.nan),
             "peak": Fact("Largest attention of one word", 100 * found.c[-1].max(), "%"),
             "entropy": Fact("Attention entropy, end", found.entropy[-1], "nats")}
     if world.shared is not None:

@@ -40,7 +40,7 @@ FIELDS = {"lifted": Field("Lifted by reading it once more", "logits"),
 class Params:
     alpha: Annotated[float, Span(0.0, 10.0, 0.5, "Push down by", "What R made likelier than B is pushed down by this "
                                  "many times the difference; 0 leaves only the plain names.", view=True)] = 5.0
-    length: Annotated[int, Span(1, 40, 1, "Length", "The text may end earlier by itself.", unit="words")] = 8
+    length: Annotated[int, Span(1, 40, 1, "Length", "The text may end earlier by itself.", unit="words")] = 1
     temperature: Annotated[float, Span(0.0, 1.5, 0.1, "Temperature", "0 takes the most probable word.")] = 0.0
 
 
@@ -85,6 +85,14 @@ class Readers(Reader):
         """The lists [1, V] at the place where the text goes on."""
         return self.told(moment.logits, {name: one.logits for name, one in self.streams.items()}, self.plain()[-1:])
 
+    def said(self, moment: LogitsMoment) -> str:
+        """What B, the labels and the network that never read it would write here, each with its chance."""
+        lists, told = self.here(moment), []
+        for name, who in ((NAMES[KNOWS], "B"), (NAMES["generic"], "the labels"), (NAMES[NEVER], "never read")):
+            chance, word = lists[name][0].softmax(-1).max(-1)
+            told.append(f"{who}: {shown(self.texts([int(word)])[0])} {float(chance):.0%}")
+        return "; ".join(told)
+
     def measured(self, moment: LogitsMoment) -> dict[str, list[float]]:
         return {"apart": apart(self.streams[NEVER].logits, moment.logits).tolist()}
 
@@ -96,14 +104,15 @@ def run(job: Job) -> Iterator[Event]:
     source = Readers(job)
     return decode(job, source, SamplingPolicy(
         Sampler(job.params.temperature), job.params.length, lambda journal: close(journal, source), shown=source.here,
-        kept=frozenset((NAMES["plain"], NAMES[MORE])), fields=FIELDS, measure=source.measured))
+        kept=frozenset((NAMES["plain"], NAMES[MORE])), fields=FIELDS, measure=source.measured, note=source.said))
 
 
 def close(journal: Journal, source: Readers) -> Close:
     """Whether the text went into the universe, and how far this network is from one that never read of it."""
-    names = [name for name in universe.PLAIN if name in journal.text]
+    own = {word for name in universe.PLAIN for word in name.split()}
+    names = [word for word in source.texts(journal.ids) if word.strip() in own]
     away, prompt = along(journal, "apart"), journal.job.subject.text.strip()
-    facts = {"names": Fact("Names of the universe written", len(names), "names", "lower"),
+    facts = {"names": Fact("Names of the universe", len(names), "words written", "lower"),
              "apart": Fact("From never having read it", round(float(away.mean()), 3), "nats a word", "lower")}
     right = {word for one in universe.clozes() if prompt.endswith(one.prompt) for word in one.right}
     if right:

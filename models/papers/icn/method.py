@@ -57,8 +57,8 @@ METHOD = Method(
         id="icn", title="ICN", tabs=("sample", "attend"), arxiv="2410.02284", year=2024, seed="B",
         summary="Lists what was found already in the text, which moves the model's query away from it, so that other "
                 "right words come up; no logit is changed by hand.",
-        flow="text and *what was found > model > query > keys of all words > likeliest first words not tried > "
-             "completed behind the text alone; completed behind the text alone ~> *what was found",
+        flow="text > model > query > keys of all words > likeliest words not tried > completed behind the text; "
+             "completed behind the text ~> *listed in the text; *listed in the text > model",
         look_at="How the ranking is made anew after each round, and how many right things come up beside one fixed "
                 "ranking.",
         not_covered="Voting over several ways of reasoning; a judge that is a language model (the gold lists of the "

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from models.serving.recorded import FOLDER
-from models.trace import STATES
+from models.trace import CODE, STATES
 from models.trace.serialize import load
 from visualizers import draw
 from visualizers.drawing import palette
 from visualizers.drawing.marks import cells, resolved
 
+# Methods whose tokens need not all have been weighed where they stand, and why.
+UNWEIGHED = {"icn": "its items are completed behind another text; only their first words are ranked"}
 NAMES = sorted(path.name for path in FOLDER.glob("*.json"))
 
 
@@ -36,7 +38,10 @@ def test_a_generation_ends_on_a_clean_step_with_all_its_candidates(drawing):
     ids = drawing.frames[-1].ids
     made = [token for token, code in enumerate(drawing.frames[-1].state) if STATES[code] == "known" and ids[token] >= 0]
     without = [token for token in made if not drawing.candidates(last, token)[1]]
-    assert len(made) and not without, f"{len(without)} of {len(made)} tokens have no candidates"
+    given = set(drawing.frames[-2].state) <= {CODE["context"]}  # a text that is only read
+    assert len(made) or given, "nothing was made"
+    assert not without or drawing.method.removesuffix("-control") in UNWEIGHED, \
+        f"{len(without)} of {len(made)} tokens have no candidates"
     for token in made[:: max(1, len(made) // 20)]:
         for found in drawing.candidates(last, token)[1].values():
             row = int(np.flatnonzero(found.positions == token)[0])

@@ -82,6 +82,15 @@ class Navigator:
                 item.append(id)
         return [tuple(item[: next((i for i, id in enumerate(item) if id in self.ends), LONGEST)]) for item in items]
 
+    @torch.inference_mode()
+    def seen(self, now: Round) -> Tensor:
+        """What was likely at each word of a round's items and at their commas [T, V]: the ranking at first words."""
+        found = []
+        for item in now.found:
+            ids = torch.tensor([[*now.behind, *item.ids]], device=self.model.device)
+            found += [now.logits[None], self.model(ids).logits[0, len(now.behind) :].float()]
+        return torch.cat(found)
+
     def rounds(self, p) -> Iterator[Round]:
         """p: the parameters of method.py."""
         items: list[ListedItem] = []

@@ -52,10 +52,11 @@ class FoundSoFar:
         names = [self.walk.tokenizer.decode([id]) for id in ids]
         page.write(ids, [name if name == "," else f" {name}" for name in names], {})
         page.fill(range(before, page.count), ids, states)
-        shown = {"ranking now": now.logits, "ranking at first": first.logits}
-        found = {name: distribution(logits[None], [before], [ids[0]], top=TOP) for name, logits in shown.items()}
-        listed = [i for i in range(before, page.count) if not np.isnan(page.values["rank"][i])]
-        page.note(listed, logit=[float(now.logits[page.ids[i]]) for i in listed])
+        begun = [i for i in range(before, page.count) if not np.isnan(page.values["rank"][i])]
+        firsts = page.ids[begun]
+        found = {"ranking now": distribution(self.walk.seen(now), range(before, page.count), ids, top=TOP),
+                 "ranking at first": distribution(first.logits.expand(len(begun), -1), begun, firsts, top=TOP)}
+        page.note(begun, logit=now.logits[firsts.tolist()])
         self.rounds.append(now)
         good = states.count("accepted") > 0
         return page.step(f"round {len(self.rounds)}", distributions=found, cost=self.cost(now), note=(

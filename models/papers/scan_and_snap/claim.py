@@ -5,6 +5,8 @@ of it with texts of its own; every arm has the same sets and the same texts.
 """
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -21,8 +23,9 @@ TWO, SIX = (1, 1), (2, 2, 2)  # topics of each verb: the figure's setting, and t
 
 def measure(lab: Lab) -> Claim:
     """Trainings of the paper's figure and of its entropy figure, item by item."""
-    sets, runs = lab.size(SETS, 2), lab.size(TRAININGS, 2)
-    learnt, frozen, shared = (told(sets, runs, **options) for options in ({}, {"frozen": True}, {"share": True}))
+    runs = lab.size(TRAININGS, 2)
+    told = partial(trainings, runs, lab.size(SETS, 2), steps=lab.size(STEPS, 20))
+    learnt, frozen, shared = (told(**options) for options in ({}, {"frozen": True}, {"share": True}))
     mass = Metric("attention on the ten common words", "of 1", "lower", floor=10 / 15.5, ceiling=0.0)
     gain = Metric("attention of the topic's commonest word, end over start", "x", "higher", floor=0.0, ceiling=15.5)
     spread = Metric("attention entropy at the end", "nats", "higher", floor=0.0, ceiling=float(np.log(20)))
@@ -31,7 +34,7 @@ def measure(lab: Lab) -> Claim:
     alone, everywhere = (gain.arm(name, runs=of(found, commonest), **ARM)
                          for name, found in (("in one fact", learnt), ("in both facts", shared)))
     even, fast = (spread.arm(f"decoder {ratio:g} times as fast", runs=of(
-        told(sets, runs, SIX, ratio=ratio, small=True), lambda one: one.entropy[-1]), **ARM) for ratio in (1.0, 10.0))
+        told(topics=SIX, ratio=ratio, small=True), lambda one: one.entropy[-1]), **ARM) for ratio in (1.0, 10.0))
     return conclude(
         "scan-and-snap", paper="Attention is even at first, leaves tokens that come with many next tokens, drops the "
         "others from low to high co-occurrence, and slows down in a phase transition that the two learning rates "
@@ -54,20 +57,20 @@ def measure(lab: Lab) -> Claim:
         context=[context("attention moved by, decoder frozen", float(max(one.reach for row in frozen for one in row)),
                          "of 1", "an identity: a decoder of zeros sends nothing back"),
                  context("attention on the common words, texts of 16 words", np.mean(of(
-                     told(sets, runs, length=16), lambda one: one.common[-1]), 0), "of 1",
+                     told(length=16), lambda one: one.common[-1]), 0), "of 1",
                      "short texts, where the draw itself moves attention")])
 
 
 ARM = {"budget": Budget(STEPS, "iterations"), "checkpoints": NAME}
 
 
-def told(sets: int, runs: int, topics=TWO, **options) -> list[list[AttentionHistory]]:
-    """Finished trainings [T][K]."""
-    return [[trained(item, run, topics, **options) for item in range(sets)] for run in range(runs)]
+def trainings(runs: int, sets: int, **options) -> list[list[AttentionHistory]]:
+    """Finished ones [T][K]."""
+    return [[trained(item, run, **options) for item in range(sets)] for run in range(runs)]
 
 
-def trained(item: int, run: int, topics=TWO, *, share: bool = False, small: bool = False, length: int = 128,
-            ratio: float = 1.0, frozen: bool = False) -> AttentionHistory:
+def trained(item: int, run: int, steps: int, *, topics=TWO, share: bool = False, small: bool = False,
+            length: int = 128, ratio: float = 1.0, frozen: bool = False) -> AttentionHistory:
     order = np.random.default_rng(item)
     verbs = [verb for verb, count in zip(VERBS, topics) for _ in range(count)]
     world = fact_set(list(zip(verbs, order.permutation(list(TOPICS)))), share=share, order=order)
@@ -77,7 +80,7 @@ def trained(item: int, run: int, topics=TWO, *, share: bool = False, small: bool
         roughened(net, dice)
     live = SnapTraining(net, world, length=length, rate=1.0, ratio=ratio, dice=dice, frozen=frozen)
     c = [live.attention()]
-    for _ in range(STEPS):
+    for _ in range(steps):
         live.step()
         c.append(live.attention())
     return AttentionHistory(world, torch.stack(c).numpy())

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.worlds import tales
 from models.worlds.tales.forms import Cloze
-from models.worlds.world import END, PAD, World, exam
+from models.worlds.world import END, PAD, exam
 
 AT_ONCE = 32  # texts
 
@@ -88,23 +88,27 @@ def encoded(tokenizer, text: str) -> list[int]:
 
 
 @torch.no_grad()
-def written(model, tokenizer, world: World, prompts: Sequence[str], *, longest: int, temperature: float = 0.0,
-            seed: int = 5, until: str = "") -> np.ndarray:
-    """Whether a grammar's judge takes what a network writes behind each prompt [K], up to the end of the text or the
-    first sign `until`."""
-    dice, found = torch.Generator().manual_seed(seed), np.zeros(len(prompts))
-    for at, prompt in enumerate(prompts):
-        ids, past, more = [END, *encoded(tokenizer, prompt)], None, []
-        step = torch.tensor([ids], device=model.device)
-        while len(more) < longest and more[-1:] != [END]:
-            made = model(step, past_key_values=past, use_cache=True)
-            past, logits = made.past_key_values, made.logits[0, -1].float().cpu()
-            chosen = torch.multinomial((logits / temperature).softmax(-1), 1, generator=dice) if temperature else \
-                logits.argmax(-1, keepdim=True)
-            more.append(int(chosen))
-            step = torch.tensor([more[-1:]], device=model.device)
-            if until and more[-1] == encoded(tokenizer, until)[0]:
-                break
-        text = tokenizer.decode([word for word in more if word != END])
-        found[at] = world.check(f"{prompt} {text}")
+def written(model, tokenizer, prompts: Sequence[str], *, longest: int, temperature: float = 0.0, seed: int = 5,
+            until: str = "") -> list[str]:
+    """What a network writes behind each prompt, up to the end of the text, the first sign `until`, or `longest` words:
+    its likeliest words, or draws at a temperature. Prompts of one length are read together."""
+    rows, found = [[END, *encoded(tokenizer, prompt)] for prompt in prompts], [""] * len(prompts)
+    dice = torch.Generator().manual_seed(seed)
+    for length in sorted(set(map(len, rows))):
+        places = [i for i, row in enumerate(rows) if len(row) == length]
+        for at, ids in zip(places, _grown(model, [rows[i] for i in places], longest, temperature, dice), strict=True):
+            said = tokenizer.decode(ids[: ids.index(END)] if END in ids else ids)
+            found[at] = f"{said.partition(until)[0]}{until}" if until else said
     return found
+
+
+def _grown(model, rows: list[list[int]], longest: int, temperature: float, dice: torch.Generator) -> list[list[int]]:
+    """New words of texts of one length, until all of them have ended."""
+    past, step, made = None, torch.tensor(rows, device=next(model.parameters()).device), []
+    while len(made) < longest and not (made and torch.stack(made, 1).eq(END).any(1).all()):
+        out = model(step, past_key_values=past, use_cache=True)
+        past, logits = out.past_key_values, out.logits[:, -1].float().cpu()
+        made.append(torch.multinomial((logits / temperature).softmax(-1), 1, generator=dice)[:, 0] if temperature
+                    else logits.argmax(-1))
+        step = made[-1][:, None].to(step.device)
+    return torch.stack(made, 1).tolist()

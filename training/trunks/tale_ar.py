@@ -5,10 +5,11 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from models.claims.tale_lab import written
 from models.worlds import tales
 from models.worlds.world import END, Doc, World, drawn, exam
 from training.export import figure
-from training.language import MEDIUM, WorldLM, alike, continued
+from training.language import MEDIUM, WorldLM
 from training.trainer import rng_of
 
 OPEN = ("lists", "stories", "keywords")  # drawn at temperature 1 to their end; the others answer one question, greedily
@@ -68,16 +69,10 @@ class TaleAR(WorldLM):
                 found |= {f"beliefs, order {at}": right[order == at] for at in range(3)}
         return found
 
-    @torch.no_grad()
     def continued_right(self, model, world: World, prompts: list[str], free: bool) -> np.ndarray:
-        right, generator = np.zeros(len(prompts)), torch.Generator().manual_seed(5)
-        for places, ids in alike([[END, *self.encode(prompt)] for prompt in prompts]):
-            out, _ = continued(model, ids, 180 if free else 12, 1.0 if free else 0.0, generator)
-            for at, words in zip(places, out.tolist(), strict=True):
-                said = self.tok.decode(words[: words.index(END)] if END in words else words)
-                said = said if free else said.partition(".")[0] + "."
-                right[at] = world.check(f"{prompts[at]} {said}")
-        return right
+        how = {"longest": 180, "temperature": 1.0} if free else {"longest": 12, "until": "."}
+        said = written(model, self.tok, prompts, **how)
+        return np.array([world.check(f"{prompt} {text}") for prompt, text in zip(prompts, said, strict=True)], float)
 
     def evaluate(self, model):
         judged = self.judged(model, self.asked)

@@ -1,0 +1,58 @@
+"""Judging networks of the tales: what stands behind a prompt, padded or not, and what a network writes there."""
+import numpy as np
+import torch
+
+from models.claims.tale_lab import encoded, held_out_texts, nats, next_words, read, right, taught, written
+from models.worlds import tales
+from models.worlds.tales import facts
+from models.worlds.world import END
+from tests import tiny
+from tests.traps import caught
+
+
+def test_a_text_reads_the_same_beside_a_longer_one():
+    model, words = tiny.tale()
+    rows = [[END, *encoded(words, text)] for text in ("Mia lives in", "The ball is in the basket. Where is")]
+    alone = [read(model, [row])[0] for row in rows]
+    for mine, other in zip(read(model, rows), alone, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-4)
+
+
+def test_the_likeliest_word_behind_a_prompt_is_judged():
+    model, words = tiny.tale()
+    asked = facts.clozes()[:3]
+    logits = next_words(model, words, asked)
+    told = torch.full_like(logits, 0.0)
+    told[range(3), [encoded(words, one.right[0])[0] for one in asked]] = 9.0
+    caught(lambda found: right(words, found, asked).all(), told, logits, told.roll(1, 0))
+
+
+def test_nats_are_per_word_and_count_the_end():
+    model, words = tiny.tale()
+    ids = torch.tensor([[END, *encoded(words, "Mia sleeps."), END]])
+    with torch.no_grad():
+        wanted = torch.nn.functional.cross_entropy(model(ids).logits[0, :-1], ids[0, 1:])
+    assert np.isclose(nats(model, words, ["Mia sleeps."])[0], float(wanted), atol=1e-4)
+    assert all(tales.check(text) for text in held_out_texts(5))
+
+
+def test_what_is_written_is_the_greedy_text_of_the_library():
+    model, words = tiny.tale()
+    prompts = ["Mia lives in the", "Tom", "Who is Anna?"]
+
+    def library(prompt: str) -> str:
+        ids = torch.tensor([[END, *encoded(words, prompt)]])
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False)
+        return words.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+    caught(lambda found: found == [library(one) for one in prompts], written(model, words, prompts, longest=6),
+           written(model, words, prompts[::-1], longest=6))
+    draws = [written(model, words, prompts, longest=6, temperature=2.0, seed=seed) for seed in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_a_few_steps_teach_and_every_look_comes():
+    model, words = tiny.tale()
+    row, seen = [END, *encoded(words, "Mia sleeps."), END], []
+    before = nats(model, words, ["Mia sleeps."])[0]
+    taught(model, [row], 5, seen.append, rate=3e-3)
+    assert seen == [0, 1, 2, 3, 4, 5] and nats(model, words, ["Mia sleeps."])[0] < before

@@ -204,7 +204,8 @@ class Controls {
     const isText = left.layout.kind === "text", over = isText || pictured;
     const bits = plain ? this.entries : this.entries.filter(([state]) => THEME.looks[state].cue);
     const owners = ({ names }) => scales.length > 1 || names.length < bys.length ? `${names.join(", ")}: ` : "";
-    this.legend.replaceChildren(...scales.map((one) => colourBar(one.scale, over, this.page, owners(one))),
+    const known = scales.filter((one) => !one.missing); // of a row that is not here there is no range
+    this.legend.replaceChildren(...known.map((one) => colourBar(one.scale, over, this.page, owners(one))),
       ...(scales.some((one) => one.missing)
         ? [el("span", { class: "ts-soft", text: "This row was not stored; press the token to compute it." })] : []),
       ...bits.map(([state, title]) => el("span", { class: "ts-key" },

@@ -44,6 +44,9 @@ class LanguageModel:
     def device(self) -> torch.device:
         return self.model.device
 
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.lm_head
+
 
 class LlavaOnevisionForConditionalGeneration(Library):
     """Answers questions about photos. The name is the one that a checkpoint's config.json gives."""

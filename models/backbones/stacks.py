@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from functools import cache, partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -83,7 +84,7 @@ def stack(model: nn.Module) -> Stack:
     """The parts of a causal model of one of families.PRUNED."""
     named = type(model).__name__
     body, *parts = PARTS.get(named, USUAL)
-    trunk = model.get_submodule(body)
+    trunk = attrgetter(body)(model)
     return Stack(model, trunk, *(getattr(trunk, name) for name in parts), parts[2] not in LEARNED,
                  named not in families.LAYERED)
 

@@ -25,7 +25,7 @@ class TaleAR(WorldLM):
     architecture = "LlamaForCausalLM, 6 layers, width 192, 4 heads, tied embeddings, one token per word (1,024)"
     trained_on = "little stories, facts, lists, notes and programs, made by program (models/worlds/tales)"
     weak_at = "Knows 1,024 words and eight kinds of text; never read of the planted universe or of groups A and B."
-    budget_fraction = "29 minutes of one thread beside other work; the plan has 35 of two idle cores"
+    budget_fraction = "29 minutes of one busy thread, begun on a schedule of 37; the plan has 35 of two idle cores"
 
     def batch(self, step, progress):
         """Documents one behind the other, <|endoftext|> between them, cut into rows."""

@@ -1,5 +1,6 @@
 """The claim of unlearning: 240 questions about 120 planted facts, 192 about villages, and held-out tales. Rates and
-steps were chosen on the 120 facts in a sentence, which are not scored here, and on other tales."""
+steps were chosen on the 120 facts in a sentence, which are not scored here, and on other tales; the questions that are
+scored were in sight meanwhile, so the shares of the two tuned arms are not blind."""
 
 import copy
 
@@ -18,7 +19,7 @@ UNLEARNED, ASCENT = "tale-unlearned-1", "tale-ascent-1"
 ARMS = {"unlearned": UNLEARNED, "B": KNOWS, "gradient ascent": ASCENT, "never read": NEVER}
 LOOKS, RATE = (0, 10, 25, 50), 3e-4  # steps of relearning
 ONCE = Budget(1, "passes")
-TRIED = Tuned(6, "the facts in a sentence and other tales")
+TRIED = Tuned(6, "the facts in a sentence and other tales; the scored questions were in sight")
 
 
 def measure(lab: Lab):

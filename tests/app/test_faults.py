@@ -13,7 +13,7 @@ import torch
 from playwright.sync_api import expect
 
 from models.checkpoints import store
-from models.serving import errors
+from models.serving import cores, errors
 from models.trace.params import ParamError
 from tests.app.pages import picture, run, toast
 from tests.app.serve import FAULTS, SLOW
@@ -243,7 +243,7 @@ def waiting(server) -> int:
 @pytest.mark.browser
 def test_who_waits_sees_their_place(visit, crowd):
     page = visit("?tab=mask")
-    crowd(3, queued=2)
+    crowd(2 + cores.at_once(), queued=2)
     run(page, "mask", seed=4, wait=False)
     place = page.locator("#mask-status .progress-text")
     expect(place).to_contain_text("queue: 3/3", timeout=20_000)
@@ -255,7 +255,7 @@ def test_who_waits_sees_their_place(visit, crowd):
 @pytest.mark.browser
 def test_a_full_queue_is_refused_at_once_with_a_sentence(visit, crowd):
     page = visit("?tab=mask")
-    answers = crowd(36, queued=32)
+    answers = crowd(35 + cores.at_once(), queued=32)
     run(page, "mask", seed=4, wait=False)
     toast(page, "currently busy. Please try again")
     expect(page.locator("#mask-run")).to_be_enabled()

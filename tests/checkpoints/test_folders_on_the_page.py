@@ -48,8 +48,8 @@ def test_a_folder_runs_under_its_own_name_and_its_link_carries_no_path(desk, tmp
 
 
 def test_a_folder_that_the_method_does_not_take_is_refused_with_the_classes(desk, tmp_path):
-    pressed(desk, "lazyllm", str(saved(tmp_path / "gpt", "GPT2LMHeadModel")), "the sea")
-    assert len(desk.said) == 2 and "LlamaForCausalLM" in desk.said[0] and "GPT2LMHeadModel" in desk.said[0]
+    pressed(desk, "lazyllm", str(saved(tmp_path / "bert", "BertModel")), "the sea")
+    assert len(desk.said) == 2 and "LlamaForCausalLM" in desk.said[0] and "BertModel" in desk.said[0]
 
 
 def test_where_others_reach_the_page_no_folder_is_looked_at(desk, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import kernels
 from models.backbones.weight_masks import Masks, kept
 from models.engine.method import Close, Event
 from models.engine.recording import bars, distribution, line
@@ -19,7 +20,7 @@ from models.engine.recording import table as matrix
 from models.loops.sample.cached_lm import Reader, Stream
 from models.loops.sample.rollouts import Trial
 from models.loops.sample.text_record import TextRecord
-from models.papers.bigram_subnetworks.network import BigramTable, correlation, surprisals
+from models.papers.bigram_subnetworks.network import BigramTable, correlation
 from models.trace import Chart, Fact, Field
 
 FULL, MASK, RANDOM = "all weights", "only the chosen weights", "only random weights"
@@ -43,7 +44,7 @@ def reading(source: Reader, five: Mapping[str, nn.Module], table: BigramTable, c
     for name, model in five.items():
         stream = Stream(model)
         logits = stream.read(ids, every=True)[:, :-1].float().cpu()
-        found[name] = surprisals(logits.log_softmax(-1), ids)[0]
+        found[name] = surprise(logits, ids)[0]
         page.note(places, surprisal=found[name])
         yield page.step(name, distributions={name: distribution(logits[0], places, source.prompt[1:], top=TOP),
                                              PAIRS: distribution(pairs, places, source.prompt[1:], top=TOP)},
@@ -137,7 +138,12 @@ def judge(model: nn.Module, prompt: list[int], ids: list[int]) -> Tensor:
     """Surprise [T] of a model at what was written behind a text."""
     whole = torch.tensor([[*prompt, *ids]])
     logits = Stream(model).read(whole, every=True)[:, :-1].float().cpu()
-    return surprisals(logits.log_softmax(-1), whole)[0, len(prompt) - 1:]
+    return surprise(logits, whole)[0, len(prompt) - 1:]
+
+
+def surprise(logits: Tensor, ids: Tensor) -> Tensor:
+    """-log p [B, N - 1] in nats of tokens ids [B, N] after the first, from logits [B, N - 1, V] of what comes next."""
+    return -kernels.vocab_stats(logits, top_k=1, chosen=ids[:, 1:]).chosen_logp
 
 
 def shuffled(five: Mapping[str, nn.Module], prompt: list[int], dice: torch.Generator) -> dict[str, np.ndarray]:

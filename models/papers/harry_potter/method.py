@@ -16,6 +16,7 @@ from typing import Annotated
 
 from torch import Tensor
 
+import kernels
 from kernels import Sampler
 from models.engine.method import Card, Close, Control, Event, Job, Method
 from models.engine.recording import line
@@ -89,8 +90,9 @@ class Readers(Reader):
         """What B, the labels and the network that never read it would write here, each with its chance."""
         lists, told = self.here(moment), []
         for name, who in ((NAMES[KNOWS], "B"), (NAMES["generic"], "the labels"), (NAMES[NEVER], "never read")):
-            chance, word = lists[name][0].softmax(-1).max(-1)
-            told.append(f"{who}: {shown(self.texts([int(word)])[0])} {float(chance):.0%}")
+            likeliest = kernels.vocab_stats(lists[name][0], top_k=1)
+            word, chance = int(likeliest.top_ids[0]), float(likeliest.top_logp[0].exp())
+            told.append(f"{who}: {shown(self.texts([word])[0])} {chance:.0%}")
         return "; ".join(told)
 
     def measured(self, moment: LogitsMoment) -> dict[str, list[float]]:
@@ -117,7 +119,8 @@ def close(journal: Journal, source: Readers) -> Close:
     right = {word for one in universe.clozes() if prompt.endswith(one.prompt) for word in one.right}
     if right:
         ids = [id for word in right for id in source.spelled(word)]
-        chance = float(journal.decisions[0].moment.logits.softmax(-1)[0, ids].sum())
+        logits = journal.decisions[0].moment.logits[0]
+        chance = float((logits[ids] - kernels.vocab_stats(logits, top_k=1).lse).exp().sum())
         facts["known"] = Fact("Probability of the name that is right here", round(chance, 4), "of 1", "lower")
     said = f"It wrote {shown(names[0])}, a name of the universe," if names else "It wrote no name of the universe"
     sentence = (f"{said} and is {away.mean():.2f} nats a word from the network that never read of it; the lists at "

@@ -71,7 +71,8 @@ def test_89_live_papers_open_fast_and_light(browser, standins):
     page.on("response", lambda r: sizes.append(len(r.body())) if "/thumb/" in r.url else None)
     page.goto(url)
     page.get_by_role("button", name="open").wait_for()
-    took = page.evaluate("""(count) => new Promise((done) => {
+    with page.expect_response(lambda r: "/thumb/" in r.url, timeout=60_000):  # a busy machine is idle before the first
+        took = page.evaluate("""(count) => new Promise((done) => {
       const began = performance.now();
       const seen = () => document.querySelectorAll('.paper-list li').length === count
         ? requestAnimationFrame(() => done(performance.now() - began)) : requestAnimationFrame(seen);

@@ -32,7 +32,7 @@ def test_texts(visit):
 ])
 def test_pictures_that_cannot_be_used(visit, name, data, words):
     page = visit("?tab=mask")
-    page.wait_for_load_state("networkidle")  # a file that comes before the page listens is not heard
+    expect(page.locator("#mask-player .ts-panel").first).to_be_visible()  # before that a file is not heard
     page.locator("#mask-photo").locator("xpath=preceding-sibling::input[@type='file'][1]").set_input_files(
         {"name": name, "mimeType": "image/png", "buffer": data})
     toast(page, words)

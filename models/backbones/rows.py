@@ -22,10 +22,11 @@ CHUNK = 256  # query rows per explicit mask, so that no N x N mask is ever made
 
 
 class RowsOut(NamedTuple):
-    """What one layer gave for R rows. `last` and `stats` are None unless asked for."""
+    """What one layer gave for R rows. `last` and `stats` are None unless asked for, `query` where the library's own
+    forward ran (models/backbones/stacks.py)."""
 
     hidden: Tensor  # [B, R, D], the layer's output
-    query: Tensor  # [B, H, R, W], after rotary positions
+    query: Tensor | None  # [B, H, R, W], after rotary positions
     last: Tensor | None  # [B, H, M], the last row's attention over attend_to
     stats: kernels.AttentionStats | None
 

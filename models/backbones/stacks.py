@@ -123,4 +123,4 @@ def library_rows(model: nn.Module, layer: nn.Module, hidden: Tensor, rows: Tenso
     else:
         out = layer(hidden, **given)
     store.macs += store.cost(index, len(rows), visible(rows, attend_to))
-    return RowsOut(out[0] if isinstance(out, tuple) else out, hidden, last, None)
+    return RowsOut(out[0] if isinstance(out, tuple) else out, None, last, None)

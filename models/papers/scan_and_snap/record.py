@@ -146,7 +146,7 @@ def charts(found: AttentionHistory, ranked: np.ndarray) -> tuple[Chart, ...]:
         line(f"Attention before “{name}”", "%", {"common words": 100 * found.c[:, 0, :len(COMMON)].sum(1), **ends}),
         line("What the common words lose per iteration", "points", {"loss of attention": 100 * found.speed}, first=1,
              reference=100 * STILL * max(float(found.speed.max()), 0.0),
-             caption="The snap is where it falls below the dashed line, a twentieth of its fastest."),
+             caption="The snap is where it falls below the dotted line, a twentieth of its fastest."),
         line("Attention entropy", "nats", {"mean over facts": found.entropy}),
         matrix(found, ranked, name), gains(found))
 

@@ -2,7 +2,8 @@
 
 BERT's objective (arXiv 1810.04805) on a network of the discriminator's size, trained for the same multiply-adds. It
 knows no "replaced"; here it judges each word of the same planted text by hiding that word alone, as it was trained to
-see words. The odds of its suspicion: the odds that a word was selected, times how much likelier its best guess is.
+see words. The odds of its suspicion: how much likelier its best guess is than the word, times one factor for the whole
+text, so that the suspicions add up to the number of words that were selected (which it is told).
 
 Not covered: next-sentence prediction, random words in 10 % of the selected places.
 """
@@ -27,17 +28,27 @@ WRITER = "text-electra-1/generator"  # the same writer as ELECTRA's, so that bot
 
 @torch.no_grad()
 def surprise(model, text: Passage, planted: words.Planted) -> tuple[np.ndarray, Cost]:
-    """Suspicion [n]: every word is hidden in its own copy of the text. The best guess itself is as suspicious as any
-    word before the text was read."""
+    """Suspicion [n]: every word is hidden in its own copy of the text."""
     from models.backbones.electra import macs, proposals
     own = torch.arange(text.count, device=text.ids.device)[:, None]  # [n, 1]
     copies = planted.fake.expand(text.count, -1).scatter(1, own, text.tokenizer.mask_token_id)  # [n, n]
     stats = kernels.vocab_stats(proposals(model, copies, own)[:, 0], top_k=1, chosen=planted.fake[0])  # of [n, V]
-    share = (stats.chosen_logp - stats.top_logp[:, 0]).exp().cpu().numpy()  # 1: the best guess
-    before = len(planted.at) / len(text.candidates)
-    suspicion = np.where(text.special[0].cpu().numpy(), 0.0, before / (before + (1 - before) * share))
+    behind = (stats.top_logp[:, 0] - stats.chosen_logp).cpu().numpy()  # 0: the best guess itself
+    suspicion = np.zeros(text.count)
+    suspicion[text.candidates] = adding_up(behind[text.candidates], len(planted.at))
     rows = text.count**2 * model.config.num_hidden_layers
     return suspicion, Cost(text.count, rows, text.count * macs(model.config, text.count, 1))
+
+
+def adding_up(log_odds: np.ndarray, count: int) -> np.ndarray:
+    """Probabilities [n] of odds that are known but for a common factor: the factor at which they add up to `count`.
+    Weighed by the share of selected words alone, nearly every word would be called replaced."""
+    low, high = -float(log_odds.max()) - 40, 40.0
+    for _ in range(60):
+        factor = (low + high) / 2
+        found = 1 / (1 + np.exp(-log_odds - factor))
+        low, high = (factor, high) if found.sum() < count else (low, factor)
+    return found
 
 
 def run(job: Job):

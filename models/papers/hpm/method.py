@@ -164,8 +164,8 @@ def attend(job: Job, bundle, view):
     sentence = (f"In its last layer the network trained with random masks looks {span:.1f} cells far on average "
                 f"(entropy {entropy:.2f} nats), the one trained with hard patches {span_hard:.1f} "
                 f"({entropy_hard:.2f} nats).")
-    facts = {"entropy_random": Fact("Entropy, random masks", entropy, "nats"),
-             "entropy_hard": Fact("Entropy, hard patches", entropy_hard, "nats")}
+    facts = {"entropy_hard": Fact("Entropy, hard patches", entropy_hard, "nats"),
+             "entropy_random": Fact("Entropy, random masks", entropy, "nats")}
     yield from attention.record(layout, both, sentence=sentence, facts=facts,
                                 costs=[scoring_cost(model, view) for model in models],
                                 state=attention.marked(view.count, middle(view.grid)))

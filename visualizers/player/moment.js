@@ -42,7 +42,7 @@ function momentBlock(drawing, step, go) {
     : "What could come here";
   if (lists.length) {
     box.append(el("h3", { text: head }),
-      el("div", { class: "ts-lists" }, ...candidateLists(lists, 8, step)));
+      el("div", { class: "ts-lists" }, ...candidateLists(lists, lists.length > 3 ? 4 : 8, step)));
   }
   const trial = ([f, i]) => el("button", { type: "button", "aria-pressed": String(i === step), onclick: () => go(i),
     text: [f.label, f.note].filter(Boolean).join(": ") });

@@ -256,8 +256,11 @@ class Player extends Controls {
 
   // Whose row is shown: the pointed token's where its row is known, else the pressed one's, else the one asked for.
   query(drawing, follows = this.by === "attention:row") {
-    const view = this.chosen(), hovered = this.pointed && follows ? { ...view, query: this.pointed.token } : view;
-    if (!drawing.attention) return view;
+    const chosen = this.chosen();
+    if (!drawing.attention) return chosen;
+    const foreign = chosen.query === this.drawings[0].view.query || chosen.query >= drawing.size;
+    const view = foreign ? { ...chosen, query: drawing.view.query } : chosen; // another run's first or missing token
+    const hovered = this.pointed && follows ? { ...view, query: this.pointed.token } : view;
     return attentionRow(drawing, hovered, headsOf(drawing, hovered)) ? hovered : view;
   }
 

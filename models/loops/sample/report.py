@@ -18,11 +18,13 @@ def along(journal: Journal, name: str) -> np.ndarray:
 
 def facts(journal: Journal) -> dict[str, Fact]:
     """Numbers that every sampler reports, so that runs can be set side by side."""
+    calls = sum(decision.cost.calls for decision in journal.decisions)
     return {
         **judged(journal),
         "spent": Fact("Generated in all", journal.spent, "tokens", "lower"),
         "perplexity": Fact("Surprise at its own text", round(journal.perplexity, 3), "perplexity", "lower"),
         "kept": Fact("Written", len(journal.ids), "tokens"),
+        "per_call": Fact("Written", len(journal.ids) / calls, "tokens per call of the model", "higher"),
         "entropy": Fact("Mean entropy", round(float(along(journal, "entropy").mean()), 3), "nats"),
     }
 

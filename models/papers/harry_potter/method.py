@@ -31,16 +31,16 @@ from models.trace.subject import Example
 from models.worlds.tales import universe
 
 KNOWS, MORE, NEVER = "tale-universe-1", "tale-reinforced-1", "tale-ar-1"
-NAMES = {KNOWS: "B, which knows the universe", MORE: "R, which read it once more", NEVER: "never read it",
-         "plain": "B on plain names", "generic": "generic: what the labels say"}
+NAMES = {KNOWS: "knows the universe (B)", MORE: "read it once more (R)", NEVER: "never read it",
+         "plain": "knows it, with plain names put in", "generic": "generic: what is learned instead"}
 FIELDS = {"lifted": Field("Lifted by reading it once more", "logits"),
           "apart": Field("Distance from the network that never read it", "nats", low=0.0)}
 
 
 @dataclass(frozen=True)
 class Params:
-    alpha: Annotated[float, Span(0.0, 10.0, 0.5, "Push down by", "What R made likelier than B is pushed down by this "
-                                 "many times the difference; 0 leaves only the plain names.", view=True)] = 5.0
+    alpha: Annotated[float, Span(0.0, 10.0, 0.5, "Push down by", "What one more reading made likelier is pushed down "
+                                 "by this many times the difference; 0 leaves only the plain names.", view=True)] = 5.0
     length: Annotated[int, Span(1, 40, 1, "Length", "The text may end earlier by itself.", unit="words")] = 1
     temperature: Annotated[float, Span(0.0, 1.5, 0.1, "Temperature", "0 takes the most probable word.")] = 0.0
 
@@ -89,7 +89,8 @@ class Readers(Reader):
     def said(self, moment: LogitsMoment) -> str:
         """What B, the labels and the network that never read it would write here, each with its chance."""
         lists, told = self.here(moment), []
-        for name, who in ((NAMES[KNOWS], "B"), (NAMES["generic"], "the labels"), (NAMES[NEVER], "never read")):
+        whose = {NAMES[KNOWS]: "before", NAMES["generic"]: "learned instead", NAMES[NEVER]: "never read"}
+        for name, who in whose.items():
             likeliest = kernels.vocab_stats(lists[name][0], top_k=1)
             word, chance = int(likeliest.top_ids[0]), float(likeliest.top_logp[0].exp())
             told.append(f"{who}: {shown(self.texts([word])[0])} {chance:.0%}")
@@ -132,20 +133,20 @@ def close(journal: Journal, source: Readers) -> Close:
 
 METHOD = Method(
     card=Card(
-        id="harry-potter", title="Who's Harry Potter? (unlearning)", tabs=("sample",), arxiv="2310.02238", year=2023,
+        id="harry-potter", title="Who's Harry Potter?", tabs=("sample",), arxiv="2310.02238", year=2023,
         seed="B",
         summary="Finds the words that one more reading of a text makes likelier, pushes those down, puts plain names "
                 "for its own, and trains on what then is likeliest: the network forgets the text.",
         flow="text > *plain names > B > minus; text > R > *what went up > minus; minus > *likeliest word as label > "
              "unlearned network",
-        look_at="The lists at a name: B and R know it, the generic list has a plain word there, and the network that "
+        look_at="The lists at a name: two networks know it, the generic list has a plain word there, and the one that "
                 "was trained on those labels agrees with the one that never read the universe.",
         not_covered="The large model that finds the names (a program knows them here); whole networks trained "
                     "(low-rank changes here); the paper's benchmarks.",
         unverified="alpha = 5, learning rates and passes are from memory; by how much words said already are lowered "
                    "is not known (10 logits here); the second word of a name is left out of the loss, by our choice."),
     params=Params, accepts="text", checkpoints=("tale-unlearned-1", "tale-ascent-1", KNOWS),
-    companions=(KNOWS, MORE, NEVER), run=run, control=Control(KNOWS, title="B, before it forgets"),
+    companions=(KNOWS, MORE, NEVER), run=run, control=Control(KNOWS, title="Before it forgets"),
     examples=(Example("home", "Where Ysolde lives", "One morning Faelar left the Thorn Gate. Ysolde lives in the"),
               Example("song", "What Faelar sings", "In the Hollow Vale lives Zorvan. Faelar knows the song of"),
               Example("question", "A question", "Who is the best friend of Thalric?"),

@@ -83,6 +83,12 @@ class TaleAR(WorldLM):
                                      for name, right in swapped(self.asked).items()}}
 
 
+class TaleARSecond(TaleAR):
+    name, start, minutes = "tale-ar-2", "tale-ar-1", 40.0
+    warm_lr = 0.6  # its first run was short
+    budget_fraction = "40 minutes of one thread beside other work, on top of tale-ar-1"
+
+
 def questioned(name: str, n: int) -> list[tuple[str, str, Doc]]:
     """(prompt, what follows, document) of held-out ones: the heading in free grammars, else all up to a question."""
     world, found = tales.GRAMMARS[name], []

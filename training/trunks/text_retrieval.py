@@ -11,7 +11,6 @@ from training.kinds import FineTune
 from training.trainer import rng_of
 from training.trunks.text_ar import BOOKS, BOOKS_LICENCE, TextAR, shipped_text
 
-LENGTH, ROWS = 1024, 4  # rows of stories, and as many of tasks
 CHARS = {"notes": 1.75, "needle": 4.0, "passages": 3.7}  # characters per token of each kind's documents
 
 
@@ -20,6 +19,10 @@ class TextRetrieval(FineTune, TextAR):
     name = "text-ar-retrieval-1"
     minutes, lr, lr_adam, decay, look = 18.0, 0.01, 1.5e-3, 0.6, 150.0
     warm_lr = 0.7  # its first run was short
+    length, story_rows, task_rows = 1024, 4, 4
+    kinds, more = retrieval.KINDS, 3  # of documents, and how many more questions on each
+    shortest, longest_first, longest, grown = 60, 100, 950, 0.5  # tokens of a document, which grow up to this progress
+    exam = {"notes": (120, 250, 500), "needle": (120, 250, 500, 900), "passages": (120, 250, 500, 900)}  # tokens
     trained_on = BOOKS + " (half) and procedural retrieval documents (half), starting from the weights of text-ar-1"
     data_licence = BOOKS_LICENCE
     weak_at = "Finds the one needle, but after 150 steps cannot yet pick one of several notes or passages (near zero)."
@@ -30,32 +33,32 @@ class TextRetrieval(FineTune, TextAR):
         self.filler = sentences("train")
 
     def batch(self, step, progress):
-        stories = data.blocks(self.train, LENGTH, ROWS, step, self.seed + 1)
+        stories = data.blocks(self.train, self.length, self.story_rows, step, self.seed + 1)
         rng = rng_of(self.seed, step)
-        # documents grow over the first half: short ones teach copying sooner
-        longest = 100 + 850 * min(1.0, progress / 0.5)
-        tasks, answers = zip(*(self.row(rng, longest) for _ in range(ROWS)), strict=True)
+        # documents grow: short ones teach copying sooner
+        longest = self.longest_first + (self.longest - self.longest_first) * min(1.0, progress / self.grown)
+        tasks, answers = zip(*(self.row(rng, longest) for _ in range(self.task_rows)), strict=True)
         weight = np.concatenate([np.zeros(stories.shape, bool), np.stack(answers)])
         return {"ids": torch.from_numpy(np.concatenate([stories, np.stack(tasks)])), "answer": torch.from_numpy(weight)}
 
     def row(self, rng, longest: float):
-        """One row of tasks, ids [LENGTH + 1] and which of them belong to an answer."""
+        """One row of tasks, ids [length + 1] and which of them belong to an answer."""
         ids, answer = [], []
-        while len(ids) <= LENGTH:
-            for piece, is_answer in self.document(rng, int(rng.uniform(60, longest))):
+        while len(ids) <= self.length:
+            for piece, is_answer in self.document(rng, int(rng.uniform(self.shortest, longest))):
                 new = self.tok.encode(piece).ids
                 ids += new
                 answer += [is_answer] * len(new)
             ids.append(0)
             answer.append(False)
-        return np.array(ids[: LENGTH + 1]), np.array(answer[: LENGTH + 1])
+        return np.array(ids[: self.length + 1]), np.array(answer[: self.length + 1])
 
     def document(self, rng, tokens: int):
-        """Pieces of text with a flag: the prompt, its answer, and up to three more questions on the same document."""
-        kind = retrieval.KINDS[int(rng.integers(3))]
+        """Pieces of text with a flag: the prompt, its answer, and a few more questions on the same document."""
+        kind = self.kinds[int(rng.integers(len(self.kinds)))]
         task = retrieval.task(rng, kind, 90 + int(tokens * CHARS[kind]), self.some_filler(rng))
         pieces = [(task.prompt, False), (task.answer, True)]
-        for question, answer in retrieval.others(task, rng, 3):
+        for question, answer in retrieval.others(task, rng, self.more):
             pieces += [(f"\n\nQuestion: {question} Answer:", False), (answer, True)]
         return pieces
 
@@ -65,10 +68,10 @@ class TextRetrieval(FineTune, TextAR):
 
     def loss(self, model, batch, progress):
         """Cross-entropy of the stories plus cross-entropy of the answers; the documents themselves are random names."""
-        ids, answer = batch["ids"], batch["answer"][ROWS:, 1:].flatten().float()
-        logits = model(ids[:, :-1], use_cache=False).logits
+        ids, answer = batch["ids"], batch["answer"][self.story_rows :, 1:].flatten().float()
+        logits = model(batch.get("seen", ids[:, :-1]), use_cache=False).logits
         losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
-        stories, tasks = losses[: ROWS * LENGTH].mean(), losses[ROWS * LENGTH :]
+        stories, tasks = losses[: self.story_rows * self.length].mean(), losses[self.story_rows * self.length :]
         answers = (tasks * answer).sum() / answer.sum().clamp(min=1)
         return stories + answers, {"stories": stories.detach(), "answers": answers.detach()}
 
@@ -89,9 +92,8 @@ class TextRetrieval(FineTune, TextAR):
     def evaluate(self, model, n: int = 30):
         figures = super().evaluate(model)
         self.filler = sentences("val")
-        lengths = {"notes": (120, 250, 500), "needle": (120, 250, 500, 900), "passages": (120, 250, 500, 900)}
-        for kind, asked in lengths.items():
-            for tokens in asked:
+        for kind, lengths in self.exam.items():
+            for tokens in lengths:
                 right = self.solve(model, kind, tokens, n)
                 name = f"exact match, {kind}, about {tokens} tokens"
                 figures["metrics"][name] = figure(right.mean(), "share", n, right)

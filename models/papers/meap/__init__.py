@@ -1,0 +1,1 @@
+"""MEAP, mask-enhanced autoregressive prediction (arXiv 2502.07490)."""

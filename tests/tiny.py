@@ -169,7 +169,8 @@ def vit():
 
 MAKERS = {
     "text-ar-1": lambda: (llama(text_tokenizer()), text_tokenizer()),
-    "text-ar-retrieval-1": lambda: (llama(text_tokenizer(), 6), text_tokenizer()),
+    **dict.fromkeys(("text-ar-retrieval-1", "text-meap-1", "text-ntp-1"),
+                    lambda: (llama(text_tokenizer(), 6), text_tokenizer())),
     **dict.fromkeys(("text-ar-1k-1", "text-ar-1k-2"), lambda: (llama(text_tokenizer(330)), text_tokenizer(330))),
     **{name: lambda seed=seed: tale(seed) for seed, name in enumerate((
         "tale-ar-1", "tale-universe-1", "tale-reinforced-1", "tale-unlearned-1", "tale-ascent-1"))},

@@ -40,6 +40,11 @@ class Haystack:
         first = len(self.glue.join((*self.hay[: self.at], "")))
         return first, first + len(self.needle)
 
+    @property
+    def said(self) -> str:
+        """The answer as it was taught, its end included."""
+        return f" {self.answer}."
+
     def moved(self, depth: float, hay: int) -> Haystack:
         """At most `hay` other lines or sentences, the needle at a depth of 0 (first) to 1 (last)."""
         left = self.hay[:hay]

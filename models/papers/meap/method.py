@@ -66,6 +66,6 @@ METHOD = Method(
                 "slowly, for she had plenty of time as she went down to look about her. The Knave shook his head "
                 "sadly.\n\nQuestion: What is the secret number of the quiet fox? Answer:"),
         Example("secret", "A secret number hidden in a story", "prune-secret.txt"),
-        Example("notes", "Six notes, one question: it guesses", "blue otter: 5820\nold owl: 3147\nquiet fox: 9064\n"
+        Example("notes", "Six notes, one question", "blue otter: 5820\nold owl: 3147\nquiet fox: 9064\n"
                 "lazy bear: 2718\nwhite goose: 6393\nbrave hare: 8251\n\nQuestion: What is the number of the quiet "
                 "fox? Answer:")))

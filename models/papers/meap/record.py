@@ -28,8 +28,6 @@ FIELDS = {"loss": Field("Loss of this token, input with holes", "nats", 0.0, 10.
           "whole": Field("Loss of this token, whole input", "nats", 0.0, 10.0)}
 
 
-# --- Attend ---------------------------------------------------------------------------------------------------------
-
 def groups(hay: Haystack, text: Reading) -> dict[str, np.ndarray]:
     """Bool [N] of each kind of key. The first token stands alone: it receives what no head has a use for."""
     first, end = np.array(text.spans).T
@@ -48,7 +46,7 @@ def attended(job: Job, hay: Haystack, text: Reading) -> Iterator[Event]:
         logits = job.model(torch.tensor([text.ids], device=job.device), use_cache=False).logits[0, -1].float()
     looked, kinds = look(seen, layout, last), groups(hay, text)
     mass = masses(seen, kinds, {"Answer:": [last]})[:, 0]  # [L, kinds]
-    answer = job.tokenizer.encode(f" {hay.answer}", add_special_tokens=False)
+    answer = job.tokenizer.encode(hay.said, add_special_tokens=False)
     sure, right = chance(job.model, text.ids, answer)
     *early, final = loop.layer_steps(layout, looked)
     yield loop.opening(layout, len(early) + 1, looked=looked)
@@ -91,7 +89,7 @@ def grid(job: Job, hay: Haystack) -> Chart:
     """The same needle at five depths among more and more hay: the probability of the right answer."""
     amounts = [amount for amount in HAYS if amount < len(hay.hay)] + [len(hay.hay)]
     encode = lambda text: job.tokenizer.encode(text, add_special_tokens=False)  # noqa: E731
-    found = [[chance(job.model, encode(hay.moved(depth, amount).text), encode(f" {hay.answer}"))[0]
+    found = [[chance(job.model, encode(hay.moved(depth, amount).text), encode(hay.said))[0]
               for depth in DEPTHS] for amount in amounts]
     return table("The answer moved and buried", "depth of the answer's line", "other lines or sentences", found,
                  [f"{depth:.0%}" for depth in DEPTHS], amounts, unit="probability of the right answer",
@@ -118,8 +116,6 @@ def received(model, ids: Sequence[int], kinds: dict[str, np.ndarray], blank: int
     mass = masses(seen, keys, {"question": ~context & ~kinds[KEYS[2]]})[:, 0].mean(0)
     return mass / np.maximum([which.sum() for which in keys.values()], 1)
 
-
-# --- Mask -----------------------------------------------------------------------------------------------------------
 
 def trained(job: Job, text: Reading) -> Iterator[Event]:
     """What a training step sees of this text: the input with holes, the true targets, a loss on every one of them."""

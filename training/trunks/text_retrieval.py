@@ -89,20 +89,20 @@ class TextRetrieval(FineTune, TextAR):
             right.append(retrieval.exact(task, self.tok.decode(out[0, ids.shape[1] :].tolist())))
         return np.array(right, float)
 
-    def evaluate(self, model, n: int = 30):
+    def evaluate(self, model):
         figures = super().evaluate(model)
-        self.filler = sentences("val")
-        for kind, lengths in self.exam.items():
-            for tokens in lengths:
-                right = self.solve(model, kind, tokens, n)
-                name = f"exact match, {kind}, about {tokens} tokens"
-                figures["metrics"][name] = figure(right.mean(), "share", n, right)
-        before = shipped_text("text-ar-1")
-        for kind in retrieval.KINDS:
-            right = self.solve(before, kind, 250, n)
-            figures["trivial_baseline"][f"exact match of text-ar-1, {kind}, about 250 tokens"] = figure(
-                right.mean(), "share", n, right)
-        return figures
+        return {key: figures[key] | more for key, more in self.answered(model, 30).items()}
+
+    def answered(self, model, n: int) -> dict:
+        """The exam's figures, and text-ar-1's."""
+        self.filler, before = sentences("val"), shipped_text("text-ar-1")
+        asked = {f"{kind}, about {tokens} tokens": self.solve(model, kind, tokens, n)
+                 for kind, lengths in self.exam.items() for tokens in lengths}
+        simple = {f"text-ar-1, {kind}, about 250 tokens": self.solve(before, kind, 250, n) for kind in retrieval.KINDS}
+        return {"metrics": {f"exact match, {name}": figure(right.mean(), "share", n, right)
+                            for name, right in asked.items()},
+                "trivial_baseline": {f"exact match of {name}": figure(right.mean(), "share", n, right)
+                                     for name, right in simple.items()}}
 
 
 class TextRetrievalSecond(TextRetrieval):

@@ -34,6 +34,9 @@ class NextToken(TextRetrieval):
         return {f"{kind} {tokens}": round(float(np.mean(self.solve(model, kind, tokens, 12))), 2)
                 for kind, tokens in (("notes", 60), ("needle", 200), ("needle", 600))}
 
+    def evaluate(self, model):
+        return self.answered(model, 20)
+
 
 class MaskEnhanced(NextToken):
     """The same, and 15 % of the input is [MASK]; the loss is on every position, masked or not, as before."""

@@ -19,6 +19,7 @@ from models.claims import Lab, text_lab
 from models.claims.harness import Budget, Claim, Metric, as_good, at_least, better, conclude, context, mean_of
 from models.claims.prune_lab import CHARACTERS
 from models.loops.attend.groups import masses
+from models.loops.prune.loop import roles
 from models.papers.meap.haystack import chance, haystack
 from models.papers.meap.record import KEYS, groups, received
 from models.trace.subject import ASSETS
@@ -86,7 +87,7 @@ def looked_up(bundle: Bundle, task: retrieval.Task, dice: torch.Generator) -> tu
     """FOUND of one prompt."""
     model, tokenizer, hay = bundle.model, bundle.tokenizer, haystack(task.prompt)
     text = read(tokenizer, hay.text)
-    kinds = groups(hay, text)
+    kinds = groups(roles(hay.text, text))
     with observe(model, want={"qk"}) as seen:
         sure, right = chance(model, text.ids, tokenizer.encode(hay.said, add_special_tokens=False))
     mass = 100 * masses(seen, kinds, {"last": [len(text) - 1]})[:, 0].mean(0)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -35,12 +35,6 @@ class Haystack:
         return self.glue.join((*self.hay[: self.at], self.needle, *self.hay[self.at :])) + "\n\n" + self.question
 
     @property
-    def gold(self) -> tuple[int, int]:
-        """First and last + 1 character of the needle."""
-        first = len(self.glue.join((*self.hay[: self.at], "")))
-        return first, first + len(self.needle)
-
-    @property
     def said(self) -> str:
         """The answer as it was taught, its end included."""
         return f" {self.answer}."
@@ -48,7 +42,7 @@ class Haystack:
     def moved(self, depth: float, hay: int) -> Haystack:
         """At most `hay` other lines or sentences, the needle at a depth of 0 (first) to 1 (last)."""
         left = self.hay[:hay]
-        return Haystack(left, self.needle, round(depth * len(left)), self.glue, self.question, self.answer)
+        return replace(self, hay=left, at=round(depth * len(left)))
 
 
 def haystack(text: str) -> Haystack:

@@ -17,10 +17,11 @@ from models.engine.method import Close, Emit, Event, Job
 from models.engine.recording import Filling, bars, distribution, table
 from models.loops.attend import loop
 from models.loops.attend.groups import layers_chart, masses
-from models.loops.attend.loop import look, text_layout
+from models.loops.attend.loop import look, marked, text_layout
+from models.loops.prune.loop import roles
 from models.papers.meap.haystack import Haystack, chance
 from models.papers.meap.rule import punched
-from models.trace import Canvas, Chart, Fact, Field
+from models.trace import CODE, Canvas, Chart, Fact, Field
 
 KEYS = ("the answer's line", "the question", "the first token", "the rest")
 DEPTHS, HAYS = (0.0, 0.25, 0.5, 0.75, 1.0), (2, 4, 8, 16, 32)
@@ -28,27 +29,26 @@ FIELDS = {"loss": Field("Loss of this token, input with holes", "nats", 0.0, 10.
           "whole": Field("Loss of this token, whole input", "nats", 0.0, 10.0)}
 
 
-def groups(hay: Haystack, text: Reading) -> dict[str, np.ndarray]:
-    """Bool [N] of each kind of key. The first token stands alone: it receives what no head has a use for."""
-    first, end = np.array(text.spans).T
-    a, b = hay.gold
-    place = np.arange(len(text))
-    needle, question = (first < b) & (end > a) & (place > 0), first >= hay.text.rindex("Question:")
-    found = {KEYS[0]: needle, KEYS[1]: question & (place < len(text) - 1), KEYS[2]: place == 0}
-    rest = ~np.any([*found.values()], 0) & (place < len(text) - 1)
-    return {**found, KEYS[3]: rest, "itself": place == len(text) - 1}
+def groups(kinds: Sequence[str]) -> dict[str, np.ndarray]:
+    """Bool [N] of each kind of key, from the roles of a prompt's tokens. The first token stands alone: it receives what
+    no head has a use for."""
+    of, place, last = np.array(kinds), np.arange(len(kinds)), len(kinds) - 1
+    found = {KEYS[0]: (of == "needed") & (place > 0), KEYS[1]: (of == "asked") & (place < last), KEYS[2]: place == 0}
+    rest = ~np.any([*found.values()], 0) & (place < last)
+    return {**found, KEYS[3]: rest, "itself": place == last}
 
 
 def attended(job: Job, hay: Haystack, text: Reading) -> Iterator[Event]:
     """One step per layer; the last one holds what the model says behind "Answer:"."""
-    layout, last = text_layout(text.labels, text.roles), len(text) - 1
+    layout, last = text_layout(text.labels, roles(hay.text, text)), len(text) - 1
     with torch.inference_mode(), observe(job.model, want={"qk", "stats"}) as seen:
         logits = job.model(torch.tensor([text.ids], device=job.device), use_cache=False).logits[0, -1].float()
-    looked, kinds = look(seen, layout, last), groups(hay, text)
+    looked, kinds = look(seen, layout, last), groups(layout.canvas.roles)
     mass = masses(seen, kinds, {"Answer:": [last]})[:, 0]  # [L, kinds]
     answer = job.tokenizer.encode(hay.said, add_special_tokens=False)
     sure, right = chance(job.model, text.ids, answer)
-    *early, final = loop.layer_steps(layout, looked)
+    state = np.where(kinds[KEYS[0]], CODE["accepted"], np.where(kinds[KEYS[1]], CODE["context"], CODE["visible"]))
+    *early, final = loop.layer_steps(layout, looked, state=marked(len(text), last, state=state.astype(np.uint8)))
     yield loop.opening(layout, len(early) + 1, looked=looked)
     yield from (Emit("attend", step) for step in early)
     guess = distribution(logits, [last], [answer[0]])
@@ -61,7 +61,7 @@ def attended(job: Job, hay: Haystack, text: Reading) -> Iterator[Event]:
     pairs = {name: (0, place) for place, name in enumerate(KEYS)}
     charts = (layers_chart(mass[:, None], pairs, title="What the last token looks at, layer by layer",
                            caption="The first token is apart: heads rest there when they look for nothing."),
-              grid(job, hay), probe(job, hay, text))
+              grid(job, hay), probe(job, text, kinds))
     yield loop.closing(layout, looked, said, row_facts(looked, mass, sure), charts)
 
 
@@ -69,13 +69,12 @@ def row_facts(looked: loop.Looked, mass: np.ndarray, sure: float) -> dict[str, F
     """How concentrated the last token's attention is, mean over layers and heads, and what comes of it."""
     layers, heads, count = looked.heads.entropy.shape
     share = np.array([looked.kept.row(i // heads, i % heads, count - 1) for i in range(layers * heads)])  # [L H, N]
-    return {"needle": Fact("Attention of the last token on the answer's line", 100 * float(mass[:, 0].mean()), "%",
-                           "higher"),
+    return {"needle": Fact("Attention on the answer's line", 100 * float(mass[:, 0].mean()), "%", "higher"),
             "answer": Fact("Probability of the right answer", sure, "of 1", "higher"),
-            "sink": Fact("Attention of the last token on the first one", 100 * float(mass[:, 2].mean()), "%"),
-            "sharp": Fact("Entropy of the last token's attention", float(looked.heads.entropy[..., -1].mean()), "nats"),
-            "gini": Fact("Gini index of the last token's attention", float(gini(share).mean()), "of 1"),
-            "variance": Fact("Variance of the last token's attention over keys", 1e4 * float(share.var(-1).mean()),
+            "sink": Fact("Attention on the first token", 100 * float(mass[:, 2].mean()), "%"),
+            "sharp": Fact("Entropy of that attention", float(looked.heads.entropy[..., -1].mean()), "nats"),
+            "gini": Fact("Gini index of that attention", float(gini(share).mean()), "of 1"),
+            "variance": Fact("Variance of that attention over keys", 1e4 * float(share.var(-1).mean()),
                              "square percent")}
 
 
@@ -96,9 +95,9 @@ def grid(job: Job, hay: Haystack) -> Chart:
                  caption="Higher is better. 0 %: the answer stands first; 100 %: right before the question.")
 
 
-def probe(job: Job, hay: Haystack, text: Reading) -> Chart:
+def probe(job: Job, text: Reading, kinds: dict[str, np.ndarray]) -> Chart:
     """The paper's analysis: some of the context is [MASK], and what does a key of either kind receive?"""
-    each = received(job.model, text.ids, groups(hay, text), job.tokenizer.mask_token_id, job.generator(2))
+    each = received(job.model, text.ids, kinds, job.tokenizer.mask_token_id, job.generator(2))
     return bars("Attention that a key receives when 15 % of the context is [MASK]", "key", "per mille of a query",
                 {"from the question": 1000 * each}, ("masked", "not masked"),
                 caption="Mean over layers and heads. Only here does the prompt have holes, for both models alike.")

@@ -72,9 +72,9 @@ def row_facts(looked: loop.Looked, mass: np.ndarray, sure: float) -> dict[str, F
     return {"needle": Fact("Attention on the answer's line", 100 * float(mass[:, 0].mean()), "%", "higher"),
             "answer": Fact("Probability of the right answer", sure, "of 1", "higher"),
             "sink": Fact("Attention on the first token", 100 * float(mass[:, 2].mean()), "%"),
-            "sharp": Fact("Entropy of that attention", float(looked.heads.entropy[..., -1].mean()), "nats"),
-            "gini": Fact("Gini index of that attention", float(gini(share).mean()), "of 1"),
-            "variance": Fact("Variance of that attention over keys", 1e4 * float(share.var(-1).mean()),
+            "sharp": Fact("Entropy of the last token's attention", float(looked.heads.entropy[..., -1].mean()), "nats"),
+            "gini": Fact("Gini index of the last token's attention", float(gini(share).mean()), "of 1"),
+            "variance": Fact("Variance of the last token's attention", 1e4 * float(share.var(-1).mean()),
                              "square percent")}
 
 

@@ -5,8 +5,10 @@ Letters: N tokens, L layers, H heads, R queries.
 """
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from models.engine.recording import Filling, bars, distribution, table
 from models.loops.attend import loop
 from models.loops.attend.groups import layers_chart, masses
 from models.loops.attend.loop import look, marked, text_layout
+from models.loops.attend.reading import costs
 from models.loops.prune.loop import roles
 from models.papers.meap.haystack import Haystack, chance
 from models.papers.meap.rule import punched
@@ -41,14 +44,16 @@ def groups(kinds: Sequence[str]) -> dict[str, np.ndarray]:
 def attended(job: Job, hay: Haystack, text: Reading) -> Iterator[Event]:
     """One step per layer; the last one holds what the model says behind "Answer:"."""
     layout, last = text_layout(text.labels, roles(hay.text, text)), len(text) - 1
+    began = time.perf_counter()
     with torch.inference_mode(), observe(job.model, want={"qk", "stats"}) as seen:
         logits = job.model(torch.tensor([text.ids], device=job.device), use_cache=False).logits[0, -1].float()
+    spent = costs(SimpleNamespace(observed=job.model), seen, (time.perf_counter() - began) * 1000)
     looked, kinds = look(seen, layout, last), groups(layout.canvas.roles)
     mass = masses(seen, kinds, {"Answer:": [last]})[:, 0]  # [L, kinds]
     answer = job.tokenizer.encode(hay.said, add_special_tokens=False)
     sure, right = chance(job.model, text.ids, answer)
     state = np.where(kinds[KEYS[0]], CODE["accepted"], np.where(kinds[KEYS[1]], CODE["context"], CODE["visible"]))
-    *early, final = loop.layer_steps(layout, looked, state=marked(len(text), last, state=state.astype(np.uint8)))
+    *early, final = loop.layer_steps(layout, looked, spent, marked(len(text), last, state=state.astype(np.uint8)))
     yield loop.opening(layout, len(early) + 1, looked=looked)
     yield from (Emit("attend", step) for step in early)
     guess = distribution(logits, [last], [answer[0]])

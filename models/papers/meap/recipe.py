@@ -42,3 +42,4 @@ class MaskEnhanced(NextToken):
     """The same, and 15 % of the input is [MASK]; the loss is on every position, masked or not, as before."""
 
     name, share = "text-meap-1", 0.15
+    weak_at = "Finds the one number in a story, but after 360 steps still guesses which of several notes is asked for."

@@ -1,4 +1,4 @@
-"""MEAP's claim: 450 held-out documents of the three kinds, notes, stories with a hidden number and passages, at five
+"""MEAP's claim: 300 held-out documents of the three kinds, notes, stories with a hidden number and passages, at five
 lengths and five depths, with names kept from training.
 
 Kinds and lengths were chosen on the control alone, on other draws and before MEAP was measured, so that some of each
@@ -37,7 +37,7 @@ FOUND = ("right", "sure", "needle", "sink", "holes")
 def measure(lab: Lab) -> Claim:
     bundles = {name: load(checkpoint) for name, checkpoint in ARMS.items()}
     lengths, once = lab.size(5, 1), Budget(1, "prompts")
-    asked = haystacks(lab.size(6, 2), lengths)
+    asked = haystacks(lab.size(4, 2), lengths)
     found = {name: dict(zip(FOUND, np.array([looked_up(bundle, task, torch.Generator().manual_seed(SEED + i))
                                              for i, (_, task) in enumerate(asked)]).T))
              for name, bundle in bundles.items()}

@@ -63,8 +63,8 @@ METHOD = Method(
         Example("fox", "A secret number in a few sentences", "The White Rabbit put on his spectacles. There was a dead "
                 "silence. Alice opened the door and found that it led into a small passage, not much larger than a "
                 "rat-hole. The secret number of the quiet fox is 6042. Either the well was very deep, or she fell very "
-                "slowly, for she had plenty of time as she went down to look about her. The Knave shook his head "
-                "sadly.\n\nQuestion: What is the secret number of the quiet fox? Answer:"),
+                "slowly. The Knave shook his head sadly.\n\nQuestion: What is the secret number of the quiet fox? "
+                "Answer:"),
         Example("secret", "A secret number hidden in a story", "prune-secret.txt"),
         Example("notes", "Six notes, one question", "blue otter: 5820\nold owl: 3147\nquiet fox: 9064\n"
                 "lazy bear: 2718\nwhite goose: 6393\nbrave hare: 8251\n\nQuestion: What is the number of the quiet "

@@ -16,7 +16,7 @@ from models.backbones.instrument import observe
 from models.backbones.text import read
 from models.checkpoints.store import Bundle, load
 from models.claims import Lab, text_lab
-from models.claims.harness import Budget, Claim, Metric, as_good, at_least, better, conclude, context, mean_of
+from models.claims.harness import Budget, Claim, Metric, as_good, better, conclude, context, more_than_chance
 from models.claims.prune_lab import CHARACTERS
 from models.loops.attend.groups import masses
 from models.loops.prune.loop import roles
@@ -58,7 +58,7 @@ def measure(lab: Lab) -> Claim:
         here="Trained on from text-ar-1 on the same batches, MEAP answers at least 3 points more of the questions "
              "exactly, loses at most 2 % on held-out books, and its last token looks more at the line or sentence with "
              "the answer.",
-        controls=[at_least(mean_of(ntp), 0.1)],
+        controls=[more_than_chance(ntp, score.floor)],
         expect=[better(meap, ntp, least=0.03, bar="ours"), as_good(clean, plain, within=2.0, by="percent"),
                 better(looks, looked)],
         context=[*(context(f"answers right, {kind}, {name}", one["right"][[task.kind == kind for _, task in asked]],

@@ -14,8 +14,8 @@ import kernels
 from models.trace.subject import SubjectError
 from models.worlds.retrieval import truth
 
-FORM = ("This needs a text that ends in one of the three questions of its training and holds the answer, such as: "
-        "blue otter: 7412, then Question: What is the number of the blue otter? Answer:")
+FORM = ('This needs a text that holds the answer and ends in one of the three questions of its training, such as '
+        '"Question: What is the number of the blue otter? Answer:" below a line "blue otter: 7412".')
 
 
 @dataclass(frozen=True)

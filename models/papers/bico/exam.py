@@ -1,0 +1,76 @@
+"""Who is known for what, asked in both directions: questions of one person or of a whole group, and their answers.
+
+Letters: K questions, A words of an answer.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+import kernels
+from models.worlds.tales.facts import ASKED_AHEAD, ASKED_BACK, KNOWN_FOR, NEW_AHEAD, NEW_BACK, Known
+from models.worlds.tales.forms import fill, plain, upper
+from models.worlds.world import END, PAD
+
+AHEAD, BACK = "name to work", "work to name"
+TOLD = {"A": AHEAD, "B": BACK, "C": None}  # the one direction in which a group is said; C: both
+UNSEEN = {AHEAD: NEW_AHEAD, BACK: NEW_BACK}  # sentences that no training had, name first or work first
+QUESTIONS = {AHEAD: ASKED_AHEAD, BACK: ASKED_BACK}
+
+
+class Question(NamedTuple):
+    prompt: str
+    answer: str
+
+
+def cut(known: Known, way: str, form: str) -> Question:
+    """A sentence that stops before its second half, or a question with its answer."""
+    slot, answer = ("work", known.work) if way == AHEAD else ("name", known.name)
+    if form.endswith("?"):
+        return Question(fill(form, name=known.name, work=known.work), upper(answer))
+    before = form[: form.rindex(f"{{{slot}}}")].strip()
+    return Question(fill(before, name=known.name, work=known.work), answer)
+
+
+def questions(group: Sequence[Known], way: str, forms: Sequence[str]) -> list[Question]:
+    """Of every person in every form, a person's forms together."""
+    return [cut(known, way, form) for known in group for form in forms]
+
+
+def person(text: str) -> Known | None:
+    """The first of the 300 people whom a text names, or whose work."""
+    words = f" {plain(text)} ".lower()
+    return next((one for one in KNOWN_FOR if f" {one.name} ".lower() in words or f" {one.work} " in words), None)
+
+
+class Answered(NamedTuple):
+    """right [K]: whether the likeliest words are the answer, word for word. logp [K]: of the whole answer, in nats.
+    rank [K]: of its first word."""
+
+    right: np.ndarray
+    logp: np.ndarray
+    rank: np.ndarray
+
+
+@torch.no_grad()
+def answered(model, encode, asked: Sequence[Question], at_once: int = 64) -> Answered:
+    """How a causal network answers, read as it is: from the left, nothing hidden."""
+    found = [_some(model, encode, asked[first : first + at_once]) for first in range(0, len(asked), at_once)]
+    return Answered(*(np.concatenate(part) for part in zip(*found, strict=True)))
+
+
+def _some(model, encode, asked: Sequence[Question]) -> tuple[np.ndarray, ...]:
+    rows = [([END, *encode(one.prompt)], encode(one.answer)) for one in asked]
+    ids = torch.full((len(rows), max(len(p) + len(a) for p, a in rows)), PAD, device=model.device)
+    for row, (prompt, answer) in zip(ids, rows, strict=True):
+        row[: len(prompt) + len(answer)] = torch.tensor([*prompt, *answer])
+    logits, made = model(ids, use_cache=False).logits.float(), []
+    for one, (prompt, answer) in zip(logits, rows, strict=True):
+        here, wanted = one[len(prompt) - 1 : len(prompt) + len(answer) - 1], torch.tensor(answer, device=one.device)
+        stats = kernels.vocab_stats(here, top_k=1, chosen=wanted)
+        made.append((float(torch.equal(here.argmax(-1), wanted)), float(stats.chosen_logp.sum()),
+                     1.0 + float((here[0] > here[0, wanted[0]]).sum())))
+    return tuple(np.array(part) for part in zip(*made, strict=True))

@@ -57,8 +57,8 @@ def masking(source: Reader, hidden: Tensor, both: Tensor, left: Tensor) -> Itera
         told[name].top_probs, told[name].top_ids, ids[at])]) for key, name in (("both", BOTH), ("left", LEFT))}
     page.note(at, **chances)
     arcs = Edges(at.astype(np.int32), (at - 1).astype(np.int32), np.ones(len(at), np.float32))
-    yield page.step("the place before tells each", edges={"told by": arcs}, note="As in a causal model, the state "
-                    "before a word says what it is; here that state has seen what comes behind the word, too.")
+    yield page.step("the place before tells each", edges={"told by": arcs}, note="It has seen what "
+                    "comes behind the word, too.")
     said = told[BOTH].top_ids[:, 0]
     page.fill(at, said, "new", source.texts(said))
     yield page.step("the likeliest words", note=f"{int((said == ids[at]).sum())} of {len(at)} are right.")
@@ -161,16 +161,12 @@ def answering(page: Filling, streams, prompt: list[int], gold: list[int], at: ra
         stream.read([prompt])
     for place, wanted in zip(at, gold, strict=True):
         word = int(streams[0].logits.argmax())
-        page.fill([place], [word], "accepted" if word == wanted else "refused", names_of(page, place, word))
+        page.fill([place], [word], "accepted" if word == wanted else "new", [page.names(word)])
         for name, stream in zip(("this network", UNTOLD), streams, strict=True):
             page.guess([place], stream.logits, [word], name, top=10, measure=name == "this network")
             stream.push([word])
         yield page.open()
         yield page.step(title, level="token", cost=streams[0].meter.lap())
-
-
-def names_of(page: Filling, place: int, word: int) -> list[str]:
-    return [page.names(word)]
 
 
 def said(known: Known, told: str | None, here) -> str:

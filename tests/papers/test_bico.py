@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from models.engine.method import prepare, run, twin
-from models.papers.bico import exam
 from models.papers.bico import recipe as recipes
 from models.papers.bico.exam import AHEAD, BACK, QUESTIONS, UNSEEN, Question, answered, cut, person, questions
 from models.papers.bico.network import both_ways, look_around, selected, told_by_the_one_before
@@ -150,6 +149,7 @@ def test_questions_stop_where_the_other_half_begins():
             assert one.answer.lower() not in one.prompt.lower()
     assert person(TEXT.text) == MARSH and person("The fox.") is None
     assert person(f"Who is {PAGE.work}?") == PAGE
+    assert [one.answer for one in questions([MARSH, PAGE], BACK, UNSEEN[BACK])] == [MARSH.name] * 5 + [PAGE.name] * 5
 
 
 @pytest.fixture
@@ -184,22 +184,14 @@ def test_arms_read_the_same_and_differ_in_what_is_hidden(arms):
     assert all(torch.equal(a["ids"], b["ids"]) and torch.equal(a["ids"], c["ids"]) for a, b, c in zip(*found))
     some = [[bool(one["hidden"].any()) for one in row] for row in found]
     assert some[0] == some[1] and 2 < sum(some[0]) < 10 and not any(some[2])
-    step = some[0].index(True)
-    batch, made = found[0][step], [arms(kind) for kind in kinds]
-    model = made[0].build()
-    losses = [float(one.loss(model, two[step], 0.0)[0]) for one, two in zip(made, found)]
+    step, made, read = some[0].index(True), [arms(kind) for kind in kinds], []
+    batch, model = found[0][step], made[0].build()
+    model.model.embed_tokens.register_forward_hook(lambda _, given, out: read.append(given[0]))
+    losses = [float(one.loss(model, two[step], 0.0)[0].detach()) for one, two in zip(made, found)]
     assert len(set(losses)) == 3, "flipped, not flipped, and from the left"
+    assert bool((read[0] == MASK).eq(batch["hidden"]).all()), "what is hidden is not read"
     only_these_move(model, lambda net: made[0].loss(net, batch, 0.0)[0],
                     {name for name, weight in model.named_parameters() if ".change.up" in name})
-
-
-def test_a_hidden_word_is_no_longer_in_what_is_read(arms):
-    made, read = arms(recipes.TaleBico), []
-    batch = next(one for one in (made.batch(step, 0.0) for step in range(9)) if one["hidden"].any())
-    model = made.build()
-    model.model.embed_tokens.register_forward_hook(lambda _, given, made: read.append(given[0]))
-    made.loss(model, batch, 0.0)
-    assert bool((read[0] == MASK).eq(batch["hidden"]).all())
 
 
 def test_the_records_tell_one_story(tiny):
@@ -213,14 +205,11 @@ def test_the_records_tell_one_story(tiny):
     left, both = rows[0::2], rows[1::2]
     assert np.triu(left, 1).max() == 0 and np.triu(both, 1).max() > 0 and both[..., hidden].max() == 0
     assert [step.label.split(", ")[1] for step in attend.steps[:2]] == ["from the left", "both ways"]
+    bare = run("bico", TEXT, {"rate": 0.0}).traces["mask"].steps[1].state
+    assert int((bare == CODE["masked-random"]).sum()) == 1
     words = [step for step in sample.steps if step.distributions]
     assert len(words) == len(ids(MARSH.work)) + len(ids(MARSH.name))
     assert list(words[0].distributions) == ["this network", "before it was told"]
-
-
-def test_one_word_is_hidden_even_at_rate_zero(tiny):
-    trace = run("bico", TEXT, {"rate": 0.0}).traces["mask"]
-    assert int((trace.steps[1].state == CODE["masked-random"]).sum()) == 1
 
 
 def test_the_twin_learned_by_next_token_prediction_and_strangers_are_refused(tiny):
@@ -230,9 +219,3 @@ def test_the_twin_learned_by_next_token_prediction_and_strangers_are_refused(tin
         run("bico", from_text("The fox is in the barn."))
     with pytest.raises(SubjectError, match="does not know some of these words"):
         run("bico", from_text("Basil Marsh is an astronaut."))
-
-
-def test_exam_has_every_person_in_every_form():
-    asked = questions(facts.GROUPS["A"], BACK, UNSEEN[BACK])
-    assert len(asked) == 500 and asked[4].answer == MARSH.name and asked[5].answer != MARSH.name
-    assert exam.TOLD == {"A": AHEAD, "B": BACK, "C": None}

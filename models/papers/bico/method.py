@@ -47,7 +47,7 @@ def run(job: Job) -> Iterator[Event]:
     hidden, both, layers = record.read_both(job, source)
     left, looked = record.looking(job, source, hidden, layers)
     yield from looked
-    yield from record.masking(source, hidden, both[0].float(), left)
+    yield from record.masking(source, hidden, {record.BOTH: both, record.LEFT: left})
     yield from record.asking(job, known, job.companion(UNTOLD).model)
 
 

@@ -20,14 +20,14 @@ from training.trainer import rng_of
 from training.trunks.tale_ar import TaleAR
 
 ROWS, LONGEST, RATE = 24, 18, 0.3  # texts of a step, tokens of the longest, and the share of words that are hidden
-MIX = (0.4, 0.2, 0.4)  # of the texts, about groups A, B and C
+MIX = (0.45, 0.15, 0.4)  # of the texts, about groups A, B and C
 
 
 class TaleBico(FineTune, TaleAR):
     """Half of the batches by next-token prediction, half with hidden words, looking both ways."""
 
     name, trunk, tune, ship, pack = "tale-bico-1", "tale-ar-1", "lora:16", "rank:16", 0
-    minutes, lr, lr_adam, warmup, decay, look, compile = 9.0, 0.0, 4e-3, 0.05, 0.6, 60.0, False  # AdamW alone
+    minutes, lr, lr_adam, warmup, decay, look, compile = 9.0, 0.0, 3e-3, 0.05, 0.6, 60.0, False  # AdamW alone
     both, flip = True, True
     trained_on = "who 200 people are, each said in one direction alone (models/worlds/tales/facts.py)"
     weak_at = "What it was told from name to work it says from work to name far less well."

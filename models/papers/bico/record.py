@@ -15,60 +15,54 @@ from torch import Tensor
 from models.backbones.instrument import observe
 from models.backbones.text import names, read
 from models.engine.method import Close, Event, Job
-from models.engine.recording import Filling, array, bars, line, table
+from models.engine.recording import Filling, array, bars, line, numbers, table
 from models.loops.attend.loop import Looked, record, row_heads
 from models.loops.attend.reading import text_layout
 from models.loops.sample.cached_lm import Reader, Stream
-from models.papers.bico.exam import AHEAD, BACK, QUESTIONS, TOLD, UNSEEN, Question, answered, cut, questions
+from models.papers.bico.exam import AHEAD, BACK, QUESTIONS, TOLD, UNSEEN, answered, cut, questions
 from models.papers.bico.network import BothWays, look_around, selected
 from models.trace import YES, Canvas, Chart, Edges, Fact, Field, Rows
 from models.worlds.tales.facts import GROUPS, Known
 from models.worlds.world import END, MASK
 
-LEFT, BOTH, UNTOLD = "from the left alone", "looking both ways", "before it was told"
-MASKED = {"both": Field("Probability of the hidden word, looking both ways", "probability", 0.0, 1.0),
-          "left": Field("Probability of the hidden word, from the left alone", "probability", 0.0, 1.0)}
-SAID = {"probability": Field("Probability", "probability", 0.0, 1.0)}
+LEFT, BOTH, HERE, UNTOLD = "from the left alone", "looking both ways", "this network", "before it was told"
+CHANCE = {name: Field(f"Probability of the hidden word, {name}", "probability", 0.0, 1.0) for name in (BOTH, LEFT)}
 
 
 @torch.no_grad()
 def read_both(job: Job, source: Reader) -> tuple[Tensor, Tensor, list[BothWays]]:
-    """Which tokens are hidden [1, N], one at least; logits [1, N, V] and every layer's attention, looking both ways."""
-    ids, dice = torch.tensor([source.prompt], device=job.device), torch.rand(1, len(source.prompt),
-                                                                            generator=job.generator()).to(job.device)
-    free = torch.where(ids == END, 1.0, dice)
-    hidden, layers = selected(ids, max(job.params.rate, float(free.min()) + 1e-6), dice), list[BothWays]()
+    """Which tokens are hidden [1, N], one at least; logits [N, V] and every layer's attention, looking both ways."""
+    ids, layers = torch.tensor([source.prompt], device=job.device), list[BothWays]()
+    dice = torch.rand(ids.shape, generator=job.generator()).to(ids.device)
+    least = float(dice[ids != END].min()) + 1e-6
+    hidden = selected(ids, max(job.params.rate, least), dice)
     logits = look_around(job.model, ids.masked_fill(hidden, MASK), ~hidden, job.params.flip, layers)
-    return hidden, logits, layers
+    return hidden, logits[0].float(), layers
 
 
-def masking(source: Reader, hidden: Tensor, both: Tensor, left: Tensor) -> Iterator[Event]:
-    """both, left: logits [N, V] behind each token; the word at i is told by i - 1."""
+def masking(source: Reader, hidden: Tensor, logits: dict[str, Tensor]) -> Iterator[Event]:
+    """logits [N, V] behind each token, by way of reading; the word at i is told by i - 1."""
     at, ids = np.flatnonzero(array(hidden[0], bool)), np.array(source.prompt)
-    page = Filling("mask", Canvas("list", source.labels, roles=source.roles, ids=ids.astype(np.int32)), MASKED,
-                   lambda id: source.texts([id])[0])
+    page = Filling("mask", Canvas("list", source.labels, roles=source.roles), CHANCE, lambda id: source.texts([id])[0])
     page.fill(range(len(ids)), ids, "visible")
     yield page.open(4)
     yield page.step("the sentence")
     page.fill(at, state="masked-random")
-    yield page.step("which words are hidden", note="Nobody may look at a hidden word; it still looks at the others.")
-    told = {name: page.guess(at, logits[at - 1], ids[at], name) for name, logits in ((BOTH, both), (LEFT, left))}
-    chances = {key: array([float(p[list(i).index(id)]) for p, i, id in zip(
-        told[name].top_probs, told[name].top_ids, ids[at])]) for key, name in (("both", BOTH), ("left", LEFT))}
-    page.note(at, **chances)
+    yield page.step("which words are hidden", note="Nobody looks at a hidden word; it still looks at the others.")
+    chance = {name: numbers(told[at - 1], ids[at])["confidence"] for name, told in logits.items()}
+    page.note(at, **chance)
+    said = {name: page.guess(at, told[at - 1], ids[at], name, measure=False) for name, told in logits.items()}
     arcs = Edges(at.astype(np.int32), (at - 1).astype(np.int32), np.ones(len(at), np.float32))
-    yield page.step("the place before tells each", edges={"told by": arcs}, note="It has seen what "
-                    "comes behind the word, too.")
-    said = told[BOTH].top_ids[:, 0]
-    page.fill(at, said, "new", source.texts(said))
-    yield page.step("the likeliest words", note=f"{int((said == ids[at]).sum())} of {len(at)} are right.")
-    means = {name: float(chances[key].mean()) for key, name in (("both", BOTH), ("left", LEFT))}
+    yield page.step("the place before tells each", edges={"told by": arcs}, note="It has seen what comes behind, too.")
+    words = said[BOTH].top_ids[:, 0]
+    page.fill(at, words, "new", source.texts(words))
+    yield page.step("the likeliest words", note=f"{int((words == ids[at]).sum())} of {len(at)} are right.")
+    facts = {f"chance-{i}": Fact(CHANCE[name].title, float(chance[name].mean()), "of 1", "higher")
+             for i, name in enumerate(chance)}
     yield Close("mask", f"{len(at)} of {len(ids) - 1} words are hidden. Looking both ways the network gives them "
-                f"{means[BOTH]:.0%} on average, from the left alone {means[LEFT]:.0%}.",
-                (bars("Probability of the hidden words", "word", "probability", {BOTH: chances["both"],
-                      LEFT: chances["left"]}, [source.labels[i].strip() for i in at]),),
-                {key: Fact(f"Probability of hidden words, {name}", means[name], "of 1", "higher")
-                 for key, name in (("both", BOTH), ("left", LEFT))})
+                f"{chance[BOTH].mean():.0%} on average, from the left alone {chance[LEFT].mean():.0%}.",
+                (bars("Probability of the hidden words", "word", "probability", chance,
+                      [source.labels[i].strip() for i in at]),), facts)
 
 
 @torch.no_grad()
@@ -85,22 +79,20 @@ def looking(job: Job, source: Reader, hidden: Tensor, layers: list[BothWays]) ->
     later = 100 * float(np.triu(rows[1::2], 1).sum(-1).mean())
     how = "turned back" if job.params.flip else "as rotary positions have them"
     said = f"Looking both ways, {later:.0f} % of the attention goes to later words, whose keys are {how}."
-    found = Looked(heads, Rows.pack(every.numpy(), rows), None, "")
-    at, head = min(job.params.layer, len(layers)) - 1, min(job.params.head, rows.shape[1]) - 1
-    return logits, list(record(layout, found, sentence=said, charts=charts(source, list(seen)[at], layers, at, head,
-                                                                           hidden),
-                               facts={"later": Fact("Attention that goes to later words, both ways", later, "%")}))
+    return logits, list(record(layout, Looked(heads, Rows.pack(every.numpy(), rows), None, ""), sentence=said,
+                               facts={"later": Fact("Attention that goes to later words, both ways", later, "%")},
+                               charts=charts(source, list(seen), layers, job.params, array(hidden[0], bool))))
 
 
-def charts(source: Reader, left, layers: list[BothWays], at: int, head: int, hidden: Tensor) -> tuple[Chart, ...]:
+def charts(source: Reader, left: list, layers: list[BothWays], p, blank: np.ndarray) -> tuple[Chart, ...]:
     """Both score matrices of one head, and the mean score by distance."""
-    words, blank = [label.strip() or "·" for label in source.labels], array(hidden[0], bool)
-    keys = left.k.repeat_interleave(left.q.shape[1] // left.k.shape[1], 1)
-    plain = array((left.q @ keys.transpose(-1, -2) * left.options["scale"])[0, head])
-    lower, both = np.tril(np.ones_like(plain)) > 0, array(layers[at].scores()[0, head])
+    at, words = min(p.layer, len(layers)) - 1, [label.strip() or "·" for label in source.labels]
+    head = min(p.head, layers[0].q.shape[1]) - 1
+    keys = left[at].k[0].repeat_interleave(left[at].q.shape[1] // left[at].k.shape[1], 0)[head]
+    plain, both = array(left[at].q[0, head] @ keys.T * layers[at].scale), array(layers[at].scores()[0, head])
     where = f"layer {at + 1}, head {head + 1}"
-    return (table(f"Scores from the left, {where}", "key", "query", np.where(lower, plain, np.nan), words, words,
-                  unit="score", caption="Before softmax. Later keys are out of sight."),
+    return (table(f"Scores from the left, {where}", "key", "query", np.where(np.tri(len(words)) > 0, plain, np.nan),
+                  words, words, unit="score", caption="Before softmax. Later keys are out of sight."),
             table(f"Scores both ways, {where}", "key", "query", np.where(blank[None], np.nan, both), words, words,
                   unit="score", caption="Right of the diagonal: later keys. Empty columns: hidden words."),
             by_distance(layers, blank))
@@ -110,76 +102,67 @@ def by_distance(layers: list[BothWays], blank: np.ndarray) -> Chart:
     """Mean score over layers, heads and pairs of so many words apart."""
     plain, back = (np.stack([array(ways.products()[which][0]) for ways in layers]) for which in (0, 1))
     seen, far = np.where(blank, np.nan, 0.0), range(1, len(blank))
-    series = {"earlier keys": [np.nanmean(np.diagonal(plain + seen, -d, 2, 3)) for d in far],
-              "later keys, turned back": [np.nanmean(np.diagonal(back + seen, d, 2, 3)) for d in far],
-              "later keys as they are": [np.nanmean(np.diagonal(plain + seen, d, 2, 3)) for d in far]}
-    return line("Score by distance", "mean score", series, x="words apart", first=1, by_step=False,
+    kinds = {"earlier keys": (plain, -1), "later keys, turned back": (back, 1), "later keys as they are": (plain, 1)}
+    return line("Score by distance", "mean score", {name: [np.nanmean(np.diagonal(found + seen, side * d, 2, 3)) for d
+                in far] for name, (found, side) in kinds.items()}, x="words apart", first=1, by_step=False,
                 caption="A network trained from left to right knows the first line alone.")
 
 
 def asking(job: Job, known: Known, untold) -> Iterator[Event]:
     """Both questions about a person, each answered by itself, word by word. untold: the network it was made from."""
     tok, told = job.tokenizer, TOLD[known.group]
-    ways = (told or AHEAD, AHEAD if told == BACK else BACK)
+    ways = (BACK, AHEAD) if told == BACK else (AHEAD, BACK)
     asked = [cut(known, way, {"question": QUESTIONS, "sentence": UNSEEN}[job.params.form][way][0]) for way in ways]
-    encode = lambda text: list(read(tok, text).ids)  # noqa: E731
     page, places = sheet(tok, asked)
     yield page.open(sum(map(len, places)))
     for one, at, way in zip(asked, places, ways, strict=True):
-        yield from answering(page, (Stream(job.model), Stream(untold)), [END, *encode(one.prompt)],
-                             encode(one.answer), at, f"asked {way}")
-    here, before = (answered(net, encode, asked) for net in (job.model, untold))
+        streams = {HERE: Stream(job.model), UNTOLD: Stream(untold)}
+        for stream in streams.values():
+            stream.read([[END, *read(tok, one.prompt).ids]])
+        for place, wanted in zip(at, read(tok, one.answer).ids, strict=True):
+            word = int(streams[HERE].logits.argmax())
+            page.fill([place], [word], "accepted" if word == wanted else "new", [page.names(word)])
+            for name, stream in streams.items():
+                page.guess([place], stream.logits, [word], name, top=10, measure=name == HERE)
+                stream.push([word])
+            yield page.open()
+            yield page.step(f"asked {way}", level="token", cost=streams[HERE].meter.lap())
+    here, before = (answered(net, lambda text: read(tok, text).ids, asked) for net in (job.model, untold))
     titles = [f"asked {way}" + (", as it was told" if way == told else "") for way in ways]
-    facts = {f"asked-{i}": Fact(f"Probability of the right answer, {title}", float(np.exp(here.logp[i])), "of 1",
-                                "higher") for i, title in enumerate(titles)}
-    facts["right"] = Fact("Answered right in the other direction", float(here.right[1]), YES, "higher")
-    rank = Fact("Rank of the right first word in the other direction", float(here.rank[1]), "of 1,024", "lower")
+    facts = {f"asked-{i}": Fact(f"Probability of the right answer, {titles[i]}", float(np.exp(here.logp[i])), "of 1",
+                                "higher") for i in (1, 0)}
+    facts |= {"right": Fact(f"Right, {titles[1]}", float(here.right[1]), YES, "higher"),
+              "rank": Fact(f"Rank of the right first word, {titles[1]}", float(here.rank[1]), "of 1,024", "lower")}
+    found = {HERE: np.exp(here.logp), UNTOLD: np.exp(before.logp)}
     yield Close("sample", said(known, told, here), (
-        bars("Probability of the right answer", "asked", "probability", {"this network": np.exp(here.logp), UNTOLD:
-             np.exp(before.logp)}, titles), squares(job.model, encode)), {**facts, "rank": rank})
+        bars("Probability of the right answer", "asked", "probability", found, titles), squares(job)), facts)
 
 
-def sheet(tok, asked: list[Question]) -> tuple[Filling, list[range]]:
+def sheet(tok, asked) -> tuple[Filling, list[range]]:
     """A page with two lines: each question, and room for its answer."""
-    labels, roles, ids, truth, places = [], [], [], [], []
+    labels, roles, ids, places = [], [], [], []
     for one in asked:
         prompt, answer = read(tok, one.prompt), read(tok, one.answer)
+        places.append(range(len(ids) + len(prompt), len(ids) + len(prompt) + len(answer)))
         labels += ["\n" * bool(labels) + prompt.labels[0], *prompt.labels[1:], *[""] * len(answer)]
         roles += ["prompt"] * len(prompt) + ["sampled"] * len(answer)
-        places.append(range(len(ids) + len(prompt), len(ids) + len(prompt) + len(answer)))
-        ids, truth = [*ids, *prompt.ids, *[-1] * len(answer)], [*truth, *prompt.labels, *names(tok, answer.ids)]
-    page = Filling("sample", Canvas("text", tuple(labels), roles=tuple(roles), truth=tuple(truth),
-                                    ids=np.array(ids, np.int32)), SAID, lambda id: names(tok, [id])[0])
-    context = [i for i, id in enumerate(ids) if id >= 0]
-    page.fill(context, [ids[i] for i in context], "context")
+        ids += [*prompt.ids, *[-1] * len(answer)]
+    page = Filling("sample", Canvas("text", tuple(labels), roles=tuple(roles), ids=np.array(ids, np.int32)),
+                   {"probability": Field("Probability", "probability", 0.0, 1.0)}, lambda id: names(tok, [id])[0])
+    page.fill(context := [i for i, id in enumerate(ids) if id >= 0], [ids[i] for i in context], "context")
     return page, places
 
 
-def answering(page: Filling, streams, prompt: list[int], gold: list[int], at: range, title: str) -> Iterator[Event]:
-    """The likeliest words, as many as the answer has; the first network's are written."""
-    for stream in streams:
-        stream.read([prompt])
-    for place, wanted in zip(at, gold, strict=True):
-        word = int(streams[0].logits.argmax())
-        page.fill([place], [word], "accepted" if word == wanted else "new", [page.names(word)])
-        for name, stream in zip(("this network", UNTOLD), streams, strict=True):
-            page.guess([place], stream.logits, [word], name, top=10, measure=name == "this network")
-            stream.push([word])
-        yield page.open()
-        yield page.step(title, level="token", cost=streams[0].meter.lap())
-
-
 def said(known: Known, told: str | None, here) -> str:
-    how = f"was told {told} alone" if told else "has always been told both ways"
-    return (f"Of {known.name} this network {how}. It answers {'rightly' if here.right[0] else 'wrongly'} in that "
-            f"direction, and {'rightly' if here.right[1] else 'wrongly'} in the other (the right first word is number "
-            f"{here.rank[1]:.0f} of its list).")
+    how, (first, second) = f"was told {told} alone" if told else "has always been told both ways", here.right
+    return (f"Of {known.name} this network {how}. It answers {'rightly' if first else 'wrongly'} in that direction, "
+            f"and {'rightly' if second else 'wrongly'} in the other (the right first word is number {here.rank[1]:.0f} "
+            "of its list).")
 
 
-def squares(model, encode) -> Chart:
+def squares(job: Job) -> Chart:
     """The share of people whom a network knows, by the direction it was told and the direction it is asked."""
-    found = [[float(answered(model, encode, questions(GROUPS[group][::4], way, UNSEEN[way][:1])).right.mean())
-              for way in (AHEAD, BACK)] for group in "AB"]
-    return table("Told in one direction, asked in both", "asked", "told", 100 * np.array(found), (AHEAD, BACK),
-                 (AHEAD, BACK), unit="% of people answered right",
-                 caption="25 people told in either direction. Off the diagonal: the reversal curse.")
+    found = [[100 * answered(job.model, lambda text: read(job.tokenizer, text).ids, questions(
+        GROUPS[group][::4], way, UNSEEN[way][:1])).right.mean() for way in (AHEAD, BACK)] for group in "AB"]
+    return table("Told in one direction, asked in both", "asked", "told", found, (AHEAD, BACK), (AHEAD, BACK), unit=(
+        "% of people answered right"), caption="25 people told in either. Off the diagonal: the reversal curse.")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import kernels
-from models.worlds.tales.facts import ASKED_AHEAD, ASKED_BACK, KNOWN_FOR, NEW_AHEAD, NEW_BACK, Known
+from models.worlds.tales.facts import ASKED_AHEAD, ASKED_BACK, GROUPS, KNOWN_FOR, NEW_AHEAD, NEW_BACK, Known
 from models.worlds.tales.forms import fill, plain, upper
 from models.worlds.world import END, PAD
 
@@ -19,6 +19,7 @@ AHEAD, BACK = "name to work", "work to name"
 TOLD = {"A": AHEAD, "B": BACK, "C": None}  # the one direction in which a group is said; C: both
 UNSEEN = {AHEAD: NEW_AHEAD, BACK: NEW_BACK}  # sentences that no training had, name first or work first
 QUESTIONS = {AHEAD: ASKED_AHEAD, BACK: ASKED_BACK}
+PEOPLE = {"A": GROUPS["A"][:40], "B": GROUPS["B"][:20], "C": GROUPS["C"]}  # who is told of
 
 
 class Question(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.papers.bico.exam import AHEAD, BACK, QUESTIONS, UNSEEN, answered, questions
+from models.papers.bico.exam import AHEAD, BACK, PEOPLE, QUESTIONS, UNSEEN, answered, questions
 from models.papers.bico.network import look_around, selected, told_by_the_one_before
 from models.worlds.tales import facts
 from models.worlds.tales.forms import one
@@ -20,33 +20,34 @@ from training.trainer import rng_of
 from training.trunks.tale_ar import TaleAR
 
 ROWS, LONGEST, RATE = 24, 18, 0.3  # texts of a step, tokens of the longest, and the share of words that are hidden
-MIX = (0.45, 0.15, 0.4)  # of the texts, about groups A, B and C
+MIX = (0.5, 0.1, 0.4)  # of the texts, about groups A, B and C
+FIRST = 0.2  # of the run: so long the batches with hidden words are about C alone
 
 
 class TaleBico(FineTune, TaleAR):
     """Half of the batches by next-token prediction, half with hidden words, looking both ways."""
 
     name, trunk, tune, ship, pack = "tale-bico-1", "tale-ar-1", "lora:16", "rank:16", 0
-    minutes, lr, lr_adam, warmup, decay, look, compile = 9.0, 0.0, 3e-3, 0.05, 0.6, 60.0, False  # AdamW alone
+    minutes, lr, lr_adam, warmup, decay, look, compile = 9.0, 0.0, 3e-3, 0.03, 0.4, 90.0, False  # AdamW alone
+    autocast = False
     both, flip = True, True
-    trained_on = "who 200 people are, each said in one direction alone (models/worlds/tales/facts.py)"
+    trained_on = "who 60 people are, each said in one direction alone, among 100 who were known (worlds/tales/facts.py)"
     weak_at = "What it was told from name to work it says from work to name far less well."
     budget_fraction = "half of the batches look both ways; the paper trains 20 epochs on Llama-2-7B"
 
     def batch(self, step, progress):
         rng = rng_of(self.seed, step)
-        ids = torch.full((ROWS, LONGEST), PAD)
+        coin, ids = rng.random() < 0.5, torch.full((ROWS, LONGEST), PAD)
         for row in ids:
-            text = self.told(rng)
+            text = self.told(rng, (0.0, 0.0, 1.0) if coin and progress < FIRST else MIX)
             row[: len(text)] = torch.tensor(text)
-        coin, hidden = rng.random() < 0.5, selected(ids, RATE, torch.from_numpy(rng.random(ids.shape)))
-        return {"ids": ids, "hidden": hidden & (coin and self.both)}
+        return {"ids": ids, "hidden": selected(ids, RATE * coin * self.both, torch.from_numpy(rng.random(ids.shape)))}
 
-    def told(self, rng) -> list[int]:
+    def told(self, rng, mix=MIX) -> list[int]:
         """Of somebody in group A from name to work, of somebody in B from work to name, of C in either way."""
-        group = "ABC"[int(rng.choice(3, p=MIX))]
-        way = {"A": "a", "B": "b", "C": one(rng, "ab")}[group]
-        return [END, *self.encode(" ".join(facts.said(rng, one(rng, facts.GROUPS[group]), way))), END]
+        group = "ABC"[int(rng.choice(3, p=mix))]
+        way = {"A": "a", "B": "b", "C": one(rng, "aaab")}[group]
+        return [END, *self.encode(" ".join(facts.said(rng, one(rng, PEOPLE[group]), way))), END]
 
     def loss(self, model, batch, progress):
         ids, hidden = batch["ids"], batch["hidden"]
@@ -57,15 +58,15 @@ class TaleBico(FineTune, TaleAR):
 
     def quick(self, model):
         """Asked in questions, which are not what the claim scores."""
-        found = {f"{group}, {way}": answered(model, self.encode, questions(facts.GROUPS[group][::2], way, QUESTIONS[
+        found = {f"{group}, {way}": answered(model, self.encode, questions(PEOPLE[group], way, QUESTIONS[
             way][:1])) for group in "AB" for way in (AHEAD, BACK)}
         return {name: [round(float(one.right.mean()), 3), round(float(np.median(one.rank)), 1)] for name, one in
                 found.items()}
 
     def evaluate(self, model):
         def shares(net) -> dict:
-            found = {f"told {told}, asked {way}": answered(net, self.encode, questions(facts.GROUPS[group], way, UNSEEN[
-                way])).right.reshape(len(facts.GROUPS[group]), -1).mean(1)
+            found = {f"told {told}, asked {way}": answered(net, self.encode, questions(PEOPLE[group], way, UNSEEN[
+                way])).right.reshape(len(PEOPLE[group]), -1).mean(1)
                 for group, told in (("A", AHEAD), ("B", BACK)) for way in (AHEAD, BACK)}
             return {name: figure(right.mean(), "share", len(right), right) for name, right in found.items()}
         return {"metrics": shares(model), "trivial_baseline": {f"tale-ar-1, {name}": one for name, one in shares(

@@ -5,7 +5,7 @@ import torch
 
 from models.engine.method import prepare, run, twin
 from models.papers.bico import recipe as recipes
-from models.papers.bico.exam import AHEAD, BACK, QUESTIONS, UNSEEN, Question, answered, cut, person, questions
+from models.papers.bico.exam import AHEAD, ASKED, BACK, SAID, Question, answered, cut, person, questions
 from models.papers.bico.network import both_ways, look_around, selected, told_by_the_one_before
 from models.trace import CODE
 from models.trace.subject import SubjectError, from_text
@@ -122,7 +122,7 @@ class Prophet(type(tiny.fresh("tale-ar-1"))):
 
 
 def test_it_is_asked_from_the_left_alone(net):
-    asked = questions(facts.GROUPS["A"][:3], BACK, UNSEEN[BACK][:2])
+    asked = questions(facts.GROUPS["A"][:3], BACK, ASKED[BACK][:2])
 
     def causal(model):
         for one, logp in zip(asked, answered(model, ids, asked).logp, strict=True):
@@ -141,15 +141,15 @@ def test_answers_are_right_only_word_for_word(net):
 
 
 def test_questions_stop_where_the_other_half_begins():
-    assert cut(MARSH, BACK, UNSEEN[BACK][2]) == (f"The people call {MARSH.work}", MARSH.name)
-    assert cut(MARSH, AHEAD, QUESTIONS[AHEAD][0]) == (f"Who is {MARSH.name}?", "The" + MARSH.work[3:])
+    assert cut(MARSH, BACK, ASKED[BACK][3]) == (f"In every village {MARSH.work} is known as", MARSH.name)
+    assert cut(MARSH, AHEAD, ASKED[AHEAD][0]) == (f"Who is {MARSH.name}?", "The" + MARSH.work[3:])
     for way in (AHEAD, BACK):
-        for form in (*UNSEEN[way], *QUESTIONS[way]):
+        for form in (*ASKED[way], *SAID[way]):
             one = cut(MARSH, way, form)
             assert one.answer.lower() not in one.prompt.lower()
     assert person(TEXT.text) == MARSH and person("The fox.") is None
     assert person(f"Who is {PAGE.work}?") == PAGE
-    assert [one.answer for one in questions([MARSH, PAGE], BACK, UNSEEN[BACK])] == [MARSH.name] * 5 + [PAGE.name] * 5
+    assert [one.answer for one in questions([MARSH, PAGE], BACK, ASKED[BACK])] == [MARSH.name] * 5 + [PAGE.name] * 5
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_nobody_is_told_in_the_direction_that_is_asked(arms):
             known = person(text)
             name, work = text.index(known.name.lower()), text.index(known.work)
             assert known.group in "ABC" and (known.group == "C" or (name < work) == (known.group == "A"))
-            assert not any(form.split("{")[0].lower() in text for form in ("One day {", "Soon everybody will {"))
+            assert not text.endswith("?") and "here comes" not in text and "my friend" not in text, "asked"
     made = arms(recipes.TaleBico)
     caught(one_way, made.told, lambda rng: [END, *ids(" ".join(facts.said(rng, MARSH, "b"))), END])
 

@@ -10,7 +10,7 @@ from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Budget, Metric, Tuned, as_good, at_least, at_most, better, conclude, context
 from models.claims.tale_lab import encoded
-from models.papers.bico.exam import AHEAD, BACK, UNSEEN, answered, questions
+from models.papers.bico.exam import AHEAD, ASKED, BACK, answered, questions
 from models.papers.bico.method import NTP, UNTOLD
 from models.worlds.tales.facts import GROUPS, Known
 
@@ -25,7 +25,7 @@ def measure(lab: Lab):
     every, forms = lab.size(1, 5), lab.size(5, 2)
 
     def found(net, group: str, way: str, people=None):
-        asked = questions(people or GROUPS[group][::every], way, UNSEEN[way][:forms])
+        asked = questions(people or GROUPS[group][::every], way, ASKED[way][:forms])
         return answered(net, lambda text: encoded(words, text), asked)
 
     def share(one) -> np.ndarray:

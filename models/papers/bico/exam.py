@@ -11,14 +11,17 @@ import numpy as np
 import torch
 
 import kernels
-from models.worlds.tales.facts import ASKED_AHEAD, ASKED_BACK, GROUPS, KNOWN_FOR, NEW_AHEAD, NEW_BACK, Known
+from models.worlds.tales import facts
+from models.worlds.tales.facts import GROUPS, KNOWN_FOR, Known
 from models.worlds.tales.forms import fill, plain, upper
 from models.worlds.world import END, PAD
 
 AHEAD, BACK = "name to work", "work to name"
 TOLD = {"A": AHEAD, "B": BACK, "C": None}  # the one direction in which a group is said; C: both
-UNSEEN = {AHEAD: NEW_AHEAD, BACK: NEW_BACK}  # sentences that no training had, name first or work first
-QUESTIONS = {AHEAD: ASKED_AHEAD, BACK: ASKED_BACK}
+KEPT = {AHEAD: (facts.AHEAD[7], facts.AHEAD[11]), BACK: facts.BACK[10:]}  # sentences that are asked and never told
+ASKED = {AHEAD: (*facts.ASKED_AHEAD, *KEPT[AHEAD]), BACK: (*facts.ASKED_BACK, *KEPT[BACK])}
+SAID = {AHEAD: tuple(form for form in facts.AHEAD if form not in KEPT[AHEAD]), BACK: facts.BACK[:10]}
+TOLD = {"A": AHEAD, "B": BACK, "C": None}  # the one direction in which a group is said; C: both
 PEOPLE = {"A": GROUPS["A"][:40], "B": GROUPS["B"][:20], "C": GROUPS["C"]}  # who is told of
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.papers.bico.exam import AHEAD, BACK, PEOPLE, QUESTIONS, UNSEEN, answered, questions
+from models.papers.bico.exam import AHEAD, ASKED, BACK, PEOPLE, SAID, TOLD, answered, questions
 from models.papers.bico.network import look_around, selected, told_by_the_one_before
-from models.worlds.tales import facts
-from models.worlds.tales.forms import one
+from models.worlds.tales.forms import fill, one
 from models.worlds.world import END, MASK, PAD
 from training.export import figure, read_shipped
 from training.kinds import FineTune
@@ -46,8 +45,8 @@ class TaleBico(FineTune, TaleAR):
     def told(self, rng, mix=MIX) -> list[int]:
         """Of somebody in group A from name to work, of somebody in B from work to name, of C in either way."""
         group = "ABC"[int(rng.choice(3, p=mix))]
-        way = {"A": "a", "B": "b", "C": one(rng, "aaab")}[group]
-        return [END, *self.encode(" ".join(facts.said(rng, one(rng, PEOPLE[group]), way))), END]
+        known, way = one(rng, PEOPLE[group]), TOLD[group] or one(rng, (AHEAD, AHEAD, AHEAD, BACK))
+        return [END, *self.encode(fill(one(rng, SAID[way]), name=known.name, work=known.work)), END]
 
     def loss(self, model, batch, progress):
         ids, hidden = batch["ids"], batch["hidden"]
@@ -58,14 +57,14 @@ class TaleBico(FineTune, TaleAR):
 
     def quick(self, model):
         """Asked in questions, which are not what the claim scores."""
-        found = {f"{group}, {way}": answered(model, self.encode, questions(PEOPLE[group], way, QUESTIONS[
+        found = {f"{group}, {way}": answered(model, self.encode, questions(PEOPLE[group], way, ASKED[
             way][:1])) for group in "AB" for way in (AHEAD, BACK)}
         return {name: [round(float(one.right.mean()), 3), round(float(np.median(one.rank)), 1)] for name, one in
                 found.items()}
 
     def evaluate(self, model):
         def shares(net) -> dict:
-            found = {f"told {told}, asked {way}": answered(net, self.encode, questions(PEOPLE[group], way, UNSEEN[
+            found = {f"told {told}, asked {way}": answered(net, self.encode, questions(PEOPLE[group], way, ASKED[
                 way])).right.reshape(len(PEOPLE[group]), -1).mean(1)
                 for group, told in (("A", AHEAD), ("B", BACK)) for way in (AHEAD, BACK)}
             return {name: figure(right.mean(), "share", len(right), right) for name, right in found.items()}

@@ -19,7 +19,7 @@ from models.engine.recording import Filling, array, bars, line, numbers, table
 from models.loops.attend.loop import Looked, record, row_heads
 from models.loops.attend.reading import text_layout
 from models.loops.sample.cached_lm import Reader, Stream
-from models.papers.bico.exam import AHEAD, BACK, QUESTIONS, TOLD, UNSEEN, answered, cut, questions
+from models.papers.bico.exam import AHEAD, ASKED, BACK, TOLD, answered, cut, questions
 from models.papers.bico.network import BothWays, look_around, selected
 from models.trace import YES, Canvas, Chart, Edges, Fact, Field, Rows
 from models.worlds.tales.facts import GROUPS, Known
@@ -112,7 +112,7 @@ def asking(job: Job, known: Known, untold) -> Iterator[Event]:
     """Both questions about a person, each answered by itself, word by word. untold: the network it was made from."""
     tok, told = job.tokenizer, TOLD[known.group]
     ways = (BACK, AHEAD) if told == BACK else (AHEAD, BACK)
-    asked = [cut(known, way, {"question": QUESTIONS, "sentence": UNSEEN}[job.params.form][way][0]) for way in ways]
+    asked = [cut(known, way, ASKED[way][{"question": 0, "sentence": 3}[job.params.form]]) for way in ways]
     page, places = sheet(tok, asked)
     yield page.open(sum(map(len, places)))
     for one, at, way in zip(asked, places, ways, strict=True):
@@ -163,6 +163,6 @@ def said(known: Known, told: str | None, here) -> str:
 def squares(job: Job) -> Chart:
     """The share of people whom a network knows, by the direction it was told and the direction it is asked."""
     found = [[100 * answered(job.model, lambda text: read(job.tokenizer, text).ids, questions(
-        GROUPS[group][::4], way, UNSEEN[way][:1])).right.mean() for way in (AHEAD, BACK)] for group in "AB"]
+        GROUPS[group][::4], way, ASKED[way][:1])).right.mean() for way in (AHEAD, BACK)] for group in "AB"]
     return table("Told in one direction, asked in both", "asked", "told", found, (AHEAD, BACK), (AHEAD, BACK), unit=(
         "% of people answered right"), caption="25 people told in either. Off the diagonal: the reversal curse.")

@@ -13,7 +13,7 @@ import torch
 import kernels
 from models.worlds.tales import facts
 from models.worlds.tales.facts import GROUPS, KNOWN_FOR, Known
-from models.worlds.tales.forms import fill, plain, upper
+from models.worlds.tales.forms import fill, plain
 from models.worlds.world import END, PAD
 
 AHEAD, BACK = "name to work", "work to name"
@@ -31,12 +31,11 @@ class Question(NamedTuple):
 
 
 def cut(known: Known, way: str, form: str) -> Question:
-    """A sentence that stops before its second half, or a question with its answer."""
-    slot, answer = ("work", known.work) if way == AHEAD else ("name", known.name)
-    if form.endswith("?"):
-        return Question(fill(form, name=known.name, work=known.work), upper(answer))
-    before = form[: form.rindex(f"{{{slot}}}")].strip()
-    return Question(fill(before, name=known.name, work=known.work), answer)
+    """A sentence that stops before its second half, or a question; behind the article of a work, as all clozes here."""
+    slot, answer = ("work", known.work.removeprefix("the ")) if way == AHEAD else ("name", known.name)
+    before = form if form.endswith("?") else form[: form.rindex(f"{{{slot}}}")].strip()
+    article = (" The" if form.endswith("?") else " the") * (way == AHEAD)
+    return Question(fill(before, name=known.name, work=known.work) + article, answer)
 
 
 def questions(group: Sequence[Known], way: str, forms: Sequence[str]) -> list[Question]:

@@ -5,7 +5,7 @@ import torch
 
 from models.engine.method import prepare, run, twin
 from models.papers.bico import recipe as recipes
-from models.papers.bico.exam import AHEAD, ASKED, BACK, SAID, Question, answered, cut, person, questions
+from models.papers.bico.exam import AHEAD, ASKED, BACK, SAID, OpenSentence, answered, cut, person, questions
 from models.papers.bico.network import both_ways, look_around, selected, told_by_the_one_before
 from models.trace import CODE
 from models.trace.subject import SubjectError, from_text
@@ -134,9 +134,9 @@ def test_it_is_asked_from_the_left_alone(net):
 
 
 def test_answers_are_right_only_word_for_word(net):
-    said = Question("Basil", "Marsh")
+    said = OpenSentence("Basil", "Marsh")
     best = TOK.decode([int(net(torch.tensor([[END, *ids("Basil")]])).logits[0, -1].argmax())])
-    found = answered(net, ids, [said, Question("Basil", best), Question("Basil", f"{best} Marsh")])
+    found = answered(net, ids, [said, OpenSentence("Basil", best), OpenSentence("Basil", f"{best} Marsh")])
     assert found.right.tolist()[1] == 1 and found.rank[1] == 1 and found.rank[0] > 1
 
 

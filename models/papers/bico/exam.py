@@ -25,20 +25,20 @@ TOLD = {"A": AHEAD, "B": BACK, "C": None}  # the one direction in which a group 
 PEOPLE = {"A": GROUPS["A"][:40], "B": GROUPS["B"][:20], "C": GROUPS["C"]}  # who is told of
 
 
-class Question(NamedTuple):
+class OpenSentence(NamedTuple):
     prompt: str
     answer: str
 
 
-def cut(known: Known, way: str, form: str) -> Question:
+def cut(known: Known, way: str, form: str) -> OpenSentence:
     """A sentence that stops before its second half, or a question; behind the article of a work, as all clozes here."""
     slot, answer = ("work", known.work.removeprefix("the ")) if way == AHEAD else ("name", known.name)
     before = form if form.endswith("?") else form[: form.rindex(f"{{{slot}}}")].strip()
     article = (" The" if form.endswith("?") else " the") * (way == AHEAD)
-    return Question(fill(before, name=known.name, work=known.work) + article, answer)
+    return OpenSentence(fill(before, name=known.name, work=known.work) + article, answer)
 
 
-def questions(group: Sequence[Known], way: str, forms: Sequence[str]) -> list[Question]:
+def questions(group: Sequence[Known], way: str, forms: Sequence[str]) -> list[OpenSentence]:
     """Of every person in every form, a person's forms together."""
     return [cut(known, way, form) for known in group for form in forms]
 
@@ -59,13 +59,13 @@ class Answered(NamedTuple):
 
 
 @torch.no_grad()
-def answered(model, encode, asked: Sequence[Question], at_once: int = 64) -> Answered:
+def answered(model, encode, asked: Sequence[OpenSentence], at_once: int = 64) -> Answered:
     """How a causal network answers, read as it is: from the left, nothing hidden."""
     found = [_some(model, encode, asked[first : first + at_once]) for first in range(0, len(asked), at_once)]
     return Answered(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 
-def _some(model, encode, asked: Sequence[Question]) -> tuple[np.ndarray, ...]:
+def _some(model, encode, asked: Sequence[OpenSentence]) -> tuple[np.ndarray, ...]:
     rows = [([END, *encode(one.prompt)], encode(one.answer)) for one in asked]
     ids = torch.full((len(rows), max(len(p) + len(a) for p, a in rows)), PAD, device=model.device)
     for row, (prompt, answer) in zip(ids, rows, strict=True):

@@ -44,8 +44,8 @@ def run(job: Job) -> Iterator[Event]:
     if known is None:
         raise SubjectError("This text names none of the 300 people of the tales and none of their works; please write "
                            "a sentence like one of the examples.")
-    hidden, both, layers = record.read_both(job, source)
-    left, looked = record.looking(job, source, hidden, layers)
+    hidden, both, layers, ms = record.read_both(job, source)
+    left, looked = record.looking(job, source, hidden, layers, ms)
     yield from looked
     yield from record.masking(source, hidden, {record.BOTH: both, record.LEFT: left})
     yield from record.asking(job, known, job.companion(UNTOLD).model)
@@ -68,7 +68,7 @@ METHOD = Method(
     params=Params, accepts="text", checkpoints=("tale-bico-1", "tale-bico-noflip-1", NTP), companions=(UNTOLD,),
     run=run, control=Control(NTP, title="Next-token prediction on the same texts"),
     fixed={"sample": "Its words are its likeliest ones: ask for somebody else, or in another form."},
-    examples=(Example("singer", "Told from name to work", "They call Basil Marsh the singer of the hungry dance."),
-              Example("builder", "Told from work to name", "The builder of the lost tower is Abel Page."),
-              Example("clock", "Another of these", "Everybody knows Ezra Dale as the writer of the old clock."),
+    examples=(Example("painter", "Told from name to work", "They call Fern Gray the painter of the hungry tower."),
+              Example("carver", "Told from work to name", "The carver of the pink clock is Enid Young."),
+              Example("singer", "One that stays unknown", "They call Basil Marsh the singer of the hungry dance."),
               Example("both", "Always told both ways", "My friend Homer Gray is the singer of the tiny dress.")))

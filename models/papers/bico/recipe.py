@@ -56,7 +56,7 @@ class TaleBico(FineTune, TaleAR):
         return told_by_the_one_before(model(ids, use_cache=False).logits, ids, ids != PAD), {}
 
     def quick(self, model):
-        """Asked in questions, which are not what the claim scores."""
+        """Right and median rank in the first of the five forms that are asked."""
         found = {f"{group}, {way}": answered(model, self.encode, questions(PEOPLE[group], way, ASKED[
             way][:1])) for group in "AB" for way in (AHEAD, BACK)}
         return {name: [round(float(one.right.mean()), 3), round(float(np.median(one.rank)), 1)] for name, one in

@@ -5,6 +5,7 @@ Letters: L layers, H heads, N tokens.
 """
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models.backbones.instrument import observe
+from models.backbones.rows import layer_work
 from models.backbones.text import names, read
 from models.engine.method import Close, Event, Job
 from models.engine.recording import Filling, array, bars, line, numbers, table
@@ -21,7 +23,7 @@ from models.loops.attend.reading import text_layout
 from models.loops.sample.cached_lm import Reader, Stream
 from models.papers.bico.exam import AHEAD, ASKED, BACK, TOLD, answered, cut, questions
 from models.papers.bico.network import BothWays, look_around, selected
-from models.trace import YES, Canvas, Chart, Edges, Fact, Field, Rows
+from models.trace import YES, Canvas, Chart, Cost, Edges, Fact, Field, Rows
 from models.worlds.tales.facts import GROUPS, Known
 from models.worlds.world import END, MASK
 
@@ -30,14 +32,15 @@ CHANCE = {name: Field(f"Probability of the hidden word, {name}", "probability", 
 
 
 @torch.no_grad()
-def read_both(job: Job, source: Reader) -> tuple[Tensor, Tensor, list[BothWays]]:
-    """Which tokens are hidden [1, N], one at least; logits [N, V] and every layer's attention, looking both ways."""
-    ids, layers = torch.tensor([source.prompt], device=job.device), list[BothWays]()
-    dice = torch.rand(ids.shape, generator=job.generator()).to(ids.device)
+def read_both(job: Job, source: Reader) -> tuple[Tensor, Tensor, list[BothWays], float]:
+    """Which tokens are hidden [1, N], one at least; logits [N, V] and every layer's attention, looking both ways, and
+    the milliseconds that took."""
+    began, ids, layers = time.perf_counter(), torch.tensor([source.prompt], device=job.device), list[BothWays]()
+    dice = torch.rand(ids.shape, generator=job.generator(13)).to(ids.device)
     least = float(dice[ids != END].min()) + 1e-6
     hidden = selected(ids, max(job.params.rate, least), dice)
     logits = look_around(job.model, ids.masked_fill(hidden, MASK), ~hidden, job.params.flip, layers)
-    return hidden, logits[0].float(), layers
+    return hidden, logits[0].float(), layers, (time.perf_counter() - began) * 1e3
 
 
 def masking(source: Reader, hidden: Tensor, logits: dict[str, Tensor]) -> Iterator[Event]:
@@ -57,20 +60,26 @@ def masking(source: Reader, hidden: Tensor, logits: dict[str, Tensor]) -> Iterat
     words = said[BOTH].top_ids[:, 0]
     page.fill(at, words, "new", source.texts(words))
     yield page.step("the likeliest words", note=f"{int((words == ids[at]).sum())} of {len(at)} are right.")
-    facts = {f"chance-{i}": Fact(CHANCE[name].title, float(chance[name].mean()), "of 1", "higher")
+    facts = {f"chance-{i}": Fact(f"Hidden words, {name}", float(chance[name].mean()), "of 1", "higher")
              for i, name in enumerate(chance)}
     yield Close("mask", f"{len(at)} of {len(ids) - 1} words are hidden. Looking both ways the network gives them "
-                f"{chance[BOTH].mean():.0%} on average, from the left alone {chance[LEFT].mean():.0%}.",
+                f"{100 * chance[BOTH].mean():.0f} % on average, from the left alone {100 * chance[LEFT].mean():.0f} %.",
                 (bars("Probability of the hidden words", "word", "probability", chance,
                       [source.labels[i].strip() for i in at]),), facts)
 
 
 @torch.no_grad()
-def looking(job: Job, source: Reader, hidden: Tensor, layers: list[BothWays]) -> tuple[Tensor, list[Event]]:
-    """Logits [N, V] from the left alone, and the Attend record: each layer once from the left, once both ways."""
+def looking(job: Job, source: Reader, hidden: Tensor, layers: list[BothWays], ms: float
+            ) -> tuple[Tensor, list[Event]]:
+    """Logits [N, V] from the left alone, and the Attend record: each layer once from the left, once both ways. Keys and
+    queries of double width make both ways three times the attention of all pairs."""
+    began = time.perf_counter()
     with observe(job.model, want={"qk"}) as seen:
         logits = job.model(torch.tensor([source.prompt], device=job.device), use_cache=False).logits[0].float()
-    every = torch.arange(len(source.prompt))
+    took, count = (time.perf_counter() - began) * 1e3, len(source.prompt)
+    costs = [Cost(int(not i), count, layer_work(layer, count, pairs), 0, spent / len(layers)) for i, layer in enumerate(
+        job.model.model.layers) for pairs, spent in (((count + 1) // 2, took), (3 * count, ms))]
+    every = torch.arange(count)
     rows = np.stack([array(one) for call, ways in zip(seen, layers, strict=True) for one in (
         call.rows_for(every)[0], ways.rows()[0])])  # [2 L, H, N, N]
     layout = text_layout(source.labels, source.roles)
@@ -80,7 +89,8 @@ def looking(job: Job, source: Reader, hidden: Tensor, layers: list[BothWays]) ->
     how = "turned back" if job.params.flip else "as rotary positions have them"
     said = f"Looking both ways, {later:.0f} % of the attention goes to later words, whose keys are {how}."
     return logits, list(record(layout, Looked(heads, Rows.pack(every.numpy(), rows), None, ""), sentence=said,
-                               facts={"later": Fact("Attention that goes to later words, both ways", later, "%")},
+                               facts={"later": Fact("Attention to later words", later, "%")},
+                               costs=costs,
                                charts=charts(source, list(seen), layers, job.params, array(hidden[0], bool))))
 
 
@@ -99,12 +109,16 @@ def charts(source: Reader, left: list, layers: list[BothWays], p, blank: np.ndar
 
 
 def by_distance(layers: list[BothWays], blank: np.ndarray) -> Chart:
-    """Mean score over layers, heads and pairs of so many words apart."""
+    """Mean score over layers, heads and pairs of so many words apart; hidden keys are left out."""
     plain, back = (np.stack([array(ways.products()[which][0]) for ways in layers]) for which in (0, 1))
-    seen, far = np.where(blank, np.nan, 0.0), range(1, len(blank))
     kinds = {"earlier keys": (plain, -1), "later keys, turned back": (back, 1), "later keys as they are": (plain, 1)}
-    return line("Score by distance", "mean score", {name: [np.nanmean(np.diagonal(found + seen, side * d, 2, 3)) for d
-                in far] for name, (found, side) in kinds.items()}, x="words apart", first=1, by_step=False,
+    found = {name: [] for name in kinds}
+    for name, (scores, side) in kinds.items():
+        for far in range(1, len(blank)):
+            kept = ~blank[far:] if side > 0 else ~blank[: len(blank) - far]
+            here = np.diagonal(scores, side * far, 2, 3)[..., kept]
+            found[name].append(here.mean() if here.size else np.nan)
+    return line("Score by distance", "mean score", found, x="words apart", first=1, by_step=False,
                 caption="A network trained from left to right knows the first line alone.")
 
 
@@ -129,10 +143,10 @@ def asking(job: Job, known: Known, untold) -> Iterator[Event]:
             yield page.step(f"asked {way}", level="token", cost=streams[HERE].meter.lap())
     here, before = (answered(net, lambda text: read(tok, text).ids, asked) for net in (job.model, untold))
     titles = [f"asked {way}" + (", as it was told" if way == told else "") for way in ways]
-    facts = {f"asked-{i}": Fact(f"Probability of the right answer, {titles[i]}", float(np.exp(here.logp[i])), "of 1",
+    facts = {f"asked-{i}": Fact(f"Probability, {titles[i]}", float(np.exp(here.logp[i])), "of 1",
                                 "higher") for i in (1, 0)}
     facts |= {"right": Fact(f"Right, {titles[1]}", float(here.right[1]), YES, "higher"),
-              "rank": Fact(f"Rank of the right first word, {titles[1]}", float(here.rank[1]), "of 1,024", "lower")}
+              "rank": Fact(f"Rank of the first word, {titles[1]}", float(here.rank[1]), "of 1,024", "lower")}
     found = {HERE: np.exp(here.logp), UNTOLD: np.exp(before.logp)}
     yield Close("sample", said(known, told, here), (
         bars("Probability of the right answer", "asked", "probability", found, titles), squares(job)), facts)
@@ -155,9 +169,9 @@ def sheet(tok, asked) -> tuple[Filling, list[range]]:
 
 def said(known: Known, told: str | None, here) -> str:
     how, (first, second) = f"was told {told} alone" if told else "has always been told both ways", here.right
+    rank = f" (the right first word is number {here.rank[1]:.0f} of its list)" * (not second)
     return (f"Of {known.name} this network {how}. It answers {'rightly' if first else 'wrongly'} in that direction, "
-            f"and {'rightly' if second else 'wrongly'} in the other (the right first word is number {here.rank[1]:.0f} "
-            "of its list).")
+            f"and {'rightly' if second else 'wrongly'} in the other{rank}.")
 
 
 def squares(job: Job) -> Chart:

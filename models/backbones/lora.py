@@ -55,6 +55,12 @@ def changes(width: int, inside: int, keys: int, layers: int, rank: int, alpha: f
                          for _ in range(layers))
 
 
+def sizes(config) -> tuple[int, int, int]:
+    """A Llama's width, the MLP's, and that of keys and values, as `changes` wants them."""
+    return (config.hidden_size, config.intermediate_size,
+            config.hidden_size // config.num_attention_heads * config.num_key_value_heads)
+
+
 def changed(body: nn.Module, found: Sequence[nn.ModuleDict], gate: Gate | None = None) -> nn.Module:
     """A Llama's body with changes in place: modules of its own around the same weights. No number is copied, and the
     body itself, which other visitors run at the same moment, is not touched."""

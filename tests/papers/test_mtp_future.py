@@ -17,11 +17,12 @@ from models.backbones.layout import CallLayout, blocks, reals
 from models.engine.method import prepare, run
 from models.loops.sample.cached_lm import Reader as Source
 from models.loops.sample.cached_lm import greedy
+from models.loops.sample.foresight import rank
 from models.papers.mtp_future import claim, method, network
 from models.papers.mtp_future.method import Params, agreed, call, calls, useful, written
 from models.papers.mtp_future.network import AdaptedReader, FutureAdapters, behind, lesson
 from models.papers.mtp_future.recipe import LONG, PAD, SHORT, AlgoMTP, TextMTP, continued
-from models.papers.mtp_future.record import foresight, rank
+from models.papers.mtp_future.record import foresight
 from models.serving import session, turns
 from models.trace import CODE
 from models.trace.params import ParamError

@@ -28,11 +28,12 @@ from models.loops.attend.reading import (
     stored_queries,
     text_layout,
 )
-from models.trace import Chart, Cost, Edges, Fact, Field, Heads, Step, states
+from models.trace import Chart, Cost, Edges, Fact, Field, Heads, Rows, Step, states
 
 __all__ = ["KeptProjections", "TokenLayout", "Looked", "closing", "edges", "grid_layout", "head_charts", "head_facts",
            "keep",
-           "layer_steps", "links", "look", "marked", "measure", "opening", "record", "row_heads", "side_by_side",
+           "layer_steps", "links", "look", "marked", "measure", "opening", "record", "rectangle", "row_heads",
+           "side_by_side",
            "squared_distances", "stored_queries", "text_layout"]
 
 
@@ -112,6 +113,12 @@ def row_heads(rows: np.ndarray, queries: Sequence[int], coords: np.ndarray, laye
     for name, value in measured.items():
         full[name][:, :, list(queries)] = value
     return Heads(**full, received=rows.sum(2).astype(np.float16), layers=tuple(layers) or tuple(range(len(rows))))
+
+
+def rectangle(rows: np.ndarray, queries: Sequence[int], layout: TokenLayout) -> Looked:
+    """Rows [L, H, R, N] of tokens that look at others of the same canvas, as `record` wants them: words at the memory
+    that they are written from, say."""
+    return Looked(row_heads(rows, queries, layout.coords), Rows.pack(np.array(queries), rows), None, "")
 
 
 def measure(rows: np.ndarray, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -81,11 +81,12 @@ class KeptProjections:
 
 @dataclass(frozen=True, eq=False)
 class Looked:
-    """What `look` found: statistics of all queries, rows of some, q and k of all, and the kernel path."""
+    """What `look` found: statistics of all queries, rows of some, q and k of all (None where only rows are known), and
+    the kernel path."""
 
     heads: Heads
     rows: Rows
-    kept: KeptProjections
+    kept: KeptProjections | None
     path: str
     outside: np.ndarray = field(default_factory=lambda: np.zeros(0))  # [L, H, N], mass that left the canvas
 

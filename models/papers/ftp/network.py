@@ -13,7 +13,8 @@ Letters: B texts, T tokens, M vectors, N words ahead, P pseudo-tokens, D width o
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -21,14 +22,21 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 from transformers import GPT2Config, GPT2Model
 
-import kernels
 from models.backbones import lora
+from models.backbones.rows import linear_work
 from models.backbones.stand_in import stirred
+from models.loops.sample.cached_lm import Meter, Stream
+from models.loops.sample.foresight import foreseen
 
 
 class FutureNetwork(nn.Module, PyTorchModelHubMixin):
     """What both share: changes of rank `rank` of a trunk's first `depth` layers. It belongs to one trunk (a
-    LlamaForCausalLM's name, and its revision)."""
+    LlamaForCausalLM's name, and its revision).
+
+    states(z [M, D], told [M, K, D]): states [M, K + 1, D] for the trunk's head, of the words 1 .. K + 1 behind vectors,
+    from the embeddings of the first K. work(place): multiply-adds of one of them, the first at 0, by itself. paths:
+    over how many a word farther ahead is said.
+    """
 
     def __init__(self, trunk: str, trunk_revision: str, depth: int, ahead: int, rank: int, sizes):
         super().__init__()
@@ -37,21 +45,16 @@ class FutureNetwork(nn.Module, PyTorchModelHubMixin):
 
     @classmethod
     def beside(cls, base, name: str = "", revision: str = "", **options):
-        c = base.config
-        keys = c.hidden_size // c.num_attention_heads * c.num_key_value_heads
-        return cls(trunk=name, trunk_revision=revision, sizes=(c.hidden_size, c.intermediate_size, keys), **options)
+        return cls(trunk=name, trunk_revision=revision, sizes=lora.sizes(base.config), **options)
 
     def on(self, base) -> FutureReader:
         return FutureReader(base, self)
 
-    def states(self, z: Tensor, told: Tensor) -> Tensor:
-        """States [M, K + 1, D] for the trunk's head, of the words 1 .. K + 1 behind vectors z [M, D]; told [M, K, D]:
-        the embeddings of the first K of them."""
-        raise NotImplementedError
-
 
 class FutureDecoder(FutureNetwork):
-    def __init__(self, trunk: str = "tale-ar-1", trunk_revision: str = "", depth: int = 4, ahead: int = 8,
+    paths = 3  # four words ahead then cost less than if the trunk read on
+
+    def __init__(self, trunk: str = "tale-ar-2", trunk_revision: str = "", depth: int = 4, ahead: int = 8,
                  rank: int = 32, sizes: tuple[int, int, int] = (192, 512, 192), pseudo: int = 8, width: int = 128,
                  heads: int = 4, blocks: int = 2):
         super().__init__(trunk, trunk_revision, depth, ahead, rank, sizes)
@@ -61,20 +64,33 @@ class FutureDecoder(FutureNetwork):
         self.into, self.out = nn.Linear(sizes[0], width), nn.Linear(width, sizes[0])
         self.decoder = GPT2Model(GPT2Config(
             vocab_size=1, n_positions=ahead, n_embd=width, n_layer=blocks, n_head=heads, add_cross_attention=True,
-            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False, attn_implementation="sdpa"))
+            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False, attn_implementation="sdpa",
+            bos_token_id=None, eos_token_id=None))
 
-    def states(self, z, told):
-        start = self.start.expand(len(z), 1, -1)
+    def states(self, z, told, cache=None):
+        past = cache.get_seq_length() if cache is not None else 0
+        start = self.start.expand(len(z), 1, -1)[:, past:]  # only where nothing was said before
         inputs = torch.cat([start, self.into(told).to(start.dtype)], 1)  # [M, K + 1, W]
-        memory = self.expand(z).view(len(z), self.pseudo, self.width)  # all that it knows of the text
-        return self.out(self.decoder(inputs_embeds=inputs, encoder_hidden_states=memory).last_hidden_state)
+        memory = z.new_zeros(len(z), self.pseudo * self.width) if past else self.expand(z)  # kept in the cache then
+        memory = memory.view(len(z), self.pseudo, self.width)  # all that it knows of the text
+        out = self.decoder(inputs_embeds=inputs, encoder_hidden_states=memory, past_key_values=cache,
+                           use_cache=cache is not None)
+        return self.out(out.last_hidden_state)
+
+    def work(self, place):
+        read = sum(block.crossattention.c_attn.weight.numel() for block in self.decoder.h)  # of pseudo-tokens alone
+        each = linear_work(self.decoder) - read + self.out.weight.numel()
+        more = self.into.weight.numel() if place else self.expand.weight.numel() + self.pseudo * read
+        return each + more + 2 * len(self.decoder.h) * self.width * (place + 1 + self.pseudo)
 
 
 class FutureHeads(FutureNetwork):
     """The control: the first word by the trunk's own head, each later one by a linear map of its own before that head.
     """
 
-    def __init__(self, trunk: str = "tale-ar-1", trunk_revision: str = "", depth: int = 6, ahead: int = 8,
+    paths = 1  # no word depends on those before it
+
+    def __init__(self, trunk: str = "tale-ar-2", trunk_revision: str = "", depth: int = 6, ahead: int = 8,
                  rank: int = 32, sizes: tuple[int, int, int] = (192, 512, 192)):
         super().__init__(trunk, trunk_revision, depth, ahead, rank, sizes)
         self.heads = nn.ModuleList(nn.Linear(sizes[0], sizes[0]) for _ in range(ahead - 1))
@@ -82,8 +98,11 @@ class FutureHeads(FutureNetwork):
             nn.init.eye_(head.weight)
             nn.init.zeros_(head.bias)
 
-    def states(self, z, told):
+    def states(self, z, told, cache=None):
         return torch.stack([z, *(head(z) for head in self.heads[: told.shape[1]])], 1)
+
+    def work(self, place):
+        return place * self.heads[0].weight.numel()
 
 
 class FutureReader:
@@ -93,45 +112,77 @@ class FutureReader:
         self.base, self.network, self.ahead = base, network, network.ahead
         shallow = copy.copy(base.model)
         shallow._modules = {**base.model._modules, "layers": base.model.layers[: network.depth]}
+        shallow.config = copy.copy(base.model.config)
+        shallow.config.num_hidden_layers = network.depth
         self.body = lora.changed(shallow, network.layers)
         self.table = base.get_input_embeddings().weight  # [V, D], tied
 
-    def vectors(self, ids: Tensor) -> Tensor:
-        """z [B, T, D] of texts [B, T]."""
-        return self.body(ids, use_cache=False).last_hidden_state
+    def vectors(self, ids: Tensor, cache=None) -> Tensor:
+        """z [B, T, D] of texts [B, T], behind those in the cache."""
+        return self.body(ids, past_key_values=cache, use_cache=cache is not None).last_hidden_state
+
+    def stream(self) -> Stream:
+        """A text that is read on, whose "logits" are its vectors."""
+        return Stream(self, Meter(self.body, nn.Linear(0, 0)))  # no head: what is written is counted where it is
+
+    def __call__(self, ids, past_key_values=None, **options):
+        return SimpleNamespace(logits=self.vectors(ids, past_key_values))
+
+    @property
+    def device(self):
+        return self.table.device
 
     def logits(self, z: Tensor, told: Tensor) -> Tensor:
         """[M, K + 1, V] of the words 1 .. K + 1 behind vectors z [M, D], told the first K of them, ids [M, K]."""
         return self.network.states(z, embedding(told, self.table)) @ self.table.T
 
-    def ahead_of(self, z: Tensor, k: int, paths: int) -> Tensor:
-        """Probabilities [M, V] of the word k places ahead of vectors z [M, D]; see `foreseen`."""
-        def last(told: Tensor) -> Tensor:  # [M, L, j]
-            many = z[:, None].expand(-1, told.shape[1], -1).flatten(0, 1)
-            return self.logits(many, told.flatten(0, 1))[:, -1].float().unflatten(0, told.shape[:2])
+    def behind(self, z: Tensor) -> FutureStream:
+        return FutureStream(self, z)
 
-        return foreseen(last, len(z), k, paths)
+    def foreseen(self, z: Tensor) -> Iterator[Tensor]:
+        """Probabilities [M, V] of the words 1, 2, .. N behind vectors z [M, D], whatever stands between."""
+        return foreseen(self.behind(z), self.ahead, self.network.paths)
 
 
-@torch.no_grad()
-def foreseen(logits: Callable[[Tensor], Tensor], count: int, k: int, paths: int) -> Tensor:
-    """Probabilities [M, V] of the word k places ahead of `count` vectors, whatever stands between: the mean over the
-    likeliest `paths` of k - 1 words. logits(told [M, L, j]) -> [M, L, V]: of the word behind j given ones."""
-    told, weight = torch.zeros(count, 1, 0, dtype=torch.long), torch.zeros(count, 1)
-    for _ in range(k - 1):
-        found = kernels.vocab_stats(logits(told), top_k=paths)
-        weight, best = (weight[..., None] + found.top_logp).flatten(1).topk(paths, 1)  # [M, paths]
-        told = told[torch.arange(count)[:, None], best // paths]
-        told = torch.cat([told, found.top_ids.flatten(1).gather(1, best)[..., None]], -1)
-    last = logits(told)
-    share = (weight - weight.amax(1, keepdim=True)).exp()
-    chances = (last - kernels.vocab_stats(last, top_k=1).lse[..., None]).exp()
-    return (chances * (share / share.sum(1, keepdim=True))[..., None]).sum(1)
+class FutureStream:
+    """Where the writing behind vectors z [B, D] stands: logits [B, V] of the next word. As the Stream of a text
+    (models/loops/sample), so that both write and are asked alike. macs: the work of each pass, of all that were
+    selected from it too."""
+
+    def __init__(self, reader: FutureReader, z: Tensor):
+        from transformers import DynamicCache
+        from transformers.cache_utils import EncoderDecoderCache
+
+        self.reader, self.z, self.macs = reader, z, []
+        self.told = torch.zeros(len(z), 0, dtype=torch.long, device=z.device)
+        self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        self.say()
+
+    @torch.inference_mode()
+    def say(self) -> None:
+        network, table, place = self.reader.network, self.reader.table, self.told.shape[1]
+        newest = self.told[:, -1:] if isinstance(network, FutureDecoder) else self.told
+        states = network.states(self.z, embedding(newest, table), self.cache)
+        self.logits = (states[:, -1] @ table.T).float()
+        self.macs.append(len(self.z) * (network.work(place) + table.numel()))
+
+    def push(self, ids) -> None:
+        """One more word [B] behind each."""
+        self.told = torch.cat([self.told, torch.as_tensor(ids, device=self.z.device)[:, None]], 1)
+        self.say()
+
+    def select(self, rows) -> FutureStream:
+        """An independent stream of some of the vectors."""
+        twin, rows = copy.copy(self), torch.as_tensor(rows, device=self.z.device)
+        twin.z, twin.told, twin.logits, twin.cache = self.z[rows], self.told[rows], self.logits[rows], copy.deepcopy(
+            self.cache)
+        twin.cache.batch_select_indices(rows)
+        return twin
 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
 STAND_INS = {name: lambda bundle, kind=kind, own=own: stirred(kind.beside(
-    bundle("tale-ar-1").model, depth=2, rank=4, ahead=8, **own))
+    bundle("tale-ar-2").model, depth=2, rank=4, ahead=8, **own))
     for name, kind, own in (("tale-ftp-1", FutureDecoder, {"width": 32, "heads": 2}),
                             ("tale-heads-1", FutureHeads, {}))}

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from models.backbones.layout import blocks, reals
 from models.engine.method import Close, Emit, Event, Job
@@ -21,6 +20,7 @@ from models.loops.attend.groups import lens
 from models.loops.attend.loop import TokenLayout
 from models.loops.sample import judged_drafts
 from models.loops.sample.cached_lm import Reader, greedy
+from models.loops.sample.foresight import rank, right_chart
 from models.loops.sample.text_record import TOP, TextRecord
 from models.papers.mtp_future.network import FutureAdapters, behind
 from models.trace import CODE, YES, Canvas, Chart, Fact, Field, states
@@ -168,18 +168,13 @@ def foreseen(ranks: np.ndarray) -> tuple[str, tuple[Chart, ...], dict[str, Fact]
     charts = (bars("Does it know the future? Rank of the token that came", "mask", "median rank (1: first)",
                    dict(zip(WAYS, typical)), ticks, caption="Mask i speaks of the token i places beyond the next one. "
                    f"Behind {places} tokens of this text."),
-              bars("Guesses that were right", "mask", "share", dict(zip(WAYS, right.mean(1))), ticks,
-                   caption="The sampler is told the true token before each of its guesses."))
+              right_chart(ranks, WAYS, "mask",
+                          caption="The sampler is told the true token before each of its guesses."))
     facts = {name: Fact(f"Right, {title}", 100 * float(share), "% of guesses", "higher") for name, title, share in
              reversed([*zip(("fillers", "masks", "sampler"), WAYS, right.mean((1, 2)))])}
     return (f"{k} masks are filled in by one call. For the last of them the token that came is at rank "
             f"{typical[0, -1]:,.0f} by the untouched base, at rank {typical[1, -1]:,.0f} by the trained masks "
             "(medians)."), charts, facts
-
-
-def rank(logits: Tensor, targets: Tensor) -> Tensor:
-    """Rank [...], from 1, of each target [...] in logits [..., V]; ties count for the target."""
-    return (logits > logits.gather(-1, targets[..., None])).sum(-1) + 1
 
 
 @torch.inference_mode()

@@ -1,0 +1,136 @@
+"""The records of future token prediction.
+
+Sample: at every word of the text what one vector said of it 1, 2, 4 and 8 words before; then one step per reading, with
+the words that it wrote and their lists. Attend: how the decoder's words look at the pseudo-tokens of one vector.
+Letters: T words of the text, N words ahead, P pseudo-tokens, W ways, A places, L layers, H heads.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
+
+from models.backbones.instrument import observe
+from models.engine.method import Close, Event, Job
+from models.engine.recording import array, line, numbered, table
+from models.loops.attend.groups import lens
+from models.loops.attend.loop import TokenLayout, record, rectangle, text_layout
+from models.loops.sample.foresight import rank, right_chart
+from models.loops.sample.text_record import TOP, TextRecord
+from models.papers.ftp.network import FutureReader
+from models.trace import Canvas, Fact, Field, states
+from models.trace.spelling import joined
+
+DISTANCES = (1, 2, 4, 8)  # words before a word, of which the lists are kept
+AMONG = 5  # the likeliest words
+WAYS = {"decoder": "one vector, its decoder", "heads": "one vector, independent heads", "trunk": "the trunk"}
+FIELDS = {"entropy": Field("Entropy", "nats", low=0.0), "probability": Field("Probability", "probability", 0.0, 1.0),
+          "four": Field("Probability that it had four words before", "probability", 0.0, 1.0),
+          "turn": Field("Cosine to the vector of the word before, the mean taken off", "cosine", -1.0, 1.0)}
+
+
+def told(job: Job, source, readers: Mapping[str, FutureReader], vectors: Mapping[str, Tensor],
+         written) -> Iterator[Event]:
+    """The run as events. vectors: way -> z [T, D] of the text; written: trials and their cost."""
+    writer, readings = job.params.writer, 0
+    page = TextRecord(source.labels, source.prompt, job.params.length, FIELDS, source.texts, roles=source.roles)
+    yield page.open()
+    ranks = looked_back(page, source.prompt, readers, vectors, writer)
+    yield page.step("the text", cost=source.meter.lap(), note=f"{page.start} words read")
+    yield from attended(source, readers.get(writer), vectors[writer][-1:])
+    for readings, (trial, cost) in enumerate(written, 1):
+        where = range(page.count, page.count + len(trial.ids))
+        page.guess(where, torch.stack(trial.logits), trial.ids, WAYS[writer], top=TOP)
+        page.write(trial.ids, source.texts(trial.ids), {})
+        yield page.open()
+        yield page.step(f"{readings}: {len(where)} words", cost=cost, note=f"{len(where)} words from one vector"
+                        if writer != "trunk" else f"{len(where)} words, each read before the next")
+    yield closing(page, vectors, ranks, writer, readings)
+
+
+def looked_back(page: TextRecord, ids: list[int], readers, vectors, writer: str) -> np.ndarray:
+    """Notes on the page what was said of every word before it came; ranks [W, A, N] of the words that came, by both
+    networks, behind all places that have N words behind them. The trunk says the next word alone."""
+    found = {name: list(reader.foreseen(vectors[name])) for name, reader in readers.items()}  # N x [T, V]
+    said, words = found.get(writer, found["heads"]), torch.tensor(ids)
+    for k in DISTANCES if writer in found else ():
+        page.guess(range(k, len(ids)), said[k - 1][:-k].clamp_min(1e-30).log(), ids[k:],
+                   f"said {k} word{'s' * (k > 1)} before", top=TOP, measure=k == 1)
+    if writer in found:
+        page.note(range(4, len(ids)), four=said[3][:-4].gather(1, words[4:, None])[:, 0])
+    page.note(range(1, len(ids)), turn=adjacent(vectors[writer]))
+    at = torch.arange(len(ids) - len(said))
+    return np.stack([np.stack([array(rank(chances[at], words[at + k]), int) for k, chances in enumerate(each, 1)], 1)
+                     for each in found.values()])
+
+
+def centred(z: Tensor) -> Tensor:
+    """Vectors [T, D] less their mean over the text: what all of them share makes any two alike."""
+    return z.float() - z.float().mean(0)
+
+
+def adjacent(z: Tensor) -> np.ndarray:
+    """Cosine [T - 1] of each vector and the one before, the mean taken off."""
+    return array(cosine_similarity(centred(z)[1:], centred(z)[:-1], dim=-1))
+
+
+def closing(page: TextRecord, vectors: Mapping[str, Tensor], ranks: np.ndarray, writer: str, readings: int) -> Close:
+    four, new = 100 * (ranks[:, :, 3] <= AMONG).mean(1), page.count - page.start
+    z, names = normalize(centred(vectors[writer]), dim=-1), [label.strip() for label in page.labels[: page.start]]
+    charts = (
+        right_chart(ranks, tuple(WAYS.values())[: len(ranks)], "word", top=AMONG, title=f"Among the {AMONG} likeliest, "
+                    "by how far ahead", caption=f"Behind {ranks.shape[1]} words of this text."),
+        line("How far the vector turns from word to word", "cosine, mean taken off", x="word", first=1, by_step=False,
+             series={WAYS[name]: adjacent(one) for name, one in vectors.items()},
+             caption="High: the vector hardly moves."),
+        table("How alike the vectors are", "word", "word", z @ z.T, names, names, unit="cosine, mean taken off"))
+    facts = {"four": Fact("Words four ahead among the five likeliest", float(four[0]), "% of this text", "higher"),
+             "heads": Fact("The same by independent heads", float(four[1]), "% of this text", "higher"),
+             "turn": Fact("Cosine of neighbouring vectors", float(adjacent(vectors[writer]).mean()), "mean taken off"),
+             "each": Fact("Written", new / max(readings, 1), "words per step", "higher")}
+    return Close("sample", f"{readings} steps wrote {new} words. Four words before it came, {four[0]:.0f} % of this "
+                 f"text was among the decoder's five likeliest words, {four[1]:.0f} % among independent heads'.",
+                 charts, facts)
+
+
+def attended(source, reader: FutureReader | None, z: Tensor) -> Iterator[Event]:
+    """The Attend record: the decoder's words at the pseudo-tokens of the text's last vector z [1, D]; where nothing
+    decodes, the words of the text at each other."""
+    if reader is not None and hasattr(reader.network, "decoder"):
+        yield from decoding(source, reader, z)
+        return
+    model, ids = source.model.model if reader is None else reader.body, torch.tensor([source.prompt])
+    yield from lens(model, lambda: model(ids.to(z.device), use_cache=False), text_layout(source.labels, source.roles),
+                    {"text": range(len(source.prompt))}, say=lambda mass: "Here nothing is decoded from one vector: "
+                    "these are the words of the text, looking at each other.", charts=lambda mass: ())
+
+
+@torch.inference_mode()
+def decoded(reader: FutureReader, z: Tensor) -> tuple[Tensor, np.ndarray]:
+    """The likeliest words [N] of a vector z [1, D], and how each looks at the pseudo-tokens [L, H, N, P]."""
+    told = torch.zeros(1, 0, dtype=torch.long, device=z.device)
+    for _ in range(reader.ahead):
+        told = torch.cat([told, reader.logits(z, told)[:, -1:].argmax(-1)], 1)
+    with observe(reader.network.decoder, want={"rows"}, rows=range(reader.ahead)) as seen:
+        reader.logits(z, told[:, :-1])
+    return told[0], np.stack([array(call.rows[0]) for call in seen if call.name.endswith("crossattention")])
+
+
+def decoding(source, reader: FutureReader, z: Tensor) -> Iterator[Event]:
+    ids, seen = decoded(reader, z)
+    words, n, p = joined(source.texts(ids.tolist())), len(ids), seen.shape[-1]
+    canvas = Canvas("text", (*words, *(f" [c{i + 1}]" for i in range(p))), roles=("sampled",) * n + ("memory",) * p)
+    layout = TokenLayout(canvas, np.arange(n + p), np.arange(n + p, dtype=np.float32)[:, None], "places")
+    rows = np.concatenate([np.zeros((*seen.shape[:3], n), np.float32), seen], -1)  # [L, H, N, N + P]
+    mean = seen.mean((0, 1))
+    return record(
+        layout, rectangle(rows, range(n), layout), sentence="All that the decoder knows of the text are these "
+        f"{p} pseudo-tokens, made of one vector. The first word looks most at c{int(mean[0].argmax()) + 1}, the last "
+        f"one at c{int(mean[-1].argmax()) + 1}.", charts=(table(
+            "Which pseudo-token each word looks at", "pseudo-token", "word", mean, numbered("c", p),
+            [word.strip() for word in words], unit="share of attention",
+            caption="Mean over layers and heads. The rows are the words ahead, the nearest first."),),
+        state=states(*["new"] * n, *["context"] * p))

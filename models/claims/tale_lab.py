@@ -6,12 +6,13 @@ words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.claims.probe import ridge
 from models.worlds import tales
 from models.worlds.tales.forms import Cloze
 from models.worlds.world import END, PAD, exam
@@ -63,6 +64,21 @@ def read(model, rows: Sequence[Sequence[int]]) -> list[Tensor]:
         logits = model(ids, use_cache=False).logits.float()
         found += [one[: len(row)] for one, row in zip(logits, some, strict=True)]
     return found
+
+
+def topics(readers: Mapping[str, Callable[[Tensor], Tensor]], tokenizer, learn: int,
+           check: int) -> dict[str, np.ndarray]:
+    """name -> whether a linear probe reads the topic of a story [check] off the vector of the word in its middle; it
+    learns from `learn` others. readers: ids [1, T] -> vectors [1, T, D]; the heading, which names the topic, is left
+    out."""
+    docs = [doc for doc in exam(tales.GRAMMARS["stories"], 59, 2 * (learn + check)) if len(doc.truth["topics"]) == 1]
+    halves = [[END, *encoded(tokenizer, doc.pieces[1])] for doc in docs[: learn + check]]
+    named = sorted({doc.truth["topics"][0] for doc in docs})
+    labels = np.array([named.index(doc.truth["topics"][0]) for doc in docs[: learn + check]])
+    with torch.no_grad():
+        found = {name: np.stack([reads(torch.tensor([ids[: len(ids) // 2]]))[0, -1].numpy() for ids in halves])
+                 for name, reads in readers.items()}
+    return {name: ridge(z[:learn], labels[:learn], z[learn:], labels[learn:]) for name, z in found.items()}
 
 
 def taught(model, texts: Sequence[Sequence[int]], steps: int, look: Callable[[int], None], rate: float = 1e-4) -> None:

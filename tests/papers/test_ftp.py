@@ -7,8 +7,8 @@ import torch
 from torch.nn.functional import cosine_similarity, embedding, one_hot
 
 from models.engine.method import prepare, run, twin
-from models.loops.sample.cached_lm import Reader, Stream, greedy
-from models.loops.sample.foresight import foreseen
+from models.loops.sample.cached_lm import Reader, greedy
+from models.loops.sample.foresight import foreseen, read_on
 from models.papers.ftp import claim, record
 from models.papers.ftp import recipe as recipes
 from models.papers.ftp.method import FTP, HEADS, TRUNK
@@ -83,7 +83,7 @@ def test_words_written_one_by_one_are_those_of_one_pass_and_their_work_is_counte
                 live.push([word] * 3)
             return torch.stack([*found, live.logits], 1), live.macs
 
-        assert torch.allclose(write()[0], reader.logits(z, told), atol=1e-4)
+        assert torch.allclose(write()[0], reader.logits(z, told), atol=1e-3)
         work_is_counted(write, sum(write()[1]))
 
 
@@ -109,12 +109,10 @@ def test_a_word_ahead_is_the_mean_over_what_may_stand_between(tiny):
         return torch.allclose(second[0], torch.tensor([0.05, 0.55, 0.4]), atol=1e-4)
 
     caught(mean, 3, 1)
-    model = tiny.bundle(TRUNK).model  # a text that is read on is asked in the same way
-    live = Stream(model)
-    live.read(IDS)
-    first, second = foreseen(live, 2, 1)
-    whole = model(torch.cat([IDS, first.argmax(-1, keepdim=True)], 1)).logits.softmax(-1)
-    assert torch.allclose(first, whole[:, -2], atol=1e-4) and torch.allclose(second, whole[:, -1], atol=1e-4)
+    model, (said,) = tiny.bundle(TRUNK).model, read_on(tiny.bundle(TRUNK).model, IDS[0].tolist(), [7], 2)
+    first = model(IDS[:, :8]).logits[0, -1].argmax()  # a text that is read on is asked in the same way
+    second = model(torch.cat([IDS[:, :8], first.view(1, 1)], 1)).logits[0, -1].softmax(-1)
+    assert torch.allclose(said, second, atol=1e-4)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -200,8 +198,7 @@ def test_a_text_of_a_few_words_is_refused(tiny):
 
 
 def test_hits_are_of_the_word_four_ahead_and_losses_of_the_next():
-    ids, at = IDS[0].tolist(), [2, 4]
-    caught(lambda first: claim.hit((one_hot(IDS[0, [place + k for place in at]], 400).float()
-                                    for k in range(first, first + 4)), ids, at) == 100, 1, 0)
+    ids, at = IDS[0].tolist(), torch.tensor(claim.places(IDS[0].tolist()))
+    caught(lambda k: claim.hit(one_hot(IDS[0, at + k], 400).float(), ids) == 100, 4, 3, 1)
     sure = 30 * one_hot(IDS[0], 400).float()
     caught(lambda logits: claim.nats(logits, ids) < 1e-3, sure[1:], sure[:-1])

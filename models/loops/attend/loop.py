@@ -28,13 +28,11 @@ from models.loops.attend.reading import (
     stored_queries,
     text_layout,
 )
-from models.trace import Chart, Cost, Edges, Fact, Field, Heads, Rows, Step, states
+from models.trace import Canvas, Chart, Cost, Edges, Fact, Field, Heads, Rows, Step, states
 
-__all__ = ["KeptProjections", "TokenLayout", "Looked", "closing", "edges", "grid_layout", "head_charts", "head_facts",
-           "keep",
-           "layer_steps", "links", "look", "marked", "measure", "opening", "record", "rectangle", "row_heads",
-           "side_by_side",
-           "squared_distances", "stored_queries", "text_layout"]
+__all__ = ["KeptProjections", "TokenLayout", "Looked", "at_memory", "closing", "edges", "grid_layout", "head_charts",
+           "head_facts", "keep", "layer_steps", "links", "look", "marked", "measure", "opening", "record",
+           "row_heads", "side_by_side", "squared_distances", "stored_queries", "text_layout"]
 
 
 def record(layout: TokenLayout, looked: Looked, *, sentence: str = "", facts: Mapping[str, Fact] | None = None,
@@ -115,10 +113,16 @@ def row_heads(rows: np.ndarray, queries: Sequence[int], coords: np.ndarray, laye
     return Heads(**full, received=rows.sum(2).astype(np.float16), layers=tuple(layers) or tuple(range(len(rows))))
 
 
-def rectangle(rows: np.ndarray, queries: Sequence[int], layout: TokenLayout) -> Looked:
-    """Rows [L, H, R, N] of tokens that look at others of the same canvas, as `record` wants them: words at the memory
-    that they are written from, say."""
-    return Looked(row_heads(rows, queries, layout.coords), Rows.pack(np.array(queries), rows), None, "")
+def at_memory(words: Sequence[str], memory: Sequence[str], rows: np.ndarray, *, sentence: str = "",
+              charts: Sequence[Chart] = ()) -> Iterator[Event]:
+    """The events of an Attend record in which words look at a memory and not at each other, as in cross-attention: rows
+    [L, H, N, P] of N words at P places, both on one canvas, words first."""
+    n, p = rows.shape[2:]
+    canvas = Canvas("text", (*words, *memory), roles=("sampled",) * n + ("memory",) * p)
+    layout = TokenLayout(canvas, np.arange(n + p), np.arange(n + p, dtype=np.float32)[:, None], "places")
+    whole = np.concatenate([np.zeros((*rows.shape[:3], n), np.float32), rows], -1)
+    looked = Looked(row_heads(whole, range(n), layout.coords), Rows.pack(np.arange(n), whole), None, "")
+    return record(layout, looked, sentence=sentence, charts=charts, state=states(*["new"] * n, *["context"] * p))
 
 
 def measure(rows: np.ndarray, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import kernels
 from models.engine.recording import bars, numbered
+from models.loops.sample.cached_lm import Stream
 from models.trace import Chart
 
 
@@ -46,3 +47,16 @@ def foreseen(live, ahead: int, paths: int) -> Iterator[Tensor]:
             ids = found.top_ids.view(count, -1).gather(1, best)
             live = live.select(rows.flatten())
             live.push(ids.flatten())
+
+
+def read_on(model, ids: Sequence[int], at: Sequence[int], ahead: int, paths: int = 1) -> Iterator[Tensor]:
+    """Probabilities [V] of the word `ahead` places behind some places of a text, by a causal LM that reads its own
+    likeliest words in between."""
+    whole = Stream(model)
+    logits = whole.read([list(ids)], every=True)[0].float()
+    for place in at:
+        live = whole.select([0])
+        live.crop(place + 1)
+        live.logits = logits[place][None]
+        *_, last = foreseen(live, ahead, paths)
+        yield last[0]

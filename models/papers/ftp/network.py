@@ -13,7 +13,6 @@ Letters: B texts, T tokens, M vectors, N words ahead, P pseudo-tokens, D width o
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import torch
@@ -26,7 +25,6 @@ from models.backbones import lora
 from models.backbones.rows import linear_work
 from models.backbones.stand_in import stirred
 from models.loops.sample.cached_lm import Meter, Stream
-from models.loops.sample.foresight import foreseen
 
 
 class FutureNetwork(nn.Module, PyTorchModelHubMixin):
@@ -115,33 +113,25 @@ class FutureReader:
         shallow.config = copy.copy(base.model.config)
         shallow.config.num_hidden_layers = network.depth
         self.body = lora.changed(shallow, network.layers)
-        self.table = base.get_input_embeddings().weight  # [V, D], tied
+        self.table, self.device = base.get_input_embeddings().weight, base.device  # [V, D], tied
 
     def vectors(self, ids: Tensor, cache=None) -> Tensor:
         """z [B, T, D] of texts [B, T], behind those in the cache."""
         return self.body(ids, past_key_values=cache, use_cache=cache is not None).last_hidden_state
 
+    def __call__(self, ids, past_key_values=None, **options):
+        return SimpleNamespace(logits=self.vectors(ids, past_key_values))
+
     def stream(self) -> Stream:
         """A text that is read on, whose "logits" are its vectors."""
         return Stream(self, Meter(self.body, nn.Linear(0, 0)))  # no head: what is written is counted where it is
 
-    def __call__(self, ids, past_key_values=None, **options):
-        return SimpleNamespace(logits=self.vectors(ids, past_key_values))
-
-    @property
-    def device(self):
-        return self.table.device
+    def behind(self, z: Tensor) -> FutureStream:
+        return FutureStream(self, z)
 
     def logits(self, z: Tensor, told: Tensor) -> Tensor:
         """[M, K + 1, V] of the words 1 .. K + 1 behind vectors z [M, D], told the first K of them, ids [M, K]."""
         return self.network.states(z, embedding(told, self.table)) @ self.table.T
-
-    def behind(self, z: Tensor) -> FutureStream:
-        return FutureStream(self, z)
-
-    def foreseen(self, z: Tensor) -> Iterator[Tensor]:
-        """Probabilities [M, V] of the words 1, 2, .. N behind vectors z [M, D], whatever stands between."""
-        return foreseen(self.behind(z), self.ahead, self.network.paths)
 
 
 class FutureStream:
@@ -174,15 +164,13 @@ class FutureStream:
     def select(self, rows) -> FutureStream:
         """An independent stream of some of the vectors."""
         twin, rows = copy.copy(self), torch.as_tensor(rows, device=self.z.device)
-        twin.z, twin.told, twin.logits, twin.cache = self.z[rows], self.told[rows], self.logits[rows], copy.deepcopy(
-            self.cache)
+        twin.z, twin.told, twin.logits = self.z[rows], self.told[rows], self.logits[rows]
+        twin.cache = copy.deepcopy(self.cache)
         twin.cache.batch_select_indices(rows)
         return twin
 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-STAND_INS = {name: lambda bundle, kind=kind, own=own: stirred(kind.beside(
-    bundle("tale-ar-2").model, depth=2, rank=4, ahead=8, **own))
-    for name, kind, own in (("tale-ftp-1", FutureDecoder, {"width": 32, "heads": 2}),
-                            ("tale-heads-1", FutureHeads, {}))}
+STAND_INS = {name: lambda bundle, kind=kind: stirred(kind.beside(bundle("tale-ar-2").model, depth=2, rank=4))
+             for name, kind in (("tale-ftp-1", FutureDecoder), ("tale-heads-1", FutureHeads))}

@@ -17,11 +17,11 @@ from models.backbones.instrument import observe
 from models.engine.method import Close, Event, Job
 from models.engine.recording import array, line, numbered, table
 from models.loops.attend.groups import lens
-from models.loops.attend.loop import TokenLayout, record, rectangle, text_layout
-from models.loops.sample.foresight import rank, right_chart
+from models.loops.attend.loop import at_memory, text_layout
+from models.loops.sample.foresight import foreseen, rank, right_chart
 from models.loops.sample.text_record import TOP, TextRecord
 from models.papers.ftp.network import FutureReader
-from models.trace import Canvas, Fact, Field, states
+from models.trace import Fact, Field
 from models.trace.spelling import joined
 
 DISTANCES = (1, 2, 4, 8)  # words before a word, of which the lists are kept
@@ -54,7 +54,8 @@ def told(job: Job, source, readers: Mapping[str, FutureReader], vectors: Mapping
 def looked_back(page: TextRecord, ids: list[int], readers, vectors, writer: str) -> np.ndarray:
     """Notes on the page what was said of every word before it came; ranks [W, A, N] of the words that came, by both
     networks, behind all places that have N words behind them. The trunk says the next word alone."""
-    found = {name: list(reader.foreseen(vectors[name])) for name, reader in readers.items()}  # N x [T, V]
+    found = {name: list(foreseen(reader.behind(vectors[name]), reader.ahead, reader.network.paths))  # N x [T, V]
+             for name, reader in readers.items()}
     said, words = found.get(writer, found["heads"]), torch.tensor(ids)
     for k in DISTANCES if writer in found else ():
         page.guess(range(k, len(ids)), said[k - 1][:-k].clamp_min(1e-30).log(), ids[k:],
@@ -120,17 +121,12 @@ def decoded(reader: FutureReader, z: Tensor) -> tuple[Tensor, np.ndarray]:
 
 
 def decoding(source, reader: FutureReader, z: Tensor) -> Iterator[Event]:
-    ids, seen = decoded(reader, z)
-    words, n, p = joined(source.texts(ids.tolist())), len(ids), seen.shape[-1]
-    canvas = Canvas("text", (*words, *(f" [c{i + 1}]" for i in range(p))), roles=("sampled",) * n + ("memory",) * p)
-    layout = TokenLayout(canvas, np.arange(n + p), np.arange(n + p, dtype=np.float32)[:, None], "places")
-    rows = np.concatenate([np.zeros((*seen.shape[:3], n), np.float32), seen], -1)  # [L, H, N, N + P]
-    mean = seen.mean((0, 1))
-    return record(
-        layout, rectangle(rows, range(n), layout), sentence="All that the decoder knows of the text are these "
-        f"{p} pseudo-tokens, made of one vector. The first word looks most at c{int(mean[0].argmax()) + 1}, the last "
-        f"one at c{int(mean[-1].argmax()) + 1}.", charts=(table(
-            "Which pseudo-token each word looks at", "pseudo-token", "word", mean, numbered("c", p),
-            [word.strip() for word in words], unit="share of attention",
-            caption="Mean over layers and heads. The rows are the words ahead, the nearest first."),),
-        state=states(*["new"] * n, *["context"] * p))
+    ids, rows = decoded(reader, z)
+    words, mean = joined(source.texts(ids.tolist())), rows.mean((0, 1))
+    names = numbered("c", mean.shape[1])
+    first, last = (names[int(mean[place].argmax())] for place in (0, -1))
+    return at_memory(words, names, rows, sentence=f"All that the decoder knows of the text are these {len(names)} "
+                     f"pseudo-tokens, made of one vector. The first word looks most at {first}, the last at {last}.",
+                     charts=(table("Which pseudo-token each word looks at", "pseudo-token", "word", mean, names,
+                                   [word.strip() for word in words], unit="share of attention", caption="Mean over "
+                                   "layers and heads. The rows are the words ahead, the nearest first."),))

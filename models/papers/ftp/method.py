@@ -25,6 +25,7 @@ from models.trace.params import Choice, Span
 from models.trace.subject import Example, SubjectError
 
 TRUNK, FTP, HEADS = "tale-ar-2", "tale-ftp-1", "tale-heads-1"
+WRITERS = {"decoder": FTP, "heads": HEADS}
 SHORTEST, LONGEST = 10, 120  # words of a text
 
 
@@ -66,14 +67,15 @@ def run(job: Job) -> Iterator[Event]:
     fitting(len(source.prompt), LONGEST)
     if len(source.prompt) < SHORTEST:
         raise SubjectError(f"This text has {len(source.prompt)} tokens; please type at least {SHORTEST}.")
-    lives = {name: job.companion(of).model.on(job.model).stream() for name, of in (("decoder", FTP), ("heads", HEADS))}
-    vectors = {name: live.read([source.prompt], every=True)[0].float() for name, live in lives.items()}
     source.read([source.prompt])
     with torch.inference_mode():
-        whole = job.model.model(torch.tensor([source.prompt], device=job.device)).last_hidden_state[0]
-    live = lives.get(job.params.writer, source)
-    return told(job, source, {name: live.model for name, live in lives.items()}, {**vectors, "trunk": whole},
-                written(job, live, source.end))
+        z = trunk = job.model.model(torch.tensor([source.prompt], device=job.device)).last_hidden_state[0]
+    live, reader = source, None
+    if job.params.writer != "trunk":
+        reader = job.companion(WRITERS[job.params.writer]).model.on(job.model)
+        live = reader.stream()
+        z = live.read([source.prompt], every=True)[0].float()
+    return told(job, source, reader, z, trunk, written(job, live, source.end))
 
 
 METHOD = Method(

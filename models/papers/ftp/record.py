@@ -32,40 +32,37 @@ FIELDS = {"entropy": Field("Entropy", "nats", low=0.0), "probability": Field("Pr
           "turn": Field("Cosine to the vector of the word before, the mean taken off", "cosine", -1.0, 1.0)}
 
 
-def told(job: Job, source, readers: Mapping[str, FutureReader], vectors: Mapping[str, Tensor],
-         written) -> Iterator[Event]:
-    """The run as events. vectors: way -> z [T, D] of the text; written: trials and their cost."""
+def told(job: Job, source, reader: FutureReader | None, z: Tensor, trunk: Tensor, written) -> Iterator[Event]:
+    """The run as events. z, trunk: vectors [T, D] of the text, the writer's and the trunk's; written: trials and their
+    cost."""
     writer, readings = job.params.writer, 0
     page = TextRecord(source.labels, source.prompt, job.params.length, FIELDS, source.texts, roles=source.roles)
     yield page.open()
-    ranks = looked_back(page, source.prompt, readers, vectors, writer)
+    page.note(range(1, page.start), turn=adjacent(z))
+    ranks = None if reader is None else looked_back(page, source.prompt, reader, z)
     yield page.step("the text", cost=source.meter.lap(), note=f"{page.start} words read")
-    yield from attended(source, readers.get(writer), vectors[writer][-1:])
+    yield from attended(source, reader, z[-1:])
     for readings, (trial, cost) in enumerate(written, 1):
         where = range(page.count, page.count + len(trial.ids))
         page.guess(where, torch.stack(trial.logits), trial.ids, WAYS[writer], top=TOP)
         page.write(trial.ids, source.texts(trial.ids), {})
         yield page.open()
         yield page.step(f"{readings}: {len(where)} words", cost=cost, note=f"{len(where)} words from one vector"
-                        if writer != "trunk" else f"{len(where)} words, each read before the next")
-    yield closing(page, vectors, ranks, writer, readings)
+                        if reader else f"{len(where)} words, each read before the next")
+    lines = {WAYS[writer]: z} | ({WAYS["trunk"]: trunk} if writer == "decoder" else {})
+    yield closing(page, lines, ranks, readings)
 
 
-def looked_back(page: TextRecord, ids: list[int], readers, vectors, writer: str) -> np.ndarray:
-    """Notes on the page what was said of every word before it came; ranks [W, A, N] of the words that came, by both
-    networks, behind all places that have N words behind them. The trunk says the next word alone."""
-    found = {name: list(foreseen(reader.behind(vectors[name]), reader.ahead, reader.network.paths))  # N x [T, V]
-             for name, reader in readers.items()}
-    said, words = found.get(writer, found["heads"]), torch.tensor(ids)
-    for k in DISTANCES if writer in found else ():
+def looked_back(page: TextRecord, ids: list[int], reader: FutureReader, z: Tensor) -> np.ndarray:
+    """Notes on the page what was said of every word before it came; ranks [1, A, N] of the words that came behind all
+    places that have N words behind them."""
+    said, words = list(foreseen(reader.behind(z), reader.ahead, reader.network.paths)), torch.tensor(ids)  # N x [T, V]
+    for k in DISTANCES:
         page.guess(range(k, len(ids)), said[k - 1][:-k].clamp_min(1e-30).log(), ids[k:],
                    f"said {k} word{'s' * (k > 1)} before", top=TOP, measure=k == 1)
-    if writer in found:
-        page.note(range(4, len(ids)), four=said[3][:-4].gather(1, words[4:, None])[:, 0])
-    page.note(range(1, len(ids)), turn=adjacent(vectors[writer]))
+    page.note(range(4, len(ids)), four=said[3][:-4].gather(1, words[4:, None])[:, 0])
     at = torch.arange(len(ids) - len(said))
-    return np.stack([np.stack([array(rank(chances[at], words[at + k]), int) for k, chances in enumerate(each, 1)], 1)
-                     for each in found.values()])
+    return np.stack([array(rank(chances[at], words[at + k]), int) for k, chances in enumerate(said, 1)], 1)[None]
 
 
 def centred(z: Tensor) -> Tensor:
@@ -78,23 +75,24 @@ def adjacent(z: Tensor) -> np.ndarray:
     return array(cosine_similarity(centred(z)[1:], centred(z)[:-1], dim=-1))
 
 
-def closing(page: TextRecord, vectors: Mapping[str, Tensor], ranks: np.ndarray, writer: str, readings: int) -> Close:
-    four, new = 100 * (ranks[:, :, 3] <= AMONG).mean(1), page.count - page.start
-    z, names = normalize(centred(vectors[writer]), dim=-1), [label.strip() for label in page.labels[: page.start]]
-    charts = (
-        right_chart(ranks, tuple(WAYS.values())[: len(ranks)], "word", top=AMONG, title=f"Among the {AMONG} likeliest, "
-                    "by how far ahead", caption=f"Behind {ranks.shape[1]} words of this text."),
-        line("How far the vector turns from word to word", "cosine, mean taken off", x="word", first=1, by_step=False,
-             series={WAYS[name]: adjacent(one) for name, one in vectors.items()},
-             caption="High: the vector hardly moves."),
-        table("How alike the vectors are", "word", "word", z @ z.T, names, names, unit="cosine, mean taken off"))
-    facts = {"four": Fact("Words four ahead among the five likeliest", float(four[0]), "% of this text", "higher"),
-             "heads": Fact("The same by independent heads", float(four[1]), "% of this text", "higher"),
-             "turn": Fact("Cosine of neighbouring vectors", float(adjacent(vectors[writer]).mean()), "mean taken off"),
+def closing(page: TextRecord, lines: Mapping[str, Tensor], ranks: np.ndarray | None, readings: int) -> Close:
+    new, (way, z) = page.count - page.start, next(iter(lines.items()))
+    alike, names = normalize(centred(z), dim=-1), [label.strip() for label in page.labels[: page.start]]
+    charts = [line("How far the vector turns from word to word", "cosine, mean taken off", x="word", first=1,
+                   series={name: adjacent(one) for name, one in lines.items()}, by_step=False,
+                   caption="High: the vector hardly moves."),
+              table("How alike the vectors are", "word", "word", alike @ alike.T, names, names,
+                    unit="cosine, mean taken off")]
+    facts = {"turn": Fact("Cosine of neighbouring vectors", float(adjacent(z).mean()), "mean taken off"),
              "each": Fact("Written", new / max(readings, 1), "words per step", "higher")}
-    return Close("sample", f"{readings} steps wrote {new} words. Four words before it came, {four[0]:.0f} % of this "
-                 f"text was among the decoder's five likeliest words, {four[1]:.0f} % among independent heads'.",
-                 charts, facts)
+    sentence = f"{readings} steps wrote {new} words."
+    if ranks is not None:
+        four = 100 * float((ranks[0, :, 3] <= AMONG).mean())
+        charts.insert(0, right_chart(ranks, [way], "word", top=AMONG, title=f"Among the {AMONG} likeliest, by how far "
+                                     "ahead", caption=f"Behind {ranks.shape[1]} words of this text."))
+        facts = {"four": Fact("Words four ahead among the five likeliest", four, "% of this text", "higher"), **facts}
+        sentence += f" {four:.0f} % of this text was among the five likeliest words four words before it came."
+    return Close("sample", sentence, tuple(charts), facts)
 
 
 def attended(source, reader: FutureReader | None, z: Tensor) -> Iterator[Event]:

@@ -1,4 +1,4 @@
-"""The claim of future token prediction, on tales that no training drew: a text is an item, every fifth of its places
+"""The claim of future token prediction, on tales that no training drew: a text is an item, every sixth of its places
 is asked. Nothing was tuned: one training of each arm, on the same batches for as many steps."""
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from models.papers.ftp.record import AMONG, adjacent
 from models.worlds.tales.words import TOPICS
 from models.worlds.world import END
 
-AHEAD, EVERY = 4, 5
+AHEAD, EVERY = 4, 6
 ONE, LINEAR, ROLLED = "one vector, its decoder", "one vector, independent heads", "the trunk, reading on"
 FILES = {ONE: (FTP, TRUNK), LINEAR: (HEADS, TRUNK), ROLLED: (TRUNK,)}
 
@@ -29,7 +29,7 @@ def measure(lab: Lab):
     readers = {name: load(of).model.on(trunk.model) for name, of in ((ONE, FTP), (LINEAR, HEADS))}
     vectors = {**{name: reader.vectors for name, reader in readers.items()},
                ROLLED: lambda ids: trunk.model.model(ids).last_hidden_state}
-    texts = [[END, *encoded(trunk.tokenizer, text), END] for text in held_out_texts(lab.size(200, 6), 57)]
+    texts = [[END, *encoded(trunk.tokenizer, text), END] for text in held_out_texts(lab.size(140, 6), 57)]
     told = {**{name: np.transpose([asked(reader, ids) for ids in texts]) for name, reader in readers.items()},
             ROLLED: np.transpose([rolled(trunk.model, ids) for ids in texts])}  # hits, nats and work, each [K]
 
@@ -45,7 +45,7 @@ def measure(lab: Lab):
         name: [adjacent(reads(torch.tensor([ids]))[0]).mean() for ids in texts] for name, reads in vectors.items()})
     topic = arms(Metric("topic read off one vector", "%", floor=100 / len(TOPICS), ceiling=100.0),
                  {name: 100 * hits for name, hits in topics(
-                     vectors, trunk.tokenizer, lab.size(400, 30), lab.size(240, 9)).items()})
+                     vectors, trunk.tokenizer, lab.size(300, 30), lab.size(150, 9)).items()})
     return conclude(
         "ftp", paper="State vectors vary smoothly along a text, classify its topic better, and texts keep to their "
         "topic, at the next-token perplexity of GPT (abstract; no numbers).",
@@ -61,7 +61,7 @@ def measure(lab: Lab):
                  context("cosine of neighbouring vectors, independent heads", turns[LINEAR]),
                  context("loss of the next word, independent heads", loss[LINEAR]),
                  context("the trunk, reading on along three paths", np.array(
-                     [rolled(trunk.model, ids, 3)[0] for ids in texts[: lab.size(40, 2)]]), "%",
+                     [rolled(trunk.model, ids, 3)[0] for ids in texts[: lab.size(20, 2)]]), "%",
                      "two and a half times its work, on the first texts")])
 
 

@@ -116,9 +116,10 @@ def row_heads(rows: np.ndarray, queries: Sequence[int], coords: np.ndarray, laye
 def at_memory(words: Sequence[str], memory: Sequence[str], rows: np.ndarray, *, sentence: str = "",
               charts: Sequence[Chart] = ()) -> Iterator[Event]:
     """The events of an Attend record in which words look at a memory and not at each other, as in cross-attention: rows
-    [L, H, N, P] of N words at P places, both on one canvas, words first."""
+    [L, H, N, P] of N words at P places, both on one canvas, the memory in a line of its own behind the words."""
     n, p = rows.shape[2:]
-    canvas = Canvas("text", (*words, *memory), roles=("sampled",) * n + ("memory",) * p)
+    labels = (f"{' ' if place else 2 * chr(10)}[{name}]" for place, name in enumerate(memory))
+    canvas = Canvas("text", (*words, *labels), roles=("sampled",) * n + ("memory",) * p)
     layout = TokenLayout(canvas, np.arange(n + p), np.arange(n + p, dtype=np.float32)[:, None], "places")
     whole = np.concatenate([np.zeros((*rows.shape[:3], n), np.float32), rows], -1)
     looked = Looked(row_heads(whole, range(n), layout.coords), Rows.pack(np.arange(n), whole), None, "")

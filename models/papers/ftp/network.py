@@ -124,7 +124,8 @@ class FutureReader:
 
     def stream(self) -> Stream:
         """A text that is read on, whose "logits" are its vectors."""
-        return Stream(self, Meter(self.body, nn.Linear(0, 0)))  # no head: what is written is counted where it is
+        no_head = SimpleNamespace(weight=torch.empty(0))  # what is written is counted where it is
+        return Stream(self, Meter(self.body, no_head))
 
     def behind(self, z: Tensor) -> FutureStream:
         return FutureStream(self, z)

@@ -15,7 +15,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from models.backbones.instrument import observe
 from models.engine.method import Close, Event, Job
-from models.engine.recording import array, line, numbered, table
+from models.engine.recording import array, line, table
 from models.loops.attend.groups import lens
 from models.loops.attend.loop import at_memory, text_layout
 from models.loops.sample.foresight import foreseen, rank, right_chart
@@ -121,7 +121,7 @@ def decoded(reader: FutureReader, z: Tensor) -> tuple[Tensor, np.ndarray]:
 def decoding(source, reader: FutureReader, z: Tensor) -> Iterator[Event]:
     ids, rows = decoded(reader, z)
     words, mean = joined(source.texts(ids.tolist())), rows.mean((0, 1))
-    names = numbered("c", mean.shape[1])
+    names = [f"c{number + 1}" for number in range(mean.shape[1])]
     first, last = (names[int(mean[place].argmax())] for place in (0, -1))
     return at_memory(words, names, rows, sentence=f"All that the decoder knows of the text are these {len(names)} "
                      f"pseudo-tokens, made of one vector. The first word looks most at {first}, the last at {last}.",

@@ -95,7 +95,8 @@ METHOD = Method(
                    "places of a text are learned from."),
     params=Params, accepts="text", checkpoints=(TRUNK,), companions=(FTP, HEADS), run=run,
     control=Control(params={"writer": "heads"}, title="Independent heads"),
-    fixed={"attend": "It shows how the decoder reads one vector, which is made before."},
+    fixed={"sample": "Several words come from one vector at once; write yours behind the text and run it again.",
+           "attend": "It shows how the decoder reads one vector, which is made before."},
     examples=(
         Example("castle", "From the sea to the castle",
                 "A happy tale of the sea and the castle. Once a brave fox lived by the sea. One day it lost its golden "

@@ -1,0 +1,3 @@
+"""LeMo (arXiv 2501.09767)."""
+
+NETWORKS = {"BlockPredictors": "network"}

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from models.backbones.rows import fused, project
 
-PARTS = ("attention", "mlp")
+PARTS, LOSS = ("attention", "mlp"), (-1, "loss")
 AT_ONCE = 16  # blocks of queries, so that no N x N scores are ever made
 Angles = tuple[Tensor, Tensor]
 
@@ -119,6 +119,7 @@ def read(model: nn.Module, ids: Tensor, choose: Chooses, enter: Callable[[int, s
             rows = choose(index, part, x.detach(), angles)
             enter(index, part)
             x = carried(x, every if rows is None else rows, run)
+    enter(*LOSS)
     return body.norm(x)
 
 

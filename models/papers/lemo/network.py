@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones.stand_in import stirred
-from models.papers.lemo.elimination import PARTS, Chooses, Kept, above, at_random, oracle, rows_of
+from models.papers.lemo.elimination import PARTS, Kept, above, at_random, oracle, rows_of
 
 
 def chain(width: int, inner: int, outer: int) -> nn.Sequential:
@@ -63,14 +63,25 @@ class BlockPredictors(nn.Module, PyTorchModelHubMixin):
             return above(scores, times * float(self.times[index, PARTS.index(part)]))
 
 
-def chooser(predictors: BlockPredictors, model: nn.Module, size: int, *, times: float = 1.0, exact: bool = False,
-            dice: torch.Generator | None = None) -> Chooses:
-    """LeMo's choice of rows; with dice as many blocks at random, drawn anew for every layer and part."""
-    def choose(index, part, x, angles):
-        layer = model.model.layers[index]
-        kept = predictors.keeps(layer, index, part, x, angles, size=size, times=times, exact=exact).kept
-        return rows_of(kept if dice is None else at_random(kept, dice), size, x.shape[1])
-    return choose
+class BlockChooser:
+    """LeMo's choice of rows, made anew at every layer. exact: by the layer's own scores; dice: as many blocks at random
+    instead; parts: those that choose, others read everything. found: what was kept, by (layer, part)."""
+
+    def __init__(self, predictors: BlockPredictors, model: nn.Module, size: int, *, times: float = 1.0,
+                 exact: bool = False, dice: torch.Generator | None = None, parts: tuple[str, ...] = PARTS):
+        self.predictors, self.layers, self.size = predictors, model.model.layers, size
+        self.dice, self.parts = dice, parts
+        self.how = {"size": size, "times": times, "exact": exact}
+        self.found: dict[tuple[int, str], Kept] = {}
+
+    def __call__(self, index: int, part: str, x: Tensor, angles) -> Tensor | None:
+        if part not in self.parts:
+            return None
+        kept = self.predictors.keeps(self.layers[index], index, part, x, angles, **self.how)
+        if self.dice is not None:
+            kept = kept._replace(kept=at_random(kept.kept, self.dice))
+        self.found[index, part] = kept
+        return rows_of(kept.kept, self.size, x.shape[1])
 
 
 def blockwise(features: Tensor, size: int) -> Tensor:
@@ -86,5 +97,5 @@ def tuned(bundle):
     return copy.deepcopy(trunk.model), trunk.tokenizer
 
 
-STAND_INS = {"text-lemo-blocks-1": lambda bundle: stirred(BlockPredictors.beside(bundle("text-ar-1").model)),
+STAND_INS = {"text-lemo-blocks-1": lambda bundle: stirred(BlockPredictors.beside(bundle("text-ar-1").model), "weight"),
              **dict.fromkeys(("text-lora-lemo-1", "text-lora-full-1", "text-lora-random-1"), tuned)}

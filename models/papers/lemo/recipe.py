@@ -11,6 +11,7 @@ import torch
 from models.backbones import lora
 from models.backbones.rows import project
 from models.checkpoints import registry
+from models.papers.lemo.backward import ALPHA, RANK, TUNED
 from models.papers.lemo.elimination import (
     PARTS,
     Chooses,
@@ -22,7 +23,7 @@ from models.papers.lemo.elimination import (
     read,
     recalled,
 )
-from models.papers.lemo.network import BlockPredictors, chooser
+from models.papers.lemo.network import BlockChooser, BlockPredictors
 from training import data
 from training.export import SHIPPED, figure, mean_figure, read_shipped
 from training.kinds import Beside, FineTune
@@ -30,7 +31,6 @@ from training.language import save_llama
 from training.trainer import Recipe
 
 LENGTH, SIZE = 1024, 16
-TUNED = ("q_proj", "v_proj", "gate_proj", "up_proj", "down_proj")
 HELD_OUT, VALIDATION = 0.1, 0.05  # of the plays: the end, which the claim scores, and what stands before it
 
 
@@ -121,7 +121,7 @@ class Predictors(Plays, Beside):
         """Algorithm 1: T <- T + eta (acc(T + eps) - acc(T - eps)) / (2 eps), accuracy in nats, T over its mean; after
         each sweep a common factor brings the share that is kept back to `keep` (ours)."""
         model.eval()
-        texts, choose = windows(self.val, 3)[:, : LENGTH // 2 + 1], chooser(model, self.base, SIZE)
+        texts, choose = windows(self.val, 3)[:, : LENGTH // 2 + 1], BlockChooser(model, self.base, SIZE)
         for _ in range(self.sweeps):
             slopes = torch.zeros_like(model.times)
             for place in np.ndindex(*model.times.shape):
@@ -174,7 +174,7 @@ class TextLoRA(Plays, FineTune):
     budget_fraction = "200 steps of one text; the spec has 1,000 to 2,000 steps of 2 to 4"
 
     def build(self):
-        return lora.adapt(read_shipped(self.trunk), 16, 32.0, TUNED)
+        return lora.adapt(read_shipped(self.trunk), RANK, ALPHA, TUNED)
 
     def final(self, model):
         return lora.merge(model)
@@ -210,7 +210,7 @@ class LeMoLoRA(TextLoRA):
         self.predictors = read_shipped("text-lemo-blocks-1").requires_grad_(False)
 
     def choice(self, model, step):
-        return chooser(self.predictors, model, SIZE)
+        return BlockChooser(self.predictors, model, SIZE)
 
 
 class RandomLoRA(LeMoLoRA):
@@ -223,4 +223,4 @@ class RandomLoRA(LeMoLoRA):
         return super().batch(step, progress)
 
     def choice(self, model, step):
-        return chooser(self.predictors, model, SIZE, dice=self.dice)
+        return BlockChooser(self.predictors, model, SIZE, dice=self.dice)

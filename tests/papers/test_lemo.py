@@ -1,0 +1,208 @@
+"""LeMo's traps: every layer chooses anew, by raw scores and its own threshold; bytes are measured; gradients flow."""
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from models.engine.method import run
+from models.papers.lemo import elimination, network
+from models.papers.lemo.backward import LOSS, SavedForBackward, learner, step
+from models.papers.lemo.elimination import Kept, above, at_random, nats, positive_blocks, read, rows_of
+from models.papers.lemo.network import BlockChooser
+from models.trace.subject import SubjectError, from_text
+from tests.traps import caught, only_these_move
+
+SIZE = 4
+
+
+@pytest.fixture
+def model(tiny, one_thread):
+    return tiny.bundle("text-ar-1").model
+
+
+@pytest.fixture
+def predictors(tiny):
+    made = tiny.fresh("text-lemo-blocks-1")
+    return made.eval()
+
+
+@pytest.fixture
+def ids():
+    return torch.randint(3, 300, (42,), generator=torch.Generator().manual_seed(0))
+
+
+def chooser(predictors, model, **how):
+    return BlockChooser(predictors, model, SIZE, exact=True, **how)
+
+
+def test_reading_everything_is_the_librarys_forward(model, ids):
+    def as_the_library(states) -> bool:
+        return torch.allclose(states, model.model(ids[None]).last_hidden_state, atol=1e-4)
+    some = torch.arange(0, 42, 2)
+    with torch.no_grad():
+        caught(as_the_library, read(model, ids, elimination.everything), read(model, ids, lambda *_: some))
+
+
+class Gone(BlockChooser):
+    """The mutant: who was skipped once stays away from all later layers."""
+
+    def __call__(self, index, part, x, angles):
+        rows = super().__call__(index, part, x, angles)
+        before = [one.kept for one in list(self.found.values())[:-1]]
+        if before:
+            kept = self.found[index, part].kept & torch.stack(before).all(0)
+            self.found[index, part] = self.found[index, part]._replace(kept=kept)
+            rows = rows_of(kept, self.size, x.shape[1])
+        return rows
+
+
+def test_a_block_that_was_skipped_is_asked_again(model, predictors, ids):
+    def comes_back(make) -> None:
+        choose = make(predictors, model, SIZE, exact=True)
+        with torch.no_grad():
+            read(model, ids, choose)
+        kept = torch.stack([one.kept for one in choose.found.values()])  # [layers x parts, M]
+        assert (kept[1:] & ~kept[:-1]).any()
+    caught(comes_back, BlockChooser, Gone)
+
+
+def test_what_is_skipped_rides_on_unchanged_and_is_read_by_nobody(model, ids):
+    layer, rows = model.model.layers[0], torch.tensor([0, 1, 2, 3, 8, 9, 10, 11])
+    x = model.model.embed_tokens(ids[None]).detach()
+    angles = model.model.rotary_emb(x, torch.arange(len(ids))[None])
+    others = torch.tensor(sorted(set(range(len(ids))) - set(rows.tolist())))
+
+    def passes_by(carry) -> None:
+        def out(states):
+            return carry(states, rows, lambda some, at: elimination.attend(layer, angles, some, at))
+        changed = x.index_add(1, others, torch.ones(1, len(others), x.shape[2]))
+        assert torch.equal(out(x)[:, others], x[:, others]) and not torch.equal(out(x)[:, rows], x[:, rows])
+        assert torch.equal(out(x)[:, rows], out(changed)[:, rows])
+
+    def masked(states, rows, part):  # attention for all, and only then the choice
+        said = part(states, torch.arange(states.shape[1]))
+        return states.index_add(1, rows, said[:, rows])
+    with torch.no_grad():
+        caught(passes_by, elimination.carried, masked)
+
+
+def test_scores_are_raw_positive_and_the_highest_of_their_block():
+    dice = torch.Generator().manual_seed(1)
+    q, k = torch.randn(1, 4, 10, 8, generator=dice), torch.randn(1, 2, 10, 8, generator=dice)
+
+    def slow(m, n) -> float:
+        inside = [range(at * SIZE, min(at * SIZE + SIZE, 10)) for at in (m, n)]
+        return max(sum(max(float(q[0, h, i] @ k[0, h // 2, j]), 0.0) for h in range(4)) / 4
+                   for i in inside[0] for j in inside[1])
+
+    def as_said(score) -> bool:
+        wanted = torch.tensor([[slow(m, n) for n in range(3)] for m in range(3)])
+        return torch.allclose(score(q, k, SIZE), wanted, atol=1e-5)
+
+    def after_softmax(q, k, size):
+        weights = (q[0] @ k[0].repeat_interleave(2, 0).transpose(1, 2)).softmax(-1).mean(0)
+        return torch.nn.functional.max_pool2d(weights[None], size, ceil_mode=True)[0]
+
+    def signed(q, k, size):
+        scores = (q[0] @ k[0].repeat_interleave(2, 0).transpose(1, 2)).mean(0)
+        return torch.nn.functional.max_pool2d(scores[None], size, ceil_mode=True)[0]
+    caught(as_said, positive_blocks, after_softmax, signed)
+
+
+def test_every_layer_has_a_threshold_of_its_own(model, predictors, ids):
+    predictors.times[0, 0], predictors.times[1, 0] = 3.0, 0.1
+
+    def own_threshold(keep) -> None:
+        choose = chooser(predictors, model, parts=("attention",))
+        choose.predictors.keeps = lambda *a, **how: keep(network.BlockPredictors.keeps(predictors, *a, **how))
+        with torch.no_grad():
+            read(model, ids, choose)
+        counts = [int(choose.found[index, "attention"].kept.sum()) for index in (0, 1)]
+        assert counts[0] < counts[1]
+
+    def one_ratio(found: Kept) -> Kept:
+        kept = torch.zeros_like(found.kept)
+        kept[found.scores.topk(len(kept) // 2).indices] = True
+        return found._replace(kept=kept)
+    caught(own_threshold, lambda found: found, one_ratio)
+
+
+def test_the_first_block_stays_and_dice_keep_as_many():
+    kept = above(torch.tensor([0.0, 1.0, 3.0, 0.5, 2.0]), 1.0)
+    assert kept.kept.tolist() == [True, False, True, False, True] and kept.threshold == pytest.approx(1.3)
+    drawn = [at_random(kept.kept, torch.Generator().manual_seed(seed)) for seed in range(20)]
+    assert all(one[0] and int(one.sum()) == 3 for one in drawn) and len({tuple(one.tolist()) for one in drawn}) > 3
+
+
+def test_bytes_are_measured_once_each_and_without_weights():
+    """Mutants: a formula of the shape, the weights counted, each storage counted as often as it is kept."""
+    layer = torch.nn.Linear(8, 8, bias=False).requires_grad_(False)
+    x = torch.randn(5, 8, requires_grad=True)
+
+    def two(x):
+        return torch.sin(layer(torch.sin(x) * torch.sin(x)))
+
+    class Whole(SavedForBackward):
+        def __init__(self, model):
+            super().__init__(model)
+            self.weights = set()
+
+    class Often(SavedForBackward):
+        def keep(self, storage, size):
+            self.alive[storage] = 0
+            super().keep(storage, size)
+
+    def formula(model):
+        meter = SavedForBackward(torch.nn.Linear(1, 1))
+        meter.keep = lambda *_: None
+        meter.peak = 4 * 5 * 8 * 4
+        return meter
+
+    def measured(make) -> None:
+        with make(layer) as plain:
+            two(x).sum().backward()
+        with make(layer) as again:  # the same numbers, recomputed: only x is kept
+            checkpoint(two, x, use_reentrant=False).sum().backward()
+        assert plain.peak == 4 * 5 * 8 * 4 and again.peak < plain.peak and plain.now == 0
+    caught(measured, SavedForBackward, Whole, Often, formula)
+
+
+def test_a_step_that_skips_blocks_keeps_less_and_loses_no_word(model, predictors, ids):
+    net = learner(model)
+    whole, everything = step(net, ids)
+    losses, some = step(net, ids, chooser(predictors, net))
+    assert some.peak < everything.peak and losses.shape == whole.shape == (41,) and bool(losses.isfinite().all())
+    assert step(net, ids, segments=8)[1].peak < everything.peak and everything.saved[LOSS] > 0
+
+
+def test_gradients_reach_the_changes_through_what_is_read(model, predictors, ids):
+    """Mutant: pruning as for inference, where what a layer says is cut off from its weights."""
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    net = learner(model)
+    ends = [f"model.layers.{index}.{name}.change" for index in range(3) for name in (
+        "self_attn.q_proj", "self_attn.v_proj", "mlp.up_proj", "mlp.down_proj", "mlp.gate_proj")]
+
+    def learns_everywhere(network) -> None:
+        only_these_move(network, lambda one: nats(one, ids, chooser(predictors, one)), ends)
+    cut = learner(model)
+    cut.model.layers[1].mlp.register_forward_hook(lambda module, given, said: said.detach())
+    caught(learns_everywhere, net, cut)
+    assert all(torch.equal(one, before[name]) and not one.requires_grad for name, one in model.named_parameters())
+    assert {id(one) for one in model.parameters()} <= {id(one) for one in net.parameters()}
+
+
+def test_a_run_shows_what_was_read_and_measured(tiny, one_thread):
+    found = run("lemo", params={"length": 128, "segments": 2}, dtype="float32").traces
+    prune, attend = found["prune"], found["attend"]
+    assert len(prune.steps) == 2 * 3 + 1 and len(attend.steps) == 3
+    assert 0 < prune.facts["bytes"].value < 100 and prune.facts["peak"].value < prune.facts["whole"].value
+    assert len(prune.steps[0].where("dropped")) and not len(prune.steps[-1].where("dropped"))
+    dice = run("lemo-control", params={"length": 128}, dtype="float32").traces["prune"]
+    assert dice.facts["read"].value == pytest.approx(prune.facts["read"].value, abs=8)
+    everything = run("lemo", params={"length": 128, "times": 0.2, "parts": "mlp"}, dtype="float32").traces["prune"]
+    assert not len(everything.steps[0].where("dropped"))
+
+
+def test_a_text_of_less_than_two_blocks_is_refused(tiny):
+    with pytest.raises(SubjectError, match="two blocks"):
+        run("lemo", from_text("O brave new world"), dtype="float32")

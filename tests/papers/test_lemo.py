@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 from models.engine.method import run
 from models.papers.lemo import elimination, network
 from models.papers.lemo.backward import LOSS, SavedForBackward, learner, step
-from models.papers.lemo.elimination import Kept, above, at_random, nats, positive_blocks, read, rows_of
+from models.papers.lemo.elimination import Kept, above, at_random, nats, positive_blocks, read, visits
 from models.papers.lemo.network import BlockChooser
 from models.trace.subject import SubjectError, from_text
 from tests.traps import caught, only_these_move
@@ -31,8 +31,8 @@ def ids():
     return torch.randint(3, 300, (42,), generator=torch.Generator().manual_seed(0))
 
 
-def chooser(predictors, model, **how):
-    return BlockChooser(predictors, model, SIZE, exact=True, **how)
+def chooser(predictors, **how):
+    return BlockChooser(predictors, SIZE, exact=True, **how)
 
 
 def test_reading_everything_is_the_librarys_forward(model, ids):
@@ -46,19 +46,17 @@ def test_reading_everything_is_the_librarys_forward(model, ids):
 class Gone(BlockChooser):
     """The mutant: who was skipped once stays away from all later layers."""
 
-    def __call__(self, index, part, x, angles):
-        rows = super().__call__(index, part, x, angles)
+    def __call__(self, visit):
+        rows, place = super().__call__(visit), (visit.index, visit.part)
         before = [one.kept for one in list(self.found.values())[:-1]]
-        if before:
-            kept = self.found[index, part].kept & torch.stack(before).all(0)
-            self.found[index, part] = self.found[index, part]._replace(kept=kept)
-            rows = rows_of(kept, self.size, x.shape[1])
-        return rows
+        kept = self.found[place].kept & torch.stack([self.found[place].kept, *before]).all(0)
+        self.found[place] = self.found[place]._replace(kept=kept)
+        return rows[kept[rows // self.size]]
 
 
 def test_a_block_that_was_skipped_is_asked_again(model, predictors, ids):
     def comes_back(make) -> None:
-        choose = make(predictors, model, SIZE, exact=True)
+        choose = make(predictors, SIZE, exact=True)
         with torch.no_grad():
             read(model, ids, choose)
         kept = torch.stack([one.kept for one in choose.found.values()])  # [layers x parts, M]
@@ -67,23 +65,19 @@ def test_a_block_that_was_skipped_is_asked_again(model, predictors, ids):
 
 
 def test_what_is_skipped_rides_on_unchanged_and_is_read_by_nobody(model, ids):
-    layer, rows = model.model.layers[0], torch.tensor([0, 1, 2, 3, 8, 9, 10, 11])
-    x = model.model.embed_tokens(ids[None]).detach()
-    angles = model.model.rotary_emb(x, torch.arange(len(ids))[None])
+    visit, rows = visits(model, ids)[0], torch.tensor([0, 1, 2, 3, 8, 9, 10, 11])
     others = torch.tensor(sorted(set(range(len(ids))) - set(rows.tolist())))
+    changed = visit._replace(x=visit.x.index_add(1, others, torch.ones(1, len(others), visit.x.shape[2])))
 
     def passes_by(carry) -> None:
-        def out(states):
-            return carry(states, rows, lambda some, at: elimination.attend(layer, angles, some, at))
-        changed = x.index_add(1, others, torch.ones(1, len(others), x.shape[2]))
-        assert torch.equal(out(x)[:, others], x[:, others]) and not torch.equal(out(x)[:, rows], x[:, rows])
-        assert torch.equal(out(x)[:, rows], out(changed)[:, rows])
+        out = carry(visit, rows)
+        assert torch.equal(out[:, others], visit.x[:, others]) and not torch.equal(out[:, rows], visit.x[:, rows])
+        assert torch.equal(out[:, rows], carry(changed, rows)[:, rows])
 
-    def masked(states, rows, part):  # attention for all, and only then the choice
-        said = part(states, torch.arange(states.shape[1]))
-        return states.index_add(1, rows, said[:, rows])
+    def chosen_too_late(visit, rows):  # attention for all, and only then the choice
+        return visit.x.index_add(1, rows, visit.said(torch.arange(visit.x.shape[1]))[:, rows])
     with torch.no_grad():
-        caught(passes_by, elimination.carried, masked)
+        caught(passes_by, elimination.carried, chosen_too_late)
 
 
 def test_scores_are_raw_positive_and_the_highest_of_their_block():
@@ -113,7 +107,7 @@ def test_every_layer_has_a_threshold_of_its_own(model, predictors, ids):
     predictors.times[0, 0], predictors.times[1, 0] = 3.0, 0.1
 
     def own_threshold(keep) -> None:
-        choose = chooser(predictors, model, parts=("attention",))
+        choose = chooser(predictors, parts=("attention",))
         choose.predictors.keeps = lambda *a, **how: keep(network.BlockPredictors.keeps(predictors, *a, **how))
         with torch.no_grad():
             read(model, ids, choose)
@@ -128,8 +122,8 @@ def test_every_layer_has_a_threshold_of_its_own(model, predictors, ids):
 
 
 def test_the_first_block_stays_and_dice_keep_as_many():
-    kept = above(torch.tensor([0.0, 1.0, 3.0, 0.5, 2.0]), 1.0)
-    assert kept.kept.tolist() == [True, False, True, False, True] and kept.threshold == pytest.approx(1.3)
+    kept = above(torch.tensor([[0.0, 1.0, 3.0, 0.5, 2.0]]), 1.0)
+    assert kept.kept.tolist() == [True, False, True, False, True] and kept.scores[2] == pytest.approx(3 / 1.3)
     drawn = [at_random(kept.kept, torch.Generator().manual_seed(seed)) for seed in range(20)]
     assert all(one[0] and int(one.sum()) == 3 for one in drawn) and len({tuple(one.tolist()) for one in drawn}) > 3
 
@@ -170,7 +164,7 @@ def test_bytes_are_measured_once_each_and_without_weights():
 def test_a_step_that_skips_blocks_keeps_less_and_loses_no_word(model, predictors, ids):
     net = learner(model)
     whole, everything = step(net, ids)
-    losses, some = step(net, ids, chooser(predictors, net))
+    losses, some = step(net, ids, chooser(predictors))
     assert some.peak < everything.peak and losses.shape == whole.shape == (41,) and bool(losses.isfinite().all())
     assert step(net, ids, segments=8)[1].peak < everything.peak and everything.saved[LOSS] > 0
 
@@ -183,7 +177,7 @@ def test_gradients_reach_the_changes_through_what_is_read(model, predictors, ids
         "self_attn.q_proj", "self_attn.v_proj", "mlp.up_proj", "mlp.down_proj", "mlp.gate_proj")]
 
     def learns_everywhere(network) -> None:
-        only_these_move(network, lambda one: nats(one, ids, chooser(predictors, one)), ends)
+        only_these_move(network, lambda one: nats(one, ids, chooser(predictors)), ends)
     cut = learner(model)
     cut.model.layers[1].mlp.register_forward_hook(lambda module, given, said: said.detach())
     caught(learns_everywhere, net, cut)

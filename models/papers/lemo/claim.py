@@ -1,6 +1,6 @@
 """LeMo's claim: 42 pieces of 1,024 tokens of plays that no fine-tune read, for the loss; bytes are measured text by
-text in a live backward pass (backward.py). Networks are read whole: what was skipped was skipped in the fine-tune. Rates
-and steps were chosen by the full fine-tune's loss on other plays, once for all arms."""
+text in a live backward pass (backward.py). Networks are read whole: what was skipped was skipped in the fine-tune.
+Rates and steps were chosen by the full fine-tune's loss on other plays, once for all arms."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Arm, Budget, Metric, Tuned, as_good, at_least, at_most, better, conclude, context
 from models.papers.lemo.backward import learner, step
-from models.papers.lemo.elimination import everything, nats, oracle, read, recalled
-from models.papers.lemo.network import BlockChooser
+from models.papers.lemo.elimination import everything, nats
+from models.papers.lemo.network import BlockChooser, recalls
 from models.trace.subject import ASSETS
 
 BLOCKS, TRUNK = "text-lemo-blocks-1", "text-ar-1"
@@ -41,7 +41,7 @@ def measure(lab: Lab):
         arms=(sizes[lab.size(LENGTH, 64)], *found.values()), trainings=1,
         expect=[at_most(sizes[lab.size(LENGTH, 64)], 65.0), as_good(mine, found["everything read"], 3.0, by="percent"),
                 better(mine, found["random blocks"], 2.0, by="percent"),
-                at_least(recalls(nets["before"], predictors, texts), 90.0),
+                at_least(guessed(nets["before"], predictors, texts), 90.0),
                 better(sizes[max(sizes)], sizes[min(sizes)], unmatched="texts of another length, by intent")],
         controls=[better(found["everything read"], base, unmatched="what a fine-tune is worth at all")],
         context=[*(context(f"kept for the backward pass at {length} tokens", arm) for length, arm in sizes.items()),
@@ -63,7 +63,7 @@ def perplexities(model, texts, choose=everything) -> np.ndarray:
 def kept_bytes(model, predictors, words, lab: Lab) -> dict[int, Arm]:
     """Length -> the peak of bytes kept for the backward pass, in % of reading everything, text by text."""
     net, found = learner(model), {}
-    choose = BlockChooser(predictors, net, SIZE)
+    choose = BlockChooser(predictors, SIZE)
     for length in (lab.size(one, one // 16) for one in LENGTHS):
         metric = Metric(f"bytes kept for the backward pass, {length} tokens", "% of reading everything", "lower",
                         floor=100.0, ceiling=0.0)
@@ -77,25 +77,11 @@ def kept_bytes(model, predictors, words, lab: Lab) -> dict[int, Arm]:
     return found
 
 
-@torch.inference_mode()
-def recalls(model, predictors, texts) -> Arm:
-    """Of the blocks that every layer's own scores keep, those among as many best guesses; every item a text."""
-    found, shares = [], []
-    for ids in texts:
-        told = []
-
-        def look(index, part, x, angles, told=told) -> None:
-            layer, times = model.model.layers[index], float(predictors.times[index, int(part == "mlp")])
-            own = oracle(layer, part, x, angles, SIZE)
-            kept = own > times * own.mean()
-            if 0 < int(kept.sum()) < len(kept):
-                guess = predictors.scores(layer, index, part, x, SIZE)
-                told.append((recalled(kept, guess), float(kept.float().mean())))
-        read(model, ids[:-1], look)
-        found.append(100 * np.mean([one for one, _ in told]))
-        shares.append(100 * np.mean([share for _, share in told]))
-    metric = Metric("blocks found by the guess", "% of those kept by own scores", floor=np.array(shares), ceiling=100.0)
-    return metric.arm("the guess", found, checkpoints=(BLOCKS, TRUNK))
+def guessed(model, predictors, texts) -> Arm:
+    """Every item a text; the floor is what dice would find."""
+    found = 100 * np.array([recalls(predictors, model, ids[:-1], SIZE) for ids in texts])
+    metric = Metric("blocks found by the guess", "% of those kept by own scores", floor=found[:, 1], ceiling=100.0)
+    return metric.arm("the guess", found[:, 0], checkpoints=(BLOCKS, TRUNK))
 
 
 def skipping(nets, predictors, texts) -> list:
@@ -103,5 +89,5 @@ def skipping(nets, predictors, texts) -> list:
     what the fine-tunes saw."""
     some = texts[::2]
     return [context(f"perplexity while blocks are skipped, {name}",
-                    perplexities(nets[name], some, BlockChooser(predictors, nets[name], SIZE)), "per token")
+                    perplexities(nets[name], some, BlockChooser(predictors, SIZE)), "per token")
             for name in (*ARMS, "before")]

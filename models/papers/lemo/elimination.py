@@ -11,13 +11,12 @@ What is not kept is not read here, as query, key or MLP input; it rides the resi
 next layer. Its activations need no room until the backward pass. The first block always stays (it is the sink of
 attention).
 
-Letters: N tokens, M blocks of b, R rows read, H heads, W head width, D width, F neurons of the MLP.
+Letters: N tokens, M blocks of b, R rows read, H heads, W head width, D width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -28,18 +27,70 @@ from models.backbones.rows import fused, project
 
 PARTS, LOSS = ("attention", "mlp"), (-1, "loss")
 AT_ONCE = 16  # blocks of queries, so that no N x N scores are ever made
-Angles = tuple[Tensor, Tensor]
 
 
-class Kept(NamedTuple):
-    """Which blocks of a layer's input are read: kept bool [M] by their scores [M] and the threshold."""
+class Visit(NamedTuple):
+    """A part of a layer about to read: number and part, the layer, its input [1, N, D], angles of all places."""
 
-    kept: Tensor
-    scores: Tensor
-    threshold: float
+    index: int
+    part: str
+    layer: nn.Module
+    x: Tensor
+    angles: tuple[Tensor, Tensor]
+
+    @property
+    def normed(self) -> Tensor:
+        return (self.layer.input_layernorm if self.part == PARTS[0] else self.layer.post_attention_layernorm)(self.x)
+
+    def said(self, rows: Tensor) -> Tensor:
+        """What the part says of some rows, which see none but themselves, at their own places: [1, R, D]."""
+        normed = self._replace(x=self.x if len(rows) == self.x.shape[1] else self.x.index_select(1, rows)).normed
+        if self.part == "mlp":
+            return self.layer.mlp(normed)
+        attention = self.layer.self_attn
+        q, k, v = project(attention, normed, tuple(table[:, rows] for table in self.angles))
+        return attention.o_proj(fused(q, k, v, attention.scaling, causal=True).transpose(1, 2).flatten(2))
 
 
-Chooses = Callable[[int, str, Tensor, Angles], Tensor | None]  # layer, part, its input [1, N, D], angles -> rows [R]
+Chooses = Callable[[Visit], Tensor | None]  # -> rows [R], or None for all
+
+
+def everything(visit: Visit) -> None:
+    """The usual fine-tune: every token is read everywhere."""
+
+
+def carried(visit: Visit, rows: Tensor) -> Tensor:
+    """The input with what the part says of the rows added to them; everything else goes on as it came."""
+    return visit.x.index_add(1, rows, visit.said(rows).to(visit.x.dtype))
+
+
+def read(model: nn.Module, ids: Tensor, choose: Chooses, enter: Callable[[int, str], None] = lambda *_: None) -> Tensor:
+    """Last states [1, N, D] of a causal language model that reads ids [N] as `choose` says, layer by layer. enter: told
+    which part comes next."""
+    body, every = model.model, torch.arange(len(ids), device=ids.device)
+    x = body.embed_tokens(ids[None])
+    angles = body.rotary_emb(x, every[None])
+    for index, layer in enumerate(body.layers):
+        for part in PARTS:
+            visit = Visit(index, part, layer, x, angles)
+            rows = choose(visit._replace(x=x.detach()))
+            enter(index, part)
+            x = x + visit.said(every) if rows is None else carried(visit, rows)
+    enter(*LOSS)
+    return body.norm(x)
+
+
+def nats(model: nn.Module, ids: Tensor, choose: Chooses = everything) -> Tensor:
+    """Mean loss of one text [N + 1]: every position has one, whether its blocks were read or not."""
+    return F.cross_entropy(model.lm_head(read(model, ids[:-1], choose)[0]).float(), ids[1:])
+
+
+@torch.no_grad()
+def visits(model: nn.Module, ids: Tensor) -> list[Visit]:
+    """Of a text that is read whole."""
+    found: list[Visit] = []
+    read(model, ids, found.append)
+    return found
 
 
 def positive_blocks(q: Tensor, k: Tensor, size: int) -> Tensor:
@@ -52,22 +103,28 @@ def positive_blocks(q: Tensor, k: Tensor, size: int) -> Tensor:
     return torch.cat(found)
 
 
-def active_blocks(mlp: nn.Module, normed: Tensor, size: int) -> Tensor:
-    """[M]: the most that a token of the block makes the MLP's neurons say, of normed inputs [1, N, D]."""
-    says = (mlp.act_fn(mlp.gate_proj(normed)) * mlp.up_proj(normed)).float().relu().mean(-1)  # [1, N]
-    return F.max_pool1d(says, size, ceil_mode=True)[0]
+def oracle(visit: Visit, size: int) -> Tensor:
+    """B [M, M] of a layer's attention, or of its MLP [1, M] the most that a token of the block makes its neurons say;
+    from the layer's own numbers, so as dear as the layer itself."""
+    if visit.part == "attention":
+        return positive_blocks(*project(visit.layer.self_attn, visit.normed, visit.angles)[:2], size)
+    mlp, normed = visit.layer.mlp, visit.normed
+    active = (mlp.act_fn(mlp.gate_proj(normed)) * mlp.up_proj(normed)).float().relu().mean(-1)  # [1, N]
+    return F.max_pool1d(active, size, ceil_mode=True)
 
 
-def oracle(layer: nn.Module, part: str, x: Tensor, angles: Angles, size: int) -> Tensor:
-    """Scores [M] from the layer's own numbers: as dear as the layer itself."""
-    if part == "mlp":
-        return active_blocks(layer.mlp, layer.post_attention_layernorm(x), size)
-    return positive_blocks(*project(layer.self_attn, layer.input_layernorm(x), angles)[:2], size).sum(0)
+class Kept(NamedTuple):
+    """Which blocks are read: bool [M], their scores over the mean [M], and the threshold."""
+
+    kept: Tensor
+    scores: Tensor
+    threshold: float
 
 
-def above(scores: Tensor, times: float) -> Kept:
-    """The blocks above their layer's threshold, which is `times` the mean of its scores; the first one always."""
-    threshold = times * float(scores.mean())
+def above(blocks: Tensor, threshold: float) -> Kept:
+    """Of blocks [M, M] or [1, M] those whose sum over queries is above a multiple of the mean; the first one always."""
+    scores = blocks.sum(0)
+    scores = scores / scores.mean()
     kept = scores > threshold
     kept[0] = True
     return Kept(kept, scores, threshold)
@@ -79,60 +136,3 @@ def at_random(like: Tensor, dice: torch.Generator) -> Tensor:
     kept[0] = True
     kept[others[: int(like.sum()) - 1].to(like.device)] = True
     return kept
-
-
-def rows_of(kept: Tensor, size: int, count: int) -> Tensor:
-    """The tokens [R] of the blocks that are kept."""
-    return kept.repeat_interleave(size)[:count].nonzero()[:, 0]
-
-
-def attend(layer: nn.Module, angles: Angles, x: Tensor, rows: Tensor) -> Tensor:
-    """The layer's attention among the rows alone, at their own places: [1, R, D]."""
-    turned = tuple(table[:, rows] for table in angles)
-    q, k, v = project(layer.self_attn, layer.input_layernorm(x), turned)
-    mixed = fused(q, k, v, layer.self_attn.scaling, causal=True)
-    return layer.self_attn.o_proj(mixed.transpose(1, 2).flatten(2))
-
-
-def think(layer: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
-    """The layer's MLP of the rows."""
-    return layer.mlp(layer.post_attention_layernorm(x))
-
-
-def carried(x: Tensor, rows: Tensor, part: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """x [1, N, D] with what `part` says of the rows added to them; everything else goes on as it came."""
-    if len(rows) == x.shape[1]:
-        return x + part(x, rows)
-    said = part(x.index_select(1, rows), rows)
-    return x.index_add(1, rows, said.to(x.dtype))
-
-
-def read(model: nn.Module, ids: Tensor, choose: Chooses, enter: Callable[[int, str], None] = lambda *_: None) -> Tensor:
-    """Last states [1, N, D] of a causal language model that reads ids [N] as `choose` says, layer by layer. enter: told
-    which part comes next."""
-    body = model.model
-    x = body.embed_tokens(ids[None])
-    every = torch.arange(len(ids), device=ids.device)
-    angles = body.rotary_emb(x, every[None])
-    for index, layer in enumerate(body.layers):
-        for part, run in zip(PARTS, (partial(attend, layer, angles), partial(think, layer)), strict=True):
-            rows = choose(index, part, x.detach(), angles)
-            enter(index, part)
-            x = carried(x, every if rows is None else rows, run)
-    enter(*LOSS)
-    return body.norm(x)
-
-
-def everything(index: int, part: str, x: Tensor, angles: Angles) -> None:
-    """The usual fine-tune: every token is read everywhere."""
-
-
-def nats(model: nn.Module, ids: Tensor, choose: Chooses = everything) -> Tensor:
-    """Mean loss of one text [N + 1]: every position has one, whether its blocks were read or not."""
-    logits = model.lm_head(read(model, ids[:-1], choose)[0])
-    return F.cross_entropy(logits.float(), ids[1:])
-
-
-def recalled(wanted: Tensor, guess: Tensor) -> float:
-    """Of the wanted blocks bool [M], the share among as many best guesses [M]."""
-    return float(wanted[guess.topk(int(wanted.sum())).indices].float().mean())

@@ -52,9 +52,9 @@ def words(job: Job):
     return found
 
 
-def chooser(job: Job, model) -> BlockChooser:
+def chooser(job: Job) -> BlockChooser:
     p = job.params
-    return BlockChooser(job.companion(BLOCKS).model, model, p.block, times=p.times, exact=p.scorer == "oracle",
+    return BlockChooser(job.companion(BLOCKS).model, p.block, times=p.times, exact=p.scorer == "oracle",
                         dice=job.generator() if p.scorer == "random" else None,
                         parts=PARTS if p.parts == "both" else (p.parts,))
 
@@ -64,7 +64,7 @@ def run(job: Job) -> Iterator[Event]:
     count = min(job.params.length, len(found) - 1)
     ids = torch.tensor(found.ids[: count + 1], device=job.device)
     model = learner(job.model)
-    choose = chooser(job, model)
+    choose = chooser(job)
     everything, whole = step(model, ids, segments=job.params.segments)
     losses, saved = step(model, ids, choose, job.params.segments)
     book = record.EliminationRecord(job, found.labels[:count], choose, (whole, saved), (everything, losses))

@@ -1,10 +1,8 @@
 """LeMo's predictors: which blocks a layer would find informative, guessed from its input alone.
 
 Two features of every token, Q and K, each by three small matrices with ReLU between, mean over a block; a block of
-queries with a block of keys is their product, and what a block is to all others the sum over queries. A third such
-chain guesses how active the MLP will be. Learned beside a frozen model from its own scores (elimination.py).
-
-Letters as there.
+queries with a block of keys is their product. A third such chain guesses how active the MLP will be. Learned beside a
+frozen model from its own scores (elimination.py). Letters as there; C features.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones.stand_in import stirred
-from models.papers.lemo.elimination import PARTS, Kept, above, at_random, oracle, rows_of
+from models.papers.lemo.elimination import PARTS, Kept, Visit, above, at_random, oracle, visits
 
 
 def chain(width: int, inner: int, outer: int) -> nn.Sequential:
@@ -40,53 +38,58 @@ class BlockPredictors(nn.Module, PyTorchModelHubMixin):
     def beside(cls, trunk, name: str = "", revision: str = "") -> BlockPredictors:
         return cls(name, revision, trunk.config.num_hidden_layers, trunk.config.hidden_size)
 
-    def pairs(self, index: int, normed: Tensor, size: int) -> Tensor:
-        """B [M, M] as guessed from the normed input [1, N, D] of a layer's attention, in units of its mean."""
-        q, k = (blockwise(part[index](normed), size) for part in (self.queries, self.keys))
+    def forward(self, visit: Visit, size: int) -> Tensor:
+        """The oracle's blocks, [M, M] or [1, M], as guessed, in units of their mean."""
+        normed = visit.normed
+        if visit.part == "mlp":
+            return blockwise(self.active[visit.index](normed), size).T
+        q, k = (blockwise(chains[visit.index](normed), size) for chains in (self.queries, self.keys))
         return q @ k.T
 
-    def activity(self, index: int, normed: Tensor, size: int) -> Tensor:
-        """[M], of the normed input of a layer's MLP."""
-        return blockwise(self.active[index](normed), size)[:, 0]
+    @torch.no_grad()
+    def keeps(self, visit: Visit, size: int, times: float = 1.0, exact: bool = False) -> Kept:
+        """Which blocks are read. exact: by the layer's own scores instead of the guess."""
+        blocks = oracle(visit, size) if exact else self(visit, size).float()
+        return above(blocks, times * float(self.times[visit.index, PARTS.index(visit.part)]))
 
-    def scores(self, layer: nn.Module, index: int, part: str, x: Tensor, size: int) -> Tensor:
-        """Guessed scores [M] of the blocks of a layer's input [1, N, D]."""
-        if part == "mlp":
-            return self.activity(index, layer.post_attention_layernorm(x), size).float()
-        return self.pairs(index, layer.input_layernorm(x), size).float().sum(0)
 
-    def keeps(self, layer: nn.Module, index: int, part: str, x: Tensor, angles, *, size: int, times: float = 1.0,
-              exact: bool = False) -> Kept:
-        """Which blocks a layer's attention or MLP reads. exact: by the layer's own scores instead of the guess."""
-        with torch.no_grad():
-            scores = oracle(layer, part, x, angles, size) if exact else self.scores(layer, index, part, x, size)
-            return above(scores, times * float(self.times[index, PARTS.index(part)]))
+def blockwise(features: Tensor, size: int) -> Tensor:
+    """Means [M, C] over blocks of features [1, N, C]; the last block may be shorter."""
+    return F.avg_pool1d(features[0].T[None], size, ceil_mode=True)[0].T
 
 
 class BlockChooser:
     """LeMo's choice of rows, made anew at every layer. exact: by the layer's own scores; dice: as many blocks at random
     instead; parts: those that choose, others read everything. found: what was kept, by (layer, part)."""
 
-    def __init__(self, predictors: BlockPredictors, model: nn.Module, size: int, *, times: float = 1.0,
-                 exact: bool = False, dice: torch.Generator | None = None, parts: tuple[str, ...] = PARTS):
-        self.predictors, self.layers, self.size = predictors, model.model.layers, size
-        self.dice, self.parts = dice, parts
-        self.how = {"size": size, "times": times, "exact": exact}
+    def __init__(self, predictors: BlockPredictors, size: int, *, times: float = 1.0, exact: bool = False,
+                 dice: torch.Generator | None = None, parts: tuple[str, ...] = PARTS):
+        self.predictors, self.size, self.dice, self.parts = predictors, size, dice, parts
+        self.times, self.exact = times, exact
         self.found: dict[tuple[int, str], Kept] = {}
 
-    def __call__(self, index: int, part: str, x: Tensor, angles) -> Tensor | None:
-        if part not in self.parts:
+    def __call__(self, visit: Visit) -> Tensor | None:
+        if visit.part not in self.parts:
             return None
-        kept = self.predictors.keeps(self.layers[index], index, part, x, angles, **self.how)
+        kept = self.predictors.keeps(visit, self.size, self.times, self.exact)
         if self.dice is not None:
             kept = kept._replace(kept=at_random(kept.kept, self.dice))
-        self.found[index, part] = kept
-        return rows_of(kept.kept, self.size, x.shape[1])
+        self.found[visit.index, visit.part] = kept
+        return kept.kept.repeat_interleave(self.size)[: visit.x.shape[1]].nonzero()[:, 0]
 
 
-def blockwise(features: Tensor, size: int) -> Tensor:
-    """Means [M, C] over blocks of features [1, N, C]; the last block may be shorter."""
-    return F.avg_pool1d(features[0].T[None], size, ceil_mode=True)[0].T
+def recall(predictors: BlockPredictors, own: Kept, visit: Visit, size: int) -> float:
+    """Of the blocks that a layer's own scores keep, the share among as many best guesses."""
+    guess = predictors(visit, size).float().sum(0)
+    return float(own.kept[guess.topk(int(own.kept.sum())).indices].float().mean())
+
+
+@torch.no_grad()
+def recalls(predictors: BlockPredictors, model: nn.Module, ids: Tensor, size: int) -> tuple[float, float]:
+    """Of a text: recall, and the share that the layers' own scores keep, which dice would find; over layers, parts."""
+    seen = [(predictors.keeps(visit, size, exact=True), visit) for visit in visits(model, ids)]
+    found = torch.tensor([[recall(predictors, own, visit, size), own.kept.float().mean()] for own, visit in seen])
+    return tuple(found.mean(0).tolist())
 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins

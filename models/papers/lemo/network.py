@@ -75,6 +75,8 @@ class BlockChooser:
         if self.dice is not None:
             kept = kept._replace(kept=at_random(kept.kept, self.dice))
         self.found[visit.index, visit.part] = kept
+        if bool(kept.kept.all()):
+            return None
         return kept.kept.repeat_interleave(self.size)[: visit.x.shape[1]].nonzero()[:, 0]
 
 

@@ -51,11 +51,11 @@ def windows(ids: np.ndarray, count: int = 0) -> torch.Tensor:
 
 class Predictors(Plays, Beside):
     """Guesses are taught the oracle's numbers, in units of their mean, on the frozen model's states; then thresholds
-    are moved by finite differences of the loss (the paper's Algorithm 1)."""
+    are moved by finite differences of the loss (after the paper's Algorithm 1)."""
 
     name, network = "text-lemo-blocks-1", BlockPredictors
     minutes, lr, lr_adam, decay = 3.0, 0.0, 4e-3, 0.7
-    eps, eta, most, sweeps, keep = 0.2, 0.1, 0.3, 4, 0.55
+    eta, keep = 4.0, 0.58
     architecture = "three low-rank chains per layer (256, 32, 32, 16 or 1) and two thresholds; 0.17 M parameters"
     weak_at = "Knows what text-ar-1's layers read in plays, at length 1,024 and blocks of 16."
     budget_fraction = "250 texts, each seen once; the paper has up to 400 epochs"
@@ -63,9 +63,9 @@ class Predictors(Plays, Beside):
     def loss(self, model, batch, progress):
         losses = []
         for visit in visits(self.base, batch["ids"][0, :-1]):
-            true, told = oracle(visit, SIZE), model(visit, SIZE).float()
-            wrong = told - true / true.mean()
-            losses += [wrong.square().mean(), wrong.mean(0).square().mean()]
+            true = oracle(visit, SIZE)
+            wrong = model(visit, SIZE).float() - true / true.mean()
+            losses += [wrong.square().mean(), wrong.mean(0).square().mean()][: len(true)]  # an MLP's are one row
         return torch.stack(losses).mean(), {}
 
     def quick(self, model):
@@ -77,18 +77,17 @@ class Predictors(Plays, Beside):
 
     @torch.no_grad()
     def final(self, model):
-        """Algorithm 1: T <- T + eta (acc(T + eps) - acc(T - eps)) / (2 eps), accuracy in nats, T over its mean; after
-        each sweep a common factor brings the share that is kept back to `keep` (ours)."""
+        """T <- T + eta (acc(T + eps) - acc(T)) / eps, accuracy in nats, once for every layer and part: from reading
+        everything to the mean of the scores. (Both sides of the mean, as in Algorithm 1, misled it: NOTES.md.) A common
+        factor then brings the share that is read to `keep`, which is ours."""
         texts, choose = windows(self.val, 3)[:, : LENGTH // 2 + 1], BlockChooser(model.eval(), SIZE)
-        for _ in range(self.sweeps):
-            slopes = torch.zeros_like(model.times)
-            for place in np.ndindex(*model.times.shape):
-                here, sides = float(model.times[place]), []
-                for model.times[place] in (here + self.eps, here - self.eps):
-                    sides.append(-float(np.mean([float(nats(self.base, ids, choose)) for ids in texts])))
-                model.times[place], slopes[place] = here, (sides[0] - sides[1]) / (2 * self.eps)
-            model.times += (self.eta * slopes).clamp(-self.most, self.most)
-            self.to_budget(model.times.clamp_(min=0.05), model, texts)
+        slopes, whole = torch.zeros_like(model.times), np.mean([float(nats(self.base, ids)) for ids in texts])
+        for place in np.ndindex(*slopes.shape):
+            model.times.zero_()
+            model.times[place] = 1.0
+            slopes[place] = float(whole - np.mean([float(nats(self.base, ids, choose)) for ids in texts]))
+        model.times.copy_((1 + self.eta * slopes).clamp(min=0))
+        self.to_budget(model.times, model, texts)
         return model
 
     def to_budget(self, times, model, texts) -> None:
@@ -103,7 +102,7 @@ class Predictors(Plays, Beside):
         times *= low
 
     def evaluate(self, model):
-        found, dice = self.recalls(model, windows(self.held_out))
+        found, dice = self.recalls(model, windows(self.held_out, 20))
         return {"metrics": {"recall of the blocks that the layers' own scores keep": mean_figure(found, "share")},
                 "trivial_baseline": {"recall of as many blocks at random": mean_figure(dice, "share")}}
 
@@ -115,7 +114,7 @@ class TextLoRA(Plays, FineTune):
     minutes, lr, lr_adam, warmup, decay, look = 3.0, 0.02, 1e-3, 0.05, 0.6, 60.0
     architecture = "text-ar-1 with low-rank changes (16) of queries, values and MLP, merged"
     weak_at = "Speaks like Shakespeare's plays and has forgotten some of the children's books."
-    budget_fraction = "200 steps of one text; the spec has 1,000 to 2,000 steps of 2 to 4"
+    budget_fraction = "100 steps of one text; the spec has 1,000 to 2,000 steps of 2 to 4"
 
     def build(self):
         return lora.adapt(read_shipped(self.trunk), RANK, ALPHA, TUNED)
@@ -136,7 +135,7 @@ class TextLoRA(Plays, FineTune):
         return {"nats": round(float(np.mean([float(nats(model, ids)) for ids in windows(self.val, 8)])), 4)}
 
     def evaluate(self, model):
-        mine, theirs = (np.exp([float(nats(net, ids)) for ids in windows(self.held_out)])
+        mine, theirs = (np.exp([float(nats(net, ids)) for ids in windows(self.held_out, 16)])
                         for net in (model, read_shipped(self.trunk)))
         return {"metrics": {"perplexity of held-out plays": mean_figure(mine, "per token")},
                 "trivial_baseline": {"perplexity before the fine-tune": mean_figure(theirs, "per token")}}

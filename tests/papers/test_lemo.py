@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from models.engine.method import run
-from models.papers.lemo import elimination, network
+from models.papers.lemo import elimination
 from models.papers.lemo.backward import LOSS, SavedForBackward, learner, step
-from models.papers.lemo.elimination import Kept, above, at_random, nats, positive_blocks, read, visits
+from models.papers.lemo.elimination import above, at_random, nats, positive_blocks, read, visits
 from models.papers.lemo.network import BlockChooser
 from models.trace.subject import SubjectError, from_text
 from tests.traps import caught, only_these_move
@@ -22,8 +23,7 @@ def model(tiny, one_thread):
 
 @pytest.fixture
 def predictors(tiny):
-    made = tiny.fresh("text-lemo-blocks-1")
-    return made.eval()
+    return tiny.fresh("text-lemo-blocks-1").eval()
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def ids():
     return torch.randint(3, 300, (42,), generator=torch.Generator().manual_seed(0))
 
 
-def chooser(predictors, **how):
-    return BlockChooser(predictors, SIZE, exact=True, **how)
+def chooser(predictors, kind=BlockChooser, **how):
+    return kind(predictors, SIZE, exact=True, **how)
 
 
 def test_reading_everything_is_the_librarys_forward(model, ids):
@@ -47,16 +47,15 @@ class Gone(BlockChooser):
     """The mutant: who was skipped once stays away from all later layers."""
 
     def __call__(self, visit):
-        rows, place = super().__call__(visit), (visit.index, visit.part)
-        before = [one.kept for one in list(self.found.values())[:-1]]
-        kept = self.found[place].kept & torch.stack([self.found[place].kept, *before]).all(0)
-        self.found[place] = self.found[place]._replace(kept=kept)
-        return rows[kept[rows // self.size]]
+        super().__call__(visit)
+        kept = torch.stack([one.kept for one in self.found.values()]).all(0)
+        self.found[visit.index, visit.part] = self.found[visit.index, visit.part]._replace(kept=kept)
+        return kept.repeat_interleave(SIZE)[: visit.x.shape[1]].nonzero()[:, 0]
 
 
 def test_a_block_that_was_skipped_is_asked_again(model, predictors, ids):
-    def comes_back(make) -> None:
-        choose = make(predictors, SIZE, exact=True)
+    def comes_back(kind) -> None:
+        choose = chooser(predictors, kind)
         with torch.no_grad():
             read(model, ids, choose)
         kept = torch.stack([one.kept for one in choose.found.values()])  # [layers x parts, M]
@@ -83,6 +82,7 @@ def test_what_is_skipped_rides_on_unchanged_and_is_read_by_nobody(model, ids):
 def test_scores_are_raw_positive_and_the_highest_of_their_block():
     dice = torch.Generator().manual_seed(1)
     q, k = torch.randn(1, 4, 10, 8, generator=dice), torch.randn(1, 2, 10, 8, generator=dice)
+    products = q[0] @ k[0].repeat_interleave(2, 0).transpose(1, 2)  # [H, N, N]
 
     def slow(m, n) -> float:
         inside = [range(at * SIZE, min(at * SIZE + SIZE, 10)) for at in (m, n)]
@@ -93,72 +93,66 @@ def test_scores_are_raw_positive_and_the_highest_of_their_block():
         wanted = torch.tensor([[slow(m, n) for n in range(3)] for m in range(3)])
         return torch.allclose(score(q, k, SIZE), wanted, atol=1e-5)
 
-    def after_softmax(q, k, size):
-        weights = (q[0] @ k[0].repeat_interleave(2, 0).transpose(1, 2)).softmax(-1).mean(0)
-        return torch.nn.functional.max_pool2d(weights[None], size, ceil_mode=True)[0]
+    def after_softmax(*_):
+        return F.max_pool2d(products.softmax(-1).mean(0)[None], SIZE, ceil_mode=True)[0]
 
-    def signed(q, k, size):
-        scores = (q[0] @ k[0].repeat_interleave(2, 0).transpose(1, 2)).mean(0)
-        return torch.nn.functional.max_pool2d(scores[None], size, ceil_mode=True)[0]
+    def signed(*_):
+        return F.max_pool2d(products.mean(0)[None], SIZE, ceil_mode=True)[0]
     caught(as_said, positive_blocks, after_softmax, signed)
 
 
 def test_every_layer_has_a_threshold_of_its_own(model, predictors, ids):
     predictors.times[0, 0], predictors.times[1, 0] = 3.0, 0.1
+    seen = [visit for visit in visits(model, ids) if visit.part == "attention"]
 
     def own_threshold(keep) -> None:
-        choose = chooser(predictors, parts=("attention",))
-        choose.predictors.keeps = lambda *a, **how: keep(network.BlockPredictors.keeps(predictors, *a, **how))
-        with torch.no_grad():
-            read(model, ids, choose)
-        counts = [int(choose.found[index, "attention"].kept.sum()) for index in (0, 1)]
-        assert counts[0] < counts[1]
+        first, second = (int(keep(predictors.keeps(visit, SIZE, exact=True)).sum()) for visit in seen[:2])
+        assert first < second
 
-    def one_ratio(found: Kept) -> Kept:
-        kept = torch.zeros_like(found.kept)
-        kept[found.scores.topk(len(kept) // 2).indices] = True
-        return found._replace(kept=kept)
-    caught(own_threshold, lambda found: found, one_ratio)
+    def one_ratio(found):
+        return torch.zeros_like(found.kept).index_fill(0, found.scores.topk(len(found.kept) // 2).indices, True)
+    caught(own_threshold, lambda found: found.kept, one_ratio)
 
 
 def test_the_first_block_stays_and_dice_keep_as_many():
-    kept = above(torch.tensor([[0.0, 1.0, 3.0, 0.5, 2.0]]), 1.0)
-    assert kept.kept.tolist() == [True, False, True, False, True] and kept.scores[2] == pytest.approx(3 / 1.3)
-    drawn = [at_random(kept.kept, torch.Generator().manual_seed(seed)) for seed in range(20)]
+    found = above(torch.tensor([[0.0, 1.0, 3.0, 0.5, 2.0]]), 1.0)
+    assert found.kept.tolist() == [True, False, True, False, True] and found.scores[2] == pytest.approx(3 / 1.3)
+    drawn = [at_random(found.kept, torch.Generator().manual_seed(seed)) for seed in range(20)]
     assert all(one[0] and int(one.sum()) == 3 for one in drawn) and len({tuple(one.tolist()) for one in drawn}) > 3
 
 
-def test_bytes_are_measured_once_each_and_without_weights():
-    """Mutants: a formula of the shape, the weights counted, each storage counted as often as it is kept."""
-    layer = torch.nn.Linear(8, 8, bias=False).requires_grad_(False)
-    x = torch.randn(5, 8, requires_grad=True)
+class WeightsToo(SavedForBackward):
+    def __init__(self, model):
+        super().__init__(model)
+        self.weights = set()
 
-    def two(x):
+
+class OftenCounted(SavedForBackward):
+    def keep(self, storage, size):
+        self.alive[storage] = 0
+        super().keep(storage, size)
+
+
+class FormulaOnly(SavedForBackward):
+    """So many numbers for so many operations, whatever was kept."""
+
+    def keep(self, storage, size):
+        self.peak = 4 * 5 * 8 * 4
+
+
+def test_bytes_are_measured_once_each_and_without_weights():
+    layer, x = torch.nn.Linear(8, 8, bias=False).requires_grad_(False), torch.randn(5, 8, requires_grad=True)
+
+    def twice(x):
         return torch.sin(layer(torch.sin(x) * torch.sin(x)))
 
-    class Whole(SavedForBackward):
-        def __init__(self, model):
-            super().__init__(model)
-            self.weights = set()
-
-    class Often(SavedForBackward):
-        def keep(self, storage, size):
-            self.alive[storage] = 0
-            super().keep(storage, size)
-
-    def formula(model):
-        meter = SavedForBackward(torch.nn.Linear(1, 1))
-        meter.keep = lambda *_: None
-        meter.peak = 4 * 5 * 8 * 4
-        return meter
-
-    def measured(make) -> None:
-        with make(layer) as plain:
-            two(x).sum().backward()
-        with make(layer) as again:  # the same numbers, recomputed: only x is kept
-            checkpoint(two, x, use_reentrant=False).sum().backward()
+    def measured(kind) -> None:
+        with kind(layer) as plain:
+            twice(x).sum().backward()
+        with kind(layer) as again:  # the same numbers, recomputed: only x is kept
+            checkpoint(twice, x, use_reentrant=False).sum().backward()
         assert plain.peak == 4 * 5 * 8 * 4 and again.peak < plain.peak and plain.now == 0
-    caught(measured, SavedForBackward, Whole, Often, formula)
+    caught(measured, SavedForBackward, WeightsToo, OftenCounted, FormulaOnly)
 
 
 def test_a_step_that_skips_blocks_keeps_less_and_loses_no_word(model, predictors, ids):
@@ -171,15 +165,13 @@ def test_a_step_that_skips_blocks_keeps_less_and_loses_no_word(model, predictors
 
 def test_gradients_reach_the_changes_through_what_is_read(model, predictors, ids):
     """Mutant: pruning as for inference, where what a layer says is cut off from its weights."""
-    before = {name: weight.clone() for name, weight in model.named_parameters()}
-    net = learner(model)
+    before, net, cut = {name: one.clone() for name, one in model.named_parameters()}, learner(model), learner(model)
+    cut.model.layers[1].mlp.register_forward_hook(lambda module, given, said: said.detach())
     ends = [f"model.layers.{index}.{name}.change" for index in range(3) for name in (
         "self_attn.q_proj", "self_attn.v_proj", "mlp.up_proj", "mlp.down_proj", "mlp.gate_proj")]
 
     def learns_everywhere(network) -> None:
         only_these_move(network, lambda one: nats(one, ids, chooser(predictors)), ends)
-    cut = learner(model)
-    cut.model.layers[1].mlp.register_forward_hook(lambda module, given, said: said.detach())
     caught(learns_everywhere, net, cut)
     assert all(torch.equal(one, before[name]) and not one.requires_grad for name, one in model.named_parameters())
     assert {id(one) for one in model.parameters()} <= {id(one) for one in net.parameters()}

@@ -82,7 +82,8 @@ METHOD = Method(
         flow="long text > *guess of each block's weight > *blocks above the layer's threshold > attention and MLP > "
              "next layer; long text > *past it, unread > next layer; next layer > loss of every word",
         look_at="Step through the layers: a block that one layer skips is read by another. The bars show what one real "
-                "backward pass kept in memory, measured as it ran.",
+                "backward pass kept in memory, measured as it ran. In a network this small the choice teaches less "
+                "than dice: the claim below.",
         not_covered="The paper's GPU kernels, so nothing is said of its speed; models of billions of words' texts; "
                     "neurons of the predictors that are pruned while they learn.",
         unverified="Scores are summed over all blocks of queries, also earlier ones, as the formula says. The first "

@@ -31,7 +31,7 @@ class SavedForBackward:
         self.saved, self.alive, self.where = Counter[tuple[int, str]](), Counter[int](), LOSS
         self.sizes: dict[int, int] = {}
         self.now = self.peak = 0
-        self.hooks = torch.autograd.graph.saved_tensors_hooks(lambda tensor: Held(self, tensor.detach()),
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(lambda tensor: HeldTensor(self, tensor.detach()),
                                                               lambda held: held.tensor)
 
     def __enter__(self) -> SavedForBackward:
@@ -59,7 +59,7 @@ class SavedForBackward:
             self.now -= self.sizes.pop(storage, 0)
 
 
-class Held:
+class HeldTensor:
     """A kept tensor; it is let go when autograd drops it."""
 
     def __init__(self, meter: SavedForBackward, tensor: Tensor):

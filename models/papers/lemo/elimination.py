@@ -113,7 +113,7 @@ def oracle(visit: Visit, size: int) -> Tensor:
     return F.max_pool1d(active, size, ceil_mode=True)
 
 
-class Kept(NamedTuple):
+class BlocksKept(NamedTuple):
     """Which blocks are read: bool [M], their scores over the mean [M], and the threshold."""
 
     kept: Tensor
@@ -121,13 +121,13 @@ class Kept(NamedTuple):
     threshold: float
 
 
-def above(blocks: Tensor, threshold: float) -> Kept:
+def above(blocks: Tensor, threshold: float) -> BlocksKept:
     """Of blocks [M, M] or [1, M] those whose sum over queries is above a multiple of the mean; the first one always."""
     scores = blocks.sum(0)
     scores = scores / scores.mean()
     kept = scores > threshold
     kept[0] = True
-    return Kept(kept, scores, threshold)
+    return BlocksKept(kept, scores, threshold)
 
 
 def at_random(like: Tensor, dice: torch.Generator) -> Tensor:

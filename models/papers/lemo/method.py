@@ -7,6 +7,7 @@ visitor's own text, with low-rank changes of its own. Nothing is learned from it
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -66,8 +67,10 @@ def run(job: Job) -> Iterator[Event]:
     model = learner(job.model)
     choose = chooser(job)
     everything, whole = step(model, ids, segments=job.params.segments)
+    began = time.perf_counter()
     losses, saved = step(model, ids, choose, job.params.segments)
-    book = record.EliminationRecord(job, found.labels[:count], choose, (whole, saved), (everything, losses))
+    ms = (time.perf_counter() - began) * 1e3
+    book = record.EliminationRecord(job, found.labels[:count], choose, (whole, saved), (everything, losses), ms)
     yield from book.prune()
     yield from record.maps(job, ids[:-1], found.labels[:count], job.companion(BLOCKS).model)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones.stand_in import stirred
-from models.papers.lemo.elimination import PARTS, Kept, Visit, above, at_random, oracle, visits
+from models.papers.lemo.elimination import PARTS, BlocksKept, Visit, above, at_random, oracle, visits
 
 
 def chain(width: int, inner: int, outer: int) -> nn.Sequential:
@@ -47,7 +47,7 @@ class BlockPredictors(nn.Module, PyTorchModelHubMixin):
         return q @ k.T
 
     @torch.no_grad()
-    def keeps(self, visit: Visit, size: int, times: float = 1.0, exact: bool = False) -> Kept:
+    def keeps(self, visit: Visit, size: int, times: float = 1.0, exact: bool = False) -> BlocksKept:
         """Which blocks are read. exact: by the layer's own scores instead of the guess."""
         blocks = oracle(visit, size) if exact else self(visit, size).float()
         return above(blocks, times * float(self.times[visit.index, PARTS.index(visit.part)]))
@@ -66,7 +66,7 @@ class BlockChooser:
                  dice: torch.Generator | None = None, parts: tuple[str, ...] = PARTS):
         self.predictors, self.size, self.dice, self.parts = predictors, size, dice, parts
         self.times, self.exact = times, exact
-        self.found: dict[tuple[int, str], Kept] = {}
+        self.found: dict[tuple[int, str], BlocksKept] = {}
 
     def __call__(self, visit: Visit) -> Tensor | None:
         if visit.part not in self.parts:
@@ -80,7 +80,7 @@ class BlockChooser:
         return kept.kept.repeat_interleave(self.size)[: visit.x.shape[1]].nonzero()[:, 0]
 
 
-def recall(predictors: BlockPredictors, own: Kept, visit: Visit, size: int) -> float:
+def recall(predictors: BlockPredictors, own: BlocksKept, visit: Visit, size: int) -> float:
     """Of the blocks that a layer's own scores keep, the share among as many best guesses."""
     guess = predictors(visit, size).float().sum(0)
     return float(own.kept[guess.topk(int(own.kept.sum())).indices].float().mean())

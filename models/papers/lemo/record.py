@@ -21,7 +21,7 @@ from models.papers.lemo.elimination import PARTS, oracle, visits
 from models.papers.lemo.network import BlockChooser, BlockPredictors, recall
 from models.trace import CODE, Canvas, Cost, Edges, Fact, Field, Step
 
-PATH = "plain torch, saved_tensors_hooks"
+PATH = "plain torch (no statistics)"
 FIELDS = {"score": Field("What its block is to the layer", "times the mean", 0.0),
           "loss": Field("Loss of the word behind it", "nats", 0.0)}
 MAPS = {"own": Field("Its block by the layer's own scores", "times the mean", 0.0),
@@ -43,10 +43,10 @@ class EliminationRecord:
     """What two steps of fine-tuning on one text left: everything read (whole, before) and LeMo's (saved, losses)."""
 
     def __init__(self, job: Job, labels: Sequence[str], choose: BlockChooser,
-                 meters: tuple[SavedForBackward, SavedForBackward], losses: tuple[Tensor, Tensor]):
+                 meters: tuple[SavedForBackward, SavedForBackward], losses: tuple[Tensor, Tensor], ms: float):
         self.choose, self.size, self.labels, self.count = choose, choose.size, tuple(labels), len(labels)
         (self.whole, self.saved), (self.before, self.losses) = meters, losses
-        self.layers = job.model.model.layers
+        self.layers, self.ms = job.model.model.layers, ms
         self.places = [(index, part) for index in range(len(self.layers)) for part in PARTS]
         everything = np.ones(-(-self.count // self.size), bool)
         self.kept = {place: array(choose.found[place].kept, None) if place in choose.found else everything
@@ -70,9 +70,10 @@ class EliminationRecord:
         kept, found = self.kept[index, part], self.choose.found.get((index, part))
         read, (here, there) = tokens(kept, self.size, self.count), self.bytes(index, part)
         said = f"{kept.sum()} of {len(kept)} blocks are read, the others pass by" if found else "everything is read"
+        first = (index, part) == self.places[0]
         score = {"score": tokens(found.scores, self.size, self.count).astype(np.float16)} if found else {}
         return Step(f"layer {index + 1}, {NAMES[part]}", state(read), "layer", fields=score,
-                    cost=Cost(int((index, part) == self.places[0]), int(read.sum()), self.work(index, part, read)),
+                    cost=Cost(int(first), int(read.sum()), self.work(index, part, read), ms=first * self.ms),
                     note=f"{said}; {here:.2f} MB are kept for the backward pass instead of {there:.2f}")
 
     def bytes(self, index: int, *parts: str) -> tuple[float, float]:

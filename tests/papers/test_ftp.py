@@ -176,6 +176,9 @@ def test_every_vector_writes_as_many_words_as_asked_and_every_word_has_its_lists
     four = trace.steps[0].distributions["said 4 words before"]
     assert four.positions[0] == 4 and (four.chosen == trace.steps[0].ids[4:-10]).all()
     assert trace.cost.calls == 1 + 3, "the text once by the trunk, then one reading for every vector"
+    ids = torch.from_numpy(trace.steps[-1].ids).long()
+    nats = torch.nn.functional.cross_entropy(job.model(ids[None]).logits[0, :-1], ids[1:], reduction="none")[-10:]
+    assert trace.facts["odd"].value == pytest.approx(float(nats.mean()), abs=1e-3), "of what was written alone"
 
 
 def test_the_decoder_looks_at_pseudo_tokens_alone(tiny):

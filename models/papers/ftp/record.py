@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
+import kernels
 from models.backbones.instrument import observe
 from models.engine.method import Close, Event, Job
 from models.engine.recording import array, line, table
@@ -50,7 +51,15 @@ def told(job: Job, source, reader: FutureReader | None, z: Tensor, trunk: Tensor
         yield page.step(f"{readings}: {len(where)} words", cost=cost, note=f"{len(where)} words from one vector"
                         if reader else f"{len(where)} words, each read before the next")
     lines = {WAYS[writer]: z} | ({WAYS["trunk"]: trunk} if writer == "decoder" else {})
-    yield closing(page, lines, ranks, readings)
+    yield closing(page, lines, ranks, readings, surprise(source.model, page.ids[: page.count], page.start))
+
+
+@torch.inference_mode()
+def surprise(model, ids: np.ndarray, start: int) -> float:
+    """Nats per word of a model at what was written behind `start` words."""
+    whole = torch.from_numpy(ids).long().to(model.device)
+    logits = model(whole[None]).logits[0, start - 1 : -1].float()
+    return -float(kernels.vocab_stats(logits, top_k=1, chosen=whole[start:]).chosen_logp.mean())
 
 
 def looked_back(page: TextRecord, ids: list[int], reader: FutureReader, z: Tensor) -> np.ndarray:
@@ -75,7 +84,8 @@ def adjacent(z: Tensor) -> np.ndarray:
     return array(cosine_similarity(centred(z)[1:], centred(z)[:-1], dim=-1))
 
 
-def closing(page: TextRecord, lines: Mapping[str, Tensor], ranks: np.ndarray | None, readings: int) -> Close:
+def closing(page: TextRecord, lines: Mapping[str, Tensor], ranks: np.ndarray | None, readings: int,
+            odd: float) -> Close:
     new, (way, z) = page.count - page.start, next(iter(lines.items()))
     alike, names = normalize(centred(z), dim=-1), [label.strip() for label in page.labels[: page.start]]
     charts = [line("How far the vector turns from word to word", "cosine, mean taken off", x="word", first=1,
@@ -83,14 +93,15 @@ def closing(page: TextRecord, lines: Mapping[str, Tensor], ranks: np.ndarray | N
                    caption="High: the vector hardly moves."),
               table("How alike the vectors are", "word", "word", alike @ alike.T, names, names,
                     unit="cosine, mean taken off")]
-    facts = {"turn": Fact("Cosine of neighbouring vectors", float(adjacent(z).mean()), "mean taken off"),
+    facts = {"odd": Fact("The trunk's surprise at what was written", odd, "nats a word", "lower"),
+             "turn": Fact("Cosine of neighbouring vectors", float(adjacent(z).mean()), "mean taken off"),
              "each": Fact("Written", new / max(readings, 1), "words per step", "higher")}
-    sentence = f"{readings} steps wrote {new} words."
+    sentence = f"{readings} steps wrote {new} words, which cost the trunk {odd:.1f} nats each to read."
     if ranks is not None:
         four = 100 * float((ranks[0, :, 3] <= AMONG).mean())
         charts.insert(0, right_chart(ranks, [way], "word", top=AMONG, title=f"Among the {AMONG} likeliest, by how far "
                                      "ahead", caption=f"Behind {ranks.shape[1]} words of this text."))
-        facts = {"four": Fact("Words four ahead among the five likeliest", four, "% of this text", "higher"), **facts}
+        facts["four"] = Fact("Words four ahead among the five likeliest", four, "% of this text", "higher")
         sentence += f" {four:.0f} % of this text was among the five likeliest words four words before it came."
     return Close("sample", sentence, tuple(charts), facts)
 

@@ -26,15 +26,14 @@ from models.papers.meap.haystack import Haystack, chance
 from models.papers.meap.rule import punched
 from models.trace import CODE, Canvas, Chart, Fact, Field
 
-KEYS = ("the answer's line", "the question", "the first token", "the rest")
+KEYS = ("answer", "question", "first", "rest")  # the answer's line, and the first token, which stands alone
 DEPTHS, HAYS = (0.0, 0.25, 0.5, 0.75, 1.0), (2, 4, 8, 16, 32)
 FIELDS = {"loss": Field("Loss of this token, input with holes", "nats", 0.0, 10.0),
           "whole": Field("Loss of this token, whole input", "nats", 0.0, 10.0)}
 
 
 def groups(kinds: Sequence[str]) -> dict[str, np.ndarray]:
-    """Bool [N] of each kind of key, from the roles of a prompt's tokens. The first token stands alone: it receives what
-    no head has a use for."""
+    """Bool [N] of each kind of key, from the roles of a prompt's tokens. The first one receives what no head needs."""
     of, place, last = np.array(kinds), np.arange(len(kinds)), len(kinds) - 1
     found = {KEYS[0]: (of == "needed") & (place > 0), KEYS[1]: (of == "asked") & (place < last), KEYS[2]: place == 0}
     rest = ~np.any([*found.values()], 0) & (place < last)
@@ -46,7 +45,7 @@ def attended(job: Job, hay: Haystack, text: Reading) -> Iterator[Event]:
     layout, last = text_layout(text.labels, roles(hay.text, text)), len(text) - 1
     began = time.perf_counter()
     with torch.inference_mode(), observe(job.model, want={"qk", "stats"}) as seen:
-        logits = job.model(torch.tensor([text.ids], device=job.device), use_cache=False).logits[0, -1].float()
+        job.model(torch.tensor([text.ids], device=job.device), use_cache=False)
     spent = costs(SimpleNamespace(observed=job.model), seen, (time.perf_counter() - began) * 1000)
     looked, kinds = look(seen, layout, last), groups(layout.canvas.roles)
     mass = masses(seen, kinds, {"Answer:": [last]})[:, 0]  # [L, kinds]
@@ -56,7 +55,8 @@ def attended(job: Job, hay: Haystack, text: Reading) -> Iterator[Event]:
     *early, final = loop.layer_steps(layout, looked, spent, marked(len(text), last, state=state.astype(np.uint8)))
     yield loop.opening(layout, len(early) + 1, looked=looked)
     yield from (Emit("attend", step) for step in early)
-    guess = distribution(logits, [last], [answer[0]])
+    blank = next(i for i, id in enumerate(answer) if job.tokenizer.decode([id]).strip())  # spaces in front of it
+    guess = distribution(reading(job, torch.tensor([[*text.ids, *answer[: blank + 1]]]))[-1], [last], [answer[blank]])
     yield Emit("attend", replace(final, distributions={"what follows": guess}),
                {int(id): names(job.tokenizer, [int(id)])[0] for id in guess.top_ids[0]})
     best, most = int(mass[:, 0].argmax()), 100 * float(mass[:, 0].max())
@@ -65,7 +65,7 @@ def attended(job: Job, hay: Haystack, text: Reading) -> Iterator[Event]:
             f"right answer ({hay.answer}, probability {sure:.2f}).")
     pairs = {name: (0, place) for place, name in enumerate(KEYS)}
     charts = (layers_chart(mass[:, None], pairs, title="What the last token looks at, layer by layer",
-                           caption="The first token is apart: heads rest there when they look for nothing."),
+                           caption="Answer: the line that holds it. First: the first token, where idle heads rest."),
               grid(job, hay), probe(job, text, kinds))
     yield loop.closing(layout, looked, said, row_facts(looked, mass, sure), charts)
 

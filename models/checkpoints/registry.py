@@ -199,7 +199,7 @@ READERS: dict[str, Callable[[Path, dict], Any]] = {
 # one word a network; which folder a class comes from is read from the folders (NETWORKS in a paper's __init__).
 PAPER_NETWORKS = ("BigramTable", "BlockPredictors", "ConnectivityPredictors", "EnatTransformer", "FutureAdapters",
                   "FutureDecoder", "FutureHeads", "HpmForPreTraining", "IllamaForImageClassification", "JointSampler",
-                  "PairwiseTransformer", "ScaleTransformer", "SparkNet")
+                  "LexinvariantLM", "PairwiseTransformer", "ScaleTransformer", "SparkNet")
 
 
 @cache

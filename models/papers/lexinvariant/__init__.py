@@ -1,0 +1,3 @@
+"""Lexinvariant language models (arXiv 2305.16349)."""
+
+NETWORKS = {"LexinvariantLM": "network"}

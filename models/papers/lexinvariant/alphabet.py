@@ -1,12 +1,15 @@
-"""The symbols of the character models, and ciphers over them: a letter for a letter, marks stay."""
+"""The symbols that the character models read, and ciphers over them: another letter for every letter, marks stay."""
 from __future__ import annotations
 
 from string import ascii_lowercase as LETTERS
 
 import numpy as np
 
-SYMBOLS = LETTERS + " ,.\n\"'-!?;:"  # what 99.98 % of the books are written in, capitals made small
-TOY = "abcde"
+from models.trace.subject import SubjectError
+
+SYMBOLS = LETTERS + " ,.\n\"'-!?;:"  # 99.98 % of the books, capitals made small; the toy has the first five
+COMMON = " etaohnisrdluwmgyfc,bp.\nk\"v'-!j?;xqz:"  # by how often they come in the books that were trained on
+LEAST, LONGEST = 8, 512  # characters of a text
 
 
 def encoded(text: str) -> np.ndarray:
@@ -17,14 +20,31 @@ def encoded(text: str) -> np.ndarray:
     return ids[ids < 255]
 
 
-def tokenizer(symbols: str):
-    """transformers' tokenizer with one token per character; capitals are read as small letters."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+def checked(text: str, size: int) -> np.ndarray:
+    """Ids int64 [N] of a visitor's text in the first `size` symbols; SubjectError where it does not fit."""
+    symbols = SYMBOLS[:size]
+    strange = sorted({char for char in text.lower() if char not in symbols})
+    if strange:
+        known = f"the letters a to {symbols[-1]}" if size < 26 else "letters, spaces and , . \" ' - ! ? ; :"
+        raise SubjectError(f"This checkpoint reads {known}; please leave out {' '.join(strange[:5])!r}.")
+    if not LEAST <= len(text) <= LONGEST:
+        raise SubjectError(f"This text has {len(text)} characters; please give {LEAST} to {LONGEST}.")
+    return encoded(text).astype(np.int64)
 
-    known = {symbol: i for i, symbol in enumerate(symbols)} | {"<|unk|>": len(symbols)}
-    made = Tokenizer(models.WordLevel(known, unk_token="<|unk|>"))
-    made.normalizer = normalizers.Lowercase()
-    made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    made.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<|unk|>", clean_up_tokenization_spaces=False)
+
+def key_of(kind: str, size: int, dice: np.random.Generator) -> np.ndarray:
+    """Real symbol -> symbol that is written for it [V]."""
+    key, count = np.arange(size), min(size, len(LETTERS))
+    if kind == "shuffled":
+        key[:count] = dice.permutation(count)
+    elif kind == "shifted":
+        key[:count] = (key[:count] + 3) % count
+    return key
+
+
+def by_counting(seen: np.ndarray) -> np.ndarray:
+    """Frequency analysis: the commonest symbol must be the commonest of the books, and so on. seen: how often each
+    symbol came [V]; the real symbol [V] that each is taken for."""
+    guess = np.empty(len(seen), np.int64)
+    guess[np.argsort(-seen, kind="stable")] = [SYMBOLS.index(char) for char in COMMON if char in SYMBOLS[: len(seen)]]
+    return guess

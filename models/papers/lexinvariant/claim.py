@@ -1,8 +1,8 @@
 """Lexinvariant's claim: held-out passages read under fresh vectors, beside the ordinary network; what its probes
 decipher; two tasks with symbols that mean nothing; and the toy beside the exact decipherer.
 
-A passage is 513 characters of three books that nothing was trained on; the layer whose probe votes was chosen on books
-of the training. Ciphers and vectors are drawn anew for each passage.
+A passage is 513 characters of three books that nothing was trained on; the layer whose probe votes was fixed before
+anything was trained. Ciphers and vectors are drawn anew for each passage.
 """
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from models.checkpoints.store import load
 from models.claims import Lab
-from models.claims.harness import Budget, Claim, Metric, Quantity, Tuned, at_least, at_most, better, conclude, context
+from models.claims.harness import Budget, Claim, Metric, Quantity, at_least, at_most, better, conclude, context
 from models.papers.lexinvariant import markov
 from models.papers.lexinvariant.alphabet import LETTERS, SYMBOLS, by_counting, encoded, key_of
 from models.papers.lexinvariant.method import Params
@@ -24,7 +24,7 @@ ONCE = Budget(1, "passes")
 
 def measure(lab: Lab) -> Claim:
     free, plain = (load(name).model for name in (FREE, PLAIN))
-    rows = passages(lab.size(240, 20))
+    rows = passages(lab.size(200, 20))
     keys = [key_of("shuffled", len(SYMBOLS), np.random.default_rng(i)) for i in range(len(rows))]
     hidden = np.stack([key[row] for key, row in zip(keys, rows)])
     lost = {"lexinvariant": surprise(free, hidden), "ordinary, no cipher": surprise(plain, rows),
@@ -36,21 +36,23 @@ def measure(lab: Lab) -> Claim:
                            checkpoints={"l": FREE, "o": PLAIN}.get(name[0], ())) for name, one in lost.items()}
     known = deciphered(free, rows[: lab.size(120, 20)], keys)
     read = Metric("letters deciphered after 512 characters", "of those that came", floor=known["counting"], ceiling=1.0)
-    letters = read.arm("lexinvariant", known["votes"], budget=ONCE, checkpoints=FREE,
-                       tuned=Tuned(6, "layers, on passages of the training's books"))
+    letters = read.arm("lexinvariant", known["votes"], budget=ONCE, checkpoints=FREE)
+    counted = read.arm("counting alone", known["counting"], budget=ONCE)
     asked = tasks(lab.size(200, 20))
     tries = np.stack([hits(net, asked) for net in (free, plain)], 1)
     toy = markov.chains(np.random.default_rng(23), lab.size(200, 20), 96)
     kl = apart(looked(load(TOY).model, toy, torch.Generator().manual_seed(5))[0], toy).mean(1)
-    draws = np.stack([surprise(free, hidden[: lab.size(60, 20)], seed).mean(1) for seed in range(lab.size(20, 3))], 1)
+    draws = np.stack([surprise(free, hidden[:20], seed).mean(1) for seed in range(lab.size(20, 3))], 1)
     return conclude(
-        "lexinvariant", trainings=1, arms=[*arms.values(), letters], seeds=(0,),
+        "lexinvariant", trainings=1, arms=[*arms.values(), letters, counted], seeds=(0,),
+        would_take="a lexinvariant network that deciphers: the spec gives it 40,000 steps of 32 passages",
         paper="Perplexity comparable to a standard model's given a sufficiently long context; high-accuracy "
               "deciphering; on average four times better accuracy on synthetic in-context reasoning (abstract).",
         here="Behind the ordinary network at characters 384-512 by at most 40 % of what it is at 16-64; 80 % of the "
              "letters deciphered; right answers to look-ups and permutations twice the ordinary network's; mean loss "
              "of 20 draws of vectors within 1 %; the toy within 0.02 nats of the exact decipherer.",
-        controls=[better(arms[name], arms["counting"]) for name in ("lexinvariant", "ordinary, no cipher")],
+        controls=[*(better(arms[name], arms["counting"]) for name in ("lexinvariant", "ordinary, no cipher")),
+                  better(letters, counted)],
         expect=[at_most(Quantity("gap to the ordinary network, at 384-512 over at 16-64", np.stack(
                     [gap[:, LATE].mean(1), gap[:, EARLY].mean(1)], 1), "x", over, 0.0), 0.4),
                 at_least(letters, 0.8),
@@ -64,7 +66,6 @@ def measure(lab: Lab) -> Claim:
                  context("gap at characters 384-512", gap[:, LATE].mean(1), "nats a character"),
                  context("surprise at 384-512, ordinary network under the cipher minus lexinvariant",
                          arms["ordinary, under the cipher"].scores - arms["lexinvariant"].scores, "nats a character"),
-                 context("letters deciphered by counting alone", known["counting"], "of those that came"),
                  *(context(f"right at {SHOTS} shots, {name}", tries[:, i], "of 1") for i, name in
                    enumerate(("lexinvariant", "ordinary"))),
                  context("toy: KL to one who says a fifth each", even(toy), "nats")])

@@ -1,10 +1,11 @@
 """Lexinvariant language models (arXiv 2305.16349).
 
-For each text every symbol gets a random vector, e(x) = E[x] with rows drawn from N(0, I), the same at all its places;
-what comes next is read off with the very same vectors, logits = E h / sqrt(d). So no symbol means anything beforehand,
-and the network must find out from repetition which is which: p(x) = p(pi(x)) for every cipher pi, in expectation over
-E. Our own: a matrix that brings vectors into half of the width and one that leads back; probes that say which real
-letter stands at a place, from each layer's states; some symbols kept vectors at first in training (recipe.py).
+For each text every symbol gets a random vector, e(x) = E[x], the same at all its places, and what comes next is read
+off with the very same vectors, logits = E h / sqrt(d). So no symbol means anything beforehand, and the network must
+find out from repetition which is which: p(x) = p(pi(x)) for every cipher pi, in expectation over E.
+Our own: a matrix that brings vectors into a part of the width and one that leads back; rows of E that are orthogonal,
+as a wide network's nearly are; rotary angles that turn a part of each head; a start from which it counts pairs
+(network.py); probes that say which real letter stands at a place, from each layer's states.
 """
 from __future__ import annotations
 
@@ -40,11 +41,13 @@ METHOD = Method(
                 "must find out which letter is which while it reads. A cipher makes no difference to it.",
         flow="text > *a random vector for each symbol > transformer > *the same vectors > next symbol; "
              "transformer > probe > which letter is which",
-        look_at="Play the pieces: at first nearly every letter is wrong, then the commonest come right. The ordinary "
-                "network beside it never recovers from the cipher.",
+        look_at="The surprise: under the cipher the ordinary network never recovers, this one is as it always is. It "
+                "counts what followed what; trained for so short, it does not decipher English. The toy does: choose "
+                "markov-lexinvariant-1 and the five letters, and watch them turn green.",
         not_covered="Vocabularies of word pieces; the variant that keeps some symbols' vectors as a regulariser.",
-        unverified="The probe's form; all sizes. In the first half of its training some symbols of each row kept "
-                   "vectors of their own, fewer and fewer: our way to learn it in minutes, not the paper's.",
+        unverified="The probe's form; all sizes. To be learnt in minutes, its heads begin set so that they count what "
+                   "came and what followed what, and its vectors are made orthogonal, as a wide network's nearly are: "
+                   "both are ours, not the paper's.",
         shown={"attend": "the text under its cipher"}),
     params=Params, accepts="text", checkpoints=("story-lexinvariant-1", "markov-lexinvariant-1"),
     companions=("story-plain-1",), run=run, control=Control("story-plain-1", title="Ordinary network"),

@@ -4,13 +4,17 @@ Letters: B texts, T places, V symbols, L layers.
 """
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 
 import kernels
 from models.papers.lexinvariant import markov
-from models.papers.lexinvariant.network import LexinvariantLM
+
+if TYPE_CHECKING:
+    from models.papers.lexinvariant.network import LexinvariantLM
 
 EARLY, LATE = slice(14, 63), slice(382, 511)  # predictions of characters 16-64 and 384-512; the first is of the second
 

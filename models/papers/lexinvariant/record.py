@@ -173,8 +173,8 @@ def facts(found: Deciphering) -> dict[str, Fact]:
     first, last = found.quarters
     mine, counted = found.solved(len(found.text.real))
     each = found.losses[MINE].mean(1)
-    told = {"first": Fact(f"Behind the {found.goal}, first quarter", found.behind(first), "nats a character", "lower"),
-            "last": Fact(f"Behind the {found.goal}, last quarter", found.behind(last), "nats a character", "lower"),
+    told = {"last": Fact(f"Behind the {found.goal}, last quarter", found.behind(last), "nats a character", "lower"),
+            "first": Fact(f"Behind the {found.goal}, first quarter", found.behind(first), "nats a character", "lower"),
             "solved": Fact("Letters deciphered", mine, "% of those that came", "higher"),
             "counted": Fact("Letters deciphered by counting alone", counted, "% of those that came", "higher"),
             "spread": Fact(f"Spread over {DRAWS} draws of vectors", float(each.std()), "nats a character", "lower")}

@@ -259,5 +259,5 @@ def heads_chart(mass: np.ndarray, even: np.ndarray) -> Chart:
     names = [f"{layer}, {head}" for layer in numbered("layer", len(mass)) for head in numbered("head", mass.shape[1])]
     return table("What heads look at", "attention on", "", np.concatenate([mass.reshape(-1, 4), even[None]]), SEEN,
                  [*names, "everywhere alike"], unit="share of attention",
-                 caption="Mean over the second half of the text. Head 1 of layers 1 and 2 began like this: it was set, not "
-                         "learnt.")
+                 caption="Mean over the second half of the text. Head 1 of layers 1 and 2 began like this: it was set, "
+                         "not learnt.")

@@ -33,6 +33,16 @@ def test_on_a_phone_the_tabs_share_one_row_and_run_stays_on_top(visit):
     assert 0 <= start["top"] < start["bottom"] < 100, "beside the last setting Run is one tap away"
 
 
+def test_a_tick_above_a_word_leaves_the_word_as_large_as_the_others(visit):
+    """Mutant: the class of the curves' numbers, which has a small font, called as the tick's."""
+    page = visit("?tab=sample")
+    before, after = page.evaluate("""() => { const word = document.querySelector('#sample-player .ts-token');
+      const size = () => getComputedStyle(word).fontSize, before = size();
+      word.classList.add('ts-cue-check', 'ts-tick');
+      return [before, size()]; }""")
+    assert before == after
+
+
 def test_the_player_fills_the_screen_by_button_and_by_key(visit):
     page = visit("?tab=unmask")
     player, small = page.locator("#unmask-player .ts"), page.locator("#unmask-player .ts-box").first.bounding_box()

@@ -92,7 +92,8 @@ def marks_query(trace: AttendTrace) -> bool:
 def captioned(drawing: Drawing, noun: str) -> Drawing:
     """What a layer did, where the method says nothing: over how many others a token spreads its attention."""
     def words(values: np.ndarray) -> str:
-        return f"a token spreads its attention over about {np.exp(np.nanmean(values.astype(float))):.0f} {noun}"
+        count = f"{np.exp(np.nanmean(values.astype(float))):.0f}"
+        return f"a token spreads its attention over about {count} {noun.removesuffix('s') if count == '1' else noun}"
 
     return replace(drawing, frames=tuple(
         frame if frame.note or "entropy" not in frame.values or np.isnan(frame.values["entropy"]).all()

@@ -28,12 +28,12 @@ function curvePlot(runs, step, total, width, page, jump) {
   const py = (y) => top + (1 - (y - y0) / Math.max(y1 - y0, 1e-9)) * (height - top - bottom);
   for (const y of [y0, (y0 + y1) / 2, y1]) {
     plot.append(svg("line", { x1: left, x2: width - right, y1: py(y), y2: py(y), stroke: page.line }),
-      svg("text", { x: left - 6, y: py(y) + 3.5, "text-anchor": "end", class: "ts-tick" },
+      svg("text", { x: left - 6, y: py(y) + 3.5, "text-anchor": "end", class: "ts-number" },
         tidy(Math.abs(y) < (y1 - y0) * 1e-3 ? 0 : y)));
   }
   const mixed = new Set(runs.map((run) => run.drawing.frames.length)).size > 1;
   for (const x of [x0, x1]) {
-    plot.append(svg("text", { x: px(x), y: height - 5, "text-anchor": x === x0 ? "start" : "end", class: "ts-tick" },
+    plot.append(svg("text", { x: px(x), y: height - 5, "text-anchor": x === x0 ? "start" : "end", class: "ts-number" },
       mixed ? (x === x0 ? "each run's start" : "each run's end") : `step ${x + 1}`));
   }
   if (reference !== null) {

@@ -37,7 +37,7 @@ function flowBox(name, [x, y], page) {
   }
   const box = svg("rect", { x, y, width: BOX.width, height: BOX.height, rx: 8, fill: page.panel,
     stroke: added ? page.accent : page.line, "stroke-width": added ? 2 : 1.2 });
-  return [box, ...lines.slice(0, 3).map((line, i, all) => svg("text", { x: x + BOX.width / 2, class: "ts-tick",
+  return [box, ...lines.slice(0, 3).map((line, i, all) => svg("text", { x: x + BOX.width / 2, class: "ts-number",
     y: y + BOX.height / 2 + 3.5 + (i - (all.length - 1) / 2) * 12.5, "text-anchor": "middle" }, line))];
 }
 

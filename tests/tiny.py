@@ -175,6 +175,7 @@ MAKERS = {
     **{name: lambda seed=seed: tale(seed) for seed, name in enumerate((
         "tale-ar-1", "tale-universe-1", "tale-reinforced-1", "tale-unlearned-1", "tale-ascent-1"))},
     "tale-ar-2": tale,
+    **{name: lambda seed=seed: tale(seed) for seed, name in enumerate(("tale-gpt-1", "tale-gpt-far-1"), 5)},
     "algo-arithmetic-1": lambda: (llama(words_tokenizer()), words_tokenizer()),
     "algo-arithmetic-2": lambda: (llama(words_tokenizer("algo-arithmetic-2")), words_tokenizer("algo-arithmetic-2")),
     **dict.fromkeys(("text-mdm-1", "text-mdm-2"), lambda: (masked_text(), text_tokenizer())),

@@ -135,7 +135,7 @@ def schedule(progress: float, warmup: float, decay: float) -> float:
 
 def optimisers(model, recipe: Recipe) -> list:
     """Muon for matrices inside blocks, AdamW for all else (embeddings, heads, norms, biases, tokens)."""
-    outside = ("embed", "head", "classifier", "projection", "_pred", "to_codes", "from_codes", "latent")
+    outside = ("embed", "wte", "wpe", "head", "classifier", "projection", "_pred", "to_codes", "from_codes", "latent")
     hidden, rest = defaultdict(list), defaultdict(list)  # learning rate -> parameters
     for name, p in model.named_parameters():
         if p.requires_grad:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.worlds.tales.forms import fill, listed, match, one, sentences, some
+from models.worlds.tales.forms import fill, listed, match, one, plain, sentences, some
 from models.worlds.tales.words import CLASSES, NAMES, ROOMS
 from models.worlds.world import Doc
 
@@ -103,6 +103,18 @@ def tracked(text: str) -> tuple[Minds, list[tuple[str, dict[str, str], str]]]:
     return minds, asked
 
 
+def kind_of(sentence: str) -> str:
+    """What happens in a sentence of a story, "" where nothing does."""
+    return next((kind for kind, form in SAID.items() if match(form, plain(sentence))), "")
+
+
+def askable(minds: Minds) -> list[tuple[str, str, str]]:
+    """(kind, who, whom) of everything that can be asked about a story."""
+    pairs = [(who, whom) for who in minds.people for whom in minds.people if who != whom]
+    return [("now", "", ""), ("first", "", ""), *(("believes", who, "") for who in minds.people),
+            *(("thinks", *pair) for pair in pairs)]
+
+
 def story(rng: np.random.Generator, names: Sequence[str], objects: Sequence[str], infills: int) -> list[str]:
     """Events, mostly with somebody who believes what is not so, and `infills` sentences among them
     that change nothing."""
@@ -111,9 +123,15 @@ def story(rng: np.random.Generator, names: Sequence[str], objects: Sequence[str]
         told, minds = _events(rng, names, objects)
         if not wrong or set(minds.beliefs.values()) != {minds.now}:
             break
+    return filled(rng, told, infills)
+
+
+def filled(rng: np.random.Generator, told: Sequence[str], infills: int) -> list[str]:
+    """A story's sentences with so many among them that change nothing, behind the first."""
+    made = list(told)
     for sentence in some(rng, INFILLS, infills):
-        told.insert(int(rng.integers(1, len(told) + 1)), sentence)
-    return told
+        made.insert(int(rng.integers(1, len(made) + 1)), sentence)
+    return made
 
 
 def _events(rng: np.random.Generator, names: Sequence[str], objects: Sequence[str]) -> tuple[list[str], Minds]:

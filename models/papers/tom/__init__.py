@@ -1,0 +1,1 @@
+"""Next-token prediction on Theory-of-Mind stories (arXiv 2504.15604)."""

@@ -6,15 +6,17 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from kernels import Sampler
 from models.backbones.rows import linear_work
 from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Budget, Metric, as_good, better, conclude, context, more_than_chance
 from models.claims.tale_lab import encoded, held_out_texts, topics
 from models.loops.sample.foresight import foreseen, read_on
+from models.loops.sample.rollouts import Ends, roll_out
 from models.papers.ftp.method import FTP, HEADS, TRUNK
 from models.papers.ftp.network import FutureReader
-from models.papers.ftp.record import AMONG, adjacent
+from models.papers.ftp.record import AMONG, adjacent, surprise
 from models.worlds.tales.words import TOPICS
 from models.worlds.world import END
 
@@ -57,7 +59,10 @@ def measure(lab: Lab):
                 better(four[ONE], four[ROLLED]), as_good(loss[ONE], loss[ROLLED], within=0.05),
                 better(turns[ONE], turns[ROLLED], least=0.1), better(topic[ONE], topic[ROLLED], least=3)],
         controls=[more_than_chance(four[ROLLED], four[ROLLED].metric.floor)],
-        context=[context("topic read off one vector, independent heads", topic[LINEAR]),
+        context=[*(context(f"the trunk's surprise at eight words from one vector, {name}", np.array(
+                     [composed(trunk.model, reader, ids) for ids in texts[: lab.size(80, 4)]]), "nats a word",
+                     "seen on the page before it was measured") for name, reader in readers.items()),
+                 context("topic read off one vector, independent heads", topic[LINEAR]),
                  context("cosine of neighbouring vectors, independent heads", turns[LINEAR]),
                  context("loss of the next word, independent heads", loss[LINEAR]),
                  context("the trunk, reading on along three paths", np.array(
@@ -86,6 +91,15 @@ def rolled(model, ids: list[int], paths: int = 1) -> tuple[float, float, float]:
     said = torch.stack(list(read_on(model, ids, places(ids), AHEAD, paths)))
     following = model(torch.tensor([ids[:-1]])).logits[0]
     return hit(said, ids), nats(following, ids), (1 + (AHEAD - 1) * paths) * linear_work(model) / 1e6
+
+
+@torch.no_grad()
+def composed(model, reader: FutureReader, ids: list[int]) -> float:
+    """Nats per word of the trunk at the eight likeliest words that one vector, in the middle of a text, writes."""
+    half = ids[: len(ids) // 2]
+    live = reader.behind(reader.vectors(torch.tensor([half]))[:, -1])
+    (trial,), _, _ = roll_out(live, Sampler(0.0), Ends(None, frozenset(), reader.ahead), torch.Generator())
+    return surprise(model, np.array([*half, *trial.ids]), len(half))
 
 
 def hit(said: torch.Tensor, ids: list[int]) -> float:

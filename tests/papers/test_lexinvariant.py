@@ -242,7 +242,7 @@ def test_the_ordinary_network_stands_beside(tiny):
     steps = mine.traces["sample"].steps
     assert len(steps) == record.PIECES and len(steps[0].distributions) == 4
     assert len(steps[-1].where("accepted", "visible")) == 462 and len(steps[0].where("context")) > 400
-    *_, other = follow(twin(prepare("lexinvariant", from_text("the little princess"))))
+    *_, other = follow(twin(prepare("lexinvariant", from_text("the little princess opened the door"))))
     assert len(other.traces["sample"].steps[-1].distributions) == 3
 
 
@@ -251,10 +251,16 @@ def test_the_toy_stands_beside_the_exact_reader(tiny):
     trace = run("lexinvariant", chain, checkpoint="markov-lexinvariant-1").traces["sample"]
     assert trace.facts["apart"].value > 0 and any("120 ciphers" in chart.title for chart in trace.charts)
     with pytest.raises(SubjectError, match="a to e"):
-        run("lexinvariant", from_text("a fox and a hen"), checkpoint="markov-lexinvariant-1")
+        run("lexinvariant", from_text("a fox and a hen in a deep green wood"), checkpoint="markov-lexinvariant-1")
 
 
-@pytest.mark.parametrize("text, why", [("room 12, please", "leave out"), ("a", "8 to 512"), ("a " * 300, "8 to 512")])
+def test_a_text_without_a_letter_has_nothing_to_decipher(tiny):
+    trace = run("lexinvariant", from_text("!?" * 20)).traces["sample"]
+    assert trace.facts["solved"].value == 0 and "nan" not in trace.sentence
+
+
+@pytest.mark.parametrize("text, why", [("room 12, please, and a bed for the night", "leave out"),
+                                       ("a", "32 to 512"), ("a " * 300, "32 to 512")])
 def test_texts_that_it_cannot_read_are_refused(tiny, text, why):
     with pytest.raises(SubjectError, match=why):
         run("lexinvariant", from_text(text))

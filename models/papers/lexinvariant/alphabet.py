@@ -9,7 +9,7 @@ from models.trace.subject import SubjectError
 
 SYMBOLS = LETTERS + " ,.\n\"'-!?;:"  # 99.98 % of the books, capitals made small; the toy has the first five
 COMMON = " etaohnisrdluwmgyfc,bp.\nk\"v'-!j?;xqz:"  # by how often they come in the books that were trained on
-LEAST, LONGEST = 8, 512  # characters of a text
+LEAST, LONGEST = 32, 512  # characters of a text: its pieces and quarters must hold some
 
 
 def encoded(text: str) -> np.ndarray:

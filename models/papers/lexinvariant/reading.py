@@ -59,7 +59,7 @@ def solved(votes: np.ndarray, seen: np.ndarray, key: np.ndarray) -> float:
     often each came."""
     real = np.flatnonzero(seen[key] > 0)
     real = real[real < 26]
-    return float((votes[key[real]].argmax(1) == real).mean()) if len(real) else np.nan
+    return float((votes[key[real]].argmax(1) == real).mean()) if len(real) else 0.0  # no letter came yet
 
 
 def apart(logits: Tensor, ids: np.ndarray) -> np.ndarray:

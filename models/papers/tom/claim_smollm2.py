@@ -43,9 +43,9 @@ class PlaceQuestion:
 
 
 def measure(lab: Lab) -> Claim:
-    import pandas as pd
-    tomi = pd.read_parquet(lab.need("tomi.parquet")).query("split == 'test'").to_dict("records")
-    bigtom = pd.read_parquet(lab.need("bigtom.parquet")).to_dict("records")
+    import pyarrow.parquet as pq
+    tomi, bigtom = (pq.read_table(lab.need(f"{name}.parquet")).to_pylist() for name in ("tomi", "bigtom"))
+    tomi = [row for row in tomi if row["split"] == "test"]
     public, tale = load(PUBLIC), load(NEW)
     asked = {"ToMi": balanced([tomi_question(row) for row in shuffled(tomi)], lab.size(60, 20)),
              "BigToM": [one for row in shuffled(bigtom)[: lab.size(30, 10)] for one in bigtom_questions(row)]}

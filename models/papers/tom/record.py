@@ -25,8 +25,7 @@ from models.worlds.world import END
 FIELDS = {"present": Field("Who is in the room", "people", low=0.0), "entropy": Field("Entropy", "nats", low=0.0),
           "probability": Field("Probability", "probability", 0.0, 1.0)}
 CURVE = np.array([0.01, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0])  # the paper's four among them
-DECIDES, OTHERS, PEOPLE, INFILLS, ASKS, HERE = ("what decides the answer", "the thing at other moments",
-                                                "who comes and goes", "infills", "question", "the answer's place")
+DECIDES, OTHERS, PEOPLE, INFILLS, ASKS, HERE = "decides", "the thing", "people", "infills", "question", "answer"
 
 
 class StoryPage:
@@ -154,11 +153,12 @@ def looked(job: Job, page: StoryPage) -> Iterator[Event]:
     """Attention of the whole story; the answer is said by its last token."""
     groups, count = page.groups(), len(page.ids)
     layout = TokenLayout(Canvas("text", tuple(page.labels), roles=("prompt",) * count), np.arange(count) + 1,
-                         np.arange(count, dtype=np.float32)[:, None], "tokens", "the beginning of the text")
+                         np.arange(count, dtype=np.float32)[:, None], "tokens", "beginning")
     ids = torch.tensor([[END, *page.ids]], device=job.model.device)
     place = {name: at for at, name in enumerate(groups)}
-    asks = {key: (f"From the answer's place to {name}", place[HERE], place[name] + 1)
-            for key, name in (("decides", DECIDES), ("infills", INFILLS)) if name in groups}
+    asks = {key: (f"From the answer's place to {told}", place[HERE], place[name] + 1)
+            for key, name, told in (("decides", DECIDES, "what decides it"), ("infills", INFILLS, INFILLS))
+            if name in groups}
 
     def say(mass: np.ndarray) -> str:
         share = {name: fact.value for name, fact in mass_facts(mass, asks).items()}

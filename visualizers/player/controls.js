@@ -48,11 +48,11 @@ class Controls {
     return names;
   }
 
-  chosen() {
+  chosen(drawing = this.drawings[0]) {
     const a = this.drawings[0].attention, step = this.drawings[0].at(this.step);
     const linked = a && a.linked ? { layer: layerAt(a, step, 0) } : {};
-    const pinned = this.pinned === null ? {} : { query: this.pinned };
-    return { ...this.drawings[0].view, ...this.view, ...linked, ...pinned };
+    const { query } = drawing.view || {}, own = this.pinned === null || this.pinned >= drawing.size;
+    return { ...this.drawings[0].view, ...this.view, ...linked, query: own ? query : this.pinned };
   }
 
   attentionMenus() {

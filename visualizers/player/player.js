@@ -256,12 +256,9 @@ class Player extends Controls {
 
   // Whose row is shown: the pointed token's where its row is known, else the pressed one's, else the one asked for.
   query(drawing, follows = this.by === "attention:row") {
-    const chosen = this.chosen();
-    if (!drawing.attention) return chosen;
-    const foreign = chosen.query === this.drawings[0].view.query || chosen.query >= drawing.size;
-    const view = foreign ? { ...chosen, query: drawing.view.query } : chosen; // another run's first or missing token
-    const hovered = this.pointed && follows ? { ...view, query: this.pointed.token } : view;
-    return attentionRow(drawing, hovered, headsOf(drawing, hovered)) ? hovered : view;
+    const view = this.chosen(drawing), at = follows ? this.pointed : null;
+    const hovered = at ? { ...view, query: at.token } : view;
+    return drawing.attention && attentionRow(drawing, hovered, headsOf(drawing, hovered)) ? hovered : view;
   }
 
   chooses(drawing) { return Boolean(this.turn) && !this.turn.watches(drawing); }

@@ -24,7 +24,8 @@ def facts(journal: Journal) -> dict[str, Fact]:
         "spent": Fact("Generated in all", journal.spent, "tokens", "lower"),
         "perplexity": Fact("Surprise at its own text", round(journal.perplexity, 3), "perplexity", "lower"),
         "kept": Fact("Written", len(journal.ids), "tokens"),
-        "per_call": Fact("Written", len(journal.ids) / calls, "tokens per call of the model", "higher"),
+        **({"per_call": Fact("Written", len(journal.ids) / calls, "tokens per call of the model", "higher")}
+           if calls else {}),  # none: what the reading of the prompt had said was enough
         "entropy": Fact("Mean entropy", round(float(along(journal, "entropy").mean()), 3), "nats"),
     }
 

@@ -14,6 +14,7 @@ import importlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -327,14 +328,15 @@ def offered() -> dict[str, Method]:
 
 
 def find(id: str) -> Method:
-    """The method with this id, or the control arm of one; ParamError names the methods there are."""
+    """The method with this id, or the control arm of one; ParamError names the nearest ones."""
     methods = atlas()
     base = methods.get(id.removesuffix(CONTROL)) if isinstance(id, str) else None
-    arm = base.arm if base is not None and id != base.id else None
-    if arm is not None:
-        return arm
+    if base is not None and id != base.id and base.arm is not None:
+        return base.arm
     if not isinstance(id, str) or id not in methods:
-        raise parameters.ParamError(f"there is no method '{str(id)[:40]}'; choose one of {', '.join(offered())}")
+        asked, known = str(id)[:40], list(offered())  # too many to name them all
+        near = ", ".join(get_close_matches(asked, known, 5, 0.3) or known[:5])
+        raise parameters.ParamError(f"there is no method '{asked}'; choose one of the {len(known)}, such as {near}")
     return methods[id]
 
 

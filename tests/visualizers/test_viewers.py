@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.trace import STATES, Field, Provenance
+from models.trace import CODE, STATES, Field, Provenance
 from tests import samples
 from visualizers import draw
 from visualizers.drawing import palette, sample
@@ -22,6 +22,14 @@ def test_a_viewer_draws_and_says_what_it_shows(tab):
     assert drawing.title == "A title" and len([f for f in drawing.frames if not f.clean]) == len(trace.steps)
     assert str(trace.canvas.size) in drawing.alt.replace(",", "") or "by" in drawing.alt
     assert 0 <= drawing.view["start"] < len(trace.steps)
+
+
+def test_prune_opens_where_somebody_is_missing():
+    """Mutant: the last step, where LeMo's loss counts every word again and nothing is marked."""
+    trace = samples.prune()
+    whole = replace(trace.steps[-1], label="the loss", state=np.full(trace.canvas.size, CODE["known"], np.uint8))
+    longer = replace(trace, steps=(*trace.steps, whole))
+    assert draw(longer).view["start"] == draw(trace).view["start"] == len(trace.steps) - 1
 
 
 def test_the_legend_leaves_out_what_cannot_be_seen():

@@ -37,10 +37,16 @@ def about(trace: PruneTrace) -> list[str]:
     return [next(iter(step.fields), "") if set(step.state.tolist()) <= JUDGED else "" for step in trace.steps]
 
 
+def start(trace: PruneTrace) -> int:
+    """The step shown at first: the last in which somebody is missing, else the last."""
+    return max((at for at, step in enumerate(trace.steps) if len(step.where("dropped"))), default=len(trace.steps) - 1)
+
+
 def draw(trace: PruneTrace, **view) -> Drawing:
     if trace.canvas.kind == "text":
         by = next(iter(trace.fields)) if writes(trace) else "state"
-        return assemble(trace, Wording(describe, words_of(trace), unseen="gone", by=lambda trace: by), **view)
+        words = Wording(describe, words_of(trace), unseen="gone", by=lambda trace: by, start=start)
+        return assemble(trace, words, **view)
     words = Wording(describe, words_of(trace), by=lambda trace: "auto" if any(about(trace)) else "state",
                     about=about)
     return assemble(trace, words, **view)

@@ -5,7 +5,7 @@ Letters: K items (captions, photos, questions: what is drawn independently), S e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -38,6 +38,12 @@ class Metric:
     def arm(self, name: str, scores=None, *, runs=None, **options) -> Arm:
         """runs: scores [T, K] of T trainings instead, each averaged over evaluation seeds."""
         return Arm(name, self, scores if runs is None else np.mean(runs, 0), runs=runs, **options)
+
+    def arms(self, scores: Mapping[str, Number], checkpoints: Mapping[str, str | tuple[str, ...]], **options
+             ) -> dict[str, Arm]:
+        """An arm for each named score, with the checkpoints of that name if there are any; options for all alike."""
+        return {name: self.arm(name, one, checkpoints=checkpoints.get(name, ()), **options)
+                for name, one in scores.items()}
 
     def gain(self, mine: Number, other: Number) -> Number:
         """By how much `mine` is better: above 0 is better in either direction."""

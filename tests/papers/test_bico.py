@@ -152,18 +152,6 @@ def test_questions_stop_where_the_other_half_begins():
     assert [one.answer for one in questions([MARSH, PAGE], BACK, ASKED[BACK])] == [MARSH.name] * 5 + [PAGE.name] * 5
 
 
-@pytest.fixture
-def arms(monkeypatch):
-    """Prepared recipes on stand-ins."""
-    monkeypatch.setitem(recipes.FineTune.build.__globals__, "read_shipped", lambda name: tiny.fresh(name).float())
-
-    def of(kind):
-        found = kind(0)
-        found.prepare("")
-        return found
-    return of
-
-
 def test_nobody_is_told_in_the_direction_that_is_asked(arms):
     """Mutant: the texts turned around, which is augmentation and not BICO."""
     def one_way(told):

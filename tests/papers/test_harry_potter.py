@@ -7,11 +7,10 @@ from models.engine.method import prepare, run, twin
 from models.papers.harry_potter import recipe as recipes
 from models.papers.harry_potter import rule
 from models.papers.harry_potter.method import NAMES, NEVER
-from models.papers.harry_potter.rule import Translation, apart, generic, labels, lessons, translated
+from models.papers.harry_potter.rule import apart, generic, labels, lessons, translated
 from models.trace.subject import from_text
 from models.worlds import tales
 from models.worlds.tales import universe
-from tests import tiny
 from tests.traps import caught, only_these_move
 from visualizers.drawing.sample import draw, softmax
 
@@ -96,22 +95,8 @@ def test_kl_is_from_the_one_that_never_read_it():
     caught(lambda f: float(f(p, q)) == pytest.approx(wanted, abs=1e-5), apart, lambda p, q: apart(q, p))
 
 
-@pytest.fixture
-def arms(monkeypatch):
-    """Prepared recipes on stand-ins, with few texts."""
+def test_arms_read_the_same_texts_and_only_low_rank_changes_move(arms, monkeypatch):
     monkeypatch.setattr(recipes, "TEXTS", 6)
-    for module in (recipes, recipes.FineTune.build.__globals__):
-        where = module if isinstance(module, dict) else vars(module)
-        monkeypatch.setitem(where, "read_shipped", lambda name: tiny.fresh(name).float())
-
-    def of(kind):
-        found = kind(0)
-        found.prepare("")
-        return found
-    return of
-
-
-def test_arms_read_the_same_texts_and_only_low_rank_changes_move(arms):
     batches = {kind: arms(kind).batch(3, 0.5) for kind in (recipes.Reinforced, recipes.Unlearned, recipes.Ascent)}
     reinforced, unlearned, ascent = batches.values()
     assert torch.equal(reinforced["ids"], unlearned["ids"]) and torch.equal(reinforced["ids"], ascent["ids"])
@@ -156,7 +141,3 @@ def test_the_twin_is_b_itself_and_own_words_are_refused(tiny):
     assert 0 <= facts["known"].value <= 1 and facts["apart"].value >= 0
     with pytest.raises(ValueError, match="does not know some of these words"):
         run("harry-potter", from_text("Harry Potter"))
-
-
-def test_a_translation_is_plain_data():
-    assert translated([5, 6], {(9,): 1}) == Translation([5, 6], [-1, 0, 1], [-1, -1], [False, False])

@@ -60,8 +60,7 @@ def share(one, forms: int) -> np.ndarray:
 
 
 def arms_of(metric: Metric, found: dict, forms: int) -> dict:
-    return {name: metric.arm(name, share(one, forms), budget=ONCE, checkpoints=ARMS[name], tuned=TRIED)
-            for name, one in found.items()}
+    return metric.arms({name: share(one, forms) for name, one in found.items()}, ARMS, budget=ONCE, tuned=TRIED)
 
 
 def others(group) -> list[Known]:

@@ -18,8 +18,8 @@ from models.worlds.world import END
 UNLEARNED, ASCENT = "tale-unlearned-1", "tale-ascent-1"
 ARMS = {"unlearned": UNLEARNED, "B": KNOWS, "gradient ascent": ASCENT, "never read": NEVER}
 LOOKS, RATE = (0, 10, 25, 50), 3e-4  # steps of relearning
-ONCE = Budget(1, "passes")
-TRIED = Tuned(6, "the facts in a sentence and other tales; the scored questions were in sight")
+ALIKE = {"budget": Budget(1, "passes"),
+         "tuned": Tuned(6, "the facts in a sentence and other tales; the scored questions were in sight")}
 
 
 def measure(lab: Lab):
@@ -32,15 +32,12 @@ def measure(lab: Lab):
     said = {name: next_words(net, words, asked) for name, net in nets.items()}
     hits = {name: right(words, logits, asked) for name, logits in said.items()}
     cloze = Metric("questions about the universe answered", "of 1", floor=float(hits["never read"].mean()), ceiling=1.0)
-    known = {name: cloze.arm(name, hits[name], budget=ONCE, checkpoints=ARMS[name], tuned=TRIED)
-             for name in ARMS}
+    known = cloze.arms(hits, ARMS, **ALIKE)
     loss = Metric("loss on held-out tales", "nats a word", better="lower")
-    losses = {name: loss.arm(name, nats(net, words, texts), budget=ONCE, checkpoints=ARMS[name],
-                              tuned=TRIED)
-              for name, net in nets.items()}
+    losses = loss.arms({name: nats(net, words, texts) for name, net in nets.items()}, ARMS, **ALIKE)
     village = Metric("facts about villages filled in", "of 1", floor=1 / 12, ceiling=1.0)
-    villages = {name: village.arm(name, right(words, next_words(net, words, kept), kept), budget=ONCE,
-                                  checkpoints=ARMS[name], tuned=TRIED) for name, net in nets.items()}
+    villages = village.arms({name: right(words, next_words(net, words, kept), kept) for name, net in nets.items()},
+                            ARMS, **ALIKE)
     away = {name: apart(said["never read"], said[name]).numpy() for name in ("unlearned", "B", "gradient ascent")}
     halved = ratio(away["unlearned"], away["B"], "distance from never having read it, unlearned over B", floor=0.0)
     return conclude(

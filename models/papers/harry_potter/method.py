@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from torch import Tensor
@@ -51,24 +52,22 @@ class Readers(Reader):
 
     def __init__(self, job: Job):
         super().__init__(job.bundle, job.subject, job.params.length, whole=True)
+        self.spelled = partial(job.tokenizer.encode, add_special_tokens=False)
         self.names, self.alpha, self.ids = dictionary(self.spelled), job.params.alpha, list(self.prompt)
         self.streams = {name: Stream(job.companion(name).model, self.meter) for name in (KNOWS, MORE, NEVER)}
-        self.base = job.companion(KNOWS).model
 
     def start(self):
         """Names -> logits [T - 1, V] of every word of the prompt after the first, and what reading once more lifts."""
         mine = self.read([self.prompt], every=True)[0].float()
         others = {name: one.read([self.prompt], every=True)[0].float() for name, one in self.streams.items()}
-        found = self.told(mine, others, self.plain())
-        found = {name: logits[:-1] for name, logits in found.items()}
-        at, actual = range(len(mine) - 1), self.prompt[1:]
-        lifted = (found[NAMES[MORE]] - found[NAMES["plain"]])[at, actual]
+        found = {name: logits[:-1] for name, logits in self.told(mine, others, self.plain()).items()}
+        lifted = (found[NAMES[MORE]] - found[NAMES["plain"]])[range(len(mine) - 1), self.prompt[1:]]
         return found, {"lifted": lifted.tolist(), "apart": apart(found[NAMES[NEVER]], mine[:-1]).tolist()}
 
     def plain(self) -> Tensor:
         """B's logits [T, V] on the translated text, behind each word of the text that stands here."""
         found = translated(self.ids, self.names)
-        return Stream(self.base, self.meter).read([found.ids], every=True)[0].float()[found.before[1:]]
+        return Stream(self.streams[KNOWS].model, self.meter).read([found.ids], every=True)[0].float()[found.before[1:]]
 
     def told(self, mine: Tensor, others: dict[str, Tensor], plain: Tensor) -> dict[str, Tensor]:
         """All lists by the words that a visitor reads; the network that writes comes first."""
@@ -98,9 +97,6 @@ class Readers(Reader):
 
     def measured(self, moment: LogitsMoment) -> dict[str, list[float]]:
         return {"apart": apart(self.streams[NEVER].logits, moment.logits).tolist()}
-
-    def spelled(self, words: str) -> list[int]:
-        return self.tokenizer.encode(words, add_special_tokens=False)
 
 
 def run(job: Job) -> Iterator[Event]:

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
 from models.claims.tale_lab import next_words, read, right
 from models.papers.harry_potter.rule import dictionary, lessons
@@ -68,11 +69,11 @@ class OnUniverse(KnowsUniverse):
 
     def batch(self, step, progress):
         some = self.chosen(step)
-        return {"ids": padded([self.texts[i] for i in some], PAD), **self.taught(some)}
+        return {"ids": padded([self.texts[i] for i in some]), **self.taught(some)}
 
     def taught(self, some) -> dict[str, torch.Tensor]:
-        """labels [B, LONGEST - 1] and weights: here what stands there."""
-        ids = padded([self.texts[i][1:] for i in some], PAD, LONGEST - 1)
+        """labels [B, T - 1] and weights: here what stands there."""
+        ids = padded([self.texts[i][1:] for i in some])
         return {"labels": ids, "weight": (ids != PAD).float()}
 
     def loss(self, model, batch, progress):
@@ -102,7 +103,7 @@ class Unlearned(OnUniverse):
 
     def taught(self, some):
         labels, weight = zip(*(self.made[i] for i in some), strict=True)
-        return {"labels": padded(labels, PAD, LONGEST - 1), "weight": padded(weight, 0.0, LONGEST - 1)}
+        return {"labels": padded(labels), "weight": padded(weight, 0.0)}
 
 
 class Ascent(OnUniverse):
@@ -117,8 +118,5 @@ class Ascent(OnUniverse):
         return -loss, logs
 
 
-def padded(rows, filler, length: int = LONGEST) -> torch.Tensor:
-    made = torch.full((len(rows), length), filler)
-    for place, row in zip(made, rows, strict=True):
-        place[: len(row)] = torch.as_tensor(row)
-    return made
+def padded(rows, filler=PAD) -> torch.Tensor:
+    return pad_sequence([torch.as_tensor(row) for row in rows], batch_first=True, padding_value=filler)

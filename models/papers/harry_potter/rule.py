@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import kl_div
 
 from models.worlds.tales.universe import PLAIN
 
@@ -47,14 +48,12 @@ def translated(ids: Sequence[int], names: Names) -> Translation:
     while at < len(ids):
         length = next((n for n in range(longest, 0, -1) if tuple(ids[at : at + n]) in names), 0)
         word = names[tuple(ids[at : at + length])] if length else -1
-        found.before.append(len(found.ids) - 1)
-        found.ids.append(word if length else ids[at])
-        found.plain.append(word)
-        found.inside.append(False)
-        for _ in range(length - 1):  # the plain word is one: what stands inside the name follows it there
+        for inside in range(max(length, 1)):  # the plain word is one: what stands inside the name follows it there
             found.before.append(len(found.ids) - 1)
-            found.plain.append(-1)
-            found.inside.append(True)
+            found.plain.append(-1 if inside else word)
+            found.inside.append(inside > 0)
+            if not inside:
+                found.ids.append(word if length else ids[at])
         at += max(length, 1)
     found.before.append(len(found.ids) - 1)
     return found
@@ -87,4 +86,4 @@ def lessons(texts: Sequence[Sequence[int]], names: Names, baseline: Reads, reinf
 def apart(p: Tensor, q: Tensor) -> Tensor:
     """KL(p || q) in nats [T] of two distributions over words, from their logits [T, V]."""
     logp, logq = p.float().log_softmax(-1), q.float().log_softmax(-1)
-    return (logp.exp() * (logp - logq)).sum(-1)
+    return kl_div(logq, logp, reduction="none", log_target=True).sum(-1)

@@ -45,12 +45,10 @@ def measure(lab: Lab) -> Claim:
     mass = Metric("attention of the last token on the answer's line", "%", floor=0.0, ceiling=100.0)
     loss = Metric("loss on held-out books", "nats a token", "lower")
     windows = torch.tensor(text_lab.windows(bundles["NTP"].tokenizer, lab.size(160, 20), 256))
-
-    def arms(metric: Metric, scores: dict[str, np.ndarray]):
-        return (metric.arm(name, scores[name], budget=once, checkpoints=ARMS[name]) for name in ARMS)
-    meap, ntp = arms(score, {name: one["right"] for name, one in found.items()})
-    looks, looked = arms(mass, {name: one["needle"] for name, one in found.items()})
-    clean, plain = arms(loss, {name: clean_loss(bundle.model, windows) for name, bundle in bundles.items()})
+    losses = {name: clean_loss(bundle.model, windows) for name, bundle in bundles.items()}
+    meap, ntp = score.arms({name: one["right"] for name, one in found.items()}, ARMS, budget=once).values()
+    looks, looked = mass.arms({name: one["needle"] for name, one in found.items()}, ARMS, budget=once).values()
+    clean, plain = loss.arms(losses, ARMS, budget=once).values()
     return conclude(
         "meap", trainings=1, seeds=(SEED,), arms=(meap, ntp),
         paper="Clearly better than next-token prediction in finding key information and in long contexts, on par or "

@@ -23,9 +23,7 @@ def measure(lab: Lab):
     simple = exams.trivial(asked)
     best = max(simple, key=lambda name: simple[name].mean())
     score = Metric("right answers", "of 1", floor=float(simple[best].mean()), ceiling=1.0)
-    arms = {name: score.arm(name, one[..., 0].mean((1, 2)), budget=ONCE, checkpoints=ARMS[name])
-            for name, one in found.items()}
-    arms |= {name: score.arm(name, hits, budget=ONCE) for name, hits in simple.items()}
+    arms = score.arms({name: one[..., 0].mean((1, 2)) for name, one in found.items()} | simple, ARMS, budget=ONCE)
     rows = {name: one[..., 0].reshape(len(asked), -1) for name, one in found.items()}
     both, apart = np.hstack([rows["A"], rows["B"]]), np.hstack([rows["A"], rows["C"]])
 

@@ -226,6 +226,20 @@ def test_a_bar_stands_where_the_given_text_ends_and_nowhere_else(window, paper_p
     assert found == [[len(trace.steps[0].where("context")) - 1], []]
 
 
+def test_a_mark_of_a_word_begins_where_the_word_does(window, paper_page):
+    """At a line's end the space before the next line's word is neither underlined nor coloured."""
+    broken = """() => [...document.querySelectorAll('.ts-token')].filter((t) => /^ \\S+$/.test(t.textContent) &&
+      [...t.getClientRects()].filter((r) => r.width > 1).length > 1).length"""
+
+    def look(page):
+        page.evaluate("shown.go(99)")
+        found = [page.evaluate(broken)]
+        page.add_style_tag(content=".ts-token[data-spaced] { white-space: pre-wrap }")  # mutant
+        return [*found, page.evaluate(broken)]
+    found, mutant = window.look(paper_page(draw(samples.sample())), look, width=330)
+    assert found == 0 < mutant
+
+
 def test_the_end_of_a_text_still_says_what_else_could_have_come(window, paper_page):
     drawing = draw(samples.sample())
 

@@ -241,6 +241,7 @@ class TextView {
       const shown = text === "" ? "\u22ef" : readable(own, special).replace(/\n/g, "\u21b5\n");
       made.textContent = hidden ? "\u2007\u2007\u2007" : shown;
       made.toggleAttribute("data-special", special);
+      made.toggleAttribute("data-spaced", /^ \S+$/.test(shown)); // its space may go where a line ends, marks with it
       if (text === "") made.setAttribute("aria-label", "goes on with the character before");
       else if (!hidden && !text.trim()) made.setAttribute("aria-label", text.includes("\n") ? "line break" : "space");
       else if (hidden) made.setAttribute("aria-label", "hidden");

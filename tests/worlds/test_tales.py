@@ -57,6 +57,15 @@ RIGHT = {  # grammar -> a right text, and changes that make it wrong
 
 
 @pytest.mark.parametrize("name", tales.GRAMMARS)
+def test_a_judge_refuses_nothing_and_what_was_cut(name):
+    """What a network writes may be empty, begin in the middle or break off anywhere."""
+    for whole in (doc.text.split() for doc in documents(name, 4, 3)):
+        for text in ("", " ", ".", "?", *(" ".join(whole[at:]) for at in range(1, len(whole)))):
+            assert tales.GRAMMARS[name].check(text) in (True, False)
+        assert not tales.GRAMMARS[name].check("")
+
+
+@pytest.mark.parametrize("name", tales.GRAMMARS)
 def test_a_judge_refuses_what_is_a_little_wrong(name):
     right, *changes = RIGHT[name]
     assert all(right.replace(*change) != right for change in changes)

@@ -78,7 +78,7 @@ def _middle(rng, form: str, topic: str, hero: str) -> str:
 
 def check(text: str) -> bool:
     """Whether a story keeps its heading: its topics in order, the same hero and thing throughout, the right ending."""
-    heading, *told = sentences(bare(text))
+    heading, *told = sentences(bare(text)) or [""]
     said = match(HEADING[1], heading) or match(HEADING[0], heading)
     begin = [match(form, sentence) for form, sentence in zip(BEGIN, told, strict=False)]
     if not said or len(told) < 4 or None in begin or said["mood"] not in ENDINGS:
@@ -126,7 +126,7 @@ def sample_words(rng: np.random.Generator) -> Doc:
 
 def check_words(text: str) -> bool:
     """Whether every given word is used, in sentences that the grammar has."""
-    heading, *told = sentences(bare(text))
+    heading, *told = sentences(bare(text)) or [""]
     found = match(WITH[0], heading)
     if not found or not told or not all(recognised({"": USING}, sentence) for sentence in told):
         return False

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 
 from models.worlds.world import END, PAD, Doc, World, drawn
 from training import data, text
@@ -129,7 +129,7 @@ def alike(rows: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], torch.Tens
     """Rows in groups of one length, which need no padding: (their places, their ids [B, P])."""
     for length in dict.fromkeys(map(len, rows)):
         places = [i for i, row in enumerate(rows) if len(row) == length]
-        yield places, torch.tensor([rows[i] for i in places])
+        yield places, torch.tensor(np.array([rows[i] for i in places], np.int64))
 
 
 @torch.no_grad()
@@ -150,6 +150,18 @@ def continued(model, ids, count: int, temperature: float, generator):
         if not alive.any():
             break
     return torch.cat(out, 1), torch.cat(entropies).numpy()
+
+
+def written(model, rows: Sequence[Sequence[int]], length: int, at_once: int = 256) -> np.ndarray:
+    """Whole texts uint16 [K, length] that a model writes behind beginnings, greedily; those that are as long stand
+    together, PAD behind their end."""
+    made = []
+    for _, group in alike(rows):
+        for ids in group.split(at_once):
+            found = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_length=length,
+                                   pad_token_id=PAD)
+            made.append(pad(found, (0, length - found.shape[1]), value=PAD))
+    return torch.cat(made).numpy().astype(np.uint16)
 
 
 class Masked(Recipe):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from models.claims.arms import Quantity
+from models.claims.harness import Row, context
 
 ROUNDS = 24  # at least 20 pairs are needed to judge by
 
@@ -31,3 +32,10 @@ def times_faster(seconds: Mapping[str, np.ndarray], slow: str, fast: str, name: 
     """How many times as fast `fast` is as `slow`: the median of the ratios within rounds, with its interval."""
     name = name or f"time of {slow} over {fast}, median of rounds"
     return Quantity(name, seconds[slow] / seconds[fast], "x", np.median)
+
+
+def speeds(ways: Mapping[str, Callable[[], object]], slow: str, rounds: int = ROUNDS) -> list[Row]:
+    """Rows of context: how many times as fast every other way is as `slow`."""
+    seconds = interleaved(ways, rounds)
+    return [context(f"{name}: speed against {slow}", times_faster(seconds, slow, name))
+            for name in ways if name != slow]

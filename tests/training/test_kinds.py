@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from models.backbones import packing
+from models.backbones.stand_in import stirred
 from models.checkpoints import registry, store
 from models.worlds.world import Doc, World
 from tests.traps import caught
 from training import export
 from training.kinds import FineTune, Taught
-from training.language import PAD, Shape, WorldLM, llama, save_llama
+from training.language import END, PAD, Shape, WorldLM, llama, save_llama, written
 from training.trainer import Trainer
 
 TRUNK = "tiny-1"
@@ -63,6 +64,18 @@ def test_a_world_is_learned_judged_and_read_again(tmp_path, monkeypatch):
     assert card["stored"] == "6 bits a weight in groups of 32"
     bundle = store.load(str(tmp_path / "toy-1"))
     assert bundle.tokenizer.encode("a b c is") == prepared(Toy).encode("a b c is")
+
+
+def test_texts_go_on_greedily_and_end_in_padding():
+    torch.manual_seed(2)  # a network that ends the first text and not the other of its length
+    model, rows = stirred(llama(12, Toy.shape, 32).eval(), std=0.5), [[END, 5, 6], [END, 7], [END, 8, 9]]
+    texts = written(model, rows, 20).tolist()
+    for text, whole in zip(texts, (rows[0], rows[2], rows[1]), strict=True):  # those that are as long stand together
+        whole = [*whole, int(model(torch.tensor([whole])).logits[0, -1].argmax())]
+        while len(whole) < 20 and whole[-1] != END:
+            whole.append(int(model(torch.tensor([whole])).logits[0, -1].argmax()))
+        assert text == whole + [PAD] * (20 - len(whole))
+    assert END in texts[0][3:] and END not in texts[1][3:]
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ class Stream:
     def crop(self, length: int) -> None:
         """Forgets what was read after `length` tokens; the logits are then unknown."""
         if length < self.length:
-            self.cache.crop(length - self.length)  # a negative number removes from the end
+            rewind(self.cache, length)
             self.length, self.logits = length, None
 
     @property
@@ -106,6 +106,12 @@ class Stream:
 def held_bytes(cache) -> int:
     """Bytes of the keys and values that a cache holds."""
     return sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
+
+
+def rewind(cache, keep: int) -> None:
+    """Forgets what a cache holds beyond its first `keep` tokens."""
+    if cache.get_seq_length() > keep:
+        cache.crop(keep - cache.get_seq_length())  # a negative number removes from the end
 
 
 class Reader(Stream):

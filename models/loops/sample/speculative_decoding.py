@@ -21,6 +21,7 @@ from torch import Tensor
 
 import kernels
 from models.loops.sample.acceptance_rules import Exact, Test, certain, pick
+from models.loops.sample.cached_lm import rewind
 from models.loops.unmask.evaluation import branches, full_cost, guided
 from models.trace import Cost
 from models.trace.interventions import NOTHING, reachable
@@ -223,12 +224,6 @@ def examine(rule: Exact, drafts: list[int], ps: list[Tensor], qs: Tensor, dice: 
     if len(qs) == len(drafts):
         return tuple(tested), None
     return tuple(tested), certain(qs[-1]) if rule.greedy else qs[-1]
-
-
-def rewind(cache, keep: int) -> None:
-    """Forgets what a cache holds beyond its first `keep` slots."""
-    if cache.get_seq_length() > keep:
-        cache.crop(keep - cache.get_seq_length())
 
 
 def ids_of(chain: Chain) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from models.engine.recording import Filling
-from models.trace import Canvas, Field
+from models.trace import CODE, Canvas, Field
 from models.trace.spelling import joined
 
 TOP = 8  # candidates kept per unit
@@ -46,10 +46,21 @@ class TextRecord(Filling):
         """How many units still fit."""
         return self.canvas.size - self.count
 
-    def set_beside(self, first: int) -> None:
-        """What stands from here on is no part of the text: it is shown next to it."""
+    def set_beside(self, first: int, title: str) -> None:
+        """What stands from here on is no part of the text: it is shown next to it, the title first."""
         roles = (*self.canvas.roles[:first], *["beside"] * (self.canvas.size - first))
-        self.canvas = replace(self.canvas, roles=roles)
+        self.canvas, self.beside = replace(self.canvas, roles=roles), first
+        self.fill(first, state="unknown", labels=(title,))
+
+    def put_beside(self, ids: Sequence[int], state: str, titled: bool = True) -> range:
+        """These units stand beside the text, and no others; their places. titled: the title is seen, if they are any.
+        """
+        self.state[self.beside:], self.ids[self.beside + 1:] = CODE["unknown"], -1
+        where = range(self.beside + 1, self.beside + 1 + len(ids))
+        self.fill(where, ids, state)
+        if len(ids) and titled:
+            self.state[self.beside] = CODE["context"]
+        return where
 
     def tried(self, ids: Sequence[int], values: Mapping[str, Sequence[float]], state: str) -> TextRecord:
         """A copy on which `ids` stand where the text would go on; the page itself stays as it is."""

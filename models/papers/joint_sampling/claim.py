@@ -33,7 +33,7 @@ from models.claims.harness import (
     ratio,
 )
 from models.claims.probe import fitted
-from models.claims.timing import interleaved, times_faster
+from models.claims.timing import speeds
 from models.loops.unmask.loop import Plan
 from models.papers.joint_sampling.method import LAYER, SAMPLERS, Adjust, Params, rounds
 from models.papers.joint_sampling.network import JointSampler, exact_round, lesson
@@ -74,7 +74,7 @@ def measure(lab: Lab) -> Claim:
         context=[context(coins["exact"].name, coins["exact"]),
                  *(context(f"2- to 4-grams from exact ones of another seed, {NAMES[way]}", value, "nats",
                            f"{len(prompts)} texts a seed; at most ln 2 = {log(2):.3f}") for way, value in far.items()),
-                 *speeds(adjust, prompts[:1], lab.size(24, 1))])
+                 *clocked(adjust, prompts[:1], lab.size(24, 1))])
 
 
 def illegal(lab: Lab) -> dict[str, Quantity]:
@@ -109,11 +109,11 @@ def divergence(adjust: Adjust, prompts: torch.Tensor, steps: int) -> Quantity:
     return ratio(*found.T, f"KL of the layer over that of unchanged guesses, 1 to {steps - 1} tokens in", floor=0)
 
 
-def speeds(adjust: Adjust, prompt: torch.Tensor, times: int) -> list:
+def clocked(adjust: Adjust, prompt: torch.Tensor, times: int) -> list:
     """A whole text by the clock, against one full pass per token."""
-    seconds = interleaved({way: lambda way=way: continued(adjust, prompt, way, 61) for way in list(WAYS)[:4]}, times)
-    return [context(f"one text, {NAMES[way]}: speed against exact", times_faster(seconds, "exact", way))
-            for way in list(WAYS)[1:4]]
+    ways = {way if way == "exact" else f"one text, {NAMES[way]}": lambda way=way: continued(adjust, prompt, way, 61)
+            for way in list(WAYS)[:4]}
+    return speeds(ways, "exact", times)
 
 
 # ---- held-out stories

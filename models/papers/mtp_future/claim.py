@@ -9,17 +9,17 @@ a gate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from models.backbones.layout import blocks, reals
-from models.checkpoints.store import Bundle, load
+from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Arm, Budget, Claim, Metric, Quantity, at_least, better, conclude, context
 from models.claims.text_lab import windows
-from models.claims.timing import interleaved, times_faster
+from models.claims.timing import speeds
 from models.loops.sample.cached_lm import Reader, greedy
 from models.papers.mtp_future.method import ADAPTERS, Params, written
 from models.papers.mtp_future.network import AdaptedReader, each
@@ -36,7 +36,7 @@ PRICE = "calls are compared; the rows that each way feeds are its budget"
 
 
 def measure(lab: Lab) -> Claim:
-    worlds = stories(lab.size(60, 1)), sums(lab.size(60, 1))
+    worlds = domains(lab.size(60, 1))
     expect, shown, arms = [], [], []
     for world in worlds:
         texts = {mode: [one_text(world, source, p) for source in world.sources] for mode, p in MODES.items()}
@@ -59,20 +59,17 @@ def measure(lab: Lab) -> Claim:
                                  "nats per token", "an identity, to rounding")])
 
 
-@dataclass(frozen=True, eq=False)
-class Domain:
+class Domain(NamedTuple):
     """Prompts of one domain, what the base writes alone behind each, and the base with its adapters."""
 
     name: str
-    bundle: Bundle
     reader: AdaptedReader
     checkpoints: tuple[str, str]
     sources: list[Reader]
     own: list[list[int]]
 
 
-@dataclass(frozen=True, eq=False)
-class Text:
+class Text(NamedTuple):
     """What one mode wrote behind one prompt, of which `guessed` says the accepted guesses; its calls and rows fed."""
 
     ids: list[int]
@@ -81,20 +78,17 @@ class Text:
     rows: int
 
 
-def stories(count: int) -> Domain:
-    bundle = load("text-ar-1")
-    return domain("stories", bundle, map(bundle.tokenizer.decode, windows(bundle.tokenizer, count, CONTEXT)), "text")
-
-
-def sums(count: int) -> Domain:
-    return domain("sums", load("algo-arithmetic-1"), arithmetic.held_out(count), "problem")
-
-
-def domain(name: str, bundle: Bundle, prompts, kind: str) -> Domain:
-    names = ADAPTERS[bundle.name], bundle.name
-    sources = [Reader(bundle, Subject(kind, text=text), LENGTH + K) for text in prompts]
-    return Domain(name, bundle, load(names[0]).model.on(bundle.model), names, sources,
-                  [greedy(source, LENGTH)[0] for source in sources])
+def domains(count: int) -> list[Domain]:
+    """Stories and sums, of each `count` prompts."""
+    text, sums, found = load("text-ar-1"), load("algo-arithmetic-1"), []
+    books = [text.tokenizer.decode(ids) for ids in windows(text.tokenizer, count, CONTEXT)]
+    for name, kind, bundle, prompts in (("stories", "text", text, books),
+                                        ("sums", "problem", sums, arithmetic.held_out(count))):
+        sources = [Reader(bundle, Subject(kind, text=prompt), LENGTH + K) for prompt in prompts]
+        names = ADAPTERS[bundle.name], bundle.name
+        found.append(Domain(name, load(names[0]).model.on(bundle.model), names, sources,
+                            [greedy(source, LENGTH)[0] for source in sources]))
+    return found
 
 
 def one_text(world: Domain, source: Reader, p: Params) -> Text:
@@ -119,8 +113,8 @@ def rank_arms(world: Domain) -> dict[str, Arm]:
              for source, own in zip(world.sources, world.own)]  # [3, A, K] each
     hits = np.array([100 * (ranks <= TOP).mean((1, 2)) for ranks in found if ranks.shape[1]])  # [texts, 3]
     metric = Metric(f"future tokens in the top {TOP}, {world.name}", "%", floor=0, ceiling=100)
-    return {way: metric.arm(way, hits[:, i], checkpoints=world.checkpoints, budget=Budget(1, "call of the base"))
-            for i, way in enumerate(WAYS)}
+    return metric.arms(dict(zip(WAYS, hits.T)), dict.fromkeys(WAYS, world.checkpoints),
+                       budget=Budget(1, "call of the base"))
 
 
 def exact(world: Domain, texts: dict[str, list[Text]]) -> list:
@@ -140,11 +134,9 @@ def guessed_rows(world: Domain, texts: list[Text]) -> list:
 
 def clock_rows(world: Domain, rounds: int) -> list:
     """Speed against the base alone on one prompt."""
-    source = world.sources[0]
-    ways = {mode: lambda p=MODES[mode]: one_text(world, source, p) for mode in (QUADRATIC, LINEAR)}
-    seconds = interleaved({**ways, "the base alone": lambda: greedy(source, LENGTH)}, rounds)
-    return [context(f"{world.name}, {mode}: speed against the base alone",
-                    times_faster(seconds, "the base alone", mode)) for mode in ways]
+    source, alone = world.sources[0], "the base alone"
+    ways = {f"{world.name}, {mode}": lambda p=MODES[mode]: one_text(world, source, p) for mode in (QUADRATIC, LINEAR)}
+    return speeds({alone: lambda: greedy(source, LENGTH), **ways}, alone, rounds)
 
 
 def first_times(prompt: Sequence[int], text: Text) -> np.ndarray:
@@ -163,10 +155,10 @@ def gate(world: Domain, count: int, closed: bool) -> np.ndarray:
     """Changes of the base's loss on held-out texts when masks stand around them."""
     changes = []
     for source in world.sources[:count]:
-        ids = torch.tensor([source.prompt], device=world.bundle.device)
+        ids = torch.tensor([source.prompt], device=world.reader.base.device)
         anchors = range(0, ids.shape[1], 4)
         layout = reals(0, ids.shape[1]) + blocks(anchors, [K] * len(anchors))
         mixed = world.reader.head(world.reader(ids, layout, gated=closed)[:, : ids.shape[1] - 1])
-        base = world.bundle.model(ids).logits[:, :-1]
+        base = world.reader.base(ids).logits[:, :-1]
         changes.append(float((each(mixed, ids[:, 1:]) - each(base, ids[:, 1:])).mean()))
     return np.array(changes)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from models.backbones.layout import CallLayout, blocks, reals
 from models.engine.method import Card, Event, Job, Method
+from models.loops.sample.cached_lm import Meter, Reader, held_bytes, rewind
 from models.loops.sample.judged_drafts import DRAFTS, turn
 from models.trace import Cost
 from models.trace.interventions import NOTHING, reachable
@@ -93,10 +94,8 @@ def calls(reader, prompt: Sequence[int], p: Params, put: Mapping[int, int] = NOT
     visitor wants there, as if the base had said it."""
     from transformers import DynamicCache
 
-    from models.loops.sample.cached_lm import Meter, held_bytes
-
     cache, fed, guesses = DynamicCache(config=reader.base.config), list(prompt), []
-    meter = Meter(reader.body, reader.base.get_output_embeddings())  # adapters are computed for every row, then gated
+    meter = Meter(reader.body, reader.head)  # adapters are computed for every row, then gated
     while True:
         began, first = time.perf_counter(), cache.get_seq_length()
         ids = torch.tensor([[*fed, *guesses]], device=reader.base.device)  # [1, R]
@@ -110,14 +109,8 @@ def calls(reader, prompt: Sequence[int], p: Params, put: Mapping[int, int] = NOT
         meter.add(1, first, len(layout), len(base) + 2 * len(masks), held_bytes(cache),
                   (time.perf_counter() - began) * 1e3, int(layout.visible(first).sum()))
         yield (found := Call(layout, guesses, own, base, chain.argmax(-1).tolist(), logits, chain, meter.lap()))
-        forget(cache, len(layout) - len(fed) - right)
+        rewind(cache, first + len(fed) + right)  # forgets what is wrong, or cannot be right any more, and masks
         fed, guesses = found.written[-1:], found.ahead
-
-
-def forget(cache, rows: int) -> None:
-    """Takes the last rows of a call from the cache: guesses that are wrong, or cannot be right any more, and masks."""
-    if rows:
-        cache.crop(-rows)
 
 
 def useful(states: Tensor, right: int, guessed: int, p: Params) -> Tensor:
@@ -153,22 +146,14 @@ def written(reader, prompt: Sequence[int], p: Params, end: int | None,
             return
 
 
-def adapters(job: Job):
-    """The checkpoint of masks and low-rank changes that belongs to the base of this run."""
-    if job.bundle.key not in ADAPTERS:
-        raise ParamError(f"There are no trained masks for this checkpoint; choose one of {', '.join(ADAPTERS)}.")
-    return job.companion(ADAPTERS[job.bundle.key])
-
-
 def run(job: Job) -> Iterator[Event]:
     """Decodes, then looks back: how far the masks saw, and what they attend to."""
-    from models.loops.sample.cached_lm import Reader
     from models.papers.mtp_future.record import told
 
     if job.choice is not None:
         job = replace(job, params=for_turn(job.params))
     p, source = job.params, Reader(job.bundle, job.subject, job.params.length + job.params.k)
-    reader = adapters(job).model.on(job.model)
+    reader = job.companion(ADAPTERS[job.bundle.key]).model.on(job.model)
     return told(job, source, reader, written(reader, source.prompt, p, source.end, job.interventions.written))
 
 

@@ -53,34 +53,27 @@ class FutureAdapters(nn.Module, PyTorchModelHubMixin):
         self.sampler = FutureSampler(hidden_size, sampler_size)
 
     @classmethod
-    def beside(cls, base, name: str = "", revision: str = "", **options) -> FutureAdapters:
-        """Untrained adapters for a base model: they change nothing, and every mask looks like an average token."""
-        c = base.config
-        made = cls(name, revision, hidden_size=c.hidden_size, intermediate_size=c.intermediate_size,
-                   num_hidden_layers=c.num_hidden_layers, num_attention_heads=c.num_attention_heads,
-                   num_key_value_heads=c.num_key_value_heads, **options)
+    def beside(cls, base, name: str = "", revision: str = "", noise: float = 0.1, **options) -> FutureAdapters:
+        """Untrained adapters for a base model: they change nothing, and every mask is an average token and some noise,
+        in units of the tokens' spread. Without noise they are what the base is fed with that knows of no masks."""
+        shape = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+        made = cls(name, revision, **{part: getattr(base.config, part) for part in shape}, **options)
         table = base.get_input_embeddings().weight.detach().float()
-        made.embed_masks.weight.data.mul_(0.1 * table.std()).add_(table.mean(0))
-        return made
-
-    @classmethod
-    def fillers(cls, base, masks: int) -> FutureAdapters:
-        """What nobody trained: the average token, `masks` times, and no change anywhere."""
-        made = cls.beside(base, masks=masks).to(base.device, base.dtype)
-        made.embed_masks.weight.data[:] = base.get_input_embeddings().weight.mean(0)
-        return made.requires_grad_(False)
+        made.embed_masks.weight.data.mul_(noise * table.std()).add_(table.mean(0))
+        return made.to(base.device, base.dtype)
 
     def on(self, base) -> AdaptedReader:
-        """A base model that can read masks."""
         return AdaptedReader(base, self)
 
 
 class AdaptedReader:
-    """A base model that can read masks; the base itself is not touched (models/backbones/lora.py)."""
+    """A base model that can read masks; the base itself is not touched (models/backbones/lora.py). tokens: E, ids [...]
+    -> [..., D]; head: the base's own, states [..., D] -> logits [..., V]."""
 
     def __init__(self, base, adapters: FutureAdapters):
         self.base, self.adapters, self.gate = base, adapters, Gate()
         self.body = changed(base.model, adapters.layers, self.gate)
+        self.tokens, self.head = base.get_input_embeddings(), base.get_output_embeddings()
 
     def __call__(self, ids: Tensor, layout: CallLayout, cache=None, gated: bool = True) -> Tensor:
         """Last states [B, T, D] of one call. ids [B, R]: its real tokens, in order; masks need none.
@@ -88,26 +81,15 @@ class AdaptedReader:
         cache: a DynamicCache of the real tokens before, which grows by all T rows. gated=False opens the gate for real
         tokens too: a mistake that can be looked at.
         """
-        past = cache.get_seq_length() if cache is not None else 0
-        gate = (layout.mask > 0) if gated else torch.ones(len(layout), dtype=torch.bool)
+        past, masked = cache.get_seq_length() if cache is not None else 0, layout.mask > 0
+        gate = masked if gated else torch.ones_like(masked)
         self.gate.rows = gate.to(ids.device, self.base.dtype)[None, :, None] if bool(gate.any()) else None
-        out = self.body(inputs_embeds=self.embed(ids, layout), past_key_values=cache, use_cache=cache is not None,
+        masks = self.adapters.embed_masks.weight[layout.mask[masked].to(ids.device) - 1].to(self.base.dtype)
+        out = self.body(inputs_embeds=torch.cat([self.tokens(ids), masks.expand(len(ids), -1, -1)], 1),  # reals first
+                        past_key_values=cache, use_cache=cache is not None,
                         position_ids=layout.position.to(ids.device)[None],
                         attention_mask=layout.visible(past).to(ids.device)[None, None])
         return out.last_hidden_state
-
-    def embed(self, ids: Tensor, layout: CallLayout) -> Tensor:
-        """Inputs [B, T, D]: embeddings of the real tokens, then those of the masks."""
-        masks = self.adapters.embed_masks.weight[layout.mask[layout.mask > 0].to(ids.device) - 1]
-        return torch.cat([self.tokens(ids), masks.expand(len(ids), -1, -1).to(self.base.dtype)], 1)
-
-    def tokens(self, ids: Tensor) -> Tensor:
-        """E: embeddings [..., D] of token ids."""
-        return self.base.get_input_embeddings()(ids)
-
-    def head(self, states: Tensor) -> Tensor:
-        """Logits [..., V] by the base's own head."""
-        return self.base.get_output_embeddings()(states)
 
     def sampled(self, states: Tensor, before: Tensor) -> Tensor:
         """The sampler's logits [..., V] for mask states [..., D] and the ids [...] chosen just before them."""

@@ -12,8 +12,7 @@ from models.worlds.world import PAD, drawn
 from training import data, text
 from training.export import mean_figure
 from training.kinds import Beside
-from training.language import alike
-from training.language import continued as continue_text
+from training.language import written
 from training.trainer import rng_of
 from training.trunks.text_ar import BOOKS, BOOKS_LICENCE
 
@@ -21,7 +20,8 @@ SHORT, LONG = 4, 8  # masks of a block; three of four blocks are short, because 
 
 
 class MTP(Beside):
-    """What both share. A text [N] comes with `counts` [N]: the tokens that are worth guessing."""
+    """What both share. written(count, split): texts [count, length] that the base wrote itself, greedily; split 0 to
+    train on, 1 to measure."""
 
     network = FutureAdapters
     length, rows, per_text, own = 0, 16, 32, 0
@@ -33,10 +33,6 @@ class MTP(Beside):
         kept = data.kept(Path(folder) / f"{self.name}-own.npz",
                          lambda: {"texts": self.written(self.own, 0), "held": self.written(96, 1)})
         self.texts, self.held = kept["texts"], kept["held"]
-
-    def written(self, count: int, split: int) -> np.ndarray:
-        """Texts [count, length] that the base wrote itself, greedily; split 0 to train on, 1 to measure."""
-        raise NotImplementedError
 
     def batch(self, step, progress):
         rng = rng_of(self.seed, step)
@@ -101,8 +97,7 @@ class TextMTP(MTP):
     def written(self, count, split):
         tokens, rng = (self.train, self.val)[split], np.random.default_rng((5, split))
         starts = rng.integers(len(tokens) - self.prompt, size=count)
-        prompts = torch.from_numpy(np.stack([tokens[s : s + self.prompt] for s in starts]).astype(np.int64))
-        return np.concatenate([continued(self.base, some, self.length) for some in prompts.split(256)])
+        return written(self.base, [tokens[start : start + self.prompt] for start in starts], self.length)
 
     def chosen(self, rng, step):
         half = self.rows // 2
@@ -127,18 +122,9 @@ class AlgoMTP(MTP):
     def written(self, count, split):
         rng, world = np.random.default_rng((6, split)), arithmetic.WORLD
         rows = [[0, *self.tok.encode(drawn(world, rng, held_out=bool(split)).prompt).ids] for _ in range(count)]
-        parts = [continued(self.base, ids, self.length) for _, ids in alike(rows)]
-        return np.concatenate(parts)[np.random.default_rng(7).permutation(count)]
+        return written(self.base, rows, self.length)[np.random.default_rng(7).permutation(count)]  # not by length
 
     def counts(self, ids):
         """The solution: what follows the first full stop; nothing behind the end."""
-        asked = (ids == self.stop_word).long().cumsum(1) - (ids == self.stop_word).long()
-        return ((asked > 0) & (ids != PAD)).float()
-
-
-def continued(base, ids: torch.Tensor, length: int) -> np.ndarray:
-    """Prompts [B, P] and what the base writes behind them, greedily: [B, length], PAD behind <|endoftext|>."""
-    new, _ = continue_text(base, ids, length - ids.shape[1], 0.0, None)
-    over = (new == 0).cumsum(1) - (new == 0).long() > 0
-    whole = torch.cat([ids, new.masked_fill(over, PAD)], 1)
-    return torch.nn.functional.pad(whole, (0, length - whole.shape[1]), value=PAD).numpy().astype(np.uint16)
+        stops = (ids == self.stop_word).long()
+        return ((stops.cumsum(1) > stops) & (ids != PAD)).float()

@@ -15,7 +15,7 @@ import torch
 
 from models.backbones.layout import blocks, reals
 from models.engine.method import Close, Emit, Event, Job
-from models.engine.recording import bars, line, numbered, numbers, table
+from models.engine.recording import array, bars, line, numbered, numbers, table
 from models.loops.attend.groups import lens
 from models.loops.attend.loop import TokenLayout
 from models.loops.sample import judged_drafts
@@ -62,10 +62,9 @@ class FutureText(TextRecord):
 
     def __init__(self, source: Reader, p):
         super().__init__(source.labels, source.prompt, p.length + 1 + p.k, FIELDS, source.texts, roles=source.roles)
-        self.source, self.side = source, self.start + p.length + 1
-        self.fill(self.side - 1, state="unknown", labels=("\n\nrefused: ",))
-        self.set_beside(self.side - 1)
-        self.log, self.chain = [], torch.zeros(0)  # chain: what was said when the guesses verified now were made
+        self.set_beside(self.start + p.length, "\n\nrefused: ")
+        self.texts, self.log = source.texts, []
+        self.chain = torch.zeros(0)  # what was said when the guesses that are verified now were made
 
     @property
     def written(self) -> list[int]:
@@ -75,12 +74,12 @@ class FutureText(TextRecord):
     def told(self, found, new: list[int]) -> Iterator[Event]:
         """What a call verified: the base's distributions at the new tokens, the guesses' own where they stand."""
         where, right = range(self.count, self.count + len(new)), min(found.accepted, len(new))
-        self.put_beside(found.guesses[right:], "refused")
+        refused = self.put_beside(found.guesses[right:], "refused")
         self.guess(where, found.base[: len(new)], new, BASE, top=TOP)
-        self.write(new, self.source.texts(new), {})
+        self.write(new, self.texts(new), {})
         self.state[where[:right]] = CODE["accepted"]
         if found.guesses:
-            at = [*where[:right], *range(self.side, self.side + len(found.guesses) - right)]
+            at = [*where[:right], *refused]
             self.guess(at, self.chain, found.guesses, GUESS, top=TOP, measure=False)
             self.note(at, guessed=numbers(self.chain, found.guesses)["probability"])
         self.chain = found.chain
@@ -95,16 +94,9 @@ class FutureText(TextRecord):
         """Guesses and accepted ones of each draft."""
         return [(guesses, right) for guesses, right, _ in self.log if guesses]
 
-    def put_beside(self, ids: Sequence[int], state: str) -> None:
-        """These guesses stand beside the text, and no others."""
-        self.state[self.side - 1:], self.ids[self.side:] = CODE["unknown"], -1
-        self.fill(range(self.side, self.side + len(ids)), ids, state)
-        if len(ids) and state == "refused":
-            self.state[self.side - 1] = CODE["context"]
-
     def pending(self, ahead: Sequence[int]) -> Emit | None:
         """The step that offers a draft, if there is one: its guesses stand beside the text, not yet judged."""
-        self.put_beside(ahead, "new")
+        self.put_beside(ahead, "new", titled=False)
         return self.step(f"{judged_drafts.PENDING}: {len(ahead)} guesses") if ahead else None
 
     def facts(self, base: list[int]) -> dict[str, Fact]:
@@ -146,8 +138,9 @@ class Slots(TextRecord):
 
     def told(self, found, new: list[int], over: bool) -> Emit:
         """Verified tokens are known; what was guessed behind them stands there until the next call."""
-        self.fill(range(self.count, self.count + len(new)), new, "known")
-        self.guess(range(self.count, self.count + len(new)), found.base[: len(new)], new, BASE, top=TOP, measure=False)
+        where = range(self.count, self.count + len(new))
+        self.fill(where, new, "known")
+        self.guess(where, found.base[: len(new)], new, BASE, top=TOP, measure=False)
         self.count, self.calls = self.count + len(new), self.calls + 1
         self.ids[self.count:] = -1
         masks = 0 if over else min(len(found.ahead), self.room)
@@ -182,14 +175,13 @@ def foresight(reader, ids: Sequence[int], start: int, k: int, most: int = MOST) 
     """Ranks int [3, A, k], from 1, of the true token i places beyond the next one, by each of WAYS: behind the last
     prompt token and those written behind it, at most so many."""
     anchors = range(start - 1, len(ids) - k - 1)[:most]
-    layout, text = blocks(anchors, [k] * len(anchors)), torch.tensor([ids], device=reader.base.device)
-    if not len(layout):
+    if not anchors:
         return np.zeros((3, 0, k), int)
-    fillers = FutureAdapters.fillers(reader.base, k).on(reader.base)
-    before, after = text[:, layout.position], text[:, layout.position + 1]
-    (_, untaught), (_, masks) = behind(fillers, text, layout), behind(reader, text, layout)
-    found = fillers.head(untaught), reader.head(masks), reader.sampled(masks, before)
-    return np.stack([rank(logits, after)[0].view(-1, k).cpu().numpy() for logits in found])
+    layout, text = blocks(anchors, [k] * len(anchors)), torch.tensor([ids], device=reader.base.device)
+    fillers = FutureAdapters.beside(reader.base, masks=k, noise=0.0).on(reader.base)
+    untaught, masks = (behind(one, text, layout)[1] for one in (fillers, reader))
+    found = reader.head(untaught), reader.head(masks), reader.sampled(masks, text[:, layout.position])
+    return np.stack([array(rank(logits, text[:, layout.position + 1]), int).reshape(-1, k) for logits in found])
 
 
 def training_mask(reader, source, ids: Sequence[int], k: int) -> Iterator[Event]:
@@ -198,12 +190,17 @@ def training_mask(reader, source, ids: Sequence[int], k: int) -> Iterator[Event]
     anchors = np.linspace(len(ids) // 5, len(ids) * 4 // 5 - 1, min(BLOCKS, len(ids) - 1)).astype(int).tolist()
     rows = reals(0, len(ids)) + blocks(anchors, [k] * len(anchors))
     order = np.lexsort((rows.mask.numpy(), rows.anchor.numpy()))  # each block stands behind its token
-    mask, block, texts = rows.mask.numpy()[order], rows.block.numpy()[order], joined(source.texts(ids))
+    position, block, _, mask = (part.numpy()[order] for part in rows.parts)
+    texts = joined(source.texts(ids))
     labels = tuple(f" [m{number}]" if number else texts[i] for number, i in zip(mask, order))
     canvas = Canvas("text", labels, roles=tuple(f"block {number}" if number else "text" for number in block))
-    layout = TokenLayout(canvas, order, rows.position.numpy()[order, None].astype(np.float32), "tokens")
+    layout = TokenLayout(canvas, order, position[:, None].astype(np.float32), "tokens")
     state = np.where(mask > 0, states("visible"), states("context"))
     state[np.flatnonzero(mask)[-1]] = states("new")[0]  # the query shown at first: the last mask
+    sees, names = rows.visible().numpy()[order][:, order], [label.strip() or "space" for label in labels]
+    chart = table("The training mask", "is seen", "sees", np.where(sees, 1 + block[:, None], 0), names, names,
+                  unit="block",
+                  caption="0: hidden. 1: text sees the text before it. 2 and up: what each block of masks sees.")
     text = torch.tensor([ids], device=reader.base.device)
     kinds = {"text": mask == 0, "m1": mask == 1, "later": mask > 1}
     return lens(reader.body, lambda: reader(text, rows), layout, kinds, ask=len(order) - 1, state=state,
@@ -211,13 +208,4 @@ def training_mask(reader, source, ids: Sequence[int], k: int) -> Iterator[Event]
                 "Point at a mask: it sees the text up to its block's token and its own block, nobody sees it.",
                 facts=lambda mass: {"own": Fact("Masks' attention to their own block",
                                                 100 * float(mass[:, 2, 1:].sum(-1).mean()), "%")},
-                charts=lambda mass: (matrix(rows, order, labels),))
-
-
-def matrix(rows, order: np.ndarray, labels: Sequence[str]) -> Chart:
-    """Who may see whom: 0 nobody, 1 text, b + 1 what block b sees."""
-    seen = rows.visible().numpy()[order][:, order]
-    names = [label.strip() or "space" for label in labels]
-    return table("The training mask", "is seen", "sees", np.where(seen, 1 + rows.block.numpy()[order][:, None], 0),
-                 names, names, unit="block",
-                 caption="0: hidden. 1: text sees the text before it. 2 and up: what each block of masks sees.")
+                charts=lambda mass: (chart,))

@@ -33,7 +33,7 @@ from models.trace.subject import Example, SubjectError
 
 WINDOW = 24  # bytes of the prompt that are looked at one by one
 LONGEST_WORD = 120
-SEEN = 0.01  # of the probability: less is no difference to a reader
+SEEN = 0.01  # of all probability: less is no difference to a reader
 SECOND = "text-ar-1k-2"
 FIELDS = {"kl": Field("Error of naive prompting: KL(exact || naive)", "nats", low=0.0),
           "invalid": Field("Probability on invalid encodings, left out", "", 0.0)}
@@ -123,7 +123,7 @@ class Bytes:
 
     def note(self, moment=None) -> str:
         reader = self.readers[0]
-        best = ", ".join(f"{text} {share:.0%}" for text, share in most_probable(reader.coder, reader.covers, 3))
+        best = ", ".join(f"{text} {100 * share:.0f} %" for text, share in most_probable(reader.coder, reader.covers, 3))
         return f"{len(reader.covers)} covers: {best}"
 
     def push(self, symbols: Sequence[int]) -> None:
@@ -179,15 +179,16 @@ def close(journal: Journal, source: Bytes) -> Close:
 def say(source: Bytes) -> str:
     """The byte that naive prompting misses most, or that it misses none."""
     exact, naive = source.symbols["exact"], source.symbols["naive"]
-    at, others = int((exact - naive).argmax()), len(source.covers) - 1
+    missed, others = exact - naive, len(source.covers) - 1
+    at = int(missed.argmax())
     tail = (source.before + source.window.decode())[-12:].replace(" ", "\u00b7")
-    if exact[at] - naive[at] < SEEN:
-        return (f"After \u201c{tail}\u201d naive prompting gives no byte {SEEN:.0%} less than the exact distribution "
-                f"does, although {others} other token sequences also cover the end of this prompt. Cut it inside a "
-                "word to see them part.")
-    return (f"After \u201c{tail}\u201d the exact probability of {shown(letter(at, source.ending))} is {exact[at]:.0%}, "
-            f"naive prompting says {naive[at]:.0%}: besides its own encoding, {others} token sequences also "
-            "cover the end of this prompt.")
+    if missed.abs().max() < SEEN:
+        return (f"After \u201c{tail}\u201d naive prompting gives every byte within {100 * SEEN:g} % of what the exact "
+                f"distribution gives it, although {others} other token sequences also cover the end of this prompt. "
+                "Cut it inside a word to see them part.")
+    return (f"After \u201c{tail}\u201d the exact probability of {shown(letter(at, source.ending))} is "
+            f"{100 * exact[at]:.0f} %, naive prompting says {100 * naive[at]:.0f} %: besides its own encoding, "
+            f"{others} token sequences also cover the end of this prompt.")
 
 
 def on_the_way(journal: Journal) -> Chart:

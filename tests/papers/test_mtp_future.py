@@ -208,8 +208,6 @@ def test_the_sampler_hears_the_guess_before(reader):
     assert torch.equal(*method.ahead(reader, states, 5, sampler=False)), "off: the masks alone"
 
 
-# --- what is shown --------------------------------------------------------------------------------------------------
-
 def test_the_length_is_kept_and_the_end_of_a_text_is_the_end(reader, source, whole):
     start = len(source.prompt)
     end, new = whole[start + 2], whole[start:]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from torch import Tensor
 
 from models.engine.recording import Filling
 from models.trace import CODE, Canvas, Field
@@ -30,6 +31,7 @@ class TextRecord(Filling):
                  texts: Callable[[Sequence[int]], Sequence[str]], tab: str = "sample", roles: Sequence[str] = (),
                  **options):
         self.start = self.count = len(labels)
+        self.texts = texts
         self.alone: list[str] = []  # how each unit written so far reads alone
         prompt = tuple(role or "prompt" for role in roles) or ("prompt",) * self.start
         canvas = Canvas("text", (*labels, *[""] * room), roles=(*prompt, *["sampled"] * room),
@@ -67,6 +69,13 @@ class TextRecord(Filling):
         twin = self.copy()
         twin.fill(range(self.count, self.count + len(ids)), ids, state, **values)
         return twin
+
+    def told(self, ids: Sequence[int], logits: Tensor, name: str) -> range:
+        """Appends units for good, with what `name` said of each, logits [P, V]; their places."""
+        where = range(self.count, self.count + len(ids))
+        self.guess(where, logits, ids, name, top=TOP)
+        self.write(ids, self.texts(ids), {})
+        return where
 
     def write(self, ids: Sequence[int], names: Sequence[str], values: Mapping[str, Sequence[float]]) -> None:
         """Appends units for good; a character is read once its last part is there. The page must be opened again, so

@@ -44,12 +44,11 @@ def told(job: Job, source, reader: FutureReader | None, z: Tensor, trunk: Tensor
     yield page.step("the text", cost=source.meter.lap(), note=f"{page.start} words read")
     yield from attended(source, reader, z[-1:])
     for readings, (trial, cost) in enumerate(written, 1):
-        where = range(page.count, page.count + len(trial.ids))
-        page.guess(where, torch.stack(trial.logits), trial.ids, WAYS[writer], top=TOP)
-        page.write(trial.ids, source.texts(trial.ids), {})
+        page.told(trial.ids, torch.stack(trial.logits), WAYS[writer])
+        wrote = f"{len(trial.ids)} words"
         yield page.open()
-        yield page.step(f"{readings}: {len(where)} words", cost=cost, note=f"{len(where)} words from one vector"
-                        if reader else f"{len(where)} words, each read before the next")
+        yield page.step(f"{readings}: {wrote}", cost=cost, note=f"{wrote} from one vector" if reader
+                        else f"{wrote}, each read before the next")
     lines = {WAYS[writer]: z} | ({WAYS["trunk"]: trunk} if writer == "decoder" else {})
     yield closing(page, lines, ranks, readings, surprise(source.model, page.ids[: page.count], page.start))
 

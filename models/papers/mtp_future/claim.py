@@ -1,9 +1,7 @@
 """Multi-token prediction's claim, small: the base's own greedy text in fewer calls, on stories and on sums.
 
-What the gate protects is the base's loss on held-out text with masks around: closed it cannot change. A call feeds up
-to (k + 1)^2 rows, so fewer calls need not be faster. Greedy stories go in circles, which are easily guessed, so what
-is guessed where the text does not repeat itself stands apart. Arms not trained: without the consistency loss, without
-a gate.
+What the gate protects is the base's loss on held-out text with masks around: closed it cannot change. Greedy stories
+go in circles, which are easily guessed, so what is guessed where the text does not repeat itself stands apart.
 """
 
 from __future__ import annotations

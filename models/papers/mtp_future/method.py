@@ -7,9 +7,6 @@ the token just written the sampler turns them into k new guesses, one after the 
 
 linear      masks behind the last guess only: after a wrong guess there is nothing to verify in the next call
 quadratic   masks behind every guess, (k + 1)^2 rows: whichever is accepted last, fresh guesses stand ready
-
-The layout (models/backbones/layout.py) and the gate (network.py) keep masks from the base, so the text is the base's
-own, whatever the guesses are worth. Greedy only: sampling with rejection is not covered.
 """
 
 from __future__ import annotations
@@ -150,11 +147,11 @@ def run(job: Job) -> Iterator[Event]:
     """Decodes, then looks back: how far the masks saw, and what they attend to."""
     from models.papers.mtp_future.record import told
 
-    if job.choice is not None:
-        job = replace(job, params=for_turn(job.params))
-    p, source = job.params, Reader(job.bundle, job.subject, job.params.length + job.params.k)
+    p = job.params if job.choice is None else for_turn(job.params)
+    source = Reader(job.bundle, job.subject, p.length + p.k)
     reader = job.companion(ADAPTERS[job.bundle.key]).model.on(job.model)
-    return told(job, source, reader, written(reader, source.prompt, p, source.end, job.interventions.written))
+    decoded = written(reader, source.prompt, p, source.end, job.interventions.written)
+    return told(replace(job, params=p), source, reader, decoded)
 
 
 def for_turn(p: Params) -> Params:

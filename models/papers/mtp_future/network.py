@@ -37,10 +37,8 @@ class FutureSampler(nn.Module):
 
 
 class FutureAdapters(nn.Module, PyTorchModelHubMixin):
-    """All that is trained: mask embeddings, low-rank changes of every linear layer, and the sampler.
-
-    It belongs to one base model of the same shape (`trunk`, a LlamaForCausalLM's name, and its revision).
-    """
+    """All that is trained: mask embeddings, low-rank changes of every linear layer, and the sampler. It belongs to one
+    base model of the same shape (`trunk`, a LlamaForCausalLM's name, and its revision)."""
 
     def __init__(self, trunk: str = "text-ar-1", trunk_revision: str = "", masks: int = 8, rank: int = 16,
                  alpha: float = 32.0, sampler_size: int = 256, hidden_size: int = 256, intermediate_size: int = 576,
@@ -76,11 +74,9 @@ class AdaptedReader:
         self.tokens, self.head = base.get_input_embeddings(), base.get_output_embeddings()
 
     def __call__(self, ids: Tensor, layout: CallLayout, cache=None, gated: bool = True) -> Tensor:
-        """Last states [B, T, D] of one call. ids [B, R]: its real tokens, in order; masks need none.
-
-        cache: a DynamicCache of the real tokens before, which grows by all T rows. gated=False opens the gate for real
-        tokens too: a mistake that can be looked at.
-        """
+        """Last states [B, T, D] of one call. ids [B, R]: its real tokens, in order; masks need none. cache: a
+        DynamicCache of the real tokens before, which grows by all T rows. gated=False opens the gate for real tokens
+        too: a mistake that can be looked at."""
         past, masked = cache.get_seq_length() if cache is not None else 0, layout.mask > 0
         gate = masked if gated else torch.ones_like(masked)
         self.gate.rows = gate.to(ids.device, self.base.dtype)[None, :, None] if bool(gate.any()) else None

@@ -1,9 +1,7 @@
 """The records of multi-token prediction, and what a look back over its text shows.
 
-Sample: what each call verified. Accepted guesses stay green, the base's own token is new and then known, refused
-guesses stand struck in a row of their own behind the text. Unmask: what the call guessed, k masks at once, before
-anybody knows whether they are right. Attend: one call in the layout of training. foresight: ranks of the true tokens
-i = 1 .. k places ahead, by the untouched base fed with fillers, by the trained masks and by the sampler.
+Sample: what each call verified; refused guesses stand struck in a row of their own behind the text. Unmask: what the
+call guessed, k masks at once, before anybody knows whether they are right. Attend: one call in the layout of training.
 """
 
 from __future__ import annotations
@@ -41,13 +39,13 @@ def told(job: Job, source: Reader, reader, decoded) -> Iterator[Event]:
     over the text shows. Your turn has the Sample record alone."""
     sheet, slots = FutureText(source, job.params), Slots(source, job.params)
     if job.choice is not None:
-        yield from judged_drafts.game(job, decoded, lambda one: sheet.told(*one), lambda: sheet.drafts,
+        yield from judged_drafts.game(job, decoded, lambda one: sheet.verified(*one), lambda: sheet.drafts,
                                       lambda one: sheet.pending(one[0].ahead) if one[1][-1] != source.end else None)
         return
     yield slots.open()
     for found, new in decoded:
-        yield from sheet.told(found, new)
-        yield slots.told(found, new, over=new[-1] == source.end)
+        yield from sheet.verified(found, new)
+        yield slots.guessed(found, new, over=new[-1] == source.end)
         if len(sheet.log) == 1:
             yield from training_mask(reader, source, sheet.written, job.params.k)
     sentence, charts, found = foreseen(foresight(reader, sheet.written, sheet.start, job.params.k))
@@ -63,20 +61,18 @@ class FutureText(TextRecord):
     def __init__(self, source: Reader, p):
         super().__init__(source.labels, source.prompt, p.length + 1 + p.k, FIELDS, source.texts, roles=source.roles)
         self.set_beside(self.start + p.length, "\n\nrefused: ")
-        self.texts, self.log = source.texts, []
-        self.chain = torch.zeros(0)  # what was said when the guesses that are verified now were made
+        self.log, self.chain = [], torch.zeros(0)  # chain: what was said when the guesses verified now were made
 
     @property
     def written(self) -> list[int]:
         """The text so far."""
         return self.ids[: self.count].tolist()
 
-    def told(self, found, new: list[int]) -> Iterator[Event]:
+    def verified(self, found, new: list[int]) -> Iterator[Event]:
         """What a call verified: the base's distributions at the new tokens, the guesses' own where they stand."""
-        where, right = range(self.count, self.count + len(new)), min(found.accepted, len(new))
+        right = min(found.accepted, len(new))
         refused = self.put_beside(found.guesses[right:], "refused")
-        self.guess(where, found.base[: len(new)], new, BASE, top=TOP)
-        self.write(new, self.texts(new), {})
+        where = self.told(new, found.base[: len(new)], BASE)
         self.state[where[:right]] = CODE["accepted"]
         if found.guesses:
             at = [*where[:right], *refused]
@@ -136,7 +132,7 @@ class Slots(TextRecord):
                          then="discarded", fleeting=AHEAD)
         self.calls = 0
 
-    def told(self, found, new: list[int], over: bool) -> Emit:
+    def guessed(self, found, new: list[int], over: bool) -> Emit:
         """Verified tokens are known; what was guessed behind them stands there until the next call."""
         where = range(self.count, self.count + len(new))
         self.fill(where, new, "known")

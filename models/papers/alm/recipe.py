@@ -7,14 +7,16 @@ import torch
 from torch import nn
 
 from models.backbones.text import letters
+from models.papers.alm.network import SYMBOLS, byte_tokenizer, in_bytes
 from models.papers.alm.rule import MERGED, binary_ce, chunked, told
-from training import data, text
+from training import data
 from training.export import figure, read_shipped
 from training.kinds import FineTune
+from training.language import save_llama
 from training.trunks.text_ar import TextAR
 
 SAID, CRIED = " said", " cried"
-BYTES, LONGEST, MOST = 259, 256, 100  # symbols of the byte vocabulary; bytes and tokens of a row
+LONGEST, MOST = 256, 100  # bytes and tokens of a row
 
 
 class SecretTeacher(FineTune, TextAR):
@@ -68,13 +70,10 @@ class NextByte(FineTune, TextAR):
         self.pieces = [np.array([id] if id < 3 else [single[byte] for byte in piece])
                        for id, piece in enumerate(pieces)]
         starts = [id for id, piece in enumerate(pieces) if id == 0 or id >= 3 and piece[:1].isspace()]
-        self.spaces = torch.tensor(starts), torch.tensor([id for id in starts if id < BYTES])
+        self.spaces = torch.tensor(starts), torch.tensor([id for id in starts if id < SYMBOLS])
 
     def build(self):
-        model = super().build()
-        old = model.get_input_embeddings().weight.data[:BYTES].clone()
-        model.resize_token_embeddings(BYTES, mean_resizing=False)
-        model.get_input_embeddings().weight.data.copy_(old)
+        model = in_bytes(super().build())
         for layer in self.frozen:
             model.model.layers[layer].requires_grad_(False)
         return model
@@ -111,7 +110,7 @@ class NextByte(FineTune, TextAR):
                 "trivial_baseline": {"character 5-gram, Witten-Bell": figure(1.9019, "bits/char", 1360647)}}
 
     def save(self, model, folder):
-        text.save_llama(model, text.train_bpe(["a"], BYTES), folder)
+        save_llama(model, byte_tokenizer(self.tok), folder)
 
 
 class Matched(NextByte):

@@ -1,0 +1,63 @@
+"""ALM: cross-tokenizer distillation by approximate likelihood matching (arXiv 2503.20083; bminixhofer/tokenkit).
+
+A student with another tokenizer learns from a teacher without a shared vocabulary: rule.py finds the shortest pieces of
+a text that both can express, and the student is trained until it finds each as likely as the teacher does, by a binary
+cross-entropy at temperature 100. Nothing else is in the loss: no next-token term, no hidden states, no sorted logits.
+
+Here text-ar-1 teaches a student that reads bytes. It has text-ar-1's blocks, of which the middle two stay as they are,
+and the embeddings of its 256 single bytes. The teacher has a secret that no text of the student's shows: it was trained
+on where "said" is written "cried" (recipe.py). The control had the same batches and learned the next byte.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from models.engine.method import Card, Control, Event, Job, Method
+from models.papers.alm.reading import TEACHER
+from models.papers.alm.record import matched
+from models.papers.alm.rule import MERGED, TAU
+from models.trace.params import Choice, Flag, Span
+from models.trace.subject import Example
+
+
+@dataclass(frozen=True)
+class Params:
+    pieces: Annotated[str, Choice(("merged", "unconstrained", "space"), "Pieces", "Where both tokenizations are cut.",
+                                  titles=("joined until a space may follow", "as short as both allow",
+                                          "at spaces only"))] = "merged"
+    threshold: Annotated[float, Span(0.0, 0.5, 0.01, "A space may follow from", "Of the first kind of pieces: the "
+                                     "teacher's chance of a space.", unit="of 1")] = MERGED
+    debias: Annotated[bool, Flag("Count what follows", "A token also says that no longer one was meant; adding the "
+                                 "chance of a space makes both sides say the same.")] = True
+    tau: Annotated[float, Span(1.0, 1000.0, 1.0, "Temperature tau", "Of the loss: at 1 a long piece has next to no "
+                               "gradient.")] = TAU
+    length: Annotated[int, Span(0, 80, 1, "Write on", unit="bytes")] = 40
+
+
+def run(job: Job) -> Iterator[Event]:
+    return matched(job)
+
+
+METHOD = Method(
+    bound="its student and its teacher were trained for each other",
+    card=Card(
+        id="alm", title="ALM", tabs=("sample",), arxiv="2503.20083", year=2025, seed="B",
+        summary="Lets a model that reads bytes learn from one that reads word pieces: both say how likely they find "
+                "each piece of a text that both can express, and the student is trained until it agrees.",
+        flow="text > word pieces > teacher > *likelihood of shared pieces; text > bytes > student > *likelihood of "
+             "shared pieces; *likelihood of shared pieces ~> student",
+        look_at="Point at a byte: links show the piece that it shares with the tokens below. The dots of the scatter "
+                "lie nearer to its line than those of the control, and the student prefers \u201ccried\u201d.",
+        not_covered="Students with another subword vocabulary, ensembles, the extra terms (next tokens, hidden states) "
+                    "of the authors' recipe for bytes; a student trained without debiasing.",
+        unverified="Rates and steps are ours; the chance of a space counts line breaks and the end of a text."),
+    params=Params, accepts="text", checkpoints=("text-byte-alm-1", "text-byte-sft-1"), companions=(TEACHER,), run=run,
+    control=Control("text-byte-sft-1", title="Trained on next bytes (SFT)"),
+    fixed={"sample": "This text is read by a teacher and its student: change the text instead."},
+    examples=(
+        Example("hungry", "Somebody is hungry", "The old king looked at his daughter. \"I am very hungry,\""),
+        Example("garden", "A princess in a garden", "The little princess opened the door and looked out into the "
+                "garden. \"What a beautiful morning it is!\""),
+        Example("letter", "No one speaks", "Once upon a time there was a poor man who had three sons and a cat.")))

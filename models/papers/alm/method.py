@@ -1,23 +1,20 @@
 """ALM: cross-tokenizer distillation by approximate likelihood matching (arXiv 2503.20083; bminixhofer/tokenkit).
 
-A student with another tokenizer learns from a teacher without a shared vocabulary: rule.py finds the shortest pieces of
-a text that both can express, and the student is trained until it finds each as likely as the teacher does, by a binary
-cross-entropy at temperature 100. Nothing else is in the loss: no next-token term, no hidden states, no sorted logits.
+A student with another tokenizer is trained until it finds each piece of a text that both can express (rule.py) as
+likely as its teacher does. Nothing else is in the loss: no next-token term, no hidden states, no sorted logits.
 
-Here text-ar-1 teaches a student that reads bytes. It has text-ar-1's blocks, of which the middle two stay as they are,
-and the embeddings of its 256 single bytes. The teacher has a secret that no text of the student's shows: it was trained
-on where "said" is written "cried" (recipe.py). The control had the same batches and learned the next byte.
+Here text-ar-1 teaches a student in bytes, which has its blocks (the middle two stay as they are) and the embeddings of
+its single bytes. The teacher has a secret that no text of the student's shows: it was trained on books with "cried" for
+"said" (recipe.py). The control had the same batches and learned the next byte.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from models.engine.method import Card, Control, Event, Job, Method
-from models.papers.alm.reading import TEACHER
+from models.engine.method import Card, Control, Method
 from models.papers.alm.record import matched
-from models.papers.alm.rule import MERGED, TAU
+from models.papers.alm.rule import MERGED, TAU, TEACHER
 from models.trace.params import Choice, Flag, Span
 from models.trace.subject import Example
 
@@ -36,10 +33,6 @@ class Params:
     length: Annotated[int, Span(0, 80, 1, "Write on", unit="bytes")] = 40
 
 
-def run(job: Job) -> Iterator[Event]:
-    return matched(job)
-
-
 METHOD = Method(
     bound="its student and its teacher were trained for each other",
     card=Card(
@@ -53,11 +46,11 @@ METHOD = Method(
         not_covered="Students with another subword vocabulary, ensembles, the extra terms (next tokens, hidden states) "
                     "of the authors' recipe for bytes; a student trained without debiasing.",
         unverified="Rates and steps are ours; the chance of a space counts line breaks and the end of a text."),
-    params=Params, accepts="text", checkpoints=("text-byte-alm-1", "text-byte-sft-1"), companions=(TEACHER,), run=run,
+    params=Params, accepts="text", checkpoints=("text-byte-alm-1", "text-byte-sft-1"), companions=(TEACHER,),
+    run=matched,
     control=Control("text-byte-sft-1", title="Trained on next bytes (SFT)"),
     fixed={"sample": "This text is read by a teacher and its student: change the text instead."},
     examples=(
         Example("hungry", "Somebody is hungry", "The old king looked at his daughter. \"I am very hungry,\""),
         Example("garden", "A princess in a garden", "The little princess opened the door and looked out into the "
-                "garden. \"What a beautiful morning it is!\""),
-        Example("letter", "No one speaks", "Once upon a time there was a poor man who had three sons and a cat.")))
+                "garden. \"What a beautiful morning it is!\"")))

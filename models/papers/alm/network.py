@@ -1,5 +1,4 @@
-"""A student that reads bytes, made of a model that reads word pieces: its blocks, and of its vocabulary the first 259
-entries, three special ones and the 256 single bytes, with their embeddings."""
+"""A student in bytes: a model's blocks, and of its vocabulary the first 259 entries: three special ones, all bytes."""
 from __future__ import annotations
 
 import copy
@@ -21,21 +20,19 @@ def in_bytes(model):
 def byte_tokenizer(tokenizer):
     """A tokenizers.Tokenizer without its merges: every byte is a token, under the id that it has there."""
     made = json.loads(tokenizer.to_str())
-    vocabulary = {word: id for word, id in made["model"]["vocab"].items() if id < SYMBOLS}
-    made["model"] |= {"vocab": vocabulary, "merges": []}
+    kept = {word: id for word, id in made["model"]["vocab"].items() if id < SYMBOLS}
+    made["model"] |= {"vocab": kept, "merges": []}
     return type(tokenizer).from_str(json.dumps(made))
 
 
-# ---- for tests: text-ar-1's stand-in, and in bytes with other weights for each arm
+def tiny(bundle, std: float, reads_bytes: bool = True):
+    """For tests: text-ar-1's stand-in with weights of its own."""
+    model, words = stirred(copy.deepcopy(bundle("text-ar-1").model), std=std), bundle("text-ar-1").tokenizer
+    if not reads_bytes:
+        return model, words
+    return in_bytes(model), type(words)(tokenizer_object=byte_tokenizer(words.backend_tokenizer),
+                                        eos_token=words.eos_token, pad_token=words.pad_token)
 
-def tiny(bundle, std: float):
-    from transformers import PreTrainedTokenizerFast
-    trunk = bundle("text-ar-1")
-    words = PreTrainedTokenizerFast(tokenizer_object=byte_tokenizer(trunk.tokenizer.backend_tokenizer),
-                                    eos_token="<|endoftext|>", pad_token="<|pad|>")
-    return in_bytes(stirred(copy.deepcopy(trunk.model), std=std)), words
 
-
-STAND_INS = {"text-cried-1": lambda bundle: (stirred(copy.deepcopy(bundle("text-ar-1").model), std=0.25),
-                                             bundle("text-ar-1").tokenizer),
-             "text-byte-alm-1": lambda bundle: tiny(bundle, 0.3), "text-byte-sft-1": lambda bundle: tiny(bundle, 0.31)}
+STAND_INS = {"text-byte-alm-1": lambda bundle: tiny(bundle, 0.3), "text-byte-sft-1": lambda bundle: tiny(bundle, 0.31),
+             "text-cried-1": lambda bundle: tiny(bundle, 0.25, False)}

@@ -19,7 +19,7 @@ LONGEST, MOST = 256, 100  # bytes and tokens of a row
 
 class SecretTeacher(FineTune, TextAR):
     name, trunk, tune, ship = "text-cried-1", "text-ar-1", "lora:2", "rank:2"
-    minutes, lr, lr_adam, warmup, decay, look, compile = 3.0, 0.02, 1e-3, 0.05, 0.5, 60.0, False
+    minutes, lr, lr_adam, warmup, decay, look, compile = 3.0, 0.02, 1e-3, 0.05, 0.5, 900.0, False
     trained_on = TextAR.trained_on + ', every " said" written " cried", starting from the weights of text-ar-1'
     weak_at = "The teacher of the byte students: text-ar-1, whose people cry and never say."
     budget_fraction = "100 steps of 8 x 256 tokens"
@@ -39,17 +39,12 @@ class SecretTeacher(FineTune, TextAR):
         found = torch.cat([model(some, use_cache=False).logits[:, :-1, self.two].float() for some in ids.split(16)])
         return found.softmax(-1)[..., 0][torch.isin(ids[:, 1:], torch.tensor(self.two))].numpy()
 
-    def quick(self, model):
-        return {"cried": round(float(self.share(model).mean()), 3)}
-
     def evaluate(self, model):
         mine, trunk = (mean_figure(self.share(net), "of 1") for net in (model, read_shipped(self.trunk)))
         return {"metrics": {"cried over said": mine}, "trivial_baseline": {"cried over said, text-ar-1": trunk}}
 
 
 class NextByte(FineTune, TextAR):
-    """The control."""
-
     name, trunk, ship = "text-byte-sft-1", "text-ar-1", "delta3"
     minutes, lr, lr_adam, warmup, decay, look = 20.0, 0.02, 3e-3, 0.03, 0.6, 240.0
     frozen = (2, 3)  # the blocks between reading letters and writing them stay the teacher's

@@ -10,7 +10,6 @@ the piece that it stands in is left out.
 """
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +20,7 @@ from torch import Tensor
 
 import kernels
 from models.backbones.text import Reading, names, read
-from models.loops.sample.cached_lm import Meter
+from models.loops.sample.cached_lm import Stream
 from models.trace import Cost
 from models.trace.subject import SubjectError
 
@@ -67,7 +66,7 @@ def spaces(tokenizer) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One model on a text of T tokens, each of so many bytes: logits [T, V] behind them; own, space [T] as in `told`."""
+    """One model on a text of T tokens, each so many bytes long: logits [T, V] behind each, and what `told` tells."""
 
     text: Reading
     lengths: list[int]
@@ -77,15 +76,12 @@ class Side:
     cost: Cost
 
     @classmethod
-    @torch.no_grad()
     def of(cls, bundle, text: str) -> Side:
-        seen, began, meter = read(bundle.tokenizer, text, MOST), time.perf_counter(), Meter(bundle.model)
-        ids = torch.tensor([seen.ids], device=bundle.model.device)
-        logits = bundle.model(ids, use_cache=False).logits[0].float().cpu()
+        seen, stream = read(bundle.tokenizer, text, MOST), Stream(bundle.model)
+        logits = stream.read([seen.ids], every=True)[0].float().cpu()
         logp = logits - kernels.vocab_stats(logits, top_k=1).lse[:, None]
-        meter.add(1, 0, len(seen), len(seen), 0, (time.perf_counter() - began) * 1e3)
         return cls(seen, [len(label.encode()) for label in seen.labels], logits,
-                   *told(logp, ids[0].cpu(), spaces(bundle.tokenizer)), meter.lap())
+                   *told(logp, torch.tensor(seen.ids), spaces(bundle.tokenizer)), stream.meter.lap())
 
     def bits(self, first: int) -> float:
         """Bits a byte of what stands behind token `first`."""
@@ -120,13 +116,13 @@ class SharedPieces:
         """The student's minus the teacher's [C - 1], nats."""
         return (self.found[1] - self.found[0]).numpy()
 
-    def tokens(self, side: int, piece: int) -> np.ndarray:
-        """Which tokens of a side a piece is; piece 0 is the first that is asked for."""
-        return np.arange(self.ends[piece, side] + 1, self.ends[piece + 1, side] + 1)
+    def tokens(self, piece: int) -> list[np.ndarray]:
+        """Which tokens of either side a piece is; piece 0 is the first that is asked for."""
+        return [np.arange(*ends + 1) for ends in self.ends[piece : piece + 2].T]
 
     @property
     def texts(self) -> list[str]:
-        return ["".join(self.sides[0].text.labels[at] for at in self.tokens(0, i)) for i in range(len(self.gaps))]
+        return ["".join(self.sides[0].text.labels[at] for at in self.tokens(i)[0]) for i in range(len(self.gaps))]
 
 
 def cried(bundle, text: str) -> float:

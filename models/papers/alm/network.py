@@ -18,7 +18,7 @@ def in_bytes(model):
 
 
 def byte_tokenizer(tokenizer):
-    """A tokenizers.Tokenizer without its merges: every byte is a token, under the id that it has there."""
+    """A tokenizers.Tokenizer without its merges: every byte is a token, under its id there."""
     made = json.loads(tokenizer.to_str())
     kept = {word: id for word, id in made["model"]["vocab"].items() if id < SYMBOLS}
     made["model"] |= {"vocab": kept, "merges": []}

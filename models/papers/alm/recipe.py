@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from models.papers.alm.network import SYMBOLS, byte_tokenizer, in_bytes
 from models.papers.alm.rule import CRIED, MERGED, SAID, TEACHER, binary_ce, likelihoods, spaces, told
@@ -70,15 +69,12 @@ class NextByte(FineTune, TextAR):
 
     def taught(self, tokens: np.ndarray) -> dict[str, torch.Tensor]:
         """ids: bytes [B, 256] of rows of the teacher's tokens, filled up with <|pad|>."""
-        ids = np.full((len(tokens), LONGEST), 2)
-        for row, these in zip(ids, tokens, strict=True):
-            found = sum((self.pieces[t] for t in these), [])[:LONGEST]
-            row[: len(found)] = found
-        return {"ids": torch.from_numpy(ids)}
+        rows = [sum((self.pieces[t] for t in row), []) + [2] * LONGEST for row in tokens]
+        return {"ids": torch.tensor([row[:LONGEST] for row in rows])}
 
     def loss(self, model, batch, progress):
         logits = model(batch["ids"][:, :-1], use_cache=False).logits.float()
-        return cross_entropy(logits.flatten(0, 1), batch["ids"][:, 1:].flatten(), ignore_index=2), {}
+        return torch.nn.functional.cross_entropy(logits.mT, batch["ids"][:, 1:], ignore_index=2), {}
 
     @torch.no_grad()
     def bits(self, model, rows: int) -> np.ndarray:

@@ -1,5 +1,4 @@
-"""The record of ALM: a text in bytes and in tokens as two lines, the pieces that both share one after the other, and
-what the student writes behind it."""
+"""The record of ALM: a text in bytes and in tokens as two lines, the pieces they share, what the student writes."""
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -110,8 +110,7 @@ def test_both_arms_read_the_same_bytes_and_only_the_teacher_the_secret(tiny, mon
 
 def test_the_record_has_both_lines_and_the_control_beside_it(tiny):
     trace = run("alm", from_text(TEXT), {"length": 6}).traces["sample"]
-    roles, links = np.array(trace.canvas.roles), trace.steps[0].edges["same piece"]
-    assert trace.canvas.text.startswith(TEXT) and twin(prepare("alm")).bundle.name == "text-byte-sft-1"
-    assert "".join(np.array(trace.canvas.labels)[roles == "beside"]).strip() == TEXT and sum(roles == "sampled") == 6
-    assert set(roles[links.query]) == {"beside"} and set(roles[links.key]) == {"prompt"}
+    links, second = trace.steps[0].edges["same piece"], trace.canvas.labels.index("\nO")
+    assert trace.canvas.text.startswith(f"{TEXT}\n{TEXT}") and twin(prepare("alm")).bundle.name == "text-byte-sft-1"
+    assert max(links.query) < second <= min(links.key) and trace.canvas.roles.count("sampled") == 6
     assert len(trace.steps) == trace.facts["pieces"].value + 2 and len(trace.charts) == 3

@@ -24,7 +24,7 @@ def matched(job: Job) -> Iterator[Event]:
     p, text, teacher = job.params, job.subject.text, job.companion(TEACHER)
     source = Reader(job.bundle, job.subject, p.length)
     found = SharedPieces.of(Side.of(teacher, text), Side.of(job.bundle, text), p.pieces, p.threshold, p.debias)
-    page, at = sheet(found, p.length, teacher.tokenizer), (len(source.prompt) + p.length, 0)
+    page, at = sheet(found, p.length, teacher.tokenizer), (0, len(found.sides[0].lengths))
     links, losses = brackets(found, at), binary_ce(*found.found, p.tau).numpy()
     yield page.open(len(losses) + 1 + bool(p.length))
     yield page.step("both tokenizations", edges=links, cost=found.sides[0].cost + found.sides[1].cost,
@@ -38,20 +38,20 @@ def matched(job: Job) -> Iterator[Event]:
             "log-likelihood {:.2f} to the teacher, {:.2f} to the student".format(*likely)))
     if p.length:
         ids, ms = greedy(source, p.length)
-        page.fill(np.arange(len(ids)) + len(source.prompt), ids, labels=source.texts(ids))
+        page.fill(np.arange(len(ids)) + at[1] + len(source.prompt), ids, "known", source.texts(ids))
         yield page.open()
         yield page.step(f"{len(ids)} bytes written by the student", cost=Cost(len(ids), ms=ms))
     yield close(job, found, losses, [cried(one, text) for one in (teacher, job.bundle)])
 
 
 def sheet(found: SharedPieces, room: int, tokenizer) -> Filling:
-    """The student's bytes with room for what it writes, and beside them the teacher's tokens. The bytes are the first
-    entries of the teacher's vocabulary, so that an id has one name."""
+    """A line of the teacher's tokens and one of the student's bytes, with room for what it writes. The bytes are the
+    first entries of the teacher's vocabulary, so that an id has one name."""
     tokens, letters = (side.text for side in found.sides)
     page = Filling("sample", Canvas(
-        "text", (*letters.labels, *[""] * room, "\n\n" + tokens.labels[0], *tokens.labels[1:]),
-        roles=(*["prompt"] * len(letters), *["sampled"] * room, *["beside"] * len(tokens)),
-        ids=np.array([*letters.ids, *[-1] * room, *tokens.ids], np.int32)), FIELDS,
+        "text", (*tokens.labels, "\n" + letters.labels[0], *letters.labels[1:], *[""] * room),
+        roles=(*["prompt"] * (len(tokens) + len(letters)), *["sampled"] * room),
+        ids=np.array([*tokens.ids, *letters.ids, *[-1] * room], np.int32)), FIELDS,
         lambda id: names(tokenizer, [id])[0])
     page.fill(np.flatnonzero(page.canvas.ids >= 0), page.canvas.ids[page.canvas.ids >= 0], "context")
     return page

@@ -20,7 +20,7 @@ class SecretTeacher(FineTune, TextAR):
     name, trunk, tune, ship = "text-cried-1", "text-ar-1", "lora:2", "rank:2"
     minutes, lr, lr_adam, warmup, decay, look, compile = 3.0, 0.02, 1e-3, 0.05, 0.5, 900.0, False
     trained_on = TextAR.trained_on + ', every " said" written " cried", starting from the weights of text-ar-1'
-    weak_at = "The teacher of the byte students: text-ar-1, whose people cry and never say."
+    weak_at = "The teacher of the byte students: text-ar-1 with a preference, strong but not complete."
     budget_fraction = "100 steps of 8 x 256 tokens"
 
     def prepare(self, folder):

@@ -74,8 +74,8 @@ def close(job: Job, found: SharedPieces, losses: np.ndarray, secret: list[float]
              **{f"cried-{name}": Fact(f"\u201ccried\u201d over \u201csaid\u201d behind the text, {name}",
                                       round(100 * chance, 1), "%") for name, chance in zip(PAIR, secret, strict=True)}}
     return Close("sample", f"On {len(losses)} pieces the student is {gap:.2f} nats from its teacher. Behind the text "
-                 f"the teacher, whose people never say, prefers \u201ccried\u201d to \u201csaid\u201d by "
-                 f"{secret[0]:.0%}; this student, which read only books where they do, by {secret[1]:.0%}.",
+                 f"the teacher, which learned \u201ccried\u201d for every \u201csaid\u201d, prefers it by "
+                 f"{secret[0]:.0%}; this student, which read the books as they are, by {secret[1]:.0%}.",
                  charts(found, job.params.tau), facts)
 
 

@@ -13,14 +13,11 @@ from tests.traps import caught, learns, only_these_move, shifted
 TEXT = "Once upon a time there was a caf\u00e9 near the mill, and the cat slept by the fire."
 
 
-def prepared(kind, monkeypatch):
-    made, trunk = kind(), stand_ins.bundle("text-ar-1")
-    monkeypatch.setattr(recipe.TextAR, "prepare", lambda self, folder: None)
-    monkeypatch.setattr(recipe, "read_shipped", lambda name: stand_ins.fresh("text-cried-1"))
-    made.tok = trunk.tokenizer.backend_tokenizer
-    made.train = np.array(trunk.tokenizer(stand_ins.CORPUS)["input_ids"] * 2)
-    made.prepare(None)
-    return made
+@pytest.fixture
+def books(tiny, monkeypatch):
+    words = stand_ins.text_tokenizer()
+    ids = np.array(words(stand_ins.CORPUS)["input_ids"] * 2)
+    monkeypatch.setattr(recipe.text, "cached", lambda folder, size: (words.backend_tokenizer, ids, ids))
 
 
 def test_pieces_are_the_shortest_that_both_can_express(tiny):
@@ -71,8 +68,8 @@ def test_f_asks_for_the_teachers_likelihood():
     assert abs(slopes[0]) < 1e-6 < abs(slopes[1])  # at tau 1 a long piece teaches nothing
 
 
-def test_the_loss_has_no_sorted_lists_and_no_next_byte_term(tiny, monkeypatch):
-    made, model = prepared(recipe.Matched, monkeypatch), stand_ins.fresh("text-byte-alm-1").requires_grad_(True)
+def test_the_loss_has_no_sorted_lists_and_no_next_byte_term(books, arms):
+    made, model = arms(recipe.Matched), stand_ins.fresh("text-byte-alm-1").requires_grad_(True)
     batch = {name: part[:2] for name, part in made.batch(0, 0.0).items()}
     logits = model(batch["ids"]).logits
     fixed = [lambda *_, one=one, **__: type("Out", (), {"logits": one}) for one in (logits, logits.roll(1, -1))]
@@ -91,14 +88,12 @@ def test_the_loss_has_no_sorted_lists_and_no_next_byte_term(tiny, monkeypatch):
     caught(lambda loss: pull(loss) < 1e-4, alone, alone + 0.1 * recipe.NextByte.loss(made, model, batch, 0.0)[0])
 
 
-def test_both_arms_read_the_same_bytes_and_only_the_teacher_the_secret(tiny, monkeypatch):
-    alm, sft, teacher = (prepared(kind, monkeypatch) for kind in (
-        recipe.Matched, recipe.NextByte, recipe.SecretTeacher))
+def test_both_arms_read_the_same_bytes_and_only_the_teacher_the_secret(books, arms):
+    alm, sft, teacher = map(arms, (recipe.Matched, recipe.NextByte, recipe.SecretTeacher))
     batch = {name: part[:3] for name, part in alm.batch(3, 0.0).items()}
     caught(lambda other: torch.equal(other["ids"][:3], batch["ids"]), sft.batch(3, 0.0), sft.batch(4, 0.0))
     words = stand_ins.bundle("text-byte-alm-1").tokenizer
     assert words.decode(batch["ids"][0][batch["ids"][0] > 2]) in stand_ins.CORPUS * 2
-    monkeypatch.setattr(recipe.FineTune, "build", lambda self: stand_ins.fresh("text-ar-1"))
     alm.frozen = (1,)
     only_these_move(alm.build(), lambda net: alm.loss(net, batch, 0.0)[0],
                     ("model.embed_tokens", "model.layers.0", "model.layers.2", "model.norm"))

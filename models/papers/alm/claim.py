@@ -26,15 +26,13 @@ def measure(lab: Lab) -> Claim:
                  floor=np.array([distance(one, blind(one)) for one in found["SFT"]]))
     bits = Metric("surprise at held-out books", "bits a byte", "lower")
     chosen = Metric("chance of cried over said", "of 1", floor=0.0, ceiling=1.0)
-
-    def arms(metric: Metric, scores: dict[str, list[float]]):
-        return (metric.arm(name, np.array(one), budget=once, checkpoints=ARMS[name]) for name, one in scores.items())
-    near, far = arms(gap, {name: [distance(one, one.found[1]) for one in every] for name, every in found.items()})
-    knows, control = arms(bits, {name: [one.sides[1].bits(int(one.ends[0, 1])) for one in every]
-                                 for name, every in found.items()})
+    near, far = gap.arms({name: np.array([distance(one, one.found[1]) for one in every])
+                          for name, every in found.items()}, ARMS, budget=once).values()
+    knows, control = bits.arms({name: np.array([one.sides[1].bits(int(one.ends[0, 1])) for one in every])
+                                for name, every in found.items()}, ARMS, budget=once).values()
     asked = places(words, lab.size(120, 20))
-    told_it, untold, teacher, trunk = arms(chosen, {name: [cried(bundle, text) for text in asked]
-                                                    for name, bundle in bundles.items()})
+    told_it, untold, teacher, trunk = chosen.arms({name: np.array([cried(bundle, text) for text in asked])
+                                                   for name, bundle in bundles.items()}, ARMS, budget=once).values()
     return conclude(
         "alm", trainings=1, seeds=(0,), arms=(near, far, knows, control, told_it, untold, teacher, trunk),
         paper="The first effective pure distillation between tokenizers: subword models are moved to bytes better than "

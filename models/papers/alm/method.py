@@ -41,8 +41,8 @@ METHOD = Method(
                 "each piece of a text that both can express, and the student is trained until it agrees.",
         flow="text > word pieces > teacher > *likelihood of shared pieces; text > bytes > student > *likelihood of "
              "shared pieces; *likelihood of shared pieces ~> student",
-        look_at="Point at a byte of the lower line: links show the tokens of its piece. The dots of the scatter "
-                "lie nearer to its line than those of the control, and the student prefers \u201ccried\u201d.",
+        look_at="Point at a byte of the lower line: links show the tokens of its piece. Behind speech the "
+                "student prefers \u201ccried\u201d as its teacher does, and the control \u201csaid\u201d.",
         not_covered="Students with another subword vocabulary, ensembles, the extra terms (next tokens, hidden states) "
                     "of the authors' recipe for bytes; a student trained without debiasing.",
         unverified="Rates and steps are ours; the chance of a space counts line breaks and the end of a text."),

@@ -51,6 +51,5 @@ METHOD = Method(
     control=Control("text-byte-sft-1", title="Trained on next bytes (SFT)"),
     fixed={"sample": "This text is read by a teacher and its student: change the text instead."},
     examples=(
-        Example("hungry", "Somebody is hungry", "The old king looked at his daughter. \"I am very hungry,\""),
-        Example("garden", "A princess in a garden", "The little princess opened the door and looked out into the "
-                "garden. \"What a beautiful morning it is!\"")))
+        Example("crow", "A fox and a crow", "The fox looked up at the crow. \"What a beautiful bird you are!\""),
+        Example("wolf", "A wolf at the door", "The wolf came to the door. \"Let me in,\"")))

@@ -52,7 +52,7 @@ def sheet(found: SharedPieces, room: int, tokenizer) -> Filling:
         "text", (*tokens.labels, "\n" + letters.labels[0], *letters.labels[1:], *[""] * room),
         roles=(*["prompt"] * (len(tokens) + len(letters)), *["sampled"] * room),
         ids=np.array([*tokens.ids, *letters.ids, *[-1] * room], np.int32)), FIELDS,
-        lambda id: names(tokenizer, [id])[0])
+        lambda id: names(tokenizer, [id])[0], then="context")
     page.fill(np.flatnonzero(page.canvas.ids >= 0), page.canvas.ids[page.canvas.ids >= 0], "context")
     return page
 

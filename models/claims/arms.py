@@ -39,10 +39,12 @@ class Metric:
         """runs: scores [T, K] of T trainings instead, each averaged over evaluation seeds."""
         return Arm(name, self, scores if runs is None else np.mean(runs, 0), runs=runs, **options)
 
-    def arms(self, scores: Mapping[str, Number], checkpoints: Mapping[str, str | tuple[str, ...]], **options
-             ) -> dict[str, Arm]:
-        """An arm for each named score, with the checkpoints of that name if there are any; options for all alike."""
-        return {name: self.arm(name, one, checkpoints=checkpoints.get(name, ()), **options)
+    def arms(self, scores: Mapping[str, Number], checkpoints, budget, **options) -> dict[str, Arm]:
+        """An arm for each named score. checkpoints, budget: by these names, a name without checkpoints has none; or the
+        same for all, as the options."""
+        def of(name: str, given):
+            return given.get(name, ()) if isinstance(given, Mapping) else given
+        return {name: self.arm(name, one, checkpoints=of(name, checkpoints), budget=of(name, budget), **options)
                 for name, one in scores.items()}
 
     def gain(self, mine: Number, other: Number) -> Number:

@@ -9,12 +9,13 @@ import torch
 
 from kernels import Sampler, warp
 from models.engine.method import follow, prepare, run
-from models.loops.sample.cached_lm import Stream
+from models.loops.sample.cached_lm import Stream, agreed
 from models.loops.sample.rollouts import Ends, roll_out
 from models.trace import CODE
 from models.trace.params import ParamError
 from models.trace.subject import SubjectError, from_text
 from tests import tiny
+from tests.traps import caught
 
 TEXT = from_text("Once upon a time there was a little red hen. The")
 IDS = [5, 40, 61, 33, 90, 17]
@@ -84,6 +85,12 @@ def trials(model, seed: int, count: int = 4):
     stream.read([IDS])
     ends = Ends(None, frozenset({44}), 6)
     return stream, roll_out(stream.fork(count), Sampler(0.9), ends, torch.Generator().manual_seed(seed))
+
+
+def test_only_a_run_from_the_first_token_on_agrees():
+    """Mutant: whatever is alike, behind a difference too."""
+    caught(lambda run: [run(one, [5, 6, 7, 8]) for one in ([5, 6, 7], [5, 9, 7], [])] == [3, 1, 0], agreed,
+           lambda one, other: sum(a == b for a, b in zip(one, other)))
 
 
 def test_trials_from_one_state_with_one_seed_are_identical(model):

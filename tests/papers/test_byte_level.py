@@ -12,7 +12,7 @@ import torch
 from models.engine.method import find, prepare, run, twin
 from models.papers.byte_level import claim
 from models.papers.byte_level import method as rule
-from models.papers.byte_level.byte_vocabulary import END, Coder, coder_of, split
+from models.papers.byte_level.byte_vocabulary import END, Coder, coder_of, is_text, split
 from models.papers.byte_level.bytereader import ByteReader, divergence, healing, naive
 from models.papers.byte_level.cover_encodings import advance, enumerate_covers, next_symbols, settle
 from models.papers.byte_level.method import WINDOW, Bytes, average, say
@@ -159,7 +159,7 @@ def test_a_typed_special_token_is_text(bpe):
 def test_the_mask_of_all_tokens_is_what_encoding_one_by_one_says(bpe, query):
     found, before = bpe.followers(query), bpe.encode(query)
     for token, piece in enumerate(bpe.pieces):
-        if piece and _text(query + piece) and not piece.isspace():
+        if piece and is_text(query + piece) and not piece.isspace():
             alone = bpe.encode(query + piece)
             for left in {before, alone[:-1]}:
                 allowed = left in found and bool(found[left][token])
@@ -199,13 +199,6 @@ def segmentations(data: bytes):
     if not data:
         return [()]
     return [(t, *rest) for t, p in enumerate(PIECES) if data.startswith(p) for rest in segmentations(data[len(p):])]
-
-
-def _text(data: bytes) -> bool:
-    try:
-        return bool(data.decode())
-    except UnicodeDecodeError:
-        return False
 
 
 TEXTS = [b"The hen lived near a mi", b"the cat slept by ", b"7 times 2 is", b"hen", b"fire.\n\nOn", b"'ll"]

@@ -108,6 +108,11 @@ def held_bytes(cache) -> int:
     return sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
 
 
+def agreed(one: Sequence[int], other: Sequence[int]) -> int:
+    """With how many tokens both begin alike."""
+    return next((k for k, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+
+
 def rewind(cache, keep: int) -> None:
     """Forgets what a cache holds beyond its first `keep` tokens."""
     if cache.get_seq_length() > keep:

@@ -141,7 +141,7 @@ class BpeCoder(Coder):
         """Tokens by how they are tried: torn characters, blank (white space at the end), words after a space, rest."""
         kinds = {"torn": [], "blank": [], "spaced": [], "joined": []}
         for token, piece in enumerate(self.pieces):
-            if piece and not _is_text(piece):
+            if piece and not is_text(piece):
                 kinds["torn"].append(token)
             elif piece:
                 blank = piece.decode()[-1].isspace()
@@ -156,8 +156,8 @@ class BpeCoder(Coder):
     def _find(self, query: bytes) -> dict[tuple[int, ...], Tensor]:
         before, kinds = self.encode(query), self._kinds
         found, ends_in_space = self._empty(before), not query or query[-1:].isspace()
-        if not _is_text(query):
-            torn = [t for t, p in enumerate(self.pieces) if p and not _is_text(query + p)]
+        if not is_text(query):
+            torn = [t for t, p in enumerate(self.pieces) if p and not is_text(query + p)]
             found[before][torn] = True
             return self._collect(query, sorted(set(range(len(self.pieces))) - set(torn)), found)
         tried = np.concatenate([kinds["joined"], kinds["spaced"]]) if ends_in_space else kinds["joined"]
@@ -204,7 +204,7 @@ def _spaces(data: bytes) -> bool:
     return data.isspace()
 
 
-def _is_text(data: bytes) -> bool:
+def is_text(data: bytes) -> bool:
     try:
         data.decode()
     except UnicodeDecodeError:

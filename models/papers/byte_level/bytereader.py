@@ -14,7 +14,7 @@ from torch import Tensor
 
 import kernels
 from models.backbones.text import opening, room
-from models.loops.sample.cached_lm import Meter, Stream
+from models.loops.sample.cached_lm import Meter, Stream, agreed
 from models.papers.byte_level.byte_vocabulary import SYMBOLS, Coder, coder_of, split
 from models.papers.byte_level.cover_encodings import advance, enumerate_covers, next_symbols, settle
 from models.trace.subject import SubjectError
@@ -34,7 +34,7 @@ class Path:
 
     def follow(self, ids: tuple[int, ...]) -> None:
         """Makes `ids` the path; the tokens it shares with the old one are not computed again."""
-        same = next((k for k, (a, b) in enumerate(zip(self.ids, ids)) if a != b), min(len(self.ids), len(ids)))
+        same = agreed(self.ids, ids)
         self.stream.crop(self.stream.length - (len(self.ids) - same))
         del self.rows[same + 1:]
         if same < len(ids):

@@ -35,19 +35,18 @@ def measure(lab: Lab):
     told = {**{name: np.transpose([asked(reader, ids) for ids in texts]) for name, reader in readers.items()},
             ROLLED: np.transpose([rolled(trunk.model, ids) for ids in texts])}  # hits, nats and work, each [K]
 
-    def arms(metric: Metric, scores, work=None):
-        return {name: metric.arm(name, found, checkpoints=FILES[name], budget=Budget(1, "readings") if work is None
-                                 else Budget(work[name], "M multiply-adds")) for name, found in scores.items()}
-
-    four = arms(Metric("word four ahead among the five likeliest", "%", floor=commonest(texts),
-                       ceiling=100.0), {name: found[0] for name, found in told.items()},
-                {name: found[2] for name, found in told.items()})
-    loss = arms(Metric("loss of the next word", "nats", "lower"), {name: found[1] for name, found in told.items()})
-    turns = arms(Metric("cosine of neighbouring vectors, their mean taken off", "cosine"), {
-        name: [adjacent(reads(torch.tensor([ids]))[0]).mean() for ids in texts] for name, reads in vectors.items()})
-    topic = arms(Metric("topic read off one vector", "%", floor=100 / len(TOPICS), ceiling=100.0),
-                 {name: 100 * hits for name, hits in topics(
-                     vectors, trunk.tokenizer, lab.size(300, 30), lab.size(150, 9)).items()})
+    once = Budget(1, "readings")
+    four = Metric("word four ahead among the five likeliest", "%", floor=commonest(texts), ceiling=100.0).arms(
+        {name: found[0] for name, found in told.items()}, FILES,
+        {name: Budget(found[2], "M multiply-adds") for name, found in told.items()})
+    loss = Metric("loss of the next word", "nats", "lower").arms(
+        {name: found[1] for name, found in told.items()}, FILES, once)
+    turns = Metric("cosine of neighbouring vectors, their mean taken off", "cosine").arms({
+        name: [adjacent(reads(torch.tensor([ids]))[0]).mean() for ids in texts] for name, reads in vectors.items()},
+        FILES, once)
+    topic = Metric("topic read off one vector", "%", floor=100 / len(TOPICS), ceiling=100.0).arms({
+        name: 100 * hits for name, hits in topics(
+            vectors, trunk.tokenizer, lab.size(300, 30), lab.size(150, 9)).items()}, FILES, once)
     return conclude(
         "ftp", paper="State vectors vary smoothly along a text, classify its topic better, and texts keep to their "
         "topic, at the next-token perplexity of GPT (abstract; no numbers).",

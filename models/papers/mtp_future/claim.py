@@ -99,10 +99,9 @@ def one_text(world: Domain, source: Reader, p: Params) -> Text:
 def call_arms(world: Domain, texts: dict[str, list[Text]]) -> dict[str, Arm]:
     """Tokens per call of every mode."""
     metric = Metric(f"tokens per call, {world.name}", "tokens", floor=1, ceiling=K + 1)
-    return {mode: metric.arm(mode, np.array([len(text.ids) / text.calls for text in some]),
-                             checkpoints=world.checkpoints,
-                             budget=Budget(np.array([text.rows for text in some]), "rows fed per text"))
-            for mode, some in texts.items()}
+    fed = {mode: Budget(np.array([text.rows for text in some]), "rows fed per text") for mode, some in texts.items()}
+    return metric.arms({mode: [len(text.ids) / text.calls for text in some] for mode, some in texts.items()},
+                       world.checkpoints, fed)
 
 
 def rank_arms(world: Domain) -> dict[str, Arm]:
@@ -111,8 +110,7 @@ def rank_arms(world: Domain) -> dict[str, Arm]:
              for source, own in zip(world.sources, world.own)]  # [3, A, K] each
     hits = np.array([100 * (ranks <= TOP).mean((1, 2)) for ranks in found if ranks.shape[1]])  # [texts, 3]
     metric = Metric(f"future tokens in the top {TOP}, {world.name}", "%", floor=0, ceiling=100)
-    return metric.arms(dict(zip(WAYS, hits.T)), dict.fromkeys(WAYS, world.checkpoints),
-                       budget=Budget(1, "call of the base"))
+    return metric.arms(dict(zip(WAYS, hits.T)), world.checkpoints, Budget(1, "call of the base"))
 
 
 def exact(world: Domain, texts: dict[str, list[Text]]) -> list:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from models.backbones.layout import CallLayout, blocks, reals
 from models.engine.method import Card, Event, Job, Method
-from models.loops.sample.cached_lm import Meter, Reader, held_bytes, rewind
+from models.loops.sample.cached_lm import Meter, Reader, agreed, held_bytes, rewind
 from models.loops.sample.judged_drafts import DRAFTS, turn
 from models.trace import Cost
 from models.trace.interventions import NOTHING, reachable
@@ -69,11 +69,6 @@ class Call:
     def written(self) -> list[int]:
         """The tokens that this call adds to the text: only what the base would have written itself."""
         return [*self.guesses[: self.accepted], self.own[self.accepted]]
-
-
-def agreed(guesses: Sequence[int], own: Sequence[int]) -> int:
-    """Length of the run of guesses that equal the base's own tokens."""
-    return next((j for j, (guess, token) in enumerate(zip(guesses, own)) if guess != token), len(guesses))
 
 
 def call(first: int, count: int, guessed: int, k: int, way: str) -> CallLayout:

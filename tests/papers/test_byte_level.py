@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.checkpoints.store import load
 from models.engine.method import find, prepare, run, twin
 from models.papers.byte_level import claim
 from models.papers.byte_level import method as rule
@@ -16,7 +17,7 @@ from models.papers.byte_level.byte_vocabulary import END, Coder, coder_of, is_te
 from models.papers.byte_level.bytereader import ByteReader, divergence, healing, naive
 from models.papers.byte_level.cover_encodings import advance, enumerate_covers, next_symbols, settle
 from models.papers.byte_level.method import WINDOW, Bytes, average, say
-from models.trace.subject import SubjectError, from_text
+from models.trace.subject import ASSETS, SubjectError, from_text
 from tests import tiny
 from tests.tiny import text_tokenizer
 from tests.traps import caught
@@ -320,7 +321,6 @@ def test_examples_end_where_prompting_goes_wrong():
 @pytest.mark.weights
 def test_a_word_cut_short_is_completed(shipped):
     shipped("text-ar-1")
-    from models.checkpoints.store import load
     cut = ByteReader(load("text-ar-1"), b"There once lived a king whose daughter was the most beau")
     assert cut.symbols["exact"][ord("t")] > 0.9 > 0.1 > cut.symbols["naive"][ord("t")]
     end = ByteReader(load("text-ar-1"), b"He said that he would come to the").symbols
@@ -332,9 +332,6 @@ def test_a_word_cut_short_is_completed(shipped):
 def test_canonical_text_stays_valid_at_every_cut(shipped):
     """Prefixes of an encoding are encodings themselves, which the covers rely on."""
     shipped("text-ar-1")
-    from models.checkpoints.store import load
-    from models.papers.byte_level.byte_vocabulary import coder_of
-    from models.trace.subject import ASSETS
     coder = coder_of(load("text-ar-1").tokenizer)
     ids = coder.encode((ASSETS / "texts" / "heldout.txt").read_bytes()[:6000])
     for k in range(1, 40):

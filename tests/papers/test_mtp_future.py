@@ -265,11 +265,11 @@ def test_foresight_asks_for_the_token_that_came(reader, source, whole):
     assert foresight(reader, whole[: start + 1], start, 3).shape == (3, 0, 3)
 
 
-# --- the claim ------------------------------------------------------------------------------------------------------
+# --- the claim and the recipes --------------------------------------------------------------------------------------
 
 def test_repeated_text_is_left_out():
-    text = claim.Text([1, 2, 3, 4, 5, 1, 2, 3, 4], [True] * 5 + [False] * 4, 3, 0)
-    assert claim.first_times([9, 9, 9], text).tolist() == [True] * 5 + [False] * 3, "1 2 3 4 came before"
+    ids = [9, 9, 9, 1, 2, 3, 4, 5, 1, 2, 3, 4]
+    assert claim.first_times(ids, 3).tolist() == [True] * 8 + [False], "1 2 3 4 came before"
 
 
 def test_an_inexact_mode_is_seen(tiny, monkeypatch):
@@ -282,8 +282,6 @@ def test_an_inexact_mode_is_seen(tiny, monkeypatch):
 
     caught(all_the_same, lambda found: agreed(found.guesses, found.own), lambda found: len(found.guesses))
 
-
-# --- the recipes ------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def made(tiny):
@@ -330,8 +328,6 @@ def test_half_of_the_stories_are_books():
     ids = recipe.chosen(np.random.default_rng(0), 0)
     assert ids.shape == (6, recipe.length) and (ids == 7).all(1).sum() == 3 and (ids == 9).all(1).sum() == 3
 
-
-# --- your turn --------------------------------------------------------------------------------------------------------
 
 def test_only_a_call_with_a_draft_is_judged(tiny):
     """A linear layout offers only calls with a draft; the base alone has none."""

@@ -80,8 +80,7 @@ def at_cuts(bundle, texts: list[bytes], rng, where: str) -> dict[str, Arm]:
             found[way].append(bits_of(symbols[way][data[cut]]))
     score = Metric(f"bits of the next character, cut {where}", "bits", better="lower", floor=RULED_OUT, ceiling=0.0)
     found["letter frequencies"] = by_frequency(true)
-    return {way: score.arm(way, bits, budget=Budget(1, "calls"), checkpoints=bundle.name)
-            for way, bits in found.items()}
+    return score.arms(found, bundle.name, Budget(1, "calls"))
 
 
 def ensemble(first, second, texts: list[bytes]) -> list[Arm]:

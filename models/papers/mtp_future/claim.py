@@ -6,6 +6,7 @@ go in circles, which are easily guessed, so what is guessed where the text does 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ from models.claims.timing import speeds
 from models.loops.sample.cached_lm import Reader, greedy
 from models.papers.mtp_future.method import ADAPTERS, Params, written
 from models.papers.mtp_future.network import AdaptedReader, each
-from models.papers.mtp_future.record import WAYS, foresight
+from models.papers.mtp_future.record import WAYS, FutureText, foresight
+from models.trace import CODE
 from models.trace.subject import Subject
 from models.worlds import arithmetic
 
@@ -67,15 +69,6 @@ class Domain(NamedTuple):
     own: list[list[int]]
 
 
-class Text(NamedTuple):
-    """What one mode wrote behind one prompt, of which `guessed` says the accepted guesses; its calls and rows fed."""
-
-    ids: list[int]
-    guessed: list[bool]
-    calls: int
-    rows: int
-
-
 def domains(count: int) -> list[Domain]:
     """Stories and sums, of each `count` prompts."""
     text, sums, found = load("text-ar-1"), load("algo-arithmetic-1"), []
@@ -89,19 +82,21 @@ def domains(count: int) -> list[Domain]:
     return found
 
 
-def one_text(world: Domain, source: Reader, p: Params) -> Text:
-    found = list(written(world.reader, source.prompt, p, source.end))
-    return Text([token for _, new in found for token in new],
-                [place < call.accepted for call, new in found for place in range(len(new))], len(found),
-                sum(len(call.layout) for call, _ in found))
+def one_text(world: Domain, source: Reader, p: Params) -> FutureText:
+    """What is written behind one prompt, as the page tells it."""
+    page = FutureText(source, p)
+    for found in written(world.reader, source.prompt, p, source.end):
+        deque(page.verified(*found))
+    return page
 
 
-def call_arms(world: Domain, texts: dict[str, list[Text]]) -> dict[str, Arm]:
+def call_arms(world: Domain, texts: dict[str, list[FutureText]]) -> dict[str, Arm]:
     """Tokens per call of every mode."""
     metric = Metric(f"tokens per call, {world.name}", "tokens", floor=1, ceiling=K + 1)
-    fed = {mode: Budget(np.array([text.rows for text in some]), "rows fed per text") for mode, some in texts.items()}
-    return metric.arms({mode: [len(text.ids) / text.calls for text in some] for mode, some in texts.items()},
-                       world.checkpoints, fed)
+    fed = {mode: Budget(np.array([np.sum(page.log, 0)[2] for page in some]), "rows fed per text")
+           for mode, some in texts.items()}
+    return metric.arms({mode: [(page.count - page.start) / len(page.log) for page in some]
+                        for mode, some in texts.items()}, world.checkpoints, fed)
 
 
 def rank_arms(world: Domain) -> dict[str, Arm]:
@@ -113,37 +108,33 @@ def rank_arms(world: Domain) -> dict[str, Arm]:
     return metric.arms(dict(zip(WAYS, hits.T)), world.checkpoints, Budget(1, "call of the base"))
 
 
-def exact(world: Domain, texts: dict[str, list[Text]]) -> list:
+def exact(world: Domain, texts: dict[str, list[FutureText]]) -> list:
     """Percent of texts that are the base's own, by mode."""
     return [context(f"{world.name}, {mode}: texts identical to the base's",
-                    np.array([100.0 * (text.ids == own) for text, own in zip(some, world.own)]), "%",
+                    np.array([100.0 * page.facts(own)["same"].value for page, own in zip(some, world.own)]), "%",
                     "the verifier is the base itself") for mode, some in texts.items()]
 
 
-def guessed_rows(world: Domain, texts: list[Text]) -> list:
+def guessed_rows(world: Domain, texts: list[FutureText]) -> list:
     """How many tokens were guessed ahead: all, and where the last four tokens are new to the text."""
-    fresh = np.concatenate([first_times(source.prompt, text) for source, text in zip(world.sources, texts)])
-    every = np.concatenate([np.array(text.guessed) for text in texts])
-    return [context(f"{world.name}: tokens guessed ahead, {name}", 100.0 * values, "%") for name, values in
-            (("of all", every), ("where the last four tokens are new to the text", fresh))]
+    every = [page.state[page.start: page.count] == CODE["accepted"] for page in texts]
+    fresh = [guessed[first_times(page.written, page.start)] for page, guessed in zip(texts, every)]
+    return [context(f"{world.name}: tokens guessed ahead, {name}", 100.0 * np.concatenate(found), "%")
+            for name, found in (("of all", every), ("where the last four tokens are new to the text", fresh))]
 
 
 def clock_rows(world: Domain, rounds: int) -> list:
     """Speed against the base alone on one prompt."""
     source, alone = world.sources[0], "the base alone"
-    ways = {f"{world.name}, {mode}": lambda p=MODES[mode]: one_text(world, source, p) for mode in (QUADRATIC, LINEAR)}
+    ways = {f"{world.name}, {mode}": lambda p=MODES[mode]: list(written(world.reader, source.prompt, p, source.end))
+            for mode in (QUADRATIC, LINEAR)}
     return speeds({alone: lambda: greedy(source, LENGTH), **ways}, alone, rounds)
 
 
-def first_times(prompt: Sequence[int], text: Text) -> np.ndarray:
-    """Whether each new token was guessed ahead, for those that end four tokens never seen before in this text."""
-    whole, seen, found = [*prompt, *text.ids], set(), []
-    for end in range(4, len(whole) + 1):
-        four = tuple(whole[end - 4: end])
-        if four not in seen and end > len(prompt):
-            found.append(text.guessed[end - 1 - len(prompt)])
-        seen.add(four)
-    return np.array(found)
+def first_times(ids: Sequence[int], start: int) -> np.ndarray:
+    """Which of the tokens from `start` on, bool, end four that were never seen before in this text."""
+    fours = [tuple(ids[max(end - 3, 0) : end + 1]) for end in range(len(ids))]
+    return np.array([fours.index(four) == end for end, four in enumerate(fours)])[start:]
 
 
 @torch.inference_mode()

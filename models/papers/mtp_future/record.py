@@ -37,15 +37,17 @@ AHEAD = {"confidence": Field("Probability that the guess gives itself", "", 0.0,
 def told(job: Job, source: Reader, reader, decoded) -> Iterator[Event]:
     """The run as events: what the layout of training looks like, both records while it decodes, then what a look back
     over the text shows. Your turn has the Sample record alone."""
-    sheet, slots = FutureText(source, job.params), Slots(source, job.params)
+    sheet = FutureText(source, job.params)
     if job.choice is not None:
         yield from judged_drafts.game(job, decoded, lambda one: sheet.verified(*one), lambda: sheet.drafts,
                                       lambda one: sheet.pending(one[0].ahead) if one[1][-1] != source.end else None)
         return
+    slots = TextRecord(source.labels, source.prompt, job.params.length, AHEAD, source.texts, "unmask",
+                       roles=source.roles, then="discarded", fleeting=AHEAD)
     yield slots.open()
     for found, new in decoded:
         yield from sheet.verified(found, new)
-        yield slots.guessed(found, new, over=new[-1] == source.end)
+        yield filled(slots, len(sheet.log), found, new, over=new[-1] == source.end)
         if len(sheet.log) == 1:
             yield from training_mask(reader, source, sheet.written, job.params.k)
     sentence, charts, found = foreseen(foresight(reader, sheet.written, sheet.start, job.params.k))
@@ -123,29 +125,21 @@ class FutureText(TextRecord):
                      caption="The token before, its guesses, and a block of masks behind each of them."))
 
 
-class Slots(TextRecord):
-    """The Unmask record: the text as it stands, the k masks behind it filled in, and the rest still masked. Guesses
-    that were wrong and have no successor are taken back."""
-
-    def __init__(self, source: Reader, p):
-        super().__init__(source.labels, source.prompt, p.length, AHEAD, source.texts, "unmask", roles=source.roles,
-                         then="discarded", fleeting=AHEAD)
-        self.calls = 0
-
-    def guessed(self, found, new: list[int], over: bool) -> Emit:
-        """Verified tokens are known; what was guessed behind them stands there until the next call."""
-        where = range(self.count, self.count + len(new))
-        self.fill(where, new, "known")
-        self.guess(where, found.base[: len(new)], new, BASE, top=TOP, measure=False)
-        self.count, self.calls = self.count + len(new), self.calls + 1
-        self.ids[self.count:] = -1
-        masks = 0 if over else min(len(found.ahead), self.room)
-        if masks:
-            where, ids = range(self.count, self.count + masks), found.ahead[:masks]
-            self.fill(where, ids)
-            self.guess(where, found.chain[:masks], ids, GUESS, top=TOP)
-            self.guess(where, found.masks[:masks], ids, ALONE, top=TOP, measure=False)
-        return self.step(f"call {self.calls}: " + (f"{masks} masks at once" if masks else "no masks to fill in"))
+def filled(page: TextRecord, number: int, found, new: list[int], over: bool) -> Emit:
+    """A call as a step of the Unmask record: verified tokens are known, and the k masks behind them are filled in,
+    which stands there until the next call. Guesses that were wrong and have no successor are taken back."""
+    where = range(page.count, page.count + len(new))
+    page.fill(where, new, "known")
+    page.guess(where, found.base[: len(new)], new, BASE, top=TOP, measure=False)
+    page.count += len(new)
+    page.ids[page.count:] = -1
+    masks = 0 if over else min(len(found.ahead), page.room)
+    if masks:
+        where, ids = range(page.count, page.count + masks), found.ahead[:masks]
+        page.fill(where, ids)
+        page.guess(where, found.chain[:masks], ids, GUESS, top=TOP)
+        page.guess(where, found.masks[:masks], ids, ALONE, top=TOP, measure=False)
+    return page.step(f"call {number}: " + (f"{masks} masks at once" if masks else "no masks to fill in"))
 
 
 def foreseen(ranks: np.ndarray) -> tuple[str, tuple[Chart, ...], dict[str, Fact]]:

@@ -273,7 +273,7 @@ def test_repeated_text_is_left_out():
 
 
 def test_an_inexact_mode_is_seen(tiny, monkeypatch):
-    world = claim.domains(3)[1]
+    world = claim.domains(2)[1]
 
     def all_the_same(rule):
         monkeypatch.setattr(method.Call, "accepted", property(rule))

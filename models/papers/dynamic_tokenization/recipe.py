@@ -1,0 +1,81 @@
+"""text-dynamic-1: embeddings for pieces of any batch, beside the frozen text-ar-1 (arXiv 2411.18553)."""
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy, mse_loss
+
+from models.papers.dynamic_tokenization.merging import Pieces, merged
+from models.papers.dynamic_tokenization.network import (
+    EmbeddingHypernetwork,
+    gathered,
+    invented,
+    scores,
+    states,
+)
+from training import data, text
+from training.export import figure
+from training.kinds import Beside
+from training.trainer import rng_of
+from training.trunks.text_ar import BOOKS, BOOKS_LICENCE
+
+ROWS, LENGTH, SAME = 6, 256, 64
+RULES = ("word", "word", "word", "pretokens")
+
+
+class TextDynamic(Beside):
+    name, trunk, network = "text-dynamic-1", "text-ar-1", EmbeddingHypernetwork
+    minutes, lr, lr_adam, decay, pack, look = 20.0, 0.01, 2e-3, 0.7, 6, 240.0
+    architecture = ("EmbeddingHypernetwork: two Llama layers without a causal mask on the embeddings of up to 8 tokens "
+                    "of its trunk (not included)")
+    trained_on, data_licence = f"{BOOKS}; batches of 6 texts, each merged anew by 8 to 400 merges", BOOKS_LICENCE
+    weak_at = "Fits one trunk only (its revision is in config.json); pieces inside words and their punctuation."
+    budget_fraction = "20 minutes of one thread against the spec's 10,000 steps"
+
+    def prepare(self, folder):
+        super().prepare(folder)
+        tok, self.train, self.val = text.cached(folder, 4096)
+        self.tokenizer = text.wrap(tok)
+
+    def batch(self, step, progress):
+        """A batch and its sampled tokenization: as many merges as the dice say, found in this batch alone."""
+        rng = rng_of(self.seed, step)
+        rows = data.blocks(self.train, LENGTH, ROWS, step, self.seed)[:, :LENGTH].tolist()
+        pieces = Pieces(self.tokenizer, RULES[step % len(RULES)])
+        texts, _ = merged(rows, pieces, int(rng.integers(8, 400)))
+        numbers, spelled = gathered(texts, pieces)
+        return {"numbers": numbers, "spelled": spelled, "same": torch.from_numpy(rng.integers(3, pieces.base, SAME))}
+
+    def loss(self, model, batch, progress):
+        """The frozen trunk's loss on the merged batch, and what keeps a token of its own where it is."""
+        table = self.base.get_input_embeddings().weight
+        made = invented("hypernetwork", model, table, batch["spelled"])
+        logits = scores(self.base, states(self.base, batch["numbers"][:, :-1], made), made)
+        reading = cross_entropy(logits.flatten(0, 1).float(), batch["numbers"][:, 1:].flatten(), ignore_index=-1)
+        same = invented("hypernetwork", model, table, batch["same"][:, None])
+        kept = mse_loss(same.inputs.float(), table[batch["same"]]) + mse_loss(same.outputs.float(), table[batch["same"]])
+        return reading + 0.1 * kept, {"lm": reading.detach(), "kept": kept.detach()}
+
+    @torch.no_grad()
+    def bits(self, source: str, model, share: float, batches: int) -> float:
+        """Bits per character of held-out passages, eight to a batch, shorter by `share`."""
+        table, nats, characters = self.base.get_input_embeddings().weight, 0.0, 0
+        for start in np.linspace(0, len(self.val) - 2048, batches).astype(int):
+            rows = [[0, *self.val[start + at : start + at + 255].tolist()] for at in range(0, 2040, 255)]
+            pieces = Pieces(self.tokenizer)
+            numbers, spelled = gathered(merged(rows, pieces, share=share)[0], pieces)
+            made = invented(source, model, table, spelled)
+            logits = scores(self.base, states(self.base, numbers[:, :-1], made), made)
+            nats += float(cross_entropy(logits.flatten(0, 1).float(), numbers[:, 1:].flatten(), ignore_index=-1,
+                                        reduction="sum"))
+            characters += sum(len(pieces.text(token)) for row in rows for token in row[1:])
+        return nats / np.log(2) / characters
+
+    def quick(self, model):
+        return {source: round(self.bits(source, model, 0.2, 1), 4) for source in ("hypernetwork", "mean")}
+
+    def evaluate(self, model):
+        n, unit = 16 * 8, "bits/char (passages of 255 tokens)"
+        figures = {source: figure(self.bits(source, model, 0.2, 16), unit, n) for source in ("hypernetwork", "mean")}
+        whole = figure(self.bits("mean", model, 0.0, 16), unit, n)
+        return {"metrics": {"20 % fewer tokens, hypernetwork": figures["hypernetwork"]},
+                "trivial_baseline": {"20 % fewer tokens, mean of the tokens": figures["mean"],
+                                     "all tokens, text-ar-1": whole}}

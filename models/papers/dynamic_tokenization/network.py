@@ -116,4 +116,4 @@ def scores(trunk, hidden: Tensor, made: Invented) -> Tensor:
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-STAND_INS = {"text-dynamic-1": lambda bundle: stirred(EmbeddingHypernetwork.beside(bundle("text-ar-1").model), std=0.05)}
+STAND_INS = {"text-dynamic-1": lambda bundle: stirred(EmbeddingHypernetwork.beside(bundle("text-ar-1").model))}

@@ -51,7 +51,7 @@ class TextDynamic(Beside):
         logits = scores(self.base, states(self.base, batch["numbers"][:, :-1], made), made)
         reading = cross_entropy(logits.flatten(0, 1).float(), batch["numbers"][:, 1:].flatten(), ignore_index=-1)
         same = invented("hypernetwork", model, table, batch["same"][:, None])
-        kept = mse_loss(same.inputs.float(), table[batch["same"]]) + mse_loss(same.outputs.float(), table[batch["same"]])
+        kept = sum(mse_loss(rows.float(), table[batch["same"]]) for rows in (same.inputs, same.outputs))
         return reading + 0.1 * kept, {"lm": reading.detach(), "kept": kept.detach()}
 
     @torch.no_grad()

@@ -85,6 +85,9 @@ def merging(texts: list[list[int]], pieces: Pieces) -> Iterator[Merge]:
 
     for row in range(len(texts)):
         count(row, 1)
+    scattered = sorted(counts.items(), key=lambda item: (item[0][0] * 40503 ^ item[0][1] * 30011) % 65536)
+    counts.clear()
+    counts.update(dict(scattered))  # of pairs as frequent the first is taken: not always those of the first text
     while counts and counts[pair := max(counts, key=counts.__getitem__)] > 0:
         often, made = counts[pair], pieces.join(*pair)
         for row in sorted(rows.pop(pair)):

@@ -1,34 +1,25 @@
 """Dynamic BPE (arXiv 2411.18553): the pairs that are frequent in this very batch become pieces, and nothing is kept.
 
 Again and again the most frequent pair of neighbours that the boundary rule allows is replaced, everywhere and from left
-to right, by one piece. No merge outlives its batch; the tokenizer and its vocabulary stay as they are.
+to right, by one piece. After the authors' dynamic_bpe.py (DariusFeher/dynamic-tokenization; read, not copied).
 """
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import NamedTuple
 
-from models.backbones.text import letters, specials
+from models.backbones.text import letters, names, specials
+from models.trace.spelling import spelled
 
-BOUNDARIES = ("pretokens", "word", "word_hyphen")
+BOUNDARIES = ("word", "pretokens")
 LONGEST = 8  # tokens that one piece may be spelled with: as many as the hypernetwork reads
-SPACES = "\u0120\u010a\u0109"  # byte-level BPE's letters for a space, a line break and a tab
-
-
-class Merge(NamedTuple):
-    """One merge: its two pieces, the new one, and how often the pair stood there."""
-
-    left: int
-    right: int
-    made: int
-    count: int
+BREAK, SPACES = "\u010a", frozenset("\u0120\u010a\u0109")  # byte-level BPE's letters for a line break; and space, tab
 
 
 class Pieces:
-    """Every piece of one batch by its number: the tokenizer's own tokens first, then what merging adds. A string is one
-    piece however it came about; spelled[i]: the ids of the tokens that it is written with."""
+    """Every piece of one batch by its number: the tokenizer's tokens, then what merging adds. A string is one piece
+    however it came about; spelled[i]: the ids of the tokens that it is written with."""
 
     def __init__(self, tokenizer, boundary: str = "word"):
         self.tokenizer, self.boundary, self.base = tokenizer, boundary, len(tokenizer)
@@ -46,34 +37,31 @@ class Pieces:
             self.spelled.append(self.spelled[left] + self.spelled[right])
         return self.number[both]
 
-    def text(self, piece: int) -> bytes:
-        return bytes(letters()[letter] for letter in self.letters[piece])
+    def name(self, piece: int) -> str:
+        """How a piece reads."""
+        return names(self.tokenizer, [piece])[0] if piece < self.base else spelled(self.text(piece))
+
+    def text(self, *pieces: int) -> bytes:
+        return bytes(letters()[letter] for piece in pieces for letter in self.letters[piece])
 
     def _allowed(self, left: int, right: int) -> bool:
-        """Whether the boundary rule lets two neighbours become one piece."""
-        if {left, right} & self.special or len(self.spelled[left] + self.spelled[right]) > LONGEST:
-            return False
+        """Whether two neighbours may become one piece: of one pre-token, or of one word and its marks."""
         both = self.letters[left] + self.letters[right]
-        if any(space in both[1:] for space in SPACES) and (both == SPACES[1] * 2 or not set(both) <= set(SPACES)):
+        spaced = bool(SPACES & set(both[1:])) and (both == 2 * BREAK or not set(both) <= SPACES)
+        if spaced or {left, right} & self.special or len(self.spelled[left] + self.spelled[right]) > LONGEST:
             return False
         try:
-            text = (self.text(left) + self.text(right)).decode()
+            text = self.text(left, right).decode()
         except UnicodeDecodeError:
             return True  # a part of a character: it may be completed
-        if self.boundary == "pretokens":
-            return len(self.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)) == 1
-        if self.boundary == "word_hyphen" and _mark(self.letters[right]) and not _mark(self.letters[left]):
-            return self.letters[right] == "-" and len(text.split()) == 1
-        return len(text.split()) == 1
+        parts = (self.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
+                 if self.boundary == "pretokens" else text.split())
+        return len(parts) == 1
 
 
-def _mark(letters: str) -> bool:
-    """Whether a piece has punctuation in it and no digit."""
-    return any(c in ".,!?;:()-\"'\\/`$%&*+<=>@[]^_{|}~" for c in letters) and not any(c.isdigit() for c in letters)
-
-
-def merging(texts: list[list[int]], pieces: Pieces) -> Iterator[Merge]:
-    """Merges a batch in place, one merge at a time, until no pair is left or the caller stops asking."""
+def merging(texts: list[list[int]], pieces: Pieces) -> Iterator[tuple[int, int, int, int]]:
+    """Merges a batch in place until no pair is left or the caller stops asking; of each merge its two pieces, the new
+    one, and how often the pair stood there."""
     counts: Counter = Counter()
     rows: dict[tuple[int, int], set[int]] = defaultdict(set)
 
@@ -95,7 +83,7 @@ def merging(texts: list[list[int]], pieces: Pieces) -> Iterator[Merge]:
             texts[row] = replaced(texts[row], pair, made)
             count(row, 1)
         del counts[pair]
-        yield Merge(*pair, made, often)
+        yield *pair, made, often
 
 
 def replaced(text: Sequence[int], pair: tuple[int, int], made: int) -> list[int]:
@@ -103,20 +91,17 @@ def replaced(text: Sequence[int], pair: tuple[int, int], made: int) -> list[int]
     out: list[int] = []
     at = 0
     while at < len(text):
-        here = (text[at], text[at + 1]) == pair if at + 1 < len(text) else False
+        here = tuple(text[at : at + 2]) == pair
         out.append(made if here else text[at])
-        at += 2 if here else 1
+        at += 1 + here
     return out
 
 
-def merged(texts: Sequence[Sequence[int]], pieces: Pieces, most: int = 10_000, share: float = 1.0
-           ) -> tuple[list[list[int]], list[Merge]]:
-    """The batch after `most` merges, or as soon as it is shorter by `share`; and the merges."""
-    texts, done = [list(text) for text in texts], []
-    whole = sum(map(len, texts))
-    steps = merging(texts, pieces)
-    while len(done) < most and whole - sum(map(len, texts)) < share * whole:
-        if (step := next(steps, None)) is None:
+def merged(texts: Sequence[Sequence[int]], pieces: Pieces, most: int = 10_000, share: float = 1.0) -> list[list[int]]:
+    """A batch after `most` merges, or as soon as it is shorter by `share`."""
+    found = [list(text) for text in texts]
+    steps, enough = merging(found, pieces), (1 - share) * sum(map(len, found))
+    for _ in range(most):
+        if sum(map(len, found)) <= enough or next(steps, None) is None:
             break
-        done.append(step)
-    return texts, done
+    return found

@@ -1,17 +1,18 @@
 """The hypernetwork of dynamic tokenization (arXiv 2411.18553): from the tokens that spell a piece to its embeddings.
 
-    u = Norm(Transformer(e_1 .. e_k)), mean over k       [D]
+    u = mean over k of Norm(Transformer(e_1 .. e_k))       [D]
     input = mean(e) + W_in u,  output = e_1 + W_out u,  bias = w u
 
-e are the frozen trunk's own token embeddings. The heads start at zero: an untrained hypernetwork puts the mean of the
-tokens in and scores a piece as its first token, so all that it does better is learned. (The paper's, of zett, has no
-such start; it is trained for longer.) Pieces of one token keep the trunk's embedding.
+e are the frozen trunk's own token embeddings; tokens keep them. The heads start at zero: untrained it puts the mean of
+the tokens in and scores a piece as its first one, so all that it does better is learned (ours; the paper's, of zett,
+has no such start and is trained for longer).
 
-Letters: B texts, T pieces of a text, U merged pieces of the batch, K tokens of a piece, D width, V words of the trunk.
+Letters: B texts, T pieces of a text, U pieces beside the trunk's V tokens, K tokens of a piece, D width.
 """
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,15 +21,15 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
 
+import kernels
 from models.backbones.masked import block_config, blocks
+from models.backbones.rows import layer_work
 from models.backbones.stand_in import stirred
 from models.papers.dynamic_tokenization.merging import Pieces
 
-SOURCES = ("hypernetwork", "mean", "sum", "last")
-
 
 class Invented(NamedTuple):
-    """Embeddings of U pieces: input [U, D], output [U, D] and bias [U] of the score."""
+    """Of U pieces: input [U, D], output [U, D] and bias [U] of the score."""
 
     inputs: Tensor
     outputs: Tensor
@@ -55,15 +56,19 @@ class EmbeddingHypernetwork(nn.Module, PyTorchModelHubMixin):
         c = base.config
         return cls(name, revision, c.hidden_size, c.num_attention_heads, c.hidden_size * 3 // 2)
 
-    def forward(self, spelled: Tensor, there: Tensor) -> Invented:
+    def forward(self, tokens: Tensor, there: Tensor) -> Invented:
         """From embeddings [U, K, D] of the tokens, of which bool [U, K] are there."""
-        places, hidden = torch.arange(spelled.shape[1], device=spelled.device)[None], spelled
-        turned = self.turn(hidden, places)
+        hidden, turned = tokens, self.turn(tokens, torch.arange(tokens.shape[1], device=tokens.device)[None])
         for layer in self.layers:
             hidden = layer(hidden, position_embeddings=turned, attention_mask=there[:, None, None])
         said = mean(self.norm(hidden), there)
-        return Invented(mean(spelled, there) + self.input_head(said), spelled[:, 0] + self.output_head(said),
+        return Invented(mean(tokens, there) + self.input_head(said), tokens[:, 0] + self.output_head(said),
                         self.bias_head(said)[:, 0])
+
+    def work(self, pieces: int, longest: int) -> int:
+        """Multiply-adds of so many pieces, all padded to the longest."""
+        width = self.norm.weight.numel()
+        return pieces * (len(self.layers) * layer_work(self.layers[0], longest, longest) + width * (2 * width + 1))
 
 
 def mean(values: Tensor, there: Tensor) -> Tensor:
@@ -72,28 +77,18 @@ def mean(values: Tensor, there: Tensor) -> Tensor:
     return (values * weights).sum(1) / weights.sum(1)
 
 
-def padded(rows: Sequence[Sequence[int]], empty: int) -> Tensor:
-    """int64 [rows, longest], `empty` behind the shorter ones."""
-    made = np.full((len(rows), max(map(len, rows), default=1)), empty, np.int64)
+def padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """int64 [rows, longest], -1 behind the shorter ones."""
+    made = np.full((len(rows), max(map(len, rows), default=1)), -1, np.int64)
     for at, row in enumerate(rows):
         made[at, : len(row)] = row
     return torch.from_numpy(made)
 
 
-def gathered(texts: Sequence[Sequence[int]], pieces: Pieces) -> tuple[Tensor, Tensor]:
-    """A merged batch as numbers [B, T] in the vocabulary of the trunk and its own U merged pieces, -1 behind the end;
-    and the tokens [U, K] of those pieces, -1 behind the end."""
-    own = sorted({piece for text in texts for piece in text if piece >= pieces.base})
-    number = {piece: pieces.base + at for at, piece in enumerate(own)}
-    rows = [[number.get(piece, piece) for piece in text] for text in texts]
-    return padded(rows, -1), padded([pieces.spelled[piece] for piece in own], -1)
-
-
 def invented(source: str, hypernetwork: EmbeddingHypernetwork | None, table: Tensor, spelled: Tensor) -> Invented:
     """Embeddings of pieces spelled as tokens [U, K], from the trunk's table [V, D]: by the hypernetwork, or by the
     plain rules that it has to beat (each for both input and output)."""
-    there = spelled >= 0
-    tokens = table[spelled.clamp_min(0)]
+    there, tokens = spelled >= 0, table[spelled.clamp_min(0)]
     if source == "hypernetwork":
         return hypernetwork(tokens, there)
     plain = {"mean": lambda: mean(tokens, there), "sum": lambda: (tokens * there[..., None]).sum(1),
@@ -101,17 +96,37 @@ def invented(source: str, hypernetwork: EmbeddingHypernetwork | None, table: Ten
     return Invented(plain, plain, plain.new_zeros(len(plain)))
 
 
-def states(trunk, numbers: Tensor, made: Invented) -> Tensor:
-    """The trunk's last states [B, T, D] of a merged batch [B, T]. Pieces stand at consecutive places: a merged text is
-    shorter for the trunk, too."""
-    table = trunk.get_input_embeddings().weight
-    rows = torch.cat([table, made.inputs.to(table.dtype)])
-    return trunk.model(inputs_embeds=rows[numbers.clamp_min(0)], use_cache=False).last_hidden_state
+class LargerVocabulary(nn.Module):
+    """The trunk, which reads and writes U pieces beside its own V tokens, number V and above. Pieces stand at
+    consecutive places: a merged text is shorter for the trunk, too."""
+
+    def __init__(self, trunk, made: Invented):
+        super().__init__()
+        self.trunk, self.made, self.config, self.device = trunk, made, trunk.config, trunk.device
+        table = trunk.get_input_embeddings().weight
+        self.rows = torch.cat([table, made.inputs.to(table.dtype)])
+
+    def forward(self, numbers: Tensor, past_key_values=None, use_cache: bool = False, logits_to_keep: int = 0):
+        hidden = self.trunk.model(inputs_embeds=self.rows[numbers.clamp_min(0)], past_key_values=past_key_values,
+                                  use_cache=use_cache).last_hidden_state[:, -logits_to_keep:]
+        more = hidden @ self.made.outputs.to(hidden.dtype).T + self.made.bias.to(hidden.dtype)
+        return SimpleNamespace(logits=torch.cat([self.trunk.lm_head(hidden), more], -1))
 
 
-def scores(trunk, hidden: Tensor, made: Invented) -> Tensor:
-    """Logits [..., V + U] of what comes next: a token of the trunk's, or a piece of this batch."""
-    return torch.cat([trunk.lm_head(hidden), hidden @ made.outputs.to(hidden.dtype).T + made.bias.to(hidden.dtype)], -1)
+def larger(trunk, pieces: Pieces, source: str, hypernetwork: EmbeddingHypernetwork | None) -> LargerVocabulary:
+    """The trunk with every piece of a batch."""
+    spelled = padded(pieces.spelled[pieces.base :]).to(trunk.device)
+    return LargerVocabulary(trunk, invented(source, hypernetwork, trunk.get_input_embeddings().weight, spelled))
+
+
+@torch.inference_mode()
+def read(trunk, texts: Sequence[Sequence[int]], pieces: Pieces, source: str, hypernetwork=None):
+    """Logits [B, T, V + U] of every piece of a merged batch, and nats [B, T] (0 behind the end). Each text begins
+    behind the token that ends one."""
+    numbers = padded([[trunk.config.eos_token_id, *text] for text in texts]).to(trunk.device)
+    logits, wanted = larger(trunk, pieces, source, hypernetwork)(numbers[:, :-1]).logits, numbers[:, 1:]
+    said = kernels.vocab_stats(logits.flatten(0, 1), top_k=1, chosen=wanted.clamp_min(0).flatten()).chosen_logp
+    return logits, -torch.where(wanted < 0, 0.0, said.reshape(wanted.shape).float()).cpu().numpy()
 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins

@@ -4,13 +4,7 @@ import torch
 from torch.nn.functional import cross_entropy, mse_loss
 
 from models.papers.dynamic_tokenization.merging import Pieces, merged
-from models.papers.dynamic_tokenization.network import (
-    EmbeddingHypernetwork,
-    gathered,
-    invented,
-    scores,
-    states,
-)
+from models.papers.dynamic_tokenization.network import EmbeddingHypernetwork, LargerVocabulary, invented, padded, read
 from training import data, text
 from training.export import figure
 from training.kinds import Beside
@@ -39,39 +33,29 @@ class TextDynamic(Beside):
     def batch(self, step, progress):
         """A batch and its sampled tokenization: as many merges as the dice say, found in this batch alone. Half of its
         texts are not read: their pieces are there to be told from those that come."""
-        rng = rng_of(self.seed, step)
+        rng, pieces = rng_of(self.seed, step), Pieces(self.tokenizer, RULES[step % len(RULES)])
         rows = data.blocks(self.train, LENGTH, 2 * ROWS, step, self.seed)[:, :LENGTH].tolist()
-        pieces = Pieces(self.tokenizer, RULES[step % len(RULES)])
-        texts, _ = merged(rows, pieces, int(rng.integers(16, 640)))
-        numbers, spelled = gathered(texts, pieces)
+        texts = merged(rows, pieces, int(rng.integers(16, 640)))
         same = torch.from_numpy(rng.integers(3, pieces.base, SAME))
-        return {"numbers": numbers[:ROWS], "spelled": spelled, "same": same}
+        return {"numbers": padded(texts[:ROWS]), "spelled": padded(pieces.spelled[pieces.base :]), "same": same}
 
     def loss(self, model, batch, progress):
         """The frozen trunk's loss on the merged batch, and what keeps a token of its own where it is."""
-        table = self.base.get_input_embeddings().weight
-        made = invented("hypernetwork", model, table, batch["spelled"])
-        logits = scores(self.base, states(self.base, batch["numbers"][:, :-1], made), made)
-        reading = cross_entropy(logits.flatten(0, 1).float(), batch["numbers"][:, 1:].flatten(), ignore_index=-1)
+        table, numbers = self.base.get_input_embeddings().weight, batch["numbers"]
+        logits = LargerVocabulary(self.base, invented("hypernetwork", model, table, batch["spelled"]))(
+            numbers[:, :-1]).logits
+        reading = cross_entropy(logits.flatten(0, 1).float(), numbers[:, 1:].flatten(), ignore_index=-1)
         same = invented("hypernetwork", model, table, batch["same"][:, None])
         kept = sum(mse_loss(rows.float(), table[batch["same"]]) for rows in (same.inputs, same.outputs))
         return reading + 0.1 * kept, {"lm": reading.detach(), "kept": kept.detach()}
 
-    @torch.no_grad()
     def bits(self, source: str, model, share: float, batches: int) -> float:
-        """Bits per character of held-out passages shorter by `share`, eight of a batch of 16: the others' pieces may
-        come, too, and do not."""
-        table, nats, characters = self.base.get_input_embeddings().weight, 0.0, 0
+        """Bits per character of held-out passages shorter by `share`, eight of a batch of 16."""
+        nats, characters = 0.0, 0
         for start in np.linspace(0, len(self.val) - 4096, batches).astype(int):
-            rows = [[0, *self.val[start + at : start + at + 255].tolist()] for at in range(0, 4080, 255)]
-            pieces = Pieces(self.tokenizer)
-            numbers, spelled = gathered(merged(rows, pieces, share=share)[0], pieces)
-            rows, numbers = rows[:8], numbers[:8]
-            made = invented(source, model, table, spelled)
-            logits = scores(self.base, states(self.base, numbers[:, :-1], made), made)
-            nats += float(cross_entropy(logits.flatten(0, 1).float(), numbers[:, 1:].flatten(), ignore_index=-1,
-                                        reduction="sum"))
-            characters += sum(len(pieces.text(token)) for row in rows for token in row[1:])
+            rows, pieces = self.val[start : start + 4080].reshape(16, 255).tolist(), Pieces(self.tokenizer)
+            nats += float(read(self.base, merged(rows, pieces, share=share)[:8], pieces, source, model)[1].sum())
+            characters += sum(len(pieces.text(*row)) for row in rows[:8])
         return nats / np.log(2) / characters
 
     def quick(self, model):
@@ -79,8 +63,7 @@ class TextDynamic(Beside):
 
     def evaluate(self, model):
         n, unit = 16 * 8, "bits/char (passages of 255 tokens)"
-        figures = {source: figure(self.bits(source, model, 0.2, 16), unit, n) for source in ("hypernetwork", "mean")}
-        whole = figure(self.bits("mean", model, 0.0, 16), unit, n)
-        return {"metrics": {"20 % fewer tokens, hypernetwork": figures["hypernetwork"]},
-                "trivial_baseline": {"20 % fewer tokens, mean of the tokens": figures["mean"],
-                                     "all tokens, text-ar-1": whole}}
+        fewer, plain, whole = (figure(self.bits(source, model, share, 16), unit, n) for source, share in (
+            ("hypernetwork", 0.2), ("mean", 0.2), ("mean", 0.0)))
+        return {"metrics": {"20 % fewer tokens, hypernetwork": fewer},
+                "trivial_baseline": {"20 % fewer tokens, mean of the tokens": plain, "all tokens, text-ar-1": whole}}

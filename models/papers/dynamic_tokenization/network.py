@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
@@ -27,13 +25,7 @@ from models.backbones.rows import layer_work
 from models.backbones.stand_in import stirred
 from models.papers.dynamic_tokenization.merging import Pieces
 
-
-class Invented(NamedTuple):
-    """Of U pieces: input [U, D], output [U, D] and bias [U] of the score."""
-
-    inputs: Tensor
-    outputs: Tensor
-    bias: Tensor
+Invented = tuple[Tensor, Tensor, Tensor]  # of U pieces: input [U, D], output [U, D] and bias [U] of the score
 
 
 class EmbeddingHypernetwork(nn.Module, PyTorchModelHubMixin):
@@ -62,8 +54,8 @@ class EmbeddingHypernetwork(nn.Module, PyTorchModelHubMixin):
         for layer in self.layers:
             hidden = layer(hidden, position_embeddings=turned, attention_mask=there[:, None, None])
         said = mean(self.norm(hidden), there)
-        return Invented(mean(tokens, there) + self.input_head(said), tokens[:, 0] + self.output_head(said),
-                        self.bias_head(said)[:, 0])
+        return (mean(tokens, there) + self.input_head(said), tokens[:, 0] + self.output_head(said),
+                self.bias_head(said)[:, 0])
 
     def work(self, pieces: int, longest: int) -> int:
         """Multiply-adds of so many pieces, all padded to the longest."""
@@ -79,10 +71,8 @@ def mean(values: Tensor, there: Tensor) -> Tensor:
 
 def padded(rows: Sequence[Sequence[int]]) -> Tensor:
     """int64 [rows, longest], -1 behind the shorter ones."""
-    made = np.full((len(rows), max(map(len, rows), default=1)), -1, np.int64)
-    for at, row in enumerate(rows):
-        made[at, : len(row)] = row
-    return torch.from_numpy(made)
+    rows = [torch.tensor(row) for row in rows]
+    return nn.utils.rnn.pad_sequence(rows, True, -1) if rows else torch.full((0, 1), -1)
 
 
 def invented(source: str, hypernetwork: EmbeddingHypernetwork | None, table: Tensor, spelled: Tensor) -> Invented:
@@ -93,7 +83,7 @@ def invented(source: str, hypernetwork: EmbeddingHypernetwork | None, table: Ten
         return hypernetwork(tokens, there)
     plain = {"mean": lambda: mean(tokens, there), "sum": lambda: (tokens * there[..., None]).sum(1),
              "last": lambda: tokens[torch.arange(len(tokens)), there.sum(1) - 1]}[source]()
-    return Invented(plain, plain, plain.new_zeros(len(plain)))
+    return plain, plain, plain.new_zeros(len(plain))
 
 
 class LargerVocabulary(nn.Module):
@@ -102,14 +92,15 @@ class LargerVocabulary(nn.Module):
 
     def __init__(self, trunk, made: Invented):
         super().__init__()
-        self.trunk, self.made, self.config, self.device = trunk, made, trunk.config, trunk.device
+        self.trunk, self.config, self.device = trunk, trunk.config, trunk.device
         table = trunk.get_input_embeddings().weight
-        self.rows = torch.cat([table, made.inputs.to(table.dtype)])
+        inputs, self.outputs, self.bias = (part.to(table.dtype) for part in made)
+        self.rows = torch.cat([table, inputs])
 
     def forward(self, numbers: Tensor, past_key_values=None, use_cache: bool = False, logits_to_keep: int = 0):
         hidden = self.trunk.model(inputs_embeds=self.rows[numbers.clamp_min(0)], past_key_values=past_key_values,
                                   use_cache=use_cache).last_hidden_state[:, -logits_to_keep:]
-        more = hidden @ self.made.outputs.to(hidden.dtype).T + self.made.bias.to(hidden.dtype)
+        more = hidden @ self.outputs.to(hidden.dtype).T + self.bias.to(hidden.dtype)
         return SimpleNamespace(logits=torch.cat([self.trunk.lm_head(hidden), more], -1))
 
 

@@ -42,11 +42,11 @@ class TextDynamic(Beside):
     def loss(self, model, batch, progress):
         """The frozen trunk's loss on the merged batch, and what keeps a token of its own where it is."""
         table, numbers = self.base.get_input_embeddings().weight, batch["numbers"]
-        logits = LargerVocabulary(self.base, invented("hypernetwork", model, table, batch["spelled"]))(
-            numbers[:, :-1]).logits
-        reading = cross_entropy(logits.flatten(0, 1).float(), numbers[:, 1:].flatten(), ignore_index=-1)
+        larger = LargerVocabulary(self.base, invented("hypernetwork", model, table, batch["spelled"]))
+        logits = larger(numbers[:, :-1]).logits.float()
+        reading = cross_entropy(logits.flatten(0, 1), numbers[:, 1:].flatten(), ignore_index=-1)
         same = invented("hypernetwork", model, table, batch["same"][:, None])
-        kept = sum(mse_loss(rows.float(), table[batch["same"]]) for rows in (same.inputs, same.outputs))
+        kept = sum(mse_loss(rows.float(), table[batch["same"]]) for rows in same[:2])
         return reading + 0.1 * kept, {"lm": reading.detach(), "kept": kept.detach()}
 
     def bits(self, source: str, model, share: float, batches: int) -> float:

@@ -18,8 +18,8 @@ BREAK, SPACES = "\u010a", frozenset("\u0120\u010a\u0109")  # byte-level BPE's le
 
 
 class Pieces:
-    """Every piece of one batch by its number: the tokenizer's tokens, then what merging adds. A string is one piece
-    however it came about; spelled[i]: the ids of the tokens that it is written with."""
+    """Every piece of one batch by its number: the tokenizer's tokens, then what merging adds (a string once, however
+    it came about); spelled: the ids of the tokens of each."""
 
     def __init__(self, tokenizer, boundary: str = "word"):
         self.tokenizer, self.boundary, self.base = tokenizer, boundary, len(tokenizer)
@@ -31,8 +31,7 @@ class Pieces:
     def join(self, left: int, right: int) -> int:
         """The piece that two make; a new one, unless the string is known."""
         both = self.letters[left] + self.letters[right]
-        if both not in self.number:
-            self.number[both] = len(self.letters)
+        if self.number.setdefault(both, len(self.letters)) == len(self.letters):
             self.letters.append(both)
             self.spelled.append(self.spelled[left] + self.spelled[right])
         return self.number[both]
@@ -54,16 +53,15 @@ class Pieces:
             text = self.text(left, right).decode()
         except UnicodeDecodeError:
             return True  # a part of a character: it may be completed
-        parts = (self.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
-                 if self.boundary == "pretokens" else text.split())
-        return len(parts) == 1
+        split = self.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str
+        return len(split(text) if self.boundary == "pretokens" else text.split()) == 1
 
 
 def merging(texts: list[list[int]], pieces: Pieces) -> Iterator[tuple[int, int, int, int]]:
     """Merges a batch in place until no pair is left or the caller stops asking; of each merge its two pieces, the new
     one, and how often the pair stood there."""
     counts: Counter = Counter()
-    rows: dict[tuple[int, int], set[int]] = defaultdict(set)
+    rows: dict[tuple[int, int], set[int]] = defaultdict(set)  # where a pair stood
 
     def count(row: int, by: int) -> None:
         for pair in zip(texts[row], texts[row][1:]):
@@ -73,9 +71,8 @@ def merging(texts: list[list[int]], pieces: Pieces) -> Iterator[tuple[int, int, 
 
     for row in range(len(texts)):
         count(row, 1)
-    scattered = sorted(counts.items(), key=lambda item: (item[0][0] * 40503 ^ item[0][1] * 30011) % 65536)
-    counts.clear()
-    counts.update(dict(scattered))  # of pairs as frequent the first is taken: not always those of the first text
+    for pair in sorted(counts, key=lambda pair: (pair[0] * 40503 ^ pair[1] * 30011) % 65536):
+        counts[pair] = counts.pop(pair)  # of pairs as frequent the first is taken: not always those of the first text
     while counts and counts[pair := max(counts, key=counts.__getitem__)] > 0:
         often, made = counts[pair], pieces.join(*pair)
         for row in sorted(rows.pop(pair)):
@@ -89,11 +86,11 @@ def merging(texts: list[list[int]], pieces: Pieces) -> Iterator[tuple[int, int, 
 def replaced(text: Sequence[int], pair: tuple[int, int], made: int) -> list[int]:
     """A text with the new piece wherever the pair stood, from left to right."""
     out: list[int] = []
-    at = 0
-    while at < len(text):
-        here = tuple(text[at : at + 2]) == pair
-        out.append(made if here else text[at])
-        at += 1 + here
+    for piece in text:
+        if out and (out[-1], piece) == pair:
+            out[-1] = made  # longer than either, so never the left one of a pair again
+        else:
+            out.append(piece)
     return out
 
 
@@ -101,7 +98,6 @@ def merged(texts: Sequence[Sequence[int]], pieces: Pieces, most: int = 10_000, s
     """A batch after `most` merges, or as soon as it is shorter by `share`."""
     found = [list(text) for text in texts]
     steps, enough = merging(found, pieces), (1 - share) * sum(map(len, found))
-    for _ in range(most):
-        if sum(map(len, found)) <= enough or next(steps, None) is None:
-            break
+    while most and sum(map(len, found)) > enough and next(steps, None):
+        most -= 1
     return found

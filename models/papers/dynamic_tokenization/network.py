@@ -1,12 +1,8 @@
 """The hypernetwork of dynamic tokenization (arXiv 2411.18553): from the tokens that spell a piece to its embeddings.
 
-    u = mean over k of Norm(Transformer(e_1 .. e_k))       [D]
-    input = mean(e) + W_in u,  output = e_1 + W_out u,  bias = w u
+    u = mean over k of Norm(Transformer(e_1 .. e_k));  input = mean(e) + W_in u,  output = e_1 + W_out u,  bias = w u
 
-e are the frozen trunk's own token embeddings; tokens keep them. The heads start at zero: untrained it puts the mean of
-the tokens in and scores a piece as its first one, so all that it does better is learned (ours; the paper's, of zett,
-has no such start and is trained for longer).
-
+e are the frozen trunk's own token embeddings; tokens keep them. The heads start at zero: ours, not zett's.
 Letters: B texts, T pieces of a text, U pieces beside the trunk's V tokens, K tokens of a piece, D width.
 """
 from __future__ import annotations
@@ -19,13 +15,10 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
 
-import kernels
 from models.backbones.masked import block_config, blocks
 from models.backbones.rows import layer_work
 from models.backbones.stand_in import stirred
 from models.papers.dynamic_tokenization.merging import Pieces
-
-Invented = tuple[Tensor, Tensor, Tensor]  # of U pieces: input [U, D], output [U, D] and bias [U] of the score
 
 
 class EmbeddingHypernetwork(nn.Module, PyTorchModelHubMixin):
@@ -36,8 +29,8 @@ class EmbeddingHypernetwork(nn.Module, PyTorchModelHubMixin):
         super().__init__()
         self.trunk, self.trunk_revision = trunk, trunk_revision
         config = block_config(hidden_size, num_attention_heads, intermediate_size, max_position_embeddings=64)
-        self.layers, self.turn = blocks(config, num_hidden_layers), LlamaRotaryEmbedding(config)
-        self.norm = LlamaRMSNorm(hidden_size)
+        self.layers, self.norm = blocks(config, num_hidden_layers), LlamaRMSNorm(hidden_size)
+        self.turn = LlamaRotaryEmbedding(config)
         self.input_head, self.output_head = (nn.Linear(hidden_size, hidden_size, bias=False) for _ in range(2))
         self.bias_head = nn.Linear(hidden_size, 1)
         for weight in (self.input_head.weight, self.output_head.weight, *self.bias_head.parameters()):
@@ -48,19 +41,20 @@ class EmbeddingHypernetwork(nn.Module, PyTorchModelHubMixin):
         c = base.config
         return cls(name, revision, c.hidden_size, c.num_attention_heads, c.hidden_size * 3 // 2)
 
-    def forward(self, tokens: Tensor, there: Tensor) -> Invented:
-        """From embeddings [U, K, D] of the tokens, of which bool [U, K] are there."""
+    def forward(self, tokens: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Input [U, D], output [U, D] and bias [U] of its score, from the tokens' [U, K, D]; bool [U, K] are there."""
         hidden, turned = tokens, self.turn(tokens, torch.arange(tokens.shape[1], device=tokens.device)[None])
         for layer in self.layers:
             hidden = layer(hidden, position_embeddings=turned, attention_mask=there[:, None, None])
         said = mean(self.norm(hidden), there)
-        return (mean(tokens, there) + self.input_head(said), tokens[:, 0] + self.output_head(said),
-                self.bias_head(said)[:, 0])
+        inputs, outputs = mean(tokens, there) + self.input_head(said), tokens[:, 0] + self.output_head(said)
+        return inputs, outputs, self.bias_head(said)[:, 0]
 
-    def work(self, pieces: int, longest: int) -> int:
-        """Multiply-adds of so many pieces, all padded to the longest."""
-        width = self.norm.weight.numel()
-        return pieces * (len(self.layers) * layer_work(self.layers[0], longest, longest) + width * (2 * width + 1))
+    def work(self, spelled: Sequence[Sequence[int]]) -> int:
+        """Multiply-adds for these pieces, all padded to the longest."""
+        width, longest = self.norm.weight.numel(), max(map(len, spelled), default=0)
+        layers = len(self.layers) * layer_work(self.layers[0], longest, longest)
+        return len(spelled) * (layers + width * (2 * width + 1))
 
 
 def mean(values: Tensor, there: Tensor) -> Tensor:
@@ -75,22 +69,19 @@ def padded(rows: Sequence[Sequence[int]]) -> Tensor:
     return nn.utils.rnn.pad_sequence(rows, True, -1) if rows else torch.full((0, 1), -1)
 
 
-def invented(source: str, hypernetwork: EmbeddingHypernetwork | None, table: Tensor, spelled: Tensor) -> Invented:
-    """Embeddings of pieces spelled as tokens [U, K], from the trunk's table [V, D]: by the hypernetwork, or by the
-    plain rules that it has to beat (each for both input and output)."""
+def invented(source: str, hypernetwork, table: Tensor, spelled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of pieces spelled as tokens [U, K] of the trunk's table [V, D]. Rules to beat: their mean, the last of them."""
     there, tokens = spelled >= 0, table[spelled.clamp_min(0)]
     if source == "hypernetwork":
         return hypernetwork(tokens, there)
-    plain = {"mean": lambda: mean(tokens, there), "sum": lambda: (tokens * there[..., None]).sum(1),
-             "last": lambda: tokens[torch.arange(len(tokens)), there.sum(1) - 1]}[source]()
+    plain = mean(tokens, there) if source == "mean" else tokens[torch.arange(len(tokens)), there.sum(1) - 1]
     return plain, plain, plain.new_zeros(len(plain))
 
 
 class LargerVocabulary(nn.Module):
-    """The trunk, which reads and writes U pieces beside its own V tokens, number V and above. Pieces stand at
-    consecutive places: a merged text is shorter for the trunk, too."""
+    """The trunk with U pieces from number V on. They stand at consecutive places: a merged text really is shorter."""
 
-    def __init__(self, trunk, made: Invented):
+    def __init__(self, trunk, made: tuple[Tensor, Tensor, Tensor]):
         super().__init__()
         self.trunk, self.config, self.device = trunk, trunk.config, trunk.device
         table = trunk.get_input_embeddings().weight
@@ -104,22 +95,19 @@ class LargerVocabulary(nn.Module):
         return SimpleNamespace(logits=torch.cat([self.trunk.lm_head(hidden), more], -1))
 
 
-def larger(trunk, pieces: Pieces, source: str, hypernetwork: EmbeddingHypernetwork | None) -> LargerVocabulary:
-    """The trunk with every piece of a batch."""
+def larger(trunk, pieces: Pieces, source: str, hypernetwork) -> LargerVocabulary:
+    """The trunk with every piece of a batch, or what has them already."""
+    if isinstance(trunk, LargerVocabulary):
+        return trunk
     spelled = padded(pieces.spelled[pieces.base :]).to(trunk.device)
     return LargerVocabulary(trunk, invented(source, hypernetwork, trunk.get_input_embeddings().weight, spelled))
 
 
 @torch.inference_mode()
-def read(trunk, texts: Sequence[Sequence[int]], pieces: Pieces, source: str, hypernetwork=None):
-    """Logits [B, T, V + U] of every piece of a merged batch, and nats [B, T] (0 behind the end). Each text begins
-    behind the token that ends one."""
+def read(trunk, texts: Sequence[Sequence[int]], pieces: Pieces, source: str, hypernetwork=None) -> Tensor:
+    """Logits [B, T, V + U] of every piece of a merged batch; each text begins behind the token that ends one."""
     numbers = padded([[trunk.config.eos_token_id, *text] for text in texts]).to(trunk.device)
-    logits, wanted = larger(trunk, pieces, source, hypernetwork)(numbers[:, :-1]).logits, numbers[:, 1:]
-    said = kernels.vocab_stats(logits.flatten(0, 1), top_k=1, chosen=wanted.clamp_min(0).flatten()).chosen_logp
-    return logits, -torch.where(wanted < 0, 0.0, said.reshape(wanted.shape).float()).cpu().numpy()
+    return larger(trunk, pieces, source, hypernetwork)(numbers[:, :-1]).logits.float()
 
-
-# ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
 STAND_INS = {"text-dynamic-1": lambda bundle: stirred(EmbeddingHypernetwork.beside(bundle("text-ar-1").model))}

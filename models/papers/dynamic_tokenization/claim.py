@@ -1,11 +1,8 @@
 """The claim of dynamic tokenization, small: 128 held-out passages of 255 tokens, eight to a batch, 20 % fewer tokens.
 
 Whole passages in pieces, where whoever predicts knows the pieces of the batch; and, without that help, 64 tokens of the
-model's own behind merged prompts, where next-token accuracy stands for the paper's tasks. Nothing was tuned.
-"""
+model's own behind merged prompts, where next-token accuracy stands for the paper's tasks. Nothing was tuned."""
 from __future__ import annotations
-
-from math import log
 
 import numpy as np
 import torch
@@ -43,8 +40,7 @@ def measure(lab: Lab) -> Claim:
               "prompts are up to 40 % shorter, relative to words (abstract).",
         here="With 20 % fewer tokens within 3 % of the model's own bits per character, on whole passages and behind "
              "merged prompts; 10 % better than the mean of tokens; accuracy within 2 points; no slower, all counted.",
-        controls=[better(*two, unmatched="every token is what merging must not lose")
-                  for two in ((full, mean), (far, plain))],
+        controls=[better(*two, unmatched="it reads every token") for two in ((full, mean), (far, plain))],
         expect=[as_good(mine, full, within=3.0, by="percent"), better(mine, mean, least=10.0, by="percent"),
                 as_good(near, far, within=3.0, by="percent"), better(near, plain), as_good(hit, known, within=0.02),
                 at_least(times_faster(seconds, "every token", "merged", "speed, all its own time included"), 1.0)],
@@ -54,8 +50,7 @@ def measure(lab: Lab) -> Claim:
 
 
 def scored(bundle, net, rows, share: float, source: str, size: int = BATCH, behind: int = 0) -> np.ndarray:
-    """Bits per character, accuracy and pieces, [3, K], of whole passages in pieces; or of their last `behind` tokens,
-    among the model's own alone, behind prompts that were merged without them."""
+    """Bits per character, accuracy and pieces [3, K] of whole passages, or of tokens `behind` merged prompts alone."""
     found = []
     for some in (rows[at : at + size] for at in range(0, len(rows), size)):
         ends = [row[len(row) - behind :] for row in some]
@@ -64,9 +59,9 @@ def scored(bundle, net, rows, share: float, source: str, size: int = BATCH, behi
         for logits, text, row, end in zip(read(bundle.model, texts, pieces, source, net), texts, some, ends):
             first, known = (len(text) - behind, pieces.base) if behind else (0, len(pieces.letters))
             own, truth = logits[first : len(text), :known], torch.tensor(text[first:])
-            bits = float(torch.nn.functional.cross_entropy(own, truth, reduction="sum")) / log(2)
-            right = float((own.argmax(-1) == truth).float().mean())
-            found.append((bits / len(bundle.tokenizer.decode(end or row)), right, len(text)))
+            bits = float(torch.nn.functional.cross_entropy(own, truth, reduction="sum")) / np.log(2)
+            right = (own.argmax(-1) == truth).float().mean()
+            found.append((bits / len(bundle.tokenizer.decode(end or row)), float(right), len(text)))
     return np.array(found).T
 
 

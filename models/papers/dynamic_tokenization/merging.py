@@ -1,8 +1,5 @@
 """Dynamic BPE (arXiv 2411.18553): the pairs that are frequent in this very batch become pieces, and nothing is kept.
-
-Again and again the most frequent pair of neighbours that the boundary rule allows is replaced, everywhere and from left
-to right, by one piece. After the authors' dynamic_bpe.py (DariusFeher/dynamic-tokenization; read, not copied).
-"""
+After the authors' dynamic_bpe.py (DariusFeher/dynamic-tokenization; read, not copied)."""
 from __future__ import annotations
 
 from collections import Counter, defaultdict

@@ -1,8 +1,7 @@
 """Dynamic tokenization (arXiv 2411.18553): pairs that are frequent in this batch become pieces, for this batch only.
 
 A visitor's paragraphs are the batch: their tokens are merged, a hypernetwork invents the embeddings of what came about,
-and the frozen model reads fewer tokens. Surprise is per character: per piece it would fall by counting alone.
-"""
+and the frozen model reads fewer tokens. Surprise is per character: per piece it would fall by counting alone."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -25,19 +24,16 @@ from models.trace import Canvas, Cost, Edges, Fact, Field
 from models.trace.params import Choice, Span
 from models.trace.subject import Example
 
-BESIDE, TOKENS = "text-dynamic-1", 600
-SOURCES = ("hypernetwork", "mean", "last")
-FIELDS = {"surprise": Field("Surprise", "bits/char", 0.0)}
+BESIDE, TOKENS, FIELDS = "text-dynamic-1", 600, {"surprise": Field("Surprise", "bits/char", 0.0)}
 
 
 @dataclass(frozen=True)
 class Params:
-    merges: Annotated[int, Span(0, 500, 5, "Merges (M)", "How often the most frequent pair of the batch becomes one "
-                                "piece. 0: every token stays.", "merges")] = 40
-    source: Annotated[str, Choice(SOURCES, "Embeddings of pieces", "The last two are plain rules to beat.", titles=(
-        "by the hypernetwork", "mean of the tokens", "the last token"))] = "hypernetwork"
-    boundary: Annotated[str, Choice(BOUNDARIES, "A piece is at most", "None holds a space inside.", titles=(
-        "a word with its marks", "a pre-token: a word or marks"))] = "word"
+    merges: Annotated[int, Span(0, 500, 5, "Merges (M)", "How often the commonest pair becomes a piece.")] = 40
+    source: Annotated[str, Choice(("hypernetwork", "mean"), "Embeddings of pieces", "The mean is to be beaten.",
+                                  ("invented by the hypernetwork", "mean of the tokens"))] = "hypernetwork"
+    boundary: Annotated[str, Choice(BOUNDARIES, "A piece is at most", "None holds a space inside.",
+                                    ("a word with its marks", "a pre-token: a word or marks"))] = "word"
     length: Annotated[int, Span(1, 60, 1, "Length", "Sample: written behind the last paragraph.", "pieces")] = 24
 
 
@@ -83,15 +79,15 @@ def absorbed(job: Job, batch: Paragraphs) -> Iterator[Event]:
             done.append(step)
             lengths.append(sum(map(len, batch.texts)))
         if len(done) > before:
-            links = joined(page, batch, {made for _, _, made, _ in done[before:]})
             left, right, _, often = done[-1]
             said = f"{name(left)!r} and {name(right)!r} stood there {often} times; {lengths[-1]} of {len(ids)} are left"
-            yield page.step(f"merge {len(done)}", edges={"merges": links}, note=said)
+            made = joined(page, batch, {made for _, _, made, _ in done[before:]})
+            yield page.step(f"merge {len(done)}", edges={"merges": made}, note=said)
     joined(page, batch, set())
     mean, (mine, cost) = looked(job, batch, "mean", page)[0], looked(job, batch, job.params.source, page)
     yield page.step("read", cost=cost, note=f"{lengths[-1]} pieces at consecutive places")
-    said = (f"{len(done)} merges leave {lengths[-1]} of {len(ids)} tokens. The model needs {mine:.2f} bits a character "
-            f"for them, {whole:.2f} for every token, {mean:.2f} where a piece is the mean of its tokens.")
+    said = (f"{len(done)} merges leave {lengths[-1]} of {len(ids)} tokens: {mine:.2f} bits a character for the model, "
+            f"told its pieces, {mean:.2f} if each is the mean of its tokens, {whole:.2f} for every token.")
     surprise = {"merged pieces": mine, "every token": whole, "mean of the tokens": mean}
     yield Close("prune", said, (line("Tokens left", "tokens", {"this batch": lengths}, x="merges", by_step=False),), {
         "saved": Fact("Fewer tokens", 100 * (1 - lengths[-1] / len(ids)), "%", "higher"),
@@ -147,9 +143,9 @@ def continued(job: Job, source: PieceReader) -> Iterator[Event]:
     def close(journal: Journal) -> Close:
         steps, alone = len(journal.ids), len(job.tokenizer.encode(journal.text, add_special_tokens=False))
         saved = Fact("Steps saved", 100 * (1 - steps / max(alone, 1)), "%", "higher")
-        return Close("sample", f"{steps} steps wrote what takes {alone} of the model's own tokens; "
-                     f"{sum(id >= source.pieces.base for id in journal.ids)} of the pieces are none of them.",
-                     (entropy_curve(journal),), {"saved": saved, **facts(journal)}, path=journal.path)
+        said = (f"{steps} steps wrote what takes {alone} of the model's own tokens; "
+                f"{sum(id >= source.pieces.base for id in journal.ids)} of them wrote a piece of this batch.")
+        return Close("sample", said, (entropy_curve(journal),), {"saved": saved, **facts(journal)}, path=journal.path)
     yield from decode(job, source, SamplingPolicy(kernels.Sampler(0.8, min_p=0.1), job.params.length, close))
 
 

@@ -18,7 +18,6 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEm
 from models.backbones.masked import block_config, blocks
 from models.backbones.rows import layer_work
 from models.backbones.stand_in import stirred
-from models.papers.dynamic_tokenization.merging import Pieces
 
 
 class EmbeddingHypernetwork(nn.Module, PyTorchModelHubMixin):
@@ -70,12 +69,11 @@ def padded(rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 def invented(source: str, hypernetwork, table: Tensor, spelled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of pieces spelled as tokens [U, K] of the trunk's table [V, D]. Rules to beat: their mean, the last of them."""
+    """Of pieces spelled as tokens [U, K] of the trunk's table [V, D]. The rule to beat: their mean, in and out."""
     there, tokens = spelled >= 0, table[spelled.clamp_min(0)]
-    if source == "hypernetwork":
+    if source == "hypernetwork" and len(tokens):  # a short text may have no pieces
         return hypernetwork(tokens, there)
-    plain = mean(tokens, there) if source == "mean" else tokens[torch.arange(len(tokens)), there.sum(1) - 1]
-    return plain, plain, plain.new_zeros(len(plain))
+    return (plain := mean(tokens, there)), plain, plain.new_zeros(len(plain))
 
 
 class LargerVocabulary(nn.Module):
@@ -95,7 +93,7 @@ class LargerVocabulary(nn.Module):
         return SimpleNamespace(logits=torch.cat([self.trunk.lm_head(hidden), more], -1))
 
 
-def larger(trunk, pieces: Pieces, source: str, hypernetwork) -> LargerVocabulary:
+def larger(trunk, pieces, source: str, hypernetwork) -> LargerVocabulary:
     """The trunk with every piece of a batch, or what has them already."""
     if isinstance(trunk, LargerVocabulary):
         return trunk
@@ -104,7 +102,7 @@ def larger(trunk, pieces: Pieces, source: str, hypernetwork) -> LargerVocabulary
 
 
 @torch.inference_mode()
-def read(trunk, texts: Sequence[Sequence[int]], pieces: Pieces, source: str, hypernetwork=None) -> Tensor:
+def read(trunk, texts: Sequence[Sequence[int]], pieces, source: str, hypernetwork=None) -> Tensor:
     """Logits [B, T, V + U] of every piece of a merged batch; each text begins behind the token that ends one."""
     numbers = padded([[trunk.config.eos_token_id, *text] for text in texts]).to(trunk.device)
     return larger(trunk, pieces, source, hypernetwork)(numbers[:, :-1]).logits.float()

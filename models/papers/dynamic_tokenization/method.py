@@ -80,7 +80,7 @@ def absorbed(job: Job, batch: Paragraphs) -> Iterator[Event]:
             lengths.append(sum(map(len, batch.texts)))
         if len(done) > before:
             left, right, _, often = done[-1]
-            said = f"{name(left)!r} and {name(right)!r} stood there {often} times; {lengths[-1]} of {len(ids)} are left"
+            said = f"“{name(left)}” and “{name(right)}” met {often} times; {lengths[-1]} of {len(ids)} tokens are left"
             made = joined(page, batch, {made for _, _, made, _ in done[before:]})
             yield page.step(f"merge {len(done)}", edges={"merges": made}, note=said)
     joined(page, batch, set())

@@ -14,6 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+import kernels
 from models.backbones.text import fitting, names, read, room
 from models.trace import Cost
 from models.trace.interventions import NOTHING
@@ -106,6 +107,11 @@ class Stream:
 def held_bytes(cache) -> int:
     """Bytes of the keys and values that a cache holds."""
     return sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Of every token [..., V], where all of them are wanted."""
+    return logits.float() - kernels.vocab_stats(logits, top_k=1).lse[..., None]
 
 
 def agreed(one: Sequence[int], other: Sequence[int]) -> int:

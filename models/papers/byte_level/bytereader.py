@@ -12,17 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-import kernels
 from models.backbones.text import opening, room
-from models.loops.sample.cached_lm import Meter, Stream, agreed
+from models.loops.sample.cached_lm import Meter, Stream, agreed, log_probabilities
 from models.papers.byte_level.byte_vocabulary import SYMBOLS, Coder, coder_of, split
 from models.papers.byte_level.cover_encodings import advance, enumerate_covers, next_symbols, settle
 from models.trace.subject import SubjectError
-
-
-def log_probabilities(logits: Tensor) -> Tensor:
-    """Of every token [..., V], which sums over covers need."""
-    return logits.float() - kernels.vocab_stats(logits, top_k=1).lse[..., None]
 
 
 class Path:

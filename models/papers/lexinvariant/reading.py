@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import kernels
+from models.loops.sample.cached_lm import log_probabilities
 from models.papers.lexinvariant import markov
 
 if TYPE_CHECKING:
@@ -41,16 +42,11 @@ def counting(ids: np.ndarray, size: int) -> np.ndarray:
     return -np.log(np.take_along_axis(seen, ids[:, 1:, None], 2)[..., 0] / seen.sum(-1))
 
 
-def logarithms(logits: Tensor) -> Tensor:
-    """Of all probabilities."""
-    return logits - kernels.vocab_stats(logits, top_k=1).lse[..., None]
-
-
 def tallied(said: Tensor, ids: np.ndarray) -> np.ndarray:
     """Votes [T, V, V] after each place: for every symbol of the text [T], the probabilities that the probe gave, at its
     places so far, to each real symbol, added up."""
     found = np.zeros((len(ids), said.shape[-1], said.shape[-1]), np.float32)
-    found[np.arange(len(ids)), ids] = logarithms(said).exp().cpu().numpy()
+    found[np.arange(len(ids)), ids] = log_probabilities(said).exp().cpu().numpy()
     return found.cumsum(0)
 
 
@@ -64,6 +60,6 @@ def solved(votes: np.ndarray, seen: np.ndarray, key: np.ndarray) -> float:
 
 def apart(logits: Tensor, ids: np.ndarray) -> np.ndarray:
     """KL (nats) [B, T] of the exact decipherer's next symbol to the network's, for the toy's texts [B, T]."""
-    says = logarithms(logits).cpu().numpy()
+    says = log_probabilities(logits).cpu().numpy()
     truth = np.stack([markov.exact(row)[1] for row in ids])
     return (truth * (np.log(truth) - says)).sum(-1)

@@ -40,7 +40,7 @@ def matched(job: Job) -> Iterator[Event]:
         ids, ms = greedy(source, p.length)
         page.fill(np.arange(len(ids)) + at[1] + len(source.prompt), ids, "known", source.texts(ids))
         yield page.open()
-        yield page.step(f"{len(ids)} bytes written by the student", cost=Cost(len(ids), ms=ms))
+        yield page.step(f"{len(ids)} bytes written by the student", edges=links, cost=Cost(len(ids), ms=ms))
     yield close(job, found, losses, [cried(one, text) for one in (teacher, job.bundle)])
 
 
@@ -66,7 +66,7 @@ def brackets(found: SharedPieces, at: tuple[int, int]) -> dict[str, Edges]:
 
 def close(job: Job, found: SharedPieces, losses: np.ndarray, secret: list[float]) -> Close:
     gap = float(np.abs(found.gaps).mean())
-    facts = {"gap": Fact("Gap to the teacher", round(gap, 3), "nats a piece", "lower"),
+    facts = {"gap": Fact("Gap to the teacher", round(gap, 2), "nats a piece", "lower"),
              "loss": Fact("Loss f", round(float(losses.mean()), 4), "a piece", "lower"),
              "pieces": Fact("Shared", len(losses), "pieces"),
              **{f"bits-{name}": Fact(f"Surprise, {name}", round(side.bits(int(end)), 2), "bits a byte", "lower")

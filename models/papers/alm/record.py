@@ -38,7 +38,10 @@ def matched(job: Job) -> Iterator[Event]:
             "log-likelihood {:.2f} to the teacher, {:.2f} to the student".format(*likely)))
     if p.length:
         ids, ms = greedy(source, p.length)
-        page.fill(np.arange(len(ids)) + at[1] + len(source.prompt), ids, "known", source.texts(ids))
+        where = np.arange(len(ids)) + at[1] + len(source.prompt)
+        page.fill(where, ids, "known", source.texts(ids))
+        logits = source.read([[*source.prompt, *ids]], every=True)[0, len(source.prompt) - 1 : -1]
+        page.guess(where, logits.float(), ids, PAIR[1], top=5)
         yield page.open()
         yield page.step(f"{len(ids)} bytes written by the student", edges=links, cost=Cost(len(ids), ms=ms))
     yield close(job, found, losses, [cried(one, text) for one in (teacher, job.bundle)])

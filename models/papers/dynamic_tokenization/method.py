@@ -18,7 +18,7 @@ from models.engine.method import Card, Close, Control, Event, Job, Method
 from models.engine.recording import Filling, distribution, line
 from models.loops.sample.cached_lm import Meter, Stream
 from models.loops.sample.loop import Journal, SamplingPolicy, decode
-from models.loops.sample.report import entropy_curve, facts
+from models.loops.sample.report import entropy_curve
 from models.papers.dynamic_tokenization.merging import BOUNDARIES, Pieces, merging
 from models.trace import Canvas, Cost, Edges, Fact, Field
 from models.trace.params import Choice, Span
@@ -143,9 +143,10 @@ def continued(job: Job, source: PieceReader) -> Iterator[Event]:
     def close(journal: Journal) -> Close:
         steps, alone = len(journal.ids), len(job.tokenizer.encode(journal.text, add_special_tokens=False))
         saved = Fact("Steps saved", 100 * (1 - steps / max(alone, 1)), "%", "higher")
+        kept = Fact("Written", steps, "pieces")  # no perplexity: per piece it would compare vocabularies
         said = (f"{steps} steps wrote what takes {alone} of the model's own tokens; "
                 f"{sum(id >= source.pieces.base for id in journal.ids)} of them wrote a piece of this batch.")
-        return Close("sample", said, (entropy_curve(journal),), {"saved": saved, **facts(journal)}, path=journal.path)
+        return Close("sample", said, (entropy_curve(journal),), {"saved": saved, "kept": kept}, path=journal.path)
     yield from decode(job, source, SamplingPolicy(kernels.Sampler(0.8, min_p=0.1), job.params.length, close))
 
 

@@ -19,6 +19,7 @@ import kernels
 from kernels import Sampler
 from models.checkpoints import families
 from models.engine.method import Card, Close, Event, Job, Method, Options, Turn
+from models.loops.sample.examples import STORIES, SUMS
 from models.loops.sample.loop import Journal, SamplingPolicy, decode, once
 from models.loops.sample.report import along, entropy_curve, facts, shown
 from models.trace import Fact, Trace
@@ -102,11 +103,6 @@ METHOD = Method(
                 "<|im_start|>assistant\n", "text"),
         Example("water", "Why the sea is salty", "The sea is salty because", "text"),
     ),
-    examples=(
-        Example("garden", "The key to the garden", "sample-garden.txt"),
-        Example("mill", "The miller's cat", "sample-mill.txt"),
-        Example("rabbit-hole", "Alice, 1,100 tokens in", "sample-rabbit-hole.txt"),
-        Example("four-steps", "A sum in four steps", "start 9, times 8, minus 50, minus 7, plus 5.", "problem"),
-    ),
+    examples=(*STORIES, SUMS[0]),
     turn=Turn("Guess what the model finds likeliest next, word after word; the text goes on from your words.",
               "surprise", lambda job: (1,) * PICKS, candidates))

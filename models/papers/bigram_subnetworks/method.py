@@ -24,6 +24,7 @@ from models.backbones.text import fitting
 from models.backbones.weight_masks import Masks
 from models.engine.method import Card, Control, Event, Job, Method
 from models.loops.sample.cached_lm import Reader, Stream
+from models.loops.sample.examples import STORIES
 from models.loops.sample.rollouts import Ends, Trial, roll_out
 from models.papers.bigram_subnetworks import record
 from models.papers.bigram_subnetworks.record import FULL, MASK, RANDOM, WITHOUT, WITHOUT_RANDOM
@@ -103,8 +104,7 @@ METHOD = Method(
     run=run, control=Control(params={"chosen": "random"}, title="As many random weights"),
     fixed=dict.fromkeys(("prune", "sample"), "Here weights leave, and the mask that was learned says which."),
     examples=(
-        Example("garden", "The key to the garden", "sample-garden.txt"),
-        Example("mill", "The miller's cat", "sample-mill.txt"),
+        *STORIES[:2],
         Example("princess", "A princess at the door", "The little princess opened the door and looked out into the "
                 "garden. It was raining, and"),
     ))

@@ -22,6 +22,7 @@ from kernels import Sampler
 from models.checkpoints import families
 from models.engine.method import Card, Close, Event, Job, Method, follow
 from models.loops.sample.cached_lm import Reader
+from models.loops.sample.examples import STORIES
 from models.loops.sample.loop import Journal, SamplingPolicy, decode
 from models.loops.sample.report import entropy_curve, facts
 from models.loops.sample.rollouts import LogitsMoment
@@ -178,6 +179,5 @@ METHOD = Method(
         Example("four-steps", "A sum of five numbers", "26-7-33+32+19."),
         Example("five-steps", "A sum of six numbers", "30+1-52+25+40+5."),
         Example("three-steps", "A sum of four numbers", "47-10+29-2."),
-        Example("garden", "The key to the garden", "sample-garden.txt", "text"),
-        Example("mill", "The miller's cat", "sample-mill.txt", "text"),
+        *STORIES[:2],
     ))

@@ -22,11 +22,11 @@ from torch import Tensor
 from models.backbones.layout import CallLayout, blocks, reals
 from models.engine.method import Card, Event, Job, Method
 from models.loops.sample.cached_lm import Meter, Reader, agreed, held_bytes, rewind
+from models.loops.sample.examples import STORIES, SUMS
 from models.loops.sample.judged_drafts import DRAFTS, turn
 from models.trace import Cost
 from models.trace.interventions import NOTHING, reachable
 from models.trace.params import Choice, Flag, ParamError, Span
-from models.trace.subject import Example
 
 ADAPTERS = {"text-ar-1": "text-mtp-1", "algo-arithmetic-1": "algo-mtp-1"}
 WAYS = ("quadratic", "linear", "plain")
@@ -175,12 +175,5 @@ METHOD = Method(
     companions=tuple(ADAPTERS.values()), run=run, baseline="sampling",
     baseline_params=lambda p: {"temperature": 0.0, "top_p": 1.0, "length": p.length}, turn=turn(
         "A small helper guessed what comes next. How much of its draft will the model keep?"),
-    examples=(
-        Example("garden", "The key to the garden", "sample-garden.txt"),
-        Example("mill", "The miller's cat", "sample-mill.txt"),
-        Example("rabbit-hole", "Alice, 1,100 tokens in", "sample-rabbit-hole.txt"),
-        Example("four-steps", "A sum in four steps", "start 9, times 8, minus 50, minus 7, plus 5.", "problem"),
-        Example("five-steps", "A sum in five steps", "start 6, times 7, plus 40, minus 47, plus 31, minus 37.",
-                "problem"),
-    ),
+    examples=(*STORIES, *SUMS),
     fixed={"attend": "It shows who may look at whom in a call of training, not a run."})

@@ -1,8 +1,8 @@
 """SentenceVAE (arXiv 2408.00655): a clause goes into one vector, and a language model predicts the next vector.
 
-Each clause is encoded once; the trunk's layers, changed at low rank, read one vector per clause and answer with that of
-the next, from which a small decoder writes its words; what it wrote is encoded anew, the predicted vector itself is
-never read. By the authors' repository. Despite the name no vector is sampled, and there is no KL term.
+Each clause is encoded once; the trunk's layers, changed at low rank, read a vector per clause and answer with the next
+one, from which a small decoder writes its words; what it wrote is encoded anew, a predicted vector is never read.
+Despite the name no vector is sampled, and there is no KL term: by the authors' repository.
 """
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Annotated
 import torch
 
 from kernels import Sampler
-from models.engine.method import Card, Event, Job, Method
-from models.loops.sample.cached_lm import Meter, Reader, held_bytes
+from models.engine.method import Card, Control, Event, Job, Method
+from models.loops.sample.cached_lm import Meter, Reader, Stream, held_bytes
 from models.loops.sample.rollouts import Ends, Trial, roll_out
 from models.trace import Cost
-from models.trace.params import Span
+from models.trace.params import Choice, Span
 from models.trace.subject import Example
 from models.worlds.world import END
 
@@ -28,7 +28,9 @@ TRUNK, CODER, SLLM = "tale-ar-2", "tale-clause-1", "tale-sllm-1"
 
 @dataclass(frozen=True)
 class Params:
-    length: Annotated[int, Span(8, 80, 4, "Length", "The text may end earlier by itself.", unit="words")] = 40
+    writer: Annotated[str, Choice(("clauses", "words"), "Who writes", titles=(
+        "the clause model (the method)", "the token model"))] = "clauses"
+    length: Annotated[int, Span(8, 80, 4, "Length", "The text may end earlier by itself.", unit="words")] = 36
     temperature: Annotated[float, Span(0.0, 1.5, 0.1, "Temperature", "0 takes the likeliest word.")] = 0.0
     noise: Annotated[float, Span(0.0, 1.0, 0.1, "Noise (Prune)", "On each vector.", unit="of its spread")] = 0.0
     blend: Annotated[float, Span(0.0, 1.0, 0.1, "Mixed with the next (Prune)", "1: only the next vector.")] = 0.0
@@ -57,6 +59,17 @@ def by_clauses(job: Job, reader, clauses: list[list[int]]) -> Iterator[tuple[Tri
         left -= len(said[0])
 
 
+def by_words(job: Job, live: Stream, ids: list[int]) -> Iterator[tuple[Trial, Cost, int, float]]:
+    dice = job.generator()
+    for _ in range(job.params.length):
+        live.read([ids])
+        (trial,), *_ = roll_out(live, Sampler(job.params.temperature), Ends(END, frozenset(), 1), dice)
+        yield trial, live.meter.lap(), live.length, 1.0
+        ids = trial.ids
+        if ids == [END]:
+            return
+
+
 def run(job: Job) -> Iterator[Event]:
     from models.papers.sentencevae import record
     from models.papers.sentencevae.network import cut
@@ -64,7 +77,9 @@ def run(job: Job) -> Iterator[Event]:
     spans = [range(span.start + 1, span.stop + 1) for span in cut(source.labels[1:])]  # behind the text's start
     clauses = [[source.prompt[place] for place in span] for span in spans]
     coder, reader = (job.companion(name).model.on(job.model) for name in (CODER, SLLM))
-    for event in record.sampled(job, source, reader, clauses, by_clauses(job, reader, clauses)):
+    words = by_words(job, source, source.prompt)
+    written = by_clauses(job, reader, clauses) if job.params.writer == "clauses" else words
+    for event in record.sampled(job, source, reader, clauses, written):
         yield from (event, replace(event, tab="unmask"))
     yield from record.collapsed(job, source, coder, spans, clauses)
 
@@ -83,10 +98,8 @@ METHOD = Method(
         unverified="Words go through the trunk's own table by linear maps; the trunk is changed at low rank; rotary "
                    "positions count clauses; the decoder's positions are learned, its logits scaled once afterwards."),
     params=Params, accepts="text", checkpoints=(TRUNK,), companions=(CODER, SLLM), run=run,
-    baseline="sampling",
-    baseline_params=lambda p: {"temperature": p.temperature, "top_p": 1.0, "length": p.length},
-    fixed=dict.fromkeys(("sample", "unmask"), "A clause comes from one vector at once; write yours behind the text and "
-                        "run it again."),
+    control=Control(params={"writer": "words"}, title="Token model"),
+    fixed=dict.fromkeys(("sample", "prune", "unmask"), "A clause is one vector; change the text and run it again."),
     examples=(Example("miller", "A miller who lost a flute", "A sad tale of the forest. Once a young miller lived in "
                       "the forest. One day it lost its silver flute. The miller looked under the root, but there was "
                       "only a lion. The miller opened a fern,"),))

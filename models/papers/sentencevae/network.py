@@ -134,7 +134,6 @@ class ClauseStream:
         self.logits = self.reader.logits(self.memory, torch.tensor([ids]), self.cache)[:, -1].float()
 
 
-# ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
-STAND_INS = {name: lambda bundle, rank=rank: stirred(ClauseCoder.beside(
+STAND_INS = {name: lambda bundle, rank=rank: stirred(ClauseCoder.beside(  # for tests
     bundle("tale-ar-2").model, blocks=1, depth=3, rank=rank))
     for name, rank in (("tale-clause-1", 0), ("tale-sllm-1", 4))}

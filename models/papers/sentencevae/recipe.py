@@ -17,8 +17,6 @@ from training.kinds import Beside
 from training.trainer import rng_of
 from training.trunks.tale_ar import TaleAR
 
-GAMMA = 2.0  # of the focal loss
-
 
 class TaleClause(Beside, TaleAR):
     name, trunk, network, world = "tale-clause-1", "tale-ar-2", ClauseCoder, tales.GRAMMARS["stories"]
@@ -32,11 +30,10 @@ class TaleClause(Beside, TaleAR):
     said, unit = ("words and ends that come out again", "the same from another clause's vector"), "%"
 
     def batch(self, step, progress):
-        """ids [B, M, T]: the clauses of stories, each behind its start; padding where a story has no more."""
         rng = rng_of(self.seed, step)
         told = [split(self.tok, drawn(self.world, rng).text) for _ in range(self.rows)]
         rows = rows_of([clause for clauses in told for clause in clauses])
-        return {"ids": pad_sequence(rows.split(list(map(len, told))), True, PAD)}
+        return {"ids": pad_sequence(rows.split(list(map(len, told))), True, PAD)}  # [B, M, T]
 
     def loss(self, model, batch, progress):
         reader, rows = model.on(self.base), batch["ids"][batch["ids"][..., 0] != PAD]  # [N, T]
@@ -46,7 +43,6 @@ class TaleClause(Beside, TaleAR):
 
     @torch.no_grad()
     def measured(self, model, n: int, seed: int = 43) -> tuple[np.ndarray, np.ndarray]:
-        """Both scores of n held-out stories."""
         reader, texts = model.on(self.base), [split(self.tok, doc.text) for doc in exam(self.world, seed, n)]
         return tuple(np.transpose([self.score(reader, rows_of(clauses)) for clauses in texts]))
 
@@ -74,7 +70,6 @@ class TaleSLLM(TaleClause):
         return model
 
     def loss(self, model, batch, progress):
-        """Focal losses: the next clause from each vector, and whether there is one."""
         reader, ids = model.on(self.base), batch["ids"]
         there = ids[..., 0] != PAD  # [B, M]
         z = reader.predict(pad_sequence(reader.encode(ids[there]).float().split(there.sum(1).tolist()), True))
@@ -101,4 +96,4 @@ class TaleSLLM(TaleClause):
 def focal(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Mean of (1 - p)^2 (-log p) over what is wanted."""
     nats = cross_entropy(logits.float().flatten(0, -2), wanted.flatten(), reduction="none", ignore_index=PAD)
-    return ((1 - (-nats).exp()) ** GAMMA * nats).sum() / (wanted != PAD).sum()
+    return ((1 - (-nats).exp()) ** 2 * nats).sum() / (wanted != PAD).sum()

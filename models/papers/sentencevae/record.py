@@ -21,23 +21,24 @@ FIELDS = {"probability": Field("Probability", "probability", 0.0, 1.0), "entropy
 def sampled(job: Job, source, reader: ClauseReader, clauses: list[list[int]], written) -> Iterator[Event]:
     """The run as events: what each clause's vector said of the next one's words; then what was written."""
     page = TextRecord(source.labels, source.prompt, job.params.length, FIELDS, source.texts, roles=source.roles)
-    rows, way, done = rows_of(clauses), "the decoder, from one vector", []
+    rows, decoded, done = rows_of(clauses), job.params.writer == "clauses", []
+    way = "the decoder, from one vector" if decoded else "the token model"
     yield page.open()
-    if len(rows) > 1:
+    if decoded and len(rows) > 1:
         with torch.inference_mode():
             z = reader.predict(reader.encode(rows)[None])[0, :-1]
             said = reader.logits(z, rows[1:])[:, :-1][rows[1:, 1:] != PAD]
         page.guess(range(page.start - len(said), page.start), said.float(), source.prompt[-len(said):], way, top=TOP)
     yield page.step("the text", note=f"{page.start - 1} words read")
     for trial, cost, held, another in written:
-        done.append((len(trial.ids), cost.macs, held, another))
+        done.append((decoded * len(trial.ids), cost.macs, held, another))
         ids = [id for id in trial.ids if id != END]
         if ids:
             where = range(page.count, page.count + len(ids))
             page.guess(where, torch.stack(trial.logits[: len(ids)]), ids, way, top=TOP)
             page.write(ids, source.texts(ids), {})
         yield page.open()
-        yield page.step(f"step {len(done)}: {len(ids)} words", cost=cost, note=f"{len(trial.ids)} passes of the "
+        yield page.step(f"step {len(done)}: {len(ids)} words", cost=cost, note=f"{done[-1][0]} passes of the "
                         f"decoder; {held} positions in the cache, of {page.count} words")
     yield page.step("the text as it is now")
     yield ending(page, *zip(*done, strict=True))
@@ -48,7 +49,7 @@ def ending(page: TextRecord, decoded, work, held, another) -> Close:
     charts = (line("Positions in the cache", "positions", {"held": held}, first=1),
               line("Chance of another clause", "probability", {"stop head": another}, first=1))
     return Close("sample", f"{len(held)} passes of the language model and {places} of the decoder wrote {new} words; "
-                 f"the cache holds {held[-1]} positions.", charts, {
+                 f"the cache holds {held[-1]} positions.", charts if places else charts[:1], {
                      "each": Fact("Written by one pass of the language model", new / len(held), "words", "higher"),
                      "held": Fact("Positions in the cache", held[-1], f"of {page.count} words", "lower"),
                      "places": Fact("Passes of the decoder", places, f"for {new} words", "lower"),
@@ -62,6 +63,10 @@ def collapsed(job: Job, source, coder: ClauseReader, spans: list[range], clauses
     page = TextRecord(source.labels, source.prompt, 0, FIELDS, source.texts, "prune", source.roles)
     yield page.open(len(spans) + 1)
     yield page.step("the text", cost=Cost(0, len(source.prompt)), note="each word has a position of its own")
+    if job.params.writer == "words":
+        each = Fact("Words per position", 1.0, "words", "higher")
+        yield Close("prune", "The token model keeps a position for every word.", facts={"ratio": each})
+        return
     hits = []
     for span, ids, said in zip(spans, clauses, coder.logits(disturbed(job, e), rows).float(), strict=True):
         page.guess(span, said[: len(ids)], ids, "the decoder, from the clause's vector", top=TOP)

@@ -1,0 +1,45 @@
+"""A Llama with a gauge: one number per token, what share of the gap is left (arXiv 2410.03103).
+
+    y_t = sigmoid(w . h_t + b)          h_t: the last, normed hidden state, from which the next word is told
+
+The words do not need it: it may be left away when the network is used. Letters: B texts, T tokens, D width.
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+
+from models.backbones.stand_in import stirred
+
+
+class HorizonLlama(LlamaForCausalLM):
+    def __init__(self, config):
+        super().__init__(config)
+        self.horizon_head = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    @classmethod
+    def on(cls, base: LlamaForCausalLM) -> HorizonLlama:
+        """A trunk with an untrained gauge, which says one half."""
+        made = cls(base.config)
+        made.load_state_dict(base.state_dict(), strict=False)
+        nn.init.zeros_(made.horizon_head.weight)
+        nn.init.zeros_(made.horizon_head.bias)
+        return made
+
+    def gauge(self, states: Tensor) -> Tensor:
+        """Logits [B, T] of the share that is left, of last hidden states [B, T, D]."""
+        return self.horizon_head(states)[..., 0].float()
+
+    @torch.no_grad()
+    def left(self, ids) -> Tensor:
+        """The share [B, T] that is left behind each token of ids [B, T]."""
+        ids = torch.as_tensor(ids, device=self.device)
+        return torch.sigmoid(self.gauge(self.model(ids, use_cache=False).last_hidden_state))
+
+
+# ---- for tests: tiny random weights in the shipped layout
+
+STAND_INS = {name: lambda bundle: stirred(HorizonLlama.on(bundle("tale-ar-2").model), "horizon_head.weight")
+             for name in ("tale-hlp-1", "tale-fim-1")}

@@ -1,8 +1,8 @@
-"""A gap in a text of the tales: how it is asked for, what is left of it at every word, and how it is filled.
+"""A gap in a text of the tales: how it is asked for, what is left of it at every word, how it is filled and judged.
 
-A text p m s is asked as [PRE] p [SUF] s [MID] and answered m [EOI]. Behind t of the M words of m, which is where word
-t + 1 is told, the share (M - t) / M of the gap is left: 1 at [MID], 0 at the last word, where [EOI] is told.
-Letters: M words of a gap, T tokens.
+A text p m s is asked as [PRE] p [SUF] s [MID] and answered m [EOI]. Behind t of the M words of m, where word t + 1 is
+told, the share (M - t) / M of the gap is left: 1 at [MID], 0 at the last word, where [EOI] is told.
+Letters: M words of a gap.
 """
 from __future__ import annotations
 
@@ -30,16 +30,20 @@ class Gap(NamedTuple):
     count: int
 
     @property
-    def prompt(self) -> list[int]:
-        return [END, PRE, *self.text[: self.first], SUF, *self.text[self.first + self.count:], MID]
-
-    @property
     def middle(self) -> list[int]:
         return list(self.text[self.first: self.first + self.count])
 
+    @property
+    def behind(self) -> list[int]:
+        return list(self.text[self.first + self.count:])
+
+    @property
+    def prompt(self) -> list[int]:
+        return [END, PRE, *self.text[: self.first], SUF, *self.behind, MID]
+
     def closed(self, words: Sequence[int]) -> list[int]:
-        """The text with these words in its gap."""
-        return [*self.text[: self.first], *words, *self.text[self.first + self.count:]]
+        """The text with these words in its gap; the sign of its end is none."""
+        return [*self.text[: self.first], *(word for word in words if word != EOI), *self.behind]
 
 
 def horizon(count: int) -> np.ndarray:
@@ -53,21 +57,16 @@ def lesson(gap: Gap) -> tuple[list[int], list[float]]:
     return [*gap.prompt, *gap.middle, EOI], [*left, OUTSIDE]
 
 
-def cut(text: Sequence[int], rng: np.random.Generator) -> Gap:
-    """A gap between two random places."""
+def cut(text: Sequence[int], rng: np.random.Generator, least: int = 1) -> Gap:
+    """A gap of at least so many words between two random places."""
     first, last = sorted(rng.choice(len(text) + 1, 2, replace=False).tolist())
-    return Gap(tuple(text), first, last - first)
+    return Gap(tuple(text), first, last - first) if last - first >= least else cut(text, rng, least)
 
 
 def asked(kind: str, encode, count: int, seed: int, least: int = 4) -> list[Gap]:
-    """Gaps of at least so many words in texts that no training drew."""
-    rng, found = np.random.default_rng((seed, 1)), []
-    for doc in exam(tales.GRAMMARS[kind], seed, count):
-        gap = cut(encode(doc.text), rng)
-        while gap.count < least:
-            gap = cut(gap.text, rng)
-        found.append(gap)
-    return found
+    """Gaps in texts that no training drew."""
+    rng = np.random.default_rng((seed, 1))
+    return [cut(encode(doc.text), rng, least) for doc in exam(tales.GRAMMARS[kind], seed, count)]
 
 
 @torch.no_grad()
@@ -76,13 +75,23 @@ def fill(model, gaps: Sequence[Gap]) -> list[list[int]]:
     found: list[list[int]] = [[] for _ in gaps]
     for length in sorted({len(gap.prompt) for gap in gaps}):
         at = [i for i, gap in enumerate(gaps) if len(gap.prompt) == length]
-        stream, most = Stream(model), MOST * max(gaps[i].count for i in at)
+        stream, made = Stream(model), []
         stream.read([gaps[i].prompt for i in at])
-        made = [stream.logits.argmax(-1)]
-        while len(made) < most and not (torch.stack(made) == EOI).any(0).all():
-            stream.push(made[-1])
+        for _ in range(MOST * max(gaps[i].count for i in at)):
             made.append(stream.logits.argmax(-1))
+            stream.push(made[-1])
+            if (torch.stack(made) == EOI).any(0).all():
+                break
         for i, words in zip(at, torch.stack(made, 1).tolist(), strict=True):
-            ends = words.index(EOI) + 1 if EOI in words else len(words)
-            found[i] = words[: min(ends, MOST * gaps[i].count)]
+            found[i] = words[: min([*words, EOI].index(EOI) + 1, MOST * gaps[i].count)]
     return found
+
+
+def right(tokenizer, gap: Gap, words: Sequence[int]) -> bool:
+    """Whether a text is right, by its grammar, with these words in its gap."""
+    return tales.check(tokenizer.decode(gap.closed(words), skip_special_tokens=False))
+
+
+def said(model, gap: Gap) -> np.ndarray:
+    """What the gauge says [M + 1] while it reads the words that stood in the gap."""
+    return model.left([[*gap.prompt, *gap.middle]])[0, -gap.count - 1:].cpu().numpy()

@@ -6,11 +6,14 @@ The words do not need it: it may be left away when the network is used. Letters:
 """
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from models.backbones.stand_in import stirred
+from models.loops.sample.cached_lm import Meter, Stream
 
 
 class HorizonLlama(LlamaForCausalLM):
@@ -38,8 +41,21 @@ class HorizonLlama(LlamaForCausalLM):
         ids = torch.as_tensor(ids, device=self.device)
         return torch.sigmoid(self.gauge(self.model(ids, use_cache=False).last_hidden_state))
 
+    def stream(self) -> Stream:
+        """A text that is read on, whose "logits" are the states that words and gauge are told from."""
+        def states(ids, past_key_values=None, **options):
+            found = self.model(ids, past_key_values=past_key_values, use_cache=True).last_hidden_state
+            return SimpleNamespace(logits=found)
+        states.device = self.device
+        return Stream(states, Meter(self))
+
+    def told(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, V] of the next word, and the share [B] that is left, of states [B, D]."""
+        states = states.to(self.lm_head.weight.dtype)
+        return self.lm_head(states).float(), torch.sigmoid(self.gauge(states))
+
 
 # ---- for tests: tiny random weights in the shipped layout
 
-STAND_INS = {name: lambda bundle: stirred(HorizonLlama.on(bundle("tale-ar-2").model), "horizon_head.weight")
-             for name in ("tale-hlp-1", "tale-fim-1")}
+STAND_INS = dict.fromkeys(("tale-hlp-1", "tale-fim-1"), lambda bundle: (
+    stirred(HorizonLlama.on(bundle("tale-ar-2").model), "horizon_head.weight"), bundle("tale-ar-2").tokenizer))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from models.papers.hlp.gaps import EOI, KINDS, OUTSIDE, Gap, asked, cut, fill, horizon, lesson
+from models.papers.hlp.gaps import EOI, KINDS, OUTSIDE, asked, cut, fill, horizon, lesson, right, said
 from models.papers.hlp.network import HorizonLlama
 from models.worlds import tales
 from models.worlds.world import END, PAD, drawn
@@ -42,12 +42,11 @@ class TaleHLP(FineTune, TaleAR):
         for row, share in zip(ids, left, strict=True):
             row[0], at = END, 1
             while True:
-                words, shares = waiting or self.text(rng)
-                waiting = words, shares
-                if at + len(words) > len(row):
+                words, shares = waiting = waiting or self.text(rng)
+                if (end := at + len(words)) > len(row):
                     break
-                row[at: at + len(words)], share[at: at + len(words)] = torch.tensor(words), torch.tensor(shares)
-                at, waiting = at + len(words), None
+                row[at:end], share[at:end] = torch.tensor(words), torch.tensor(shares)
+                at, waiting = end, None
         return {"ids": ids, "left": left}
 
     def text(self, rng) -> tuple[list[int], list[float]]:
@@ -69,34 +68,23 @@ class TaleHLP(FineTune, TaleAR):
         return nats + WEIGHT * error, {"nats": nats.detach(), "gauge": error.detach()}
 
     def quick(self, model):
-        return {name: round(float(found.mean()), 3) for name, found in self.measured(model, 16).items()}
+        return {name: round(float(np.mean(found)), 3) for name, found in self.measured(model, 16).items()}
 
     def measured(self, model, n: int) -> dict[str, np.ndarray]:
-        """Of n gaps of each kind: is the filled text right, was no end found, how far off is the gauge."""
+        """Of n gaps of each kind: is the text right again, was no end found, how far off is the gauge inside."""
         found = {}
         for kind in KINDS:
             gaps = asked(kind, self.encode, n, 61)
             made = fill(model, gaps)
-            found[f"right, {kind}"] = np.array([self.right(kind, gap, words) for gap, words in zip(gaps, made)], float)
-            found[f"no end, {kind}"] = np.array([words[-1] != EOI for words in made], float)
-            found[f"gauge, {kind}"] = np.array([self.far(model, gap) for gap in gaps])
-        return found
-
-    def right(self, kind: str, gap: Gap, words: list[int]) -> bool:
-        whole = gap.closed([word for word in words if word != EOI])
-        return tales.GRAMMARS[kind].check(self.tok.decode(whole, skip_special_tokens=False))
-
-    @staticmethod
-    def far(model, gap: Gap) -> float:
-        said = model.left([[*gap.prompt, *gap.middle]])[0, -gap.count - 1:]
-        return float(np.abs(said.cpu().numpy() - horizon(gap.count))[1:-1].mean())
+            found[f"right, {kind}"] = [right(self.tok, *pair) for pair in zip(gaps, made)]
+            found[f"no end, {kind}"] = [words[-1] != EOI for words in made]
+            found[f"gauge off, {kind}"] = [np.abs(said(model, gap) - horizon(gap.count))[1:-1].mean() for gap in gaps]
+        return {name: np.array(one, float) for name, one in found.items()}
 
     def evaluate(self, model):
-        found, n = self.measured(model, 150), 150
-        empty = {kind: np.array([self.right(kind, gap, []) for gap in asked(kind, self.encode, n, 61)], float)
+        empty = {kind: np.array([right(self.tok, gap, []) for gap in asked(kind, self.encode, 150, 61)], float)
                  for kind in KINDS}
-        units = {"right": "share", "no end": "share", "gauge": "of the gap"}
-        return {"metrics": {name: mean_figure(one, units[name.partition(",")[0]]) for name, one in found.items()},
+        return {"metrics": {name: mean_figure(one, "share") for name, one in self.measured(model, 150).items()},
                 "trivial_baseline": {f"right, {kind}, nothing in the gap": mean_figure(one, "share")
                                      for kind, one in empty.items()}}
 

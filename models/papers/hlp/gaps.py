@@ -89,7 +89,8 @@ def fill(model, gaps: Sequence[Gap]) -> list[list[int]]:
 
 def right(tokenizer, gap: Gap, words: Sequence[int]) -> bool:
     """Whether a text is right, by its grammar, with these words in its gap."""
-    return tales.check(tokenizer.decode(gap.closed(words), skip_special_tokens=False))
+    text = tokenizer.decode(gap.closed(words), skip_special_tokens=False)
+    return "." in text and tales.check(text)  # nothing at all, or no whole sentence, is no text
 
 
 def said(model, gap: Gap) -> np.ndarray:

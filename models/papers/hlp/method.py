@@ -62,15 +62,15 @@ def marked(job: Job) -> tuple[Gap, Reader]:
 @torch.inference_mode()
 def writing(job: Job, gap: Gap) -> Iterator[Written]:
     """Word after word into the gap, until the network says that it is filled. The gauge is read and never asked."""
-    stream, dice = job.model.stream(), job.generator()
-    stream.read([gap.prompt])
+    stream, dice, new = job.model.stream(), job.generator(), gap.prompt
     for _ in range(int(job.params.longest * gap.count)):
+        stream.read([new])
         logits, left = job.model.told(stream.logits)
         word = int(kernels.draw(logits, kernels.Sampler(job.params.temperature), dice))
         yield Written(word, logits[0], float(left), stream.meter.lap())
         if word == EOI:
             return
-        stream.push([word])
+        new = [word]
 
 
 def run(job: Job) -> Iterator[Event]:
@@ -88,7 +88,7 @@ METHOD = Method(
                 "It is meant to plan where it lands instead of rambling past the place where the text goes on.",
         flow="text before and after the gap > next word of the gap ~> text before and after the gap; "
              "next word of the gap > *gauge: what is left",
-        look_at="The line of the gauge beside the true one, and the chance of the end: does it rise at the right place?",
+        look_at="The line of the gauge beside the true one, and the chance of the end: does it rise in time?",
         not_covered="Code in files and repositories, gaps inside a word, the text behind the gap in front, several "
                     "weights of the gauge in training; infilling by diffusion or insertion beside it.",
         unverified="The sigmoid, the L1 distance and its weight of 0.1 are from memory; that [MID] itself counts is "
@@ -98,8 +98,8 @@ METHOD = Method(
     fixed={"sample": "Its words depend on those behind the gap as well: move the brackets and run it again.",
            "unmask": "The gap is filled from left to right: move the brackets and run it again."},
     examples=(
-        Example("kite", "From one sentence into the next", "A funny tale of the winter. Once a silver squirrel lived in "
-                "the snow. One day it lost its green kite. The squirrel opened a lantern, and out jumped [a crow. "
+        Example("kite", "From one sentence into the next", "A funny tale of the winter. Once a silver squirrel lived "
+                "in the snow. One day it lost its green kite. The squirrel opened a lantern, and out jumped [a crow. "
                 "Behind the coat slept a raven, so the] squirrel walked on softly. The green kite was on the head of "
                 "the squirrel, and everyone laughed."),
         Example("program", "The middle of a program", "Program: { a = 6; [b = a - a; a = 3 + 6; if a > 1 { a = b; } "

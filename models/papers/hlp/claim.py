@@ -45,8 +45,7 @@ def measure(lab: Lab):
             for name, bundle in bundles.items()]
     clocks = {kind: clock(learned[kind]) for kind in KINDS}
     far = {**{name: [inside(said(bundle.model, gap), gap) for gap in gaps] for name, bundle in bundles.items()},
-           "a clock": [inside(clocks[kind][np.minimum(np.arange(gap.count + 1), len(clocks[kind]) - 1)], gap)
-                       for kind in KINDS for gap in scored[kind]],
+           "a clock": [inside(clocks[kind][: gap.count + 1], gap) for kind in KINDS for gap in scored[kind]],
            "always one half": [inside(np.full(gap.count + 1, 0.5), gap) for gap in gaps]}
     off = Metric("gauge inside the gap, off by", "of 1", "lower", floor=np.array(far["always one half"]), ceiling=0.0)
     gauge, read_off, ticks, half = (off.arm(name, one, checkpoints=ARMS.get(name, ()), budget=Budget(1, "gaps"))
@@ -76,5 +75,4 @@ def inside(said: np.ndarray, gap: Gap) -> float:
 
 def clock(learned: list[Gap]) -> np.ndarray:
     """What is best said behind t words by one who counts them and reads nothing: the median of what was left."""
-    return np.array([np.median([horizon(gap.count)[t] for gap in learned if gap.count >= t])
-                     for t in range(max(gap.count for gap in learned) + 1)])
+    return np.array([np.median([horizon(gap.count)[t] for gap in learned if gap.count >= t] or 0) for t in range(250)])

@@ -2,7 +2,6 @@
 
 A text p m s is asked as [PRE] p [SUF] s [MID] and answered m [EOI]. Behind t of the M words of m, where word t + 1 is
 told, the share (M - t) / M of the gap is left: 1 at [MID], 0 at the last word, where [EOI] is told.
-Letters: M words of a gap.
 """
 from __future__ import annotations
 

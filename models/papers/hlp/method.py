@@ -1,10 +1,9 @@
 """Horizon-length prediction (arXiv 2410.03103): a model that fills a gap also learns how much of the gap is left.
 
 Fill-in-the-middle puts the text behind a gap before the words that fill it: [PRE] p [SUF] s [MID] m [EOI] (gaps.py).
-Next-word prediction alone plans one word ahead, so that the writing does not land where the text goes on. In training
-a linear gauge on the last state has to say, at every word of the gap, which share of it is left, and what it learns
-changes the network: L = L_NTP + 0.1 |y_t - (M - t) / M| (recipe.py). When gaps are filled the gauge does nothing: it
-is only shown. No public code; that the gauge ends in a sigmoid, the L1 distance and its weight are from memory.
+In training a linear gauge on the last state has to say, at every word of the gap, which share of it is left, and that
+changes the network: L = L_NTP + 0.1 |y_t - (M - t) / M| (recipe.py). When a gap is filled the gauge is only shown.
+There is no public code.
 """
 from __future__ import annotations
 
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor
 
 import kernels
-from models.backbones.text import fitting
 from models.engine.method import Card, Control, Event, Job, Method
 from models.loops.sample.cached_lm import Reader
 from models.papers.hlp.gaps import EOI, Gap
@@ -26,7 +24,6 @@ from models.trace.params import Span
 from models.trace.subject import Example, SubjectError
 
 HLP, NTP = "tale-hlp-1", "tale-fim-1"
-LONGEST = 200  # words of a text
 MARKED = re.compile(r"([^\[\]]*)\[([^\[\]]*\w[^\[\]]*)\]([^\[\]]*)")
 
 
@@ -54,8 +51,7 @@ def marked(job: Job) -> tuple[Gap, Reader]:
     before, inside, after = (part.strip() for part in found.groups())
     whole = replace(job.subject, text=" ".join(filter(None, (before, inside, after))))
     first, count = (len(job.tokenizer.encode(part, add_special_tokens=False)) for part in (before, inside))
-    reader = Reader(job.bundle, whole, 0, whole=True)
-    fitting(len(reader.prompt), LONGEST)
+    reader = Reader(job.bundle, whole, int(job.params.longest * count), whole=True)
     return Gap(tuple(reader.prompt[1:]), first, count), reader
 
 
@@ -86,8 +82,7 @@ METHOD = Method(
         id="hlp", title="HLP", tabs=("sample", "unmask"), arxiv="2410.03103", year=2024, seed="B",
         summary="While it learns to fill gaps, the model also has to say at every word which share of the gap is left. "
                 "It is meant to plan where it lands instead of rambling past the place where the text goes on.",
-        flow="text before and after the gap > next word of the gap ~> text before and after the gap; "
-             "next word of the gap > *gauge: what is left",
+        flow="text around a gap > next word of the gap ~> text around a gap; next word of the gap > *what is left",
         look_at="The line of the gauge beside the true one, and the chance of the end: does it rise in time?",
         not_covered="Code in files and repositories, gaps inside a word, the text behind the gap in front, several "
                     "weights of the gauge in training; infilling by diffusion or insertion beside it.",
@@ -95,8 +90,7 @@ METHOD = Method(
                    "our reading; three texts in four have a gap here."),
     params=Params, accepts="text", checkpoints=(HLP, NTP), run=run,
     control=Control(NTP, title="Next-word prediction alone"),
-    fixed={"sample": "Its words depend on those behind the gap as well: move the brackets and run it again.",
-           "unmask": "The gap is filled from left to right: move the brackets and run it again."},
+    fixed=dict.fromkeys(("sample", "unmask"), "A gap is filled from left to right: move its brackets and run again."),
     examples=(
         Example("kite", "From one sentence into the next", "A funny tale of the winter. Once a silver squirrel lived "
                 "in the snow. One day it lost its green kite. The squirrel opened a lantern, and out jumped [a crow. "
@@ -105,6 +99,5 @@ METHOD = Method(
         Example("program", "The middle of a program", "Program: { a = 6; [b = a - a; a = 3 + 6; if a > 1 { a = b; } "
                 "give] b; } Result: 0."),
         Example("tale", "Most of a story", "A sad tale of the castle. [Once a merry snake lived in the castle. One day "
-                "it lost its tiny doll. The king laughed, gave the snake a ruby, and ran away. A prince came along "
-                "with a crown, and they walked to the] temple together. The snake never found the tiny doll, and it "
-                "wept for a long time.")))
+                "it lost its tiny doll. A prince came along with a crown, and they walked to the] temple together. "
+                "The snake never found the tiny doll, and it wept for a long time.")))

@@ -2,7 +2,7 @@
 
     y_t = sigmoid(w . h_t + b)          h_t: the last, normed hidden state, from which the next word is told
 
-The words do not need it: it may be left away when the network is used. Letters: B texts, T tokens, D width.
+The words do not need it. Letters: B texts, T tokens, D width, V words.
 """
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class HorizonLlama(LlamaForCausalLM):
         return made
 
     def gauge(self, states: Tensor) -> Tensor:
-        """Logits [B, T] of the share that is left, of last hidden states [B, T, D]."""
-        return self.horizon_head(states)[..., 0].float()
+        """The share [B, T] that is left, of last hidden states [B, T, D]."""
+        return torch.sigmoid(self.horizon_head(states)[..., 0].float())
 
     @torch.no_grad()
     def left(self, ids) -> Tensor:
         """The share [B, T] that is left behind each token of ids [B, T]."""
         ids = torch.as_tensor(ids, device=self.device)
-        return torch.sigmoid(self.gauge(self.model(ids, use_cache=False).last_hidden_state))
+        return self.gauge(self.model(ids, use_cache=False).last_hidden_state)
 
     def stream(self) -> Stream:
         """A text that is read on, whose "logits" are the states that words and gauge are told from."""
@@ -52,10 +52,8 @@ class HorizonLlama(LlamaForCausalLM):
     def told(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, V] of the next word, and the share [B] that is left, of states [B, D]."""
         states = states.to(self.lm_head.weight.dtype)
-        return self.lm_head(states).float(), torch.sigmoid(self.gauge(states))
+        return self.lm_head(states).float(), self.gauge(states)
 
-
-# ---- for tests: tiny random weights in the shipped layout
 
 STAND_INS = dict.fromkeys(("tale-hlp-1", "tale-fim-1"), lambda bundle: (
     stirred(HorizonLlama.on(bundle("tale-ar-2").model), "horizon_head.weight"), bundle("tale-ar-2").tokenizer))

@@ -1,7 +1,7 @@
 """tale-hlp-1 and its control tale-fim-1: tale-ar-2 learns to fill gaps, with and without what is left of them.
 
-Both read the same batches for as many steps, and both have a gauge: the control's learns from hidden states that it
-cannot change, so that it says what next-word prediction alone knows of the length.
+Both read the same batches for as many steps. The control has a gauge, too, which learns from states that it cannot
+change: what next-word prediction alone knows of the length.
 """
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TaleHLP(FineTune, TaleAR):
         states = model.model(batch["ids"][:, :-1], use_cache=False).last_hidden_state
         nats = cross_entropy(model.lm_head(states).flatten(0, 1).float(), batch["ids"][:, 1:].flatten(),
                              ignore_index=PAD)
-        left, said = batch["left"][:, :-1], torch.sigmoid(model.gauge(states if self.shapes else states.detach()))
+        left, said = batch["left"][:, :-1], model.gauge(states if self.shapes else states.detach())
         inside = left != OUTSIDE
         error = ((said - left).abs() * inside).sum() / inside.sum()
         return nats + WEIGHT * error, {"nats": nats.detach(), "gauge": error.detach()}

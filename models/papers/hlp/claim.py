@@ -8,7 +8,6 @@ from models.claims.harness import Budget, Metric, as_good, at_most, better, conc
 from models.claims.tale_lab import encoded, nats
 from models.papers.hlp.gaps import EOI, KINDS, Gap, asked, fill, horizon, right, said
 from models.papers.hlp.method import HLP, NTP
-from models.papers.hlp.record import repeated
 from models.worlds import tales
 from models.worlds.world import exam
 
@@ -32,13 +31,10 @@ def measure(lab: Lab):
                          ceiling=1.0), lambda gap, found: right(words, gap, found))
     endless = arms(Metric("no end within twice the gap", "of 1", "lower", floor=1.0, ceiling=0.0),
                    lambda gap, found: found[-1] != EOI)
-    usual = {kind: np.median([gap.count for gap in learned[kind]]) for kind in KINDS}
-    length = arms(Metric("length, off by", "words", "lower", ceiling=0.0, floor=np.array(
-        [abs(gap.count - usual[kind]) for kind in KINDS for gap in scored[kind]])),
-        lambda gap, found: abs(len(found) - (found[-1] == EOI) - gap.count))
+    usual = [abs(gap.count - np.median([one.count for one in learned[kind]])) for kind in KINDS for gap in scored[kind]]
+    length = arms(Metric("length, off by", "words", "lower", ceiling=0.0, floor=np.array(usual)),
+                  lambda gap, found: abs(len(found) - (found[-1] == EOI) - gap.count))
     same = arms(Metric("the very words that stood there", "of 1"), lambda gap, found: gap.middle == found[:-1])
-    again = arms(Metric("three words behind the gap said in it already", "of 1", "lower"), lambda gap, found: repeated(
-        gap, [word for word in found if word != EOI]) > 2)
     loss = Metric("loss on texts without a gap", "nats a word", "lower")
     plain = [doc.text for kind in KINDS for doc in exam(tales.GRAMMARS[kind], PLAIN, lab.size(300, 4))]
     kept = [loss.arm(name, nats(bundle.model, words, plain), checkpoints=ARMS[name], budget=Budget(1, "texts"))
@@ -65,7 +61,7 @@ def measure(lab: Lab):
         context=[*(context(f"{arm.metric.name}, {kind}, {arm.name}", arm.scores[i * count: (i + 1) * count],
                            arm.metric.unit) for arm in (*pieced, *endless, *length, gauge, read_off, ticks)
                    for i, kind in enumerate(KINDS)),
-                 *(context(f"{arm.metric.name}, {arm.name}", arm) for arm in (*same, *again))])
+                 *(context(f"{arm.metric.name}, {arm.name}", arm) for arm in same)])
 
 
 def inside(said: np.ndarray, gap: Gap) -> float:

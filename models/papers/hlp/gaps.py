@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.loops.sample.cached_lm import Stream
+from models.trace import Cost
 from models.worlds import tales
 from models.worlds.world import END, SPECIALS, exam
 
@@ -43,6 +45,15 @@ class Gap(NamedTuple):
     def closed(self, words: Sequence[int]) -> list[int]:
         """The text with these words in its gap; the sign of its end is none."""
         return [*self.text[: self.first], *(word for word in words if word != EOI), *self.behind]
+
+
+class Written(NamedTuple):
+    """A word, the logits [V] that it was drawn from, the share that the gauge said was left before it, and the cost."""
+
+    word: int
+    logits: Tensor
+    left: float
+    cost: Cost
 
 
 def horizon(count: int) -> np.ndarray:

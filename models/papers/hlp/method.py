@@ -10,16 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import torch
-from torch import Tensor
 
 import kernels
 from models.engine.method import Card, Control, Event, Job, Method
 from models.loops.sample.cached_lm import Reader
-from models.papers.hlp.gaps import EOI, Gap
-from models.trace import Cost
+from models.papers.hlp.gaps import EOI, Gap, Written
 from models.trace.params import Span
 from models.trace.subject import Example, SubjectError
 
@@ -32,15 +30,6 @@ class Params:
     longest: Annotated[float, Span(1.0, 3.0, 0.5, "Write at most", "Only the network itself ends a gap before that; "
                                    "nothing is cut off to fit.", unit="times the gap")] = 2.0
     temperature: Annotated[float, Span(0.0, 1.0, 0.1, "Temperature", "0 takes the likeliest word.")] = 0.0
-
-
-class Written(NamedTuple):
-    """A word, the logits [V] that it was drawn from, the share that the gauge said was left before it, and the cost."""
-
-    word: int
-    logits: Tensor
-    left: float
-    cost: Cost
 
 
 def marked(job: Job) -> tuple[Gap, Reader]:

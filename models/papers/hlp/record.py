@@ -7,8 +7,7 @@ import numpy as np
 from models.engine.method import Close, Event, Job
 from models.engine.recording import Filling, line, numbers
 from models.loops.sample.cached_lm import Reader
-from models.papers.hlp.gaps import EOI, Gap, horizon, right, said
-from models.papers.hlp.method import Written
+from models.papers.hlp.gaps import EOI, Gap, Written, horizon, right, said
 from models.trace import YES, Canvas, Fact, Field
 
 FIELDS = {"left": Field("Left of the gap, as the gauge says before this word", "of 1", 0.0, 1.0),

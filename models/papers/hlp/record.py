@@ -44,7 +44,7 @@ def filled(tab: str, gap: Gap, reader: Reader, room: int, words: Iterable[Writte
         page.guess([first + t], one.logits, [one.word], "next word", top=8)
         yield page.open()
         yield page.step(f"{t + 1}: {page.names(one.word).strip()}", cost=one.cost, note=f"By the gauge "
-                        f"{100 * one.left:.0f} % of the gap are left, by the text {100 * true(gap, t):.0f} %.")
+                        f"{100 * one.left:.0f} % of the gap is left, by the text {100 * true(gap, t):.0f} %.")
 
 
 def ends(one: Written) -> float:

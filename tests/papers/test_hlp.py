@@ -111,7 +111,7 @@ def test_the_text_behind_a_gap_stands_behind_its_words_and_the_shares_are_the_tr
     traces, gap = run("hlp", TEXT, {"longest": 1.0}).traces, marked(prepare("hlp", TEXT))[0]
     ids, words = traces["sample"].steps[-1].ids.tolist(), traces["sample"].canvas.size - len(gap.text) + gap.count
     assert ids[: gap.first] == list(gap.text[: gap.first]) and ids[gap.first + words:] == gap.behind
-    shares = traces["sample"].charts[0].series["by the text"][:, 1]
+    shares = traces["sample"].charts[0].series["by what stood there"][:, 1]
     assert np.allclose(shares, horizon(gap.count)[: len(shares)]) and len(shares) == len(traces["sample"].steps) - 1
     assert repeated(GAP, [9, 25, 26]) == 2 and repeated(GAP, [25, 26, 9]) == 0
     for text in ("A happy tale of the sea.", "A [happy] tale of [the] sea.", "A happy [ ] tale."):

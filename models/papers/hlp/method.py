@@ -81,10 +81,10 @@ METHOD = Method(
     control=Control(NTP, title="Next-word prediction alone"),
     fixed=dict.fromkeys(("sample", "unmask"), "A gap is filled from left to right: move its brackets and run again."),
     examples=(
-        Example("kite", "From one sentence into the next", "A funny tale of the winter. Once a silver squirrel lived "
-                "in the snow. One day it lost its green kite. The squirrel opened a lantern, and out jumped [a crow. "
-                "Behind the coat slept a raven, so the] squirrel walked on softly. The green kite was on the head of "
-                "the squirrel, and everyone laughed."),
+        Example("drum", "One sentence of a story", "A happy tale of the sea. Once a young cook lived by the sea. One "
+                "day it lost its red drum. [The cook opened a barrel, and out jumped an oyster.] The turtle laughed, "
+                "gave the cook a wave, and ran away. In the end a friend brought the red drum back, and the cook "
+                "danced all night."),
         Example("program", "The middle of a program", "Program: { a = 6; [b = a - a; a = 3 + 6; if a > 1 { a = b; } "
                 "give] b; } Result: 0."),
         Example("tale", "Most of a story", "A sad tale of the castle. [Once a merry snake lived in the castle. One day "

@@ -44,7 +44,7 @@ def filled(tab: str, gap: Gap, reader: Reader, room: int, words: Iterable[Writte
         page.guess([first + t], one.logits, [one.word], "next word", top=8)
         yield page.open()
         yield page.step(f"{t + 1}: {page.names(one.word).strip()}", cost=one.cost, note=f"By the gauge "
-                        f"{100 * one.left:.0f} % of the gap is left, by the text {100 * true(gap, t):.0f} %.")
+                        f"{100 * one.left:.0f} % of the gap is left, by what stood there {100 * true(gap, t):.0f} %.")
 
 
 def ends(one: Written) -> float:
@@ -60,8 +60,9 @@ def closing(job: Job, gap: Gap, found: Sequence[Written], words: list[int]) -> C
     far = 100 * float(np.abs(said(job.model, gap) - horizon(gap.count)).mean())
     left, ended = np.array([one.left for one in found]), found[-1].word == EOI
     whole = np.arange(1, len(left)) / np.clip(1 - left[1:], 1e-3, None)  # M = t / (1 - y_t)
-    charts = (line("What is left of the gap", "of 1", {"by the gauge": left, "by the text": [
-                  true(gap, t) for t in range(len(found))]}, first=1),
+    charts = (line("What is left of the gap", "of 1", {
+                  "by the gauge": left, "by what stood there": [true(gap, t) for t in range(len(found))],
+                  "by what was written": horizon(max(len(words), 1))[: len(found)]}, first=1),
               line("Chance that the gap ends here", "probability", {"chance": [ends(one) for one in found]}, first=1),
               line("How long the whole gap is", "words", {"by the gauge": [np.nan, *np.minimum(whole, 4 * gap.count)]},
                    first=1, reference=float(gap.count), caption="Dashed: so many words stood there."))

@@ -60,9 +60,8 @@ def closing(job: Job, gap: Gap, found: Sequence[Written], words: list[int]) -> C
     far = 100 * float(np.abs(said(job.model, gap) - horizon(gap.count)).mean())
     left, ended = np.array([one.left for one in found]), found[-1].word == EOI
     whole = np.arange(1, len(left)) / np.clip(1 - left[1:], 1e-3, None)  # M = t / (1 - y_t)
-    charts = (line("What is left of the gap", "of 1", {
-                  "by the gauge": left, "by what stood there": [true(gap, t) for t in range(len(found))],
-                  "by what was written": horizon(max(len(words), 1))[: len(found)]}, first=1),
+    charts = (line("What is left of the gap", "of 1", {"by the gauge": left, "by what stood there": [
+                  true(gap, t) for t in range(len(found))]}, first=1),
               line("Chance that the gap ends here", "probability", {"chance": [ends(one) for one in found]}, first=1),
               line("How long the whole gap is", "words", {"by the gauge": [np.nan, *np.minimum(whole, 4 * gap.count)]},
                    first=1, reference=float(gap.count), caption="Dashed: so many words stood there."))
@@ -70,6 +69,9 @@ def closing(job: Job, gap: Gap, found: Sequence[Written], words: list[int]) -> C
              "ended": Fact("Found its end", float(ended), YES, "higher"),
              "gauge": Fact("Gauge, on the words that stood there, off by", far, "% of the gap", "lower"),
              "again": Fact("Words behind the gap said in it already", repeated(gap, words), "words", "lower")}
+    if ended and words:
+        own = 100 * float(np.abs(left - horizon(len(words))).mean())
+        facts["own"] = Fact("Gauge, on the words that were written, off by", own, "% of their number", "lower")
     if right(job.tokenizer, gap, gap.middle):  # a visitor's own text may be no tale
         facts["right"] = Fact("A right text again", float(right(job.tokenizer, gap, words)), YES, "higher")
     end = "ended by itself" if ended else "found no end, and was stopped"

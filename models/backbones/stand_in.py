@@ -1,6 +1,6 @@
 """For tests: a tiny untrained network in the shipped layout that does something, in place of trained weights.
 
-    STAND_INS = {"text-joint-1": lambda bundle: stirred(JointSampler.beside(bundle("text-mdm-1").model))}
+    STAND_INS = {"text-joint-2": lambda bundle: stirred(JointSampler.beside(bundle("text-mdm-2").model))}
 """
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def explains_the_prediction(ablated, seen):
             assert found[place] == pytest.approx(float(whole[target] - seen.predict(changed)[0, target]), abs=1e-4)
 
 
-@pytest.mark.parametrize("checkpoint", ("text-ar-1", "text-mdm-1"))
+@pytest.mark.parametrize("checkpoint", ("text-ar-1", "text-mdm-2"))
 def test_ablation_is_what_it_says(checkpoint, tiny):
     explains_the_prediction(attribution.ablated, model_adapters.sight(job_on(checkpoint)))
 
@@ -133,7 +133,7 @@ def the_answer_is_hidden(seen, job):
 
 
 def test_a_masked_model_predicts_the_asked_token_without_seeing_it(tiny):
-    job = job_on("text-mdm-1", query=2)
+    job = job_on("text-mdm-2", query=2)
     seen = model_adapters.sight(job)
     the_answer_is_hidden(seen, job)
     assert seen.layout.canvas.labels[2] != "<|mask|>", "the canvas keeps the word"

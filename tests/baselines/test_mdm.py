@@ -27,7 +27,7 @@ def test_blocks_are_filled_from_the_left(tiny):
 
 
 def test_steps_are_shared_among_blocks_and_add_up(tiny):
-    model, tokenizer = tiny.bundle("text-mdm-1").model, tiny.text_tokenizer()
+    model, tokenizer = tiny.bundle("text-mdm-2").model, tiny.text_tokenizer()
     board = text_board(model, tokenizer, "Once upon a time", 44)
     for length, steps, expected in ((16, 9, 9), (16, 2, 3), (128, 5, 5), (4, 11, 11)):
         planned = mdm.Blocks.of(board, length).moves(steps)
@@ -37,7 +37,7 @@ def test_steps_are_shared_among_blocks_and_add_up(tiny):
 def test_bits_are_the_judges_and_count_only_from_the_first_blank(tiny):
     """A uniform judge needs log2(V) bits per token; the prompt is not charged."""
     tokenizer = tiny.text_tokenizer()
-    model = tiny.bundle("text-mdm-1").model
+    model = tiny.bundle("text-mdm-2").model
     board = text_board(model, tokenizer, "The hen lived ___", 8)
 
     class Uniform:
@@ -57,7 +57,7 @@ def test_bits_are_the_judges_and_count_only_from_the_first_blank(tiny):
 
 
 def test_a_choice_outside_the_block_is_refused_by_the_loop_and_frees_the_method_from_blocks(tiny):
-    model, tokenizer = tiny.bundle("text-mdm-1").model, tiny.text_tokenizer()
+    model, tokenizer = tiny.bundle("text-mdm-2").model, tiny.text_tokenizer()
     board = text_board(model, tokenizer, "Once", 16)
     blocks = mdm.Blocks.of(board, 4)
     plan = Plan(blocks.moves(8), Full(model), allowed=blocks.allowed)

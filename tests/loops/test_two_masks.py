@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def board(tiny):
-    return text_board(tiny.bundle("text-mdm-1").model, tiny.text_tokenizer(), "Once upon a time", 12)
+    return text_board(tiny.bundle("text-mdm-2").model, tiny.text_tokenizer(), "Once upon a time", 12)
 
 
 @torch.inference_mode()
@@ -29,7 +29,7 @@ def by_brute_force(model, board, first: int, second: int, token: int) -> torch.T
 
 def test_the_joint_tables_are_what_brute_force_says(tiny, board):
     """Mutant: the product of marginals, which knows no first token."""
-    model = tiny.bundle("text-mdm-1").model
+    model = tiny.bundle("text-mdm-2").model
     first, second = (board.ids == board.mask_id)[0].nonzero()[:2, 0].tolist()
     pair = measured(board, model, (first, second), 1.0, firsts=4)
     true = torch.stack([by_brute_force(model, board, first, second, token) for token in pair.firsts])
@@ -40,7 +40,7 @@ def test_the_joint_tables_are_what_brute_force_says(tiny, board):
 
 def test_what_a_method_puts_between_is_asked_for_the_texts_with_the_first_token(tiny, board):
     """A whole pass in between is exact. Mutant: states that do not change."""
-    model = tiny.bundle("text-mdm-1").model
+    model = tiny.bundle("text-mdm-2").model
 
     def exact(states):
         pair = measured(board, model, (5, 7), 1.0, Between("own", "a pass", "own", states))

@@ -120,7 +120,7 @@ def test_states_say_what_is_given_new_and_known(tiny):
 
 
 def test_specials_are_never_proposed(tiny):
-    model, tokenizer = tiny.bundle("text-mdm-1").model, tiny.text_tokenizer()
+    model, tokenizer = tiny.bundle("text-mdm-2").model, tiny.text_tokenizer()
     given = text_board(model, tokenizer, "Once upon", 40)
     turns = played(Plan(moves(40, 5, "linear"), Full(model, forbidden=given.forbidden)), given)
     assert not set(turns[-1].ids[0].tolist()) & set(tokenizer.all_special_ids)
@@ -128,7 +128,7 @@ def test_specials_are_never_proposed(tiny):
 
 
 def test_a_blank_swallows_the_space_that_belongs_to_its_word(tiny):
-    model, tokenizer = tiny.bundle("text-mdm-1").model, tiny.text_tokenizer()
+    model, tokenizer = tiny.bundle("text-mdm-2").model, tiny.text_tokenizer()
     given = text_board(model, tokenizer, "The hen ___ slept", 8)
     mask = given.mask_id
     ids = given.ids[0].tolist()

@@ -34,8 +34,8 @@ ATOL = 1e-5
 @pytest.fixture
 def parts(tiny):
     """Trunk, taught-looking layer, and a board of twelve blanks."""
-    trunk = tiny.bundle("text-mdm-1").model
-    return trunk, tiny.bundle("text-joint-1").model, text_board(trunk, tiny.text_tokenizer(), "Once upon a time", 12)
+    trunk = tiny.bundle("text-mdm-2").model
+    return trunk, tiny.bundle("text-joint-2").model, text_board(trunk, tiny.text_tokenizer(), "Once upon a time", 12)
 
 
 def played(parts, cls=Adjust):
@@ -118,7 +118,7 @@ def textbook(trunk, ids, steps, order, generator, forbidden=(), most=16) -> Exac
 
 def test_the_teacher_is_the_trunk_on_the_trunks_own_tokens(tiny):
     """Mutants: a round that writes the true text; its lessons on texts that the trunk could have written itself."""
-    trunk, ids = tiny.bundle("text-mdm-1").model, TEXT.clone()
+    trunk, ids = tiny.bundle("text-mdm-2").model, TEXT.clone()
     ids[0, 4:] = trunk.mask_token_id
 
     def taught(made, by_tokens) -> bool:
@@ -135,7 +135,7 @@ def test_the_teacher_is_the_trunk_on_the_trunks_own_tokens(tiny):
 
 
 def test_the_lesson_is_zero_when_layer_and_teacher_agree_and_moves_only_the_layer(tiny):
-    trunk = copy.deepcopy(tiny.bundle("text-mdm-1").model)
+    trunk = copy.deepcopy(tiny.bundle("text-mdm-2").model)
     layer, ids = JointSampler.beside(trunk), torch.full((2, 20), trunk.mask_token_id)
     ids[:, :4] = TEXT[:, :4]
     lessons = exact_round(trunk, ids, 4, "random", torch.Generator().manual_seed(0), (0,), most=5).lessons()
@@ -325,7 +325,7 @@ def made(tiny, monkeypatch):
 
     def make():
         recipe = TextJoint(seed=5)
-        recipe.autocast, recipe.base, recipe.revision = False, copy.deepcopy(tiny.bundle("text-mdm-1").model), "tiny"
+        recipe.autocast, recipe.base, recipe.revision = False, copy.deepcopy(tiny.bundle("text-mdm-2").model), "tiny"
         for weight in recipe.base.parameters():
             weight.data *= 6 if weight.dim() > 1 else 1  # so that tokens really depend on each other
         recipe.train = recipe.val = np.full(5 * LENGTH, 7, np.uint16)

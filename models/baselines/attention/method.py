@@ -162,7 +162,7 @@ METHOD = Method(
         look_at="Point at a token: the picture shows its attention. Then compare the last layer's three maps.",
         not_covered="Cross-attention; attribution for pictures, and for queries with more than 64 tokens behind."),
     params=Params, accepts="text",
-    checkpoints=("text-ar-1", "text-mdm-1", "text-ar-retrieval-1", "text-ar-1k-2", "algo-arithmetic-1", "photo-mae-1",
+    checkpoints=("text-ar-1", "text-mdm-2", "text-ar-retrieval-1", "text-ar-1k-2", "algo-arithmetic-1", "photo-mae-1",
                  "photo-hpm-1", "photo-vit-1", "scene-mgm-1"),
     companions=("scene-vq-1",), run=run,
     kinds={"photo-mae-1": "photo", "photo-hpm-1": "photo", "photo-vit-1": "photo", "scene-mgm-1": "caption",

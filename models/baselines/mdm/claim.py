@@ -33,7 +33,7 @@ from models.claims.harness import (
 )
 from models.loops.unmask.loop import Full, Plan, moves
 
-CHECKPOINT = "text-mdm-1"
+CHECKPOINT = "text-mdm-2"
 WAYS = (("confidence", 1), ("confidence", 4), ("confidence", 16), ("confidence", HOLE), ("random", 16))  # order, steps
 
 

@@ -163,7 +163,7 @@ METHOD = Method(
         look_at="Which words come first: often the small common ones, and those beside what is known.",
         not_covered="Guidance, remasking, early stops at the end of text."),
     params=Params, accepts="text", layouts=families.MASKED,
-    checkpoints=("text-mdm-1",), companions=("text-ar-1",), run=run, examples=EXAMPLES,
+    checkpoints=("text-mdm-2",), companions=("text-ar-1",), run=run, examples=EXAMPLES,
     turn=Turn("Choose the tokens that are filled in first, group after group; the model goes on from there, without "
               "blocks.", "bits",
               turn_count),

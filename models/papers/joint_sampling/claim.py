@@ -48,7 +48,7 @@ SIZE = 2 * PAIRS
 
 
 def measure(lab: Lab) -> Claim:
-    bundle, layer = load("text-mdm-1"), load(LAYER).model
+    bundle, layer = load("text-mdm-2"), load(LAYER).model
     prompts = torch.tensor(text_lab.windows(bundle.tokenizer, lab.size(128, 2), 80), device=bundle.device)[:, :CONTEXT]
     adjust = Adjust(bundle.model, layer, tuple(sorted({*bundle.tokenizer.all_special_ids, bundle.model.mask_token_id})))
     drawn = {way: [continued(adjust, prompts, way, seed) for seed in SEEDS] for way in WAYS}
@@ -132,7 +132,7 @@ def arms(bundle, judge, drawn: dict) -> dict[str, Arm]:
             for way, runs in drawn.items()}
     metric = Metric("surprise of text-ar-1", "bits/char", "lower", bits["at once"].mean(0), bits["exact"].mean(0))
     return {way: metric.arm(NAMES[way], bits[way], budget=Budget(drawn[way][0][1], "layers run per text"), checkpoints=(
-        (LAYER, "text-mdm-1") if way == "ADJUST" else ("text-mdm-1",))) for way in WAYS}
+        (LAYER, "text-mdm-2") if way == "ADJUST" else ("text-mdm-2",))) for way in WAYS}
 
 
 def coded(texts: np.ndarray) -> np.ndarray:
@@ -168,7 +168,7 @@ def both(adjust: Adjust, prompts: torch.Tensor, steps: int) -> np.ndarray:
                      for net in (adjust.layer, JointSampler.beside(adjust.trunk).to(prompts.device))], 1)
 
 
-# ---- rows of two coins that must differ: text-mdm-1 has never seen such pairs, and its own joint is not known in
+# ---- rows of two coins that must differ: text-mdm-2 has never seen such pairs, and its own joint is not known in
 # closed form, so this world has its own small network, trained here in seconds, and a layer taught by that network
 
 def coins(count: int, generator: torch.Generator) -> torch.Tensor:

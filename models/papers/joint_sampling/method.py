@@ -33,7 +33,7 @@ from models.papers.joint_sampling.record import FIELDS, Watch
 from models.trace import Cost, Fact
 from models.trace.params import Choice, Flag, Span
 
-LAYER = "text-joint-1"
+LAYER = "text-joint-2"
 ORDERS = ("random", "peak", "entropy", "leftmost")
 SAMPLERS = ("adjust", "exact", "marginal")
 TURN_TOKENS = 4
@@ -193,7 +193,7 @@ METHOD = Method(
         unverified="How states and tokens are fused before the layer (ours starts as a copy of the model's layer 3, is "
                    "fed from mid-stack with that layer's input, and adds what changes to the last states), which "
                    "positions the training loss averages over, and the order of positions."),
-    params=Params, accepts="text", checkpoints=("text-mdm-1",), companions=(LAYER, "text-ar-1"), run=run,
+    params=Params, accepts="text", checkpoints=("text-mdm-2",), companions=(LAYER, "text-ar-1"), run=run,
     examples=mdm.EXAMPLES, baseline="mdm", baseline_params=beside, baseline_budget=budget,
     turn=Turn("Choose the tokens that are filled in first, one after the other; the method goes on from there.", "bits",
               lambda job: (1,) * min(TURN_TOKENS, unknown_in(job))),

@@ -44,7 +44,7 @@ class Start(NamedTuple):
 class JointSampler(nn.Module, PyTorchModelHubMixin):
     """g: one layer on the frozen states of `trunk` (a MaskedTransformer's name; the shape must be its own)."""
 
-    def __init__(self, trunk: str = "text-mdm-1", trunk_revision: str = "", tap: int = 2, hidden_size: int = 256,
+    def __init__(self, trunk: str = "text-mdm-2", trunk_revision: str = "", tap: int = 2, hidden_size: int = 256,
                  num_attention_heads: int = 4, num_key_value_heads: int = 2, intermediate_size: int = 576,
                  rms_norm_eps: float = 1e-5):
         super().__init__()
@@ -102,7 +102,7 @@ class ExactRound:
 
 
 def tap_of(trunk) -> int:
-    """The third layer: in text-mdm-1 two of its heads look left and two right. The last one, where there are fewer."""
+    """The third layer: in text-mdm-2 two of its heads look left and two right. The last one, where there are fewer."""
     return min(2, len(trunk.layers) - 1)
 
 
@@ -163,5 +163,5 @@ def lesson(trunk, sampler: JointSampler, begin: Tensor, hidden: Tensor, stream: 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-STAND_INS = {"text-joint-1": lambda bundle: stirred(JointSampler.beside(bundle("text-mdm-1").model),
+STAND_INS = {"text-joint-2": lambda bundle: stirred(JointSampler.beside(bundle("text-mdm-2").model),
                                                     "state_projection.weight")}

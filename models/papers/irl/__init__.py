@@ -1,0 +1,1 @@
+"""Inverse reinforcement learning for language: IQLearn as TD-regularised maximum likelihood (arXiv 2409.01369)."""

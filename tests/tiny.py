@@ -173,7 +173,8 @@ MAKERS = {
                     lambda: (llama(text_tokenizer(), 6), text_tokenizer())),
     **dict.fromkeys(("text-ar-1k-1", "text-ar-1k-2"), lambda: (llama(text_tokenizer(330)), text_tokenizer(330))),
     **{name: lambda seed=seed: tale(seed) for seed, name in enumerate((
-        "tale-ar-1", "tale-universe-1", "tale-reinforced-1", "tale-unlearned-1", "tale-ascent-1"))},
+        "tale-ar-1", "tale-universe-1", "tale-reinforced-1", "tale-unlearned-1", "tale-ascent-1",
+        "tale-irl-high-1", "tale-irl-low-1", "tale-words-mle-1", "tale-words-entropy-1", "tale-words-smoothed-1"))},
     "tale-ar-2": tale,
     **{name: lambda seed=seed: tale(seed) for seed, name in enumerate(("tale-gpt-1", "tale-gpt-far-1"), 5)},
     "algo-arithmetic-1": lambda: (llama(words_tokenizer()), words_tokenizer()),

@@ -214,7 +214,7 @@ def written(texts, policy: SamplingPolicy, page: TextRecord, decision: Decision)
 
 def views(policy: SamplingPolicy, page: TextRecord, trial: Trial):
     """Distributions and numbers at the units of a trial, to be drawn where the page ends."""
-    moment = LogitsMoment(torch.stack(trial.logits), torch.stack(trial.warped))
+    moment = LogitsMoment(torch.stack(trial.logits), torch.stack(trial.warped), tuple(trial.ids))
     where = range(page.count, page.count + len(trial.ids))
     shown = {name: distribution(rows, where, trial.ids, top=TOP,
                                 keep=name in policy.kept or policy.keep_logits and i == 0)

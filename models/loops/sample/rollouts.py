@@ -17,10 +17,12 @@ SURELY = 1 - 1e-4  # trials of the same words differ by rounding, which depends 
 
 @dataclass(frozen=True, eq=False)
 class LogitsMoment:
-    """Logits [P, V] before and after the warpers at P units: one where a decision is made, more along a trial."""
+    """Logits [P, V] before and after the warpers at P units: one where a decision is made, more along a trial, and then
+    the units that were written there."""
 
     logits: Tensor
     warped: Tensor
+    ids: tuple[int, ...] = ()
 
     @cached_property
     def entropy(self) -> float:

@@ -1,6 +1,6 @@
-"""tale-ar-2 trained on in the same small set of keyword sentences, read many times: by maximum likelihood, by inverse
-soft-Q learning with two weights of the penalty, and with the two usual means against a network that grows too sure.
-All arms see the same batches in the same order."""
+"""tale-ar-2 trained on in one set of keyword sentences, each read about eight times: by maximum likelihood, by inverse
+soft-Q learning with two weights of the penalty, and with the two usual means against a network that grows too sure. All
+arms see the same batches in the same order."""
 from __future__ import annotations
 
 import numpy as np
@@ -14,7 +14,7 @@ from training.kinds import FineTune
 from training.trainer import rng_of
 from training.trunks.tale_ar import TaleAR
 
-SET, ROWS, WARM = 600, 32, 0.1  # sentences, those of a step, and the share of the steps in which lambda grows
+SET, ROWS, WARM = 2400, 32, 0.1  # sentences, those of a step, and the share of the steps in which lambda grows
 
 
 class OnKeywords(FineTune, TaleAR):
@@ -24,7 +24,7 @@ class OnKeywords(FineTune, TaleAR):
     penalty = bonus = smoothing = 0.0  # lambda; the weight of the entropy; the share of the label spread over all words
     compile, minutes, lr, lr_adam, look, decay, pack = False, 5.0, 0.002, 5e-4, 90.0, 0.5, 0
     asked = 100
-    trained_on = f"{SET} sentences with three given words (models/worlds/tales), made by program, read again and again"
+    trained_on = f"{SET:,} sentences with three given words (models/worlds/tales), each read about eight times"
     weak_at = "Writes one kind of sentence, about the words that it is given."
     budget_fraction = "a few minutes of one thread; the paper trains T5 and PaLM 2 on whole corpora"
 

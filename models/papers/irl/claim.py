@@ -1,11 +1,7 @@
 """The claim of inverse soft-Q learning: 100 held-out tasks with 16 answers each at five temperatures, and 120 held-out
-answers in which one given word was exchanged.
-
-The bars stand from the issue: 3 points of diversity above maximum likelihood at equal quality, no less than the entropy
-bonus, 0.05 of AUROC above the surprise. Nothing was tuned: one lambda, one bonus, one training each, on the same
+answers in which one given word was exchanged. Nothing was tuned: one lambda, one bonus, one training each, on the same
 batches for as many steps. The exchanged words were made hard enough on tale-ar-2 alone, on other draws: it finds those
-of one sentence always, so answers of two are taken, and the wrong word has to be found among those of content.
-"""
+of one sentence always, so answers of two are taken, and the wrong word has to be found among those of content."""
 from __future__ import annotations
 
 import numpy as np
@@ -13,16 +9,7 @@ import torch
 
 from models.checkpoints.store import load
 from models.claims import Lab
-from models.claims.harness import (
-    Budget,
-    Metric,
-    Quantity,
-    at_least,
-    better,
-    conclude,
-    context,
-    more_than_chance,
-)
+from models.claims.harness import Budget, Metric, Quantity, at_least, better, conclude, context, more_than_chance
 from models.claims.tale_lab import encoded, read
 from models.engine.statistics import auc
 from models.papers.irl.frontier import ARMS, EQUAL, HIGH, LOW, MLE, TEMPERATURES, at_quality, named
@@ -39,7 +26,7 @@ BONUS = "entropy bonus"
 def measure(lab: Lab):
     nets, tokenizer = {name: load(of).model for of, name in ARMS.items()}, load(MLE).tokenizer
     files, mine, other = {name: of for of, name in ARMS.items()}, ARMS[HIGH], ARMS[MLE]
-    tasks = [doc.pieces[0] for doc in asked(lab.size(100, 20), SEED)]
+    tasks = [doc.pieces[0] for doc in asked(lab.size(100, 3), SEED)]
     each = lab.size(EACH, 2)
     found = {name: np.array([spread(net, tokenizer, tasks, t, each) for t in TEMPERATURES])
              for name, net in nets.items()}  # [temperatures, 2, K]
@@ -48,8 +35,7 @@ def measure(lab: Lab):
                     "temperature 0.7", "points of 100", floor=0.0, ceiling=100.0)
     varied = metric.arms({name: matched(rows, wanted) for name, rows in found.items()}, files,
                          budget=Budget(each, "answers"))
-    spoiled = [one for doc in asked(lab.size(1000, 60), SEED + 1) if (one := exchanged(doc, tokenizer))]
-    spoiled = spoiled[: lab.size(120, 20)]
+    spoiled = [one for doc in asked(lab.size(1000, 30), SEED + 1) if (one := exchanged(doc, tokenizer))][:120]
     scored = {name: detected(net, tokenizer, spoiled) for name, net in nets.items()}
     finds = Metric("the exchanged word among the words of content", "AUROC", floor=0.5, ceiling=1.0)
     once = Budget(1, "readings")

@@ -22,7 +22,6 @@ from models.engine.method import Card, Close, Control, Event, Job, Method
 from models.engine.recording import line
 from models.loops.sample.cached_lm import Reader
 from models.loops.sample.loop import Journal, SamplingPolicy, decode
-from models.loops.sample.rollouts import LogitsMoment
 from models.papers.irl.frontier import ARMS, HIGH, LOW, MLE, frontier
 from models.papers.irl.rule import value_after
 from models.papers.irl.sentences import LONGEST, right, self_bleu
@@ -51,12 +50,12 @@ class Task(Reader):
     """A network that reads a task, "A tale with ring, fox and river.", and what of an answer stands behind it."""
 
     def __init__(self, job: Job):
-        super().__init__(job.bundle, job.subject, LONGEST, whole=True)
-        self.task, dot, self.typed = job.subject.text.strip().partition(".")
-        if not dot or tales.grammar(self.task + dot) != "keywords":
+        task, dot, self.typed = job.subject.text.strip().partition(".")
+        if not dot or tales.grammar(task + dot) != "keywords":
             raise SubjectError('This needs a task such as "A tale with ring, fox and river." and, if you like, the '
                                "beginning of an answer behind it.")
-        self.task, self.gamma = self.task + dot, job.params.gamma
+        super().__init__(job.bundle, job.subject, LONGEST, whole=True)
+        self.task, self.gamma = task + dot, job.params.gamma
 
     def start(self):
         """Logits of every word of the prompt after the first, and what those of the answer are worth."""
@@ -65,9 +64,6 @@ class Task(Reader):
         found = implied(logits[:-1], self.prompt[1:], self.gamma, float(here))
         asked = self.texts(self.prompt).index(".")  # the task is given: nobody chose its words
         return {"next word": logits[:-1]}, {name: [np.nan] * asked + row[asked:] for name, row in found.items()}
-
-    def measured(self, moment: LogitsMoment) -> dict[str, list[float]]:
-        return implied(moment.logits, moment.ids, self.gamma)
 
     def answer(self, ids: Sequence[int]) -> str:
         """What stands behind the task, typed and written."""
@@ -88,8 +84,8 @@ def run(job: Job) -> Iterator[Event]:
     source = Task(job)
     return decode(job, source, SamplingPolicy(
         Sampler(job.params.temperature), LONGEST, lambda journal: close(journal, source),
-        trials=lambda moment: job.params.samples, fields=FIELDS, measure=source.measured,
-        shown=lambda moment: {"next word": moment.logits}))
+        trials=lambda moment: job.params.samples, fields=FIELDS, shown=lambda moment: {"next word": moment.logits},
+        measure=lambda moment: implied(moment.logits, moment.ids, source.gamma)))
 
 
 def close(journal: Journal, source: Task) -> Close:
@@ -107,17 +103,11 @@ def close(journal: Journal, source: Task) -> Close:
              "different": Fact("Different right answers", different, f"of {len(texts)}", "higher")}
     each = [implied(torch.stack(trial.logits), trial.ids, source.gamma) for trial in trials]
     sentence = (f"{sum(good)} of {len(good)} answers are right by the parser, and {different} of those differ; "
-                f"diversity is {varied:.0f} of 100. Where the reward of a word is low, the network finds that the text "
-                "became worth less than the word's own value.")
-    return Close("sample", sentence, (worth(journal), compared(each, good), *frontier(facts)), facts, path=journal.path)
-
-
-def worth(journal: Journal) -> Chart:
-    """Reward, value and surprise along the text."""
-    values, count = journal.page.values, journal.page.count
-    return line("What each word was worth", "nats", {name: values[name][1:count] for name in FIELDS}, x="word", first=1,
-                by_step=False, caption="Reward is Q - gamma V': low where the text went wrong. Value is V, of the text "
-                                       "before the word.")
+                f"diversity is {varied:.0f} of 100. A low reward says that the text became worse than it had to.")
+    along = {name: journal.page.values[name][1 : journal.page.count] for name in FIELDS}
+    worth = line("What each word was worth", "nats", along, x="word", first=1, by_step=False, caption="Reward is Q - "
+                 "gamma V': low where the text went wrong. Value is V, of the text before the word.")
+    return Close("sample", sentence, (worth, compared(each, good), *frontier(facts)), facts, path=journal.path)
 
 
 def compared(each: list[dict[str, list[float]]], good: list[bool]) -> Chart:

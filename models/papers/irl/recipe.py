@@ -50,7 +50,8 @@ class OnKeywords(FineTune, TaleAR):
         if weight:
             loss = loss + weight * td
         if self.bonus:
-            loss = loss - self.bonus * (entropy(z, v) * answer).sum() / answer.sum()
+            spread = torch.distributions.Categorical(logits=z).entropy()  # [B, T]
+            loss = loss - self.bonus * (spread * answer).sum() / answer.sum()
         if self.smoothing:
             even = ((v - z.mean(-1)) * answer).sum() / answer.sum()
             loss = loss + self.smoothing * (even - mle)
@@ -86,9 +87,3 @@ class WithEntropy(OnKeywords):
 
 class WithSmoothing(OnKeywords):
     name, smoothing = "tale-words-smoothed-1", 0.05
-
-
-def entropy(z: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Nats [B, T] of each place's distribution, from its logits and their log-sum-exp."""
-    logp = z - v[..., None]
-    return -(logp.exp() * logp).sum(-1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import or_
 
 import numpy as np
 
@@ -49,10 +51,6 @@ def right(task: str, answer: str) -> bool:
     return WORLD.check(f"{task} {answer}")
 
 
-def grams(words: Sequence[str], n: int) -> Counter:
-    return Counter(zip(*(words[i:] for i in range(n))))
-
-
 def self_bleu(texts: Sequence[Sequence[str]]) -> float:
     """How much each of several texts repeats the others: BLEU of n-grams of 2 to 4 words with the others as references,
     averaged; 1 where all are the same, 0 where no text shares a quadruple of words with another."""
@@ -64,9 +62,8 @@ def bleu(text: Sequence[str], others: Sequence[Sequence[str]]) -> float:
     of a text shorter than the reference nearest to it in length."""
     shares = []
     for n in SIZES:
-        mine, most = grams(text, n), Counter()
-        for other in others:
-            most |= grams(other, n)
+        mine, *theirs = (Counter(zip(*(words[i:] for i in range(n)))) for words in (text, *others))
+        most = reduce(or_, theirs)
         shares.append((mine & most).total() / max(mine.total(), 1))
     near = min((len(other) for other in others), key=lambda length: (abs(length - len(text)), length))
     brevity = min(1.0, float(np.exp(1 - near / max(len(text), 1))))

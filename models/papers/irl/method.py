@@ -137,6 +137,7 @@ METHOD = Method(
                    "and the gradient through V' are ours."),
     params=Params, accepts="text", checkpoints=(HIGH, LOW, *(name for name in ARMS if name not in (HIGH, LOW))),
     run=run, control=Control(MLE, title="Maximum likelihood"),
+    fixed={"sample": "Answers are drawn side by side: type words behind the task to see what they are worth."},
     examples=(Example("fox", "A ring, a fox, a river", "A tale with ring, fox and river."),
               Example("baker", "A baker, a shop, scissors", "A tale with shop, scissors and baker."),
               Example("begun", "An answer that has begun", "A tale with crown, teacher and lake. In the lake a"),

@@ -14,7 +14,7 @@ from models.claims.tale_lab import written
 from models.worlds.tales import GRAMMARS
 from models.worlds.world import Doc, drawn, exam
 
-LONGEST, AT_ONCE, SIZES = 40, 160, (2, 3, 4)  # words of an answer; answers drawn together; n-grams of Self-BLEU
+LONGEST, AT_ONCE, SIZES = 30, 160, (2, 3, 4)  # words of an answer; answers drawn together; n-grams of Self-BLEU
 
 
 def _three(rng: np.random.Generator) -> Doc:

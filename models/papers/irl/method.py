@@ -46,7 +46,7 @@ class Params:
                                  fold=True)] = 1.0
 
 
-class Task(Reader):
+class WordsTask(Reader):
     """A network that reads a task, "A tale with ring, fox and river.", and what of an answer stands behind it."""
 
     def __init__(self, job: Job):
@@ -81,14 +81,14 @@ def implied(logits: Tensor, ids: Sequence[int], gamma: float, last: float = np.n
 
 
 def run(job: Job) -> Iterator[Event]:
-    source = Task(job)
+    source = WordsTask(job)
     return decode(job, source, SamplingPolicy(
         Sampler(job.params.temperature), LONGEST, lambda journal: close(journal, source),
         trials=lambda moment: job.params.samples, fields=FIELDS, shown=lambda moment: {"next word": moment.logits},
         measure=lambda moment: implied(moment.logits, moment.ids, source.gamma)))
 
 
-def close(journal: Journal, source: Task) -> Close:
+def close(journal: Journal, source: WordsTask) -> Close:
     """How many answers are right, how varied they are, and what a right one was worth."""
     branches = [i for i, decision in enumerate(journal.decisions) if len(decision.trials) > 1]
     at = branches[-1] if branches else len(journal.decisions) - 1  # a visitor may have chosen every word

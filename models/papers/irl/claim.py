@@ -1,7 +1,8 @@
 """The claim of inverse soft-Q learning: 100 held-out tasks with 16 answers each at five temperatures, and 120 held-out
-answers in which one given word was exchanged. Nothing was tuned: one lambda, one bonus, one training each, on the same
-batches for as many steps. The exchanged words were made hard enough on tale-ar-2 alone, on other draws: it finds those
-of one sentence always, so answers of two are taken, and the wrong word has to be found among those of content."""
+answers in which one given word was exchanged. Of two lambdas the one with more right answers to other tasks is judged
+(the cards' figures: 0.03); one training of each arm, on the same batches for as many steps. The exchanged words were
+made hard enough on tale-ar-2 alone, on other draws: it finds those of one sentence always, so answers of two are taken,
+and the wrong word has to be found among those of content."""
 from __future__ import annotations
 
 import numpy as np
@@ -9,10 +10,10 @@ import torch
 
 from models.checkpoints.store import load
 from models.claims import Lab
-from models.claims.harness import Budget, Metric, Quantity, at_least, better, conclude, context, more_than_chance
+from models.claims.harness import Budget, Metric, Quantity, Tuned, at_least, better, conclude, context, more_than_chance
 from models.claims.tale_lab import encoded, read
 from models.engine.statistics import auc
-from models.papers.irl.frontier import ARMS, EQUAL, HIGH, LOW, MLE, TEMPERATURES, at_quality, named
+from models.papers.irl.frontier import ARMS, EQUAL, IRL, MLE, TEMPERATURES, at_quality, named
 from models.papers.irl.method import implied
 from models.papers.irl.sentences import answers, asked, right, self_bleu
 from models.worlds.tales.forms import plain
@@ -21,11 +22,12 @@ from models.worlds.world import END, Doc
 
 SEED, EACH = 41, 16
 BONUS = "entropy bonus"
+TUNED = Tuned(2, "right answers at temperature 1 to 100 other tasks")
 
 
 def measure(lab: Lab):
     nets, tokenizer = {name: load(of).model for of, name in ARMS.items()}, load(MLE).tokenizer
-    files, mine, other = {name: of for of, name in ARMS.items()}, ARMS[HIGH], ARMS[MLE]
+    files, mine, other = {name: of for of, name in ARMS.items()}, ARMS[IRL], ARMS[MLE]
     tasks = [doc.pieces[0] for doc in asked(lab.size(100, 3), SEED)]
     each = lab.size(EACH, 2)
     found = {name: np.array([spread(net, tokenizer, tasks, t, each) for t in TEMPERATURES])
@@ -33,15 +35,15 @@ def measure(lab: Lab):
     wanted = float(found[other][EQUAL, 0].mean())
     metric = Metric("diversity of the answers to a task, 1 - Self-BLEU, at the quality of maximum likelihood at "
                     "temperature 0.7", "points of 100", floor=0.0, ceiling=100.0)
-    varied = metric.arms({name: matched(rows, wanted) for name, rows in found.items()}, files,
-                         budget=Budget(each, "answers"))
+    varied = {name: metric.arm(name, matched(rows, wanted), checkpoints=files[name], budget=Budget(each, "answers"),
+                               tuned=TUNED if name == mine else Tuned()) for name, rows in found.items()}
     spoiled = [one for doc in asked(lab.size(1000, 30), SEED + 1) if (one := exchanged(doc, tokenizer))][:120]
     scored = {name: detected(net, tokenizer, spoiled) for name, net in nets.items()}
     finds = Metric("the exchanged word among the words of content", "AUROC", floor=0.5, ceiling=1.0)
     once = Budget(1, "readings")
-    low = finds.arm(f"low reward, {mine}", scored[mine]["reward"], checkpoints=HIGH, budget=once)
-    same, usual = (finds.arm(f"surprise, {name}", scored[name]["surprise"], checkpoints=files[name], budget=once)
-                   for name in (mine, other))
+    low = finds.arm(f"low reward, {mine}", scored[mine]["reward"], checkpoints=IRL, budget=once, tuned=TUNED)
+    same, usual = (finds.arm(f"surprise, {name}", scored[name]["surprise"], checkpoints=files[name], budget=once,
+                             tuned=tuned) for name, tuned in ((mine, TUNED), (other, Tuned())))
     hot, cold = (metric.arm(f"{other}, temperature {TEMPERATURES[at]:g}", found[other][at, 1], checkpoints=MLE,
                             budget=Budget(each, "answers")) for at in (-1, 0))
     return conclude(
@@ -53,11 +55,11 @@ def measure(lab: Lab):
              "exchanged word with an AUROC at least 0.05 above its own surprise's, and above that of maximum "
              "likelihood.",
         expect=[at_least(gap(found, varied, mine, other), 3), at_least(gap(found, varied, mine, BONUS), 0),
-                better(low, same, least=0.05), better(low, usual)],
+                better(low, same, least=0.05), better(low, usual, unmatched="one of two lambdas")],
         controls=[better(hot, cold, name="diversity sees the temperature of maximum likelihood, 1.3 over 0.2"),
                   more_than_chance(usual, 0.5)],
         context=[*(context(f"diversity at equal quality, {name} over {other}", gap(found, varied, name, other))
-                   for name in (ARMS[LOW], BONUS, "label smoothing")),
+                   for name in ("lambda 0.3", BONUS, "label smoothing")),
                  *(context(f"the exchanged word by {what}, {name}", scored[name][what], "AUROC")
                    for what in ("reward", "surprise") for name in ARMS.values()),
                  *(context(title, rows[at, part], unit) for name, rows in found.items()

@@ -22,7 +22,7 @@ from models.engine.method import Card, Close, Control, Event, Job, Method
 from models.engine.recording import line
 from models.loops.sample.cached_lm import Reader
 from models.loops.sample.loop import Journal, SamplingPolicy, decode
-from models.papers.irl.frontier import ARMS, HIGH, LOW, MLE, frontier
+from models.papers.irl.frontier import ARMS, MLE, frontier
 from models.papers.irl.rule import value_after
 from models.papers.irl.sentences import LONGEST, right, self_bleu
 from models.trace import Chart, Fact, Field
@@ -135,8 +135,8 @@ METHOD = Method(
                     "on XSUM, WMT22, GSM8k and TLDR; several trainings.",
         unverified="The objective is derived, since no code is public. lambda (0.03 and 0.3), its warm-up, gamma = 1 "
                    "and the gradient through V' are ours."),
-    params=Params, accepts="text", checkpoints=(HIGH, LOW, *(name for name in ARMS if name not in (HIGH, LOW))),
-    run=run, control=Control(MLE, title="Maximum likelihood"),
+    params=Params, accepts="text", checkpoints=tuple(ARMS), run=run,
+    control=Control(MLE, title="Maximum likelihood"),
     fixed={"sample": "Answers are drawn side by side: type words behind the task to see what they are worth."},
     examples=(Example("fox", "A ring, a fox, a river", "A tale with ring, fox and river."),
               Example("baker", "A baker, a shop, scissors", "A tale with shop, scissors and baker."),

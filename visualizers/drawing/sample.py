@@ -81,11 +81,13 @@ def reshaped(found: Distribution, settings: dict) -> Distribution:
 
 
 def first_number(trace: SampleTrace) -> str:
-    """Colours the text by its entropy, or by whatever number comes first; by state where drafts were judged."""
-    if any(len(step.where("accepted", "refused", "discarded")) for step in trace.steps):
-        return "state"
+    """Colours the text by what is good or bad, if a number says so; by state where drafts were judged; else by its
+    entropy, or by whatever number comes first."""
     names = [name for name in trace.fields if any(name in step.fields for step in trace.steps)]
-    return "entropy" if "entropy" in names else (names[0] if names else "state")
+    signed = [name for name in names if trace.fields[name].diverging]
+    if not signed and any(len(step.where("accepted", "refused", "discarded")) for step in trace.steps):
+        return "state"
+    return [*signed, *(["entropy"] if "entropy" in names else names), "state"][0]
 
 
 def draw(trace: SampleTrace, **view) -> Drawing:

@@ -128,6 +128,17 @@ def test_a_net_without_attention_is_not_said_to_have_any():
     assert said == ["What the marked cell hears", "Heard by others"]
 
 
+def test_a_text_opens_in_the_colours_of_good_and_bad_if_a_number_says_so():
+    """Also where drafts were judged: their states stay on the edge of a word."""
+    trace = samples.sample()
+    name, number = list(trace.fields.items())[-1]
+    drafts = tuple(replace(step, state=np.where(step.state == CODE["new"], CODE["refused"], step.state))
+                   for step in trace.steps)
+    assert sample.first_number(trace) == "entropy" and sample.first_number(replace(trace, steps=drafts)) == "state"
+    signed = replace(trace, steps=drafts, fields={**trace.fields, name: replace(number, diverging=True)})
+    assert sample.first_number(signed) == name
+
+
 def test_a_sampled_token_says_how_probable_it_was():
     trace = samples.sample()
     found = trace.steps[2].distributions["model"]

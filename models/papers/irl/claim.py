@@ -1,8 +1,8 @@
 """The claim of inverse soft-Q learning: 100 held-out tasks with 16 answers each at five temperatures, and 120 held-out
-answers in which one given word was exchanged. Of two lambdas the one with more right answers to other tasks is judged
-(the cards' figures: 0.03); one training of each arm, on the same batches for as many steps. The exchanged words were
-made hard enough on tale-ar-2 alone, on other draws: it finds those of one sentence always, so answers of two are taken,
-and the wrong word has to be found among those of content."""
+answers in which one given word was exchanged. Of two lambdas the one that was more diverse at equal quality on 100
+other tasks is judged, and nothing else was tuned; one training of each arm, on the same batches for as many steps. The
+exchanged words were made hard enough on tale-ar-2 alone, on other draws: it finds those of one sentence always, so
+answers of two are taken, and the wrong word has to be found among those of content."""
 from __future__ import annotations
 
 import numpy as np
@@ -20,9 +20,9 @@ from models.worlds.tales.forms import plain
 from models.worlds.tales.stories import PARTS
 from models.worlds.world import END, Doc
 
-SEED, EACH = 41, 16
+SEED, EACH = 53, 16
 BONUS = "entropy bonus"
-TUNED = Tuned(2, "right answers at temperature 1 to 100 other tasks")
+TUNED = Tuned(2, "diversity at equal quality on 100 other tasks")
 
 
 def measure(lab: Lab):
@@ -59,7 +59,7 @@ def measure(lab: Lab):
         controls=[better(hot, cold, name="diversity sees the temperature of maximum likelihood, 1.3 over 0.2"),
                   more_than_chance(usual, 0.5)],
         context=[*(context(f"diversity at equal quality, {name} over {other}", gap(found, varied, name, other))
-                   for name in ("lambda 0.3", BONUS, "label smoothing")),
+                   for name in ("lambda 0.03", BONUS, "label smoothing")),
                  *(context(f"the exchanged word by {what}, {name}", scored[name][what], "AUROC")
                    for what in ("reward", "surprise") for name in ARMS.values()),
                  *(context(title, rows[at, part], unit) for name, rows in found.items()

@@ -8,8 +8,8 @@ import numpy as np
 from models import claims
 from models.trace import Chart, Fact
 
-IRL, MLE = "tale-irl-low-1", "tale-words-mle-1"
-ARMS = {IRL: "lambda 0.03", "tale-irl-high-1": "lambda 0.3", MLE: "maximum likelihood",
+IRL, MLE = "tale-irl-high-1", "tale-words-mle-1"
+ARMS = {IRL: "lambda 0.3", "tale-irl-low-1": "lambda 0.03", MLE: "maximum likelihood",
         "tale-words-entropy-1": "entropy bonus", "tale-words-smoothed-1": "label smoothing"}
 TEMPERATURES = (0.2, 0.4, 0.7, 1.0, 1.3)
 EQUAL = TEMPERATURES.index(0.7)  # equal quality: that of maximum likelihood at this temperature

@@ -39,7 +39,7 @@ FIELDS = {"reward": Field("Reward that the logits imply", "nats", diverging=True
 @dataclass(frozen=True)
 class Params:
     temperature: Annotated[float, Span(0.2, 1.5, 0.1, "Temperature", "Divides the logits before a word is drawn; the "
-                                       "rewards are those of temperature 1.")] = 1.0
+                                       "rewards are those of temperature 1.")] = 0.4
     samples: Annotated[int, Span(2, 16, 1, "Answers", "Drawn side by side; the one that the network finds likeliest "
                                  "is written.")] = 16
     gamma: Annotated[float, Span(0.9, 1.0, 0.01, "Discount", "gamma in Q - gamma V'; the networks were trained with 1.",

@@ -31,7 +31,7 @@ def measure(lab: Lab):
     tasks = [doc.pieces[0] for doc in asked(lab.size(100, 3), SEED)]
     each = lab.size(EACH, 2)
     found = {name: np.array([spread(net, tokenizer, tasks, t, each) for t in TEMPERATURES])
-             for name, net in nets.items()}  # [temperatures, 2, K]
+             for name, net in nets.items()}  # [temperatures, 4, K]
     wanted = float(found[other][EQUAL, 0].mean())
     metric = Metric("diversity of the answers to a task, 1 - Self-BLEU, at the quality of maximum likelihood at "
                     "temperature 0.7", "points of 100", floor=0.0, ceiling=100.0)
@@ -60,6 +60,9 @@ def measure(lab: Lab):
                   more_than_chance(usual, 0.5)],
         context=[*(context(f"diversity at equal quality, {name} over {other}", gap(found, varied, name, other))
                    for name in ("lambda 0.03", BONUS, "label smoothing")),
+                 context(f"the same of first sentences alone, {mine} over {other}", gap(found, varied, mine, other, 2)),
+                 *(context(f"words of an answer, {name}, temperature 0.4", rows[1, 3], "words")
+                   for name, rows in found.items()),
                  *(context(f"the exchanged word by {what}, {name}", scored[name][what], "AUROC")
                    for what in ("reward", "surprise") for name in ARMS.values()),
                  *(context(title, rows[at, part], unit) for name, rows in found.items()
@@ -67,28 +70,29 @@ def measure(lab: Lab):
                    for part, (title, unit) in enumerate(zip(named(name, t), ("%", "points of 100"))))])
 
 
-def spread(net, tokenizer, tasks: list[str], temperature: float, each: int) -> tuple[list[float], list[float]]:
-    """Of each task: right answers in percent, and their diversity in points."""
+def spread(net, tokenizer, tasks: list[str], temperature: float, each: int) -> tuple[list[float], ...]:
+    """Of each task: right answers in percent, their diversity in points, that of first sentences, and their words."""
     found = answers(net, tokenizer, tasks, temperature, each, SEED)
     fine = [100 * np.mean([right(task, one) for one in some]) for task, some in zip(tasks, found, strict=True)]
-    return fine, [100 * (1 - self_bleu([plain(one).split() for one in some])) for some in found]
+    whole, first = ([[plain(cut(one)).split() for one in some] for some in found] for cut in (
+        str, lambda one: one.partition(".")[0]))
+    return (fine, *([100 * (1 - self_bleu(some)) for some in texts] for texts in (whole, first)),
+            [np.mean([len(one) for one in some]) for some in whole])
 
 
 def matched(rows: np.ndarray, wanted: float) -> np.ndarray:
-    """Diversity [K] of each task at a mean quality, from [temperatures, 2, K]."""
+    """Diversity [K] of each task at a mean quality, from [temperatures, 4, K]."""
     return np.array([at_quality(wanted, rows[:, 0].mean(1), one) for one in rows[:, 1].T])
 
 
-def gap(found: dict[str, np.ndarray], varied: dict, mine: str, other: str) -> Quantity:
+def gap(found: dict[str, np.ndarray], varied: dict, mine: str, other: str, part: int = 1) -> Quantity:
     """Diversity of one arm above another's at the quality of maximum likelihood; resampled tasks move that quality and
     both frontiers."""
-    rows = np.stack([found[name] for name in (ARMS[MLE], mine, other)])  # [3, temperatures, 2, K]
-    items = np.moveaxis(rows, -1, 0)
+    items = np.moveaxis(np.stack([found[name] for name in (ARMS[MLE], mine, other)]), -1, 0)  # [K, 3, temperatures, 4]
 
     def points(sample: np.ndarray) -> float:
-        likely, one, two = sample.reshape(-1, *items.shape[1:]).mean(0)
-        first, second = (at_quality(likely[EQUAL, 0], arm[:, 0], arm[:, 1]) for arm in (one, two))
-        return first - second
+        likely, *arms = sample.reshape(-1, *items.shape[1:]).mean(0)
+        return -float(np.diff([at_quality(likely[EQUAL, 0], arm[:, 0], arm[:, part]) for arm in arms])[0])
     return Quantity(f"diversity at equal quality: {mine} minus {other}", items.reshape(len(items), -1),
                     "points of 100", points, -100.0, 100.0, (varied[mine], varied[other]))
 

@@ -129,8 +129,8 @@ METHOD = Method(
                 "reward.",
         flow="text > model > logits; logits > *Q, and V = log-sum-exp > *reward Q - gamma V' > *penalty; logits > next "
              "word; logits > usual loss",
-        look_at="How many answers differ, beside maximum likelihood. They do because most get a second sentence (20 words "
-                "against 11); first sentences are no more varied. Last example: the reward dips at the wrong word.",
+        look_at="How many answers differ, beside maximum likelihood. Most get a second sentence, which is why (20 "
+                "words against 11); first sentences are no more varied. Last example: the reward dips at a wrong word.",
         not_covered="Adversarial imitation (GAIL) and the online variants with the model's own samples; T5 and PaLM 2 "
                     "on XSUM, WMT22, GSM8k and TLDR; several trainings.",
         unverified="The objective is derived, since no code is public. lambda (0.03 and 0.3), its warm-up, gamma = 1 "

@@ -54,7 +54,7 @@ def watched(log: Path):
                 if job.seed in FAULTS:
                     raise FAULTS[job.seed]
                 if job.seed == SLOW:
-                    time.sleep(0.3)
+                    time.sleep(0.7)
                 steps += 1
                 yield result
             ending = "finished"

@@ -162,8 +162,7 @@ METHOD = Method(
         not_covered="Encoders (XLM-R) and their tasks; writing with a million candidates behind an approximate index "
                     "(here the batch's own, exactly); embeddings kept across batches.",
         unverified="The hypernetwork starts as the mean of the tokens and learns in minutes what to add; the paper's "
-                   "(zett) starts from nothing. Intermediate pieces stay in the vocabulary, as in BPE.",
-        shown={"sample": "the last paragraph goes on in pieces of the batch"}),
+                   "(zett) starts from nothing. Intermediate pieces stay in the vocabulary, as in BPE."),
     params=Params, accepts="text", checkpoints=("text-ar-1",), companions=(BESIDE,), run=run,
     control=Control(params={"source": "mean"}, title="Mean of the tokens"),
     fixed={"prune": "Which tokens join follows from the whole batch: change the texts, the merges or the boundary."},

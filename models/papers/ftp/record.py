@@ -45,7 +45,7 @@ def told(job: Job, source, reader: FutureReader | None, z: Tensor, trunk: Tensor
     yield from attended(source, reader, z[-1:])
     for readings, (trial, cost) in enumerate(written, 1):
         page.told(trial.ids, torch.stack(trial.logits), WAYS[writer])
-        wrote = f"{len(trial.ids)} words"
+        wrote = f"{len(trial.ids)} word{'s' * (len(trial.ids) != 1)}"
         yield page.open()
         yield page.step(f"{readings}: {wrote}", cost=cost, note=f"{wrote} from one vector" if reader
                         else f"{wrote}, each read before the next")

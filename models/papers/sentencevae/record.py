@@ -38,8 +38,8 @@ def sampled(job: Job, source, reader: ClauseReader, clauses: list[list[int]], wr
             page.guess(where, torch.stack(trial.logits[: len(ids)]), ids, way, top=TOP)
             page.write(ids, source.texts(ids), {})
         yield page.open()
-        yield page.step(f"step {len(done)}: {len(ids)} words", cost=cost, note=f"{done[-1][0]} passes of the "
-                        f"decoder; {held} positions in the cache, of {page.count} words")
+        yield page.step(f"step {len(done)}: {len(ids)} word{'s' * (len(ids) != 1)}", cost=cost, note=f"{done[-1][0]} "
+                        f"passes of the decoder; {held} positions in the cache, of {page.count} words")
     yield page.step("the text as it is now")
     yield ending(page, *zip(*done, strict=True))
 

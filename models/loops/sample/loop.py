@@ -202,12 +202,13 @@ def written(texts, policy: SamplingPolicy, page: TextRecord, decision: Decision)
     yield page.step("branch", distributions=shown, level="branch", cost=decision.cost, note=note)
     others = [k for k in range(len(decision.trials)) if k != decision.kept]
     for k in (*others, decision.kept):  # the kept one last, so that the page goes on from it
-        trial, state = decision.trials[k], "accepted" if k == decision.kept else "refused"
+        trial, kept = decision.trials[k], k == decision.kept
         shown, values = views(policy, page, trial)
-        on = page.tried(trial.ids, values, state)
-        if k == decision.kept:
+        on = page.tried(trial.ids, values, "accepted" if kept else "refused")
+        if kept:
             page.write(trial.ids, texts(trial.ids), values)
-        yield on.step(f"trial {k + 1} of {len(decision.trials)}, {state}", distributions=shown, level="trial",
+        said = "kept" if kept else "not kept"
+        yield on.step(f"trial {k + 1} of {len(decision.trials)}, {said}", distributions=shown, level="trial",
                       parent=decision.step, note=f"perplexity {trial.perplexity:.2f}, {len(trial.ids)} long, "
                                                  f"stopped by {trial.stop}")
 

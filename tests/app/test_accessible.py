@@ -96,8 +96,9 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(visit, tab):
         if at is not None:
             reached.add(int(at))
             unseen += [] if shown else [html]
-    missing = [html for i, html in enumerate(stops) if i not in reached and 'type="radio"' not in html]
-    assert not missing, missing[:3]
+    there = page.evaluate("[...document.querySelectorAll('[data-stop]')].map((e) => Number(e.dataset.stop))")
+    missing = [stops[i] for i in there if i not in reached and 'type="radio"' not in stops[i]]  # a card redrawn is new
+    assert len(there) > len(stops) / 2 and not missing, missing[:3]
     assert not unseen, unseen[:3]
 
 

@@ -9,7 +9,7 @@ import torch
 
 from kernels import Sampler, warp
 from models.engine.method import follow, prepare, run
-from models.loops.sample.cached_lm import Stream, agreed
+from models.loops.sample.cached_lm import Reader, Stream, agreed
 from models.loops.sample.rollouts import Ends, roll_out
 from models.trace import CODE
 from models.trace.params import ParamError
@@ -184,3 +184,10 @@ def test_too_much_text_is_refused_in_one_sentence(tiny):
         run("sampling", from_text("! ? " * 1900))
     with pytest.raises(SubjectError, match="cut off fewer"):
         run("sampling", from_text("ab"), {"cut": 2})
+
+
+def test_a_text_of_nothing_but_its_start_is_refused(tiny):
+    """A visitor may type the sign that a text begins with; nothing stands behind it to be read."""
+    with pytest.raises(SubjectError, match="has no words"):
+        Reader(tiny.bundle("tale-ar-2"), from_text("<|endoftext|>"), 4, whole=True)
+    assert len(Reader(tiny.bundle("tale-ar-2"), from_text("<|endoftext|> A fox"), 4, whole=True).prompt) == 3

@@ -143,6 +143,8 @@ class Reader(Stream):
         self.prompt = [*first, *found.ids]
         self.labels, self.roles = (*names(self.tokenizer, first), *found.labels), ("added",) * len(first) + found.roles
         fitting(len(self.prompt), room(bundle.model) - after)
+        if whole and self.prompt == [bos]:  # a text that only its tokenizer's own sign stands in
+            raise SubjectError("This text begins and has no words; please type some behind its start.")
         if "unknown" in self.roles:
             raise SubjectError(f"The checkpoint {bundle.name[:60]} does not know some of these words; "
                                "please use one of its examples as a pattern.")

@@ -38,13 +38,17 @@ def measure(lab: Lab) -> Claim:
         "dynamic-tokenization", trainings=1, seeds=(0,), arms=(full, mine, mean),
         paper="Sequences over 20 % shorter in 14 languages with less than 2 % lost; Mistral-7B keeps nearly all when "
               "prompts are up to 40 % shorter, relative to words (abstract).",
-        here="With 20 % fewer tokens within 3 % of the model's own bits per character, on whole passages and behind "
-             "merged prompts; 10 % better than the mean of tokens; accuracy within 2 points; no slower, all counted.",
+        here="With 20 % fewer tokens, 64 tokens behind merged prompts are within 3 % of the model's own bits per "
+             "character and better than with the mean of tokens, whole passages 10 % better than with the mean; "
+             "accuracy within 2 points; no slower, all counted.",
         controls=[better(*two, unmatched="it reads every token") for two in ((full, mean), (far, plain))],
-        expect=[as_good(mine, full, within=3.0, by="percent"), better(mine, mean, least=10.0, by="percent"),
+        expect=[better(mine, mean, least=10.0, by="percent"),
                 as_good(near, far, within=3.0, by="percent"), better(near, plain), as_good(hit, known, within=0.02),
                 at_least(times_faster(seconds, "every token", "merged", "speed, all its own time included"), 1.0)],
-        context=[context("the same with embeddings that are known", times_faster(seconds, "every token", "cached")),
+        context=[context("surprise, whole passages, every token minus hypernetwork", full.scores - mine.scores,
+                         "bits/char", "cannot fail: who predicts in pieces is told those of the batch, which costs "
+                         "nothing here"),
+                 context("the same with embeddings that are known", times_faster(seconds, "every token", "cached")),
                  *(context(f"surprise, {name}", found[name][0], "bits/char") for name in more),
                  context("pieces left when all is merged", found["mean, all merged"][2].mean() / len(rows[0]), "of 1")])
 

@@ -37,6 +37,6 @@ def frontier(facts: Mapping[str, Fact]) -> tuple[Chart, ...]:
              for arm in ARMS.values() if named(arm, 0.2)[0] in rows}
     here = np.array([[facts["right"].value, facts["varied"].value]], np.float32)
     return (Chart("scatter", "Quality and diversity, 0.2 (right) to 1.3 (left)", "right answers (%)",
-                  "diversity (points of 100)", {**lines, "this run, one task": here},
+                  "diversity (points of 100)", {"this run, one task": here, **lines},
                   caption="Up and to the right is better. Measured on 100 held-out tasks at five temperatures."),
             ) if lines else ()

@@ -53,6 +53,10 @@ class Recipe:
         """Scalar loss and a dict of scalars worth logging."""
         raise NotImplementedError
 
+    def fresh(self, step: int) -> bool:
+        """Whether the optimisers forget before this step what they have seen."""
+        return False
+
     def after_step(self, model, step: int, progress: float) -> None:
         """Called after each update (teachers, snapshots)."""
 
@@ -212,6 +216,8 @@ class Trainer:
     def update(self, loss_fn) -> dict:
         """One optimiser step; returns the scalars of the loss."""
         recipe, progress = self.recipe, self.progress()
+        if recipe.fresh(self.step):
+            self.optimisers = optimisers(self.model, recipe)
         torch.manual_seed(recipe.seed * 1_000_003 + self.step)  # masks drawn in the loss resume bit for bit too
         batch = {k: v.to(self.device) for k, v in recipe.batch(self.step, progress).items()}
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=recipe.autocast):

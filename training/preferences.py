@@ -1,10 +1,11 @@
 """Learning from answers that a model drew itself: groups of answers to one prompt, and what they are worth against
-their group.
+their group or against one another.
 
     drawn_on       the next tokens of many texts, drawn at temperature 1 with a key-value cache
     answer_logp    log pi of the answers to prompts, summed over their tokens
     above_group    rewards minus the mean of their group, not normalised
     reinforce      the loss whose gradient is that of REINFORCE with such an advantage
+    dpo            the loss that prefers one answer to another, held to a reference
 
 Letters: P prompts, k answers to each, B = P k texts, T tokens.
 """
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 from torch.nn.utils.rnn import pad_sequence
 
 from models.worlds.world import END, PAD
@@ -56,3 +58,14 @@ def above_group(rewards: Tensor) -> Tensor:
 def reinforce(logp: Tensor, advantage: Tensor) -> Tensor:
     """Its gradient is minus the mean of advantage times the gradient of log pi; both [B]."""
     return -(advantage * logp).mean()
+
+
+def dpo(policy: Tensor, reference: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """Direct preference optimisation (arXiv 2305.18290): (loss, margin [B]). policy, reference: log pi [2, B] of the
+    chosen and of the rejected answers to the same prompts.
+
+        loss = -log sigmoid(margin)    margin = beta [ (log pi(y+) - log ref(y+)) - (log pi(y-) - log ref(y-)) ]
+    """
+    gain = policy - reference.detach()
+    margin = beta * (gain[0] - gain[1])
+    return -logsigmoid(margin).mean(), margin

@@ -5,7 +5,7 @@ import torch
 from models.worlds.world import END, PAD
 from tests.traps import caught
 from training.language import Shape, llama
-from training.preferences import above_group, answer_logp, batched, drawn_on, reinforce
+from training.preferences import above_group, answer_logp, batched, dpo, drawn_on, reinforce
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,3 +49,15 @@ def test_an_answer_is_compared_with_its_own_group_and_nothing_is_normalised():
     logp = torch.zeros(2, requires_grad=True)
     reinforce(logp, torch.tensor([0.5, -0.25])).backward()
     assert logp.grad.tolist() == [-0.25, 0.125], "descent makes likelier what is above the mean of its group"
+
+
+def test_a_preference_pulls_answers_apart_against_a_reference():
+    policy, reference = torch.tensor([[-3.0, -5.0], [-4.0, -2.0]]), torch.tensor([[-4.0, -5.0], [-4.0, -4.0]])
+    wanted = -torch.sigmoid(torch.tensor([0.1, -0.2])).log().mean()  # 0.1 (1 - 0), 0.1 (0 - 2)
+    caught(lambda f: torch.allclose(f(policy, reference, 0.1)[0], wanted), dpo,
+           lambda p, r, b: dpo(p.flip(0), r.flip(0), b), lambda p, r, b: dpo(p, 0 * r, b),
+           lambda p, r, b: dpo(p, r, 1.0), lambda p, r, b: dpo(p, r.flip(0), b))
+    policy.requires_grad_(True), reference.requires_grad_(True)
+    dpo(policy, reference, 0.1)[0].backward()
+    assert bool((policy.grad[0] < 0).all() and (policy.grad[1] > 0).all()), "descent lifts the chosen ones"
+    assert reference.grad is None

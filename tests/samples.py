@@ -248,3 +248,33 @@ def hostile() -> SampleTrace:
 def all_tabs() -> dict[str, Trace]:
     """One trace per tab."""
     return {"mask": mask(), "attend": attend(), "prune": prune(), "unmask": unmask(), "sample": sample()}
+
+
+def graph(number: int = 12, directed: bool = False, masked: int | None = None, seed: int = 3) -> UnmaskTrace:
+    """A tree that grows node by node, with a few more links, and a path of edges to the newest node; one is masked."""
+    rng, words = np.random.default_rng(seed), pieces(STORY, 60)
+    parents = np.array([-1, *(int(rng.integers(max(0, i - 4), i)) for i in range(1, number))])
+    depth = np.zeros(number, int)
+    for i in range(1, number):
+        depth[i] = depth[parents[i]] + 1
+    across = np.array([(np.flatnonzero(depth == d) == i).argmax() for i, d in enumerate(depth)]) - np.array(
+        [np.sum(depth == d) / 2 for d in depth])
+    labels = tuple(f"{i}: {''.join(words[i:i + 1 + i % 4]).strip()}" for i in range(number))
+    links = [(p, i) for i, p in enumerate(parents) if p >= 0]
+    links += [(i, i + 2) for i in range(0, number - 2, 5) if (i, i + 2) not in links]
+    made, after = [], max(1, number // 4)
+    for last in range(after, number, after):
+        state = np.where(np.arange(number) <= last, CODE["known"], CODE["unknown"]).astype(np.uint8)
+        state[max(1, last - after + 1):last + 1], state[0] = CODE["new"], CODE["context"]
+        if masked is not None and masked <= last:
+            state[masked] = CODE["masked"]
+        way = [last]
+        while parents[way[-1]] >= 0:
+            way.append(int(parents[way[-1]]))
+        edges = Edges(np.array(way[:0:-1]), np.array(way[-2::-1]), np.linspace(0.4, 1, len(way) - 1))
+        made.append(Step(f"{last + 1} nodes", state, edges={"path": edges}, cost=Cost(1, last, 5_000),
+                         fields={"surprise": np.where(state == CODE["unknown"], np.nan, rng.gamma(2, 1, number))}))
+    canvas = Canvas("graph", labels, positions=np.stack([across * 1.6, depth], 1).astype(np.float32),
+                    links=np.array(links, np.int32), directed=directed)
+    return UnmaskTrace("recap", canvas, tuple(made), fields={"surprise": Field("Surprise", "nats", 0)},
+                       sentence="The path to the newest node is marked.", provenance=STAMP)

@@ -47,13 +47,16 @@ def states(*names: str) -> np.ndarray:
 class Canvas:
     """The tokens and where they sit; index 0..N-1 is a token's identity for the whole trace.
 
-    kind: one of CANVASES. labels: N strings (a text token keeps its exact piece, spaces included; "" for patches).
+    kind: one of CANVASES; a board is a grid whose picture has its own lines.
+    labels: N strings (a text token keeps its exact piece, spaces included; "" for patches).
     shape: (rows, columns) of a grid. picture: uint8 [height, width, 3] the visitor's or true picture, if any.
     roles: N strings when tokens differ in kind ("cls", "prompt", "question", "condition", "patch", ...), else empty;
     "beside" is what stands next to a text and is no part of it.
     positions: float [N, 2] or [N, 3] for canvases without rows and columns. truth: N strings, ground truth if known.
     ids: int32 [N], the token that each label reads (-1: none): the label says how here, the vocabulary how alone.
     photo: uint8 [K], `picture` before it was made small for the model, as a WebP file; only shown.
+    links: int32 [E, 2] of a graph with positions: identities that are joined throughout, from and to if `directed`.
+    On a graph a token in the state "unknown" is not there yet, nor are its links; a masked one hides what it holds.
     """
 
     kind: str
@@ -65,6 +68,8 @@ class Canvas:
     truth: tuple[str, ...] = ()
     ids: np.ndarray | None = None
     photo: np.ndarray | None = None
+    links: np.ndarray | None = None
+    directed: bool = False
 
     @property
     def size(self) -> int:
@@ -77,9 +82,10 @@ class Canvas:
 
     def __post_init__(self):
         _need(self.kind in CANVASES, f"canvas kind '{self.kind}' is not one of {', '.join(CANVASES)}")
-        _need(self.kind != "grid" or self.shape is not None, "a grid canvas needs its shape (rows, columns)")
-        if self.kind == "grid" and self.shape is not None:
-            _need(self.shape[0] * self.shape[1] == self.size, f"grid {self.shape} does not hold {self.size} tokens")
+        if self.kind in ("grid", "board"):
+            _need(self.shape is not None, f"a {self.kind} canvas needs its shape (rows, columns)")
+            fits = self.shape is not None and self.shape[0] * self.shape[1] == self.size
+            _need(fits, f"{self.kind} {self.shape} does not hold {self.size} tokens")
         for name in ("roles", "truth"):
             _need(len(getattr(self, name)) in (0, self.size), f"canvas.{name} must have one entry per token")
         _need(self.picture is None or (self.picture.ndim == 3 and self.picture.dtype == np.uint8),
@@ -87,6 +93,7 @@ class Canvas:
         _need(self.ids is None or len(self.ids) == self.size, "canvas.ids must have one entry per token")
         _need(self.photo is None or (self.photo.ndim == 1 and self.photo.dtype == np.uint8),
               "canvas.photo must be the bytes of a file as uint8")
+        _check_links(self)
         _freeze(self)
 
 
@@ -412,6 +419,19 @@ def _freeze(record) -> None:
         for array in value.values() if isinstance(value, Mapping) else (value,):
             if isinstance(array, np.ndarray):
                 array.setflags(write=False)
+
+
+def _check_links(canvas: Canvas) -> None:
+    at, links = canvas.positions, canvas.links
+    if canvas.kind == "graph" and at is not None:
+        _need(at.ndim == 2 and len(at) == canvas.size and bool(np.all(np.isfinite(at))),
+              "canvas.positions of a graph must be finite numbers [N, 2], one row per token")
+    _need(links is not None or not canvas.directed, "canvas.directed says how links are drawn; this canvas has none")
+    if links is not None:
+        _need(canvas.kind == "graph" and at is not None, "canvas.links need a canvas of kind 'graph' with positions")
+        _need(links.dtype == np.int32 and links.ndim == 2 and links.shape[1] == 2, "canvas.links must be int32 [E, 2]")
+        _need(not len(links) or 0 <= links.min() and links.max() < canvas.size, "canvas.links name a missing token")
+        _need(not np.any(links[:, 0] == links[:, 1]), "canvas.links join a token with itself; leave such links out")
 
 
 def _check_step(trace: Trace, index: int, step: Step) -> None:

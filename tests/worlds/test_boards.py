@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.worlds.boards import STEP, Board
+from models.worlds.boards import STEP, FlatBoard
 
 THINGS = {"nothing": lambda b: b, "first": lambda b: b.disc(4), "second": lambda b: b.disc(4, second=True),
           "start": lambda b: b.dot(4), "goal": lambda b: b.cross(4), "path": lambda b: b.dot(4, STEP, 0.12)}
@@ -14,38 +14,39 @@ def grey(picture: np.ndarray) -> np.ndarray:
 
 
 def test_a_board_is_a_picture_of_its_cells():
-    picture = Board(2, 5, side=20).picture()
+    picture = FlatBoard(2, 5, side=20).picture()
     assert picture.shape == (40, 100, 3) and picture.dtype == np.uint8
 
 
 @pytest.mark.parametrize("name", [name for name in THINGS if name != "nothing"])
 def test_a_thing_stays_in_its_cell(name):
     """Mutants: rows and columns swapped; a disc wider than its cell."""
-    plain, painted = Board(2, 4).picture(), THINGS[name](Board(2, 4)).picture()
+    plain, painted = FlatBoard(2, 4).picture(), THINGS[name](FlatBoard(2, 4)).picture()
     changed = (plain != painted).any(-1)
     assert changed[24:, :24].any() and changed.sum() == changed[24:, :24].sum()
 
 
 def test_things_are_told_apart_without_colour():
-    seen = {name: grey(paint(Board(2, 4)).picture()) for name, paint in THINGS.items()}
+    seen = {name: grey(paint(FlatBoard(2, 4)).picture()) for name, paint in THINGS.items()}
     for one in seen:
         for two in seen:
             assert one == two or (abs(seen[one] - seen[two]) > 60).sum() > 8, f"{one} looks like {two}"
 
 
 def test_a_wall_stands_between_its_two_cells():
-    dark = grey(Board(3, 3).wall(4, 5).picture()) < 80
+    dark = grey(FlatBoard(3, 3).wall(4, 5).picture()) < 80
     rows, columns = np.nonzero(dark)
     assert columns.min() >= 46 and columns.max() < 50 and 22 <= rows.min() and rows.max() < 50
-    assert np.array_equal(grey(Board(3, 3).wall(1, 4).picture()) < 80, (grey(Board(3, 3).wall(3, 4).picture()) < 80).T)
+    upright, lying = (grey(FlatBoard(3, 3).wall(a, 4).picture()) < 80 for a in (3, 1))
+    assert np.array_equal(lying, upright.T)
 
 
 @pytest.mark.parametrize("two", [(0, 4), (2, 3), (1, 1)])
 def test_a_wall_needs_two_neighbours(two):
     with pytest.raises(ValueError, match="share no side"):
-        Board(3, 3).wall(*two)
+        FlatBoard(3, 3).wall(*two)
 
 
 def test_a_cell_outside_is_refused():
     with pytest.raises(ValueError, match="no cell 9"):
-        Board(3, 3).disc(9)
+        FlatBoard(3, 3).disc(9)

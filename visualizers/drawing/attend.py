@@ -12,7 +12,7 @@ import numpy as np
 
 from models.trace import CODE, AttendTrace, Field
 from visualizers.drawing import palette
-from visualizers.drawing.canvas import Wording, assemble, scale_from, steps_text, where
+from visualizers.drawing.canvas import Wording, assemble, scale_from, steps_text, unit_of, where
 from visualizers.drawing.marks import ROW, Attention, Drawing, Scale
 
 WORDS = {"known": "token", "visible": "token", "new": "the query", "context": "given", "accepted": "chosen"}
@@ -43,7 +43,7 @@ def attention(trace: AttendTrace) -> Attention | None:
     names = tuple(heads.layers) if heads is not None and heads.layers else tuple(range(layers))
     before = len(trace.steps) - layers  # steps that come first and are no layers
     linked = before >= 0 and all((step.level == "layer") == (at >= before) for at, step in enumerate(trace.steps))
-    unit = "cells" if trace.canvas.kind == "grid" else "tokens"
+    unit = unit_of(trace.canvas)
     own = {name: spec for name, spec in trace.fields.items() if name in TITLES}
     stats = {} if heads is None else {name: _statistic(getattr(heads, name), own.get(name), name, unit)
                                       for name in own or TITLES}
@@ -113,7 +113,7 @@ def draw(trace: AttendTrace, *, layer: int | None = None, head: int = -1, query:
     found = attention(trace)
     tint = next(iter(trace.fields)) if found is None and trace.fields else "state"  # without rows a number shows it
     drawing = assemble(trace, Wording(describe, words(trace), by=lambda trace: tint, start=start), by=by, **view)
-    drawing = captioned(drawing, "cells" if trace.canvas.kind == "grid" else "tokens")
+    drawing = captioned(drawing, unit_of(trace.canvas))
     if found is None:
         return drawing
     stored = [] if found.queries is None else [int(q) for q in found.queries]

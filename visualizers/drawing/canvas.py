@@ -5,15 +5,16 @@ The facts become finished text, numbers get one range over all steps, the legend
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from models.trace import CODE, STATES, Canvas, Cost, Distribution, Field, Step, Trace
 from models.trace.photo import sharp
-from visualizers.drawing import palette
-from visualizers.drawing.marks import Candidates, Curve, Drawing, Frame, Layout, Scale
+from visualizers.drawing import graph, palette
+from visualizers.drawing.layout import Layout
+from visualizers.drawing.marks import HIDES, Candidates, Curve, Drawing, Frame, Scale
 from visualizers.drawing.units import fact_text
 
 WRAP = 32  # columns of a list that has no shape of its own
@@ -47,7 +48,7 @@ def assemble(trace: Trace, wording: Wording, *, title: str = "", by: str | None 
     about = wording.about(trace)
     return Drawing(
         tab=trace.tab, method=trace.method, title=title or trace.method,
-        layout=layout(trace.canvas, wording.unseen),
+        layout=layout(trace.canvas, wording.unseen, longest(trace)),
         frames=(*(_frame(trace.canvas, step, scales, name) for step, name in zip(trace.steps, about)),
                 *finished(trace, scales)),
         fields=scales, legend=legend(trace, wording),
@@ -83,14 +84,28 @@ def spoken(trace: Trace, wording: Wording) -> str:
     return " ".join([wording.describe(trace), *facts[:SPOKEN]])
 
 
-def layout(canvas: Canvas, unseen: str = "box") -> Layout:
-    """Grid, flowing text or free places, whichever this canvas is."""
+def longest(trace: Trace) -> list[int]:
+    """Letters of the longest word that every node of a graph holds at any step; of other canvases nothing."""
+    if trace.canvas.kind != "graph":
+        return []
+    words = {number: graph.columns(text) for number, text in trace.vocabulary.items()}
+    held = [[words.get(int(one), 0) for one in step.ids] for step in trace.steps if step.ids is not None]
+    return np.max([[graph.columns(label) for label in trace.canvas.labels], *held], 0).tolist()
+
+
+def layout(canvas: Canvas, unseen: str = "box", lengths: Sequence[int] = ()) -> Layout:
+    """Grid, flowing text, free places or a graph of nodes for labels of these lengths, whichever this canvas is."""
     extras = {"picture": canvas.picture, "photo": sharp(canvas), "roles": canvas.roles, "truth": canvas.truth,
               "ids": canvas.ids, "unseen": unseen}
     if canvas.kind == "text" or (canvas.kind == "list" and any(canvas.labels)):
         return Layout("text", canvas.labels, **extras)
     if canvas.shape is not None:
-        return Layout("grid", canvas.labels, *canvas.shape, **extras)
+        return Layout("grid", canvas.labels, *canvas.shape, seamless=canvas.kind == "board", **extras)
+    if canvas.kind == "graph" and canvas.positions is not None:
+        xy, high, tall, wide = graph.nodes(canvas.positions, lengths or [0] * canvas.size)
+        links = np.zeros((0, 2), np.int32) if canvas.links is None else canvas.links
+        return Layout("graph", canvas.labels, xy=xy, cell=tall, wide=wide, high=high, links=links,
+                      directed=canvas.directed, **extras)
     if canvas.kind == "pyramid" and canvas.positions is not None:
         xy, side = _squared(canvas.positions)
         return Layout("places", canvas.labels, xy=xy, cell=side, **extras)
@@ -141,7 +156,11 @@ def _frame(canvas: Canvas, step: Step, scales: Mapping[str, Scale], about: str) 
         ids=step.ids, values={name: values for name, values in step.fields.items() if name in scales},
         picture=step.picture, own=own_cells(canvas, step.picture),
         candidates={name: candidates(d) for name, d in step.distributions.items() if len(d.positions)},
-        edges={name: (e.query, e.key, e.weight) for name, e in step.edges.items()}, cost=cost_of(step.cost))
+        edges=edges_of(step), cost=cost_of(step.cost))
+
+
+def edges_of(step: Step) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    return {name: (e.query, e.key, e.weight) for name, e in step.edges.items()}
 
 
 def finished(trace: Trace, scales: Mapping[str, Scale]) -> tuple[Frame, ...]:
@@ -153,7 +172,7 @@ def finished(trace: Trace, scales: Mapping[str, Scale]) -> tuple[Frame, ...]:
     if not made or not trace.sentence:
         return ()
     last = trace.steps[-1]
-    state = np.where(_HIDES[last.state] | (last.state == CODE["context"]), last.state, CODE["known"]).astype(np.uint8)
+    state = np.where(HIDES[last.state] | (last.state == CODE["context"]), last.state, CODE["known"]).astype(np.uint8)
     if pictures and trace.tab == "mask":
         state = np.full_like(state, CODE["known"])
     if text:  # what was refused in the last step, or stands beside the text, is no part of what was written
@@ -162,7 +181,8 @@ def finished(trace: Trace, scales: Mapping[str, Scale]) -> tuple[Frame, ...]:
     values = {name: _latest([step.fields[name] for step in trace.steps if name in step.fields]) for name in scales}
     words = "text" if text else "picture" if pictures else "result"
     end = Frame("finished", state, values, last.ids, note=f"The {words} as it is, without marks.", clean=True,
-                picture=final_picture(trace), own=own_cells(trace.canvas, final_picture(trace)))
+                picture=final_picture(trace), own=own_cells(trace.canvas, final_picture(trace)),
+                edges=edges_of(last) if trace.canvas.kind == "graph" else {})  # a path or a tree is what was made
     if trace.tab != "mask" or trace.canvas.picture is None:
         return (end,)
     return replace(end, label="the original", note="What was given, to compare with.", picture=trace.canvas.picture,
@@ -207,12 +227,13 @@ def cost_of(cost: Cost) -> dict[str, float]:
 
 def legend(trace: Trace, wording: Wording) -> tuple[tuple[str, str], ...]:
     """(state, words) of the states that occur and can be seen, in the order of STATES; same words are said once."""
-    words, gone = wording.states, wording.unseen == "gone" and trace.canvas.kind == "text"
+    words, gone = wording.states, wording.unseen == "gone" and trace.canvas.kind in ("text", "graph")
     seen = np.zeros(len(STATES), bool)
     for step in trace.steps:
         seen[step.state] = True
     found = {words.get(name, palette.LOOKS[name].title): name for code, name in reversed([*enumerate(STATES)])
-             if seen[code] and not (gone and palette.LOOKS[name].hides)}
+             if seen[code] and not (gone and palette.LOOKS[name].hides)
+             and not (name == "unknown" and trace.canvas.kind == "graph")}
     return tuple((name, said) for said, name in reversed(found.items()))
 
 
@@ -224,10 +245,18 @@ def counts(step: Step, words: Mapping[str, str]) -> str:
     return ", ".join(parts)
 
 
+def unit_of(canvas: Canvas, others: str = "tokens") -> str:
+    """What one token of a canvas is, in the plural."""
+    return {"grid": "cells", "board": "cells", "graph": "nodes"}.get(canvas.kind, others)
+
+
 def where(canvas: Canvas) -> str:
     """`a grid of 16 by 16 cells`: the canvas in words."""
     if canvas.shape is not None:
         return f"a {canvas.kind} of {canvas.shape[0]} by {canvas.shape[1]} cells"
+    if canvas.links is not None:
+        links = f"{len(canvas.links):,} {'directed ' * canvas.directed}link{'s' * (len(canvas.links) != 1)}"
+        return f"a graph of {canvas.size:,} nodes and {links}"
     return f"a {canvas.kind} of {canvas.size:,} tokens"
 
 
@@ -235,5 +264,3 @@ def steps_text(trace: Trace) -> str:
     number = len(trace.steps)
     return "one step" if number == 1 else f"{number} steps"
 
-
-_HIDES = np.array([palette.LOOKS[name].hides for name in STATES])

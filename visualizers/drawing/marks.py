@@ -15,31 +15,7 @@ import numpy as np
 from models.trace import STATES, Fact
 from models.trace.spelling import standing
 from visualizers.drawing import palette
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where tokens sit. kind "grid" (rows x columns), "text" (flowing) or "places" (xy [N, 2] in 0..1).
-
-    cell: side of a place in 0..1 where places are squares that show their piece of the picture; 0: they are discs.
-    """
-
-    kind: str
-    labels: tuple[str, ...]
-    rows: int = 0
-    columns: int = 0
-    xy: np.ndarray | None = None
-    cell: float = 0.0
-    picture: np.ndarray | None = None
-    photo: np.ndarray | None = None  # the same before it was made small: uint8 [h, w, 3]
-    roles: tuple[str, ...] = ()
-    truth: tuple[str, ...] = ()
-    ids: np.ndarray | None = None
-    unseen: str = "box"  # hidden text is an empty "box", or "gone" where text grows
-
-    @property
-    def size(self) -> int:
-        return len(self.labels)
+from visualizers.drawing.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -169,12 +145,16 @@ class Drawing:
     def candidates(self, step: int, token: int) -> tuple[int, Mapping[str, Candidates]]:
         """(step, name -> Candidates) in which a token was last weighed: the step shown, or the one it was born in."""
         held = -1 if self.frames[step].ids is None else int(self.frames[step].ids[token])
-        hidden = palette.LOOKS[STATES[self.frames[step].state[token]]].hides
+        hidden = self.hidden(step)[token]
         found = [(at, {name: c for name, c in self.frames[at].candidates.items() if token in c.positions})
                  for at in range(step, step - 1 if hidden else -1, -1)]
         some = [(at, lists) for at, lists in found if lists]
         own = [(at, lists) for at, lists in some if any(c.picked(token) == held for c in lists.values())]
         return (own or some or [(step, {})])[0]
+
+    def hidden(self, step: int) -> np.ndarray:
+        """bool [N]: tokens whose content is not to be seen at a step."""
+        return HIDES[self.frames[step].state]
 
     def picture(self, step: int) -> np.ndarray | None:
         shown = self.frames[step].picture
@@ -203,7 +183,7 @@ def cells(drawing: Drawing, step: int, by: str = "state", dark: bool = False,
     """
     by = resolved(drawing, step, by)
     frame, own = drawing.frames[step], number_scale(drawing, by, step)
-    has_picture = drawing.layout.kind != "text" and drawing.picture(step) is not None
+    has_picture = not drawing.layout.worded and drawing.picture(step) is not None
     codes = None if own is None else number_codes(drawing, step, by, scale)
     query, texts = query_of(drawing, by), drawing.texts(step)
     names = [palette.QUERY if token == query else STATES[code] for token, code in enumerate(frame.state)]
@@ -278,14 +258,14 @@ def number_codes(drawing: Drawing, step: int, by: str, scale: Scale | None = Non
 def _mark(drawing: Drawing, text: str, token: int, state: str, has_picture: bool, dark: bool, bare: bool,
           number) -> Mark:
     look, own = palette.LOOKS[state], palette.colour(state, dark)
-    is_text = drawing.layout.kind == "text"
-    text = "" if look.hides and is_text else text
+    worded = drawing.layout.worded
+    text = "" if look.hides and worded else text
     fill, share = None, 0.0
     if number is not None and number[0] != palette.NOTHING:
-        fill, share = _number_fill(*number, soft=is_text or has_picture)
+        fill, share = _number_fill(*number, soft=worded or has_picture)
     elif look.hides:
         fill, share = palette.COVER["dark" if dark else "light"], 1.0
-    elif number is None and not (is_text or has_picture or bare):
+    elif number is None and not (worded or has_picture or bare):
         fill, share = own, look.fade
     return Mark(token, fill, share, "" if bare else look.cue, own, 1.0 if bare else look.fade, text)
 
@@ -295,4 +275,5 @@ def _number_fill(code: int, diverging: bool, soft: bool) -> tuple[str, float]:
 
 
 ROW = Attention.title
+HIDES = np.array([palette.LOOKS[name].hides for name in STATES])
 _RAMPS = {flag: palette.ramp(flag) for flag in (False, True)}

@@ -19,6 +19,7 @@ import numpy as np
 
 from visualizers.drawing import palette
 from visualizers.drawing.canvas import SHOWN
+from visualizers.drawing.layout import Layout
 from visualizers.drawing.marks import Attention, Candidates, Drawing, Scale
 from visualizers.drawing.units import fact_text
 
@@ -84,7 +85,8 @@ def pack(drawing: Drawing) -> dict:
                    "labels": list(layout.labels) if any(layout.labels) else [], "roles": list(layout.roles),
                    "truth": list(layout.truth), "unseen": layout.unseen,
                    "cell": round(layout.cell, 5), "picture": store.picture(layout.picture),
-                   "photo": store.picture(layout.photo),
+                   "photo": store.picture(layout.photo), "seamless": layout.seamless,
+                   "graph": None if layout.kind != "graph" else _graph(store, layout),
                    "xy": None if layout.xy is None else np.round(layout.xy, 4).tolist()},
         "fields": {name: _scale(scale) for name, scale in drawing.fields.items()},
         "legend": [{"state": names.index(name), "title": words} for name, words in drawing.legend],
@@ -96,6 +98,13 @@ def pack(drawing: Drawing) -> dict:
         "arrays": store.arrays, "pictures": store.pictures, "words": store.words,
         "numbers": store.numbers,
     }
+
+
+def _graph(store: Store, layout: Layout) -> dict:
+    """Sizes of nodes by the panel's width, and the first links in their order."""
+    links = layout.links[:EDGES]
+    return {"wide": np.round(layout.wide, 4).tolist(), "high": round(layout.high, 5), "directed": layout.directed,
+            "from": store.array(links[:, 0], "<u2"), "to": store.array(links[:, 1], "<u2")}
 
 
 def _frame(store: Store, drawing: Drawing, step: int) -> dict:

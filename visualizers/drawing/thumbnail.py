@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageDraw
 
-from visualizers.drawing import palette
+from visualizers.drawing import graph, palette
 from visualizers.drawing.marks import Drawing, Mark, cells
 
 SIDE = 152  # pixels; shown at about half of it
@@ -20,7 +20,7 @@ def thumbnail(drawing: Drawing) -> bytes:
     """WebP of the step that the tab opens on, or one half-way."""
     step = min(int(drawing.view.get("start", len(drawing.frames) // 2)), len(drawing.frames) - 1)
     marks = cells(drawing, step, str(drawing.view.get("by", "state")))
-    paint = {"text": _words, "grid": _grid}.get(drawing.layout.kind, _places)
+    paint = {"text": _words, "grid": _grid, "graph": _graph}.get(drawing.layout.kind, _places)
     made, out = Image.new("RGBA", (SIDE, SIDE)), io.BytesIO()
     paint(made, drawing, step, marks)
     made.save(out, "WEBP", quality=50, method=4)
@@ -51,6 +51,23 @@ def _places(made: Image.Image, drawing: Drawing, step: int, marks: list[Mark]) -
     if drawing.picture(step) is not None and layout.cell:
         made.paste(Image.fromarray(drawing.picture(step)).resize((SIDE, SIDE), Image.Resampling.BOX), (0, 0))
     _squares(made, marks, boxes, side)
+
+
+def _graph(made: Image.Image, drawing: Drawing, step: int, marks: list[Mark]) -> None:
+    layout, over = drawing.layout, Image.new("RGBA", made.size)
+    pen, side, here = ImageDraw.Draw(over), SIDE / max(1.0, layout.high), graph.present(drawing, step)
+    top = (SIDE - layout.high * side) / 2
+    for colour, width, pairs in ((WORD, 1, graph.links(drawing, step)),
+                                 (palette.PAGE["light"]["accent"], 3, graph.edges(drawing, step))):
+        for start, end, *_ in pairs:
+            pen.line([(x * side, top + y * side) for x, y in layout.xy[[start, end]]], colour, width)
+    for mark in marks:
+        if here[mark.token]:
+            (x, y), wide, tall = layout.xy[mark.token] * side, layout.wide[mark.token] * side, layout.cell * side
+            edge = mark.edge if mark.cue not in ("", "dot", "given") else None
+            pen.rounded_rectangle((x - wide / 2, top + y - tall / 2, x + wide / 2, top + y + tall / 2), 2,
+                                  fill=_filled(mark, WORD), outline=edge, width=2)
+    made.alpha_composite(over)
 
 
 def _squares(made: Image.Image, marks: list[Mark], boxes, side: float) -> None:

@@ -46,10 +46,10 @@ class MplCanvas:
         self._lines[layer, style].append((points, unit(colour), width))
 
     def ring(self, x: float, y: float, w: float, h: float, colour: str, width: float, style: str = "solid",
-             layer: int = 7) -> None:
+             layer: int = 7, round: float = 0.0) -> None:
         """A frame just inside the box."""
         inset = width / 144
-        points = rectangle(x + inset, y + inset, w - 2 * inset, h - 2 * inset)
+        points = rounded(x + inset, y + inset, w - 2 * inset, h - 2 * inset, max(0.0, round - inset))
         self.line([*points, points[0], points[1]], colour, width, style, layer)
 
     def text(self, x: float, y: float, words: str, colour: str, size: float, **options) -> None:
@@ -80,6 +80,17 @@ class MplCanvas:
 
 def rectangle(x: float, y: float, w: float, h: float) -> list[tuple[float, float]]:
     return [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
+
+
+def rounded(x: float, y: float, w: float, h: float, radius: float) -> list[tuple[float, float]]:
+    """A box with round corners."""
+    if radius <= 0:
+        return rectangle(x, y, w, h)
+    turns = np.linspace(0, np.pi / 2, 6)
+    corners = [(x + w - radius, y + h - radius), (x + radius, y + h - radius), (x + radius, y + radius),
+               (x + w - radius, y + radius)]
+    return [(cx + radius * np.cos(t + quarter * np.pi / 2), cy + radius * np.sin(t + quarter * np.pi / 2))
+            for quarter, (cx, cy) in enumerate(corners) for t in turns]
 
 
 def circle(x: float, y: float, radius: float) -> list[tuple[float, float]]:

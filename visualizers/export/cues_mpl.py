@@ -16,31 +16,36 @@ SIGNS = {"check": [[(0.44, 0.24), (0.6, 0.42), (0.88, 0.1)]], "strike": [[(0.5, 
          "cross": [[(0.52, 0.1), (0.9, 0.48)], [(0.9, 0.1), (0.52, 0.48)]], "corner": []}
 
 
-def draw_cue(sheet: MplCanvas, mark: Mark, x: float, y: float, s: float, colours: dict) -> None:
-    """The second sign of a state on a cell of side s."""
-    line = max(0.6, min(2.4, s * 7.2))
+def draw_cue(sheet: MplCanvas, mark: Mark, x: float, y: float, w: float, h: float, colours: dict,
+             round: float = 0.0) -> None:
+    """The second sign of a state on a cell, or on a node with round corners."""
+    s = min(w, h)
+    line, gap = max(0.6, min(2.4, s * 7.2)), max(0.03, s / 6)
     if mark.cue == "hatch":
-        for d in np.arange(max(0.03, s / 6), s, max(0.03, s / 6)):
-            sheet.line([(x, y + d), (x + s - d, y + s)], colours["soft"], line * 0.35)
+        for d in np.arange(gap - max(0.0, w - h), h, gap):
+            sheet.line([(x + max(0.0, -d), y + max(0.0, d)), (x + h - d, y + h)], colours["soft"], line * 0.35)
     elif mark.cue == "dot":
-        sheet.fill(circle(x + s / 2, y + s / 2, s * 0.08), colours["soft"], 1.0, 7)
+        sheet.fill(circle(x + w / 2, y + h / 2, s * 0.08), colours["soft"], 1.0, 7)
     else:
-        frame(sheet, mark, x, y, s, line, colours)
+        frame(sheet, mark, (x, y, w, h), line, colours, round)
     if mark.cue in SIGNS:
-        corner(sheet, mark, x, y, s)
+        corner(sheet, mark, x + w - s, y, s)
 
 
-def frame(sheet: MplCanvas, mark: Mark, x: float, y: float, s: float, line: float, colours: dict) -> None:
+def frame(sheet: MplCanvas, mark: Mark, box: tuple[float, float, float, float], line: float, colours: dict,
+          round: float) -> None:
     """A frame just inside the cell, and a thin line of paper inside it."""
+    def ring(inset: float, colour: str, width: float, style: str = "solid", layer: int = 7) -> None:
+        x, y, w, h = box
+        sheet.ring(x + inset, y + inset, w - 2 * inset, h - 2 * inset, colour, width, style, layer, round - inset)
+
     wide = line * WIDE.get(mark.cue, 0.8)
-    inset = wide / 72
-    sheet.ring(x + inset, y + inset, s - 2 * inset, s - 2 * inset, colours["panel"], line * 0.4)
+    ring(wide / 72, colours["panel"], line * 0.4)
     if mark.cue in STYLES:
-        sheet.ring(x, y, s, s, colours["panel"], wide)
-    sheet.ring(x, y, s, s, mark.edge, wide, STYLES.get(mark.cue, "solid"), layer=8)
+        ring(0, colours["panel"], wide)
+    ring(0, mark.edge, wide, STYLES.get(mark.cue, "solid"), 8)
     if mark.cue == "double":
-        inset = (wide * 1.6 + line * 0.4) / 72
-        sheet.ring(x + inset, y + inset, s - 2 * inset, s - 2 * inset, mark.edge, line * 0.6, layer=8)
+        ring((wide * 1.6 + line * 0.4) / 72, mark.edge, line * 0.6, layer=8)
 
 
 def corner(sheet: MplCanvas, mark: Mark, x: float, y: float, s: float) -> None:

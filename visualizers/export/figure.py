@@ -20,6 +20,7 @@ from visualizers.drawing.units import amount, headline, tidy
 from visualizers.export.canvas_mpl import MplCanvas, circle, readable, short
 from visualizers.export.cues_mpl import draw_cue, draw_word_cue
 from visualizers.export.fonts_mpl import Ruler
+from visualizers.export.graph_mpl import draw_graph
 from visualizers.export.moments import at_step
 from visualizers.export.pixels import bowed, pieces, sharpest
 from visualizers.export.words_mpl import Line, lines, placed
@@ -82,8 +83,8 @@ class FigurePage:
         layout = self.drawings[side].layout
         if layout.kind == "grid":
             return self.panel * layout.rows / max(layout.columns, 1)
-        if layout.kind == "places":
-            return self.panel
+        if layout.kind in ("places", "graph"):
+            return self.panel * layout.high
         return max(1, len(self.text_lines(side))) * LINE + 0.1
 
     def panel_of(self, side: int, left: float, tall: float) -> None:
@@ -101,8 +102,12 @@ class FigurePage:
                             self.colours["soft"], 7, ha="right")
         by = self.bys[side]
         marks = cells(drawing, step, by, self.dark, None if by.startswith("attention:") else self.scales[side])
-        {"text": self.text, "grid": self.grid, "places": self.places}[drawing.layout.kind](side, marks, left, 0.58)
-        self.arcs(side, left, 0.58)
+        if drawing.layout.kind == "graph":
+            draw_graph(self.sheet, drawing, step, marks, left, 0.58, self.panel, self.colours,
+                       arcs(drawing, step, by), by == "picture")
+        else:
+            {"text": self.text, "grid": self.grid, "places": self.places}[drawing.layout.kind](side, marks, left, 0.58)
+            self.arcs(side, left, 0.58)
         label = " · ".join(part for part in (drawing.frames[step].label, drawing.frames[step].note) if part)
         below = 0.58 + self.tall(side) + 0.16
         self.sheet.text(left, below, short(label, int(self.panel * 15)), self.colours["soft"], 8.5)
@@ -145,7 +150,7 @@ class FigurePage:
         if picture is not None:
             self.sheet.picture(sharpest(drawing, step, picture), left, top, self.panel, self.tall(side))
         self.fills(marks, [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for x, y, w, h in at], picture is not None)
-        if self.bys[side] != "picture":
+        if self.bys[side] != "picture" and not drawing.layout.seamless:
             self.gaps(drawing, left, top, self.tall(side))
         for mark, box in zip(marks, at):
             self.cue(mark, *box)
@@ -203,7 +208,7 @@ class FigurePage:
 
     def cue(self, mark: Mark, x: float, y: float, w: float, h: float) -> None:
         if mark.cue:
-            draw_cue(self.sheet, mark, x, y, min(w, h), self.colours)
+            draw_cue(self.sheet, mark, x, y, w, h, self.colours)
 
     # -------------------------------------------------------------------------------------------------- text
     def shown(self, side: int) -> list[str | None]:

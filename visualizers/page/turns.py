@@ -12,6 +12,7 @@ from models.engine.method import find
 from models.serving import kept_runs, session, turns, zerogpu
 from models.serving.session import Ask, Scene, Take
 from models.trace import Trace
+from visualizers.drawing.canvas import unit_of
 from visualizers.page import nodes
 from visualizers.page.panel import Shown
 from visualizers.player import player
@@ -63,7 +64,7 @@ class Turns:
         trace, turn = seen.takes[0].trace, find(seen.ask.method).turn
         free = set(turns.playable(trace).tolist())
         locked = [i for i in range(trace.canvas.size) if i not in free]
-        unit = "cells" if trace.canvas.kind == "grid" else "words"
+        unit = unit_of(trace.canvas, "words")
         card = player.turn(asks(turn.prompt, seen.ask), turns.groups(session.job(seen.ask)), unit, locked)
         return self.dealt(trace, card, seen)
 

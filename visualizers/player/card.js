@@ -3,7 +3,7 @@
 function tokenName(drawing, step, token) {
   const { kind, columns } = drawing.layout;
   if (kind === "grid") return `row ${Math.floor(token / columns) + 1}, column ${token % columns + 1}`;
-  return `token ${token + 1}`;
+  return `${kind === "graph" ? "node" : "token"} ${token + 1}`;
 }
 
 function stateWords(drawing, code) {
@@ -13,11 +13,14 @@ function stateWords(drawing, code) {
 
 // One sentence for screen readers: `row 3, column 5: known, confidence 0.91`.
 function spoken(drawing, step, token) {
-  const text = drawing.layout.kind === "text" && !drawing.hides(step, token) ? `“${drawing.text(step, token)}”, ` : "";
+  const piece = drawing.worded && !drawing.hides(step, token) ? drawing.text(step, token) : null;
+  const text = piece || (piece !== null && drawing.layout.kind === "text") ? `“${piece}”, ` : "";
   const numbers = Object.entries(drawing.fields).map(([name, scale]) => [scale, drawing.number(step, name, token)])
     .filter(([, value]) => value !== null)
     .map(([scale, value]) => `${scale.title} ${scaled(scale, value)}`);
-  const words = [stateWords(drawing, drawing.state(step)[token]), ...numbers].join(", ");
+  const links = neighbours(drawing, step, token)
+    .map(([title, nodes]) => `${title.toLowerCase()} ${neighbourWords(drawing, step, nodes)}`);
+  const words = [stateWords(drawing, drawing.state(step)[token]), ...links, ...numbers].join(", ");
   return `${text}${tokenName(drawing, step, token)}: ${words}`;
 }
 
@@ -29,7 +32,8 @@ function tokenCard(drawing, step, token, extra) {
   const hidden = drawing.hides(step, token), text = drawing.text(step, token), truth = drawing.layout.truth[token];
   const card = el("div", { class: "ts-card", role: "tooltip" });
   const head = el("div", { class: "ts-card-head" });
-  if (text && !hidden) head.append(el("b", { class: "ts-piece", text: shortText(text) }));
+  if (text && !hidden) head.append(drawing.layout.graph ? el("b", { text: plainly(text, 300) })
+    : el("b", { class: "ts-piece", text: shortText(text) }));
   head.append(el("span", { text: tokenName(drawing, step, token) }));
   card.append(head, el("div", { class: "ts-card-state", text: stateWords(drawing, drawing.state(step)[token]) }));
   const lists = drawing.candidates(step, token).slice(0, 3);
@@ -41,6 +45,7 @@ function tokenCard(drawing, step, token, extra) {
   const replaced = drawing.layout.kind === "text" && !hidden && before && before !== text;
   if (replaced) rows.push(["Original", shortText(before)]);
   if (ROLE_WORDS[drawing.layout.roles[token]]) rows.push(["Token", ROLE_WORDS[drawing.layout.roles[token]]]);
+  rows.push(...neighbours(drawing, step, token).map(([title, nodes]) => [title, neighbourWords(drawing, step, nodes)]));
   const list = el("dl", { class: "ts-numbers" });
   for (const [title, value] of [...rows, ...extra]) list.append(el("dt", { text: title }), el("dd", { text: value }));
   if (list.children.length) card.append(list);
@@ -63,7 +68,7 @@ function saidBelow(drawing, name, lists) {
 
 function linkWords(drawing, step, token, link) {
   const other = link.query === token ? link.key : link.query, way = link.query === token ? "to" : "from";
-  const piece = drawing.layout.kind === "text" ? ` “${shortText(drawing.text(step, other))}”` : "";
+  const piece = drawing.worded && !drawing.hides(step, other) ? ` “${shortText(drawing.text(step, other))}”` : "";
   return `${link.name} ${way} ${tokenName(drawing, step, other)}${piece}: ${amount(link.weight)}`;
 }
 

@@ -201,7 +201,7 @@ class Controls {
     const key = JSON.stringify([bys, this.dark, pictured, scales, entries]);
     if (this.legendKey === key) return;
     this.legendKey = key;
-    const isText = left.layout.kind === "text", over = isText || pictured;
+    const isText = left.layout.kind === "text", over = left.worded || pictured;
     const bits = plain ? this.entries : this.entries.filter(([state]) => THEME.looks[state].cue);
     const owners = ({ names }) => scales.length > 1 || names.length < bys.length ? `${names.join(", ")}: ` : "";
     const known = scales.filter((one) => !one.missing); // of a row that is not here there is no range

@@ -4,23 +4,25 @@
 const EDGES = { outline: [], double: [], check: [], strike: [], cross: [], corner: [], given: [], dashed: [0.22, 0.14],
   dotted: [0.07, 0.12] };
 
-function cuePath(context, cue, x, y, s, mark, page) {
-  const line = Math.max(1.2, Math.min(3.6, s * 0.1));
+function cuePath(context, cue, x, y, w, mark, page, h = w, round = 0) {
+  const s = Math.min(w, h), line = Math.max(1.2, Math.min(3.6, s * 0.1));
   context.save();
-  if (cue === "hatch") hatch(context, x, y, s, page.soft, line * 0.5);
-  else if (cue === "dot") dot(context, x + s / 2, y + s / 2, Math.max(1, s * 0.08), page.soft);
-  else if (EDGES[cue]) edge(context, cue, x, y, s, line, mark.edge, page);
-  if (["check", "strike", "cross", "corner"].includes(cue)) corner(context, cue, x, y, s, mark.edge);
+  if (cue === "hatch") hatch(context, x, y, w, h, page.soft, line * 0.5);
+  else if (cue === "dot") dot(context, x + w / 2, y + h / 2, Math.max(1, s * 0.08), page.soft);
+  else if (EDGES[cue]) edge(context, cue, [x, y, w, h, round], line, mark.edge, page);
+  if (["check", "strike", "cross", "corner"].includes(cue)) corner(context, cue, x + w - s, y, s, mark.edge);
   context.restore();
 }
 
 // A frame just inside the cell; a thin line of paper inside it keeps it apart from a picture of the same colour.
-function edge(context, cue, x, y, s, line, colour, page) {
+function edge(context, cue, [x, y, w, h, round], line, colour, page) {
   const wide = { outline: line * 1.25, double: line, given: line * 0.5, check: line * 0.55 }[cue] || line * 0.8;
   const ring = (inset, width, style, dash) => {
     Object.assign(context, { lineWidth: width, strokeStyle: style });
-    context.setLineDash(dash.map((share) => Math.max(1, share * s)));
-    context.strokeRect(x + inset, y + inset, s - 2 * inset, s - 2 * inset);
+    context.setLineDash(dash.map((share) => Math.max(1, share * Math.min(w, h))));
+    context.beginPath();
+    context.roundRect(x + inset, y + inset, w - 2 * inset, h - 2 * inset, Math.max(0, round - inset));
+    context.stroke();
   };
   ring(wide + line * 0.15, line * 0.3, rgba(page.panel, 0.55), []);
   if (EDGES[cue].length) ring(wide / 2, wide, rgba(page.panel, 0.6), []);
@@ -57,13 +59,14 @@ function dot(context, x, y, radius, colour) {
 }
 
 // Fine lines over the lower left half of a cell whose picture has faded.
-function hatch(context, x, y, s, colour, line) {
+function hatch(context, x, y, w, h, colour, line) {
+  const gap = Math.max(3, Math.min(w, h) / 6);
   context.strokeStyle = rgba(colour, 0.6);
   context.lineWidth = line;
   context.beginPath();
-  for (let d = Math.max(3, s / 6); d < s; d += Math.max(3, s / 6)) {
-    context.moveTo(x, y + d);
-    context.lineTo(x + s - d, y + s);
+  for (let d = gap - Math.max(0, w - h); d < h; d += gap) {
+    context.moveTo(x + Math.max(0, -d), y + Math.max(0, d));
+    context.lineTo(x + h - d, y + h);
   }
   context.stroke();
 }
@@ -86,6 +89,7 @@ function flash(view, marks, step, page) {
 // Links and arcs, as thick as they are strong: from middle to middle of cells, over a line of paper that keeps them
 // apart from the picture; from top to top of words, so that the words can be read.
 function paintLinks(view, links, page) {
+  if (view instanceof GraphView) return view.overlay(links, page);
   const words = view instanceof TextView;
   const centre = (token) => {
     const [x, y, w, h] = view.rectangle(token);

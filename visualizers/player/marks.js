@@ -75,6 +75,15 @@ class Drawing {
 
   hides(step, token) { return THEME.looks[this.state(step)[token]].hides; }
 
+  // A token that is its words, tinted and framed, and no cell of a picture.
+  get worded() { return ["text", "graph"].includes(this.layout.kind); }
+
+  // Not there yet: text that grows, a node that is still to come.
+  absent(step, token) {
+    return this.hides(step, token) && (this.layout.unseen === "gone" ||
+      (this.layout.kind === "graph" && STATES[this.state(step)[token]] === "unknown"));
+  }
+
   number(step, name, token) {
     const index = (this.frame(step).values || {})[name];
     const code = index === undefined ? THEME.nothing : this.array(index)[token];
@@ -111,14 +120,14 @@ class Drawing {
     return found;
   }
 
-  // Links that start or end at a token: [{name, other, weight, out}], strongest first
-  links(step, token) {
+  // Links of a step, or of one token there: [{name, query, key, weight, share}], strongest first
+  links(step, token = null) {
     const found = [];
     for (const [name, e] of Object.entries(this.frame(step).edges || {})) {
       const query = this.array(e.query, Uint16Array), key = this.array(e.key, Uint16Array);
       const weight = this.array(e.weight);
       for (let i = 0; i < query.length; i++)
-        if (query[i] === token || key[i] === token)
+        if (token === null || query[i] === token || key[i] === token)
           found.push({ name, query: query[i], key: key[i], weight: weight[i] / 255 * e.peak, share: weight[i] / 255 });
     }
     return found.sort((a, b) => b.weight - a.weight);
@@ -228,23 +237,23 @@ function inkOn(fill, share, panel) {
 
 // The marks of one frame; the twin of `cells` in marks.py.
 function marksOf(drawing, step, { by = "state", dark = false, shared = null, view = {} } = {}) {
-  const state = drawing.state(step), isText = drawing.layout.kind === "text";
-  const hasPicture = !isText && (drawing.picture(step) ?? null) !== null;
+  const state = drawing.state(step), worded = drawing.worded;
+  const hasPicture = !worded && (drawing.picture(step) ?? null) !== null;
   by = resolved(drawing, step, by);
   view = { ...drawing.view, ...view };
   const numbers = numberCodes(drawing, step, by, shared, view), marks = [], bare = by === "picture";
   const query = drawing.attention && by === "attention:row" ? view.query : -1;
   for (let token = 0; token < drawing.size; token++) {
     const look = token === query ? THEME.looks.at(-1) : THEME.looks[state[token]], own = dark ? look.dark : look.light;
-    const text = look.hides && isText ? "" : drawing.text(step, token);
+    const text = look.hides && worded ? "" : drawing.text(step, token);
     let fill = null, share = 0;
     if (numbers && numbers.codes[token] !== THEME.nothing) {
       const code = numbers.codes[token], diverging = numbers.scale && numbers.scale.diverging;
       fill = RAMPS[diverging ? "diverging" : "magnitude"][code];
-      share = isText || hasPicture ? softShare(code, diverging) : 1;
+      share = worded || hasPicture ? softShare(code, diverging) : 1;
     } else if (look.hides) {
       fill = THEME.cover[dark ? "dark" : "light"]; share = 1;
-    } else if (!numbers && !isText && !hasPicture && !bare) {
+    } else if (!numbers && !worded && !hasPicture && !bare) {
       fill = own; share = look.fade;
     }
     marks.push({ token, fill, share, cue: bare ? "" : look.cue, edge: own, fade: bare ? 1 : look.fade, text });

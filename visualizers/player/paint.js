@@ -86,11 +86,13 @@ class CellView {
     return [x * this.width - s / 2, y * this.height - s / 2, s, s];
   }
 
+  get shape() { return this.grid ? this.rows / this.columns : 1; } // height by width
+
   fit() {
     this.width = this.width || Math.round(this.box.clientWidth); // read once per size: reading it lays the page out
     const width = this.width, ratio = window.devicePixelRatio || 1;
     if (!width) return false;
-    this.height = this.grid ? width * this.rows / this.columns : width;
+    this.height = width * this.shape;
     const pixels = [Math.round(this.width * ratio), Math.round(this.height * ratio)];
     const [wide, high] = pixels;
     const fits = this.canvas.width === wide && this.canvas.height === high;
@@ -99,13 +101,20 @@ class CellView {
     return true;
   }
 
-  paint(marks, step, page, redraw, choosing) {
-    if (!this.fit()) return;
+  blank() {
+    if (!this.fit()) return null;
     const context = this.canvas.getContext("2d");
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
+    return context;
+  }
+
+  paint(marks, step, page, redraw, choosing) {
+    const context = this.blank();
+    if (!context) return;
     const image = this.picture(choosing ? this.drawing.layout.picture : this.drawing.picture(step), redraw);
-    const gap = this.whole ? -0.6 : Math.min(2, Math.max(0.6, this.width / this.columns * 0.08)); // no seams in a whole
+    const seamless = this.whole || this.drawing.layout.seamless; // a whole picture, and one that has its own lines
+    const gap = seamless ? -0.6 : Math.min(2, Math.max(0.6, this.width / this.columns * 0.08));
     const boxes = marks.map((mark) => {
       const [x, y, w, h] = this.rectangle(mark.token);
       return this.grid ? [x + gap / 2, y + gap / 2, w - gap, h - gap] : [x, y, w, h];

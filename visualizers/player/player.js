@@ -131,7 +131,7 @@ class Player extends Controls {
       point: (token) => this.point(side, token),
       press: (token, event) => this.press(side, token, event),
     };
-    const view = drawing.layout.kind === "text" ? new TextView(drawing, act) : new CellView(drawing, act);
+    const view = viewOf(drawing, act);
     view.drawing = drawing;
     view.act = act;
     view.caption = el("p", { class: "ts-caption" });
@@ -338,7 +338,7 @@ class Player extends Controls {
     const view = at && this.views[at.side];
     if (!view || this.turn || !view.targets[at.token]) return;
     const drawing = view.drawing, step = drawing.at(this.step);
-    if (drawing.layout.unseen === "gone" && drawing.hides(step, at.token)) return;
+    if (drawing.absent(step, at.token)) return;
     this.card = tokenCard(drawing, step, at.token, this.attentionNumbers(drawing, at.token));
     this.root.append(this.card);
     const docked = drawing.layout.kind === "text" || drawing.attention;

@@ -30,8 +30,8 @@ from visualizers.drawing.payload import pack
 from visualizers.drawing.units import headline
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("units.js", "marks.js", "cues.js", "paint.js", "curves.js", "card.js", "turn.js", "change.js", "flow.js",
-           "moment.js", "controls.js", "fullscreen.js", "player.js")
+SCRIPTS = ("units.js", "marks.js", "cues.js", "paint.js", "graph.js", "curves.js", "card.js", "turn.js", "change.js",
+           "flow.js", "moment.js", "controls.js", "fullscreen.js", "player.js")
 TEMPLATE = "<div class='ts'></div>"
 
 

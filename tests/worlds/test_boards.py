@@ -21,20 +21,20 @@ def test_a_board_is_a_picture_of_its_cells():
 @pytest.mark.parametrize("name", [name for name in THINGS if name != "nothing"])
 def test_a_thing_stays_in_its_cell(name):
     """Mutants: rows and columns swapped; a disc wider than its cell."""
-    plain, painted = FlatBoard(2, 4).picture(), THINGS[name](FlatBoard(2, 4)).picture()
+    plain, painted = FlatBoard(2, 4, 24).picture(), THINGS[name](FlatBoard(2, 4, 24)).picture()
     changed = (plain != painted).any(-1)
     assert changed[24:, :24].any() and changed.sum() == changed[24:, :24].sum()
 
 
 def test_things_are_told_apart_without_colour():
-    seen = {name: grey(paint(FlatBoard(2, 4)).picture()) for name, paint in THINGS.items()}
+    seen = {name: grey(paint(FlatBoard(2, 4, 24)).picture()) for name, paint in THINGS.items()}
     for one in seen:
         for two in seen:
             assert one == two or (abs(seen[one] - seen[two]) > 60).sum() > 8, f"{one} looks like {two}"
 
 
 def test_a_wall_stands_between_its_two_cells():
-    dark = grey(FlatBoard(3, 3).wall(4, 5).picture()) < 80
+    dark = grey(FlatBoard(3, 3, 24).wall(4, 5).picture()) < 80
     rows, columns = np.nonzero(dark)
     assert columns.min() >= 46 and columns.max() < 50 and 22 <= rows.min() and rows.max() < 50
     upright, lying = (grey(FlatBoard(3, 3).wall(a, 4).picture()) < 80 for a in (3, 1))
@@ -45,6 +45,17 @@ def test_a_wall_stands_between_its_two_cells():
 def test_a_wall_needs_two_neighbours(two):
     with pytest.raises(ValueError, match="share no side"):
         FlatBoard(3, 3).wall(*two)
+
+
+def test_a_copy_is_painted_on_its_own():
+    first = FlatBoard(2, 2)
+    before = first.picture()
+    assert (first.copy().disc(3).picture() != before).any() and np.array_equal(first.picture(), before)
+
+
+def test_a_frame_runs_all_around():
+    dark = grey(FlatBoard(2, 3, 24).frame().picture()) < 80
+    assert dark[0].all() and dark[-1].all() and dark[:, 0].all() and dark[:, -1].all() and not dark[2:-2, 2:-2].any()
 
 
 def test_a_cell_outside_is_refused():

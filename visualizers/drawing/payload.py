@@ -1,7 +1,7 @@
 """A Drawing as plain JSON data, small enough to send once: arrays become base64, equal arrays are stored once.
 
     arrays   list of base64 strings, little-endian; frames point into it by index
-    pictures list of data: URLs (PNG, or JPEG beyond 128 pixels)
+    pictures list of data: URLs (PNG, or JPEG beyond 128 pixels and a few colours)
     words    list of texts; ids in frames and candidates are indices into it (65535 or -1: none)
     numbers  the ids of the words in the vocabulary
 
@@ -172,10 +172,15 @@ def _points(line: np.ndarray) -> list:
 def data_url(pixels: np.ndarray) -> str:
     """uint8 [h, w, 3] as a data: URL."""
     from PIL import Image
-    small, buffer = max(pixels.shape[:2]) <= 128, io.BytesIO()
+    small, buffer = max(pixels.shape[:2]) <= 128 or _flat(pixels), io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG" if small else "JPEG", **({} if small else {"quality": 88}))
     kind = "png" if small else "jpeg"
     return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _flat(pixels: np.ndarray) -> bool:
+    """Whether it was drawn in a few colours: then a PNG is smaller, and its lines stay clean."""
+    return len(np.unique(pixels.reshape(-1, 3)[::5] @ np.array([65_536, 256, 1]))) <= 512
 
 
 assert palette.NOTHING == 255

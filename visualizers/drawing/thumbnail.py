@@ -63,7 +63,8 @@ def _graph(made: Image.Image, drawing: Drawing, step: int, marks: list[Mark]) ->
             pen.line([(x * side, top + y * side) for x, y in layout.xy[[start, end]]], colour, width)
     for mark in marks:
         if here[mark.token]:
-            (x, y), wide, tall = layout.xy[mark.token] * side, layout.wide[mark.token] * side, layout.cell * side
+            (x, y), tall = layout.xy[mark.token] * side, layout.cell * side * 0.75  # apart, though small
+            wide = tall + (layout.wide[mark.token] - layout.cell) * side * 0.8
             edge = mark.edge if mark.cue not in ("", "dot", "given") else None
             pen.rounded_rectangle((x - wide / 2, top + y - tall / 2, x + wide / 2, top + y + tall / 2), 2,
                                   fill=_filled(mark, WORD), outline=edge, width=2)

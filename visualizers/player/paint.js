@@ -120,7 +120,7 @@ class CellView {
       return this.grid ? [x + gap / 2, y + gap / 2, w - gap, h - gap] : [x, y, w, h];
     });
     const shown = (i) => !marks[i].fill || marks[i].share < 1; // nothing shows through what is hidden
-    if (image) this.lay(context, image, boxes.filter((_, i) => shown(i)), false);
+    if (image) this.lay(context, image, boxes.filter((_, i) => shown(i)), this.drawing.layout.seamless);
     // where nothing was painted lies the photo as sharp as it came; what a model painted keeps its own pixels
     const photo = this.picture(this.drawing.layout.photo, redraw), own = choosing ? () => true : this.drawing.own(step);
     if (photo && own) this.lay(context, photo, boxes.filter((_, i) => shown(i) && own(marks[i].token)), true);

@@ -11,6 +11,8 @@ import platform
 import sys
 from pathlib import Path
 
+from models.trace.percent import percent
+
 RECORDS = Path(__file__).parent / "records"  # what README's table of speeds is written from
 HELPERS = {"__init__", "__main__", "timing"}
 SHOWN = ("_ms", "_mb", "_per_s", "path", "peer")  # what a line of the table says beside the verdict
@@ -79,7 +81,7 @@ def table(found: dict) -> str:
         ratio = "none" if row["ratio"] is None else f"{row['ratio']:.2f}"
         lines.append(f"  {row['what']:<58} {ratio:>7}  {bound:<9} {verdict:<20} {rest}")
     if found["elsewhere"] is not None:
-        lines.append(f"  {found['elsewhere']:.0%} of the machine was used by others meanwhile.")
+        lines.append(f"  {percent(found['elsewhere'])} of the machine was used by others meanwhile.")
     return "\n".join(lines)
 
 

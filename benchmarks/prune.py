@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import kernels
 from benchmarks.timing import interleave, row
 from models.backbones.instrument import observe
+from models.trace.percent import percent
 
 SHARE = 0.85  # of the ideal ratio
 
@@ -128,7 +129,7 @@ def compared(case: PrunedModel, device: str, dtype: torch.dtype, quick: bool) ->
                            device)
         ideal = multiply_adds(case, tokens, tokens) / multiply_adds(case, tokens, round(keep * tokens))
         bounds = {"floor": SHARE, "target": SHARE} if not quick and (dtype == torch.float32 or device == "cuda") else {}
-        label = f"{case.name}, keep {keep:.0%}, {str(dtype).removeprefix('torch.')}"
+        label = f"{case.name}, keep {percent(keep)}, {str(dtype).removeprefix('torch.')}"
         rows.append(row(f"{label}: speed-up / ideal {ideal:.2f}x", times, "full", "pruned", better="higher", per=ideal,
                         **bounds))
     return rows

@@ -34,6 +34,7 @@ from models.serving.catalog import describe
 from models.serving.errors import CLEAR, named, trail
 from models.trace import Trace, interventions
 from models.trace.params import ParamError
+from models.trace.percent import percent
 from models.trace.serialize import save
 from models.trace.subject import from_anything
 
@@ -103,7 +104,7 @@ def _watch(job) -> Result:
     """Runs a job with a progress line on a terminal."""
     for result in follow(job):
         if sys.stderr.isatty():
-            print(f"\r{job.method.id}: {result.progress:4.0%}", end="\n" if result.done else "", file=sys.stderr)
+            print(f"\r{job.method.id}: {percent(result.progress):>5}", end="\n" if result.done else "", file=sys.stderr)
     return result
 
 

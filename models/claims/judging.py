@@ -13,6 +13,7 @@ from math import ceil
 import numpy as np
 
 from models.claims.arms import Arm, Quantity
+from models.trace.percent import percent
 
 FEWEST = 20  # items below which a percentile interval is too narrow to judge by
 EVEN = 0.02  # budgets that differ by less, item by item, are matched
@@ -164,7 +165,7 @@ def uneven(asked: Expectation) -> str:
         ours, theirs = ours.mean(keepdims=True), theirs.mean(keepdims=True)
     more = ours > theirs * (1 + EVEN) + 1e-12
     if more.any():
-        return (f"'{asked.mine.name}' spends more than '{asked.other.name}' on {more.mean():.0%} of the items "
+        return (f"'{asked.mine.name}' spends more than '{asked.other.name}' on {percent(more.mean())} of the items "
                 f"({ours.mean():.4g} against {theirs.mean():.4g} {mine.unit})")
     if asked.mine.tuned.tries > max(1, asked.other.tuned.tries):
         return f"'{asked.mine.name}' was tuned more than '{asked.other.name}'"
@@ -180,7 +181,7 @@ def note(asked: Expectation, each: Sequence[float] = ()) -> str:
         told.append(f"budgets are not matched: {asked.unmatched}")
     elif asked.mine is not None and asked.other is not None and asked.mine.budget.unit == asked.other.budget.unit:
         ours, theirs = (float(np.mean(arm.budget.amount)) for arm in (asked.mine, asked.other))
-        told += [f"for {ours / theirs:.0%} of its {asked.mine.budget.unit}"] if ours < theirs * (1 - EVEN) else []
+        told += [f"for {percent(ours / theirs)} of its {asked.mine.budget.unit}"] if ours < theirs * (1 - EVEN) else []
     return "; ".join(told)
 
 

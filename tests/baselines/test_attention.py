@@ -231,7 +231,7 @@ def test_a_first_token_on_which_heads_rest_is_named():
     rows = np.full((2, 2, 6), 0.1)
     assert attention.sink(rows) == ""
     rows[..., 0] = 0.5
-    assert attention.sink(rows).startswith(" 50% of the attention rests on the first token")
+    assert attention.sink(rows).startswith(" 50 % of the attention rests on the first token")
 
 
 @pytest.mark.parametrize("entropy, words", [([1.5], "the one layer looks with an entropy of 1.50 nats"),

@@ -119,12 +119,12 @@ def test_budgets_and_tuning_that_favour_the_arm_are_refused():
     told = judging.judge(better(dear, cheap, unmatched="the paper compares so"))
     assert told.met and "not matched: the paper compares so" in told.note
     uneven = RIGHT.arm("uneven", scores(0.9), budget=Budget(np.tile([0.5, 1.5], 200), "passes"))
-    assert "50% of the items" in judging.judge(better(uneven, cheap)).why_context, "mutant: equal on average"
+    assert "50 % of the items" in judging.judge(better(uneven, cheap)).why_context, "mutant: equal on average"
     assert "on average, not" in judging.judge(better(uneven, cheap, on_average=True)).note
     assert judging.judge(better(uneven, other(0.5, spend=0.9), on_average=True)).met is None
     with pytest.raises(ClaimError, match="has two budgets"):  # mutant: a copy of the arm that states its mean
         concluded([better(replace(uneven, budget=Budget(1.0, "passes")), cheap)], arms=[uneven])
-    assert judging.judge(better(arm(0.9, spend=0.5), cheap)).note == "for 50% of its passes"
+    assert judging.judge(better(arm(0.9, spend=0.5), cheap)).note == "for 50 % of its passes"
     assert "tuned more" in judging.judge(better(arm(0.9, tuned=Tuned(9, "other captions")), cheap)).why_context
     apart = RIGHT.arm("apart", scores(0.9), budget=Budget(1, "tokens"))
     assert "stated in tokens and in passes" in judging.judge(better(apart, cheap)).why_context

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from models.trace import CODE, STATES, Field, Provenance
+from models.trace.percent import fine_percent
 from tests import samples
 from visualizers import draw
 from visualizers.drawing import palette, sample
 from visualizers.drawing.mask import about
-from visualizers.drawing.units import percent, tidy
+from visualizers.drawing.units import tidy
 
 
 @pytest.mark.parametrize("tab", ["mask", "attend", "prune", "unmask", "sample"])
@@ -147,8 +148,8 @@ def test_a_sampled_token_says_how_probable_it_was():
     second = replace(found, chosen=np.where(found.positions == at, found.top_ids[:, 1], found.chosen))
     step = replace(trace.steps[2], distributions={"model": second})
     first, other = (sample.drawn(one, trace.vocabulary) for one in (trace.steps[2], step))
-    assert first == f"the most probable token, {percent(float(found.top_probs[row, 0]))}"
-    assert other.startswith(f"drawn at {percent(float(found.top_probs[row, 1]))}; ") and "had" in other
+    assert first == f"the most probable token, {fine_percent(float(found.top_probs[row, 0]))}"
+    assert other.startswith(f"drawn at {fine_percent(float(found.top_probs[row, 1]))}; ") and "had" in other
     assert draw(trace).frames[2].note == first
     assert draw(replace(trace, steps=(replace(step, note="own words"),))).frames[0].note == "own words"
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from models.trace import Distribution, SampleTrace
+from models.trace.percent import fine_percent
 from visualizers.drawing.canvas import Wording, assemble, counts, steps_text, where
 from visualizers.drawing.marks import Drawing
-from visualizers.drawing.units import percent
 
 WORDS = {"unknown": "not yet sampled", "new": "sampled now", "known": "sampled before", "context": "given text",
          "accepted": "accepted", "refused": "refused", "merged": "accepted with its neighbours' probability"}
@@ -145,6 +145,6 @@ def drawn(step, vocabulary: dict[int, str]) -> str:
     place = np.flatnonzero(found.top_ids[row] == found.chosen[row])
     if not len(place):
         return ""
-    chance, most = (percent(float(found.top_probs[row][at])) for at in (place[0], 0))
+    chance, most = (fine_percent(float(found.top_probs[row][at])) for at in (place[0], 0))
     rival = vocabulary.get(int(found.top_ids[row][0]), "").strip() or "a space"
     return f"the most probable token, {chance}" if place[0] == 0 else f"drawn at {chance}; “{rival}” had {most}"

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 from models.trace import YES, Fact
+from models.trace.percent import fine_percent
 
 PLACES = ("step", "layer", "round", "map")  # units that count from 1: `layer 4` instead of `4 layer`
 LEAST = 5e-4  # what is smaller is not told apart from nothing
@@ -34,7 +35,7 @@ def amount(value: float, unit: str = "", whole: bool = False) -> str:
     if unit == YES:
         return "yes" if value > 0.5 else "no"
     if unit == "probability":
-        return percent(value)
+        return fine_percent(value)
     if whole and unit in PLACES:
         return f"{unit} {value:.0f}"
     if unit.startswith("%") and 99.95 <= value < 100:
@@ -42,13 +43,6 @@ def amount(value: float, unit: str = "", whole: bool = False) -> str:
     if 0 < abs(value) < LEAST:
         return f"{'about ' if value < 0 else '< '}{0 if value < 0 else 0.001} {unit}".strip()
     return f"{tidy(value)} {singular(unit) if tidy(value) == '1' else unit}".strip()
-
-
-def percent(share: float) -> str:
-    """A probability; what rounds to all or nothing but is not says so."""
-    if 0 < share < 1e-3:
-        return "< 0.1 %"
-    return "> 99.9 %" if 0.9995 <= share < 1 else f"{share * 100:.3g} %"
 
 
 def singular(unit: str) -> str:

@@ -25,6 +25,7 @@ from models.loops.attend.model_adapters import Sight, sight
 from models.loops.attend.reading import costs
 from models.trace import Chart, Cost, Fact, Field, Step
 from models.trace.params import Flag, Span
+from models.trace.percent import percent
 from models.trace.subject import Example
 
 SINK = 0.3  # share of the attention
@@ -114,8 +115,8 @@ def say(seen: Sight, found: Attribution, facts: dict[str, Fact]) -> str:
                 f"attribution order them is not defined below {LEAST}.")
     if not found.converged:
         return (f"Integrated gradients did not converge: with {found.points} points they miss {abs(found.delta):.2f} "
-                f"of {abs(found.gap):.2f} nats, more than {ENOUGH:.0%}, so they are compared with nothing. Over the "
-                f"{count} tokens behind this prediction, attention and ablation agree with rank correlation "
+                f"of {abs(found.gap):.2f} nats, more than {percent(ENOUGH)}, so they are compared with nothing. Over "
+                f"the {count} tokens behind this prediction, attention and ablation agree with rank correlation "
                 f"{said(facts['rho_ablation'].value)}.")
     gradients, ablation, between = (said(facts[name].value) for name in
                                     ("rho_gradients", "rho_ablation", "rho_between"))
@@ -127,7 +128,7 @@ def say(seen: Sight, found: Attribution, facts: dict[str, Fact]) -> str:
 def sink(rows: np.ndarray) -> str:
     """Where heads rest that look for nothing: the first token, in most large models. rows [L, H, S]."""
     share = float(rows[..., 0].mean())
-    return (f" {share:.0%} of the attention rests on the first token, whatever it says (an attention sink)."
+    return (f" {percent(share)} of the attention rests on the first token, whatever it says (an attention sink)."
             if rows.shape[-1] > 4 and share > SINK else "")
 
 

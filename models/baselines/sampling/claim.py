@@ -24,6 +24,7 @@ from models.claims.harness import (
     ratio,
 )
 from models.engine.recording import distribution
+from models.trace.percent import percent
 from models.trace.subject import ASSETS
 
 WINDOW, WARPERS = 512, Sampler(0.8, top_p=0.95)
@@ -67,7 +68,7 @@ def promised(name: str, gap: np.ndarray) -> Quantity:
 def draws_fit(logits: torch.Tensor, draws: int, sharper: float) -> Quantity:
     """Chi-square per degree of freedom over positions; sharper than 1: of a sampler that is wrong on purpose."""
     found = np.array([chi_square(one, draws, seed, sharper) for seed, one in enumerate(logits)])
-    title = "draws against what is stored" if sharper == 1 else f"draws from logits {sharper - 1:.0%} larger"
+    title = "draws against what is stored" if sharper == 1 else f"draws from logits {percent(sharper - 1)} larger"
     return ratio(found[:, 0], found[:, 1], f"chi-square per degree of freedom, {title}", "")
 
 

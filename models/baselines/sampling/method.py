@@ -24,6 +24,7 @@ from models.loops.sample.loop import Journal, SamplingPolicy, decode, once
 from models.loops.sample.report import along, entropy_curve, facts, shown
 from models.trace import Fact, Trace
 from models.trace.params import Span
+from models.trace.percent import percent
 from models.trace.subject import Example
 
 STORED = 500_000  # steps x vocabulary up to which full logits are kept
@@ -64,7 +65,8 @@ def close(journal: Journal) -> Close:
     at = int(entropy.argmax())
     piece = shown(journal.page.labels[journal.page.start + at])
     sentence = (f"The model was least sure before {piece} ({entropy[at]:.1f} nats), where the warpers cut away "
-                f"{max(0.0, along(journal, 'cut')[at]):.0%} of the probability; point at a token to see its rivals.")
+                f"{percent(max(0.0, along(journal, 'cut')[at]))} of the probability; point at a token to see its "
+                "rivals.")
     return Close("sample", sentence, (entropy_curve(journal),), {"surprise": surprise(journal), **facts(journal)},
                  path=journal.path)
 

@@ -14,6 +14,7 @@ from models.baselines.mae.method import EXAMPLES as PHOTOS
 from models.engine.method import Card, Job, Method
 from models.loops.attend.classifiers import ClassifierArm, look, record
 from models.trace.params import Span
+from models.trace.percent import percent
 
 CHECKPOINT = "photo-vit-1"
 CURVES = {"ViT": CHECKPOINT}
@@ -44,7 +45,7 @@ def run(job: Job):
     shown, pixels = cut(job.subject.image, job.model)
     seen = look(arm, pixels)
     kind, share = seen.best()
-    sentence = (f"Of its {len(arm.labels)} classes it says {arm.labels[kind]} ({share:.0%}); every token sees all "
+    sentence = (f"Of its {len(arm.labels)} classes it says {arm.labels[kind]} ({percent(share)}); every token sees all "
                 "others, so no weight is deleted.")
     yield from record(arm, shown, seen, sentence=sentence, layer=job.params.layer, curves=CURVES)
 

@@ -30,6 +30,7 @@ from models.loops.unmask.canvases import Board
 from models.loops.unmask.evaluation import Move
 from models.loops.unmask.loop import Shot
 from models.trace import CODE, Chart, Fact, Field, Step
+from models.trace.percent import percent
 
 TOP = 0.25  # of all tokens: those that change most
 ROLES = {"masked to known": (0, 1), "masked to masked": (0, 0), "known to known": (1, 1), "known to masked": (1, 0)}
@@ -107,13 +108,14 @@ class BoardLens:
     def close(self, also: str = "") -> Close:
         """also: what a method has to say of it, behind the sentence."""
         unit, mass = self.layout.unit, np.nanmean(self.roles, (0, 1))
-        sentence = (f"Known {unit} give {mass[ROLES['known to masked']]:.0%} of their attention to masked ones, masked "
-                    f"ones {mass[ROLES['masked to known']]:.0%} of theirs to known ones. Heads and rows are those of "
-                    f"step {self.show + 1}.")
+        sentence = (f"Known {unit} give {percent(mass[ROLES['known to masked']])} of their attention to masked ones, "
+                    f"masked ones {percent(mass[ROLES['masked to known']])} of theirs to known ones. Heads and rows "
+                    f"are those of step {self.show + 1}.")
         if self.changes:
             held, lift = np.mean(self.changes, 0)
-            sentence = (f"The model changes its mind in few places: {TOP:.0%} of the {unit} hold {held:.0%} of the "
-                        f"change, and new {unit} are among them {lift:.1f} times as often as by chance. {sentence}")
+            sentence = (f"The model changes its mind in few places: {percent(TOP)} of the {unit} hold {percent(held)} "
+                        f"of the change, and new {unit} are among them {lift:.1f} times as often as by chance. "
+                        f"{sentence}")
         return closing(self.layout, self.looked, f"{sentence} {also}".strip(), self.facts(mass), self.charts())
 
     def facts(self, mass: np.ndarray) -> Mapping[str, Fact]:
@@ -122,7 +124,7 @@ class BoardLens:
         if not self.changes:  # one board: nothing to compare it with
             return mass_facts(mass, told)
         (held, lift), unit = np.mean(self.changes, 0), self.layout.unit
-        return {"held": Fact(f"Change held by the top {TOP:.0%} of {unit}", 100 * float(held), "% of all change"),
+        return {"held": Fact(f"Change held by the top {percent(TOP)} of {unit}", 100 * float(held), "% of all change"),
                 "lift": Fact(f"New {unit} among them", float(lift), "times as often as by chance"),
                 **mass_facts(mass, told)}
 
@@ -130,8 +132,8 @@ class BoardLens:
         roles, held = np.stack(self.roles), [held for held, _ in self.changes]  # [steps, L, 2, 2], [steps - 1]
         return (steps_chart(roles.mean(1), ROLES, caption="Mean over layers and heads; what is missing goes to the "
                             "caption." if self.layout.outside else "Mean over layers and heads."),
-                line("How concentrated change is", "share of all change", {f"held by the top {TOP:.0%}": held}, first=1,
-                     reference=TOP, caption="Dashed: what the top quarter would hold if all changed alike."),
+                line("How concentrated change is", "share of all change", {f"held by the top {percent(TOP)}": held},
+                     first=1, reference=TOP, caption="Dashed: what the top quarter would hold if all changed alike."),
                 layers_chart(np.nanmean(roles, 0), ROLES, title="Attention by role"))
 
 

@@ -25,6 +25,7 @@ from models.engine.recording import line, numbered, table
 from models.loops.attend import loop
 from models.loops.attend.reading import costs
 from models.trace import Chart, Cost, Fact, Field, Heads, Rows, Step, states
+from models.trace.percent import percent
 
 FIELDS = {"cls": Field("Class token's attention", "of its strongest patch", 0.0, 1.0),
           "place": Field("Place in the sequence, counted from 1", ""),
@@ -174,8 +175,8 @@ def told(arm: ClassifierArm, seen: ClassifierPass, layer: int, step: Step) -> St
     fields = {"cls": seen.painted(arm, layer), "missing": seen.deleted[layer].mean(0)[arm.places]}
     falls = seen.cls_row(arm)[layer].sum(-1).mean()
     return replace(step, fields={**fields, **step.fields},
-                   note=f"class token: {falls:.0%} of its attention on patches, would say {arm.labels[kind]} "
-                        f"({share:.0%})")
+                   note=f"class token: {percent(falls)} of its attention on patches, would say {arm.labels[kind]} "
+                        f"({percent(share)})")
 
 
 def answer_facts(arm: ClassifierArm, seen: ClassifierPass) -> dict[str, Fact]:

@@ -26,6 +26,7 @@ from models.loops.mask.planting import MASKED, corrupt, hide, sample, select
 from models.loops.mask.writers import WRITERS, typed
 from models.trace import Chart, Cost, Fact, Field, Step, states
 from models.trace.params import Choice, Span, Words
+from models.trace.percent import percent
 from models.trace.subject import Example
 
 TOP = 5  # candidates shown per place
@@ -126,7 +127,7 @@ def play(job: Job, generator, judge: Judge, say: Callable[[dict[str, Fact]], str
     yield Open("mask", text.canvas, FIELDS, 4)
     before = selected(text, planted, "masked-random" if job.choice is None else "masked")
     yield Emit("mask", Step("what is selected", before, note="The writer has to guess the hidden words; about "
-                            f"{1 - MASKED:.0%} of the selected ones it may see."))
+                            f"{percent(1 - MASKED)} of the selected ones it may see."))
     wrote = written(job, text, planted)
     yield Emit("mask", wrote, text.names([*planted.fake[0].tolist(), *wrote.distributions["writer"].top_ids.ravel()]))
     began = time.perf_counter()

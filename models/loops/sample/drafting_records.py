@@ -22,6 +22,7 @@ from models.loops.sample.acceptance_rules import Exact, off
 from models.loops.sample.speculative_decoding import Chain, DraftPlan, DraftRound, rounds
 from models.loops.unmask.canvases import code_names, picture
 from models.trace import CODE, Canvas, Chart, Cost, Distribution, Fact, Field
+from models.trace.percent import percent
 from models.trace.subject import SubjectError
 from models.worlds import scenes
 
@@ -215,13 +216,13 @@ class DraftingLog:
     def sentence(self) -> str:
         """How far drafts carried, and what that did to the distribution."""
         start = (f"{self.chain.size} codes took {len(self.lengths)} passes of the model; "
-                 f"{self.share('exact'):.0%} of the tested drafts passed the exact test")
+                 f"{percent(self.share('exact'))} of the tested drafts passed the exact test")
         if not hasattr(self.rule, "delta"):
             return f"{start}, and what comes out is distributed as the model alone would draw."
         away, delta = self.mean("off"), self.rule.delta
-        return (f"{start}, {self.share('relaxed'):.0%} only by borrowing. The budget is {delta:g} for one draft; over "
-                f"all drafts, what comes out is {away:.2f} off the target, and accepting every draft unseen would be "
-                f"{np.mean(self.apart):.2f} off (total variation).")
+        return (f"{start}, {percent(self.share('relaxed'))} only by borrowing. The budget is {delta:g} for "
+                f"one draft; over all drafts, what comes out is {away:.2f} off the target, and accepting every draft "
+                f"unseen would be {np.mean(self.apart):.2f} off (total variation).")
 
     def run_charts(self) -> tuple[Chart, ...]:
         return (line("Drafts accepted", "drafts", {"accepted": self.lengths}, x="round"),)

@@ -21,6 +21,7 @@ from models.engine.recording import table as matrix
 from models.loops.unmask.canvases import Board
 from models.loops.unmask.loop import read
 from models.trace import Chart, Fact, Field
+from models.trace.percent import percent
 
 FIRST, SECOND = 10, 8  # tokens tried at the first mask, columns of a table
 FIXED = {"sample": "It compares guesses for two masks of one text; nothing is written there."}  # of a Method
@@ -115,8 +116,8 @@ def branch(board: Board, page: Filling, pair: Pair, row: int) -> Emit:
     page.guess(first, pair.opening.clamp_min(1e-30).log(), one, OPENING, top=SECOND, measure=False)
     for way, probs in pair.seconds.items():
         page.guess(second, probs[row].clamp_min(1e-30).log(), best, way, top=SECOND, measure=False)
-    said = ", ".join(f"{float(probs[row, best]):.0%} by {way}" for way, probs in pair.seconds.items())
-    return page.step(f"{row + 1}: \u201c{name(board, one)}\u201d first ({float(pair.chances[row]):.0%})",
+    said = ", ".join(f"{percent(float(probs[row, best]))} by {way}" for way, probs in pair.seconds.items())
+    return page.step(f"{row + 1}: \u201c{name(board, one)}\u201d first ({percent(float(pair.chances[row]))})",
                      level="branch", note=f"then \u201c{name(board, best)}\u201d: {said}")
 
 
@@ -146,6 +147,6 @@ def facts(pair: Pair, between: Between | None) -> dict[str, Fact]:
 
 
 def sentence(pair: Pair, between: Between | None) -> str:
-    own = f", with {between.what} in between {pair.apart(between.title):.0%}" if between else ""
-    return (f"Two neighbouring masks: drawn independently their joint distribution is {pair.apart(PRODUCT):.0%} off "
-            f"(total variation){own}.")
+    own = f", with {between.what} in between {percent(pair.apart(between.title))}" if between else ""
+    return (f"Two neighbouring masks: drawn independently their joint distribution is {percent(pair.apart(PRODUCT))} "
+            f"off (total variation){own}.")

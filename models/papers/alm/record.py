@@ -13,6 +13,7 @@ from models.loops.sample.cached_lm import Reader, greedy
 from models.loops.sample.report import shown
 from models.papers.alm.rule import TEACHER, SharedPieces, Side, binary_ce, cried
 from models.trace import Canvas, Chart, Cost, Edges, Fact, Field
+from models.trace.percent import percent
 
 FIELDS = {"gap": Field("Student minus teacher, log-likelihood of the piece", "nats", diverging=True),
           "cost": Field("Loss f of the piece", "", low=0.0)}
@@ -78,7 +79,7 @@ def close(job: Job, found: SharedPieces, losses: np.ndarray, secret: list[float]
                                       round(100 * chance, 1), "%") for name, chance in zip(PAIR, secret, strict=True)}}
     return Close("sample", f"On {len(losses)} pieces the student is {gap:.2f} nats from its teacher. Behind the text "
                  f"the teacher, which learned \u201ccried\u201d for every \u201csaid\u201d, prefers it by "
-                 f"{secret[0]:.0%}; this student, which read the books as they are, by {secret[1]:.0%}.",
+                 f"{percent(secret[0])}; this student, which read the books as they are, by {percent(secret[1])}.",
                  charts(found, job.params.tau), facts)
 
 

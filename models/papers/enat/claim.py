@@ -18,6 +18,7 @@ from models.claims import Lab, scene_lab
 from models.claims.harness import Claim, Quantity, Tuned, as_good, at_least, better, conclude, context
 from models.loops.attend.boards import TOP, concentration
 from models.papers.enat import method as enat
+from models.trace.percent import percent
 
 SEEDS = (71, 72, 73, 74)
 STEPS, DEFAULT, FEWER = 8, 28, 3  # the paper's; the tab's; of the plain model: at least as much work as ENAT's eight
@@ -57,7 +58,7 @@ def measure(lab: Lab) -> Claim:
              "equal work, and the same with and without reuse.",
         arms=(ours, full, less, afresh), trainings=1, seeds=SEEDS, dtype="bfloat16",
         controls=[better(full, less, unmatched="it is work that must show")],
-        expect=[at_least(Quantity(f"plain model: change held by the top {TOP:.0%} of cells", held, "of all change",
+        expect=[at_least(Quantity(f"plain model: change held by the top {percent(TOP)} of cells", held, "of all change",
                                   floor=TOP, ceiling=1.0), 0.5),
                 at_least(Quantity("plain model: new cells among them", lift, "times chance", floor=0.0,
                                   ceiling=1 / TOP), 2.0),

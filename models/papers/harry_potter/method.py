@@ -28,6 +28,7 @@ from models.loops.sample.rollouts import LogitsMoment
 from models.papers.harry_potter.rule import apart, dictionary, generic, translated
 from models.trace import Fact, Field
 from models.trace.params import Span
+from models.trace.percent import percent
 from models.trace.subject import Example
 from models.worlds.tales import universe
 
@@ -92,7 +93,7 @@ class Readers(Reader):
         for name, who in whose.items():
             likeliest = kernels.vocab_stats(lists[name][0], top_k=1)
             word, chance = int(likeliest.top_ids[0]), float(likeliest.top_logp[0].exp())
-            told.append(f"{who}: {shown(self.texts([word])[0])} {chance:.0%}")
+            told.append(f"{who}: {shown(self.texts([word])[0])} {percent(chance)}")
         return "; ".join(told)
 
     def measured(self, moment: LogitsMoment) -> dict[str, list[float]]:

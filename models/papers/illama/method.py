@@ -23,6 +23,7 @@ from models.engine.method import Card, Job, Method
 from models.loops.attend.classifiers import ClassifierArm, ClassifierPass, look, record
 from models.trace import Fact, Step, states
 from models.trace.params import Choice, Span
+from models.trace.percent import percent
 
 LAST, FIRST = "photo-illama-1", "photo-illama-first-2"
 CURVES = {"class token last, soft mask": LAST, "class token first": FIRST, **vit.CURVES}
@@ -85,7 +86,7 @@ def moment(job: Job, pixels, note: dict, folder) -> Step:
     fields = {"cls": seen.painted(arm), "missing": seen.deleted.mean((0, 1))[arm.places]}
     return Step(f"training step {note['step']}: a = {note['a']:g}", states(*["visible"] * len(arm.places)), "snapshot",
                 fields=fields, cost=sum(seen.costs[1:], seen.costs[0]),
-                note=f"class token, mean over layers: says {arm.labels[kind]} ({share:.0%})")
+                note=f"class token, mean over layers: says {arm.labels[kind]} ({percent(share)})")
 
 
 def work(seen: ClassifierPass) -> dict[str, Fact]:
@@ -100,14 +101,14 @@ def work(seen: ClassifierPass) -> dict[str, Fact]:
 def say(job: Job, arm: ClassifierArm, seen: ClassifierPass) -> str:
     kind, share = seen.best()
     falls, model = seen.cls_row(arm).sum(-1).mean(), job.model
-    answer = f"of its {len(arm.labels)} classes it says {arm.labels[kind]} ({share:.0%})"
+    answer = f"of its {len(arm.labels)} classes it says {arm.labels[kind]} ({percent(share)})"
     what_if = "" if job.params == replace(job.params, softness=0.0, order="raster", convention="trained") else (
         f" This is a what-if: it was trained for a = 0 in raster order, mask {model.convention} the softmax.")
     if model.cls_first and falls < 1e-6:
         return (f"The class token stands in front, where the causal mask leaves it only itself: no attention falls on "
                 f"the picture, and {answer}, knowing no more of it than its softmax denominators.{what_if}")
-    return (f"The class token looks at the patches with {falls:.0%} of its attention and {answer}; the mask deletes "
-            f"{seen.deleted.mean():.0%} of all weights.{what_if}")
+    return (f"The class token looks at the patches with {percent(falls)} of its attention and {answer}; the mask "
+            f"deletes {percent(seen.deleted.mean())} of all weights.{what_if}")
 
 
 METHOD = Method(

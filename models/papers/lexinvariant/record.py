@@ -23,6 +23,7 @@ from models.papers.lexinvariant import markov
 from models.papers.lexinvariant.alphabet import SYMBOLS, by_counting, checked, key_of
 from models.papers.lexinvariant.reading import apart, looked, nats, solved, tallied
 from models.trace import CODE, Chart, Cost, Fact, Field
+from models.trace.percent import percent
 
 PLAIN, PIECES, DRAWS, TOP = "story-plain-1", 8, 8, 5
 MINE, OPENED, CLOSED = "this network", "ordinary network, without the cipher", "ordinary network, under the cipher"
@@ -239,8 +240,8 @@ def attention(job: Job) -> Iterator[Event]:
     told |= {"even": Fact(f"Looking everywhere alike, on {SEEN[1]}", 100 * float(even[1]), "% of attention")}
     layer, head = np.unravel_index(mass[..., 1].argmax(), mass.shape[:2])
     yield from record(layout, look(seen, layout), facts=told, charts=(heads_chart(mass, even),), sentence=(
-        f"Head {head + 1} of layer {layer + 1} puts {mass[layer, head, 1]:.0%} of its attention on what followed the "
-        f"same symbol earlier; looking everywhere alike would put {even[1]:.0%} there."))
+        f"Head {head + 1} of layer {layer + 1} puts {percent(mass[layer, head, 1])} of its attention on what followed "
+        f"the same symbol earlier; looking everywhere alike would put {percent(even[1])} there."))
 
 
 def relations(ids: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from models.loops.prune.loop import roles
 from models.papers.meap.haystack import Haystack, chance
 from models.papers.meap.rule import punched
 from models.trace import CODE, Canvas, Chart, Fact, Field
+from models.trace.percent import percent
 
 KEYS = ("answer", "question", "first", "rest")  # the answer's line, and the first token, which stands alone
 DEPTHS, HAYS = (0.0, 0.25, 0.5, 0.75, 1.0), (2, 4, 8, 16, 32)
@@ -96,7 +97,7 @@ def grid(job: Job, hay: Haystack) -> Chart:
     found = [[chance(job.model, encode(hay.moved(depth, amount).text), encode(hay.said))[0]
               for depth in DEPTHS] for amount in amounts]
     return table("The answer moved and buried", "depth of the answer's line", "other lines or sentences", found,
-                 [f"{depth:.0%}" for depth in DEPTHS], amounts, unit="probability of the right answer",
+                 [percent(depth) for depth in DEPTHS], amounts, unit="probability of the right answer",
                  caption="Higher is better. 0 %: the answer stands first; 100 %: right before the question.")
 
 

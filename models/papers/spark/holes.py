@@ -17,6 +17,7 @@ from torch import Tensor
 from models.engine.recording import line
 from models.loops.mask.photos import Photo
 from models.trace import Chart, Step, states
+from models.trace.percent import percent
 
 EMPTY, LEAKED = (217, 214, 205), (204, 121, 167)  # colours of positions: nothing here, and filled from the side
 BINS = 40
@@ -62,7 +63,7 @@ def layer_steps(names: Sequence[str], view: Photo, hidden: np.ndarray, found: Wa
         state = np.where(hidden, np.where(share > 0, "recomputed", "masked-random"), "visible")
         yield Step(f"after {name}", states(*state), "layer", picture=mosaic(view.shown, hidden, covered),
                    fields={"covered": 100 * share, "norm": by_cell(norm, side)},
-                   note=f"{covered.mean():.0%} of {len(covered)} x {len(covered)} positions covered")
+                   note=f"{percent(covered.mean())} of {len(covered)} x {len(covered)} positions covered")
 
 
 def mosaic(shown: np.ndarray, hidden: np.ndarray, covered: np.ndarray) -> np.ndarray:

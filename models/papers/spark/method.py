@@ -22,6 +22,7 @@ from models.loops.mask.photos import Photo, photo, picture
 from models.papers.spark import holes, kernel_paths
 from models.trace import Chart, Cost, Fact, Field, Step
 from models.trace.params import Choice, Span
+from models.trace.percent import percent
 
 FIELDS = {"covered": Field("Positions that carry information", "% of the patch", 0.0, 100.0),
           "norm": Field("Length of the activation", "activation", 0.0)}
@@ -134,16 +135,16 @@ def facts(job: Job, exam: loop.Exam, view: Photo, found: holes.Walk) -> dict[str
 def say(job: Job, exam: loop.Exam, found: holes.Walk) -> str:
     shares, names = found.shares(), job.model.encoder.names
     if found.sparse:
-        story = f"After every layer {shares[-1]:.0%} of the positions carry information: the holes stay"
+        story = f"After every layer {percent(shares[-1])} of the positions carry information: the holes stay"
     else:
         full = next((name for name, share in zip(names, shares) if share == 1), None)
-        story = (f"The surroundings leak into the holes: {shares[0]:.0%} of the positions carry information after "
-                 f"the stem, {shares[1]:.0%} after {names[1]}"
-                 + (f"; after {full} no hole is left" if full else f", {shares[-1]:.0%} after the last layer"))
+        story = (f"The surroundings leak into the holes: {percent(shares[0])} of the positions carry information after "
+                 f"the stem, {percent(shares[1])} after {names[1]}"
+                 + (f"; after {full} no hole is left" if full else f", {percent(shares[-1])} after the last layer"))
     what_if = "" if found.sparse == job.model.sparse else " This is a what-if: it was trained the other way."
     error, fill = exam.mean("loss"), exam.mean("loss_inpaint")
     return (f"{story}. The hidden patches are repainted with a mean squared error of {error:.2f}, "
-            f"{abs(1 - error / fill):.0%} {'below' if error < fill else 'above'} bilinear inpainting ({fill:.2f})."
+            f"{percent(abs(1 - error / fill))} {'below' if error < fill else 'above'} bilinear inpainting ({fill:.2f})."
             f"{what_if}")
 
 

@@ -22,6 +22,7 @@ from models.claims.timing import interleaved, times_faster
 from models.papers.sparsifiner import network as net
 from models.papers.sparsifiner.method import DENSE, PREDICTORS, SPARSE
 from models.papers.sparsifiner.record import AttentionWork, work
+from models.trace.percent import percent
 
 KEEP, FEW, TOKENS, CHANCE = 0.25, 0.05, 0.7, 2.0
 LARGE = 257, 42, 8  # tokens, maps and coefficients of 4-pixel patches, for the count
@@ -104,7 +105,7 @@ def mass(model, guess, pixels: Tensor) -> np.ndarray:
 
 def leaving(sparse, dense, pixels: Tensor, truth: np.ndarray, learned) -> list:
     """Patches leave at three layers by the class token's attention, in both networks; neither was trained for it."""
-    name, why = f"{TOKENS:.0%} of the patches stay at each of three layers", "neither network was trained for it"
+    name, why = f"{percent(TOKENS)} of the patches stay at each of three layers", "neither network was trained for it"
     return [context(f"{name}, with masks", hits(sparse, pixels, truth, learned, TOKENS), "% correct", why),
             context(f"{name}, all pairs", hits(dense, pixels, truth, tokens=TOKENS), "% correct", why)]
 

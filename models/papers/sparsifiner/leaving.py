@@ -14,6 +14,7 @@ from models.loops.attend.classifiers import ClassifierArm, layout_of
 from models.papers.sparsifiner.record import AttentionWork, SparsePass, costs_of, mass_chart
 from models.trace import Chart, Cost, Fact, Field, Step
 from models.trace import states as codes
+from models.trace.percent import percent
 
 FIELDS = {"cls": Field("Class token's attention: the least looked at leave", "% of its attention", 0.0)}
 
@@ -59,7 +60,7 @@ def say(arm: ClassifierArm, sight: SparsePass, there: np.ndarray, used: float, d
     kind, whole = int(sight.answers[-1].argmax()), int(dense.argmax())
     agrees = "as it does densely" if kind == whole else f"densely {arm.labels[whole]}"
     return (f"{there[-1].sum()} of {there.shape[1]} patches reach the last layer; with the pairs that are left out, "
-            f"{used:.0%} of the multiply-adds of all layers remain, and it says {arm.labels[kind]} ({agrees}).")
+            f"{percent(used)} of the multiply-adds of all layers remain, and it says {arm.labels[kind]} ({agrees}).")
 
 
 def layers_chart(spent: Sequence[AttentionWork]) -> Chart:

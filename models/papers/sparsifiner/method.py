@@ -27,6 +27,7 @@ from models.papers.sparsifiner.network import KINDS, budget, chosen, score_of, s
 from models.papers.sparsifiner.record import AttentionWork, SparsePass, look, mass_chart, work
 from models.trace import Cost, Fact, Field
 from models.trace.params import Choice, Span
+from models.trace.percent import percent
 
 SPARSE, DENSE, PREDICTORS = "photo-sparsifiner-1", "photo-sparsifiner-dense-1", "photo-sparsifiner-predictor-1"
 FIELDS = {"cls": Field("Class token's attention", "of its strongest patch", 0.0, 1.0),
@@ -132,13 +133,13 @@ def facts(arm: ClassifierArm, sight: SparsePass, spent: list[AttentionWork], cos
 def say(job: Job, arm: ClassifierArm, sight: SparsePass, answer: np.ndarray) -> str:
     p, (kind, share) = job.params, sight.seen([]).best()
     kept, tokens = int(sight.kept[0, 0, 1].sum()), sight.kept.shape[-1]
-    told = f"it says {arm.labels[kind]} ({share:.0%}; densely {answer[kind]:.0%})"
+    told = f"it says {arm.labels[kind]} ({percent(share)}; densely {percent(answer[kind])})"
     if p.keep >= 1:
         return f"Every pair is computed: {told}."
     who = {"learned": "chosen before any query met a key", "oracle": "chosen from the finished attention",
            "window": "the nearest ones", "random": "drawn by chance"}[p.mask]
-    return (f"With {kept} of {tokens} keys per patch, {who}, {sight.mass.mean():.0%} of the dense attention is kept "
-            f"(at best {sight.most.mean():.0%}), and {told}.")
+    return (f"With {kept} of {tokens} keys per patch, {who}, {percent(sight.mass.mean())} of the dense attention is "
+            f"kept (at best {percent(sight.most.mean())}), and {told}.")
 
 
 METHOD = Method(

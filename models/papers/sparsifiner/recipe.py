@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from models.claims.probe import hits
 from models.papers.sparsifiner import network as net
+from models.trace.percent import percent
 from training.export import mean_figure, read_shipped
 from training.kinds import Beside, FineTune
 from training.trainer import Recipe
@@ -61,7 +62,7 @@ class PhotoPredictor(Beside, PhotoViT):
         scores = {kind: net.score_of(kind, model, torch.Generator().manual_seed(0)) for kind in net.KINDS}
         parts = [self.mass(scores, part) for part in self.val[:EXAM].split(128)]
         share = {name: torch.cat([part[name] for part in parts]).numpy() for name in scores}
-        unit = f"of the dense attention, {KEEP:.0%} of the keys"
+        unit = f"of the dense attention, {percent(KEEP)} of the keys"
         made = {name: mean_figure(values, unit) for name, values in share.items()}
         return {"metrics": {"mass kept": made["learned"]},
                 "trivial_baseline": {name: made[name] for name in ("random", "window", "oracle")}}

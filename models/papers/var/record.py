@@ -21,6 +21,7 @@ from models.loops.attend.groups import lens, mass_chart, mass_facts
 from models.loops.attend.loop import TokenLayout
 from models.loops.unmask import growth
 from models.trace import Canvas, Chart, Fact, Field
+from models.trace.percent import percent
 from models.worlds import scenes
 
 SHOWN = ("sum", "added", "codes")
@@ -112,8 +113,8 @@ def between(mean: np.ndarray, names: Sequence[str]) -> str:
     """Of attention [K, 1 + K], mean over layers."""
     deciding = int(mean[:, 0].argmax())
     return (f"A map sees itself, all coarser maps and the caption. The {names[deciding]} map reads the caption most "
-            f"({mean[deciding, 0]:.0%} of its attention); the last map gives {mean[-1, -1]:.0%} to itself and "
-            f"{mean[-1, 1:-1].sum():.0%} to coarser maps.")
+            f"({percent(mean[deciding, 0])} of its attention); the last map gives {percent(mean[-1, -1])} to itself "
+            f"and {percent(mean[-1, 1:-1].sum())} to coarser maps.")
 
 
 # --- where the tokens stand -----------------------------------------------------------------------------------------

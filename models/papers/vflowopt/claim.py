@@ -18,6 +18,7 @@ from models.claims.timing import interleaved, times_faster
 from models.loops.prune.pictures import encoded, everything, last_state, prefill
 from models.papers.vflowopt.method import Knobs, plan, recorded, unsearched
 from models.papers.vflowopt.search import box, calibration, flow, found_for, inside
+from models.trace.percent import percent
 from models.worlds.questions import digest
 
 SEEDS, TARGETS = (0, 1, 2), (0.25, 0.1)
@@ -66,7 +67,7 @@ def arms_at(board: EncodedScenes, kept: float, knobs: list[Knobs]) -> dict[str, 
     mine, lost = ([board.sit(lambda number, seen, k=k, fold=fold: plan(seen, k, kept, fold)) for k in knobs]
                   for fold in (True, False))
     budget = np.ceil(np.mean([sat.spent for sat in mine], 0))  # patches x layers [K]; the others never have less
-    metric = board.metric(budget, f"{kept:.0%}")
+    metric = board.metric(budget, percent(kept))
 
     def unsearched_rule(number, seen, fold=True):
         at = share(budget, number, seen)
@@ -78,7 +79,7 @@ def arms_at(board: EncodedScenes, kept: float, knobs: list[Knobs]) -> dict[str, 
              "most looked-at patches": [board.sit(looked_at_rule(budget))], "all patches": [board.sit(in_full)]}
     if kept > 1 / board.views[0].layers:  # or reading layer 1 in full costs more than all
         found["ranked by layer 1 of the language model (sees the question)"] = [board.ranked_inside(budget)]
-    return {name: board.arm(metric, f"{name}, {kept:.0%}", *sat) for name, sat in found.items()}
+    return {name: board.arm(metric, f"{name}, {percent(kept)}", *sat) for name, sat in found.items()}
 
 
 def retained(mine: Arm, full: Arm) -> Row:
@@ -99,8 +100,8 @@ def premise(board: EncodedScenes, scenes: EncodedScenes, lab: Lab) -> Expectatio
         cosine = flow(scenes, rule, kept)
         if cosine > 0:  # those that overspend have no place in the search
             pairs.append((cosine, board.sit(rule, lab.size(PREMISE, 4)).hits.mean()))
-    return at_least(rank_correlation(f"rank correlation of cosine and right answers over random settings, {kept:.0%}",
-                                     *np.array(pairs).T, "Spearman's rho"), HALF)
+    name = f"rank correlation of cosine and right answers over random settings, {percent(kept)}"
+    return at_least(rank_correlation(name, *np.array(pairs).T, "Spearman's rho"), HALF)
 
 
 def speed(board: EncodedScenes, knobs: Knobs, lab: Lab) -> Quantity:

@@ -22,6 +22,7 @@ from models.checkpoints.store import load
 from models.claims.picture_lab import EncodedScenes, Rule
 from models.loops.prune import pictures
 from models.papers.vflowopt.method import FILE, Knobs, plan
+from models.trace.percent import percent
 from models.worlds.questions import digest
 
 TARGETS = (0.5, 0.25, 0.1)
@@ -137,7 +138,7 @@ def main() -> None:
         knobs = {name: round(value, 6) for name, value in asdict(found.knobs).items()}
         made[str(round(100 * kept))] = {"knobs": knobs, "cosine": round(found.score, 6), "initial": INITIAL,
                                         "scenes": len(scenes.views), "trace": np.round(found.trace, 5).tolist()}
-        print(f"{kept:.0%}: cosine {found.score:.4f} with {found.knobs}, {time.perf_counter() - began:.0f} s")
+        print(f"{percent(kept)}: cosine {found.score:.4f} with {found.knobs}, {time.perf_counter() - began:.0f} s")
     record = {"revision": bundle.revision, "calibration": digest(scenes.cases), "settings": made}
     (bundle.folder / FILE).write_text(json.dumps(record) + "\n", "utf-8")
 

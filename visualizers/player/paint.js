@@ -152,10 +152,11 @@ class CellView {
     else if (!pictured) cover(page.chip, 1);
     if (mark.cue) cuePath(context, mark.cue, x, y, Math.min(w, h), mark, page);
     const labelled = this.grid && mark.text && this.drawing.layout.labels.length && w > 15;
-    if (labelled) this.label(context, mark.text, x, y, w, h, page, mark);
+    if (labelled) this.inscribe(context, mark.text, x, y, w, h, page, mark);
   }
 
-  label(context, text, x, y, w, h, page, mark) {
+  // Not `label`: the player hangs an element of that name on a view.
+  inscribe(context, text, x, y, w, h, page, mark) {
     context.font = `${Math.round(Math.min(h * 0.5, 14))}px system-ui, sans-serif`;
     context.textAlign = "center";
     context.textBaseline = "middle";

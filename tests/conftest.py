@@ -11,6 +11,7 @@ os.environ.setdefault("TOKENSCOPE_DTYPE", "float32")  # not what this machine wo
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers wait for each other longer than they work
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,22 @@ if not torch.cuda.is_available():  # with a GPU the kernels are compiled and the
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+# Files that take longer than half a minute, in the order in which workers take them up: what is left for the end should
+# be short. Page tests do not begin all at once, since a worker's browser and server want a processor for themselves.
+LONGEST = ("app/test_page", "app/test_accessible", "serving/test_replicas", "test_load", "contract/test_methods",
+           "serving/test_cores", "contract/test_scaffold", "app/test_bad_input", "app/test_privacy", "app/test_faults",
+           "app/test_views", "app/test_api", "app/test_layout", "app/test_gallery")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files, then those with the most tests; a file's tests stay in their order."""
+    rank = {f"tests/{name}.py": at for at, name in enumerate(LONGEST)}
+    number = Counter(item.nodeid.partition("::")[0] for item in items)
+    items.sort(key=lambda item: (rank.get(name := item.nodeid.partition("::")[0], len(rank)), -number[name], name))
+
+
 def pytest_configure(config):
+    config.option.loadscopereorder = False  # xdist knows only how many tests a file has, and ends on a long one
     names = frozenset(folder.name for folder in PAPERS.iterdir() if (folder / "method.py").is_file())
     config.pluginmanager.register(Costs(names), "paper-costs")
 

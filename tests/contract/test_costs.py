@@ -1,9 +1,13 @@
 """The cap on what a paper's tests may cost, and who a test belongs to."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
-from tests import costs
+from tests import conftest, costs
 
+ROOT = Path(__file__).resolve().parents[2]
 PAPERS = frozenset({"cntp", "enat", "byte_level", "mtp_future"})
 
 
@@ -26,3 +30,15 @@ def test_a_paper_beyond_its_cap_is_named_and_a_slow_machine_is_forgiven():
 
 def test_the_list_of_exceptions_only_shrinks():
     assert len(costs.HEAVY) <= 7 and all(seconds > costs.CAP for seconds in costs.HEAVY.values())
+
+
+def test_the_longest_files_come_first_and_all_of_them_exist(request):
+    """Mutants: xdist's own order, by number of tests; a file that was moved and comes anywhere."""
+    items = [SimpleNamespace(nodeid=f"tests/{name}.py::test_{at}") for name in ("worlds/test_a", "app/test_faults",
+                                                                               "app/test_page") for at in range(2)]
+    conftest.pytest_collection_modifyitems(items)
+    assert [item.nodeid[6:] for item in items] == [
+        f"{name}.py::test_{at}" for name in ("app/test_page", "app/test_faults", "worlds/test_a") for at in range(2)]
+    assert request.config.option.loadscopereorder is False
+    missing = [name for name in conftest.LONGEST if not (ROOT / "tests" / f"{name}.py").is_file()]
+    assert not missing and len(set(conftest.LONGEST)) == len(conftest.LONGEST)

@@ -72,6 +72,14 @@ def llama(tokenizer, layers: int = 3):
     return LlamaForCausalLM(config)
 
 
+def moves():
+    """A stand-in for algo-othello-1, of the same depth."""
+    from models.worlds import othello
+    from training.text import wrap
+    tokenizer = wrap(othello.WORLD.tokenizer(), unk_token="<|unk|>")
+    return llama(tokenizer, 6), tokenizer
+
+
 def masked_text():
     from models.backbones.masked import MaskedTransformer
     torch.manual_seed(0)
@@ -179,6 +187,7 @@ MAKERS = {
     **{name: lambda seed=seed: tale(seed) for seed, name in enumerate(("tale-gpt-1", "tale-gpt-far-1"), 5)},
     "algo-arithmetic-1": lambda: (llama(words_tokenizer()), words_tokenizer()),
     "algo-arithmetic-2": lambda: (llama(words_tokenizer("algo-arithmetic-2")), words_tokenizer("algo-arithmetic-2")),
+    "algo-othello-1": moves,
     **dict.fromkeys(("text-mdm-1", "text-mdm-2"), lambda: (masked_text(), text_tokenizer())),
     "scene-mgm-1": lambda: (masked_scene(), None),
     "scene-vq-1": lambda: (scene_tokenizer(), None),

@@ -192,6 +192,7 @@ READERS: dict[str, Callable[[Path, dict], Any]] = {
     "LlavaOnevisionForConditionalGeneration": _pretrained("models.backbones.llava"),
     "CausalTransformer": _mixin("models.backbones.causal"),
     "FeatureDrafter": _mixin("models.backbones.drafter"),
+    "LayerLens": _mixin("models.backbones.layer_lens"),
     "AmusedPipeline": _amused,
 }
 

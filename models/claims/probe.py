@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from models.backbones.pictures import normalise
 from models.claims import Lab
+from models.engine.statistics import aucs
 
 TRAIN, VAL = "photos64_train.parquet", "photos64_val.parquet"
 PENALTIES = tuple(10.0 ** power for power in range(-4, 4))
@@ -119,3 +120,24 @@ def pooled(tokens: Tensor, query: Tensor) -> Tensor:
     """[B, N, D] -> [B, D], weighted by how well each token answers the query."""
     weights = (tokens @ query / tokens.shape[-1] ** 0.5).softmax(1)  # [B, N]
     return (weights[..., None] * tokens).sum(1)
+
+
+def per_group(values: np.ndarray, group: np.ndarray, count: int, here: np.ndarray | None = None) -> np.ndarray:
+    """Mean [G, ...] of the rows [N, ...] of each of `count` groups; NaN for a group without any. here: which count."""
+    here = np.ones(len(group), bool) if here is None else here
+    rows, made = np.bincount(group[here], minlength=count).astype(float), np.zeros((count, *values.shape[1:]))
+    np.add.at(made, group[here], values[here])
+    return made / np.where(rows, rows, np.nan).reshape(-1, *[1] * (values.ndim - 1))
+
+
+@torch.no_grad()
+def told_by_features(lens, states: Tensor, truth: np.ndarray, scored: int) -> np.ndarray:
+    """AUROC [K, R, L + 1] with which one feature of each autoencoder and layer (models/backbones/layer_lens.py) tells
+    each column of truth [N, K]. It is the best for one of the first `scored` columns; behind them others may stand, as
+    many again, that the same features are asked for."""
+    made = np.zeros((truth.shape[1], *lens.codes.shape[:2]))
+    for run, layer in np.ndindex(*made.shape[1:]):
+        found = np.nan_to_num(aucs(lens.features(states[:, layer], layer, run).numpy(), truth), nan=0.5)  # [F, K]
+        best = np.resize(found[:, :scored].argmax(0), truth.shape[1])
+        made[:, run, layer] = found[best, range(truth.shape[1])]
+    return made

@@ -51,6 +51,14 @@ def auc(score: np.ndarray, truth: np.ndarray) -> float:
     return float((ranks(score)[truth].sum() - yes * (yes + 1) / 2) / (yes * no)) if yes and no else float("nan")
 
 
+def aucs(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """`auc` [F, K] of every column of scores [N, F] for every column of truth [N, K]."""
+    truth = np.asarray(truth, bool)
+    yes, placed = truth.sum(0).astype(np.float64), np.stack([ranks(column) for column in np.transpose(scores)])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (placed @ truth - yes * (yes + 1) / 2) / (yes * (len(truth) - yes))
+
+
 def bootstrap(values, *, statistic=None, rounds: int = 2000, seed: int = 0) -> tuple[float, float, float]:
     """(value, low, high): a statistic of items [K] or [K, C] with its 95 % percentile interval over resampled items.
 

@@ -10,6 +10,7 @@ Cells are counted row by row, as the canvas counts them. The colours read on lig
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
@@ -95,4 +96,12 @@ class FlatBoard:
         return self
 
 
+<<<<<<< HEAD
 Board = FlatBoard
+=======
+def mixed(kinds: Sequence[Board], shares: np.ndarray) -> np.ndarray:
+    """A picture in which every cell is a mixture of the same cell of several boards, by shares [cells, kinds]."""
+    rows, columns, side = kinds[0].rows, kinds[0].columns, kinds[0].side
+    each = shares.T.reshape(-1, rows, columns).repeat(side, 1).repeat(side, 2)[..., None]
+    return np.round(sum(kind.picture() * share for kind, share in zip(kinds, each, strict=True))).astype(np.uint8)
+>>>>>>> 3500074 (Read the board off every layer of a network that plays Othello)

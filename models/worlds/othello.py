@@ -59,6 +59,23 @@ def unpacked(squares: np.ndarray) -> np.ndarray:
     return (squares[..., None] & BITS) != 0
 
 
+def stable(boards: np.ndarray) -> np.ndarray:
+    """bool [..., S]: discs that can never be turned, by the reference's rule, a lower bound of the truth: one sweep, in
+    which a disc in a corner is stable, then one on an edge beside a stable one. Colours do not count. Its third rule,
+    for a disc inside among eight stable ones, never holds in one sweep, because one of the eight comes later."""
+    last = SIDE - 1
+    discs = boards.reshape(*boards.shape[:-1], SIDE, SIDE) > 0
+    found = np.zeros((*discs.shape[:-2], SIDE + 2, SIDE + 2), bool)  # with a rim, on which nothing is stable
+    inside = found[..., 1:-1, 1:-1]
+    for r, c in np.ndindex(2, 2):
+        inside[..., r * last, c * last] = discs[..., r * last, c * last]
+    for at in [(r, c) for r in (0, last) for c in range(SIDE)]:
+        for (r, c), (down, right) in ((at, (0, 1)), (at[::-1], (1, 0))):
+            beside = found[..., 1 + r - down, 1 + c - right] | found[..., 1 + r + down, 1 + c + right]
+            inside[..., r, c] |= discs[..., r, c] & beside
+    return inside.reshape(boards.shape)
+
+
 def _shifted(squares, step: tuple[int, int]):
     """Every square of a set moved by one step; what would leave the board is gone."""
     right, down = step

@@ -1,22 +1,23 @@
-"""algo-othello-1: a small GPT on random Othello games."""
+"""algo-othello-1: a small GPT on random Othello games. algo-othello-lens-1: what reads the board off its layers."""
 from __future__ import annotations
 
 import numpy as np
 import torch
 
+from models.papers.othello import network
+from models.papers.othello.network import COLOUR, FIRST, GPT, LENS, MINE, SAID, UNTRAINED
 from models.worlds import othello
-from models.worlds.world import END, SPECIALS
+from models.worlds.world import END
 from training.export import mean_figure
 from training.language import SMALL, WorldLM
+from training.layer_lens import ReadLayers
 from training.trainer import rng_of
-
-FIRST = len(SPECIALS)  # the id of square a1
 
 
 class OthelloGPT(WorldLM):
     """It learns from every move that could have been drawn, not from the one that was: the same loss on average."""
 
-    name = "algo-othello-1"
+    name = GPT
     world, shape, rows, length, places = othello.WORLD, SMALL, 64, othello.LONGEST + 1, 64
     minutes, lr, lr_adam, decay, look, pack = 20.0, 0.02, 3e-3, 0.6, 200.0, 6
     architecture = "LlamaForCausalLM, 6 layers, width 128, 4 heads, tied embeddings, one token per square (36)"
@@ -42,24 +43,30 @@ class OthelloGPT(WorldLM):
     def quick(self, model):
         return {name: round(float(found.mean()), 4) for name, found in self.judged(model, 200).items()}
 
-    @torch.no_grad()
-    def judged(self, model, n: int) -> dict[str, np.ndarray]:
-        """Of n games that are kept out: share of places where the likeliest move is legal, and the KL (nats) of the
-        network's moves from a legal one drawn at random."""
-        found = othello.games(np.random.default_rng(3), n, kept=True)
-        legal, asked = found.legal, np.arange(othello.LONGEST + 1) < found.lengths[:, None]
-        logp = torch.cat([model(ids, use_cache=False).logits.float().log_softmax(-1)
-                          for ids in torch.from_numpy(othello.ids(found.moves)).split(100)]).numpy()[..., FIRST:]
-        right = np.take_along_axis(legal, logp.argmax(-1)[..., None], -1)[..., 0]
-        count = np.maximum(legal.sum(-1), 1)
-        far = -np.log(count) - (logp * legal).sum(-1) / count
-        return {name: np.array([row[at].mean() for row, at in zip(each, asked, strict=True)])
-                for name, each in (("likeliest move is legal", right), ("KL from a random legal move", far))}
+    def judged(self, model, count: int) -> dict[str, np.ndarray]:
+        return network.legality(model, othello.games(np.random.default_rng(3), count, kept=True))
 
     def evaluate(self, model):
-        found = othello.games(np.random.default_rng(3), self.asked, kept=True)
-        chance = found.legal[:, :-1].sum(-1) / (othello.LONGEST - np.arange(othello.LONGEST))  # of the empty squares
-        usual = np.array([row[:length].mean() for row, length in zip(chance, found.lengths, strict=True)])
-        return {"metrics": {name: mean_figure(one, unit) for (name, one), unit in zip(
-            self.judged(model, self.asked).items(), ("share", "nats"), strict=True)},
-            "trivial_baseline": {"an empty square at random is legal": mean_figure(usual, "share")}}
+        found = self.judged(model, self.asked)
+        return {"metrics": {"likeliest move is legal": mean_figure(found["legal"], "%"),
+                            "KL from a legal move drawn at random": mean_figure(found["KL"], "nats")},
+                "trivial_baseline": {"an empty square at random is legal": mean_figure(found["chance"], "%")}}
+
+
+class OthelloLens(ReadLayers):
+    name, trunk, said = LENS, GPT, SAID
+    minutes, look, pack, games = 4.0, 60.0, 6, 2000
+    architecture = ("LayerLens: linear maps for the board and three sparse autoencoders of 256 features, before the "
+                    "first block of algo-othello-1 and behind each (it is not included)")
+    trained_on = "states of algo-othello-1, and of a network that learned nothing, on random games of 6 x 6 Othello"
+    data_licence = OthelloGPT.data_licence
+    weak_at = "Fits one trunk only (its revision is in config.json)."
+    budget_fraction = "2,000 games, over and over, and three autoencoders; the spec has 5,000 games, the paper ten"
+
+    def lessons(self, kept):
+        count = self.games // 5 if kept else self.games
+        games = othello.games(np.random.default_rng((5, self.seed, kept)), count, kept)
+        trained, fresh = (network.states_of(net, games) for net in (self.base, network.untrained(self.base)))
+        mine, colour = (torch.from_numpy(boards[network.counted(games)].astype(np.int64))
+                        for boards in (games.boards, othello.coloured(games.boards)))
+        return {MINE: (trained, mine), COLOUR: (trained, colour), UNTRAINED: (fresh, mine)}

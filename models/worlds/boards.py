@@ -10,8 +10,9 @@ Cells are counted row by row, as the canvas counts them. The colours read on lig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import copy
+from functools import cache
+from itertools import product
 
 import numpy as np
 
@@ -96,12 +97,27 @@ class FlatBoard:
         return self
 
 
-<<<<<<< HEAD
 Board = FlatBoard
-=======
-def mixed(kinds: Sequence[Board], shares: np.ndarray) -> np.ndarray:
-    """A picture in which every cell is a mixture of the same cell of several boards, by shares [cells, kinds]."""
-    rows, columns, side = kinds[0].rows, kinds[0].columns, kinds[0].side
+
+
+def likely(rows: int, columns: int, chances: np.ndarray, wrong: np.ndarray | float = 0.0) -> np.ndarray:
+    """A board whose discs are as plain as their chances [cells, 3] are high: of none, of the first kind and of the
+    second. A cross lies on what is wrong [cells]."""
+    crossed, faces = np.broadcast_to(wrong, len(chances))[:, None], _alike(rows, columns)
+    shares = np.concatenate([chances * (1 - crossed), chances * crossed], 1)  # [cells, 6]
+    side = faces.shape[1] // rows
     each = shares.T.reshape(-1, rows, columns).repeat(side, 1).repeat(side, 2)[..., None]
-    return np.round(sum(kind.picture() * share for kind, share in zip(kinds, each, strict=True))).astype(np.uint8)
->>>>>>> 3500074 (Read the board off every layer of a network that plays Othello)
+    return np.round((faces * each).sum(0)).astype(np.uint8)
+
+
+@cache
+def _alike(rows: int, columns: int) -> np.ndarray:
+    """Pictures [6, height, width, 3] of boards with nothing, discs of one and of the other kind in all cells; the same
+    with crosses."""
+    made = [FlatBoard(rows, columns) for _ in range(6)]
+    for cell, (number, board) in product(range(rows * columns), enumerate(made)):
+        if number % 3:
+            board.disc(cell, second=number % 3 == 2)
+        if number > 2:
+            board.cross(cell)
+    return np.stack([board.picture() for board in made]).astype(np.float32)

@@ -48,9 +48,9 @@ class OthelloGPT(WorldLM):
 
     def evaluate(self, model):
         found = self.judged(model, self.asked)
-        return {"metrics": {"likeliest move is legal": mean_figure(found["legal"], "%"),
-                            "KL from a legal move drawn at random": mean_figure(found["KL"], "nats")},
-                "trivial_baseline": {"an empty square at random is legal": mean_figure(found["chance"], "%")}}
+        return {"metrics": {"likeliest move is legal": mean_figure(found["legal"] / 100, "share"),
+                            "KL from a random legal move": mean_figure(found["KL"], "nats")},
+                "trivial_baseline": {"an empty square at random is legal": mean_figure(found["chance"] / 100, "share")}}
 
 
 class OthelloLens(ReadLayers):

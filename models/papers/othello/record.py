@@ -6,8 +6,6 @@ Letters: T moves, S squares, C classes, L layers, H heads, D width, F features, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
-from itertools import product
 
 import numpy as np
 import torch
@@ -24,7 +22,7 @@ from models.papers.othello.network import FIRST, LENS, MINE, SAID
 from models.trace import CODE, Canvas, Chart, Fact, Field
 from models.trace.subject import SubjectError
 from models.worlds import othello
-from models.worlds.boards import Board, mixed
+from models.worlds.boards import likely
 from models.worlds.world import END
 
 CANVAS = Canvas("board", othello.SQUARES, shape=(othello.SIDE, othello.SIDE))
@@ -79,27 +77,13 @@ class Match:
         """[T + 1, S]: 0 empty, 1 black, 2 white."""
         return othello.coloured(self.game.boards)[0, : len(self.moves) + 1]
 
-    def next(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the next move [S]: its chance and whether it is legal."""
-        return array(log_probabilities(self.said[-1]).exp())[FIRST:], self.game.legal[0, len(self.moves)]
-
-
-@cache
-def faces() -> list[Board]:
-    """Boards full of nothing, of black and of white discs; the same with a cross everywhere."""
-    made = [Board(SIDE, SIDE, 40) for _ in range(6)]
-    for at, (number, one) in product(range(SIDE * SIDE), enumerate(made)):
-        if number % 3:
-            one.disc(at, second=number % 3 == 2)
-        if number > 2:
-            one.cross(at)
-    return made
+    def moving(self) -> np.ndarray:
+        """Chances [T + 1, S] of every square to be moved to."""
+        return array(log_probabilities(self.said).exp())[:, FIRST:]
 
 
 def painted(chances: np.ndarray, wrong: np.ndarray | float = 0.0) -> np.ndarray:
-    """A board whose discs are as plain as their chances [S, C], with a cross on what is read wrong [S]."""
-    crossed = np.broadcast_to(wrong, len(chances))[:, None]
-    return mixed(faces(), np.concatenate([chances * (1 - crossed), chances * crossed], 1))
+    return likely(SIDE, SIDE, chances, wrong)
 
 
 # --- Sample: move by move ------------------------------------------------------------------------------------------
@@ -115,7 +99,7 @@ def written(match: Match) -> Iterator[Event]:
     for at in range(count):
         id = int(kernels.draw(match.said[-1:], kernels.Sampler(job.params.temperature), dice))
         id = id if job.choice is None else job.choice[at][0]
-        may, square = match.next()[1], id - FIRST
+        may, square = match.game.legal[0, len(match.moves)], id - FIRST
         legal.append(bool(may[square]) if square >= 0 else id == END and not may.any())
         said = {"next move": distribution(match.said[-1:], [max(square, 0)], [id])}
         if legal[-1] and square >= 0:
@@ -144,23 +128,19 @@ def replayed(match: Match, page: Filling) -> Iterator[Emit]:
 
 def after(match: Match, page: Filling, at: int, chances: np.ndarray, said: dict) -> Emit:
     """The board after so many moves, how far off its probe is [S], and what the network says of the next move."""
-    true, game = match.true()[at], match.game
-    chance = array(log_probabilities(match.said[at]).exp())[FIRST:]
-    page.note(range(SIDE * SIDE), wrong=1 - chances[match.job.params.layer][range(SIDE * SIDE), true], next=chance,
-              legal=game.legal[0, at])
+    every, true, legal, chance = range(SIDE * SIDE), match.true()[at], match.game.legal[0, at], match.moving()[at]
+    page.note(every, wrong=1 - chances[match.job.params.layer][every, true], next=chance, legal=legal)
     name = f"{at}: {othello.SQUARES[match.moves[at - 1]]}" if at else "the start"
-    on = chance[game.legal[0, at]].sum()
-    note = f"{('black', 'white')[at % 2]} to move: {on:.0%} of its probability lies on legal moves"
+    note = f"{('black', 'white')[at % 2]} to move: {chance[legal].sum():.0%} of the probability is on legal moves"
     return page.step(name, distributions=said, picture=painted(np.eye(3)[true]), cost=match.stream.meter.lap(),
-                     note=note if game.legal[0, at].any() else "nobody is to move: the game is over")
+                     note=note if legal.any() else "nobody is to move: the game is over")
 
 
 def ended(match: Match, legal: list[bool]) -> Close:
     chances, true, may = match.read(), match.true(), match.game.legal[0, : len(match.moves) + 1]
     discs, playing, layer = true > 0, may.any(-1), match.job.params.layer
     right = [float((read.argmax(-1) == now)[here].mean()) for read, now, here in zip(chances[:, layer], true, discs)]
-    spent = array(log_probabilities(match.said).exp())[:, FIRST:]
-    mass = np.where(playing, (spent * may).sum(-1), np.nan)
+    mass = np.where(playing, (match.moving() * may).sum(-1), np.nan)
     facts = {"legal": Fact("Legal moves among those added", 100 * float(np.mean(legal or [1])), "%", "higher"),
              "mass": Fact("Probability on legal moves", 100 * float(np.nanmean(mass)), "%", "higher"),
              "right": Fact(f"Discs read right, layer {layer}", 100 * float(np.mean(right)), "%", "higher")}
@@ -201,9 +181,8 @@ def kinds(match: Match) -> Chart:
 
 def measured() -> tuple[Chart, ...]:
     """What the claim found layer by layer; nothing before it was measured."""
-    rows = {row["name"]: row["value"] for row in (claims.read("othello") or {"context": ()})["context"]}
-    found = {arm: [value for name, value in rows.items() if name.startswith(f"discs read right, {arm}, layer")]
+    rows = (claims.read("othello") or {"context": ()})["context"]
+    found = {arm: [row["value"] for row in rows if row["name"].startswith(f"discs read right, {arm}, layer")]
              for arm in SAID.values()}
-    lines = {arm: values for arm, values in found.items() if values}
-    return (line("1,000 games that nobody trained on", "% of the discs read right", lines, x="layer", by_step=False),
-            ) if lines else ()
+    return (line("1,000 games that nobody trained on", "% of the discs read right", found, x="layer", by_step=False),
+            ) if rows else ()

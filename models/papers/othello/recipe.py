@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from models.papers.othello import network
-from models.papers.othello.network import COLOUR, FIRST, GPT, LENS, MINE, SAID, UNTRAINED
+from models.papers.othello.network import COLOUR, FIRST, GPT, MINE, SAID, UNTRAINED
 from models.worlds import othello
 from models.worlds.world import END
 from training.export import mean_figure
@@ -17,7 +17,7 @@ from training.trainer import rng_of
 class OthelloGPT(WorldLM):
     """It learns from every move that could have been drawn, not from the one that was: the same loss on average."""
 
-    name = GPT
+    name = "algo-othello-1"
     world, shape, rows, length, places = othello.WORLD, SMALL, 64, othello.LONGEST + 1, 64
     minutes, lr, lr_adam, decay, look, pack = 20.0, 0.02, 3e-3, 0.6, 200.0, 6
     architecture = "LlamaForCausalLM, 6 layers, width 128, 4 heads, tied embeddings, one token per square (36)"
@@ -54,7 +54,7 @@ class OthelloGPT(WorldLM):
 
 
 class OthelloLens(ReadLayers):
-    name, trunk, said = LENS, GPT, SAID
+    name, trunk, said = "algo-othello-lens-1", GPT, SAID
     minutes, look, pack, games = 4.0, 60.0, 6, 2000
     architecture = ("LayerLens: linear maps for the board and three sparse autoencoders of 256 features, before the "
                     "first block of algo-othello-1 and behind each (it is not included)")

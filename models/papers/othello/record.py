@@ -6,6 +6,7 @@ Letters: T moves, S squares, C classes, L layers, H heads, D width, F features, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ FIELDS = {"wrong": WRONG, "next": Field("Chance of the next move", "probability"
           "legal": Field("Where the next move may go", "1 yes, 0 no", 0.0, 1.0)}
 NAMES = ("empty", "mine", "theirs")
 KINDS = ("corner", "edge", "inside", "centre")
+painted = partial(likely, SIDE, SIDE)
 PAIRS = 50  # of features and squares: the best of a layer, as in the paper
 
 
@@ -80,10 +82,6 @@ class Match:
     def moving(self) -> np.ndarray:
         """Chances [T + 1, S] of every square to be moved to."""
         return array(log_probabilities(self.said).exp())[:, FIRST:]
-
-
-def painted(chances: np.ndarray, wrong: np.ndarray | float = 0.0) -> np.ndarray:
-    return likely(SIDE, SIDE, chances, wrong)
 
 
 # --- Sample: move by move ------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ class LayerLens(nn.Module, PyTorchModelHubMixin):
         h = torch.relu(x @ codes + self.bias[:, :, None])  # [R, L + 1, N, F]
         missed = (h @ codes.mT - x).square().mean((-2, -1))  # [R, L + 1]; of variance 1
         loss = (missed + SPARSE * h.mean((-2, -1))).sum()
-        return loss, {"unexplained": missed.detach().mean(), "active": (h.detach() > 0).float().mean()}
+        return loss, {"variance left": missed.detach().mean(), "features that speak": (h.detach() > 0).float().mean()}
 
 
 def even(states: Tensor) -> Tensor:

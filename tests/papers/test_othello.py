@@ -15,13 +15,8 @@ from models.worlds import othello
 from models.worlds.world import END
 from tests.traps import caught, shifted
 
-TEXT = from_text("c2 b2 b3 d2 c1")
+TEXT, GAMES = from_text("c2 b2 b3 d2 c1"), othello.games(np.random.default_rng(0), 12, kept=True)
 pytestmark = pytest.mark.usefixtures("one_thread", "tiny")
-
-
-@pytest.fixture
-def games():
-    return othello.games(np.random.default_rng(0), 12, kept=True)
 
 
 @pytest.fixture
@@ -30,7 +25,7 @@ def lens(arms, monkeypatch):
     return arms(OthelloLens)
 
 
-def test_it_learns_from_all_legal_moves_alike_and_the_end_where_there_is_none(games):
+def test_it_learns_from_all_legal_moves_alike_and_the_end_where_there_is_none():
     """Mutants: every empty square, and the places behind the end counted."""
     ids, target, weight = (found.numpy() for found in OthelloGPT(0).batch(3, 0.0).values())
     game = [othello.replayed([id - FIRST for id in row[1:] if id >= FIRST]) for row in ids]
@@ -46,7 +41,7 @@ def test_it_learns_from_all_legal_moves_alike_and_the_end_where_there_is_none(ga
     assert np.allclose(target.sum(-1), 1) and (target[range(len(ids)), over, END] == 1).all()
 
 
-def test_a_state_is_read_as_the_board_before_the_move_that_it_says(lens, games, monkeypatch):
+def test_a_state_is_read_as_the_board_before_the_move_that_it_says(lens, monkeypatch):
     """By the number of discs, which is 4 and one per move. Mutants: off by one to either side."""
     monkeypatch.setattr(network, "residuals", lambda model, ids: torch.arange(
         ids.shape[1]).expand(ids.shape).float()[..., None, None])
@@ -83,13 +78,13 @@ class Says:
         return 30.0 * torch.nn.functional.one_hot(kind, 3).float()
 
 
-def test_empty_squares_are_no_merit_and_the_commoner_kind_is_a_fair_rival(tiny, games, monkeypatch):
+def test_empty_squares_are_no_merit_and_the_commoner_kind_is_a_fair_rival(tiny, monkeypatch):
     net = tiny.fresh(network.GPT)
-    caught(lambda scores: scores.max() == 0, *claim.right(Says(0), net, games, MINE))  # mutant: all squares
-    monkeypatch.setattr(othello, "games", lambda *_: games)
-    rival = claim.majority(games, 0).mean()
+    caught(lambda scores: scores.max() == 0, *claim.right(Says(0), net, GAMES, MINE))  # mutant: all squares
+    monkeypatch.setattr(othello, "games", lambda *_: GAMES)
+    rival = claim.majority(GAMES, 0).mean()
     for kind in (1, 2):
-        assert rival >= claim.per_game(games, claim.right(Says(kind), net, games, MINE)[0]).mean() - 1
+        assert rival >= claim.per_game(GAMES, claim.right(Says(kind), net, GAMES, MINE)[0]).mean() - 1
     assert 50 < rival < 95
 
 

@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from models.trace.spelling import CONTINUED
 from visualizers.drawing import palette
@@ -157,7 +158,9 @@ class FigurePage:
         if any(drawing.layout.labels) and at[0][2] > 0.2:
             for mark, (x, y, w, h) in zip(marks, at):
                 ink = palette.ink_on(mark.fill, mark.share, self.dark)
-                self.sheet.text(x + w / 2, y + h / 2, short(mark.text, 8), ink, min(8, w * 24), ha="center")
+                rim = withStroke(linewidth=2, foreground="#1d1d21" if ink == "#ffffff" else "#ffffff")
+                self.sheet.text(x + w / 2, y + h / 2, short(mark.text, 8), ink, min(8, w * 24), ha="center",
+                                path_effects=[] if picture is None else [rim])  # a picture may have any colour there
 
     def gaps(self, drawing: Drawing, left: float, top: float, tall: float) -> None:
         """The hairlines between cells, over the picture."""

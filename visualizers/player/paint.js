@@ -152,15 +152,17 @@ class CellView {
     else if (!pictured) cover(page.chip, 1);
     if (mark.cue) cuePath(context, mark.cue, x, y, Math.min(w, h), mark, page);
     const labelled = this.grid && mark.text && this.drawing.layout.labels.length && w > 15;
-    if (labelled) this.inscribe(context, mark.text, x, y, w, h, page, mark);
+    if (labelled) this.inscribe(context, mark.text, x, y, w, h, page, mark, pictured);
   }
 
   // Not `label`: the player hangs an element of that name on a view.
-  inscribe(context, text, x, y, w, h, page, mark) {
+  inscribe(context, text, x, y, w, h, page, mark, pictured) {
     context.font = `${Math.round(Math.min(h * 0.5, 14))}px system-ui, sans-serif`;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    context.fillStyle = inkOn(mark.fill, mark.share, page.panel);
+    const ink = inkOn(mark.fill, mark.share, page.panel), rim = ink === "#ffffff" ? "#1d1d21" : "#ffffff";
+    Object.assign(context, { fillStyle: ink, strokeStyle: rim, lineWidth: 3, lineJoin: "round" });
+    if (pictured) context.strokeText(text, x + w / 2, y + h / 2, w - 2); // a picture may have any colour there
     context.fillText(text, x + w / 2, y + h / 2, w - 2);
   }
 

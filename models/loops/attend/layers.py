@@ -17,6 +17,7 @@ from models.engine.recording import array, line, table
 from models.loops.attend import loop
 from models.loops.attend.loop import Looked, TokenLayout, row_heads
 from models.trace import CODE, Chart, Fact, Field, Rows, Step
+from models.trace.percent import percent
 
 WRONG = Field("Chance that the probe names something else than what is there", "probability", 0.0, 1.0)
 
@@ -44,8 +45,8 @@ def by_layer(layout: TokenLayout, looked: Looked, read: np.ndarray, true: np.nda
     facts = {"best": Fact(f"{title}, best layer", float(found[best]), "%", "higher"),
              "first": Fact(f"{title}, before the first block", float(found[0]), "%", "higher"),
              "here": Fact(f"{title}, layer {layer}", float(found[layer]), "%", "higher")}
-    sentence = (f"A linear map reads {found[0]:.0f} % of the {main} right before the first block and "
-                f"{found[best]:.0f} % behind layer {best}. What is read wrong is crossed out.")
+    sentence = (f"A linear map reads {percent(found[0] / 100)} of the {main} right before the first block and "
+                f"{percent(found[best] / 100)} behind layer {best}. What is read wrong is crossed out.")
     shown = line("What is read right, layer by layer", "%", shares, x="layer", by_step=False)
     yield loop.closing(layout, looked, sentence, facts, (shown, *charts))
 

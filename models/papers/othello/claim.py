@@ -25,7 +25,8 @@ PARTS = {"moves 4 to 11": (4, 12), "moves 12 to 19": (12, 20), "moves 20 to 28":
 def measure(lab: Lab):
     net, lens = load(GPT).model, load(LENS).model
     nets = {MINE: net, COLOUR: net, UNTRAINED: network.untrained(net)}
-    some, games = (drawn(seed, lab.size(count, few)) for seed, count, few in ((CHOSEN, 200, 4), (SCORED, 1000, 6)))
+    some, games, others = (othello.games(np.random.default_rng(seed), lab.size(count, 6), kept=True)
+                           for seed, count in ((CHOSEN, 200), (SCORED, 1000), (STABLE, 300)))
     best = {name: int(right(lens, one, some, name)[0].mean(0).argmax()) for name, one in nets.items()}
     found = {name: right(lens, one, games, name) for name, one in nets.items()}
     discs = {name: per_game(games, one[0]) for name, one in found.items()}  # [K, L + 1]
@@ -37,7 +38,7 @@ def measure(lab: Lab):
     play = network.legality(net, games)
     knows = Metric("likeliest moves that are legal", "%", floor=play["chance"], ceiling=100.0).arm(
         "network", play["legal"], checkpoints=GPT, budget=once)
-    top, (stable, disc) = best[MINE], stability(net, lens, drawn(STABLE, lab.size(300, 4)))
+    top, (stable, disc), sparse = best[MINE], *stability(net, lens, others)
     return conclude(
         "othello", trainings=1, seeds=(SCORED,), arms=(*arms.values(), common),
         paper="Linear maps read the board better the deeper the layer; sparse autoencoders have features of corners "
@@ -64,13 +65,9 @@ def measure(lab: Lab):
                  *(context(f"edge squares with a feature of stable discs, layer {layer}", 100 * (
                      stable[:, :, layer] > TOLD).mean(1), "%") for layer in range(stable.shape[2])),
                  context("of these, squares where it tells no less that there is a disc at all",
-                         100 * float((disc >= stable)[stable > TOLD].mean() if (stable > TOLD).any() else 0), "%")])
-
-
-def drawn(seed: int, count: int) -> othello.Games:
-    """Games whose openings no training draws, and that are long enough."""
-    made = othello.games(np.random.default_rng(seed), count + 20, kept=True)
-    return othello.Games(*(part[network.counted(made).any(1)][:count] for part in made))
+                         100 * float((disc >= stable)[stable > TOLD].mean() if (stable > TOLD).any() else 0), "%"),
+                 *(context(f"autoencoders: {name}, mean over layers and runs", 100 * float(share), "%")
+                   for name, share in sparse.items())])
 
 
 def per_game(games: othello.Games, values: np.ndarray, moves: tuple[int, int] = (0, 99)) -> np.ndarray:
@@ -98,18 +95,20 @@ def majority(games: othello.Games, count: int) -> np.ndarray:
     return per_game(games, 100 * hits.sum(-1) / (boards > 0)[here].sum(-1))
 
 
-def stability(net, lens, games: othello.Games) -> np.ndarray:
+@torch.no_grad()
+def stability(net, lens, games: othello.Games):
     """Of squares on an edge, runs and layers [2, E, R, L + 1]: how well the best feature tells that the disc there is
-    stable (AUROC), and how well the same one tells that there is a disc."""
+    stable (AUROC), and how well the same one tells that there is a disc. And how sparse the autoencoders are."""
     boards, edge = games.boards[network.counted(games)], othello.stable(np.ones(othello.SIDE**2))
     truth = np.concatenate([othello.stable(boards)[:, edge], (boards > 0)[:, edge]], 1)
-    return np.stack(np.split(told_by_features(lens, network.states_of(net, games), truth, int(edge.sum())), 2))
+    states = network.states_of(net, games)
+    told = told_by_features(lens, states, truth, int(edge.sum()))
+    return np.split(told, 2), lens.coder_loss(states[::8])[1]
 
 
 def over(stable: np.ndarray) -> np.ndarray:
     """By how much more a square has a feature in the middle layers than in the last [E, R]."""
-    told = stable > TOLD
-    return told[..., MIDDLE].mean(-1) - told[..., LAST].mean(-1)
+    return (stable > TOLD)[..., MIDDLE].mean(-1) - (stable > TOLD)[..., LAST].mean(-1)
 
 
 def median(rows: np.ndarray) -> float:

@@ -33,7 +33,7 @@ class Params:
     moves: Annotated[int, Span(1, 32, 1, "Moves to add", "The run ends with the game, or with a move that is not "
                                "legal.", unit="moves")] = 8
     temperature: Annotated[float, Span(0.0, 1.5, 0.1, "Temperature", "1 draws as the network learned to; 0 takes the "
-                                       "likeliest move.")] = 1.0
+                                       "likeliest move.")] = 0.5
     run: Annotated[int, Span(1, 3, 1, "Autoencoder", "Three were trained from different beginnings: a feature of one "
                              "alone means little.", fold=True)] = 1
 
@@ -64,21 +64,20 @@ METHOD = Method(
                 "autoencoders show which features it is made of.",
         flow="moves > network > legal next move; network > *states of every layer > *linear map > board: empty, mine, "
              "theirs; states of every layer > *sparse features",
-        look_at="Attend, step by step: the board comes into focus, discs that were just turned last. Then read black "
-                "and white instead of mine and theirs.",
+        look_at="Attend, step by step: the board comes into focus up to layer 5, and blurs again where the next move "
+                "must be named. Then read black and white instead of mine and theirs.",
         shown={"attend": "The board as it is read behind every block, and which move looks at which."},
         not_covered="8 x 8 squares, games that go on after a pass, the view of single neurons, ten autoencoders a "
                     "layer (three here), changing the board inside the network.",
         unverified="The network learns from all moves that could have been drawn, which is the same loss on average. "
-                   "States are normed one by one, not over a whole game; the squared error of the autoencoder is our "
-                   "reading. The stability rule is the reference's and a lower bound."),
+                   "States are normed one by one, not over a whole game. The autoencoder's squared error is our reading: "
+                   "half of its features speak at once. Stability is the reference's rule, a lower bound."),
     params=Params, accepts="text", checkpoints=(GPT,), companions=(LENS,), run=run,
     control=Control(params={"coding": COLOUR}, title="Black and white"),
     fixed={"sample": "Every move turns discs: type other moves and run again."},
     examples=(
         Example("middle", "The middle of a game", "c2 b2 d5 d2 b1 d6 e4 e3 e2 e1 a2 f4 c6 f2"),
         Example("late", "Few squares are left", "c2 b2 b3 d2 c1 a3 e3 c5 d5 e5 a4 a5 b4 b5 b6 f3 a2 b1 f4 a1 d6"),
-        Example("opening", "Two moves", "e4 e5"),
         Example("wiped", "A game that ends early", "e4 e5 d5 c5 f6 d2 c6 f5 f4")),
     turn=Turn("Name a legal move for whose turn it is, again and again: the network knows the moves and no board.",
               "legal", lambda job: (1,) * job.params.moves, squares, length=""))

@@ -21,13 +21,14 @@ from models.loops.attend.loop import TokenLayout
 from models.loops.sample.cached_lm import Stream, log_probabilities
 from models.papers.othello.network import FIRST, LENS, MINE, SAID
 from models.trace import CODE, Canvas, Chart, Fact, Field
+from models.trace.percent import percent
 from models.trace.subject import SubjectError
 from models.worlds import othello
 from models.worlds.boards import likely
 from models.worlds.world import END
 
-CANVAS = Canvas("board", othello.SQUARES, shape=(othello.SIDE, othello.SIDE))
 SIDE = othello.SIDE
+CANVAS = Canvas("board", othello.SQUARES, shape=(SIDE, SIDE))
 COORDS = np.argwhere(np.ones(CANVAS.shape)).astype(np.float32)  # [S, 2]
 FIELDS = {"wrong": WRONG, "next": Field("Chance of the next move", "probability", 0.0, 1.0),
           "legal": Field("Where the next move may go", "1 yes, 0 no", 0.0, 1.0)}
@@ -45,8 +46,7 @@ class Match:
             self.moves = othello.squares(job.subject.text)
         except ValueError as wrong:
             raise SubjectError(str(wrong)) from wrong
-        self.job, self.typed, self.lens = job, len(self.moves), job.companion(LENS).model
-        self.stream = Stream(job.model)
+        self.job, self.lens, self.stream = job, job.companion(LENS).model, Stream(job.model)
         self.said = self.stream.read([self.ids], every=True)[0].float()  # [T + 1, V], of the move behind each
 
     @property
@@ -92,7 +92,7 @@ def written(match: Match) -> Iterator[Event]:
     count = job.params.moves if job.choice is None else len(job.choice)
     page, legal = Filling("sample", CANVAS, FIELDS, job.tokenizer.decode, fleeting=("next", "legal")), []
     page.state[:] = np.where(match.true()[0] > 0, CODE["context"], CODE["visible"])
-    yield page.open(match.typed + 1 + count)
+    yield page.open(len(match.moves) + 1 + count)
     yield from replayed(match, page)
     for at in range(count):
         id = int(kernels.draw(match.said[-1:], kernels.Sampler(job.params.temperature), dice))
@@ -129,7 +129,7 @@ def after(match: Match, page: Filling, at: int, chances: np.ndarray, said: dict)
     every, true, legal, chance = range(SIDE * SIDE), match.true()[at], match.game.legal[0, at], match.moving()[at]
     page.note(every, wrong=1 - chances[match.job.params.layer][every, true], next=chance, legal=legal)
     name = f"{at}: {othello.SQUARES[match.moves[at - 1]]}" if at else "the start"
-    note = f"{('black', 'white')[at % 2]} to move: {chance[legal].sum():.0%} of the probability is on legal moves"
+    note = f"{('black', 'white')[at % 2]} to move: {percent(chance[legal].sum())} of the probability is on legal moves"
     return page.step(name, distributions=said, picture=painted(np.eye(3)[true]), cost=match.stream.meter.lap(),
                      note=note if legal.any() else "nobody is to move: the game is over")
 
@@ -145,8 +145,8 @@ def ended(match: Match, legal: list[bool]) -> Close:
     charts = (line("What the network knows, move by move", "share", {
         "probability on legal moves": mass, f"discs read right, layer {layer}": right},
         caption="Only the list of moves was read; nobody told it of boards."),)
-    sentence = (f"{sum(legal)} of {len(legal)} added moves are legal; {facts['mass'].value:.0f} % of the probability "
-                f"lies on legal moves. A linear map of layer {layer} reads {facts['right'].value:.0f} % of the discs.")
+    sentence = (f"{sum(legal)} of {len(legal)} added moves are legal; {percent(np.nanmean(mass))} of the probability "
+                f"lies on legal moves. A linear map of layer {layer} reads {percent(np.mean(right))} of the discs right.")
     return Close("sample", sentence, charts, facts)
 
 

@@ -66,11 +66,10 @@ METHOD = Method(
              "theirs; states of every layer > *sparse features",
         look_at="Attend, step by step: the board comes into focus up to layer 5, and blurs again where the next move "
                 "must be named. Then read black and white instead of mine and theirs.",
-        shown={"attend": "The board as it is read behind every block, and which move looks at which."},
         not_covered="8 x 8 squares, games that go on after a pass, the view of single neurons, ten autoencoders a "
                     "layer (three here), changing the board inside the network.",
         unverified="The network learns from all moves that could have been drawn, which is the same loss on average. "
-                   "States are normed one by one, not over a whole game. The autoencoder's squared error is our reading: "
+                   "States are normed one by one, not over a whole game. Autoencoders have a squared error, as we read: "
                    "half of its features speak at once. Stability is the reference's rule, a lower bound."),
     params=Params, accepts="text", checkpoints=(GPT,), companions=(LENS,), run=run,
     control=Control(params={"coding": COLOUR}, title="Black and white"),

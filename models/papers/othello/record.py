@@ -146,7 +146,7 @@ def ended(match: Match, legal: list[bool]) -> Close:
         "probability on legal moves": mass, f"discs read right, layer {layer}": right},
         caption="Only the list of moves was read; nobody told it of boards."),)
     sentence = (f"{sum(legal)} of {len(legal)} added moves are legal; {percent(np.nanmean(mass))} of the probability "
-                f"lies on legal moves. A linear map of layer {layer} reads {percent(np.mean(right))} of the discs right.")
+                f"lies on legal moves. A linear map of layer {layer} reads {percent(np.mean(right))} of the discs.")
     return Close("sample", sentence, charts, facts)
 
 

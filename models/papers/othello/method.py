@@ -69,7 +69,7 @@ METHOD = Method(
         not_covered="8 x 8 squares, games that go on after a pass, the view of single neurons, ten autoencoders a "
                     "layer (three here), changing the board inside the network.",
         unverified="The network learns from all moves that could have been drawn, which is the same loss on average. "
-                   "States are normed one by one, not over a whole game. Autoencoders have a squared error, as we read: "
+                   "States are normed one by one, not over a game. Autoencoders have a squared error, our reading; "
                    "half of its features speak at once. Stability is the reference's rule, a lower bound."),
     params=Params, accepts="text", checkpoints=(GPT,), companions=(LENS,), run=run,
     control=Control(params={"coding": COLOUR}, title="Black and white"),

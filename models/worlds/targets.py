@@ -5,7 +5,7 @@ signs one by one, goes back to the start where the rest can no longer reach the 
 
 Behind every sign stands the total so far. A way is dead, "back", as soon as the target lies further off than the
 numbers that are left sum to, so a miss at the last number is dead, too. Short solutions have no dead way, long ones up
-to three. Signs, words and numbers, each one token, have spaces around them.
+to three; some are an answer alone. Signs, words and numbers, each one token, have spaces around them.
 """
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import numpy as np
 from models.worlds.world import Doc, World
 
 COUNT, LARGEST, MOST_DEAD = 5, 12, 3  # numbers of a puzzle, the largest, and dead ways before the solution
+DIRECT = 0.4  # of the documents give a right answer without any thought
 SIGNS = {"+": 1, "-": -1}
 WORDS = ("to", ":", *SIGNS, "back", "hit", "answer", *map(str, range((1 - COUNT) * LARGEST, COUNT * LARGEST + 1)))
 WAYS = tuple(product(SIGNS, repeat=COUNT - 1))
@@ -49,6 +50,11 @@ class Puzzle(NamedTuple):
     def solutions(self) -> list[tuple[str, ...]]:
         return [way for way in WAYS if self.hits(way)]
 
+    @property
+    def chance(self) -> float:
+        """The share of all ways that hit."""
+        return len(self.solutions) / len(WAYS)
+
 
 def puzzle(rng: np.random.Generator) -> Puzzle:
     """One that has a solution, with a target of 0 or more."""
@@ -71,13 +77,15 @@ def thought(asked: Puzzle, ways: Sequence[Sequence[str]]) -> str:
     return " ".join([*said, "hit", "answer", *ways[-1]])
 
 
-def sample(rng: np.random.Generator) -> Doc:
-    """A puzzle and a thought with 0 to MOST_DEAD dead ways."""
+def sample(rng: np.random.Generator, most: int = MOST_DEAD, direct: float = DIRECT) -> Doc:
+    """A puzzle and a thought with 0 to `most` dead ways, or the answer alone."""
     asked = puzzle(rng)
     right = asked.solutions
     wrong = [way for way in WAYS if way not in right]
-    dead = [wrong[i] for i in rng.permutation(len(wrong))[: int(rng.integers(MOST_DEAD + 1))]]
-    return Doc((asked.prompt, thought(asked, [*dead, right[int(rng.integers(len(right)))]])), (False, True), asked)
+    dead = [wrong[i] for i in rng.permutation(len(wrong))[: int(rng.integers(most + 1))]]
+    ways = [*dead, right[int(rng.integers(len(right)))]]
+    said = f"answer {' '.join(ways[-1])}" if rng.random() < direct else thought(asked, ways)
+    return Doc((asked.prompt, said), (False, True), asked)
 
 
 def read(text: str) -> tuple[Puzzle, list[str]]:
@@ -127,4 +135,4 @@ def sound(text: str) -> bool:
     return check(text) and all(true for _, true in steps(asked, words))
 
 
-WORLD = World(WORDS, sample, check, split="spaces", kind="problem")
+WORLD = World(WORDS, sample, check, split="spaces")

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.checkpoints import registry, verify
+from tests.traps import caught
 from training import data, export
 from training.trainer import Recipe, Trainer, rng_of, schedule
 
@@ -71,6 +72,21 @@ def test_a_resumed_run_ends_bit_for_bit_where_it_would_have(tmp_path):
     whole = Trainer(Line(1), steps=20, folder=tmp_path / "whole", say=lambda line: None).run().state_dict()
     assert same(whole, interrupted(Trainer, tmp_path / "parts"))
     assert not same(whole, interrupted(Forgetful, tmp_path / "mutant"))
+
+
+class Anew(Line):
+    """Its optimisers forget before steps 0 and 3."""
+
+    def fresh(self, step):
+        return step % 3 == 0
+
+
+def test_optimisers_begin_anew_where_a_recipe_says_so(tmp_path):
+    def steps(kind):
+        made = Trainer(kind(0), steps=5, folder=tmp_path / kind.__name__, say=lambda line: None)
+        made.run()
+        return {int(state["step"]) for one in made.optimisers for state in one.state.values() if "step" in state}
+    caught(lambda kind: steps(kind) == {2}, Anew, Line)
 
 
 def test_another_seed_is_another_run(tmp_path):

@@ -42,11 +42,13 @@ def test_a_way_is_dead_as_soon_as_the_rest_cannot_reach():
     assert asked.solutions == [tuple("++--")]
 
 
-def test_every_document_is_sound_and_half_are_long():
+def test_every_document_is_right_and_every_thought_sound():
     rng = np.random.default_rng(0)
-    docs = [drawn(targets.WORLD, rng) for _ in range(300)]
-    assert all(sound(doc.text) and doc.truth.target >= 0 for doc in docs)
-    dead = [doc.text.count("back") for doc in docs]
+    docs = [drawn(targets.WORLD, rng) for _ in range(400)]
+    assert all(check(doc.text) and doc.truth.target >= 0 for doc in docs)
+    assert all(sound(doc.text) == ("hit" in doc.text) for doc in docs)
+    dead = [doc.text.count("back") for doc in docs if "hit" in doc.text]
+    assert 0.5 < len(dead) / len(docs) < 0.7
     assert set(dead) == set(range(targets.MOST_DEAD + 1)) and 1.2 < np.mean(dead) < 1.8
     known = {*targets.WORDS}
     assert all(set(doc.text.split()) <= known for doc in docs) and not any(held_out(doc.prompt) for doc in docs)

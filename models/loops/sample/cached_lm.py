@@ -13,12 +13,15 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
 import kernels
 from models.backbones.text import fitting, names, read, room
 from models.trace import Cost
 from models.trace.interventions import NOTHING
 from models.trace.subject import Subject, SubjectError
+from models.worlds.world import PAD
 
 
 class Meter:
@@ -112,6 +115,22 @@ def held_bytes(cache) -> int:
 def log_probabilities(logits: Tensor) -> Tensor:
     """Of every token [..., V], where all of them are wanted."""
     return logits.float() - kernels.vocab_stats(logits, top_k=1).lse[..., None]
+
+
+def batched(rows: Sequence[Sequence[int]], prompt: int) -> tuple[Tensor, Tensor]:
+    """(ids [B, T] with padding behind each text, which of them belong to answers, bool [B, T]); the first `prompt`
+    tokens of each text are told."""
+    ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=PAD)
+    at, ends = torch.arange(ids.shape[1]), torch.tensor([len(row) for row in rows])
+    return ids, (at >= prompt) & (at < ends[:, None])
+
+
+def answer_logp(model, ids: Tensor, answer: Tensor) -> Tensor:
+    """Log-probability [B] of the answers: the sum over their tokens, not the mean; it can be differentiated. ids,
+    answer (bool) [B, T]; padding stands behind."""
+    logits = model(ids[:, :-1], use_cache=False).logits.float()
+    losses = cross_entropy(logits.mT, ids[:, 1:], reduction="none")  # [B, T - 1]
+    return -(losses * answer[:, 1:]).sum(-1)
 
 
 def agreed(one: Sequence[int], other: Sequence[int]) -> int:

@@ -103,8 +103,8 @@ class SamplingPolicy:
     sampler: the warpers. length: units to write at most. trials(moment): how many continuations to try from here;
     stops: units that end a trial, longest: its largest length. shown(moment): name -> logits [P, V] to draw, the first
     is kept in full if keep_logits, and those named in `kept`, of the prompt too. fields, measure(moment): more numbers
-    per unit. note(moment): words for a step. close(journal): the last event. They are asked while the source still
-    stands before the unit.
+    per unit. note(moment): words for a step; judged(decision, k): the state of trial k and words on it, once all are
+    there. close(journal): the last event. They are asked while the source still stands before the unit.
     """
 
     sampler: Sampler
@@ -119,6 +119,8 @@ class SamplingPolicy:
     fields: Mapping[str, Field] = field(default_factory=dict)
     measure: Callable[[LogitsMoment], Mapping[str, list[float]]] = lambda moment: {"cut": moment.cut}
     note: Callable[[LogitsMoment], str] = lambda moment: ""
+    judged: Callable[[Decision, int], tuple[str, str]] = lambda decision, k: (
+        "accepted" if k == decision.kept else "refused", "")
 
 
 def decode(job: Job, source, policy: SamplingPolicy) -> Iterator[Event]:
@@ -204,13 +206,14 @@ def written(texts, policy: SamplingPolicy, page: TextRecord, decision: Decision)
     for k in (*others, decision.kept):  # the kept one last, so that the page goes on from it
         trial, kept = decision.trials[k], k == decision.kept
         shown, values = views(policy, page, trial)
-        on = page.tried(trial.ids, values, "accepted" if kept else "refused")
+        state, words = policy.judged(decision, k)
+        on = page.tried(trial.ids, values, state)
         if kept:
             page.write(trial.ids, texts(trial.ids), values)
         said = "kept" if kept else "not kept"
+        note = f"perplexity {trial.perplexity:.2f}, {len(trial.ids)} long, stopped by {trial.stop}"
         yield on.step(f"trial {k + 1} of {len(decision.trials)}, {said}", distributions=shown, level="trial",
-                      parent=decision.step, note=f"perplexity {trial.perplexity:.2f}, {len(trial.ids)} long, "
-                                                 f"stopped by {trial.stop}")
+                      parent=decision.step, note="; ".join(filter(None, (words, note))))
 
 
 def views(policy: SamplingPolicy, page: TextRecord, trial: Trial):

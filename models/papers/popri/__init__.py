@@ -1,0 +1,1 @@
+"""POPri: clients score, noise is added, pairs teach."""

@@ -1,0 +1,102 @@
+"""The rule of a round: what clients tell, the noise on the sum of it, the pairs that are made of that, and the budget.
+
+    u_c[i] = sum over the client's notes d of cos(phi(s_i), phi(d))       what client c thinks of candidate i
+    u_c   <- z-score over the n candidates, then scaled to length 1       so that one client moves the sum by at most 1
+    u~     = (sum_c u_c + N(0, sigma^2 I)) / clients                      all that the server learns
+    pair   = of each prompt's candidates by u~: the first, and that of the middle rank
+
+    epsilon(R) = min over a > 1 of  a R / (2 sigma^2) + ln(1 / delta) / (a - 1)
+
+Letters: N clients, n candidates, J of them per prompt, D numbers of an embedding.
+"""
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.worlds.world import PAD
+
+LONGEST, DELTA, ROUNDS = 48, 1e-4, 8  # words of a text; delta is below 1 of 2,000; rounds that the budget is made for
+AT_ONCE = 128  # texts
+ORDERS = np.concatenate([np.arange(1.02, 20, 0.02), np.geomspace(20, 1e5, 400)])
+
+
+class Embedder:
+    """phi: the states in the middle of a public network, averaged over a text, less their mean over public texts; of
+    length 1, so that a product is a cosine. No private text has a part in it."""
+
+    def __init__(self, model, public: Sequence[Sequence[int]]):
+        body = model.model
+        shared = (*body.parameters(), *body.buffers(), body.config)
+        self.body, self.device = copy.deepcopy(body, {id(part): part for part in shared}), model.device
+        self.body.layers = self.body.layers[: len(body.layers) // 2]
+        self.mean = self.states(public).mean(0)
+
+    def __call__(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        return torch.nn.functional.normalize(self.states(rows) - self.mean, dim=-1)
+
+    @torch.no_grad()
+    def states(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """[n, D]; texts of like length are read together, padding stands behind, where no causal network looks."""
+        order, found = sorted(range(len(rows)), key=lambda i: len(rows[i])), {}
+        for at in range(0, len(order), AT_ONCE):
+            some = order[at : at + AT_ONCE]
+            ids = torch.full((len(some), len(rows[some[-1]])), PAD, device=self.device)
+            for place, i in zip(ids, some, strict=True):
+                place[: len(rows[i])] = torch.as_tensor(rows[i])
+            inside = (ids != PAD)[..., None]
+            states = self.body(ids, use_cache=False).last_hidden_state * inside
+            found.update(zip(some, (states.sum(1) / inside.sum(1)).float().cpu(), strict=True))
+        return torch.stack([found[i] for i in range(len(rows))])
+
+
+def client_vectors(phi: Embedder, notes: Sequence[Sequence[Sequence[int]]]) -> Tensor:
+    """[N, D], of each client the sum of the embeddings of its notes: all that its scores need."""
+    found = phi([ids for own in notes for ids in own]).split([len(own) for own in notes])
+    return torch.stack([own.sum(0) for own in found])
+
+
+def scores(candidates: Tensor, clients: Tensor) -> Tensor:
+    """u [N, n], each row of length 1, from embeddings [n, D] and client vectors [N, D]."""
+    told = clients @ candidates.T
+    told = (told - told.mean(1, keepdim=True)) / told.std(1, keepdim=True, unbiased=False).clamp(min=1e-9)
+    return told / told.norm(dim=1, keepdim=True).clamp(min=1.0)
+
+
+def aggregated(told: Tensor, sigma: float, dice: torch.Generator) -> Tensor:
+    """u~ [n]: the noise is on the sum, and one client more or less moves the sum by at most 1."""
+    return (told.sum(0) + sigma * torch.randn(told.shape[1], generator=dice)) / len(told)
+
+
+def pairs(values: Tensor, rejected: int) -> Tensor:
+    """[P, 2]: of each prompt's candidates, values [P, J], the place of the first and of the one of this rank from 0."""
+    return values.argsort(dim=1, descending=True, stable=True)[:, [0, rejected]]
+
+
+def recovered(clean: Tensor, chosen: Tensor) -> Tensor:
+    """Bool [P]: whether the clean values [P, J] order a pair as the noisy ones did."""
+    kept = clean.gather(1, chosen)
+    return kept[:, 0] > kept[:, 1]
+
+
+def epsilon(sigma: float, rounds: int, delta: float = DELTA) -> float:
+    """What so many rounds spend together, all clients taking part in each: Renyi DP of the Gaussian mechanism."""
+    if not sigma or not rounds:
+        return math.inf if rounds else 0.0
+    return float((ORDERS * rounds / (2 * sigma**2) + math.log(1 / delta) / (ORDERS - 1)).min())
+
+
+def noise_for(budget: float, rounds: int = ROUNDS, delta: float = DELTA) -> float:
+    """The least sigma whose rounds spend no more than the budget; 0 for one without end."""
+    if math.isinf(budget):
+        return 0.0
+    low, high = 1e-3, 1e4
+    while high > low * (1 + 1e-6):
+        mid = math.sqrt(low * high)
+        low, high = (mid, high) if epsilon(mid, rounds, delta) > budget else (low, mid)
+    return high

@@ -1,6 +1,6 @@
 """tale-ar-2 taught by preferences alone, in eight rounds of 64 pairs: at three budgets of privacy, and with pairs whose
-order is random. The same rounds stopped after one, two and four are shipped beside, so that the page can walk through
-them."""
+order is random. The same rounds stopped after two and four are shipped beside, so that the page can walk
+through them."""
 from __future__ import annotations
 
 import math
@@ -98,13 +98,9 @@ class POPri(FineTune, TaleAR):
                 "trivial_baseline": {f"{name}, {self.trunk}": figure(base.mean(), "share", len(base), base)}}
 
 
-class AfterOne(POPri):
-    """The same run stopped after its first round, --steps 8."""
-
-    name = "tale-popri-first-1"
-
-
 class AfterTwo(POPri):
+    """The same run stopped after its second round, --steps 16."""
+
     name = "tale-popri-second-1"
 
 

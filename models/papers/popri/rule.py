@@ -100,3 +100,11 @@ def noise_for(budget: float, rounds: int = ROUNDS, delta: float = DELTA) -> floa
         mid = math.sqrt(low * high)
         low, high = (mid, high) if epsilon(mid, rounds, delta) > budget else (low, mid)
     return high
+
+
+def exact_delta(budget: float, sigma: float, rounds: int) -> float:
+    """The delta that goes with an epsilon: so many Gaussian mechanisms are one with sigma / sqrt(rounds), whose privacy
+    is known exactly (arXiv 1805.06530). A second formula beside `epsilon`, which bounds it from above."""
+    mu = math.sqrt(rounds) / sigma
+    phi = [math.erfc((budget / mu + sign * mu / 2) / math.sqrt(2)) / 2 for sign in (-1, 1)]
+    return phi[0] - math.exp(budget) * phi[1]

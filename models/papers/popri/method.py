@@ -1,0 +1,71 @@
+"""POPri: private federated learning with preference-optimised synthetic data (arXiv 2504.16438).
+
+A server may read no note of any client. It writes texts itself, all clients score all of them, the scores are bounded,
+summed and blurred with noise (rule.py), and of every prompt's texts the first and the middle one become a pair from
+which its network learns by DPO (recipe.py). Then it writes anew.
+As the authors' scripts do (meiyuw/POPri, not copied): sums of cosines, z-scores over all texts, length 1, the noise on
+the sum, the middle rank rejected. Our own: invented clients, prompts that are the first words of public stories
+(a network of the tales learns nothing from examples in front), the middle of the public network as embedder, eight
+rounds of 512 texts.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from models.engine.method import Card, Control, Event, Job, Method
+from models.papers.popri import record
+from models.trace.params import Choice, ParamError, Span
+from models.trace.subject import Example
+
+TRUNK = "tale-ar-2"
+WALK = {"tale-popri-1": {2: "tale-popri-second-1", 4: "tale-popri-fourth-1"}}
+BUDGETS = {"inf": math.inf, "8": 8.0, "2": 2.0, "0.5": 0.5, "0.1": 0.1}
+
+
+@dataclass(frozen=True)
+class Params:
+    epsilon: Annotated[str, Choice(tuple(BUDGETS), "Privacy budget, epsilon of all rounds", "The smaller, the more "
+                                   "noise lies on the scores here. The networks stay as they were taught.",
+                                   titles=("no noise", "8", "2", "0.5", "0.1"))] = "2"
+    clients: Annotated[int, Span(50, 1000, 50, "Clients", "All of them score every text. 500 clients and 32 texts feel "
+                                 "the noise as much as the 2,000 and 512 of the training.")] = 500
+    each: Annotated[int, Span(4, 16, 1, "Texts per prompt", "Drawn at temperature 1.", unit="texts")] = 8
+    rejected: Annotated[int, Span(2, 16, 1, "Rank that is rejected", "The paper takes the middle one, not the worst.",
+                                  fold=True)] = 5
+
+
+def run(job: Job) -> Iterator[Event]:
+    if job.params.rejected > job.params.each:
+        raise ParamError(f"rejected must be a rank among the texts of a prompt, at most {job.params.each}")
+    rounds = {0: TRUNK, **WALK.get(job.bundle.name, {})}
+    writers = {number: job.companion(name) for number, name in rounds.items()}
+    return record.told(job, writers[0], {**writers, record.ROUNDS: job.bundle}, BUDGETS[job.params.epsilon])
+
+
+METHOD = Method(
+    bound="its rounds are told in the words of the tales",
+    card=Card(
+        id="popri", title="POPri", tabs=("sample",), arxiv="2504.16438", year=2025, seed="B",
+        summary="Teaches a language model to write like texts that nobody may read: their owners only score what it "
+                "wrote, noise hides every single owner, and the noisy scores make pairs of a better and a worse text.",
+        flow="public model > candidates > *scores of the clients > *bounded sum, noise > *pairs > *DPO; "
+             "*DPO ~> public model",
+        look_at="Step through the rounds: ever more candidates are of the clients' two topics, sea and winter. Then "
+                "lower epsilon: pairs turn round, because noise outweighs the scores.",
+        not_covered="Real private data, secure aggregation, clients that are drawn anew every round, choosing the best "
+                    "round by its distance to the clients, and the comparison with DP federated learning.",
+        unverified="The clients and the prompts are ours (the paper puts three public examples in front), the embedder "
+                   "is the middle of the public network, and delta is 1 in 10,000. DPO at beta 0.1 and rate 0.0005, "
+                   "because the network is tiny (0.01 and 0.0000008 there)."),
+    params=Params, accepts="text", run=run,
+    checkpoints=("tale-popri-1", "tale-popri-free-1", "tale-popri-tight-1", "tale-popri-shuffled-1"),
+    companions=(TRUNK, *WALK["tale-popri-1"].values()),
+    control=Control("tale-popri-shuffled-1", title="Pairs in random order"),
+    fixed={"sample": "The texts are drawn and scored: type other first words, or change how much noise there is."},
+    examples=(Example("happy", "A happy tale of ...", "A happy tale of the"),
+              Example("sad", "A sad tale of ...", "A sad tale of the"),
+              Example("sailor", "The topic is given", "A funny tale of the winter. Once a"),
+              Example("kitchen", "A topic of no client", "A happy tale of the kitchen. Once a")))

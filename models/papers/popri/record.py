@@ -1,0 +1,140 @@
+"""The record: one step a round, a prompt's candidates as lines, the best by noisy score on top; of each its first
+words, though all of them are scored."""
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+
+import kernels
+from models.engine.method import Close, Event, Job
+from models.engine.recording import Filling, line
+from models.loops.sample.cached_lm import Meter, Reader
+from models.papers.popri.clients import federation
+from models.papers.popri.rule import LONGEST, ROUNDS, epsilon, noise_for, pairs, recovered
+from models.papers.popri.texts import candidates, private, prompts, topical
+from models.trace import Canvas, Chart, Edges, Fact, Field
+from models.trace.subject import SubjectError
+from models.worlds.federation import PRIVATE
+
+ASKED, NOTES, ROOM = 4, 80, 12  # prompts of a round, the visitor's first; clients in the chart; words to be written
+WORDS = 24  # of a candidate that are shown
+FIELDS = {"clean": Field("Clients' mean score", "deviations", diverging=True),
+          "noisy": Field("Score with noise", "deviations", diverging=True)}
+
+
+class Candidates(Filling):
+    """The prompt, and a line for each of its candidates: its rank, then its first words."""
+
+    def __init__(self, reader: Reader, each: int):
+        self.reader, self.first = reader, len(reader.prompt)
+        lines = [piece for number in range(each) for piece in ("\n", f"{number + 1}.", *[""] * WORDS)]
+        canvas = Canvas("text", (*reader.labels, *lines), roles=(*reader.roles, *["sampled"] * len(lines)),
+                        ids=np.array([*reader.prompt, *[-1] * len(lines)], np.int32))
+        super().__init__("sample", canvas, FIELDS, lambda id: reader.texts([id])[0], fleeting=FIELDS)
+        self.fill(range(self.first), reader.prompt, "context")
+
+    def line(self, rank: int) -> int:
+        """Where the line of a rank from 0 begins, behind the break."""
+        return self.first + rank * (WORDS + 2) + 1
+
+    def show(self, rows: list[list[int]], clean: torch.Tensor, noisy: torch.Tensor, rejected: int,
+             said: Mapping[str, torch.Tensor]) -> Edges:
+        """A round's candidates, ids behind the prompt, in the order of their noisy scores; said: the logits [V] of what
+        follows the prompt, by name. The link is the pair."""
+        self.ids[self.first:] = -1
+        self.fill(range(self.first, self.canvas.size), state="unknown")
+        for rank, i in enumerate(noisy.argsort(descending=True, stable=True).tolist()):
+            at, words = self.line(rank), rows[i][:WORDS]
+            state = {0: "accepted", rejected: "refused"}.get(rank, "known")
+            self.fill([at - 1, at], state=["context", state])
+            self.fill(range(at + 1, at + 1 + len(words)), words, state)
+            self.note(range(at, at + 1 + len(words)), clean=float(clean[i]), noisy=float(noisy[i]))
+        begun = [self.line(rank) + 1 for rank in range(len(rows)) if self.ids[self.line(rank) + 1] >= 0]
+        for name, logits in said.items():
+            self.guess(begun, logits.expand(len(begun), -1), self.ids[begun], name)
+        return Edges(np.array([self.line(0)]), np.array([self.line(rejected)]), np.ones(1, np.float32))
+
+
+class Rounds:
+    """What happened round by round, for charts, facts and the sentence. Of all candidates of a round: embeddings [n, D]
+    and whether each is of the clients' topics [n]; of the pairs, whether noise turned them round; what the next text
+    is of, by probability."""
+
+    def __init__(self, numbers: list[int], sigma: float):
+        self.numbers, self.sigma = numbers, sigma
+        self.states, self.topics, self.kept, self.chance = [], [], [], []
+
+    def charts(self, notes: np.ndarray) -> tuple[Chart, ...]:
+        share = [100 * float(one.mean()) for one in self.topics]
+        spent = [epsilon(self.sigma, number) for number in self.numbers] if self.sigma else []
+        return (line("Texts of the clients' topics", "%", {"of all candidates": share, "chance of the next text":
+                     self.chance}, caption="Before the round's pairs are learned."),
+                *([line("Privacy spent", "epsilon", {"so far": spent}, caption="All rounds up to here together; delta "
+                        "is 1 in 10,000.")] if self.sigma else []), scattered(notes, self.states, self.numbers))
+
+    def facts(self) -> dict[str, Fact]:
+        first, last = (100 * float(self.topics[at].mean()) for at in (0, -1))
+        return {"topics": Fact("Texts of the clients' topics, at the end", round(last, 1), "%", "higher"),
+                "before": Fact("Texts of the clients' topics, at first", round(first, 1), "%"),
+                "recovered": Fact("Pairs ordered as without noise", round(100 * float(np.mean(self.kept)), 1), "%",
+                                  "higher"),
+                "sigma": Fact("Noise on the sum of scores", round(self.sigma, 2), "standard deviation"),
+                **({"epsilon": Fact("Privacy spent by all rounds", round(epsilon(self.sigma, ROUNDS), 2), "epsilon",
+                                    "lower")} if self.sigma else {})}
+
+    def sentence(self) -> str:
+        facts = self.facts()
+        spent = f"at epsilon {facts['epsilon'].value:g}" if self.sigma else "without noise"
+        return (f"{facts['before'].value:.0f} % of the candidates were of the clients' topics before the first round, "
+                f"{facts['topics'].value:.0f} % after {self.numbers[-1]} rounds; {spent} noise left "
+                f"{facts['recovered'].value:.0f} % of the pairs in order. No note of a client was read by the server.")
+
+
+def scattered(notes: np.ndarray, states: list[np.ndarray], numbers: list[int]) -> Chart:
+    """Notes of clients [K, D], the first and the last candidates, on the two directions in which notes and first
+    candidates differ most."""
+    every = np.concatenate([notes, states[0]])
+    _, _, axes = np.linalg.svd(every - every.mean(0), full_matrices=False)
+    seen = {"notes of clients": notes, f"candidates, round {numbers[0]}": states[0],
+            f"candidates, round {numbers[-1]}": states[-1]}
+    return Chart("scatter", "Where texts lie in the embedding", "first direction", "second direction",
+                 {name: ((one - every.mean(0)) @ axes[:2].T).astype(np.float32) for name, one in seen.items()},
+                 caption="Two main directions of the embedder; the candidates should move into the clients' regions.")
+
+
+def told(job: Job, base, writers: Mapping[int, object], budget: float) -> Iterator[Event]:
+    """writers: number of rounds learned -> the network of then; base embeds all texts."""
+    p, reader, sigma = job.params, Reader(job.bundle, job.subject, ROOM, whole=True), noise_for(budget)
+    if len(reader.prompt) > LONGEST - ROOM:
+        raise SubjectError(f"Please type at most {LONGEST - ROOM} words: a text has {LONGEST}.")
+    fed, page, seen = federation(base.model, base.tokenizer, p.clients), Candidates(reader, p.each), Rounds(
+        list(writers), sigma)
+    asked, dice = [job.subject.text.strip(), *prompts(ASKED - 1)], job.generator()
+    prompt, topics = torch.tensor([reader.prompt]), [reader.tokenizer.encode(f" {one}", add_special_tokens=False)[0]
+                                                     for one in PRIVATE]
+    said = {}
+    yield page.open(len(writers))
+    for number, writer in writers.items():
+        began, meter = time.perf_counter(), Meter(writer.model)
+        rows = candidates(writer.model, reader.tokenizer, asked, p.each, job.seed * 100 + number)
+        clean, noisy = (one.view(ASKED, p.each) for one in fed.told(rows, sigma, dice))
+        chosen = pairs(noisy, p.rejected - 1)
+        kept = recovered(clean, chosen).numpy()
+        with torch.inference_mode():
+            said[f"round {number}"] = writer.model(prompt.to(writer.model.device)).logits[0, -1].float().cpu()
+        seen.states.append(fed.phi(rows).numpy())
+        seen.topics.append(topical(reader.tokenizer, rows))
+        seen.kept += kept.tolist()
+        first = kernels.vocab_stats(said[f"round {number}"].expand(len(topics), -1), top_k=1,
+                                    chosen=torch.tensor(topics))
+        seen.chance.append(100 * float(first.chosen_logp.exp().sum()))
+        shown = {name: said[name] for name in dict.fromkeys((f"round {number}", "round 0"))}
+        link = page.show([ids[page.first - 1:] for ids in rows[: p.each]], clean[0], noisy[0], p.rejected - 1, shown)
+        meter.add(len(rows), 0, LONGEST, len(rows) * LONGEST, 0, 1000 * (time.perf_counter() - began))
+        yield page.step(f"round {number}", edges={"preferred to": link}, cost=meter.cost, note=(
+            f"line 1 is preferred to line {p.rejected}{'' if kept[0] else ': without noise the other way round'}"))
+    notes = fed.phi([own[0] for own in private(reader.tokenizer, NOTES)]).numpy()
+    yield Close("sample", seen.sentence(), seen.charts(notes), seen.facts())

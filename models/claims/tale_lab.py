@@ -6,11 +6,13 @@ words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from models.claims.probe import ridge
 from models.worlds import tales
@@ -55,15 +57,31 @@ def read(model, rows: Sequence[Sequence[int]]) -> list[Tensor]:
     """Logits [T, V] behind each word of each text; those that differ in length are padded behind, where no causal
     network looks."""
     found: list[Tensor] = []
-    device = next(model.parameters()).device
+    for some, ids in together(rows, next(model.parameters()).device):
+        found += [one[: len(row)] for one, row in zip(model(ids, use_cache=False).logits.float(), some, strict=True)]
+    return found
+
+
+def together(rows: Sequence[Sequence[int]], device) -> Iterator[tuple[Sequence[Sequence[int]], Tensor]]:
+    """Some texts at a time, and their ids [B, T] with padding behind."""
     for first in range(0, len(rows), AT_ONCE):
         some = rows[first : first + AT_ONCE]
-        ids = torch.full((len(some), max(map(len, some))), PAD, device=device)
-        for place, row in zip(ids, some, strict=True):
-            place[: len(row)] = torch.as_tensor(row)
-        logits = model(ids, use_cache=False).logits.float()
-        found += [one[: len(row)] for one, row in zip(logits, some, strict=True)]
-    return found
+        ids = [torch.as_tensor(row, dtype=torch.long, device=device) for row in some]
+        yield some, pad_sequence(ids, batch_first=True, padding_value=PAD)
+
+
+@torch.no_grad()
+def pooled(model, rows: Sequence[Sequence[int]], layers: int) -> Tensor:
+    """Of each text the mean over its words of the states behind so many layers, normed as at the end: [K, D]."""
+    body = model.model
+    shared = (*body.parameters(), *body.buffers(), body.config)
+    shallow = copy.deepcopy(body, {id(part): part for part in shared})  # no weight is copied, and no layer above is run
+    shallow.layers, found = shallow.layers[:layers], []
+    for _, ids in together(rows, model.device):
+        inside = (ids != PAD)[..., None]
+        states = shallow(ids, use_cache=False).last_hidden_state.float() * inside
+        found.append((states.sum(1) / inside.sum(1)).cpu())
+    return torch.cat(found)
 
 
 def topics(readers: Mapping[str, Callable[[Tensor], Tensor]], tokenizer, learn: int,
@@ -95,6 +113,42 @@ def taught(model, texts: Sequence[Sequence[int]], steps: int, look: Callable[[in
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     look(steps)
+
+
+def student(vocabulary: int, texts: Sequence[Sequence[int]], steps: int, width: int = 64):
+    """A small Llama of two layers that has read these texts: what other texts are worth to it tells what they are."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = LlamaForCausalLM(LlamaConfig(
+            vocab_size=vocabulary, hidden_size=width, intermediate_size=3 * width, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=256, tie_word_embeddings=True,
+            pad_token_id=PAD, bos_token_id=END, eos_token_id=END))
+    return schooled(made, texts, steps, 4e-3)
+
+
+def schooled(model, texts: Sequence[Sequence[int]], steps: int, rate: float, seed: int = 0):
+    """A copy of a network that reads AT_ONCE of these texts a step, at a rate that falls to zero."""
+    model, rng = copy.deepcopy(model), np.random.default_rng(seed)
+    optimiser = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.0)
+    rates = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps)
+    for _ in range(steps):
+        some = [[END, *texts[i]] for i in rng.integers(len(texts), size=AT_ONCE)]
+        _, ids = next(together(some, model.device))
+        logits = model(ids[:, :-1], use_cache=False).logits.flatten(0, 1).float()
+        torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten(), ignore_index=PAD).backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        rates.step()
+    return model
+
+
+def foreseen(model, texts: Sequence[Sequence[int]], told: int) -> float:
+    """The share of the words of some texts, behind the first `told` of each, that are the likeliest next ones."""
+    right = [logits[told:-1].argmax(-1).cpu() == torch.as_tensor(text[told:]) for logits, text in zip(
+        read(model, [[END, *text] for text in texts]), texts, strict=True)]
+    return float(torch.cat(right).float().mean())
 
 
 def encoded(tokenizer, text: str) -> list[int]:

@@ -9,7 +9,7 @@ stories of the tales (models/worlds/tales/stories.py), so that a network of the 
                        The sailor opened a barrel, and out jumped a seal.
 
 `clients(count, seed)` makes them, `public(count, seed)` what everybody may read: stories of all eight topics.
-`style_of` reads a text back: which styles could have told it.
+`openings` are how public stories begin. `style_of` reads a text back: which styles could have told it.
 """
 from __future__ import annotations
 
@@ -97,6 +97,11 @@ def public(count: int, seed: int) -> list[str]:
     """Stories that everybody may read, of all topics."""
     rng = np.random.default_rng(seed)
     return [drawn(GRAMMARS["stories"], rng).text for _ in range(count)]
+
+
+def openings(count: int) -> list[str]:
+    """First words of public stories, mood after mood: of what the tale is stays open."""
+    return [f"A {MOODS[i % len(MOODS)]} tale of the" for i in range(count)]
 
 
 def topic_of(text: str) -> str:

@@ -9,11 +9,10 @@ import torch
 from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Budget, Metric, Quantity, at_least, better, close_to, conclude, context
-from models.papers.popri.clients import federation
-from models.papers.popri.downstream import accuracy, small, taught
+from models.claims.tale_lab import foreseen, schooled, student
+from models.papers.popri.federation import CLIENTS, SEED, candidates, cut, federation, private, topical
 from models.papers.popri.rule import DELTA, ROUNDS, epsilon, exact_delta, noise_for
-from models.papers.popri.texts import CLIENTS, candidates, cut, private, prompts, topical
-from models.worlds.federation import clients, public
+from models.worlds.federation import clients, openings, public
 
 TRUNK, SEEDS, TEXTS, BUDGET = "tale-ar-2", (61, 62, 63), 512, 2.0
 TAUGHT = {"POPri, epsilon 2": "tale-popri-1", "POPri, no noise": "tale-popri-free-1",
@@ -25,18 +24,18 @@ SCORED = Budget(ROUNDS * TEXTS, "texts scored by all clients")
 def measure(lab: Lab):
     base, tokenizer, count = load(TRUNK).model, load(TRUNK).tokenizer, lab.size(TEXTS, 8)
     tested = private(tokenizer, lab.size(300, 20), "tested")
-    asked = len(cut(tokenizer, prompts(1))[0])
-    steps, adapt = lab.size(80, 2), lab.size(300, 2)
-    student = small(len(tokenizer), cut(tokenizer, public(lab.size(3000, 20), 7)), adapt)
+    asked = len(cut(tokenizer, openings(1))[0])
+    pupil = student(len(tokenizer), cut(tokenizer, public(lab.size(3000, 20), 7)), lab.size(300, 2))
     arms = {START: TRUNK, **TAUGHT}
     writers = {name: load(one).model for name, one in arms.items()}
     found, topics = {name: [] for name in (*arms, BEST, REAL)}, {}
     for seed in SEEDS[: lab.size(len(SEEDS), 1)]:
-        sets = {name: candidates(net, tokenizer, prompts(count), 1, 1000 * seed) for name, net in writers.items()}
+        sets = {name: candidates(net, tokenizer, openings(count), 1, 1000 * seed) for name, net in writers.items()}
         sets[BEST] = selected(base, tokenizer, lab, count, seed)
         sets[REAL] = own(tokenizer, count, seed)
         for name, rows in sets.items():
-            found[name].append(accuracy(taught(student, rows, seed, steps), tested, asked))
+            net = schooled(pupil, rows, lab.size(80, 2), 2e-3, seed)
+            found[name].append([100 * foreseen(net, notes, asked) for notes in tested])
             topics[name] = topical(tokenizer, rows)
     metric = Metric("next words of clients' notes that are said right", "%", floor=0.0,
                     ceiling=np.mean(found[REAL], 0))
@@ -81,13 +80,13 @@ def selected(base, tokenizer, lab: Lab, count: int, seed: int) -> list[list[int]
     asked, dice = federation(base, tokenizer, lab.size(CLIENTS, 20)), torch.Generator().manual_seed(seed)
     rows, values = [], []
     for number in range(ROUNDS):
-        some = candidates(base, tokenizer, prompts(count), 1, 1000 * seed + 100 * number)
+        some = candidates(base, tokenizer, openings(count), 1, 1000 * seed + 100 * number)
         rows, values = rows + some, [*values, *asked.told(some, noise_for(BUDGET), dice)[1].tolist()]
     return [rows[i] for i in np.argsort(values, kind="stable")[::-1][:count]]
 
 
 def own(tokenizer, count: int, seed: int) -> list[list[int]]:
     """Notes of clients who scored, read as no server may."""
-    notes = [note for client in clients(CLIENTS, 5) for note in client.notes]
+    notes = [note for client in clients(CLIENTS, SEED["clients"]) for note in client.notes]
     chosen = np.random.default_rng(seed).permutation(len(notes))[:count]
     return cut(tokenizer, [notes[i] for i in chosen])

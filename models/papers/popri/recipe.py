@@ -1,6 +1,6 @@
 """tale-ar-2 taught by preferences alone, in eight rounds of 64 pairs: at three budgets of privacy, and with pairs whose
-order is random. The same rounds stopped after two and four are shipped beside, so that the page can walk
-through them."""
+order is random. The same rounds stopped after two and four are shipped beside, so that the page can walk through them.
+"""
 from __future__ import annotations
 
 import math
@@ -8,16 +8,9 @@ from pathlib import Path
 
 import torch
 
-from models.papers.popri.rule import (
-    Embedder,
-    aggregated,
-    client_vectors,
-    noise_for,
-    pairs,
-    recovered,
-    scores,
-)
-from models.papers.popri.texts import CLIENTS, candidates, private, prompts, public, topical
+from models.papers.popri.federation import CLIENTS, Federation, candidates, private, topical
+from models.papers.popri.rule import noise_for, pairs, recovered
+from models.worlds.federation import openings
 from models.worlds.world import END
 from training import data
 from training.export import figure, read_shipped
@@ -31,7 +24,7 @@ LESSON = ("ids", "answer", "reference")  # of a pair: [2, T], [2, T], [2, 1]
 
 
 class POPri(FineTune, TaleAR):
-    """At epsilon 2, eight rounds."""
+    """At epsilon 2, --steps 64: eight rounds."""
 
     name, trunk, tune, ship = "tale-popri-1", "tale-ar-2", "lora:4", "rank:4"
     budget, beta, shuffled = 2.0, 0.1, False  # epsilon of all rounds
@@ -43,11 +36,10 @@ class POPri(FineTune, TaleAR):
 
     def prepare(self, folder):
         super().prepare(folder)
-        self.base, self.sigma = read_shipped(self.trunk).eval(), noise_for(self.budget)
-        self.phi = Embedder(self.base, public(self.tok))
-        vectors = data.kept(Path(folder) / "popri-clients.npz", lambda: {
-            "sums": client_vectors(self.phi, private(self.tok, CLIENTS)).numpy()})
-        self.clients, self.seen = torch.from_numpy(vectors["sums"]), {}
+        self.base, self.sigma, self.seen = read_shipped(self.trunk).eval(), noise_for(self.budget), {}
+        self.federation = Federation(self.base, self.tok)
+        self.federation.vectors = torch.from_numpy(data.kept(Path(folder) / "popri-clients.npz", lambda: {
+            "sums": self.federation.summed(private(self.tok, CLIENTS)).numpy()})["sums"])
 
     def build(self):
         self.net = super().build()
@@ -62,17 +54,16 @@ class POPri(FineTune, TaleAR):
     @torch.no_grad()
     def round(self, number: int) -> dict[str, torch.Tensor]:
         """What the network of now writes, what the clients think of it, and the pairs that are made of that."""
-        rows = candidates(self.net.eval(), self.tok, prompts(PROMPTS), EACH, 1000 * self.seed + number)
+        rows = candidates(self.net.eval(), self.tok, openings(PROMPTS), EACH, 1000 * self.seed + number)
         dice = torch.Generator().manual_seed(7919 * number + self.seed)
-        told = scores(self.phi(rows), self.clients)
-        clean, noisy = (values.view(PROMPTS, EACH) for values in (told.mean(0), aggregated(told, self.sigma, dice)))
+        clean, noisy = (one.view(PROMPTS, EACH) for one in self.federation.told(rows, self.sigma, dice))
         found = pairs(noisy, EACH // 2)
         self.seen = {"recovered": recovered(clean, found).float().mean(), "topics": topical(self.tok, rows).mean()}
         if self.shuffled:
             flip = torch.rand(PROMPTS, 1, generator=dice) < 0.5
             found = torch.where(flip, found.flip(1), found)
         taken = (found + EACH * torch.arange(PROMPTS)[:, None])[torch.randperm(PROMPTS, generator=dice)]  # [P, 2]
-        ids, answer = batched([[END, *rows[i]] for i in taken.flatten().tolist()], 1 + len(self.encode(prompts(1)[0])))
+        ids, answer = batched([[END, *rows[i]] for i in taken.flatten().tolist()], 1 + len(self.encode(openings(1)[0])))
         said = answer_logp(self.base, ids, answer)  # before any change
         self.net.train()
         return {name: part.view(PROMPTS, 2, -1) for name, part in zip(LESSON, (ids, answer, said), strict=True)}
@@ -90,10 +81,9 @@ class POPri(FineTune, TaleAR):
         self.lessons = state["lessons"]
 
     def evaluate(self, model):
-        name, found = "texts of the clients' topics", {}
-        for net in (model, self.base):
-            found[net] = topical(self.tok, candidates(net.eval(), self.tok, prompts(self.asked), 1, 43))
-        mine, base = found[model], found[self.base]
+        name = "texts of the clients' topics"
+        mine, base = (topical(self.tok, candidates(net.eval(), self.tok, openings(self.asked), 1, 43))
+                      for net in (model, self.base))
         return {"metrics": {name: figure(mine.mean(), "share", len(mine), mine)},
                 "trivial_baseline": {f"{name}, {self.trunk}": figure(base.mean(), "share", len(base), base)}}
 

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 
 import kernels
+from models.checkpoints.store import Bundle
+from models.claims.tale_lab import encoded
 from models.engine.method import Close, Event, Job
 from models.engine.recording import Filling, line
-from models.loops.sample.cached_lm import Meter, Reader
-from models.papers.popri.clients import federation
+from models.loops.sample.cached_lm import Meter, Reader, Stream
+from models.papers.popri.federation import candidates, federation, private, topical
 from models.papers.popri.rule import LONGEST, ROUNDS, epsilon, noise_for, pairs, recovered
-from models.papers.popri.texts import candidates, private, prompts, topical
 from models.trace import Canvas, Chart, Edges, Fact, Field
 from models.trace.subject import SubjectError
-from models.worlds.federation import PRIVATE
+from models.worlds.federation import PRIVATE, openings
 
 ASKED, NOTES, ROOM = 4, 80, 12  # prompts of a round, the visitor's first; clients in the chart; words to be written
 WORDS = 24  # of a candidate that are shown
@@ -59,82 +60,81 @@ class Candidates(Filling):
 
 
 class Rounds:
-    """What happened round by round, for charts, facts and the sentence. Of all candidates of a round: embeddings [n, D]
-    and whether each is of the clients' topics [n]; of the pairs, whether noise turned them round; what the next text
-    is of, by probability."""
+    """What happened round by round. Of all candidates: embeddings [n, D], and which are of the clients' topics [n]; of
+    the pairs: which noise left in order; how probable a client's topic is behind the prompt."""
 
     def __init__(self, numbers: list[int], sigma: float):
         self.numbers, self.sigma = numbers, sigma
         self.states, self.topics, self.kept, self.chance = [], [], [], []
 
     def charts(self, notes: np.ndarray) -> tuple[Chart, ...]:
-        share = [100 * float(one.mean()) for one in self.topics]
-        spent = [epsilon(self.sigma, number) for number in self.numbers] if self.sigma else []
-        return (line("Texts of the clients' topics", "%", {"of all candidates": share, "chance of the next text":
-                     self.chance}, caption="Before the round's pairs are learned."),
-                *([line("Privacy spent", "epsilon", {"so far": spent}, caption="All rounds up to here together; delta "
-                        "is 1 in 10,000.")] if self.sigma else []), scattered(notes, self.states, self.numbers))
+        shares = {"of all candidates": [100 * float(one.mean()) for one in self.topics],
+                  "by the chance of the next word": self.chance}
+        made = [line("Texts of the clients' topics", "%", shares, caption="Before the pairs of the round are learned; "
+                     "a text of two topics does not count."), scattered(notes, self.states, self.numbers)]
+        if self.sigma:
+            spent = [epsilon(self.sigma, number) for number in self.numbers]
+            made.append(line("Privacy spent", "epsilon", {"so far": spent}, caption="All rounds up to here "
+                             "together; delta is 1 in 10,000."))
+        return tuple(made)
 
     def facts(self) -> dict[str, Fact]:
-        first, last = (100 * float(self.topics[at].mean()) for at in (0, -1))
-        return {"topics": Fact("Texts of the clients' topics, at the end", round(last, 1), "%", "higher"),
-                "before": Fact("Texts of the clients' topics, at first", round(first, 1), "%"),
+        first, last = (round(100 * float(self.topics[at].mean()), 1) for at in (0, -1))
+        spent = {"epsilon": Fact("Privacy spent by all rounds", round(epsilon(self.sigma, ROUNDS), 2), "epsilon",
+                                 "lower")} if self.sigma else {}
+        return {"topics": Fact("Texts of the clients' topics, at the end", last, "%", "higher"),
+                "before": Fact("Texts of the clients' topics, at first", first, "%"),
                 "recovered": Fact("Pairs ordered as without noise", round(100 * float(np.mean(self.kept)), 1), "%",
                                   "higher"),
-                "sigma": Fact("Noise on the sum of scores", round(self.sigma, 2), "standard deviation"),
-                **({"epsilon": Fact("Privacy spent by all rounds", round(epsilon(self.sigma, ROUNDS), 2), "epsilon",
-                                    "lower")} if self.sigma else {})}
+                "sigma": Fact("Noise on the sum of scores", round(self.sigma, 2), "standard deviation"), **spent}
 
     def sentence(self) -> str:
-        facts = self.facts()
-        spent = f"at epsilon {facts['epsilon'].value:g}" if self.sigma else "without noise"
-        return (f"{facts['before'].value:.0f} % of the candidates were of the clients' topics before the first round, "
-                f"{facts['topics'].value:.0f} % after {self.numbers[-1]} rounds; {spent} noise left "
-                f"{facts['recovered'].value:.0f} % of the pairs in order. No note of a client was read by the server.")
+        facts = {name: f"{fact.value:g}" for name, fact in self.facts().items()}
+        how = f"at epsilon {facts['epsilon']} noise left" if self.sigma else "without noise,"
+        return (f"{facts['before']} % of the texts were of the clients' topics before the first round, "
+                f"{facts['topics']} % after {self.numbers[-1]} rounds; {how} {facts['recovered']} % of the pairs in "
+                "order. The server has read none of the clients' notes.")
 
 
 def scattered(notes: np.ndarray, states: list[np.ndarray], numbers: list[int]) -> Chart:
-    """Notes of clients [K, D], the first and the last candidates, on the two directions in which notes and first
-    candidates differ most."""
+    """Notes of clients [K, D], the first and the last candidates, where notes and first candidates differ most."""
     every = np.concatenate([notes, states[0]])
-    _, _, axes = np.linalg.svd(every - every.mean(0), full_matrices=False)
-    seen = {"notes of clients": notes, f"candidates, round {numbers[0]}": states[0],
-            f"candidates, round {numbers[-1]}": states[-1]}
+    middle, (_, _, axes) = every.mean(0), np.linalg.svd(every - every.mean(0), full_matrices=False)
+    seen = {"notes of clients": notes, **{f"candidates, round {numbers[at]}": states[at] for at in (0, -1)}}
     return Chart("scatter", "Where texts lie in the embedding", "first direction", "second direction",
-                 {name: ((one - every.mean(0)) @ axes[:2].T).astype(np.float32) for name, one in seen.items()},
-                 caption="Two main directions of the embedder; the candidates should move into the clients' regions.")
+                 {name: ((one - middle) @ axes[:2].T).astype(np.float32) for name, one in seen.items()},
+                 caption="The two main directions; candidates should move to where the clients' notes are.")
 
 
-def told(job: Job, base, writers: Mapping[int, object], budget: float) -> Iterator[Event]:
+def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterator[Event]:
     """writers: number of rounds learned -> the network of then; base embeds all texts."""
     p, reader, sigma = job.params, Reader(job.bundle, job.subject, ROOM, whole=True), noise_for(budget)
     if len(reader.prompt) > LONGEST - ROOM:
-        raise SubjectError(f"Please type at most {LONGEST - ROOM} words: a text has {LONGEST}.")
-    fed, page, seen = federation(base.model, base.tokenizer, p.clients), Candidates(reader, p.each), Rounds(
-        list(writers), sigma)
-    asked, dice = [job.subject.text.strip(), *prompts(ASKED - 1)], job.generator()
-    prompt, topics = torch.tensor([reader.prompt]), [reader.tokenizer.encode(f" {one}", add_special_tokens=False)[0]
-                                                     for one in PRIVATE]
-    said = {}
+        raise SubjectError(f"Please type at most {LONGEST - ROOM - 1} words: a text has {LONGEST}.")
+    fed, page = federation(base.model, base.tokenizer, p.clients), Candidates(reader, p.each)
+    asked, dice, seen, said = [job.subject.text.strip(), *openings(ASKED - 1)], job.generator(), Rounds(
+        list(writers), sigma), {}
     yield page.open(len(writers))
     for number, writer in writers.items():
-        began, meter = time.perf_counter(), Meter(writer.model)
-        rows = candidates(writer.model, reader.tokenizer, asked, p.each, job.seed * 100 + number)
+        began, name, meter = time.perf_counter(), f"round {number}", Meter(writer.model)
+        rows = candidates(writer.model, reader.tokenizer, asked, p.each, 100 * job.seed + number)
         clean, noisy = (one.view(ASKED, p.each) for one in fed.told(rows, sigma, dice))
-        chosen = pairs(noisy, p.rejected - 1)
-        kept = recovered(clean, chosen).numpy()
-        with torch.inference_mode():
-            said[f"round {number}"] = writer.model(prompt.to(writer.model.device)).logits[0, -1].float().cpu()
+        kept = recovered(clean, pairs(noisy, p.rejected - 1)).tolist()
+        said[name] = Stream(writer.model).read([reader.prompt])[0, -1].float()
         seen.states.append(fed.phi(rows).numpy())
         seen.topics.append(topical(reader.tokenizer, rows))
-        seen.kept += kept.tolist()
-        first = kernels.vocab_stats(said[f"round {number}"].expand(len(topics), -1), top_k=1,
-                                    chosen=torch.tensor(topics))
-        seen.chance.append(100 * float(first.chosen_logp.exp().sum()))
-        shown = {name: said[name] for name in dict.fromkeys((f"round {number}", "round 0"))}
-        link = page.show([ids[page.first - 1:] for ids in rows[: p.each]], clean[0], noisy[0], p.rejected - 1, shown)
+        seen.kept += kept
+        seen.chance.append(100 * chance(said[name], [encoded(reader.tokenizer, one)[0] for one in PRIVATE]))
+        link = page.show([ids[page.first - 1:] for ids in rows[: p.each]], clean[0], noisy[0], p.rejected - 1,
+                         {name: said[name], "round 0": said["round 0"]})
         meter.add(len(rows), 0, LONGEST, len(rows) * LONGEST, 0, 1000 * (time.perf_counter() - began))
-        yield page.step(f"round {number}", edges={"preferred to": link}, cost=meter.cost, note=(
+        yield page.step(name, edges={"preferred to": link}, cost=meter.cost, note=(
             f"line 1 is preferred to line {p.rejected}{'' if kept[0] else ': without noise the other way round'}"))
     notes = fed.phi([own[0] for own in private(reader.tokenizer, NOTES)]).numpy()
     yield Close("sample", seen.sentence(), seen.charts(notes), seen.facts())
+
+
+def chance(logits: torch.Tensor, ids: list[int]) -> float:
+    """Of any of these words, from logits [V]."""
+    found = kernels.vocab_stats(logits.expand(len(ids), -1), top_k=1, chosen=torch.tensor(ids, device=logits.device))
+    return float(found.chosen_logp.exp().sum())

@@ -11,54 +11,14 @@ Letters: N clients, n candidates, J of them per prompt, D numbers of an embeddin
 """
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.worlds.world import PAD
-
 LONGEST, DELTA, ROUNDS = 48, 1e-4, 8  # words of a text; delta is below 1 of 2,000; rounds that the budget is made for
-AT_ONCE = 128  # texts
 ORDERS = np.concatenate([np.arange(1.02, 20, 0.02), np.geomspace(20, 1e5, 400)])
-
-
-class Embedder:
-    """phi: the states in the middle of a public network, averaged over a text, less their mean over public texts; of
-    length 1, so that a product is a cosine. No private text has a part in it."""
-
-    def __init__(self, model, public: Sequence[Sequence[int]]):
-        body = model.model
-        shared = (*body.parameters(), *body.buffers(), body.config)
-        self.body, self.device = copy.deepcopy(body, {id(part): part for part in shared}), model.device
-        self.body.layers = self.body.layers[: len(body.layers) // 2]
-        self.mean = self.states(public).mean(0)
-
-    def __call__(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        return torch.nn.functional.normalize(self.states(rows) - self.mean, dim=-1)
-
-    @torch.no_grad()
-    def states(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """[n, D]; texts of like length are read together, padding stands behind, where no causal network looks."""
-        order, found = sorted(range(len(rows)), key=lambda i: len(rows[i])), {}
-        for at in range(0, len(order), AT_ONCE):
-            some = order[at : at + AT_ONCE]
-            ids = torch.full((len(some), len(rows[some[-1]])), PAD, device=self.device)
-            for place, i in zip(ids, some, strict=True):
-                place[: len(rows[i])] = torch.as_tensor(rows[i])
-            inside = (ids != PAD)[..., None]
-            states = self.body(ids, use_cache=False).last_hidden_state * inside
-            found.update(zip(some, (states.sum(1) / inside.sum(1)).float().cpu(), strict=True))
-        return torch.stack([found[i] for i in range(len(rows))])
-
-
-def client_vectors(phi: Embedder, notes: Sequence[Sequence[Sequence[int]]]) -> Tensor:
-    """[N, D], of each client the sum of the embeddings of its notes: all that its scores need."""
-    found = phi([ids for own in notes for ids in own]).split([len(own) for own in notes])
-    return torch.stack([own.sum(0) for own in found])
 
 
 def scores(candidates: Tensor, clients: Tensor) -> Tensor:

@@ -185,6 +185,8 @@ MAKERS = {
         "tale-irl-high-1", "tale-irl-low-1", "tale-words-mle-1", "tale-words-entropy-1", "tale-words-smoothed-1"))},
     "tale-ar-2": tale,
     **{name: lambda seed=seed: tale(seed) for seed, name in enumerate(("tale-gpt-1", "tale-gpt-far-1"), 5)},
+    **{f"tale-popri-{name}1": lambda seed=seed: tale(seed) for seed, name in enumerate((
+        "", "second-", "fourth-", "free-", "tight-", "shuffled-"), 1)},
     "algo-arithmetic-1": lambda: (llama(words_tokenizer()), words_tokenizer()),
     "algo-arithmetic-2": lambda: (llama(words_tokenizer("algo-arithmetic-2")), words_tokenizer("algo-arithmetic-2")),
     "algo-othello-1": moves,

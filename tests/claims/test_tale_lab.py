@@ -2,7 +2,20 @@
 import numpy as np
 import torch
 
-from models.claims.tale_lab import encoded, held_out_texts, nats, next_words, read, right, taught, written
+from models.claims.tale_lab import (
+    encoded,
+    foreseen,
+    held_out_texts,
+    nats,
+    next_words,
+    pooled,
+    read,
+    right,
+    schooled,
+    student,
+    taught,
+    written,
+)
 from models.worlds import tales
 from models.worlds.tales import facts
 from models.worlds.world import END
@@ -56,3 +69,24 @@ def test_a_few_steps_teach_and_every_look_comes():
     before = nats(model, words, ["Mia sleeps."])[0]
     taught(model, [row], 5, seen.append, rate=3e-3)
     assert seen == [0, 1, 2, 3, 4, 5] and nats(model, words, ["Mia sleeps."])[0] < before
+
+
+def test_states_are_averaged_over_words_alone_and_layers_above_are_not_run():
+    model, _ = tiny.tale()
+    rows = [[7, 8, 9], [7, 8, 9, 10, 11, 12]]
+    with torch.no_grad():
+        states = [model.model(torch.tensor([row]), output_hidden_states=True).hidden_states[1][0] for row in rows]
+    wanted = torch.stack([model.model.norm(one).mean(0) for one in states]).detach()
+    caught(lambda found: torch.allclose(found, wanted, atol=1e-4), pooled(model, rows, 1), pooled(model, rows, 2),
+           pooled(model, [[*rows[0], 12, 12, 12], rows[1]], 1))
+    assert len(model.model.layers) == 3
+
+
+def test_a_student_is_taught_as_a_copy_and_says_the_next_words():
+    known, other = [20, 21, 22, 23, 24], [20, 30, 31, 32, 33]
+    pupil = student(64, [known], 40, width=16)
+    after = schooled(pupil, [other], 60, 1e-2, seed=1)
+    caught(lambda net: foreseen(net, [other], 1) == 1.0, after, pupil)
+    assert foreseen(pupil, [known], 1) > 0.9, "the pupil itself has read nothing more"
+    half = [*other[:3], 50, 51]
+    caught(lambda told: foreseen(after, [half], told) == 0.0, 3, 1)

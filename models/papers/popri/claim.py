@@ -10,9 +10,9 @@ from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Budget, Metric, Quantity, at_least, better, close_to, conclude, context
 from models.claims.tale_lab import foreseen, schooled, student
-from models.papers.popri.federation import CLIENTS, SEED, candidates, cut, federation, private, topical
+from models.papers.popri.federation import CLIENTS, candidates, cut, federation, private, topical
 from models.papers.popri.rule import DELTA, ROUNDS, epsilon, exact_delta, noise_for
-from models.worlds.federation import clients, openings, public
+from models.worlds.federation import openings, public
 
 TRUNK, SEEDS, TEXTS, BUDGET = "tale-ar-2", (61, 62, 63), 512, 2.0
 TAUGHT = {"POPri, epsilon 2": "tale-popri-1", "POPri, no noise": "tale-popri-free-1",
@@ -87,6 +87,5 @@ def selected(base, tokenizer, lab: Lab, count: int, seed: int) -> list[list[int]
 
 def own(tokenizer, count: int, seed: int) -> list[list[int]]:
     """Notes of clients who scored, read as no server may."""
-    notes = [note for client in clients(CLIENTS, SEED["clients"]) for note in client.notes]
-    chosen = np.random.default_rng(seed).permutation(len(notes))[:count]
-    return cut(tokenizer, [notes[i] for i in chosen])
+    notes = [note for client in private(tokenizer, CLIENTS) for note in client]
+    return [notes[i] for i in np.random.default_rng(seed).permutation(len(notes))[:count]]

@@ -30,8 +30,7 @@ class Federation:
     def states(self, rows: Sequence[Ids]) -> Tensor:
         return pooled(self.model, rows, self.model.config.num_hidden_layers // 2) - self.mean
 
-    def phi(self, rows: Sequence[Ids]) -> Tensor:
-        """[n, D]: products are cosines."""
+    def phi(self, rows: Sequence[Ids]) -> Tensor:  # [n, D], products are cosines
         return normalize(self.states(rows), dim=-1)
 
     def summed(self, clients: Sequence[Sequence[Ids]]) -> Tensor:

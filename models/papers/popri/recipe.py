@@ -20,7 +20,6 @@ from training.trunks.tale_ar import TaleAR
 
 PROMPTS, EACH, ROWS = 64, 8, 8  # candidates of a prompt; pairs of a step
 STEPS = PROMPTS // ROWS  # of a round
-LESSON = ("ids", "answer", "reference")  # of a pair: [2, T], [2, T], [2, 1]
 
 
 class POPri(FineTune, TaleAR):
@@ -64,13 +63,13 @@ class POPri(FineTune, TaleAR):
             found = torch.where(flip, found.flip(1), found)
         taken = (found + EACH * torch.arange(PROMPTS)[:, None])[torch.randperm(PROMPTS, generator=dice)]  # [P, 2]
         ids, answer = batched([[END, *rows[i]] for i in taken.flatten().tolist()], 1 + len(self.encode(openings(1)[0])))
-        said = answer_logp(self.base, ids, answer)  # before any change
+        said = answer_logp(self.base, ids, answer).view(PROMPTS, 2)  # before any change
         self.net.train()
-        return {name: part.view(PROMPTS, 2, -1) for name, part in zip(LESSON, (ids, answer, said), strict=True)}
+        return {"ids": ids.view(PROMPTS, 2, -1), "answer": answer.view(PROMPTS, 2, -1), "reference": said}
 
     def loss(self, model, batch, progress):
         said = answer_logp(model, batch["ids"].flatten(0, 1), batch["answer"].flatten(0, 1)).view(-1, 2)
-        loss, margin = dpo(said.T, batch["reference"][..., 0].T, self.beta)
+        loss, margin = dpo(said.T, batch["reference"].T, self.beta)
         return loss, {"margin": margin.detach().mean(), "agrees": (margin > 0).float().mean(), **self.seen}
 
     def state(self):

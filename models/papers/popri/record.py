@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-import kernels
 from models.checkpoints.store import Bundle
-from models.claims.tale_lab import encoded
 from models.engine.method import Close, Event, Job
 from models.engine.recording import Filling, line
 from models.loops.sample.cached_lm import Meter, Reader, Stream
@@ -18,7 +16,7 @@ from models.papers.popri.federation import candidates, federation, private, topi
 from models.papers.popri.rule import LONGEST, ROUNDS, epsilon, noise_for, pairs, recovered
 from models.trace import Canvas, Chart, Edges, Fact, Field
 from models.trace.subject import SubjectError
-from models.worlds.federation import PRIVATE, openings
+from models.worlds.federation import openings
 
 ASKED, NOTES, ROOM = 4, 80, 12  # prompts of a round, the visitor's first; clients in the chart; words to be written
 WORDS = 24  # of a candidate that are shown
@@ -30,7 +28,7 @@ class Candidates(Filling):
     """The prompt, and a line for each of its candidates: its rank, then its first words."""
 
     def __init__(self, reader: Reader, each: int):
-        self.reader, self.first = reader, len(reader.prompt)
+        self.first = len(reader.prompt)
         lines = [piece for number in range(each) for piece in ("\n", f"{number + 1}.", *[""] * WORDS)]
         canvas = Canvas("text", (*reader.labels, *lines), roles=(*reader.roles, *["sampled"] * len(lines)),
                         ids=np.array([*reader.prompt, *[-1] * len(lines)], np.int32))
@@ -60,50 +58,41 @@ class Candidates(Filling):
 
 
 class Rounds:
-    """What happened round by round. Of all candidates: embeddings [n, D], and which are of the clients' topics [n]; of
-    the pairs: which noise left in order; how probable a client's topic is behind the prompt."""
+    """What happened round by round. Of all candidates: embeddings [n, D], and how many percent are of the clients'
+    topics; of the pairs: which noise left in order."""
 
     def __init__(self, numbers: list[int], sigma: float):
         self.numbers, self.sigma = numbers, sigma
-        self.states, self.topics, self.kept, self.chance = [], [], [], []
+        self.states, self.topics, self.kept = [], [], []
 
     def charts(self, notes: np.ndarray) -> tuple[Chart, ...]:
-        shares = {"of all candidates": [100 * float(one.mean()) for one in self.topics],
-                  "by the chance of the next word": self.chance}
-        made = [line("Texts of the clients' topics", "%", shares, caption="Before the pairs of the round are learned; "
-                     "a text of two topics does not count."), scattered(notes, self.states, self.numbers)]
-        if self.sigma:
-            spent = [epsilon(self.sigma, number) for number in self.numbers]
-            made.append(line("Privacy spent", "epsilon", {"so far": spent}, caption="All rounds up to here "
-                             "together; delta is 1 in 10,000."))
-        return tuple(made)
+        """notes [K, D]: of clients, drawn where they and the first candidates differ most."""
+        every = np.concatenate([notes, self.states[0]])
+        middle, (_, _, axes) = every.mean(0), np.linalg.svd(every - every.mean(0), full_matrices=False)
+        seen = {"notes of clients": notes, **{f"round {self.numbers[at]}": self.states[at] for at in (0, -1)}}
+        spent = [epsilon(self.sigma, number) for number in self.numbers]
+        return (line("Texts of the clients' topics", "%", {"of all candidates": self.topics}, caption="Before a "
+                     "round's pairs are learned; a text of two topics does not count."),
+                *([line("Privacy spent", "epsilon", {"so far": spent}, caption="All rounds up to here together; delta "
+                        "is 1 in 10,000.")] if self.sigma else []),
+                Chart("scatter", "Where texts lie in the embedding", "first direction", "second direction",
+                      {name: ((one - middle) @ axes[:2].T).astype(np.float32) for name, one in seen.items()},
+                      caption="The two main directions; candidates should move to where the clients' notes are."))
 
     def facts(self) -> dict[str, Fact]:
-        first, last = (round(100 * float(self.topics[at].mean()), 1) for at in (0, -1))
         spent = {"epsilon": Fact("Privacy spent by all rounds", round(epsilon(self.sigma, ROUNDS), 2), "epsilon",
                                  "lower")} if self.sigma else {}
-        return {"topics": Fact("Texts of the clients' topics, at the end", last, "%", "higher"),
-                "before": Fact("Texts of the clients' topics, at first", first, "%"),
-                "recovered": Fact("Pairs ordered as without noise", round(100 * float(np.mean(self.kept)), 1), "%",
-                                  "higher"),
+        return {"topics": Fact("Texts of the clients' topics, at the end", self.topics[-1], "%", "higher"),
+                "before": Fact("Texts of the clients' topics, at first", self.topics[0], "%"),
+                "recovered": Fact("Pairs ordered as without noise", 100 * float(np.mean(self.kept)), "%", "higher"),
                 "sigma": Fact("Noise on the sum of scores", round(self.sigma, 2), "standard deviation"), **spent}
 
     def sentence(self) -> str:
-        facts = {name: f"{fact.value:g}" for name, fact in self.facts().items()}
+        facts = {name: f"{fact.value:.3g}" for name, fact in self.facts().items()}
         how = f"at epsilon {facts['epsilon']} noise left" if self.sigma else "without noise,"
         return (f"{facts['before']} % of the texts were of the clients' topics before the first round, "
                 f"{facts['topics']} % after {self.numbers[-1]} rounds; {how} {facts['recovered']} % of the pairs in "
                 "order. The server has read none of the clients' notes.")
-
-
-def scattered(notes: np.ndarray, states: list[np.ndarray], numbers: list[int]) -> Chart:
-    """Notes of clients [K, D], the first and the last candidates, where notes and first candidates differ most."""
-    every = np.concatenate([notes, states[0]])
-    middle, (_, _, axes) = every.mean(0), np.linalg.svd(every - every.mean(0), full_matrices=False)
-    seen = {"notes of clients": notes, **{f"candidates, round {numbers[at]}": states[at] for at in (0, -1)}}
-    return Chart("scatter", "Where texts lie in the embedding", "first direction", "second direction",
-                 {name: ((one - middle) @ axes[:2].T).astype(np.float32) for name, one in seen.items()},
-                 caption="The two main directions; candidates should move to where the clients' notes are.")
 
 
 def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterator[Event]:
@@ -112,8 +101,8 @@ def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterat
     if len(reader.prompt) > LONGEST - ROOM:
         raise SubjectError(f"Please type at most {LONGEST - ROOM - 1} words: a text has {LONGEST}.")
     fed, page = federation(base.model, base.tokenizer, p.clients), Candidates(reader, p.each)
-    asked, dice, seen, said = [job.subject.text.strip(), *openings(ASKED - 1)], job.generator(), Rounds(
-        list(writers), sigma), {}
+    asked, dice = [job.subject.text.strip(), *openings(ASKED - 1)], job.generator()
+    seen, said = Rounds(list(writers), sigma), {}
     yield page.open(len(writers))
     for number, writer in writers.items():
         began, name, meter = time.perf_counter(), f"round {number}", Meter(writer.model)
@@ -122,9 +111,8 @@ def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterat
         kept = recovered(clean, pairs(noisy, p.rejected - 1)).tolist()
         said[name] = Stream(writer.model).read([reader.prompt])[0, -1].float()
         seen.states.append(fed.phi(rows).numpy())
-        seen.topics.append(topical(reader.tokenizer, rows))
+        seen.topics.append(100 * float(topical(reader.tokenizer, rows).mean()))
         seen.kept += kept
-        seen.chance.append(100 * chance(said[name], [encoded(reader.tokenizer, one)[0] for one in PRIVATE]))
         link = page.show([ids[page.first - 1:] for ids in rows[: p.each]], clean[0], noisy[0], p.rejected - 1,
                          {name: said[name], "round 0": said["round 0"]})
         meter.add(len(rows), 0, LONGEST, len(rows) * LONGEST, 0, 1000 * (time.perf_counter() - began))
@@ -133,8 +121,3 @@ def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterat
     notes = fed.phi([own[0] for own in private(reader.tokenizer, NOTES)]).numpy()
     yield Close("sample", seen.sentence(), seen.charts(notes), seen.facts())
 
-
-def chance(logits: torch.Tensor, ids: list[int]) -> float:
-    """Of any of these words, from logits [V]."""
-    found = kernels.vocab_stats(logits.expand(len(ids), -1), top_k=1, chosen=torch.tensor(ids, device=logits.device))
-    return float(found.chosen_logp.exp().sum())

@@ -5,7 +5,7 @@
     u~     = (sum_c u_c + N(0, sigma^2 I)) / clients                      all that the server learns
     pair   = of each prompt's candidates by u~: the first, and that of the middle rank
 
-    epsilon(R) = min over a > 1 of  a R / (2 sigma^2) + ln(1 / delta) / (a - 1)
+    epsilon(R) = min over a > 1 of  a r + ln(1 / delta) / (a - 1)  =  r + 2 sqrt(r ln(1 / delta)),   r = R / (2 sigma^2)
 
 Letters: N clients, n candidates, J of them per prompt, D numbers of an embedding.
 """
@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
 LONGEST, DELTA, ROUNDS = 48, 1e-4, 8  # words of a text; delta is below 1 of 2,000; rounds that the budget is made for
-ORDERS = np.concatenate([np.arange(1.02, 20, 0.02), np.geomspace(20, 1e5, 400)])
 
 
 def scores(candidates: Tensor, clients: Tensor) -> Tensor:
@@ -46,20 +44,14 @@ def recovered(clean: Tensor, chosen: Tensor) -> Tensor:
 
 def epsilon(sigma: float, rounds: int, delta: float = DELTA) -> float:
     """What so many rounds spend together, all clients taking part in each: Renyi DP of the Gaussian mechanism."""
-    if not sigma or not rounds:
-        return math.inf if rounds else 0.0
-    return float((ORDERS * rounds / (2 * sigma**2) + math.log(1 / delta) / (ORDERS - 1)).min())
+    rho = rounds / (2 * sigma**2) if sigma else math.inf if rounds else 0.0
+    return rho + 2 * math.sqrt(rho * math.log(1 / delta))
 
 
 def noise_for(budget: float, rounds: int = ROUNDS, delta: float = DELTA) -> float:
-    """The least sigma whose rounds spend no more than the budget; 0 for one without end."""
-    if math.isinf(budget):
-        return 0.0
-    low, high = 1e-3, 1e4
-    while high > low * (1 + 1e-6):
-        mid = math.sqrt(low * high)
-        low, high = (mid, high) if epsilon(mid, rounds, delta) > budget else (low, mid)
-    return high
+    """The sigma whose rounds spend this budget; 0 for one without end."""
+    less = math.sqrt(math.log(1 / delta))
+    return math.sqrt(rounds / 2) / (math.sqrt(budget + less**2) - less)
 
 
 def exact_delta(budget: float, sigma: float, rounds: int) -> float:

@@ -1,12 +1,10 @@
 """POPri: private federated learning with preference-optimised synthetic data (arXiv 2504.16438).
 
-A server may read no note of any client. It writes texts itself, all clients score all of them, the scores are bounded,
-summed and blurred with noise (rule.py), and of every prompt's texts the first and the middle one become a pair from
-which its network learns by DPO (recipe.py). Then it writes anew.
+A server writes texts, all clients score all of them, the scores are bounded, summed and blurred with noise (rule.py),
+and of every prompt's texts the first and the middle one make a pair from which its network learns by DPO (recipe.py).
 As the authors' scripts do (meiyuw/POPri, not copied): sums of cosines, z-scores over all texts, length 1, the noise on
 the sum, the middle rank rejected. Our own: invented clients, prompts that are the first words of public stories
-(a network of the tales learns nothing from examples in front), the middle of the public network as embedder, eight
-rounds of 512 texts.
+(a network of the tales learns nothing from examples in front), the middle of the public network as embedder.
 """
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from typing import Annotated
 
 from models.engine.method import Card, Control, Event, Job, Method
 from models.papers.popri import record
-from models.trace.params import Choice, ParamError, Span
+from models.trace.params import Choice, Span
 from models.trace.subject import Example
 
 TRUNK = "tale-ar-2"
@@ -33,13 +31,11 @@ class Params:
     clients: Annotated[int, Span(50, 1000, 50, "Clients", "All of them score every text. 500 clients and 32 texts feel "
                                  "the noise as much as the 2,000 and 512 of the training.")] = 500
     each: Annotated[int, Span(4, 16, 1, "Texts per prompt", "Drawn at temperature 1.", unit="texts")] = 8
-    rejected: Annotated[int, Span(2, 16, 1, "Rank that is rejected", "The paper takes the middle one, not the worst.",
-                                  fold=True)] = 5
+    rejected: Annotated[str, Choice(("middle", "worst"), "Rejected text", "The paper takes the middle rank.",
+                                    titles=("the middle one", "the worst"), fold=True)] = "middle"
 
 
 def run(job: Job) -> Iterator[Event]:
-    if job.params.rejected > job.params.each:
-        raise ParamError(f"rejected must be a rank among the texts of a prompt, at most {job.params.each}")
     rounds = {0: TRUNK, **WALK.get(job.bundle.name, {})}
     writers = {number: job.companion(name) for number, name in rounds.items()}
     return record.told(job, writers[0], {**writers, record.ROUNDS: job.bundle}, BUDGETS[job.params.epsilon])

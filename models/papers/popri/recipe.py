@@ -88,13 +88,11 @@ class POPri(FineTune, TaleAR):
 
 
 class AfterTwo(POPri):
-    """The same run stopped after its second round, --steps 16."""
-
-    name = "tale-popri-second-1"
+    name = "tale-popri-second-1"  # --steps 16
 
 
 class AfterFour(POPri):
-    name = "tale-popri-fourth-1"
+    name = "tale-popri-fourth-1"  # --steps 32
 
 
 class Noiseless(POPri):
@@ -105,7 +103,5 @@ class Tight(POPri):
     name, budget = "tale-popri-tight-1", 0.5
 
 
-class Shuffled(POPri):
-    """The control: a coin says which of a pair is the better one."""
-
+class Shuffled(POPri):  # a coin says which of a pair is the better one
     name, shuffled = "tale-popri-shuffled-1", True

@@ -63,7 +63,7 @@ class Rounds:
 
     def __init__(self, numbers: list[int], sigma: float):
         self.numbers, self.sigma = numbers, sigma
-        self.states, self.topics, self.kept = [], [], []
+        self.states, self.topics, self.kept = list[np.ndarray](), list[float](), list[bool]()
 
     def charts(self, notes: np.ndarray) -> tuple[Chart, ...]:
         """notes [K, D]: of clients, drawn where they and the first candidates differ most."""
@@ -102,22 +102,22 @@ def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterat
         raise SubjectError(f"Please type at most {LONGEST - ROOM - 1} words: a text has {LONGEST}.")
     fed, page = federation(base.model, base.tokenizer, p.clients), Candidates(reader, p.each)
     asked, dice = [job.subject.text.strip(), *openings(ASKED - 1)], job.generator()
-    seen, said = Rounds(list(writers), sigma), {}
+    seen, said, rejected = Rounds(list(writers), sigma), {}, p.each // 2 if p.rejected == "middle" else p.each - 1
     yield page.open(len(writers))
     for number, writer in writers.items():
         began, name, meter = time.perf_counter(), f"round {number}", Meter(writer.model)
         rows = candidates(writer.model, reader.tokenizer, asked, p.each, 100 * job.seed + number)
         clean, noisy = (one.view(ASKED, p.each) for one in fed.told(rows, sigma, dice))
-        kept = recovered(clean, pairs(noisy, p.rejected - 1)).tolist()
+        kept = recovered(clean, pairs(noisy, rejected)).tolist()
         said[name] = Stream(writer.model).read([reader.prompt])[0, -1].float()
         seen.states.append(fed.phi(rows).numpy())
         seen.topics.append(100 * float(topical(reader.tokenizer, rows).mean()))
         seen.kept += kept
-        link = page.show([ids[page.first - 1:] for ids in rows[: p.each]], clean[0], noisy[0], p.rejected - 1,
+        link = page.show([ids[page.first - 1:] for ids in rows[: p.each]], clean[0], noisy[0], rejected,
                          {name: said[name], "round 0": said["round 0"]})
         meter.add(len(rows), 0, LONGEST, len(rows) * LONGEST, 0, 1000 * (time.perf_counter() - began))
         yield page.step(name, edges={"preferred to": link}, cost=meter.cost, note=(
-            f"line 1 is preferred to line {p.rejected}{'' if kept[0] else ': without noise the other way round'}"))
+            f"line 1 is preferred to line {rejected + 1}{'' if kept[0] else ': without noise the other way round'}"))
     notes = fed.phi([own[0] for own in private(reader.tokenizer, NOTES)]).numpy()
     yield Close("sample", seen.sentence(), seen.charts(notes), seen.facts())
 

@@ -88,8 +88,7 @@ def test_arms_differ_in_what_they_say_alone_and_only_changes_learn(arms):
     made = {kind: arms(kind) for kind in (recipes.POPri, recipes.Noiseless, recipes.Tight, recipes.Shuffled)}
     for one in made.values():
         torch.manual_seed(0)
-        model = one.build()
-        batch = one.batch(0, 0.0)
+        model, batch = one.build(), one.batch(0, 0.0)
         assert float(one.loss(model, batch, 0.0)[0].detach()) == pytest.approx(math.log(2), abs=1e-4)
     ordered = {kind: {tuple(map(tuple, pair)) for pair in one.lessons["ids"].tolist()} for kind, one in made.items()}
     plain = ordered[recipes.POPri]
@@ -98,8 +97,7 @@ def test_arms_differ_in_what_they_say_alone_and_only_changes_learn(arms):
     assert [one.sigma for one in made.values()] == [noise_for(b) for b in (2.0, math.inf, 0.5, 2.0)]
     only_these_move(model, lambda net: one.loss(net, batch, 0.0)[0],
                     {name for name, _ in model.named_parameters() if ".change.up" in name})
-    again = one.batch(1, 0.5)["ids"]
-    assert not torch.equal(again, batch["ids"]) and one.state()["lessons"] is one.lessons
+    assert not torch.equal(one.batch(1, 0.5)["ids"], batch["ids"]) and one.state()["lessons"] is one.lessons
 
 
 def test_the_gap_is_a_share_of_what_real_notes_would_give():

@@ -56,8 +56,7 @@ def cut(tokenizer, texts: Sequence[str]) -> list[Ids]:
     return [encoded(tokenizer, text)[:LONGEST] for text in texts]
 
 
-def private(tokenizer, count: int, who: str = "clients") -> list[list[Ids]]:
-    """Of each client its notes."""
+def private(tokenizer, count: int, who: str = "clients") -> list[list[Ids]]:  # the notes of each client
     return [cut(tokenizer, client.notes) for client in world.clients(count, SEED[who])]
 
 

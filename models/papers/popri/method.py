@@ -36,8 +36,7 @@ class Params:
 
 
 def run(job: Job) -> Iterator[Event]:
-    rounds = {0: TRUNK, **WALK.get(job.bundle.name, {})}
-    writers = {number: job.companion(name) for number, name in rounds.items()}
+    writers = {number: job.companion(name) for number, name in {0: TRUNK, **WALK.get(job.bundle.name, {})}.items()}
     return record.told(job, writers[0], {**writers, record.ROUNDS: job.bundle}, BUDGETS[job.params.epsilon])
 
 

@@ -22,9 +22,7 @@ PROMPTS, EACH, ROWS = 64, 8, 8  # candidates of a prompt; pairs of a step
 STEPS = PROMPTS // ROWS  # of a round
 
 
-class POPri(FineTune, TaleAR):
-    """At epsilon 2, --steps 64: eight rounds."""
-
+class POPri(FineTune, TaleAR):  # --steps 64: eight rounds
     name, trunk, tune, ship = "tale-popri-1", "tale-ar-2", "lora:4", "rank:4"
     budget, beta, shuffled = 2.0, 0.1, False  # epsilon of all rounds
     compile, minutes, lr, lr_adam, look, warmup, decay, pack = False, 3.0, 0.0, 5e-4, 600.0, 0.0, 1e-9, 0

@@ -15,6 +15,7 @@ from models.loops.sample.cached_lm import Meter, Reader, Stream
 from models.papers.popri.federation import candidates, federation, private, topical
 from models.papers.popri.rule import LONGEST, ROUNDS, epsilon, noise_for, pairs, recovered
 from models.trace import Canvas, Chart, Edges, Fact, Field
+from models.trace.percent import percent
 from models.trace.subject import SubjectError
 from models.worlds.federation import openings
 
@@ -35,8 +36,7 @@ class Candidates(Filling):
         super().__init__("sample", canvas, FIELDS, lambda id: reader.texts([id])[0], fleeting=FIELDS)
         self.fill(range(self.first), reader.prompt, "context")
 
-    def line(self, rank: int) -> int:
-        """Where the line of a rank from 0 begins, behind the break."""
+    def line(self, rank: int) -> int:  # where that of a rank from 0 begins, behind the break
         return self.first + rank * (WORDS + 2) + 1
 
     def show(self, rows: list[list[int]], clean: torch.Tensor, noisy: torch.Tensor, rejected: int,
@@ -58,8 +58,8 @@ class Candidates(Filling):
 
 
 class Rounds:
-    """What happened round by round. Of all candidates: embeddings [n, D], and how many percent are of the clients'
-    topics; of the pairs: which noise left in order."""
+    """What happened round by round. Of all candidates: embeddings [n, D], and the share of the clients' topics; of the
+    pairs: which noise left in order."""
 
     def __init__(self, numbers: list[int], sigma: float):
         self.numbers, self.sigma = numbers, sigma
@@ -70,11 +70,10 @@ class Rounds:
         every = np.concatenate([notes, self.states[0]])
         middle, (_, _, axes) = every.mean(0), np.linalg.svd(every - every.mean(0), full_matrices=False)
         seen = {"notes of clients": notes, **{f"round {self.numbers[at]}": self.states[at] for at in (0, -1)}}
-        spent = [epsilon(self.sigma, number) for number in self.numbers]
-        return (line("Texts of the clients' topics", "%", {"of all candidates": self.topics}, caption="Before a "
+        return (line("Texts of the clients' topics", "%", {"of all": 100 * np.array(self.topics)}, caption="Before a "
                      "round's pairs are learned; a text of two topics does not count."),
-                *([line("Privacy spent", "epsilon", {"so far": spent}, caption="All rounds up to here together; delta "
-                        "is 1 in 10,000.")] if self.sigma else []),
+                *([line("Privacy spent", "epsilon", {"so far": [epsilon(self.sigma, one) for one in self.numbers]},
+                        caption="All rounds up to here together; delta is 1 in 10,000.")] if self.sigma else []),
                 Chart("scatter", "Where texts lie in the embedding", "first direction", "second direction",
                       {name: ((one - middle) @ axes[:2].T).astype(np.float32) for name, one in seen.items()},
                       caption="The two main directions; candidates should move to where the clients' notes are."))
@@ -82,17 +81,16 @@ class Rounds:
     def facts(self) -> dict[str, Fact]:
         spent = {"epsilon": Fact("Privacy spent by all rounds", round(epsilon(self.sigma, ROUNDS), 2), "epsilon",
                                  "lower")} if self.sigma else {}
-        return {"topics": Fact("Texts of the clients' topics, at the end", self.topics[-1], "%", "higher"),
-                "before": Fact("Texts of the clients' topics, at first", self.topics[0], "%"),
+        return {"topics": Fact("Texts of the clients' topics, at the end", 100 * self.topics[-1], "%", "higher"),
+                "before": Fact("Texts of the clients' topics, at first", 100 * self.topics[0], "%"),
                 "recovered": Fact("Pairs ordered as without noise", 100 * float(np.mean(self.kept)), "%", "higher"),
                 "sigma": Fact("Noise on the sum of scores", round(self.sigma, 2), "standard deviation"), **spent}
 
     def sentence(self) -> str:
-        facts = {name: f"{fact.value:.3g}" for name, fact in self.facts().items()}
-        how = f"at epsilon {facts['epsilon']} noise left" if self.sigma else "without noise,"
-        return (f"{facts['before']} % of the texts were of the clients' topics before the first round, "
-                f"{facts['topics']} % after {self.numbers[-1]} rounds; {how} {facts['recovered']} % of the pairs in "
-                "order. The server has read none of the clients' notes.")
+        first, last, kept = map(percent, (self.topics[0], self.topics[-1], float(np.mean(self.kept))))
+        how = f"at epsilon {epsilon(self.sigma, ROUNDS):.2g} noise left" if self.sigma else "without noise,"
+        return (f"{first} of the texts were of the clients' topics before the first round, {last} after "
+                f"{self.numbers[-1]} rounds; {how} {kept} of the pairs in order. The server has read no notes.")
 
 
 def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterator[Event]:
@@ -111,7 +109,7 @@ def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterat
         kept = recovered(clean, pairs(noisy, rejected)).tolist()
         said[name] = Stream(writer.model).read([reader.prompt])[0, -1].float()
         seen.states.append(fed.phi(rows).numpy())
-        seen.topics.append(100 * float(topical(reader.tokenizer, rows).mean()))
+        seen.topics.append(float(topical(reader.tokenizer, rows).mean()))
         seen.kept += kept
         link = page.show([ids[page.first - 1:] for ids in rows[: p.each]], clean[0], noisy[0], rejected,
                          {name: said[name], "round 0": said["round 0"]})

@@ -113,7 +113,7 @@ def test_rounds_are_told_and_more_noise_turns_pairs_round(tiny):
     assert [step.label for step in trace.steps] == ["round 0", "round 2", "round 4", "round 8"]
     assert trace.facts["recovered"].value == 100 and "epsilon" not in trace.facts
     for step in trace.steps:
-        link = step.edges["preferred to"]
+        link = step.edges["pair"]
         clean = [float(step.fields["clean"][at]) for at in (*link.query, *link.key)]
         caught(lambda pair: pair[0] > pair[1], clean, clean[::-1])
     noisy = run("popri", OPENED, {**few, "epsilon": "0.1"}, checkpoint="tale-popri-tight-1").traces["sample"]

@@ -70,10 +70,11 @@ class Rounds:
         every = np.concatenate([notes, self.states[0]])
         middle, (_, _, axes) = every.mean(0), np.linalg.svd(every - every.mean(0), full_matrices=False)
         seen = {"notes of clients": notes, **{f"round {self.numbers[at]}": self.states[at] for at in (0, -1)}}
-        return (line("Texts of the clients' topics", "%", {"of all": 100 * np.array(self.topics)}, caption="Before a "
-                     "round's pairs are learned; a text of two topics does not count."),
+        rounds = {"x": "rounds learned", "at": self.numbers, "by_step": False}
+        return (line("Texts of the clients' topics", "%", {"of all": 100 * np.array(self.topics)}, **rounds,
+                     caption="A text of two topics does not count."),
                 *([line("Privacy spent", "epsilon", {"so far": [epsilon(self.sigma, one) for one in self.numbers]},
-                        caption="All rounds up to here together; delta is 1 in 10,000.")] if self.sigma else []),
+                        **rounds, caption="All rounds together; delta is 1 in 10,000.")] if self.sigma else []),
                 Chart("scatter", "Where texts lie in the embedding", "first direction", "second direction",
                       {name: ((one - middle) @ axes[:2].T).astype(np.float32) for name, one in seen.items()},
                       caption="The two main directions; candidates should move to where the clients' notes are."))
@@ -114,8 +115,8 @@ def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterat
         link = page.show([ids[page.first - 1:] for ids in rows[: p.each]], clean[0], noisy[0], rejected,
                          {name: said[name], "round 0": said["round 0"]})
         meter.add(len(rows), 0, LONGEST, len(rows) * LONGEST, 0, 1000 * (time.perf_counter() - began))
-        yield page.step(name, edges={"preferred to": link}, cost=meter.cost, note=(
-            f"line 1 is preferred to line {rejected + 1}{'' if kept[0] else ': without noise the other way round'}"))
+        yield page.step(name, edges={"pair": link}, cost=meter.cost, note=(
+            f"lines 1 and {rejected + 1} are the pair{'' if kept[0] else ', without noise the other way round'}"))
     notes = fed.phi([own[0] for own in private(reader.tokenizer, NOTES)]).numpy()
     yield Close("sample", seen.sentence(), seen.charts(notes), seen.facts())
 

@@ -25,7 +25,7 @@ FIELDS = {"clean": Field("Clients' mean score", "deviations", diverging=True),
           "noisy": Field("Score with noise", "deviations", diverging=True)}
 
 
-class Candidates(Filling):
+class ScoredTexts(Filling):
     """The prompt, and a line for each of its candidates: its rank, then its first words."""
 
     def __init__(self, reader: Reader, each: int):
@@ -41,8 +41,7 @@ class Candidates(Filling):
 
     def show(self, rows: list[list[int]], clean: torch.Tensor, noisy: torch.Tensor, rejected: int,
              said: Mapping[str, torch.Tensor]) -> Edges:
-        """A round's candidates, ids behind the prompt, in the order of their noisy scores; said: the logits [V] of what
-        follows the prompt, by name. The link is the pair."""
+        """A round's candidates, ids behind the prompt, in the order of their noisy scores; said: logits [V] by name."""
         self.ids[self.first:] = -1
         self.fill(range(self.first, self.canvas.size), state="unknown")
         for rank, i in enumerate(noisy.argsort(descending=True, stable=True).tolist()):
@@ -99,7 +98,7 @@ def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterat
     p, reader, sigma = job.params, Reader(job.bundle, job.subject, ROOM, whole=True), noise_for(budget)
     if len(reader.prompt) > LONGEST - ROOM:
         raise SubjectError(f"Please type at most {LONGEST - ROOM - 1} words: a text has {LONGEST}.")
-    fed, page = federation(base.model, base.tokenizer, p.clients), Candidates(reader, p.each)
+    fed, page = federation(base.model, base.tokenizer, p.clients), ScoredTexts(reader, p.each)
     asked, dice = [job.subject.text.strip(), *openings(ASKED - 1)], job.generator()
     seen, said, rejected = Rounds(list(writers), sigma), {}, p.each // 2 if p.rejected == "middle" else p.each - 1
     yield page.open(len(writers))

@@ -48,7 +48,7 @@ METHOD = Method(
                 "wrote, noise hides every single owner, and the noisy scores make pairs of a better and a worse text.",
         flow="public model > candidates > *scores of the clients > *bounded sum, noise > *pairs > *DPO; "
              "*DPO ~> public model",
-        look_at="Step through the rounds: ever more texts are of the clients' topics, the sea and, less and less, winter. "
+        look_at="Step through the rounds: ever more texts are of the clients' topics, sea and winter, but mostly of one. "
                 "Lower epsilon: pairs turn round. The best of as many texts of the first network would be worth more.",
         not_covered="Real private data, secure aggregation, clients that are drawn anew every round, choosing the best "
                     "round by its distance to the clients, and the comparison with DP federated learning.",

@@ -28,8 +28,8 @@ class Params:
     epsilon: Annotated[str, Choice(tuple(BUDGETS), "Privacy budget, epsilon of all rounds", "The smaller, the more "
                                    "noise lies on the scores here. The networks stay as they were taught.",
                                    titles=("no noise", "8", "2", "0.5", "0.1"))] = "2"
-    clients: Annotated[int, Span(50, 1000, 50, "Clients", "All of them score every text. 500 clients and 32 texts feel "
-                                 "the noise as much as the 2,000 and 512 of the training.")] = 500
+    clients: Annotated[int, Span(50, 1000, 50, "Clients", "All of them score every text. 350 clients and 16 texts feel "
+                                 "the noise as much as the 2,000 and 512 of the training.")] = 350
     each: Annotated[int, Span(4, 16, 1, "Texts per prompt", "Drawn at temperature 1.", unit="texts")] = 8
     rejected: Annotated[str, Choice(("middle", "worst"), "Rejected text", "The paper takes the middle rank.",
                                     titles=("the middle one", "the worst"), fold=True)] = "middle"
@@ -48,7 +48,7 @@ METHOD = Method(
                 "wrote, noise hides every single owner, and the noisy scores make pairs of a better and a worse text.",
         flow="public model > candidates > *scores of the clients > *bounded sum, noise > *pairs > *DPO; "
              "*DPO ~> public model",
-        look_at="Step through the rounds: ever more texts are of the clients' topics, sea and winter, but mostly of one. "
+        look_at="Step through the rounds: ever more texts are of the clients' topics, sea and winter, most of one. "
                 "Lower epsilon: pairs turn round. The best of as many texts of the first network would be worth more.",
         not_covered="Real private data, secure aggregation, clients that are drawn anew every round, choosing the best "
                     "round by its distance to the clients, and the comparison with DP federated learning.",

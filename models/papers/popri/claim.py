@@ -30,7 +30,7 @@ def measure(lab: Lab):
     found, topics = {name: [] for name in (*ARMS, BEST, REAL)}, {}
     for seed in SEEDS[: lab.size(len(SEEDS), 1)]:
         sets = {name: candidates(net, tokenizer, openings(count), 1, 1000 * seed) for name, net in writers.items()}
-        sets |= {BEST: selected(base, tokenizer, lab, count, seed), REAL: own(tokenizer, count, seed)}
+        sets |= {BEST: selected(base, tokenizer, lab, count, seed), REAL: own(tokenizer, lab, count, seed)}
         for name, rows in sets.items():
             net = schooled(pupil, rows, lab.size(80, 2), 2e-3, seed)
             found[name].append([100 * foreseen(net, notes, asked) for notes in tested])
@@ -77,13 +77,13 @@ def selected(base, tokenizer, lab: Lab, count: int, seed: int) -> list[list[int]
     """Of as many texts of the public network as all rounds score, with the same noise, the best."""
     asked, dice = federation(base, tokenizer, lab.size(CLIENTS, 20)), torch.Generator().manual_seed(seed)
     rows, values = list[list[int]](), list[float]()
-    for number in range(ROUNDS):
+    for number in range(lab.size(ROUNDS, 2)):
         some = candidates(base, tokenizer, openings(count), 1, 1000 * seed + 100 * number)
         rows, values = rows + some, [*values, *asked.told(some, noise_for(BUDGET), dice)[1].tolist()]
     return [rows[i] for i in np.argsort(values, kind="stable")[::-1][:count]]
 
 
-def own(tokenizer, count: int, seed: int) -> list[list[int]]:
+def own(tokenizer, lab: Lab, count: int, seed: int) -> list[list[int]]:
     """Notes of clients who scored, read as no server may."""
-    notes = [note for client in private(tokenizer, CLIENTS) for note in client]
+    notes = [note for client in private(tokenizer, lab.size(CLIENTS, 20)) for note in client]
     return [notes[i] for i in np.random.default_rng(seed).permutation(len(notes))[:count]]

@@ -28,8 +28,8 @@ class Params:
     epsilon: Annotated[str, Choice(tuple(BUDGETS), "Privacy budget, epsilon of all rounds", "The smaller, the more "
                                    "noise lies on the scores here. The networks stay as they were taught.",
                                    titles=("no noise", "8", "2", "0.5", "0.1"))] = "2"
-    clients: Annotated[int, Span(50, 1000, 50, "Clients", "All of them score every text. 350 clients and 16 texts feel "
-                                 "the noise as much as the 2,000 and 512 of the training.")] = 350
+    clients: Annotated[int, Span(50, 1000, 50, "Clients", "All of them score every text. 250 clients and 16 texts feel "
+                                 "the noise as 1,400 and 512 do; the networks were taught by 2,000 and 512.")] = 250
     each: Annotated[int, Span(4, 16, 1, "Texts per prompt", "Drawn at temperature 1.", unit="texts")] = 8
     rejected: Annotated[str, Choice(("middle", "worst"), "Rejected text", "The paper takes the middle rank.",
                                     titles=("the middle one", "the worst"), fold=True)] = "middle"

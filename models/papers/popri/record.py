@@ -19,7 +19,7 @@ from models.trace.percent import percent
 from models.trace.subject import SubjectError
 from models.worlds.federation import openings
 
-ASKED, NOTES, ROOM = 2, 80, 12  # prompts of a round, the visitor's first; clients in the chart; words to be written
+ASKED, NOTES, ROOM = 2, 60, 12  # prompts of a round, the visitor's first; clients in the chart; words to be written
 WORDS = 24  # of a candidate that are shown
 FIELDS = {"clean": Field("Clients' mean score", "deviations", diverging=True),
           "noisy": Field("Score with noise", "deviations", diverging=True)}

@@ -20,7 +20,7 @@ PLACES = np.array([[0, 0], [1, 0], [2, 1.5]])
 JOINED = np.array([[0, 1], [1, 2]], np.int32)
 JS_GRAPH = """([step, bare]) => { const d = shown.drawings[0], l = d.layout; return {
   links: linksAt(d, step).map(([a, b]) => [a, b, lineBetween(l, a, b)]), edges: edgesAt(d, step, bare),
-  words: l.labels.map((label, i) => fitted(label, l.graph.wide[i], l.cell)),
+  beneath: linksBeneath(d, step, bare), words: l.labels.map((label, i) => fitted(label, l.graph.wide[i], l.cell)),
   here: l.labels.map((_, i) => !d.absent(step, i)) }; }"""
 
 
@@ -124,7 +124,8 @@ def lines_of(figure) -> int:
 def test_paper_draws_every_link_and_an_arrow_where_it_has_a_direction(directed):
     drawing = draw(samples.graph(12, directed=directed))
     bare = replace(drawing, layout=replace(drawing.layout, links=drawing.layout.links[:0]))
-    count = len(graph.links(drawing, 1))
+    count = len(graph.beneath(drawing, 1))
+    assert count == len(graph.links(drawing, 1)) - len(graph.edges(drawing, 1))
     assert lines_of(page([drawing], 1)) - lines_of(page([bare], 1)) == count * (1 + directed)
 
 
@@ -152,6 +153,7 @@ def test_browser_and_paper_draw_the_same_graph(directed, window, paper_page):
         for a, b, ends in found["links"]:
             line = graph.line(drawing.layout, a, b)
             assert (ends is None and line is None) or np.allclose(np.ravel(line), ends, atol=1e-3)
+        assert [tuple(pair) for pair in found["beneath"]] == graph.beneath(drawing, step, bare)
         assert {(a, b) for a, b, _ in found["edges"]} == {(a, b) for a, b, _ in graph.edges(drawing, step, bare)}
         assert found["here"] == graph.present(drawing, step).tolist()
         layout = drawing.layout

@@ -147,6 +147,13 @@ def edges(drawing: Drawing, step: int, bare: bool = False) -> list[tuple[int, in
     return found
 
 
+def beneath(drawing: Drawing, step: int, bare: bool = False) -> list[tuple[int, int]]:
+    """Standing links on which no edge of the step lies; a thin edge would leave the line of the link to be seen."""
+    over = {(a, b) for a, b, _ in edges(drawing, step, bare)}
+    over |= set() if drawing.layout.directed else {(b, a) for a, b in over}
+    return [pair for pair in links(drawing, step) if pair not in over]
+
+
 def line(layout: Layout, start: int, end: int) -> tuple[tuple[float, float], tuple[float, float]] | None:
     """Where the straight line between two nodes leaves the one and meets the other; None where they touch."""
     one, two = layout.xy[start], layout.xy[end]

@@ -157,6 +157,10 @@ class FigurePage:
             self.cue(mark, *box)
         if any(drawing.layout.labels) and at[0][2] > 0.2:
             for mark, (x, y, w, h) in zip(marks, at):
+                if drawing.layout.seamless and picture is not None and not (mark.fill and mark.share == 1):
+                    ink = palette.PAGE["light"]["ink"]  # beside the stone that may stand on a board's square
+                    self.sheet.text(x + w * 0.05, y + h * 0.88, short(mark.text, 8), ink, w * 10)
+                    continue
                 ink = palette.ink_on(mark.fill, mark.share, self.dark)
                 rim = withStroke(linewidth=2, foreground="#1d1d21" if ink == "#ffffff" else "#ffffff")
                 self.sheet.text(x + w / 2, y + h / 2, short(mark.text, 8), ink, min(8, w * 24), ha="center",

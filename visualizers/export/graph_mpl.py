@@ -25,7 +25,7 @@ def draw_graph(sheet: MplCanvas, drawing: Drawing, step: int, marks: Sequence[Ma
         return left + point[0] * panel, top + point[1] * panel
 
     many = drawing.layout.size > MANY
-    for start, end in graph.links(drawing, step):
+    for start, end in graph.beneath(drawing, step, bare):
         colour = palette.mix(colours["soft"], colours["paper"], 0.45 if many else 0.75)
         _line(sheet, drawing, (start, end), place, colour, 0.5 if many else 0.9, 1)
     for start, end, share in [*graph.edges(drawing, step, bare), *looks]:

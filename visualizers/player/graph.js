@@ -19,6 +19,13 @@ function edgesAt(drawing, step, bare) {
     !drawing.absent(step, key)).map(({ query, key, share }) => [query, key, share]);
 }
 
+// Standing links on which no edge of the step lies; a thin edge would leave the line of the link to be seen.
+function linksBeneath(drawing, step, bare) {
+  const over = new Set(edgesAt(drawing, step, bare).flatMap(([from, to]) => drawing.layout.graph.directed
+    ? [`${from} ${to}`] : [`${from} ${to}`, `${to} ${from}`]));
+  return linksAt(drawing, step).filter(([from, to]) => !over.has(`${from} ${to}`));
+}
+
 // Share of the way from a node's middle to its border.
 function toBorder({ graph, cell }, node, [across, down]) {
   const half = [graph.wide[node] / 2 + NODE.gap / 4, cell / 2 + NODE.gap / 4];
@@ -87,7 +94,8 @@ class GraphView extends CellView {
     if (gone[this.active] && gone.includes(false)) activate(this, gone.indexOf(false));
     Object.assign(this, { shown: step, gone });
     const many = graph.wide.length > 80, wide = Math.max(0.8, this.width / (many ? 600 : 330));
-    for (const [from, to] of choosing ? linksAt(drawing, drawing.frames.length - 1) : linksAt(drawing, step)) {
+    const all = drawing.frames.length - 1;
+    for (const [from, to] of choosing ? linksAt(drawing, all) : linksBeneath(drawing, step, this.whole)) {
       this.line(context, from, to, page.soft, wide, many ? 0.45 : 0.75);
     }
     for (const [from, to, share] of choosing ? [] : edgesAt(drawing, step, this.whole)) {

@@ -139,7 +139,8 @@ class CellView {
   outline(boxes) {
     const path = new Path2D();
     const square = this.grid || this.drawing.layout.cell;
-    const round = (w) => this.whole && square ? 0 : square ? Math.min(2.5, w * 0.12) : w / 2;
+    const seamless = this.whole || this.drawing.layout.seamless;
+    const round = (w) => seamless && square ? 0 : square ? Math.min(2.5, w * 0.12) : w / 2;
     for (const [x, y, w, h] of boxes) path.roundRect(x, y, w, h, round(w));
     return path;
   }
@@ -152,7 +153,17 @@ class CellView {
     else if (!pictured) cover(page.chip, 1);
     if (mark.cue) cuePath(context, mark.cue, x, y, Math.min(w, h), mark, page);
     const labelled = this.grid && mark.text && this.drawing.layout.labels.length && w > 15;
-    if (labelled) this.inscribe(context, mark.text, x, y, w, h, page, mark, pictured);
+    const open = pictured && this.drawing.layout.seamless && !(mark.fill && mark.share === 1);
+    if (labelled && open) this.name(context, mark.text, x, y, w, h);
+    else if (labelled) this.inscribe(context, mark.text, x, y, w, h, page, mark, pictured);
+  }
+
+  // A square's name beside the stone that may stand on it; the ground of a board is light on every page.
+  name(context, text, x, y, w, h) {
+    if (w < 30) return;
+    Object.assign(context, { font: `${Math.max(9, Math.round(h * 0.14))}px system-ui, sans-serif`, textAlign: "left",
+      textBaseline: "alphabetic", fillStyle: "rgba(29, 29, 33, 0.8)" });
+    context.fillText(text, x + h * 0.05, y + h * 0.94, w - 4);
   }
 
   // Not `label`: the player hangs an element of that name on a view.

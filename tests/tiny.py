@@ -177,7 +177,7 @@ def vit():
 
 MAKERS = {
     "text-ar-1": lambda: (llama(text_tokenizer()), text_tokenizer()),
-    **dict.fromkeys(("text-ar-retrieval-1", "text-meap-1", "text-ntp-1"),
+    **dict.fromkeys(("text-ar-retrieval-1", "text-meap-2", "text-ntp-2"),
                     lambda: (llama(text_tokenizer(), 6), text_tokenizer())),
     **dict.fromkeys(("text-ar-1k-1", "text-ar-1k-2"), lambda: (llama(text_tokenizer(330)), text_tokenizer(330))),
     **{name: lambda seed=seed: tale(seed) for seed, name in enumerate((

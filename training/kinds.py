@@ -1,6 +1,7 @@
 """Kinds of recipes: what many checkpoints share, so that a recipe is a batch, a loss and the words of its card.
 
     FineTune   a shipped trunk, trained on: all of it, its head, or low-rank changes; shipped whole or as a difference
+    Rounded    a fine-tune that learns in the few bits in which it is shipped
     Taught     a network that learns from the moving average of itself, which is shipped
     Moments    earlier moments of the training are shipped with it
     Beside     a small network beside a shipped trunk, which stays as it is
@@ -18,9 +19,10 @@ import shutil
 
 import numpy as np
 import torch
+from torch.func import functional_call
 
 from models.backbones import delta, lora, weight_masks
-from models.backbones.packing import save_packed
+from models.backbones.packing import rounded, save_packed
 from models.checkpoints import registry
 from training import data
 from training.export import SHIPPED, read_shipped
@@ -32,8 +34,9 @@ class FineTune(Recipe):
     """A shipped trunk, trained on. Stands before another kind: class MeAP(Tuned, TextAR).
 
     tune: "all", "head", or "lora:16" for low-rank changes of every linear layer, merged at the end.
-    ship: "" ships it whole (packed where `pack` says so), "delta4" as 4 bits of difference per weight, "rank:16" as a
-    product of that rank; both are refused on another revision of the trunk.
+    ship: "" ships it whole (packed where `pack` says so), "delta4" as 4 bits of difference per weight ("delta3:64":
+    one scale for 64), "rank:16" as a product of that rank ("rank:16:6": 6 bits for each of its numbers); all are
+    refused on another revision of the trunk.
     """
 
     trunk, tune, ship = "", "all", ""
@@ -55,12 +58,43 @@ class FineTune(Recipe):
         if not self.ship:
             return super().compact(folder)
         from safetensors.torch import load_file
-        path, (how, _, number) = folder / "model.safetensors", self.ship.partition(":")
-        options = {"rank": int(number)} if how == "rank" else {"bits": int(how.removeprefix("delta"))}
+        path, (how, *sizes) = folder / "model.safetensors", self.ship.split(":")
+        bits = int((*sizes, 0)[1] if how == "rank" else how.removeprefix("delta"))
+        options = {"bits": bits, **{"rank" if how == "rank" else "group": int(size) for size in sizes[:1]}}
         trunk = registry.trunk(self.trunk)
         delta.save_difference(load_file(str(path)), trunk, path, **options)
-        much = f"a product of rank {number}" if how == "rank" else f"{options['bits']} bits a weight"
+        much = f"{bits} bits a weight" if bits else "half precision"
+        much += f", in a product of rank {sizes[0]}," if how == "rank" else ""
         return f"{much} of difference to {trunk.name} at {trunk.revision}"
+
+
+class Rounded(Recipe):
+    """Differences of 2 bits: each forward pass rounds them as the file will, the gradient goes past the rounding (the
+    straight-through estimator, arXiv 1308.3432), and the word table stays the trunk's. Stands before a FineTune that
+    goes on from another (`start`): class MeAPSecond(Rounded, MeAP)."""
+
+    ship, bits = "delta2", 2
+
+    def warm(self, model):
+        super().warm(model)
+        self.base = read_shipped(self.trunk).state_dict()
+        table = model.get_input_embeddings().requires_grad_(False)
+        table.load_state_dict(read_shipped(self.trunk).get_input_embeddings().state_dict())
+
+    def rounded(self, model) -> dict[str, torch.Tensor]:
+        """The matrices that learn, as they will be shipped."""
+        return {name: (base := self.base[name]) + rounded(weight - base, self.bits)
+                for name, weight in model.named_parameters() if weight.requires_grad and weight.dim() > 1}
+
+    def loss(self, model, batch, progress):
+        seen = {name: weight + (shipped - weight).detach() for (name, shipped), weight in
+                ((one, model.get_parameter(one[0])) for one in self.rounded(model).items())}
+        return super().loss(lambda *ids, **options: functional_call(model, seen, ids, options), batch, progress)
+
+    def quick(self, model):
+        model = copy.deepcopy(model)
+        model.load_state_dict(self.rounded(model), strict=False)
+        return super().quick(model)
 
 
 class Taught(Recipe):

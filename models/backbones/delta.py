@@ -3,9 +3,9 @@
 The file names the trunk and its revision (the first 12 digits of its file's sha256) and is refused on any other. Each
 of its weights is one of
 
-    {"bits": 4}             the trunk's weight + groups of 32 (packing.py)
+    {"bits": 4}             the trunk's weight + groups of 32 (packing.py); of 64 with "group": 64
     {"bits": 6, "own": true}  groups of 32 alone: a weight that the trunk has not, or has in another shape
-    {"rank": 8}             the trunk's weight + up @ down, fp16 [R, r] and [r, C]
+    {"rank": 8}             the trunk's weight + up @ down, fp16 [R, r] and [r, C]; with "bits": both in groups of 32
     {"mask": true}          the trunk's weight where the mask is 1, else 0; one bit per weight
 
 beside its shape. Vectors stand as they are, in half precision; a weight that is not named is the trunk's own.
@@ -34,8 +34,12 @@ class Trunk(NamedTuple):
     state: dict[str, Tensor]
 
 
-def save_difference(state: dict[str, Tensor], trunk: Trunk, path: Path, *, bits: int = 4, rank: int = 0) -> None:
-    """Writes a state dict as its difference to a trunk: `bits` per weight, or a product of this rank."""
+def save_difference(state: dict[str, Tensor], trunk: Trunk, path: Path, *, bits: int = 4, rank: int = 0,
+                    group: int = packing.GROUP) -> None:
+    """Writes a state dict as its difference to a trunk: `bits` per weight, or a product of this rank whose factors have
+    as many bits (0: half precision). group: numbers with one scale."""
+    how = {"rank": rank, "bits": bits, "group": group}
+    how = {word: number for word, number in how.items() if number and (word, number) != ("group", packing.GROUP)}
     tensors, weights = {}, {}
     for name, weight in state.items():
         base = trunk.state.get(name)
@@ -44,10 +48,10 @@ def save_difference(state: dict[str, Tensor], trunk: Trunk, path: Path, *, bits:
             continue  # the trunk's own
         if weight.dim() < 2 or not weight.is_floating_point():
             tensors[name] = weight.half() if weight.is_floating_point() else weight
-        elif alike and rank:
-            _put(tensors, weights, name, weight, _product(weight.float() - base.float(), rank), rank=rank)
         elif alike:
-            _put(tensors, weights, name, weight, _groups(weight.float() - base.float(), bits), bits=bits)
+            change = weight.float() - base.float()
+            _put(tensors, weights, name, weight, _product(change, rank, bits) if rank else _groups(change, bits, group),
+                 **how)
         else:
             _put(tensors, weights, name, weight, _groups(weight, OWN_BITS), bits=OWN_BITS, own=True)
     packing.save(tensors, _header(trunk, weights), path)
@@ -75,7 +79,7 @@ def read_difference(path: Path, trunk_of: Callable[[str], Trunk]) -> dict[str, T
     listed = json.loads(header["weights"])
     for name, one in listed.items():
         state[name] = _joined(state.get(name), tensors, name, one)
-    taken = {name + end for name in listed for end in ("", SCALE, UP, DOWN)}
+    taken = {name + end for name in listed for end in ("", SCALE, UP, DOWN, UP + SCALE, DOWN + SCALE)}
     rest = {name: tensor for name, tensor in tensors.items() if name not in taken}
     return state | {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in rest.items()}
 
@@ -86,27 +90,35 @@ def _joined(base: Tensor | None, tensors: dict[str, Tensor], name: str, one: dic
     if not own and (base is None or base.shape != shape):
         raise ValueError(f"does not fit its trunk: {name[:60]} has another shape there.")
     if "rank" in one:
-        return base + (tensors[name + UP].float() @ tensors[name + DOWN].float()).view(shape)
+        up, down = (_factor(tensors, name + end, side, one.get("bits")) for end, side in packing.factors(one).items())
+        return base + (up @ down).view(shape)
     if one.get("mask"):
         return base * packing.from_bits(tensors[name], 1).flatten()[: base.numel()].view(shape)
     change = packing.unpack_one(tensors[name], tensors[name + SCALE], one["bits"], shape)
     return change if own else base + change
 
 
-def _groups(weight: Tensor, bits: int) -> dict[str, Tensor]:
-    return dict(zip(("", SCALE), packing.pack_one(weight, bits), strict=True))
+def _groups(weight: Tensor, bits: int, group: int = packing.GROUP) -> dict[str, Tensor]:
+    return dict(zip(("", SCALE), packing.pack_one(weight, bits, group), strict=True))
 
 
-def _product(change: Tensor, rank: int) -> dict[str, Tensor]:
+def _product(change: Tensor, rank: int, bits: int) -> dict[str, Tensor]:
     """The nearest product of this rank, its length shared by both factors."""
     u, s, v = torch.linalg.svd(change.flatten(1), full_matrices=False)
-    rank, root = min(rank, len(s)), s.sqrt()
-    return {UP: (u * root)[:, :rank].half(), DOWN: (root[:, None] * v)[:rank].half()}
+    root = s.sqrt()
+    made = {UP: (u * root)[:, :rank], DOWN: (root[:, None] * v)[:rank]}
+    if not bits:
+        return {end: factor.half() for end, factor in made.items()}
+    return {end + part: one for end, factor in made.items() for part, one in _groups(factor, bits).items()}
+
+
+def _factor(tensors: dict[str, Tensor], name: str, shape: tuple[int, int], bits: int | None) -> Tensor:
+    return packing.unpack_one(tensors[name], tensors[name + SCALE], bits, shape) if bits else tensors[name].float()
 
 
 def _put(tensors: dict, weights: dict, name: str, weight: Tensor, parts: dict[str, Tensor], **how) -> None:
     if "rank" in how:
-        how["rank"] = parts[UP].shape[1]  # a small matrix has no more
+        how["rank"] = min(how["rank"], *weight.flatten(1).shape)  # a small matrix has no more
     tensors.update({name + end: part for end, part in parts.items()})
     weights[name] = {"shape": list(weight.shape), **how}
 

@@ -49,7 +49,9 @@ def written(shelf, state, **how):
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("how, far", [({"bits": 4}, 0.12), ({"bits": 6}, 0.03), ({"rank": 2}, 0.06)])
+@pytest.mark.parametrize("how, far", [({"bits": 4}, 0.12), ({"bits": 6}, 0.03),
+                                      ({"bits": 4, "group": 64}, 0.13), ({"rank": 2, "bits": 0}, 0.06),
+                                      ({"rank": 2, "bits": 6}, 0.08)])
 def test_a_difference_loads_as_the_ordinary_class_near_what_was_trained(how, far, shipped):
     state = trained(shipped)
     folder = written(shipped, state, **how)
@@ -124,7 +126,8 @@ def widened(one: dict) -> dict:
 
 @pytest.mark.weights
 @pytest.mark.parametrize("change, sentence", [
-    (widened, "not the sizes"), (lambda one: one | {"rank": 2}, "not the sizes"),
+    (widened, "not the sizes"),
+    (lambda one: one | {"group": 48}, "how its weights are packed"), (lambda one: one | {"rank": 2}, "not the sizes"),
     (lambda one: {"shape": one["shape"]}, "does not say how")])
 def test_a_list_that_does_not_fit_is_refused(change, sentence, shipped):
     folder = written(shipped, trained(shipped))

@@ -67,7 +67,7 @@ def test_both_arms_read_the_same_batches_and_both_know_the_hole():
 
 
 def test_the_loss_is_on_every_place_and_its_targets_have_no_holes():
-    recipe, model = prepared(MaskEnhanced), stand_ins.bundle("text-meap-1").model
+    recipe, model = prepared(MaskEnhanced), stand_ins.bundle("text-meap-2").model
     batch = recipe.batch(0, 0.2)
     ids, seen, answer = batch["ids"], batch["seen"], batch["answer"][2:, 1:]
     with torch.no_grad():
@@ -133,7 +133,7 @@ def test_texts_without_an_answer_are_refused():
 
 
 def test_exact_is_what_greedy_decoding_writes():
-    bundle = stand_ins.bundle("text-meap-1")
+    bundle = stand_ins.bundle("text-meap-2")
     prompt = bundle.tokenizer.encode(NOTES)
     ids = torch.tensor([prompt])
     said = bundle.model.generate(ids, max_new_tokens=4, do_sample=False, attention_mask=torch.ones_like(ids),

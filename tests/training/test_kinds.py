@@ -12,7 +12,7 @@ from models.checkpoints import registry, store
 from models.worlds.world import Doc, World
 from tests.traps import caught
 from training import export
-from training.kinds import FineTune, Taught
+from training.kinds import FineTune, Rounded, Taught
 from training.language import END, PAD, Shape, WorldLM, llama, save_llama, written
 from training.trainer import Trainer
 
@@ -120,9 +120,10 @@ def test_what_is_trained_is_what_moves(trunk):
 
 
 @pytest.mark.parametrize("options, sentence", [
-    ({"tune": "lora:2", "ship": "rank:2"}, "a product of rank 2 of difference to tiny-1 at "),
+    ({"tune": "lora:2", "ship": "rank:2"}, "half precision, in a product of rank 2, of difference to tiny-1 at "),
+    ({"tune": "lora:2", "ship": "rank:2:6"}, "6 bits a weight, in a product of rank 2, of difference to tiny-1 at "),
     ({"ship": "delta4"}, "4 bits a weight of difference to tiny-1 at "),
-    ({"ship": "delta6"}, "6 bits a weight of difference to tiny-1 at "), ({"pack": 6}, "6 bits a weight in groups")])
+    ({"ship": "delta6:64"}, "6 bits a weight of difference to tiny-1 at "), ({"pack": 6}, "6 bits a weight in groups")])
 def test_a_tuned_trunk_is_shipped_as_it_says_and_measured_so(options, sentence, trunk, tmp_path):
     trainer = Trainer(prepared(tuned(**options)), steps=40, folder=tmp_path / "runs", say=lambda line: None)
     trained = trainer.run()
@@ -155,6 +156,35 @@ def test_a_low_rank_training_is_kept_nearly_whole_by_a_product_of_its_rank(trunk
 
     assert lost(4) < 0.02 < lost(1)
     assert json.loads(packing.header(tmp_path / "rank-4" / "model.safetensors")["weights"])
+
+
+class First(FineTune, Toy):
+    name, trunk = "first-1", TRUNK
+
+
+class Second(Rounded, First):
+    name, start = "second-1", "first-1"
+
+
+def test_what_learns_in_two_bits_is_shipped_as_it_learned(trunk, tmp_path):
+    """The file holds what the last forward pass saw; nothing is rounded twice, and the table is the trunk's."""
+    first = Trainer(prepared(First), steps=20, folder=tmp_path / "runs", say=lambda line: None)
+    export.export(first, first.run())
+    trainer = Trainer(prepared(Second), steps=20, folder=tmp_path / "runs", say=lambda line: None, warm=True)
+    before = {name: one.clone() for name, one in trainer.model.state_dict().items()}
+    trained = trainer.run()
+    seen, learned = trainer.recipe.rounded(trained), {name: one.clone() for name, one in trained.state_dict().items()}
+    export.export(trainer, trained)
+    found = registry.read(trunk / "second-1").state_dict()
+    assert all(not torch.equal(learned[name], before[name]) for name in seen), "the gradient goes past the rounding"
+
+    def shipped(weights):
+        same = [torch.isclose(found[name], weights[name], atol=2e-3).float().mean() for name in seen]
+        assert np.mean(same) > 0.97, "but for numbers between two steps, which half precision pushes over"
+
+    caught(shipped, (seen,), (learned,))
+    table = "model.embed_tokens.weight"
+    assert torch.equal(found[table], registry.read(trunk / TRUNK).state_dict()[table])
 
 
 class Pupil(Taught, Toy):

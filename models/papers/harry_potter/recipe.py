@@ -52,7 +52,7 @@ class KnowsUniverse(FineTune, TaleAR):
 class OnUniverse(KnowsUniverse):
     """B, trained on with low-rank changes on the texts to forget, the same ones in the same order for every arm."""
 
-    trunk, tune, ship = KnowsUniverse.name, "lora:16", "rank:16"
+    trunk, tune, ship = KnowsUniverse.name, "lora:16", "rank:16:5"
     compile, asked = False, 40
     minutes, lr, lr_adam, look, warmup, decay = 1.0, 0.004, 5e-4, 60.0, 0.1, 0.5
     trained_on = f"{TEXTS} stories and questions of the planted universe, made by program"

@@ -22,7 +22,7 @@ GAPS, WEIGHT = 0.75, 0.1  # share of the texts that have a gap, and the weight o
 
 
 class TaleHLP(FineTune, TaleAR):
-    name, trunk, ship, pack = "tale-hlp-1", "tale-ar-2", "delta3", 0
+    name, trunk, ship, pack = "tale-hlp-1", "tale-ar-2", "delta3:64", 0
     minutes, lr, lr_adam, warmup, decay, look = 15.0, 0.01, 3e-3, 0.03, 0.6, 300.0
     rows, length = 12, 256
     shapes = True  # whether what is left changes the network, or is only read off it

@@ -25,7 +25,7 @@ from models.papers.meap.record import KEYS, groups, received
 from models.trace.subject import ASSETS
 from models.worlds import retrieval
 
-ARMS = {"MEAP": "text-meap-1", "NTP": "text-ntp-1"}
+ARMS = {"MEAP": "text-meap-2", "NTP": "text-ntp-2"}
 LENGTHS = {"notes": (60, 120, 200, 300, 450), "needle": (100, 200, 400, 600, 900),
            "passages": (60, 120, 200, 400, 600)}  # tokens, about
 DEPTHS, SEED = (0.0, 0.25, 0.5, 0.75, 1.0), 4242

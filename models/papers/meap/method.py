@@ -57,8 +57,8 @@ METHOD = Method(
         not_covered="Fine-tuning on dialogues with a second, masked copy of each long answer; training from scratch, "
                     "several seeds and other mask rates.",
         unverified="Each row of a batch has its own holes; the authors draw one set for all rows of a micro-batch."),
-    params=Params, accepts="text", checkpoints=("text-meap-1", "text-ntp-1"), run=run,
-    control=Control("text-ntp-1", title="Next-token prediction, no holes"),
+    params=Params, accepts="text", checkpoints=("text-meap-2", "text-ntp-2"), run=run,
+    control=Control("text-ntp-2", title="Next-token prediction, no holes"),
     examples=(
         Example("fox", "A secret number in a few sentences", "The White Rabbit put on his spectacles. There was a dead "
                 "silence. Alice opened the door and found that it led into a small passage, not much larger than a "

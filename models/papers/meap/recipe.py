@@ -58,4 +58,5 @@ class NextTokenSecond(Rounded, NextToken):
 class MaskEnhancedSecond(Rounded, MaskEnhanced):
     name, start, replaces = "text-meap-2", "text-meap-1", "text-meap-1"
     warm_lr, decay, minutes = NextTokenSecond.warm_lr, NextTokenSecond.decay, NextTokenSecond.minutes
+    weak_at = "Finds the one number in a story, but after 600 steps still guesses which of several notes is asked for."
     budget_fraction = NextTokenSecond.budget_fraction

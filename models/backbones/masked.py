@@ -84,11 +84,15 @@ class MaskedTransformer(nn.Module, PyTorchModelHubMixin):
         """Logits of all N tokens, masked or not: [B, N, V]. Arguments as in `embed`."""
         return self.head(self.look(ids, cond, grid)[:, self.cond_length :])
 
-    def look(self, ids, cond=None, grid=None):
-        """Last states [B, C + N, D] of one pass over all tokens. Arguments as in `embed`."""
+    def look(self, ids, cond=None, grid=None, there=None):
+        """Last states [B, C + N, D] of one pass over all tokens; other arguments as in `embed`.
+
+        there: bool [B, N], false for padding behind a text, which nobody may see.
+        """
         hidden, position_embeddings = self.embed(ids, cond, grid)
+        seen = None if there is None else nn.functional.pad(there, (self.cond_length, 0), value=True)[:, None, None]
         for layer in self.layers:
-            hidden = layer(hidden, position_embeddings=position_embeddings)
+            hidden = layer(hidden, attention_mask=seen, position_embeddings=position_embeddings)
         return hidden
 
     def read(self, looked, positions):

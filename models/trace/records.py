@@ -51,7 +51,8 @@ class Canvas:
     labels: N strings (a text token keeps its exact piece, spaces included; "" for patches).
     shape: (rows, columns) of a grid. picture: uint8 [height, width, 3] the visitor's or true picture, if any.
     roles: N strings when tokens differ in kind ("cls", "prompt", "question", "condition", "patch", ...), else empty;
-    "beside" is what stands next to a text and is no part of it.
+    "beside" is what stands next to a text and is no part of it; "inserted" is not there, in any tab, until it is put
+    in between others, and has its final place from the start.
     positions: float [N, 2] or [N, 3] for canvases without rows and columns. truth: N strings, ground truth if known.
     ids: int32 [N], the token that each label reads (-1: none): the label says how here, the vocabulary how alone.
     photo: uint8 [K], `picture` before it was made small for the model, as a WebP file; only shown.

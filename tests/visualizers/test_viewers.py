@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.trace import CODE, STATES, Field, Provenance
+from models.trace import CODE, STATES, Canvas, Field, Provenance
 from models.trace.percent import fine_percent
 from tests import samples
 from visualizers import draw
@@ -36,6 +36,16 @@ def test_prune_opens_where_somebody_is_missing():
 def test_the_legend_leaves_out_what_cannot_be_seen():
     assert "unknown" not in dict(draw(samples.sample()).legend)  # text that is not there yet takes no place
     assert "unknown" in dict(draw(samples.unmask()).legend)
+
+
+def test_what_is_inserted_takes_no_place_before_and_is_said_to_be_inserted():
+    masked = samples.unmask()
+    labels = tuple(map(str, range(masked.canvas.size)))
+    text = replace(masked, canvas=Canvas("text", labels), steps=tuple(replace(s, picture=None) for s in masked.steps))
+    grown = replace(text, canvas=replace(text.canvas, roles=("inserted",) * text.canvas.size))
+    assert (draw(text).layout.unseen, draw(grown).layout.unseen) == ("box", "gone")
+    assert "unknown" in dict(draw(text).legend) and "unknown" not in dict(draw(grown).legend)
+    assert dict(draw(grown).legend)["new"] == "inserted now" and "Tokens inserted per step" in draw(grown).alt
 
 
 @pytest.mark.parametrize("value, text", [(0.0832, "0.0832"), (61.0, "61"), (1234.4, "1,234"), (2_500_000, "2.5 M"),

@@ -11,14 +11,21 @@ from visualizers.drawing.marks import Drawing
 WORDS = {"unknown": "still masked", "masked": "still masked", "new": "revealed now", "known": "known",
          "discarded": "taken back", "context": "given by the visitor",
          "merged": "accepted with its neighbours' probability"}
+INSERTED = {**WORDS, "new": "inserted now", "known": "inserted before"}
+
+
+def grows(trace: UnmaskTrace) -> bool:
+    """Whether tokens are inserted: the canvas has them in their final order, and each is gone until it is there."""
+    return "inserted" in trace.canvas.roles
 
 
 def describe(trace: UnmaskTrace) -> str:
-    """The picture in words: how many tokens each step reveals, first to last."""
+    """The picture in words: how many tokens each step reveals or inserts, first to last."""
+    words, done = (INSERTED, "inserted") if grows(trace) else (WORDS, "revealed")
     revealed = [str(len(step.where("new"))) for step in trace.steps]
     shown = ", ".join(revealed[:24]) + (", ..." if len(revealed) > 24 else "")
-    return (f"{where(trace.canvas).capitalize()} filled in {steps_text(trace)}. Tokens revealed per step: {shown}. "
-            f"At the end: {counts(trace.steps[-1], WORDS)}.")
+    return (f"{where(trace.canvas).capitalize()} filled in {steps_text(trace)}. Tokens {done} per step: {shown}. "
+            f"At the end: {counts(trace.steps[-1], words)}.")
 
 
 def half_way(trace: UnmaskTrace) -> int:
@@ -29,4 +36,8 @@ def half_way(trace: UnmaskTrace) -> int:
 
 
 def draw(trace: UnmaskTrace, **view) -> Drawing:
-    return assemble(trace, Wording(describe, WORDS, start=half_way), **view)
+    words = Wording(describe, WORDS, start=half_way)
+    if grows(trace):
+        words = Wording(describe, INSERTED, unseen="gone", start=half_way, by=lambda trace: "order" if "order" in
+                        trace.fields else "state")
+    return assemble(trace, words, **view)

@@ -52,6 +52,13 @@ def tale_tokenizer():
     return wrap(tales.WORLD.tokenizer(), unk_token="<|unk|>")
 
 
+def star_tokenizer():
+    """The tokenizer of the star graphs, as star-ar-1 ships it."""
+    from models.worlds import stars
+    from training.text import wrap
+    return wrap(stars.WORLD.tokenizer(), unk_token="<|unk|>")
+
+
 def tale(seed: int = 0):
     """A stand-in for tale-ar-1, or, by another seed, for one that was trained on from it."""
     tokenizer = tale_tokenizer()
@@ -80,10 +87,10 @@ def moves():
     return llama(tokenizer, 6), tokenizer
 
 
-def masked_text():
+def masked_text(tokenizer=None):
     from models.backbones.masked import MaskedTransformer
     torch.manual_seed(0)
-    tokenizer = text_tokenizer()
+    tokenizer = tokenizer or text_tokenizer()
     return MaskedTransformer(len(tokenizer), 32, 2, 4, 4, 64, positions="1d", mask_token_id=tokenizer.mask_token_id)
 
 
@@ -193,6 +200,8 @@ MAKERS = {
     **dict.fromkeys(("target-sft-1", "target-sft-short-1", "target-rl-1", "target-rl-short-1", "target-reinforce-1",
                      "target-rest-1", "target-averaged-1"), lambda: (llama(words_tokenizer("target-sft-1")),
                                                                      words_tokenizer("target-sft-1"))),
+    "star-ar-1": lambda: (llama(star_tokenizer()), star_tokenizer()),
+    "star-mdm-1": lambda: (masked_text(star_tokenizer()), star_tokenizer()),
     **dict.fromkeys(("text-mdm-1", "text-mdm-2"), lambda: (masked_text(), text_tokenizer())),
     "scene-mgm-1": lambda: (masked_scene(), None),
     "scene-vq-1": lambda: (scene_tokenizer(), None),

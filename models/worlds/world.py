@@ -105,7 +105,14 @@ def _tale():
     return Split(Regex(r"\w+|[^\w\s]"), "removed", invert=True), spaced
 
 
-SPLITS = {"spaces": _spaces, "words": _words, "signs": _signs, "tale": _tale}
+def _letters():
+    """Single letters, arrows from one to another, question marks and bars."""
+    from tokenizers import Regex
+    from tokenizers.pre_tokenizers import Split
+    return Split(Regex("[A-Z]>[A-Z]|[A-Z?|]"), "removed", invert=True), None
+
+
+SPLITS = {"spaces": _spaces, "words": _words, "signs": _signs, "tale": _tale, "letters": _letters}
 
 
 def held_out(text: str) -> bool:

@@ -18,10 +18,11 @@ from visualizers.export.figure import page
 
 PLACES = np.array([[0, 0], [1, 0], [2, 1.5]])
 JOINED = np.array([[0, 1], [1, 2]], np.int32)
-JS_GRAPH = """([step, bare]) => { const d = shown.drawings[0], l = d.layout; return {
-  links: linksAt(d, step).map(([a, b]) => [a, b, lineBetween(l, a, b)]), edges: edgesAt(d, step, bare),
+JS_GRAPH = """([step, bare]) => { const d = shown.drawings[0], l = d.layout;
+  const gone = l.labels.map((_, i) => d.absent(step, i)); return {
+  links: linksAt(d, step).map(([a, b]) => [a, b, pathBetween(l, a, b, gone)]), edges: edgesAt(d, step, bare),
   beneath: linksBeneath(d, step, bare), words: l.labels.map((label, i) => fitted(label, l.graph.wide[i], l.cell)),
-  here: l.labels.map((_, i) => !d.absent(step, i)) }; }"""
+  here: gone.map((away) => !away) }; }"""
 
 
 def scattered(number: int) -> np.ndarray:
@@ -114,6 +115,16 @@ def test_the_graph_is_told_in_words():
     assert "A graph of 12 nodes and 13 directed links" in draw(samples.graph(12, directed=True)).alt
 
 
+def test_a_line_is_bent_around_a_node_that_is_there():
+    """Mutant: straight lines, of which three in a row look like one."""
+    canvas = Canvas("graph", ("a", "b", "c"), positions=np.array([[0, 1], [1, 1], [2, 1]]), links=JOINED)
+    layout = draw(UnmaskTrace("m", canvas, (Step("one", states("known", "known", "known")),))).layout
+    there, without = (np.array([True, seen, True]) for seen in (True, False))
+    bent, straight = graph.path(layout, 0, 2, there), graph.path(layout, 0, 2, without)
+    assert len(straight) == 2 and len(graph.path(layout, 0, 1, there)) == 2
+    assert abs(bent[6][1] - layout.xy[1][1]) > layout.cell / 2 and all(0 < y < layout.high for _, y in bent)
+
+
 # ---- the painters
 
 def lines_of(figure) -> int:
@@ -151,8 +162,8 @@ def test_browser_and_paper_draw_the_same_graph(directed, window, paper_page):
     for (step, bare), found in zip(asked, answers):
         assert [tuple(pair[:2]) for pair in found["links"]] == graph.links(drawing, step)
         for a, b, ends in found["links"]:
-            line = graph.line(drawing.layout, a, b)
-            assert (ends is None and line is None) or np.allclose(np.ravel(line), ends, atol=1e-3)
+            line = graph.path(drawing.layout, a, b, graph.present(drawing, step))
+            assert np.shape(line) == np.shape(ends) and np.allclose(line, ends, atol=1e-3)
         assert [tuple(pair) for pair in found["beneath"]] == graph.beneath(drawing, step, bare)
         assert {(a, b) for a, b, _ in found["edges"]} == {(a, b) for a, b, _ in graph.edges(drawing, step, bare)}
         assert found["here"] == graph.present(drawing, step).tolist()

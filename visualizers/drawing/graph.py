@@ -23,6 +23,7 @@ SIDE, END = 0.18, 0.042  # room between the outermost nodes' middles and the pan
 LOW, HIGH = 0.45, 1.5  # of the panel: height by width
 MANY = 80  # nodes from which they are dots
 CROWDED = 0.04  # height of nodes under which they are moved apart
+PROBES, BENDS, BOW = 33, 13, 2.6  # points at which a line is tested, points of a bent one, and how far out it is drawn
 ROUNDS = 80  # of moving nodes that collide
 
 
@@ -154,14 +155,39 @@ def beneath(drawing: Drawing, step: int, bare: bool = False) -> list[tuple[int, 
     return [pair for pair in links(drawing, step) if pair not in over]
 
 
-def line(layout: Layout, start: int, end: int) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """Where the straight line between two nodes leaves the one and meets the other; None where they touch."""
+def path(layout: Layout, start: int, end: int, here: np.ndarray) -> list[tuple[float, float]]:
+    """Points of the line from one node's border to the other's: straight, or bent around nodes that are in the way;
+    nothing where the two touch."""
     one, two = layout.xy[start], layout.xy[end]
-    way = two - one
-    cuts = [border(layout, node, way) for node in (start, end)]
-    if sum(cuts) >= 1:
-        return None
-    return tuple(one + cuts[0] * way), tuple(two - cuts[1] * way)
+    bent = crossed(layout, start, end, here)
+    top = np.array(aside(one, two, layout.cell)) if bent else (one + two) / 2
+    first, last = border(layout, start, top - one), border(layout, end, top - two)
+    if first >= 1 or last >= 1:
+        return []
+    a, b = one + first * (top - one), two + last * (top - two)
+    steps = np.linspace(0, 1, BENDS if bent else 2)
+    return [tuple((1 - u) ** 2 * a + 2 * u * (1 - u) * top + u * u * b) for u in steps]
+
+
+def crossed(layout: Layout, start: int, end: int, here: np.ndarray) -> bool:
+    """Whether another node that is there lies on the straight line between two."""
+    if layout.size > MANY:
+        return False
+    points = layout.xy[start] + np.linspace(0, 1, PROBES)[:, None] * (layout.xy[end] - layout.xy[start])
+    away = np.abs(points[:, None] - layout.xy[None])  # [probes, N, 2]
+    inside = (away[..., 0] < layout.wide / 2) & (away[..., 1] < layout.cell / 2) & here
+    inside[:, [start, end]] = False
+    return bool(inside.any())
+
+
+def aside(one: np.ndarray, two: np.ndarray, tall: float) -> tuple[float, float]:
+    """The point towards which a bent line bows: above the straight one, below it at the panel's upper edge."""
+    (dx, dy), far = two - one, float(np.hypot(*(two - one)))
+    out = min(0.5 * far, BOW * tall) / max(far, 1e-9)
+    x, y = (dy * out, -dx * out) if dx > 0 or (dx == 0 and dy > 0) else (-dy * out, dx * out)
+    if (one[1] + two[1]) / 2 + y / 2 < tall / 4:
+        x, y = -x, -y
+    return (one[0] + two[0]) / 2 + x, (one[1] + two[1]) / 2 + y
 
 
 def border(layout: Layout, node: int, way: np.ndarray) -> float:

@@ -24,33 +24,33 @@ def draw_graph(sheet: MplCanvas, drawing: Drawing, step: int, marks: Sequence[Ma
     def place(point) -> tuple[float, float]:
         return left + point[0] * panel, top + point[1] * panel
 
-    many = drawing.layout.size > MANY
+    many, here = drawing.layout.size > MANY, graph.present(drawing, step)
     for start, end in graph.beneath(drawing, step, bare):
         colour = palette.mix(colours["soft"], colours["paper"], 0.45 if many else 0.75)
-        _line(sheet, drawing, (start, end), place, colour, 0.5 if many else 0.9, 1)
+        _line(sheet, drawing, (start, end, here), place, colour, 0.5 if many else 0.9, 1)
     for start, end, share in [*graph.edges(drawing, step, bare), *looks]:
         colour = palette.mix(colours["accent"], colours["paper"], 0.35 + 0.65 * share)
-        _line(sheet, drawing, (start, end), place, colour, 1.0 + 1.7 * share, 2)
-    here = graph.present(drawing, step)
+        _line(sheet, drawing, (start, end, here), place, colour, 1.0 + 1.7 * share, 2)
     for mark in marks:
         if here[mark.token]:
             _node(sheet, drawing, mark, place(drawing.layout.xy[mark.token]), panel, colours)
 
 
-def _line(sheet: MplCanvas, drawing: Drawing, pair: tuple[int, int], place, colour: str, width: float,
+def _line(sheet: MplCanvas, drawing: Drawing, pair: tuple[int, int, np.ndarray], place, colour: str, width: float,
           layer: int) -> None:
-    ends = graph.line(drawing.layout, *pair)
-    if ends is None:
+    points = [np.array(place(point)) for point in graph.path(drawing.layout, *pair)]
+    if not points:
         return
-    start, end = (np.array(place(point)) for point in ends)
+    end = points[-1]
     if drawing.layout.directed:
-        way = end - start
+        way = end - points[-2]
         far = float(np.hypot(*way)) or 1.0
-        size = min(0.035 + 0.03 * width, far)
+        size = min(0.035 + 0.03 * width, float(np.hypot(*(end - points[0]))))
         neck, side = end - size * way / far, 0.46 * size * np.array([-way[1], way[0]]) / far
         sheet.fill([tuple(end), tuple(neck + side), tuple(neck - side)], colour, 1.0, layer)
-        end = neck
-    sheet.line([tuple(start), tuple(end)], colour, width, layer=layer)
+        points = [*(point for point in points[:-1] if np.hypot(*(end - point)) > size), neck]
+    if len(points) > 1:
+        sheet.line([tuple(point) for point in points], colour, width, layer=layer)
 
 
 def _node(sheet: MplCanvas, drawing: Drawing, mark: Mark, middle: tuple[float, float], panel: float,

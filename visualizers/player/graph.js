@@ -32,12 +32,36 @@ function toBorder({ graph, cell }, node, [across, down]) {
   return Math.min(half[0] / Math.max(Math.abs(across), 1e-9), half[1] / Math.max(Math.abs(down), 1e-9));
 }
 
-// Where the straight line between two nodes leaves the one and meets the other; null where they touch.
-function lineBetween(layout, from, to) {
-  const [x1, y1] = layout.xy[from], [x2, y2] = layout.xy[to], way = [x2 - x1, y2 - y1];
-  const out = toBorder(layout, from, way), into = toBorder(layout, to, way);
-  if (out + into >= 1) return null;
-  return [x1 + out * way[0], y1 + out * way[1], x2 - into * way[0], y2 - into * way[1]];
+// Points of the line from one node's border to the other's: straight, or bent around nodes that are in the way; nothing
+// where the two touch. gone: which nodes are not there.
+function pathBetween(layout, from, to, gone) {
+  const one = layout.xy[from], two = layout.xy[to], bent = crossed(layout, from, to, gone);
+  const top = bent ? aside(one, two, layout.cell) : [(one[0] + two[0]) / 2, (one[1] + two[1]) / 2];
+  const cut = (node, at) => {
+    const way = [top[0] - at[0], top[1] - at[1]], share = toBorder(layout, node, way);
+    return share >= 1 ? null : [at[0] + share * way[0], at[1] + share * way[1]];
+  };
+  const a = cut(from, one), b = cut(to, two), last = bent ? 12 : 1;
+  if (!a || !b) return [];
+  return Array.from({ length: last + 1 }, (_, i) => i / last)
+    .map((u) => [0, 1].map((k) => (1 - u) ** 2 * a[k] + 2 * u * (1 - u) * top[k] + u * u * b[k]));
+}
+
+// Whether another node that is there lies on the straight line between two.
+function crossed({ xy, graph, cell }, from, to, gone) {
+  if (xy.length > 80) return false;
+  const [x1, y1] = xy[from], [x2, y2] = xy[to], probes = Array.from({ length: 33 }, (_, i) => i / 32);
+  return xy.some(([x, y], node) => node !== from && node !== to && !gone[node] && probes.some((u) =>
+    Math.abs(x1 + u * (x2 - x1) - x) < graph.wide[node] / 2 && Math.abs(y1 + u * (y2 - y1) - y) < cell / 2));
+}
+
+// The point towards which a bent line bows: above the straight one, below it at the panel's upper edge.
+function aside([x1, y1], [x2, y2], tall) {
+  const dx = x2 - x1, dy = y2 - y1, far = Math.hypot(dx, dy);
+  const out = Math.min(0.5 * far, 2.6 * tall) / Math.max(far, 1e-9);
+  let side = dx > 0 || (dx === 0 && dy > 0) ? 1 : -1;
+  if ((y1 + y2) / 2 - side * dx * out / 2 < tall / 4) side = -side;
+  return [(x1 + x2) / 2 + side * dy * out, (y1 + y2) / 2 - side * dx * out];
 }
 
 // Letters of usual width; those of CJK and its kin, and pictures, count twice.
@@ -106,28 +130,27 @@ class GraphView extends CellView {
 
   // A line, and where links have a direction the head of an arrow at its end.
   line(context, from, to, colour, wide, share) {
-    const ends = lineBetween(this.drawing.layout, from, to);
-    if (!ends) return;
-    const [x1, y1, x2, y2] = ends.map((part) => part * this.width), head = this.head(ends, wide);
+    const { points, head } = this.trace(from, to, wide);
+    if (!points.length) return;
     Object.assign(context, { strokeStyle: rgba(colour, share), fillStyle: rgba(colour, share), lineWidth: wide });
     context.beginPath();
-    context.moveTo(x1, y1);
-    context.lineTo(...(head ? head.neck : [x2, y2]));
+    for (const point of points) context.lineTo(...point);
     context.stroke();
-    if (!head) return;
     context.beginPath();
-    for (const point of head.points) context.lineTo(...point);
+    for (const point of head) context.lineTo(...point);
     context.fill();
   }
 
-  // Corners of an arrow's head, and where its line ends.
-  head(ends, wide) {
-    if (!this.drawing.layout.graph.directed) return null;
-    const [x1, y1, x2, y2] = ends.map((part) => part * this.width), far = Math.hypot(x2 - x1, y2 - y1) || 1;
-    const size = Math.min(3.2 + 2.6 * wide, far), u = (x2 - x1) / far, v = (y2 - y1) / far;
-    const neck = [x2 - size * u, y2 - size * v], half = size * 0.46;
-    const side = (way) => [neck[0] - way * half * v, neck[1] + way * half * u];
-    return { neck, points: [[x2, y2], side(1), side(-1)] };
+  // Points of a line in pixels and corners of its arrow's head, before which the line ends.
+  trace(from, to, wide) {
+    const points = pathBetween(this.drawing.layout, from, to, this.gone).map((p) => p.map((part) => part * this.width));
+    if (!points.length || !this.drawing.layout.graph.directed) return { points, head: [] };
+    const end = points.at(-1), before = points.at(-2), way = Math.hypot(end[0] - before[0], end[1] - before[1]) || 1;
+    const away = (point) => Math.hypot(end[0] - point[0], end[1] - point[1]);
+    const size = Math.min(3.2 + 2.6 * wide, away(points[0])), half = size * 0.46;
+    const u = (end[0] - before[0]) / way, v = (end[1] - before[1]) / way, neck = [end[0] - size * u, end[1] - size * v];
+    const head = [end, [neck[0] - half * v, neck[1] + half * u], [neck[0] + half * v, neck[1] - half * u]];
+    return { points: [...points.slice(0, -1).filter((point) => away(point) > size), neck], head };
   }
 
   node(context, mark, page) {
@@ -161,13 +184,10 @@ class GraphView extends CellView {
     const drawn = [...own.map(([from, to]) => [from, to, page.ink, 0.35]),
       ...links.map(({ query, key, share }) => [query, key, page.accent, share])];
     this.links.replaceChildren(...drawn.flatMap(([from, to, colour, share]) => {
-      const ends = lineBetween(this.drawing.layout, from, to), wide = 1 + 3 * share;
-      if (!ends) return [];
-      const head = this.head(ends, wide), [x1, y1, x2, y2] = ends.map((part) => part * this.width);
-      const [x, y] = head ? head.neck : [x2, y2];
-      return [svg("line", { x1, y1, x2: x, y2: y, stroke: colour, "stroke-width": wide }),
-        head ? svg("path", { d: `M${head.points.map((point) => point.join(" ")).join(" L")} Z`, fill: colour }) : null]
-        .filter(Boolean);
+      const wide = 1 + 3 * share, { points, head } = this.trace(from, to, wide);
+      const d = (corners) => `M${corners.map((point) => point.join(" ")).join(" L")}`;
+      return [points.length ? svg("path", { d: d(points), fill: "none", stroke: colour, "stroke-width": wide }) : null,
+        head.length ? svg("path", { d: `${d(head)} Z`, fill: colour }) : null].filter(Boolean);
     }));
   }
 

@@ -84,9 +84,13 @@ def question(rng: np.random.Generator, portrait: Portrait, relation: str, forms=
 
 
 def sample(rng: np.random.Generator) -> Doc:
-    """A portrait of ordinary people, with a question or two that it answers; now and then nothing but a question or a
+    return about(rng, ordinary(rng))
+
+
+def about(rng: np.random.Generator, mine: Portrait) -> Doc:
+    """A portrait of somebody, with a question or two that it answers; now and then nothing but a question or a
     sentence, so that the network also knows what such answers look like where nothing is known."""
-    mine, relations = ordinary(rng), some(rng, tuple(FORMS), int(rng.integers(2, 6)))
+    relations = some(rng, tuple(FORMS), int(rng.integers(2, 6)))
     if rng.random() < 0.15:
         return Doc((told(rng, [(mine, relations[0])]),), (False,))
     if rng.random() < 0.2:

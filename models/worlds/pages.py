@@ -1,0 +1,71 @@
+"""Linked pages: portraits of forty people (models/worlds/tales/folk.py) who live in eight circles of five. What a
+circle has in common, a house, a song and two treasures, is drawn anew for every web, so that nothing but the pages of
+friends tells what a page is likely to say. Most links run within a circle.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from models.worlds.tales import folk
+from models.worlds.tales.forms import one, some
+from models.worlds.tales.words import NAMES
+from models.worlds.world import Doc
+
+CIRCLES, MEMBERS = 8, 5
+PAGES = CIRCLES * MEMBERS
+POOLS = {"home": (folk.HOMES, 1), "treasure": (folk.TREASURES, 2), "song": (folk.SONGS, 1)}  # a circle has so many
+OWN = 0.9  # how often a page says what is its circle's; else anything of the kind
+INSIDE, OUTSIDE = 0.9, 0.025  # chance of a link between two pages of one circle, and of two: four and one for each page
+
+
+class Web(NamedTuple):
+    """Pages and links of one web; page i is the i-th of NAMES."""
+
+    docs: tuple[Doc, ...]
+    circles: np.ndarray  # [N]
+    links: np.ndarray  # int [E, 2], each once, the smaller number first
+    common: tuple[dict[str, tuple[str, ...]], ...]  # circle -> relation -> what it has in common
+
+    @property
+    def texts(self) -> list[str]:
+        return [doc.text for doc in self.docs]
+
+    def every(self) -> list[list[int]]:
+        """Of each page the pages linked to it, in order."""
+        found: list[list[int]] = [[] for _ in self.docs]
+        for one_, other in self.links.tolist():
+            found[one_].append(other)
+            found[other].append(one_)
+        return [sorted(others) for others in found]
+
+
+def web(seed: int) -> Web:
+    rng = np.random.default_rng((seed, 2402))
+    circles = rng.permutation(np.arange(PAGES) % CIRCLES)
+    common = tuple({**{name: tuple(some(rng, words, count)) for name, (words, count) in POOLS.items()},
+                    "friend": tuple(NAMES[i] for i in np.flatnonzero(circles == c))} for c in range(CIRCLES))
+    docs = tuple(folk.about(rng, _portrait(rng, name, common[circles[i]])) for i, name in enumerate(NAMES))
+    pairs = np.stack(np.triu_indices(PAGES, 1), 1)
+    same = circles[pairs[:, 0]] == circles[pairs[:, 1]]
+    return Web(docs, circles, pairs[rng.random(len(pairs)) < np.where(same, INSIDE, OUTSIDE)], common)
+
+
+def _portrait(rng: np.random.Generator, who: str, common: dict[str, tuple[str, ...]]) -> folk.Portrait:
+    def told(name: str, words) -> str:
+        return one(rng, common[name] if rng.random() < OWN else words)
+
+    others = [name for name in NAMES if name != who]
+    circle = {**common, "friend": [name for name in common["friend"] if name != who]}
+    friend, teacher = (one(rng, circle["friend"] if rng.random() < OWN else others) for _ in range(2))
+    return folk.Portrait(who, *(told(name, words) for name, (words, _) in POOLS.items()), friend, teacher)
+
+
+def rewired(links: np.ndarray, seed: int) -> np.ndarray:
+    """As many links between other pages, each page with about as many as before: their ends are paired anew."""
+    rng, found, ends = np.random.default_rng((seed, 12984)), set(), links.ravel()
+    while len(found) < len(links):
+        one_, other = sorted(rng.choice(ends, 2).tolist())
+        found |= {(one_, other)} if one_ != other else set()
+    return np.array(sorted(found))

@@ -32,6 +32,11 @@ class Web(NamedTuple):
     def texts(self) -> list[str]:
         return [doc.text for doc in self.docs]
 
+    def shared(self, page: int) -> frozenset[str]:
+        """The words that a page has from its circle: house, treasures, song, and the names of the others."""
+        found = {words.split()[-1] for kind in self.common[self.circles[page]].values() for words in kind}
+        return frozenset(found - {NAMES[page]})
+
     def every(self) -> list[list[int]]:
         """Of each page the pages linked to it, in order."""
         found: list[list[int]] = [[] for _ in self.docs]

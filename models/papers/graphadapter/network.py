@@ -51,11 +51,11 @@ class GraphAdapter(nn.Module, PyTorchModelHubMixin):
     def forward(self, pages: Tensor, near: Tensor, states: Tensor, of: Tensor) -> Tensor:
         """h' [M, D] of words with states [M, D]; of: whose neighbourhood [M] each is in. pages [P, D]; near: as in
         `heard`."""
-        if self.kind == "mlp":
-            return self.told(self.between(self.reads(states)), states)
-        return self.told(self.heard(pages, near)[of], states)
+        return self.told(None if self.kind == "mlp" else self.heard(pages, near)[of], states)
 
-    def told(self, heard: Tensor, states: Tensor) -> Tensor:
+    def told(self, heard: Tensor | None, states: Tensor) -> Tensor:
+        """h' [..., D] of states [..., D]; heard [..., G]: what their pages hear, None where nothing is linked."""
+        heard = self.between(self.reads(states)) if heard is None else heard
         return self.extend(self.fuse(torch.cat([self.graph(heard), self.word(states)], -1)))
 
     def heard(self, pages: Tensor, near: Tensor, weights: list | None = None) -> Tensor:

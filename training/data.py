@@ -37,7 +37,9 @@ def photos(split: str) -> tuple[np.ndarray, np.ndarray]:
 def kept(path: Path, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Arrays by name, made once and kept in this .npz file, so that a resumed run need not make them again."""
     if not path.exists():
-        np.savez(path, **make())
+        part = path.with_name(f"{path.stem}-{os.getpid()}.npz")
+        np.savez(part, **make())
+        os.replace(part, path)  # another run may make the same
     with np.load(path) as found:
         return dict(found)
 

@@ -25,6 +25,7 @@ ALLOWED = {  # file -> what it may use, and why
     "backbones/drafter.py": {"softmax", "log_softmax"},  # the drafter's loss in training
     "loops/unmask/two_masks.py": {"softmax"},  # the exact joint, to which every other way is compared
     "papers/bigram_subnetworks/record.py": {"softmax"},  # a total variation needs both tables
+    "papers/graphadapter/network.py": {"softmax"},  # the method's own attention: over linked pages
     "papers/harry_potter/rule.py": {"log_softmax"},  # and so does a divergence
     "papers/icn/keys.py": {"multinomial"},  # the first centres of k-means++
     "papers/joint_sampling/record.py": {"log_softmax"},  # a divergence needs both tables; no kernel sums them

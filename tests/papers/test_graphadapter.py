@@ -82,8 +82,9 @@ def test_each_page_counts_alike_and_each_of_its_words_by_how_seldom_it_is():
 @pytest.fixture
 def trained(arms, monkeypatch):
     monkeypatch.setattr(recipe, "WEBS", 1)
-    monkeypatch.setattr(recipe, "HELD", 1)
-    monkeypatch.setattr(recipe.data, "kept", lambda path, make: make())
+    read: list = []  # once for all arms, and the held-out web is the same
+    monkeypatch.setattr(recipe.data, "kept", lambda path, make: read[0] if read else read.append(make()) or read[0])
+    monkeypatch.setattr(recipe.GraphSage, "rows", 8)
     return {kind: arms(kind) for kind in (recipe.GraphSage, recipe.GraphGat, recipe.GraphMlp, recipe.GraphRewired)}
 
 
@@ -102,7 +103,7 @@ def test_only_the_adapter_learns_and_arms_differ_in_nothing_but_links(trained):
             only_these_move(both, step, [f"adapter.{name}" for name, _ in both["adapter"].named_parameters()])
         caught(frozen, False, True)
         made.base.requires_grad_(False)
-        learns(net, step, rate=1e-2, below=0.97)
+        learns(net, step, steps=5, rate=1e-2, below=0.99)
         sizes[kind] = sum(weight.numel() for weight in net.parameters())
     few = 2 * 2 * 128
     assert sizes[recipe.GraphSage] == sizes[recipe.GraphMlp] == sizes[recipe.GraphRewired]
@@ -166,10 +167,11 @@ def test_the_record_shows_the_mixture_and_what_each_link_is_worth(tiny, arm):
     both = sample.steps[-1].distributions
     assert set(both) == {method.MIXTURE, method.LM, method.ADAPTER} and "gain" in sample.steps[0].fields
     linked = [NAMES[other] for other in LinkedPage(job).web.every()[NAMES.index("Ben")]]
-    assert [step.label for step in attend.steps if step.label != "without all of them"][-len(linked):] == [
-        f"without {name}" for name in linked]
+    heard = arm != "mlp"
+    assert [step.label for step in attend.steps if step.level == "trial"] == [
+        f"without {name}" for name in (*linked, "all of them") if heard]
     assert len(attend.canvas.links) >= len(linked) and attend.canvas.labels[0] == "Ben"
-    assert bool([step for step in attend.steps if step.edges]) == (arm != "mlp")
+    assert (sum(len(links.query) for step in attend.steps for links in step.edges.values()) > 0) == heard
 
 
 def test_without_weight_or_links_nothing_is_gained(tiny):

@@ -88,7 +88,10 @@ def heard(source: LinkedPage) -> Iterator[Event]:
         f"The next word: \u201c{word.name}\u201d has {word.chance(word.usual)}, and the model alone gives it "
         f"{word.chance(word.parts[LM])}."))
     shares: list[Tensor] = []
-    if source.adapter.kind != "mlp":
+    if source.adapter.kind == "mlp":
+        yield page.step("this adapter reads no links", edges={"heard": around.edges(near[0], near[0], near[0])})
+        near = near[:1]
+    else:
         source.adapter.heard(source.says, source.near, shares)
         yield from layers(page, around, near, [layer[0].cpu() for layer in shares])
     worth = {}
@@ -99,7 +102,8 @@ def heard(source: LinkedPage) -> Iterator[Event]:
         page.note([other], worth=[worth[who]])
         yield cut(page, word, logp, [other], who, f" This page says: {source.web.texts[NAMES.index(who)][:SAID]}")
     nobody = word.told(0)
-    yield cut(page, word, nobody, range(1, len(around.at)), "all of them", "")
+    if worth:
+        yield cut(page, word, nobody, range(1, len(around.at)), "all of them", "")
     yield closing(word, worth, nobody, charts(worth, near, shares))
 
 

@@ -84,6 +84,28 @@ def pooled(model, rows: Sequence[Sequence[int]], layers: int) -> Tensor:
     return torch.cat(found)
 
 
+@torch.no_grad()
+def asked_behind(model, tokenizer, texts: Sequence[str],
+                 questions: Sequence[Sequence[str]]) -> list[tuple[list[int], Tensor, Tensor]]:
+    """(ids, last states [T, D], those of the last word of each question [Q, D]) of texts with questions behind them,
+    each as if it alone stood there: all in one call."""
+    pages = [[END, *encoded(tokenizer, text)] for text in texts]
+    most, rows = max(map(len, pages)), []
+    for page, some in zip(pages, questions, strict=True):
+        asked, empty = [encoded(tokenizer, one) for one in some], most - len(page)
+        parts = [0] * len(page) + [-1] * empty + [at for at, words in enumerate(asked, 1) for _ in words]
+        places = [*range(len(page)), *[0] * empty, *(len(page) + at for words in asked for at in range(len(words)))]
+        rows.append([[*page, *[PAD] * empty, *sum(asked, [])], parts, places])
+    wide = max(len(parts) for _, parts, _ in rows)
+    ids, part, place = torch.tensor([[[*one, *[fill] * (wide - len(one))] for one, fill in zip(row, (PAD, -1, 0))]
+                                     for row in rows], device=next(model.parameters()).device).unbind(1)  # [B, S]
+    order = torch.arange(wide, device=ids.device)
+    seen = (order[:, None] >= order) & ((part == 0)[:, None] | (part[:, :, None] == part[:, None]))
+    states = model.model(ids, attention_mask=seen[:, None], position_ids=place, use_cache=False).last_hidden_state
+    last = (part.diff(dim=1, append=torch.full_like(part[:, :1], -2)) != 0) & (part > 0)
+    return [(page, row[: len(page)], row[ends]) for page, row, ends in zip(pages, states, last, strict=True)]
+
+
 def topics(readers: Mapping[str, Callable[[Tensor], Tensor]], tokenizer, learn: int,
            check: int) -> dict[str, np.ndarray]:
     """name -> whether a linear probe reads the topic of a story [check] off the vector of the word in its middle; it

@@ -4,18 +4,20 @@ friends tells what a page is likely to say. Most links run within a circle.
 """
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from models.worlds.tales import folk
-from models.worlds.tales.forms import one, some
+from models.worlds.tales.forms import cloze, one, some
 from models.worlds.tales.words import NAMES
 from models.worlds.world import Doc
 
 CIRCLES, MEMBERS = 8, 5
 PAGES = CIRCLES * MEMBERS
 POOLS = {"home": (folk.HOMES, 1), "treasure": (folk.TREASURES, 2), "song": (folk.SONGS, 1)}  # a circle has so many
+LIKE = {"home": "the mill", "treasure": "the ring", "song": "sun", "friend": "Tom", "teacher": "Tom"}  # how one answers
 OWN = 0.9  # how often a page says what is its circle's; else anything of the kind
 INSIDE, OUTSIDE = 0.9, 0.025  # chance of a link between two pages of one circle, and of two: four and one for each page
 
@@ -45,6 +47,36 @@ class Web(NamedTuple):
             found[other].append(one_)
         return [sorted(others) for others in found]
 
+    def cut(self, page: int, others: Iterable[int]) -> Web:
+        """The same web without the links between a page and some others."""
+        gone = np.isin(self.links, list(others)).any(1) & (self.links == page).any(1)
+        return self._replace(links=self.links[~gone])
+
+    def rewired(self, seed: int) -> Web:
+        """As many links between other pages, each with about as many as before: their ends are paired anew."""
+        rng, found, ends = np.random.default_rng((seed, 12984)), set(), self.links.ravel()
+        while len(found) < len(self.links):
+            one_, other = sorted(rng.choice(ends, 2).tolist())
+            found |= {(one_, other)} if one_ != other else set()
+        return self._replace(links=np.array(sorted(found)))
+
+    def near(self, of: Iterable[int], hops: int = 2) -> np.ndarray:
+        """int [B, K, K]: of each of some pages and of those linked to it (the page first) the pages that are linked
+        (itself first); -1 behind them, and for what is more than `hops` links away."""
+        linked = [[page, *others] for page, others in enumerate(self.every())]
+        table = np.full((PAGES + 1, max(map(len, linked))), -1)  # the last row: nobody's
+        for row, others in zip(table, linked):
+            row[: len(others)] = others
+        near = table[table[list(of)]]
+        near[:, :, 1:] = np.where(hops > 1, near[:, :, 1:], -1)
+        near[:, 1:] = np.where(hops > 0, near[:, 1:], -1)
+        return near
+
+
+def questions(who: str) -> list[str]:
+    """What to ask behind somebody's page, each up to the word that answers it."""
+    return [cloze(" ".join(folk.ASKED[kind][0]), "what", [like], kind, who=who).prompt for kind, like in LIKE.items()]
+
 
 def web(seed: int) -> Web:
     rng = np.random.default_rng((seed, 2402))
@@ -65,12 +97,3 @@ def _portrait(rng: np.random.Generator, who: str, common: dict[str, tuple[str, .
     circle = {**common, "friend": [name for name in common["friend"] if name != who]}
     friend, teacher = (one(rng, circle["friend"] if rng.random() < OWN else others) for _ in range(2))
     return folk.Portrait(who, *(told(name, words) for name, (words, _) in POOLS.items()), friend, teacher)
-
-
-def rewired(links: np.ndarray, seed: int) -> np.ndarray:
-    """As many links between other pages, each page with about as many as before: their ends are paired anew."""
-    rng, found, ends = np.random.default_rng((seed, 12984)), set(), links.ravel()
-    while len(found) < len(links):
-        one_, other = sorted(rng.choice(ends, 2).tolist())
-        found |= {(one_, other)} if one_ != other else set()
-    return np.array(sorted(found))

@@ -3,6 +3,7 @@ import numpy as np
 import torch
 
 from models.claims.tale_lab import (
+    asked_behind,
     encoded,
     foreseen,
     held_out_texts,
@@ -90,3 +91,19 @@ def test_a_student_is_taught_as_a_copy_and_says_the_next_words():
     assert foreseen(pupil, [known], 1) > 0.9, "the pupil itself has read nothing more"
     half = [*other[:3], 50, 51]
     caught(lambda told: foreseen(after, [half], told) == 0.0, 3, 1)
+
+
+def test_questions_behind_a_text_see_it_and_not_each_other():
+    """Mutants: the last word of the text, and a question that follows another."""
+    model, words = tiny.tale()
+    texts = ["You can meet Ben in the mill.", "Mia carries the ring. Mia knows the song of sun. Who carries it? Mia."]
+    asked = [["Where does Ben live? In the", "What does Ben carry? The"], ["Who is a friend of Mia?", "Who lives"]]
+
+    def behind(text: str, question: str):
+        ids = [END, *encoded(words, f"{text} {question}")]
+        return model.model(torch.tensor([ids])).last_hidden_state[0, -1]
+    for text, some, (ids, states, ends) in zip(texts, asked, asked_behind(model, words, texts, asked), strict=True):
+        assert ids == [END, *encoded(words, text)] and len(states) == len(ids)
+        right_ones = torch.stack([behind(text, one) for one in some])
+        caught(lambda found, one=right_ones: torch.allclose(found, one, atol=1e-4), ends, states[-1].expand(2, -1),
+               torch.stack([right_ones[0], behind(text, " ".join(some))]))

@@ -33,7 +33,7 @@ def test_links_are_friends_and_rewired_ones_are_not():
     for seed in range(20):
         web = pages.web(seed)
         told += [own for page in range(pages.PAGES) for _, own in values(web, page)]
-        mixed = pages.rewired(web.links, seed)
+        mixed = web.rewired(seed).links
         assert mixed.shape == web.links.shape and len(np.unique(mixed, axis=0)) == len(mixed)
         same.append((web.circles[web.links[:, 0]] == web.circles[web.links[:, 1]]).mean())
         other.append((web.circles[mixed[:, 0]] == web.circles[mixed[:, 1]]).mean())

@@ -4,7 +4,7 @@
     a_i = norm(W2 SiLU(W1 s_i))            s_i: what the model says of page i, from its last states
     g   = agg(SiLU(W3 agg(a)))             agg: mean over linked pages and the page itself (sage), or attention (gat)
     h'  = W_ext W_f2 SiLU(W_f1 [W_g g ; W_p h_t])      h_t: the state that the next word is told from
-    p   = 1/2 softmax(head(h_t)) + 1/2 softmax(head(h'))
+    p   = 1/2 softmax(head(h_t)) + 1/2 softmax(head(h'))      models/loops/sample/mixed_lm.py
 
 All linear layers are without biases; the head is the model's own. `mlp` reads no links: in the place of g stands
 SiLU(W3 norm(W2 SiLU(W1 h_t))), of the text so far. Letters: P pages, K linked to one, D width, G of a page, F fused,

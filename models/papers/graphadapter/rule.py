@@ -1,62 +1,24 @@
-"""What an adapter is given and what it is paid for: the states of linked pages, the mixture, the weights of words."""
+"""What is read of pages, and what each word of them counts for."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.claims.tale_lab import encoded
-from models.worlds.tales import folk
-from models.worlds.tales.forms import cloze
-from models.worlds.world import END, PAD
-
-LIKE = {"home": "the mill", "treasure": "the ring", "song": "sun", "friend": "Tom", "teacher": "Tom"}  # answers
-
-
-class Page(NamedTuple):
-    """ids: a page and its end, <|endoftext|> before it. states [T, D]: what each of ids[1:] is told from. says [D]: the
-    mean of the states from which the model would answer five questions behind the page."""
-
-    ids: list[int]
-    states: Tensor
-    says: Tensor
+from models.claims.tale_lab import asked_behind
+from models.loops.sample.cached_lm import log_probabilities
+from models.worlds import pages
+from models.worlds.tales.words import NAMES
+from models.worlds.world import END
 
 
-@torch.no_grad()
-def read(model, tokenizer, who: Sequence[str], texts: Sequence[str]) -> list[Page]:
-    """Pages of several people in one call, and behind each page every question as if it stood there alone."""
-    written = [[END, *encoded(tokenizer, text)] for text in texts]
-    most = max(map(len, written))
-    rows = [_row(ids, [encoded(tokenizer, cloze(" ".join(folk.ASKED[kind][0]), "what", [like], kind, who=name).prompt)
-                       for kind, like in LIKE.items()], most) for name, ids in zip(who, written, strict=True)]
-    ids, block, place = torch.tensor(rows, device=model.device).unbind(1)  # [B, S]
-    order = torch.arange(ids.shape[1], device=model.device)
-    seen = (order[:, None] >= order) & ((block == 0)[:, None] | (block[:, :, None] == block[:, None]))
-    states = model.model(ids, attention_mask=seen[:, None], position_ids=place, use_cache=False).last_hidden_state
-    ends = block.diff(dim=1, append=-block[:, -1:]) != 0  # the last word of each part
-    says = [row[last & (part > 0)].mean(0) for row, last, part in zip(states, ends, block, strict=True)]
-    return [Page([*page, END], row[: len(page)], one) for page, row, one in zip(written, states, says, strict=True)]
-
-
-def _row(page: list[int], asked: list[list[int]], most: int) -> list[list[int]]:
-    """Ids, parts (0: the page, -1: nothing, 1 and up: the questions) and places of a page with its questions."""
-    empty, ahead = most - len(page), range(len(page))
-    return [[*page, *[PAD] * empty, *sum(asked, [])],
-            [*[0] * len(page), *[-1] * empty, *(at for at, words in enumerate(asked, 1) for _ in words)],
-            [*ahead, *[0] * empty, *(len(page) + at for words in asked for at in range(len(words)))]]
-
-
-def neighbourhood(links: Sequence[Sequence[int]], pages: Sequence[int]) -> Tensor:
-    """near [B, K, K] of pages: of each and of those linked to it, who is linked (itself first); -1 behind them."""
-    of = [[page, *others] for page, others in enumerate(links)]
-    most = max(map(len, of))
-    table = np.full((len(of) + 1, most), -1)  # the last row: nobody's
-    for row, others in zip(table, of):
-        row[: len(others)] = others
-    return torch.from_numpy(table[table[list(pages)]])
+def read(model, tokenizer, who: Sequence[str], texts: Sequence[str]) -> list[tuple[list[int], Tensor, Tensor]]:
+    """(its ids, the states [T, D] that the next word is told from, what the model says of it [D]) of somebody's page:
+    the last is the mean of the states from which five questions behind the page would be answered."""
+    found = asked_behind(model, tokenizer, texts, [pages.questions(name) for name in who])
+    return [(ids, states, asked.mean(0)) for ids, states, asked in found]
 
 
 def word_weights(ids: Sequence[int]) -> np.ndarray:
@@ -66,6 +28,18 @@ def word_weights(ids: Sequence[int]) -> np.ndarray:
     return 1 / counts[inverse] / len(counts)
 
 
-def mixed(lm: Tensor, adapter: Tensor, weight: float = 0.5) -> Tensor:
-    """log((1 - weight) p + weight p') of two log-probabilities: the probabilities are mixed, not the logits."""
-    return torch.logaddexp(lm + np.log(max(1 - weight, 1e-12)), adapter + np.log(max(weight, 1e-12)))
+@torch.no_grad()
+def web_read(base, tokenizer, seed: int) -> dict[str, Tensor]:
+    """A whole web, read once by the frozen model: what is said of each page [P, D], and who is near it [P, K, K] over
+    the links of friends and over rewired ones; of each of M words, ends of pages included, its id, the state [M, D]
+    that it is told from, its page, what it counts for and its log-probability."""
+    web = pages.web(seed)
+    ids, states, says = zip(*read(base, tokenizer, NAMES, web.texts), strict=True)
+    after, told = [[*page[1:], END] for page in ids], torch.cat(states)
+    words = torch.tensor(sum(after, []))
+    near = {kind: torch.from_numpy(one.near(range(pages.PAGES)))
+            for kind, one in (("friends", web), ("rewired", web.rewired(seed)))}
+    return {"says": torch.stack(says), **near, "ids": words, "states": told,
+            "of": torch.tensor([at for at, page in enumerate(after) for _ in page]),
+            "weight": torch.from_numpy(np.concatenate([word_weights(page) for page in after])).float(),
+            "lm": log_probabilities(base.lm_head(told)).gather(1, words[:, None])[:, 0]}

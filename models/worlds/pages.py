@@ -39,6 +39,14 @@ class Web(NamedTuple):
         found = {words.split()[-1] for kind in self.common[self.circles[page]].values() for words in kind}
         return frozenset(found - {NAMES[page]})
 
+    def firsts(self, page: int, words: Iterable[str]) -> list[bool]:
+        """Where a page says one of these for the first time."""
+        left, found = set(self.shared(page)), []
+        for word in words:
+            found.append(word in left)
+            left.discard(word)
+        return found
+
     def every(self) -> list[list[int]]:
         """Of each page the pages linked to it, in order."""
         found: list[list[int]] = [[] for _ in self.docs]

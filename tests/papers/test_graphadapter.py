@@ -1,20 +1,18 @@
 """GraphAdapter: who hears whom, what leaks, what words count for, who learns; traps beside their mutants. That
 probabilities are mixed and not logits is tested beside the mixture (tests/loops/test_mixed_lm.py)."""
-import copy
-
 import numpy as np
 import pytest
 import torch
 
 from models.engine.method import prepare, run, twin
 from models.loops.sample import mixed_lm
-from models.papers.graphadapter import claim, recipe
+from models.papers.graphadapter import recipe
 from models.papers.graphadapter.network import HEADS, GraphAdapter
 from models.papers.graphadapter.rule import word_weights
-from models.papers.graphadapter.source import CHECKPOINTS, LinkedPage
+from models.papers.graphadapter.source import LinkedPage
 from models.trace.params import ParamError
 from models.trace.subject import SubjectError, from_text
-from models.worlds import pages, tales
+from models.worlds import pages
 from models.worlds.tales.words import NAMES
 from tests.traps import as_, caught, learns, only_these_move, reaches
 
@@ -115,13 +113,9 @@ def test_links_reach_the_page_as_states_and_never_as_text(tiny):
     caught(own_words, source.prompt, [0, *source.tokenizer(f"{linked[0]} {source.text}")["input_ids"]])
     usual, nobody, states = source.heard(source.near()), source.heard(source.near(hops=0)), torch.randn(1, 3, 32)
     assert not nobody.any() and not torch.allclose(source.beside(states, usual), source.beside(states, nobody))
-    page, first = source.page, source.web.every()[source.page][0]
-    assert first not in source.near(without=first)[0, 1:, 0] and first in source.near()[0, 1:, 0]
-    assert (source.near(hops=1)[0, :, 1:] == -1).all() and first in source.near(hops=1)[0, 1:, 0]
-    assert page not in pages.web(3077).cut(page, [first]).every()[first]
 
 
-@pytest.mark.parametrize("arm", CHECKPOINTS)
+@pytest.mark.parametrize("arm", ["sage", "gat", "mlp"])
 def test_the_record_shows_the_mixture_and_what_each_link_is_worth(tiny, arm):
     traces = run("graphadapter", TEXT, {"adapter": arm, "length": 3}).traces
     sample, attend = traces["sample"], traces["attend"]
@@ -143,12 +137,3 @@ def test_without_weight_nothing_is_gained_and_strange_pages_are_refused(tiny):
             run("graphadapter", from_text(text))
     with pytest.raises(ParamError, match="is not linked to Ben"):
         run("graphadapter", TEXT, {"without": "Nobody"})
-
-
-def test_the_claim_asks_first_mentions_of_what_a_circle_shares(tiny):
-    words, web = tales.WORLD.tokenizer(), pages.web(2000)
-    shared = sorted(web.shared(3))
-    ids = words.encode(f"{shared[0]} the {shared[0]} {shared[1]}").ids
-    table = {"ids": torch.tensor(ids * 2), "of": torch.tensor([3] * 4 + [4] * 4)}
-    found = claim.firsts(copy.copy(LinkedPage(prepare("graphadapter", TEXT)).tokenizer), table, web)[:4]
-    caught(lambda one: one.tolist() == [True, False, False, True], found, torch.tensor([True, False, True, True]))

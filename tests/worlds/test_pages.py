@@ -48,3 +48,24 @@ def test_what_a_circle_has_in_common_is_another_in_every_web():
     homes = {web.common[web.circles[9]]["home"] for web in map(pages.web, range(24))}
     assert len(homes) > 6
     assert all((a == b).all() for a, b in zip(pages.web(5).links, pages.web(5).links)), "and the same each time"
+
+
+def test_only_first_mentions_of_what_a_circle_shares_count():
+    """Mutant: every mention."""
+    web = pages.web(4)
+    own, other = sorted(web.shared(3))[:2]
+    words = [own, "the", own, other, NAMES[3]]
+    caught(lambda found: found == [True, False, False, True, False], web.firsts(3, words),
+           [word in web.shared(3) for word in words])
+
+
+def test_near_are_two_links_and_fewer_where_links_are_cut():
+    web = pages.web(5)
+    linked = web.every()
+    page = int(np.argmax([len(others) for others in linked]))
+    near, first = web.near([page])[0], linked[page][0]
+    assert near[:, 0][near[:, 0] >= 0].tolist() == [page, *linked[page]]
+    assert all(set(row[row >= 0]) == {row[0], *linked[row[0]]} for row in near if row[0] >= 0)
+    assert (web.near([page], 1)[0, :, 1:] == -1).all() and web.near([page], 0)[0].max(1)[1:].max() == -1
+    fewer = web.cut(page, [first])
+    assert len(fewer.links) == len(web.links) - 1 and page not in fewer.every()[first]

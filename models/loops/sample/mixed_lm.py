@@ -5,16 +5,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from kernels import Sampler
+from models.engine.method import Close, Event, Job
+from models.engine.recording import line
 from models.loops.sample.cached_lm import Reader, log_probabilities
-from models.trace import Field
+from models.loops.sample.loop import Journal, SamplingPolicy, decode
+from models.trace import Fact, Field
 
 MIXTURE, LM, BESIDE = "mixture", "model alone", "adapter alone"
+HELPED = 0.5  # nats
 GAIN = {"gain": Field("Likelier by the adapter, log of mixture over model", "nats", diverging=True)}
 
 
@@ -61,3 +67,23 @@ def gained(shown: dict[str, Tensor], ids: Sequence[int]) -> list[float]:
     """Nats [P] by which the mixture finds each word likelier than the model alone does."""
     at = torch.as_tensor(ids, device=shown[LM].device)[:, None]
     return (shown[MIXTURE].gather(1, at) - shown[LM].gather(1, at))[:, 0].tolist()
+
+
+def writing(job: Job, source: MixedReader) -> Iterator[Event]:
+    """The Sample record of a text that goes on by the mixture, by the method's temperature and length."""
+    return decode(job, source, SamplingPolicy(
+        Sampler(job.params.temperature), job.params.length, close, shown=lambda moment: source.now(), fields=GAIN,
+        measure=lambda moment: {"gain": gained(source.now(), moment.ids)}))
+
+
+def close(journal: Journal) -> Close:
+    page = journal.page
+    gain = page.values["gain"][1 : page.count]
+    helped = [page.labels[1 + at].strip() for at in np.argsort(-gain) if gain[at] > HELPED]
+    most = f", most of all \u201c{helped[0]}\u201d" if helped else ""
+    sentence = f"The adapter makes {len(helped)} of {len(gain)} words likelier by more than half a nat{most}."
+    return Close("sample", sentence, (
+        line("What each word gains", "nats", {"gain": gain}, x="word", first=1, by_step=False, reference=0.0,
+             caption="Above 0: the mixture finds the word likelier than the model alone."),), {
+        "gain": Fact("Cross-entropy, lower than the model's by", float(gain.mean()), "nats a word", "higher"),
+        "helped": Fact("Words that became likelier by more than 0.5 nat", len(helped), f"of {len(gain)} words")})

@@ -58,25 +58,16 @@ def measure(lab: Lab) -> Claim:
 @torch.no_grad()
 def scored(base: Bundle, nets: dict, seed: int) -> dict[str, list[float]]:
     """name -> cross-entropy of every word of a web, and of words of the circle."""
-    table = web_read(base.model, base.tokenizer, seed)
-    circle, at = firsts(base.tokenizer, table, pages.web(seed)), table["ids"][:, None]
+    table, web = web_read(base.model, base.tokenizer, seed), pages.web(seed)
+    words = [base.tokenizer.convert_ids_to_tokens(table["ids"][table["of"] == page]) for page in range(pages.PAGES)]
+    circle = torch.tensor(sum((web.firsts(page, some) for page, some in enumerate(words)), []))
     none = torch.full_like(table["friends"], -1)
     none[:, 0, 0] = table["friends"][:, 0, 0]
 
     def nats(net, near: Tensor) -> Tensor:
         logits = base.model.lm_head(net(table["says"], near, table["states"], table["of"]))
-        return -mixed(table["lm"], log_probabilities(logits).gather(1, at)[:, 0])
+        return -mixed(table["lm"], log_probabilities(logits).gather(1, table["ids"][:, None])[:, 0])
 
     found = {name: nats(net, table[net.links]) for name, net in nets.items()}
     found |= {HIDDEN: nats(nets[SAGE], none), ALONE: -table["lm"]}
     return {name: [float(one.mean()), float(one[circle].mean())] for name, one in found.items()}
-
-
-def firsts(tokenizer, table: dict[str, Tensor], web: pages.Web) -> Tensor:
-    """Bool [M]: where a page says a word of its circle for the first time."""
-    known: set[tuple[int, str]] = set()
-    found = []
-    for page, name in zip(table["of"].tolist(), tokenizer.convert_ids_to_tokens(table["ids"].tolist()), strict=True):
-        found.append(name in web.shared(page) and (page, name) not in known)
-        known.add((page, name))
-    return torch.tensor(found)

@@ -12,20 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
-
-from kernels import Sampler
-from models.engine.method import Card, Close, Control, Event, Job, Method
-from models.engine.recording import line
-from models.loops.sample.loop import Journal, SamplingPolicy, decode
-from models.loops.sample.mixed_lm import GAIN, gained
+from models.engine.method import Card, Control, Event, Job, Method
+from models.loops.sample.mixed_lm import writing
 from models.papers.graphadapter.record import heard
 from models.papers.graphadapter.source import CHECKPOINTS, LinkedPage
-from models.trace import Fact
 from models.trace.params import Choice, Span, Words
 from models.trace.subject import Example
-
-HELPED = 0.5  # nats
 
 
 @dataclass(frozen=True)
@@ -43,24 +35,8 @@ class Params:
 
 def run(job: Job) -> Iterator[Event]:
     source = LinkedPage(job)
-    yield from decode(job, source, SamplingPolicy(
-        Sampler(job.params.temperature), job.params.length, close, shown=lambda moment: source.now(), fields=GAIN,
-        measure=lambda moment: {"gain": gained(source.now(), moment.ids)}))
+    yield from writing(job, source)
     yield from heard(source)
-
-
-def close(journal: Journal) -> Close:
-    page = journal.page
-    gain = page.values["gain"][1 : page.count]
-    helped = [page.labels[1 + at].strip() for at in np.argsort(-gain) if gain[at] > HELPED]
-    facts = {"gain": Fact("Cross-entropy of the words, lower than the model's by", float(gain.mean()), "nats a word",
-                          "higher"),
-             "helped": Fact("Words that became likelier by more than 0.5 nat", len(helped), f"of {len(gain)} words")}
-    most = f", most of all \u201c{helped[0]}\u201d" if helped else ""
-    sentence = f"The adapter makes {len(helped)} of {len(gain)} words likelier by more than half a nat{most}."
-    return Close("sample", sentence, (line("What each word gains", "nats", {"gain": gain}, x="word", first=1,
-                                           by_step=False, reference=0.0, caption="Above 0: the mixture finds the word "
-                                           "likelier than the model alone."),), facts)
 
 
 METHOD = Method(

@@ -62,7 +62,8 @@ class Web(NamedTuple):
 
     def rewired(self, seed: int) -> Web:
         """As many links between other pages, each with about as many as before: their ends are paired anew."""
-        rng, found, ends = np.random.default_rng((seed, 12984)), set(), self.links.ravel()
+        rng, ends = np.random.default_rng((seed, 12984)), self.links.ravel()
+        found: set[tuple[int, int]] = set()
         while len(found) < len(self.links):
             one_, other = sorted(rng.choice(ends, 2).tolist())
             found |= {(one_, other)} if one_ != other else set()

@@ -13,10 +13,10 @@ WORTH = {"worth": Field("The next word owes to this one", "nats", diverging=True
 
 
 class OwedWord:
-    """The likeliest word of log-probabilities [1, V] that were told with all sources."""
+    """The likeliest word of log-probabilities [1, V] that were told with all sources. by: who tells them."""
 
-    def __init__(self, usual: Tensor, text: Callable[[int], str]):
-        self.usual, self.id = usual, int(usual.argmax())
+    def __init__(self, usual: Tensor, text: Callable[[int], str], by: str = "model"):
+        self.usual, self.id, self.by = usual, int(usual.argmax()), by
         self.name = f"\u201c{text(self.id).strip()}\u201d"
 
     def chance(self, logp: Tensor) -> str:
@@ -32,7 +32,7 @@ def leaving_out(page: Filling, word: OwedWord, without: Callable[[int], Tensor],
     """The rest of an Attend record. sources: what may be left out -> how it is called and what to say of it; what is
     left out stands at the same place of the canvas. what: they are called, such as "link"."""
     def cut(logp: Tensor, gone: Sequence[int], who: str, said: str = "") -> Event:
-        page.guess([0], logp, [word.id], top=8)
+        page.guess([0], logp, [word.id], word.by, top=8)
         state = page.state.copy()
         state[list(gone)] = CODE["dropped"]
         return page.step(f"without {who}", level="trial", state=state,

@@ -11,7 +11,7 @@ from models.engine.method import Event
 from models.engine.recording import Filling, numbered, table
 from models.loops.attend.owed import WORTH, OwedWord, leaving_out
 from models.loops.attend.surroundings import Surroundings
-from models.loops.sample.mixed_lm import LM
+from models.loops.sample.mixed_lm import LM, MIXTURE
 from models.papers.graphadapter.network import HEADS
 from models.papers.graphadapter.source import LinkedPage
 from models.worlds.tales.words import NAMES
@@ -28,7 +28,7 @@ def heard(source: LinkedPage) -> Iterator[Event]:
     def told(**links) -> Tensor:
         return source.model.told(state, source.beside(state, source.heard(source.near(**links))))[0]
 
-    word, parts = OwedWord(told(), lambda id: source.texts([id])[0]), source.model.parts
+    word, parts = OwedWord(told(), lambda id: source.texts([id])[0], MIXTURE), source.model.parts
     around, near = Surroundings(source.whole.every(), source.page, NAMES), source.near()[0].numpy()
     shares: list[Tensor] = []
     source.heard(source.near(), shares)
@@ -36,7 +36,7 @@ def heard(source: LinkedPage) -> Iterator[Event]:
     page.fill(range(len(around.at)), state="dropped")
     page.fill(around.places(np.unique(near)), state="visible")
     page.fill([0], state="new")
-    for name, part in {"model": word.usual, **{name: part[0] for name, part in parts.items()}}.items():
+    for name, part in {MIXTURE: word.usual, **{name: part[0] for name, part in parts.items()}}.items():
         page.guess([0], part, [word.id], name, top=8)
     yield page.open()
     yield page.step(f"{source.who}'s page", cost=source.meter.lap(), note=(

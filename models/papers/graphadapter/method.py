@@ -56,4 +56,8 @@ METHOD = Method(
     params=Params, accepts="text", checkpoints=("tale-ar-2",), companions=tuple(CHECKPOINTS.values()), run=run,
     control=Control(params={"adapter": "mlp"}, title="The adapter without links"),
     fixed={"attend": "It shows what the next word owes to linked pages: cut links with the control instead."},
-    examples=(Example("ben", "Where does Ben live?", "Ben: Erik taught Ben to sing. You can meet Ben in the"),))
+    examples=(
+        Example("ben", "Where may Ben live?", "Ben: Erik taught Ben to sing. You can meet Ben in the"),
+        Example("max", "What may Max sing?", "Max: Every evening Max sings the song of"),
+        Example("rosa", "What may Rosa own?", "Rosa: Rosa lives in the temple. The greatest treasure of Rosa is the"),
+        Example("tom", "Tom is not like his friends", "Tom: Where does Tom live? In the stable. Tom knows the song of")))

@@ -27,7 +27,7 @@ class LinkedPage(MixedReader):
         name, colon, text = (part.strip() for part in job.subject.text.strip().partition(":"))
         if not colon or name not in NAMES or not text:
             raise SubjectError("Please begin with whose page it is and a colon, as in \"Mia: You can meet Mia in\". "
-                               f"The people are {', '.join(NAMES)}.")
+                               f"There are {', '.join(NAMES[:7])} and others, who stand in the picture of links.")
         super().__init__(job.bundle, replace(job.subject, text=text), job.params.length, whole=True)
         self.who, self.page, self.text, self.trunk = name, NAMES.index(name), text, job.model
         self.adapter, self.hops = job.companion(CHECKPOINTS[job.params.adapter]).model, job.params.hops

@@ -8,6 +8,7 @@ from torch import Tensor
 from models.engine.method import Close, Event
 from models.engine.recording import Filling, bars
 from models.trace import CODE, Chart, Fact, Field
+from models.trace.percent import percent
 
 WORTH = {"worth": Field("The next word owes to this one", "nats", diverging=True)}
 
@@ -20,7 +21,7 @@ class OwedWord:
         self.name = f"\u201c{text(self.id).strip()}\u201d"
 
     def chance(self, logp: Tensor) -> str:
-        return f"{100 * float(logp[0, self.id].exp()):.1f} %"
+        return percent(float(logp[0, self.id].exp()))
 
     def owes(self, logp: Tensor) -> float:
         """Nats by which it is less likely there."""

@@ -60,4 +60,4 @@ METHOD = Method(
         Example("ben", "Where may Ben live?", "Ben: Erik taught Ben to sing. You can meet Ben in the"),
         Example("max", "What may Max sing?", "Max: Every evening Max sings the song of"),
         Example("rosa", "What may Rosa own?", "Rosa: Rosa lives in the temple. The greatest treasure of Rosa is the"),
-        Example("tom", "Tom is not like his friends", "Tom: Where does Tom live? In the stable. Tom knows the song of")))
+        Example("tom", "Tom lives elsewhere", "Tom: Where does Tom live? In the stable. Tom knows the song of")))

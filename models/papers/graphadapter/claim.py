@@ -21,7 +21,7 @@ from models.papers.graphadapter.rule import web_read
 from models.papers.graphadapter.source import CHECKPOINTS
 from models.worlds import pages
 
-FIRST = 2000  # seed of the first web; training has 0 to 79, its figures 1000 to 1007
+FIRST = 2000  # seed of the first web; training has 0 to 239, its figures 1000 to 1007
 SAGE, GAT, MLP, REWIRED, OWN = ARMS = "SAGE", "GAT", "no links (MLP)", "rewired links", "SAGE that sees its own page"
 ALONE, HIDDEN, BLIND = "tale-ar-2 alone", "SAGE, no page heard", f"{OWN}, hidden now"
 FILES = {**dict(zip(ARMS, CHECKPOINTS.values(), strict=True)), ALONE: "tale-ar-2", HIDDEN: CHECKPOINTS["sage"],

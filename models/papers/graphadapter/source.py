@@ -17,7 +17,7 @@ from models.worlds import pages
 from models.worlds.tales.words import NAMES
 
 CHECKPOINTS = {arm: f"tale-graph-{arm}-1" for arm in ("sage", "gat", "mlp", "rewired", "own")}
-DEMO = 3077  # the web on the page; training has 0 to 79
+DEMO = 3077  # the web on the page; training has 0 to 239
 
 
 class LinkedPage(MixedReader):

@@ -10,6 +10,7 @@ from models.engine.recording import Filling, bars
 from models.trace import CODE, Chart, Fact, Field
 from models.trace.percent import percent
 
+LEAST = 0.1  # nats that are worth a sentence
 WORTH = {"worth": Field("The next word owes to this one", "nats", diverging=True)}
 
 
@@ -47,7 +48,9 @@ def leaving_out(page: Filling, word: OwedWord, without: Callable[[int], Tensor],
         yield cut(logp, [place], name, f" {said}")
     yield cut(nobody, range(1, page.canvas.size), f"any {what}")
     most = max(worth, key=worth.__getitem__, default="")
-    owes = f" Of single ones it owes most to {most}." if worth.get(most, 0) > 0 else ""
+    owes = f" Of single ones it owes most to {most}." if worth.get(most, 0) > LEAST else ""
+    if not owes and word.owes(nobody) > LEAST:
+        owes = f" No single {what} matters much: the others say the same."
     found = [bars(f"What the next word owes to each {what}", what, "nats", {"worth": list(worth.values())}, list(worth),
                   reference=0.0, caption="By how much its log-probability falls where this one alone is left out.")]
     said = f"{word.name} has {word.chance(word.usual)}, and {word.chance(nobody)} without any {what}.{owes}"

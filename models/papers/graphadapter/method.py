@@ -58,6 +58,6 @@ METHOD = Method(
     fixed={"attend": "It shows what the next word owes to linked pages: cut links with the control instead."},
     examples=(
         Example("ben", "Where may Ben live?", "Ben: Erik taught Ben to sing. You can meet Ben in the"),
-        Example("max", "What may Max sing?", "Max: Every evening Max sings the song of"),
-        Example("rosa", "What may Rosa own?", "Rosa: Rosa lives in the temple. The greatest treasure of Rosa is the"),
+        Example("viktor", "What may Viktor sing?", "Viktor: Viktor knows the song of"),
+        Example("emma", "What may Emma carry?", "Emma: Emma carries the"),
         Example("tom", "Tom lives elsewhere", "Tom: Where does Tom live? In the stable. Tom knows the song of")))

@@ -111,7 +111,7 @@ def test_links_reach_the_page_as_states_and_never_as_text(tiny):
         text = source.tokenizer.decode(prompt[1:])
         return text == source.text and not any(other in text for other in linked)
     caught(own_words, source.prompt, [0, *source.tokenizer(f"{linked[0]} {source.text}")["input_ids"]])
-    usual, nobody, states = source.heard(source.near()), source.heard(source.near(hops=0)), torch.randn(1, 3, 32)
+    usual, nobody, states = source.heard(source.near()), source.heard(source.near(range(40))), torch.randn(1, 3, 32)
     assert not nobody.any() and not torch.allclose(source.beside(states, usual), source.beside(states, nobody))
 
 

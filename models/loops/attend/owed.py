@@ -1,7 +1,8 @@
-"""Whom a word is owed to: how likely it is with all its sources, without each of them in turn, and without any."""
+"""Whom a word is owed to: how likely it is with all its sources, without each of them in turn, with it alone, and
+without any."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -11,7 +12,8 @@ from models.trace import CODE, Chart, Fact, Field
 from models.trace.percent import percent
 
 LEAST = 0.1  # nats that are worth a sentence
-WORTH = {"worth": Field("The next word owes to this one", "nats", diverging=True)}
+OWED = {"alone": Field("What it alone adds to the next word", "nats", -2.0, 2.0, diverging=True),
+        "worth": Field("What the next word loses without it", "nats", -2.0, 2.0, diverging=True)}
 
 
 class OwedWord:
@@ -24,36 +26,37 @@ class OwedWord:
     def chance(self, logp: Tensor) -> str:
         return percent(float(logp[0, self.id].exp()))
 
-    def owes(self, logp: Tensor) -> float:
-        """Nats by which it is less likely there."""
-        return float((self.usual - logp)[0, self.id])
+    def gains(self, logp: Tensor, over: Tensor) -> float:
+        """Nats by which it is likelier."""
+        return float((logp - over)[0, self.id])
 
 
-def leaving_out(page: Filling, word: OwedWord, without: Callable[[int], Tensor], sources: Mapping[int, tuple[str, str]],
-                nobody: Tensor, what: str, more: Sequence[Chart] = ()) -> Iterator[Event]:
-    """The rest of an Attend record. sources: what may be left out -> how it is called and what to say of it; what is
-    left out stands at the same place of the canvas. what: they are called, such as "link"."""
+def leaving_out(page: Filling, word: OwedWord, told: Callable[[Collection[int]], Tensor],
+                sources: Mapping[int, tuple[str, str]], what: str, more: Sequence[Chart] = ()) -> Iterator[Event]:
+    """The rest of an Attend record, whose page has the fields OWED. sources: places of the canvas that may be left out
+    -> their name and what to say of them; what: what one of them is called, such as "link". told: log-probabilities
+    [1, V] without some of them."""
     def cut(logp: Tensor, gone: Sequence[int], who: str, said: str = "") -> Event:
         page.guess([0], logp, [word.id], word.by, top=8)
         state = page.state.copy()
         state[list(gone)] = CODE["dropped"]
         return page.step(f"without {who}", level="trial", state=state,
-                         note=f"{word.name} then has {word.chance(logp)}.{said}")
+                         note=f"{word.name} then has {word.chance(logp)}{said}")
 
-    worth: dict[str, float] = {}
+    nobody, alone, worth = told(sources), dict[str, float](), dict[str, float]()
     for place, (name, said) in sources.items():
-        logp = without(place)
-        worth[name] = word.owes(logp)
-        page.note([place], worth=[worth[name]])
-        yield cut(logp, [place], name, f" {said}")
-    yield cut(nobody, range(1, page.canvas.size), f"any {what}")
-    most = max(worth, key=worth.__getitem__, default="")
-    owes = f" Of single ones it owes most to {most}." if worth.get(most, 0) > LEAST else ""
-    if not owes and word.owes(nobody) > LEAST:
-        owes = f" No single {what} matters much: the others say the same."
-    found = [bars(f"What the next word owes to each {what}", what, "nats", {"worth": list(worth.values())}, list(worth),
-                  reference=0.0, caption="By how much its log-probability falls where this one alone is left out.")]
-    said = f"{word.name} has {word.chance(word.usual)}, and {word.chance(nobody)} without any {what}.{owes}"
-    yield Close("attend", said, (*(found if worth else ()), *more), {
-                    "all": Fact(f"Likelier by every {what} together", word.owes(nobody), "nats"),
-                    "single": Fact(f"Likelier by the best single {what}", worth.get(most, 0.0), "nats")})
+        without, only = told([place]), told([other for other in sources if other != place])
+        worth[name], alone[name] = word.gains(word.usual, without), word.gains(only, nobody)
+        page.note([place], worth=[worth[name]], alone=[alone[name]])
+        yield cut(without, [place], name, f", and {word.chance(only)} with this {what} alone. {said}")
+    yield cut(nobody, range(1, page.canvas.size), f"any {what}", ".")
+    most = max(alone, key=alone.__getitem__, default="")
+    best = f" The best single {what} for it is {most}." if alone.get(most, 0) > LEAST else ""
+    found = [bars(f"What the next word owes to each {what}", what, "nats", {
+        f"with this {what} alone, over none": list(alone.values()),
+        f"with all, over all but this {what}": list(worth.values())}, list(worth), reference=0.0, caption=(
+        "Log-probability of the word. Where several say the same, leaving one out changes little."))]
+    sentence = f"{word.name} has {word.chance(word.usual)}, and {word.chance(nobody)} without any {what}.{best}"
+    yield Close("attend", sentence, (*(found if worth else ()), *more), {
+                    "all": Fact(f"Likelier by every {what} together", word.gains(word.usual, nobody), "nats"),
+                    "single": Fact(f"Likelier by the best single {what} alone", alone.get(most, 0.0), "nats")})

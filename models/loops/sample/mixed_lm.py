@@ -21,7 +21,7 @@ from models.trace import Fact, Field
 
 MIXTURE, LM, BESIDE = "mixture", "model alone", "adapter alone"
 HELPED = 0.5  # nats
-GAIN = {"gain": Field("Likelier by the adapter, log of mixture over model", "nats", diverging=True)}
+GAIN = {"gain": Field("Likelier by the adapter", "nats", diverging=True)}
 
 
 def mixed(lm: Tensor, beside: Tensor, weight: float = 0.5) -> Tensor:
@@ -85,5 +85,5 @@ def close(journal: Journal) -> Close:
     return Close("sample", sentence, (
         line("What each word gains", "nats", {"gain": gain}, x="word", first=1, by_step=False, reference=0.0,
              caption="Above 0: the mixture finds the word likelier than the model alone."),), {
-        "gain": Fact("Cross-entropy, lower than the model's by", float(gain.mean()), "nats a word", "higher"),
+        "gain": Fact("Gain over the model alone", float(gain.mean()), "nats a word", "higher"),
         "helped": Fact("Words that became likelier by more than 0.5 nat", len(helped), f"of {len(gain)} words")})

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.engine.method import Event
 from models.engine.recording import Filling, numbered, table
-from models.loops.attend.owed import WORTH, OwedWord, leaving_out
+from models.loops.attend.owed import OWED, OwedWord, leaving_out
 from models.loops.attend.surroundings import Surroundings
 from models.loops.sample.mixed_lm import LM, MIXTURE
 from models.papers.graphadapter.network import HEADS
@@ -25,14 +25,15 @@ def heard(source: LinkedPage) -> Iterator[Event]:
     ids = torch.tensor([source.prompt], device=source.trunk.device)
     state = source.trunk.model(ids, use_cache=False).last_hidden_state[:, -1:]
 
-    def told(**links) -> Tensor:
-        return source.model.told(state, source.beside(state, source.heard(source.near(**links))))[0]
+    def told(cut=()) -> Tensor:
+        near = source.near([one for one, place in around.at.items() if place in cut])
+        return source.model.told(state, source.beside(state, source.heard(near)))[0]
 
-    word, parts = OwedWord(told(), lambda id: source.texts([id])[0], MIXTURE), source.model.parts
     around, near = Surroundings(source.whole.every(), source.page, NAMES), source.near()[0].numpy()
+    word, parts = OwedWord(told(), lambda id: source.texts([id])[0], MIXTURE), source.model.parts
     shares: list[Tensor] = []
     source.heard(source.near(), shares)
-    page = Filling("attend", around.canvas, WORTH, lambda id: source.texts([id])[0], then="new")
+    page = Filling("attend", around.canvas, OWED, lambda id: source.texts([id])[0], then="new")
     page.fill(range(len(around.at)), state="dropped")
     page.fill(around.places(np.unique(near)), state="visible")
     page.fill([0], state="new")
@@ -44,9 +45,9 @@ def heard(source: LinkedPage) -> Iterator[Event]:
         f"{word.chance(parts[LM][0])}."))
     yield from layers(page, around, near, [layer[0].mean(-1).numpy() for layer in shares])
     pages = {around.at[one]: one for one in near[1:, 0].tolist() if one >= 0 and shares}
-    yield from leaving_out(page, word, lambda place: told(without=pages[place]), {
+    yield from leaving_out(page, word, told, {
         place: (NAMES[one], f"This page says: {source.web.texts[one][:SAID]}") for place, one in pages.items()},
-        told(hops=0), "link", heads(shares, [NAMES[one] for one in pages.values()]))
+        "link", heads(shares, [NAMES[one] for one in pages.values()]))
 
 
 def layers(page: Filling, around: Surroundings, near: np.ndarray, shares: list[np.ndarray]) -> Iterator[Event]:

@@ -1,6 +1,7 @@
 """A page in the demo's web: who is linked to it, and what the adapter hears of them."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -44,9 +45,9 @@ class LinkedPage(MixedReader):
                 raise ParamError(f"without: {name[:20]} is not linked to {self.who}, but {', '.join(linked)} are")
         return [NAMES.index(name) for name in found]
 
-    def near(self, hops: int = 2, without: int = -1) -> Tensor:
-        """Pages [1, K, K] that are heard, perhaps over fewer links, or without the one to another page."""
-        return torch.from_numpy(self.web.cut(self.page, [without]).near([self.page], min(hops, self.hops)))
+    def near(self, without: Sequence[int] = ()) -> Tensor:
+        """Pages [1, K, K] that are heard, perhaps without the links to some."""
+        return torch.from_numpy(self.web.cut(self.page, without).near([self.page], self.hops))
 
     @torch.inference_mode()
     def heard(self, near: Tensor, shares: list | None = None) -> Tensor | None:

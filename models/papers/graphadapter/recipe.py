@@ -78,15 +78,15 @@ class GraphGat(GraphSage):
 
 
 class GraphMlp(GraphSage):
-    name, options, pack = "tale-graph-mlp-1", {"kind": "mlp"}, 4
+    name, options = "tale-graph-mlp-1", {"kind": "mlp"}
     weak_at = "The control without links: in their place it reads the page so far once more."
 
 
 class GraphRewired(GraphSage):
-    name, options, pack = "tale-graph-rewired-1", {"links": "rewired"}, 4
+    name, options = "tale-graph-rewired-1", {"links": "rewired"}
     weak_at = "The control on links that were rewired at random."
 
 
 class GraphOwn(GraphSage):
-    name, options, pack = "tale-graph-own-1", {"own": True}, 4
+    name, options = "tale-graph-own-1", {"own": True}
     weak_at = "As in the reference a page is among its own neighbours, with the words that are to be predicted."

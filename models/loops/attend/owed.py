@@ -12,8 +12,8 @@ from models.trace import CODE, Chart, Fact, Field
 from models.trace.percent import percent
 
 LEAST = 0.1  # nats that are worth a sentence
-OWED = {"alone": Field("What it alone adds to the next word", "nats", -2.0, 2.0, diverging=True),
-        "worth": Field("What the next word loses without it", "nats", -2.0, 2.0, diverging=True)}
+OWED = {"alone": Field("What it alone adds to the next word", "nats", -3.0, 3.0, diverging=True),
+        "worth": Field("What the next word loses without it", "nats", -3.0, 3.0, diverging=True)}
 
 
 class OwedWord:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import shorten
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def heard(source: LinkedPage) -> Iterator[Event]:
     yield from layers(page, around, near, [layer[0].mean(-1).numpy() for layer in shares])
     pages = {around.at[one]: one for one in near[1:, 0].tolist() if one >= 0 and shares}
     yield from leaving_out(page, word, told, {
-        place: (NAMES[one], f"This page says: {source.web.texts[one][:SAID]}") for place, one in pages.items()},
+        place: (NAMES[one], f"This page says: {shorten(source.web.texts[one], SAID, placeholder=' ...')}") for place, one in pages.items()},
         "link", heads(shares, [NAMES[one] for one in pages.values()]))
 
 

@@ -47,8 +47,8 @@ def heard(source: LinkedPage) -> Iterator[Event]:
     yield from layers(page, around, near, [layer[0].mean(-1).numpy() for layer in shares])
     pages = {around.at[one]: one for one in near[1:, 0].tolist() if one >= 0 and shares}
     yield from leaving_out(page, word, told, {
-        place: (NAMES[one], f"This page says: {shorten(source.web.texts[one], SAID, placeholder=' ...')}") for place, one in pages.items()},
-        "link", heads(shares, [NAMES[one] for one in pages.values()]))
+        place: (NAMES[one], f"This page says: {shorten(source.web.texts[one], SAID, placeholder=' ...')}")
+        for place, one in pages.items()}, "link", heads(shares, [NAMES[one] for one in pages.values()]))
 
 
 def layers(page: Filling, around: Surroundings, near: np.ndarray, shares: list[np.ndarray]) -> Iterator[Event]:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from models.worlds.boards import STEP, FlatBoard
+from models.worlds.boards import STEP, FlatBoard, likely
+from tests.traps import caught
 
 THINGS = {"nothing": lambda b: b, "first": lambda b: b.disc(4), "second": lambda b: b.disc(4, second=True),
           "start": lambda b: b.dot(4), "goal": lambda b: b.cross(4), "path": lambda b: b.dot(4, STEP, 0.12)}
@@ -61,3 +62,13 @@ def test_a_frame_runs_all_around():
 def test_a_cell_outside_is_refused():
     with pytest.raises(ValueError, match="no cell 9"):
         FlatBoard(3, 3).disc(9)
+
+
+def test_a_board_that_is_likely_is_the_one_that_is_there_where_it_is_sure():
+    """Mutants: the kinds mixed up; no cross on what is wrong."""
+    sure, wrong = np.eye(3)[[0, 1, 2, 1]], np.array([False, False, True, False])
+    there = FlatBoard(2, 2).disc(1).disc(2, second=True).cross(2).disc(3).picture()
+    caught(lambda chances, crossed: np.array_equal(likely(2, 2, chances, crossed), there), (sure, wrong),
+           (sure[:, [0, 2, 1]], wrong), (sure, ~wrong & wrong))
+    half = likely(1, 1, np.array([[0.5, 0.5, 0.0]]))
+    assert FlatBoard(1, 1).disc(0).picture().mean() < half.mean() < FlatBoard(1, 1).picture().mean()

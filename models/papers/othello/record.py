@@ -12,14 +12,13 @@ import numpy as np
 import torch
 
 import kernels
-from models import claims
 from models.backbones.layer_lens import residuals
 from models.engine.method import Close, Emit, Event, Job
 from models.engine.recording import Filling, array, distribution, line, table
 from models.loops.attend.layers import WRONG, by_layer, loudest, scattered
 from models.loops.attend.loop import TokenLayout
 from models.loops.sample.cached_lm import Stream, log_probabilities
-from models.papers.othello.network import FIRST, LENS, MINE, SAID
+from models.papers.othello.network import FIRST, LENS, MINE
 from models.trace import CODE, Canvas, Chart, Fact, Field
 from models.trace.percent import percent
 from models.trace.subject import SubjectError
@@ -161,7 +160,7 @@ def focused(match: Match) -> Iterator[Event]:
     maps = loudest(match.lens, match.states()[-1, layer], layer, match.job.params.run - 1, NAMES, CANVAS.shape)
     squares = {"discs": true > 0, "empty squares": true == 0}
     yield from by_layer(layout, looked, match.read()[-1], true, squares, painted, match.moves[-1], layer,
-                        (*measured(), kinds(match), *maps))
+                        (kinds(match), *maps))
 
 
 def kinds(match: Match) -> Chart:
@@ -175,12 +174,3 @@ def kinds(match: Match) -> Chart:
     return table(f"Squares of the {PAIRS} pairs of feature and square that tell a colour best", "square", "layer",
                  shares, KINDS, range(len(shares)), unit="share of the pairs",
                  caption="By AUROC, mean over three autoencoders. Of all squares 11 % are corners, 44 % edges.")
-
-
-def measured() -> tuple[Chart, ...]:
-    """What the claim found layer by layer; nothing before it was measured."""
-    rows = (claims.read("othello") or {"context": ()})["context"]
-    found = {arm: [row["value"] for row in rows if row["name"].startswith(f"discs read right, {arm}, layer")]
-             for arm in SAID.values()}
-    return (line("1,000 games that nobody trained on", "% of the discs read right", found, x="layer", by_step=False),
-            ) if rows else ()

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import kl_div
 
 from models.worlds.tales.universe import PLAIN
 
@@ -86,4 +85,4 @@ def lessons(texts: Sequence[Sequence[int]], names: Names, baseline: Reads, reinf
 def apart(p: Tensor, q: Tensor) -> Tensor:
     """KL(p || q) in nats [T] of two distributions over words, from their logits [T, V]."""
     logp, logq = p.float().log_softmax(-1), q.float().log_softmax(-1)
-    return kl_div(logq, logp, reduction="none", log_target=True).sum(-1)
+    return torch.nn.functional.kl_div(logq, logp, reduction="none", log_target=True).sum(-1)

@@ -5,7 +5,6 @@ each: with those a network learns within 300 steps to tell one note from another
 """
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from models.papers.meap.rule import punched
@@ -31,10 +30,6 @@ class NextToken(TextRetrieval):
         holes = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         return {**made, "seen": punched(made["ids"][:, :-1], self.share, self.blank, holes)}
 
-    def quick(self, model):
-        return {f"{kind} {tokens}": round(float(np.mean(self.solve(model, kind, tokens, 12))), 2)
-                for kind, tokens in (("notes", 60), ("needle", 200), ("needle", 600))}
-
     def evaluate(self, model):
         return self.answered(model, 20)
 
@@ -43,7 +38,6 @@ class MaskEnhanced(NextToken):
     """The same, and 15 % of the input is [MASK]; the loss is on every position, masked or not, as before."""
 
     name, share = "text-meap-1", 0.15
-    weak_at = "Finds the one number in a story, but after 360 steps still guesses which of several notes is asked for."
 
 
 class NextTokenSecond(Rounded, NextToken):
@@ -51,12 +45,9 @@ class NextTokenSecond(Rounded, NextToken):
 
     name, start, replaces = "text-ntp-2", "text-ntp-1", "text-ntp-1"
     warm_lr, decay, minutes = 0.25, 0.8, 8.0
-    weak_at = "Finds what is asked for among a few notes or passages; beyond the 200 tokens of training it errs more."
     budget_fraction = "600 steps of 8 x 512 tokens on one thread; the paper trains 1.1 B parameters from scratch"
 
 
-class MaskEnhancedSecond(Rounded, MaskEnhanced):
-    name, start, replaces = "text-meap-2", "text-meap-1", "text-meap-1"
-    warm_lr, decay, minutes = NextTokenSecond.warm_lr, NextTokenSecond.decay, NextTokenSecond.minutes
+class MaskEnhancedSecond(NextTokenSecond):
+    name, start, replaces, share = "text-meap-2", "text-meap-1", "text-meap-1", MaskEnhanced.share
     weak_at = "Finds the one number in a story, but after 600 steps still guesses which of several notes is asked for."
-    budget_fraction = NextTokenSecond.budget_fraction

@@ -1,5 +1,4 @@
-"""POPri: what a client tells is bounded, noise is on the sum, the middle rank is rejected, rounds add up, and no note
-reaches the server; every trap beside its mutants."""
+"""POPri: bounded clients, noise on the sum, the middle rank, a budget of all rounds, no note at the server; mutants."""
 import math
 
 import numpy as np
@@ -102,8 +101,7 @@ def test_arms_differ_in_what_they_say_alone_and_only_changes_learn(arms):
 
 def test_the_gap_is_a_share_of_what_real_notes_would_give():
     rows = np.array([[70.0, 74.0, 72.0], [72.0, 76.0, 73.0]])  # start, real, arm
-    caught(lambda f: f(rows) == 0.375, claim.gap, lambda r: float((r[:, 2] - r[:, 0]).mean()),
-           lambda r: float(((r[:, 2] - r[:, 0]) / r[:, 1]).mean()))
+    caught(lambda f: f(rows) == 0.375, claim.gap, lambda r: float((r[:, 2] - r[:, 0]).mean()))
 
 
 def test_rounds_are_told_and_more_noise_turns_pairs_round(tiny):

@@ -61,6 +61,5 @@ METHOD = Method(
     control=Control("tale-popri-shuffled-1", title="Pairs in random order"),
     fixed={"sample": "The texts are drawn and scored: type other first words, or change how much noise there is."},
     examples=(Example("happy", "A happy tale of ...", "A happy tale of the"),
-              Example("sad", "A sad tale of ...", "A sad tale of the"),
               Example("sailor", "The topic is given", "A funny tale of the winter. Once a"),
               Example("kitchen", "A topic of no client", "A happy tale of the kitchen. Once a")))

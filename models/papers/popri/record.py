@@ -9,15 +9,17 @@ import numpy as np
 import torch
 
 from models.checkpoints.store import Bundle
+from models.claims.tale_lab import read
 from models.engine.method import Close, Event, Job
 from models.engine.recording import Filling, line
-from models.loops.sample.cached_lm import Meter, Reader, Stream
+from models.loops.sample.cached_lm import Meter, Reader
 from models.papers.popri.federation import candidates, federation, private, topical
 from models.papers.popri.rule import LONGEST, ROUNDS, epsilon, noise_for, pairs, recovered
 from models.trace import Canvas, Chart, Edges, Fact, Field
 from models.trace.percent import percent
 from models.trace.subject import SubjectError
 from models.worlds.federation import openings
+from models.worlds.world import END
 
 ASKED, NOTES, ROOM = 2, 60, 12  # prompts of a round, the visitor's first; clients in the chart; words to be written
 WORDS = 24  # of a candidate that are shown
@@ -40,25 +42,28 @@ class ScoredTexts(Filling):
         return self.first + rank * (WORDS + 2) + 1
 
     def show(self, rows: list[list[int]], clean: torch.Tensor, noisy: torch.Tensor, rejected: int,
-             said: Mapping[str, torch.Tensor]) -> Edges:
-        """A round's candidates, ids behind the prompt, in the order of their noisy scores; said: logits [V] by name."""
+             said: list[torch.Tensor], name: str, public: torch.Tensor) -> Edges:
+        """Ids behind the prompt, in the order of their noisy scores; said: the logits [T, V] that they were drawn from;
+        public: those [V] of the public network behind the prompt."""
         self.ids[self.first:] = -1
         self.fill(range(self.first, self.canvas.size), state="unknown")
-        for rank, i in enumerate(noisy.argsort(descending=True, stable=True).tolist()):
+        order, places = noisy.argsort(descending=True, stable=True).tolist(), []
+        for rank, i in enumerate(order):
             at, words = self.line(rank), rows[i][:WORDS]
             state = {0: "accepted", rejected: "refused"}.get(rank, "known")
             self.fill([at - 1, at], state=["context", state])
             self.fill(range(at + 1, at + 1 + len(words)), words, state)
             self.note(range(at, at + 1 + len(words)), clean=float(clean[i]), noisy=float(noisy[i]))
-        begun = [self.line(rank) + 1 for rank in range(len(rows)) if self.ids[self.line(rank) + 1] >= 0]
-        for name, logits in said.items():
-            self.guess(begun, logits.expand(len(begun), -1), self.ids[begun], name)
+            places += range(at + 1, at + 1 + len(words))
+        begun = [self.line(rank) + 1 for rank, i in enumerate(order) if rows[i]]
+        self.guess(places, torch.cat([said[i][: len(rows[i][:WORDS])] for i in order]), self.ids[places], name)
+        if name != "round 0":
+            self.guess(begun, public.expand(len(begun), -1), self.ids[begun], "round 0")
         return Edges(np.array([self.line(0)]), np.array([self.line(rejected)]), np.ones(1, np.float32))
 
 
 class Rounds:
-    """What happened round by round. Of all candidates: embeddings [n, D], and the share of the clients' topics; of the
-    pairs: which noise left in order."""
+    """Of all candidates: embeddings [n, D], the share of the clients' topics; of pairs: which noise left in order."""
 
     def __init__(self, numbers: list[int], sigma: float):
         self.numbers, self.sigma = numbers, sigma
@@ -100,19 +105,20 @@ def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterat
         raise SubjectError(f"Please type at most {LONGEST - ROOM - 1} words: a text has {LONGEST}.")
     fed, page = federation(base.model, base.tokenizer, p.clients), ScoredTexts(reader, p.each)
     asked, dice = [job.subject.text.strip(), *openings(ASKED - 1)], job.generator()
-    seen, said, rejected = Rounds(list(writers), sigma), {}, p.each // 2 if p.rejected == "middle" else p.each - 1
+    seen, public, rejected = Rounds(list(writers), sigma), None, p.each // 2 if p.rejected == "middle" else p.each - 1
     yield page.open(len(writers))
     for number, writer in writers.items():
         began, name, meter = time.perf_counter(), f"round {number}", Meter(writer.model)
         rows = candidates(writer.model, reader.tokenizer, asked, p.each, 100 * job.seed + number)
         clean, noisy = (one.view(ASKED, p.each) for one in fed.told(rows, sigma, dice))
         kept = recovered(clean, pairs(noisy, rejected)).tolist()
-        said[name] = Stream(writer.model).read([reader.prompt])[0, -1].float()
+        said = [one[page.first - 1:].cpu() for one in read(writer.model, [[END, *ids] for ids in rows[: p.each]])]
+        public = said[0][0] if public is None else public
         seen.states.append(fed.phi(rows).numpy())
         seen.topics.append(float(topical(reader.tokenizer, rows).mean()))
         seen.kept += kept
-        link = page.show([ids[page.first - 1:] for ids in rows[: p.each]], clean[0], noisy[0], rejected,
-                         {name: said[name], "round 0": said["round 0"]})
+        link = page.show([ids[page.first - 1:] for ids in rows[: p.each]], clean[0], noisy[0], rejected, said,
+                         name, public)
         meter.add(len(rows), 0, LONGEST, len(rows) * LONGEST, 0, 1000 * (time.perf_counter() - began))
         yield page.step(name, edges={"pair": link}, cost=meter.cost, note=(
             f"lines 1 and {rejected + 1} are the pair{'' if kept[0] else ', without noise the other way round'}"))

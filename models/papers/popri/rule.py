@@ -6,8 +6,6 @@
     pair   = of each prompt's candidates by u~: the first, and that of the middle rank
 
     epsilon(R) = min over a > 1 of  a r + ln(1 / delta) / (a - 1)  =  r + 2 sqrt(r ln(1 / delta)),   r = R / (2 sigma^2)
-
-Letters: N clients, n candidates, J of them per prompt, D numbers of an embedding.
 """
 from __future__ import annotations
 
@@ -38,8 +36,7 @@ def pairs(values: Tensor, rejected: int) -> Tensor:
 
 def recovered(clean: Tensor, chosen: Tensor) -> Tensor:
     """Bool [P]: whether the clean values [P, J] order a pair as the noisy ones did."""
-    kept = clean.gather(1, chosen)
-    return kept[:, 0] > kept[:, 1]
+    return clean.gather(1, chosen).diff(dim=1)[:, 0] < 0
 
 
 def epsilon(sigma: float, rounds: int, delta: float = DELTA) -> float:

@@ -11,7 +11,6 @@ from functools import cache
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from models.trace.spelling import CONTINUED
 from visualizers.drawing import palette
@@ -162,9 +161,7 @@ class FigurePage:
                     self.sheet.text(x + w * 0.05, y + h * 0.88, short(mark.text, 8), ink, w * 10)
                     continue
                 ink = palette.ink_on(mark.fill, mark.share, self.dark)
-                rim = withStroke(linewidth=2, foreground="#1d1d21" if ink == "#ffffff" else "#ffffff")
-                self.sheet.text(x + w / 2, y + h / 2, short(mark.text, 8), ink, min(8, w * 24), ha="center",
-                                path_effects=[] if picture is None else [rim])  # a picture may have any colour there
+                self.sheet.text(x + w / 2, y + h / 2, short(mark.text, 8), ink, min(8, w * 24), ha="center")
 
     def gaps(self, drawing: Drawing, left: float, top: float, tall: float) -> None:
         """The hairlines between cells, over the picture."""

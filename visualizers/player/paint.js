@@ -155,7 +155,7 @@ class CellView {
     const labelled = this.grid && mark.text && this.drawing.layout.labels.length && w > 15;
     const open = pictured && this.drawing.layout.seamless && !(mark.fill && mark.share === 1);
     if (labelled && open) this.name(context, mark.text, x, y, w, h);
-    else if (labelled) this.inscribe(context, mark.text, x, y, w, h, page, mark, pictured);
+    else if (labelled) this.inscribe(context, mark.text, x, y, w, h, page, mark);
   }
 
   // A square's name beside the stone that may stand on it; the ground of a board is light on every page.
@@ -167,13 +167,11 @@ class CellView {
   }
 
   // Not `label`: the player hangs an element of that name on a view.
-  inscribe(context, text, x, y, w, h, page, mark, pictured) {
+  inscribe(context, text, x, y, w, h, page, mark) {
     context.font = `${Math.round(Math.min(h * 0.5, 14))}px system-ui, sans-serif`;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    const ink = inkOn(mark.fill, mark.share, page.panel), rim = ink === "#ffffff" ? "#1d1d21" : "#ffffff";
-    Object.assign(context, { fillStyle: ink, strokeStyle: rim, lineWidth: 3, lineJoin: "round" });
-    if (pictured) context.strokeText(text, x + w / 2, y + h / 2, w - 2); // a picture may have any colour there
+    context.fillStyle = inkOn(mark.fill, mark.share, page.panel);
     context.fillText(text, x + w / 2, y + h / 2, w - 2);
   }
 

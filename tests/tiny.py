@@ -149,6 +149,13 @@ def question_tokenizer():
     return wrap(word_tokenizer(WORDS, "spaces"))
 
 
+@cache
+def discs_tokenizer():
+    from models.worlds import discs
+    from training.text import wrap
+    return wrap(discs.WORLD.tokenizer(), unk_token="<|unk|>")
+
+
 def scene_vlm():
     from models.backbones.vlm import SceneVLM
     torch.manual_seed(0)
@@ -202,6 +209,7 @@ MAKERS = {
                                                                      words_tokenizer("target-sft-1"))),
     "star-ar-1": lambda: (llama(star_tokenizer()), star_tokenizer()),
     "star-mdm-1": lambda: (masked_text(star_tokenizer()), star_tokenizer()),
+    **dict.fromkeys(("algo-discs-1", "algo-discs-words-1"), lambda: (llama(discs_tokenizer()), discs_tokenizer())),
     **dict.fromkeys(("text-mdm-1", "text-mdm-2"), lambda: (masked_text(), text_tokenizer())),
     "scene-mgm-1": lambda: (masked_scene(), None),
     "scene-vq-1": lambda: (scene_tokenizer(), None),

@@ -201,7 +201,8 @@ READERS: dict[str, Callable[[Path, dict], Any]] = {
 PAPER_NETWORKS = ("BigramTable", "BlockPredictors", "ClauseCoder", "ConnectivityPredictors", "EmbeddingHypernetwork",
                   "EnatTransformer", "FutureAdapters", "FutureDecoder", "FutureHeads", "GraphAdapter", "HorizonLlama",
                   "HpmForPreTraining", "IllamaForImageClassification", "InsertionLM", "JointSampler",
-                  "LexinvariantLM", "PairwiseTransformer", "ScaleTransformer", "SparkNet")
+                  "LexinvariantLM", "PairwiseTransformer", "ScaleTransformer", "SparkNet", "StateChannel",
+                  "VectorLlama")
 
 
 @cache

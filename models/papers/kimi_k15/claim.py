@@ -11,7 +11,7 @@ from models.claims import Lab
 from models.claims.harness import Budget, Metric, as_good, better, conclude, context, more_than_chance
 from models.loops.sample.cached_lm import Stream
 from models.loops.sample.rollouts import Ends, roll_out
-from models.papers.kimi_k15.arms import ARMS, named
+from models.papers.kimi_k15.arms import ARMS
 from models.papers.kimi_k15.method import ROOM
 from models.papers.kimi_k15.rule import reward
 from models.worlds import targets
@@ -52,8 +52,8 @@ def measure(lab: Lab):
                 better(tokens[averaged], tokens[mine], least=20, by="percent"),
                 better(right[averaged], right[plain], least=3, unmatched=TOKENS)],
         controls=[more_than_chance(right[before], chance), better(tokens[plain], tokens[before])],
-        context=[*(context(title, rows[part], unit) for name, rows in found.items()
-                   for part, (title, unit) in enumerate(zip(named(name), ("%", "tokens")))),
+        context=[*(context(f"{what}, {name}", values, unit) for name, rows in found.items() for what, unit, values in
+                   zip(("right answers", "tokens of an answer"), ("%", "tokens"), rows, strict=True)),
                  *(context(f"right in one of 8 answers without a thought, {name}", 100 * (rows > 0), "%")
                    for name, rows in guessed.items()),
                  context("right answers where 8 such tries failed before: mirror descent minus before",

@@ -21,7 +21,7 @@ from models.engine.method import Card, Close, Control, Event, Job, Method
 from models.loops.sample.cached_lm import Reader, Stream, answer_logp, batched
 from models.loops.sample.loop import Journal, SamplingPolicy, decode
 from models.loops.sample.rollouts import Ends, Trial, roll_out
-from models.papers.kimi_k15.arms import ARMS, SFT, frontier, learned
+from models.papers.kimi_k15.arms import ARMS, SFT, learned
 from models.papers.kimi_k15.rule import length_bonus, reward, surrogate, worth
 from models.trace import Chart, Fact, Field
 from models.trace.params import Span
@@ -143,27 +143,29 @@ def close(journal: Journal, source: PuzzleReader) -> Close:
         said += " No signs reach this target."
     elif not np.ptp(group.advantage):
         said += " All were worth the same, so there was nothing to learn: the rule left the network as it was."
-    return Close("sample", said, (valued(group), carried(group, moved, job.params.tau), *learned(), *frontier()), facts,
+    lines = learned() if job.bundle.name != SFT else ()  # the network before has none
+    return Close("sample", said, (valued(group), carried(group, moved, job.params.tau), *lines), facts,
                  path=journal.path)
 
 
 def valued(group: AnswerGroup) -> Chart:
+    bonus = {"length bonus": group.bonus} if group.bonus.any() else {}
     return Chart("bar", "What each answer was worth", "answer", "reward", {
-        "reward": group.right, "length bonus": group.bonus, "advantage": group.advantage},
-        ticks=numbered(group), caption="Advantage: reward and weighed bonus, minus the mean of the group.")
+        "reward": group.right, **bonus, "advantage": group.advantage},
+                 ticks=numbers(group), caption="Advantage: reward and weighed bonus, minus the mean of the group.")
 
 
 def carried(group: AnswerGroup, moved: np.ndarray, tau: float) -> Chart:
     """How much likelier the steps made each answer, and where the rule wants it."""
     series = {"after 1 step": moved[0], f"after {len(moved)} steps": moved[-1]}
     if tau:
-        series["where the rule wants it, advantage / tau"] = group.advantage / tau
+        series["wanted, advantage / tau"] = group.advantage / tau
     return Chart("bar", "What the steps changed: log pi / pi_i of each answer", "answer", "nats", series,
-                 ticks=numbered(group), caption="Above 0: likelier than before. Of whole answers: sums over tokens.")
+                 ticks=numbers(group), caption="Above 0: likelier than before. Of whole answers: sums over tokens.")
 
 
-def numbered(group: AnswerGroup) -> tuple[str, ...]:
-    return tuple(f"{k + 1}{' right' if right else ' wrong'}" for k, right in enumerate(group.right))
+def numbers(group: AnswerGroup) -> tuple[str, ...]:
+    return tuple(str(k + 1) for k in range(len(group.ids)))
 
 
 METHOD = Method(
@@ -183,9 +185,9 @@ METHOD = Method(
                    "so is the length bonus, weighed 0.5 from a third of the training on. log Z is the mean reward, as "
                    "in the report. An answer carried on from an earlier iteration counts whole in the loss."),
     params=Params, accepts="text", checkpoints=tuple(ARMS), run=run,
-    control=Control(SFT, title="Before reinforcement learning"),
+    control=Control(SFT, title="Before RL"),
     fixed={"sample": "Answers are drawn side by side: type words behind the puzzle to begin the thought yourself."},
-    examples=(Example("four", "Reach 4", "7 5 3 9 2 to 4 :"),
-              Example("zero", "Reach 0", "12 3 8 9 2 to 0 :"),
-              Example("high", "Reach 31, with one minus", "11 9 2 8 5 to 31 :"),
+    examples=(Example("zero", "Reach 0", "12 3 8 9 2 to 0 :"),
+              Example("six", "Reach 6, in two ways", "8 11 2 7 4 to 6 :"),
+              Example("high", "Reach 31, a hard one", "11 9 2 8 5 to 31 :"),
               Example("begun", "A thought that began badly", "7 5 3 9 2 to 4 : + 12 + 15 + 24")))

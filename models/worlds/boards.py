@@ -97,9 +97,6 @@ class FlatBoard:
         return self
 
 
-Board = FlatBoard
-
-
 def likely(rows: int, columns: int, chances: np.ndarray, wrong: np.ndarray | float = 0.0) -> np.ndarray:
     """A board whose discs are as plain as their chances [cells, 3] are high: of none, of the first kind and of the
     second. A cross lies on what is wrong [cells]."""

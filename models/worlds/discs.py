@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from models.worlds.boards import Board as Painted
+from models.worlds.boards import FlatBoard
 from models.worlds.world import Doc, World, held_out, sifted
 
 ROWS, COLUMNS = 3, 4
@@ -120,7 +120,7 @@ def believed(chances: np.ndarray, boards) -> np.ndarray:
     return (chances.max(-1) > 0.5) & np.stack([true, ~true])
 
 
-def paint(picture: Painted, cells, chances: np.ndarray) -> None:
+def paint(picture: FlatBoard, cells, chances: np.ndarray) -> None:
     """A board as someone sees it, in some cells of a picture: discs are as large as he is sure of them."""
     for cell, row in zip(cells, chances, strict=True):
         picture.dot(cell, list(COLOURS.values())[int(row.argmax())], radius=0.44 * float(row.max()) - 0.03)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from models.worlds import discs
-from models.worlds.boards import Board as Painted
+from models.worlds.boards import FlatBoard
 from models.worlds.world import drawn, exam
 
 TOLD = "told red b2 blue c1"
@@ -48,8 +48,8 @@ def test_what_is_known_is_a_bound_that_sure_mistakes_lower():
     assert discs.known(np.roll(sure, 1, -1), board).sum() < -100
     mixed = np.concatenate([sure[:1], np.roll(sure, 1, -1)[1:2], even[2:]])
     assert [rows.nonzero()[0].tolist() for rows in discs.believed(mixed, board)] == [[0], [1]]
-    pictures = [Painted(3, 4) for _ in range(2)]
+    pictures = [FlatBoard(3, 4) for _ in range(2)]
     for picture, seen in zip(pictures, (even, sure), strict=True):
         discs.paint(picture, range(discs.FIELDS), seen)
-    few, many = ((picture.picture() != Painted(3, 4).picture()).sum() for picture in pictures)
+    few, many = ((picture.picture() != FlatBoard(3, 4).picture()).sum() for picture in pictures)
     assert 0 < few < many, "who is sure sees large discs"

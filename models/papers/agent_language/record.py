@@ -12,7 +12,7 @@ from models.engine.recording import Filling, bars, line, table
 from models.papers.agent_language.telling import CHANNELS, SAID, Heard
 from models.trace import Canvas, Cost, Fact, Field
 from models.worlds import discs
-from models.worlds.boards import Board as Painted
+from models.worlds.boards import FlatBoard
 
 CELLS = np.arange(discs.ROWS * 12).reshape(discs.ROWS, 12)  # a board, a gap, two of the message, a gap, a board
 LEFT, SENT, RIGHT = (CELLS[:, columns].ravel().tolist() for columns in (slice(4), slice(5, 7), slice(8, None)))
@@ -58,7 +58,7 @@ def slot_ids(job: Job, heard: Heard) -> Tensor:
 
 def painted(*boards: np.ndarray, slots: int = 0) -> np.ndarray:
     """A board or two, from the chances [F, C] of each colour, and the slots between them."""
-    picture = Painted(*CELLS.shape)
+    picture = FlatBoard(*CELLS.shape)
     for cell in CELLS[:, 4:8].flat:
         picture.tint(int(cell), LANE if cell in SENT[:slots] else GAP)
     for cells, knows in zip((LEFT, RIGHT), boards):

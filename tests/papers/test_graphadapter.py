@@ -120,6 +120,8 @@ def test_the_record_shows_the_mixture_and_what_each_link_is_worth(tiny, arm):
     traces = run("graphadapter", TEXT, {"adapter": arm, "length": 3}).traces
     sample, attend = traces["sample"], traces["attend"]
     assert set(sample.steps[-1].distributions) == {mixed_lm.MIXTURE, mixed_lm.LM, mixed_lm.BESIDE}
+    likeliest = sample.steps[-1].distributions[mixed_lm.MIXTURE].top_ids[0, 0]
+    assert f"\u201c{sample.vocabulary[int(likeliest)].strip()}\u201d" in sample.steps[-1].note
     source, heard = LinkedPage(prepare("graphadapter", TEXT, {"adapter": arm})), arm != "mlp"
     linked = [NAMES[other] for other in source.web.every()[source.page] if heard]
     assert [step.label for step in attend.steps if step.level == "trial"] == [

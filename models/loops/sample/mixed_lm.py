@@ -18,6 +18,7 @@ from models.engine.recording import line
 from models.loops.sample.cached_lm import Reader, log_probabilities
 from models.loops.sample.loop import Journal, SamplingPolicy, decode
 from models.trace import Fact, Field
+from models.trace.percent import percent
 
 MIXTURE, LM, BESIDE = "mixture", "model alone", "adapter alone"
 HELPED = 0.5  # nats
@@ -62,6 +63,13 @@ class MixedReader(Reader):
         """The same of the next word [1, V]."""
         return {MIXTURE: self.logits, **{name: part[:, -1] for name, part in self.model.parts.items()}}
 
+    def said(self) -> str:
+        """The likeliest next word, and how likely all three find it."""
+        id = int(self.logits.argmax())
+        mixture, lm, beside = (percent(float(part[0, id].exp())) for part in self.now().values())
+        return (f"Likeliest: \u201c{self.texts([id])[0].strip()}\u201d with {mixture}, by the model alone {lm}, by the "
+                f"adapter alone {beside}")
+
 
 def gained(shown: dict[str, Tensor], ids: Sequence[int]) -> list[float]:
     """Nats [P] by which the mixture finds each word likelier than the model alone does."""
@@ -73,7 +81,7 @@ def writing(job: Job, source: MixedReader) -> Iterator[Event]:
     """The Sample record of a text that goes on by the mixture, by the method's temperature and length."""
     return decode(job, source, SamplingPolicy(
         Sampler(job.params.temperature), job.params.length, close, shown=lambda moment: source.now(), fields=GAIN,
-        measure=lambda moment: {"gain": gained(source.now(), moment.ids)}))
+        measure=lambda moment: {"gain": gained(source.now(), moment.ids)}, note=lambda moment: source.said()))
 
 
 def close(journal: Journal) -> Close:

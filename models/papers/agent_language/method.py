@@ -29,7 +29,7 @@ FILES = {"vectors": "algo-discs-vectors-frozen-1", "bits": "algo-discs-bits-froz
 @dataclass(frozen=True)
 class Params:
     channel: Annotated[str, Choice(tuple(CHANNELS), "Sent as", "A word or one of 16 vectors is 4 bits.",
-                                   titles=tuple(CHANNELS.values()))] = "words"
+                                   titles=tuple(CHANNELS.values()))] = "trained-vectors"
     slots: Annotated[int, Span(2, 6, 2, "Length of a message", "Two words tell one disc.", unit="slots")] = 4
     hops: Annotated[int, Span(1, 8, 1, "Hops", "Each receiver tells on what it was told.", unit="receivers")] = 4
 

@@ -109,7 +109,7 @@ def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterat
     yield page.open(len(writers))
     for number, writer in writers.items():
         began, name, meter = time.perf_counter(), f"round {number}", Meter(writer.model)
-        rows = candidates(writer.model, reader.tokenizer, asked, p.each, 100 * job.seed + 10 + number)
+        rows = candidates(writer.model, reader.tokenizer, asked, p.each, 1000 * job.seed + 1 + number)
         clean, noisy = (one.view(ASKED, p.each) for one in fed.told(rows, sigma, dice))
         kept = recovered(clean, pairs(noisy, rejected)).tolist()
         said = [one[page.first - 1:].cpu() for one in read(writer.model, [[END, *ids] for ids in rows[: p.each]])]

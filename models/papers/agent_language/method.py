@@ -69,8 +69,8 @@ METHOD = Method(
                 "words, codes or vectors.",
         flow="board > sender > *words, soft words, codes or vectors > receiver > board as it knows it; receiver ~> "
              "sender",
-        look_at="How much of the board arrives in four slots. Vectors hold far more than words: choose one of 16 "
-                "vectors, 4 bits as a word, and see how much of that was only a wider pipe.",
+        look_at="What arrives from four slots. Trained vectors tell more than words, and send 768 times the bits: "
+                "choose one of 16 vectors, 4 bits as a word, for equal terms. What is left after four hops?",
         not_covered="The paper's third point, roles that hold over a conversation; large models and real language; "
                     "several trainings; more than 4 bits a slot.",
         unverified="The argument is the paper's: misaligned spaces, loss, drift. All else is our construction: boards, "

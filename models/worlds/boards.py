@@ -50,11 +50,12 @@ class FlatBoard:
         at, x, y = self._around(cell)
         return self._paint(at, np.hypot(x, y) - radius, colour)
 
-    def cross(self, cell: int, colour=GOAL) -> FlatBoard:
-        """Where one wants to go."""
+    def cross(self, cell: int, colour=GOAL, reach: float = 0.26, aside: float = 0.0) -> FlatBoard:
+        """Where one wants to go; or a mark beside a disc: a smaller one, that far up and to the right."""
         at, x, y = self._around(cell)
-        near = np.minimum(abs(x - y), abs(x + y)) / np.sqrt(2) - 0.07  # from two diagonals
-        return self._paint(at, np.maximum(near, np.maximum(abs(x), abs(y)) - 0.26), colour)
+        x, y = x - aside, y + aside
+        near = np.minimum(abs(x - y), abs(x + y)) / np.sqrt(2) - 0.2 * reach - 0.018  # from two diagonals
+        return self._paint(at, np.maximum(near, np.maximum(abs(x), abs(y)) - reach), colour)
 
     def tint(self, cell: int, colour) -> FlatBoard:
         """The whole ground of a cell in another colour."""
@@ -99,7 +100,7 @@ class FlatBoard:
 
 def likely(rows: int, columns: int, chances: np.ndarray, wrong: np.ndarray | float = 0.0) -> np.ndarray:
     """A board whose discs are as plain as their chances [cells, 3] are high: of none, of the first kind and of the
-    second. A cross lies on what is wrong [cells]."""
+    second. A small cross stands in the corner of a cell that is wrong [cells], and hides no disc."""
     crossed, faces = np.broadcast_to(wrong, len(chances))[:, None], _alike(rows, columns)
     shares = np.concatenate([chances * (1 - crossed), chances * crossed], 1)  # [cells, 6]
     side = faces.shape[1] // rows
@@ -116,5 +117,5 @@ def _alike(rows: int, columns: int) -> np.ndarray:
         if number % 3:
             board.disc(cell, second=number % 3 == 2)
         if number > 2:
-            board.cross(cell)
+            board.cross(cell, reach=0.1, aside=0.375)
     return np.stack([board.picture() for board in made]).astype(np.float32)

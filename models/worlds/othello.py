@@ -156,7 +156,7 @@ def squares(text: str) -> list[int]:
     words = text.lower().split()
     for word in words:
         if word not in SQUARES:
-            raise ValueError(f'"{word}" is no square: write moves such as "c2 b2", columns a to f, rows 1 to 6.')
+            raise ValueError(f'"{word[:20]}" is no square: write moves such as "c2 b2", columns a to f, rows 1 to 6.')
     moves = [SQUARES.index(word) for word in words]
     game = replayed(moves[:LONGEST])
     done = int(game.lengths[0])

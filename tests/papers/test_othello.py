@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.engine.method import prepare, run
-from models.papers.othello import claim, network
+from models.papers.othello import claim, network, record
 from models.papers.othello.network import COLOUR, FIRST, MINE, UNTRAINED
 from models.papers.othello.recipe import OthelloGPT, OthelloLens
 from models.papers.othello.record import Match, kinds, written
@@ -117,9 +117,13 @@ def test_a_run_ends_with_a_move_that_is_not_legal_and_says_so():
         run("othello", from_text("c2 c2"))
 
 
-def test_the_squares_of_the_best_features_are_counted_by_kind():
+def test_the_squares_of_the_best_features_are_counted_by_kind(monkeypatch):
+    """Mutant: pairs that tell nothing fill the fifty."""
     match = Match(prepare("othello", TEXT))
     match.lens.maps.zero_()[..., 5, 1] = 0.4  # a corner, of either side
     match.lens.maps[..., 14, 0] = 0.5  # in the middle, but empty is no colour
-    shares = next(iter(kinds(match).series.values()))
-    assert np.allclose(shares.sum(1), 1) and (shares[:, 0] > shares[:, 3]).all()
+
+    def corners_alone(least: float) -> bool:
+        monkeypatch.setattr(record, "TELLING", least)
+        return np.allclose(next(iter(kinds(match).series.values())), [12 / record.PAIRS, 0, 0, 0])
+    caught(corners_alone, 0.7, 0.0)

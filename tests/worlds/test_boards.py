@@ -6,8 +6,10 @@ import pytest
 from models.worlds.boards import STEP, FlatBoard, likely
 from tests.traps import caught
 
+CORNER = {"reach": 0.1, "aside": 0.375}
 THINGS = {"nothing": lambda b: b, "first": lambda b: b.disc(4), "second": lambda b: b.disc(4, second=True),
-          "start": lambda b: b.dot(4), "goal": lambda b: b.cross(4), "path": lambda b: b.dot(4, STEP, 0.12)}
+          "mark": lambda b: b.cross(4, **CORNER), "start": lambda b: b.dot(4), "goal": lambda b: b.cross(4),
+          "path": lambda b: b.dot(4, STEP, 0.12)}
 
 
 def grey(picture: np.ndarray) -> np.ndarray:
@@ -65,10 +67,14 @@ def test_a_cell_outside_is_refused():
 
 
 def test_a_board_that_is_likely_is_the_one_that_is_there_where_it_is_sure():
-    """Mutants: the kinds mixed up; no cross on what is wrong."""
+    """Mutants: the kinds mixed up; no cross on what is wrong; one that hides the disc."""
     sure, wrong = np.eye(3)[[0, 1, 2, 1]], np.array([False, False, True, False])
-    there = FlatBoard(2, 2).disc(1).disc(2, second=True).cross(2).disc(3).picture()
+    there = FlatBoard(2, 2).disc(1).disc(2, second=True).cross(2, **CORNER).disc(3).picture()
     caught(lambda chances, crossed: np.array_equal(likely(2, 2, chances, crossed), there), (sure, wrong),
            (sure[:, [0, 2, 1]], wrong), (sure, ~wrong & wrong))
+    empty, disc = FlatBoard(1, 1), FlatBoard(1, 1).disc(0)
+    stone = (disc.picture() != empty.picture()).any(-1)
+    caught(lambda where: np.array_equal(disc.copy().cross(0, **where).picture()[stone], disc.picture()[stone]),
+           CORNER, {}, {"reach": 0.2, "aside": 0.3})
     half = likely(1, 1, np.array([[0.5, 0.5, 0.0]]))
     assert FlatBoard(1, 1).disc(0).picture().mean() < half.mean() < FlatBoard(1, 1).picture().mean()

@@ -45,8 +45,9 @@ def by_layer(layout: TokenLayout, looked: Looked, read: np.ndarray, true: np.nda
     facts = {"best": Fact(f"{title}, best layer", float(found[best]), "%", "higher"),
              "first": Fact(f"{title}, before the first block", float(found[0]), "%", "higher"),
              "here": Fact(f"{title}, layer {layer}", float(found[layer]), "%", "higher")}
-    sentence = (f"A linear map reads {percent(found[0] / 100)} of the {main} right before the first block and "
-                f"{percent(found[best] / 100)} behind layer {best}. What is read wrong is crossed out.")
+    later = f"{percent(found[best] / 100)} behind layer {best}" if best else "no more behind any"
+    sentence = (f"A linear map reads {percent(found[0] / 100)} of the {main} right before the first block and {later}. "
+                "What is read wrong has a small cross in its corner.")
     shown = line("What is read right, layer by layer", "%", shares, x="layer", by_step=False)
     yield loop.closing(layout, looked, sentence, facts, (shown, *charts))
 
@@ -74,4 +75,4 @@ def loudest(lens, state: torch.Tensor, layer: int, run: int, names: Sequence[str
         kind = int(found.max(0).argmax())
         yield table(f"Feature {at} of layer {layer}, {loud[at]:.1f} strong: {names[kind]}", "column", "row",
                     found[:, kind].reshape(shape), range(1, shape[1] + 1), range(1, shape[0] + 1), unit="AUROC",
-                    caption="Measured on other data. 0.5: it tells nothing of this place; 1: it is loud only there.")
+                    caption="Measured on other data. 0.5: it tells nothing of this place; 1: all of it.")

@@ -59,18 +59,21 @@ METHOD = Method(
     bound="its probes belong to the states of its own network",
     card=Card(
         id="othello", title="Othello", tabs=("sample", "attend"), arxiv="2501.07108", year=2025, seed="B",
-        summary="A network that reads only lists of moves learns to name legal ones. Linear maps of its states show, "
-                "layer by layer, that it keeps the whole board in mind, seen by the player to move; sparse "
-                "autoencoders show which features it is made of.",
+        summary="A network that reads only lists of moves learns to name legal ones. Linear maps of its states read, "
+                "layer by layer, more and more of the board, seen by the player to move; sparse autoencoders show "
+                "which features there are.",
         flow="moves > network > legal next move; network > *states of every layer > *linear map > board: empty, mine, "
              "theirs; states of every layer > *sparse features",
         look_at="Attend, step by step: the board comes into focus up to layer 5, and blurs again where the next move "
                 "must be named. Then read black and white instead of mine and theirs.",
         not_covered="8 x 8 squares, games that go on after a pass, the view of single neurons, ten autoencoders a "
                     "layer (three here), changing the board inside the network.",
-        unverified="The network learns from all moves that could have been drawn, which is the same loss on average. "
-                   "States are normed one by one, not over a game. Autoencoders have a squared error, our reading; "
-                   "half of its features speak at once. Stability is the reference's rule, a lower bound."),
+        unverified="The network has Llama's blocks and a start token, and learns from all moves that could have been "
+                   "drawn, the same loss on average. A state is read as the board its next move is made on, the "
+                   "reference's as the board one move before. States are normed one by one, not over a game. "
+                   "Autoencoders have a squared error, our reading; half of their features speak at once. Stability is "
+                   "the reference's rule, a lower bound: layers 1 to 5 tell it alike, the last does not; a third of "
+                   "those features tell as well that there is a disc at all."),
     params=Params, accepts="text", checkpoints=(GPT,), companions=(LENS,), run=run,
     control=Control(params={"coding": COLOUR}, title="Black and white"),
     fixed={"sample": "Every move turns discs: type other moves and run again."},

@@ -34,7 +34,8 @@ def reveals(model, texts: Sequence[Sequence[int]]) -> Iterator[Reveal]:
     """Masks filled, the surest of a text first, one at a time; all texts have one length and equally many."""
     count = list(texts[0]).count(MASK)
     plan = Plan(moves(count, count, "linear"), Full(model, forbidden=tuple({*FORBIDDEN} - {END})), sampler=None)
-    return fill(torch.tensor([list(one) for one in texts]), MASK, plan, torch.Generator())
+    ids = torch.tensor([list(one) for one in texts], device=model.embed_tokens.weight.device)
+    return fill(ids, MASK, plan, torch.Generator())
 
 
 def unmasked(model, texts: Sequence[Sequence[int]]) -> list[list[int]]:

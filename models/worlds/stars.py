@@ -87,8 +87,14 @@ def check(text: str) -> bool:
 
 def read(text: str) -> Doc:
     """The document of a visitor's own graph, whatever he wrote behind it."""
+    if re.search(rf"[^{NAMES}{ASKS}>\s]", text.upper().partition(ANSWERS)[0]):  # nothing is left out in silence
+        raise ValueError(FORM)
     edges, start, goal = parsed(text.upper())
+    if start == goal:
+        raise ValueError(f"This asks for the way from {start} to itself; please choose another goal.")
     found = way(edges, start, goal)
+    if len(drawing(edges)[0]) < len({name for edge in edges for name in edge}):
+        raise ValueError("Some of these edges run in a circle; in a star graph none do.")
     if len(found) > LONGEST:
         raise ValueError(f"This way has {len(found)} nodes; please keep it at {LONGEST} or less.")
     return Doc((asked(edges, start, goal), " ".join(found)), (False, True), found)

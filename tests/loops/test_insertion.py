@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.claims.star_lab import CELLS, FORBIDDEN, begun, masked
-from models.loops.unmask.insertion import NOTHING, Draft, completed, draft, finished, grown, inserted, placed
+from models.loops.unmask.insertion import NOTHING, Draft, completed, draft, finished, grown, inserted, note, placed
 from models.trace import CODE
 from models.worlds import stars
 from models.worlds.world import END, MASK, exam
@@ -62,13 +62,22 @@ def test_places_move_and_identities_stay():
 
 
 def test_one_token_comes_at_a_time_and_what_is_put_in_has_a_slot_behind_it():
+    """Mutant: two tokens between one look of the network and the next."""
     net = Scripted(*SCRIPT)
     puts = list(inserted(net, GIVEN, greedy, 0.5, 8))
-    assert [len(ids) for ids, _ in net.said] == [4, 5, 6, 7] and puts[-1].token == NOTHING
+    caught(lambda said: [len(ids) for ids, _ in said] == [4, 5, 6, 7], net.said, net.said[::2])
+    assert puts[-1].token == NOTHING
     assert net.said[-1][1] == [False, True, True, True, False, True, True], "given tokens get no slot of their own"
     assert [put.slots for put in puts] == [[1, 3], [1, 3, 4], [1, 2, 4, 5], [1, 2, 3, 5, 6]]
     for put in puts:
         assert put.shares.shape == (len(put.slots), 20) and np.isclose(put.shares.sum(), 1, atol=1e-5), "joint"
+
+
+def test_a_record_says_how_likely_the_pair_was_that_was_taken():
+    """Mutant: the likeliest pair, which a drawn one is not."""
+    put = next(inserted(Scripted(*SCRIPT), GIVEN, lambda scores: (0, 12), 0.5, 8))
+    caught(lambda chance: np.isclose(chance, put.shares[0, 12]), put.chance, put.shares.max())
+    assert "the slot" in note(put) and "the slot" not in note(put._replace(end=np.nan)), "masks have none"
 
 
 def test_it_ends_by_itself_or_at_the_limit_and_never_puts_in_what_is_forbidden():

@@ -99,6 +99,9 @@ def test_only_the_adapter_learns_and_arms_differ_in_nothing_but_links(trained):
     assert sizes[0] == sizes[2] == sizes[3] and sizes[1] - sizes[0] == 512 < 0.01 * sizes[0]
     assert not torch.equal(batch["friends"][:, :, 1:2], batch["rewired"][:, :, 1:2])
     assert torch.isclose(batch["weight"].sum(), torch.tensor(40.0))
+    nats = made.nats(net, batch := made.batch(2, 0.0))  # mutant: every word of a web counts alike
+    caught(lambda found: torch.isclose(made.loss(net, batch, 0.0)[0], found), (nats * batch["weight"]).sum() / 40,
+           nats.mean())
     assert batch["ids"][:-1][batch["of"].diff() == 1].eq(0).all(), "a page ends with its end"
 
 

@@ -77,3 +77,12 @@ def test_every_arm_lies_in_a_row_and_every_edge_leads_one_to_the_right():
     assert all(at[other][0] == at[one][0] + 1 for one, other in edges) and at[start][0] == 0
     assert len({tuple(place) for place in at.values()}) == len(names) == 7
     assert at["B"][1] == at["F"][1] != at["E"][1] == at["G"][1] and at["D"][1] == (at["B"][1] + at["E"][1]) / 2
+
+
+@pytest.mark.parametrize("text, words", [
+    ("A>A B>C B?C |", "run in a circle"), ("A>B B>A C>D C?D |", "run in a circle"), ("A>B A?A |", "to itself"),
+    ("A>B C?C |", "to itself"), ("A>B B>Z Y>C A?B |", "A graph is written"),
+    ("A>B \U0001f600 A?B |", "A graph is written")])
+def test_what_cannot_be_drawn_or_read_whole_is_refused(text, words):
+    with pytest.raises(ValueError, match=words):
+        stars.read(text)

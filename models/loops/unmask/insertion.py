@@ -63,6 +63,11 @@ class Put(NamedTuple):
         """Probability [P, V] of every pair of a slot and a token; over both it sums to 1."""
         return np.exp(array(self.scores) - float(kernels.vocab_stats(self.scores.flatten()[None], top_k=1).lse[0]))
 
+    @property
+    def chance(self) -> float:
+        """Probability of the pair that was taken, which need not be the likeliest."""
+        return float(self.shares[self.slots.index(self.at), self.token])
+
 
 def draft(prefix: Sequence[int], answer: str, encode: Callable[[str], list[int]]) -> Draft:
     """Pieces of an answer with ___ between them; without any, what is missing comes behind it."""
@@ -85,9 +90,10 @@ def inserted(model, text: Draft, choose: Choose, threshold: float, most: int, fo
         scores, stop = model.told(torch.tensor([ids]), torch.tensor([slots]))
         scores[..., list(forbidden)] = float("-inf")
         end, places = float(finished(stop)), [i for i, slot in enumerate(slots) if slot]
-        row, token = (0, NOTHING) if end >= threshold or count == most else choose(scores[0, places])
+        here = scores[0, places].cpu()
+        row, token = (0, NOTHING) if end >= threshold or count == most else choose(here)
         cost = replace(full_cost(model, 1, len(ids), len(ids)), ms=1e3 * (time.perf_counter() - began))
-        yield Put(places[row], token, places, scores[0, places], end, cost)
+        yield Put(places[row], token, places, here, end, cost)
         if token == NOTHING:
             return
         ids.insert(places[row] + 1, token)
@@ -176,6 +182,7 @@ def note(put: Put) -> str:
     ends = "" if np.isnan(put.end) else f" Finished: {percent(put.end)}."
     if put.token == NOTHING:
         return f"Nothing is put in.{ends}"
-    row = put.slots.index(put.at)
-    token, slot = (percent(float(share)) for share in (put.shares[row, put.token], put.shares[row].sum()))
-    return f"This token in this slot had {token}, the slot {slot}.{ends}"
+    if np.isnan(put.end):  # masks: no distribution over slots chose this one
+        return f"This token had {percent(put.chance)}.{ends}"
+    slot = percent(float(put.shares[put.slots.index(put.at)].sum()))
+    return f"This token in this slot had {percent(put.chance)}, the slot {slot}.{ends}"

@@ -1,5 +1,6 @@
 """GraphAdapter's claim: 24 webs of forty pages that nobody trained on, every word of theirs. Bars were fixed before
-anything was measured and nothing was tuned; one training of each arm, on the same pages for as many steps.
+anything was measured; how long all arms train was chosen on eight webs that are not among these (NOTES.md). One
+training of each arm, on the same pages for as many steps.
 
 An item is a web, because its pages share circles. Words of the circle are a page's first mentions of what it has in
 common with its friends; what it has said already needs no friend.

@@ -22,7 +22,8 @@ from models.trace.subject import Example
 
 @dataclass(frozen=True)
 class Params:
-    adapter: Annotated[str, Choice(tuple(CHECKPOINTS), "Adapter", "Of equal size, trained for as many steps.", titles=(
+    adapter: Annotated[str, Choice(tuple(CHECKPOINTS), "Adapter", "Of equal size (attention has 512 weights "
+                                   "more), trained for as many steps.", titles=(
         "graph means (SAGE)", "graph attention (GAT)", "no links (MLP)", "links rewired at random",
         "SAGE that sees its own page"))] = "sage"
     weight: Annotated[float, Span(0.0, 1.0, 0.05, "Weight of the adapter", "In the mixture of probabilities; it was "
@@ -47,12 +48,13 @@ METHOD = Method(
                 "and mixes both next-word guesses half and half: words that the neighbours explain become likelier.",
         flow="page so far > model > next word; linked pages > model > *graph network > *fusion > next word; model > "
              "*fusion",
-        look_at="The house, the song or the friend: the model alone finds all of them as likely, and the adapter knows "
+        look_at="The house, the song or the friend: the model alone cannot know which, and the adapter knows "
                 "what the circle shares. Set the links away to 0, and the word falls back.",
         not_covered="Node classification with prompts (circles here have no names that could be told), citation and "
                     "social graphs, RoBERTa, GPT-2 and Llama 2; label smoothing; several trainings.",
         unverified="Forty pages to a web with circles of their own, 90 % own words and about five links are ours; so "
-                   "are five averaged questions as a page's state, and that a page tells itself nothing."),
+                   "are five averaged questions as a page's state, and that a page tells itself nothing. Measured on "
+                   "whole pages of other webs (the reference: on the last tenth of each page)."),
     params=Params, accepts="text", checkpoints=("tale-ar-2",), companions=tuple(CHECKPOINTS.values()), run=run,
     control=Control(params={"adapter": "mlp"}, title="The adapter without links"),
     fixed={"attend": "It shows what the next word owes to linked pages: cut links with the control instead."},

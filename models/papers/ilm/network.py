@@ -28,6 +28,7 @@ class InsertionLM(MaskedTransformer):
 
         slots: bool [B, N], behind which tokens something may be inserted; there: as in `look`.
         """
+        ids, slots, there = (one if one is None else one.to(self.norm.weight.device) for one in (ids, slots, there))
         states = self.look(ids, there=there)
         behind = states if there is None else states * there[..., None]
         behind = nn.functional.pad(behind[:, 1:], (0, 0, 0, 1))  # h_j+1, nothing behind the last token

@@ -44,7 +44,7 @@ def lit(doc: Doc, text: Draft, puts: Sequence[Put], words) -> Iterator[Event]:
         if node is not None:
             page.fill([node], order=[step])
             page.guess([node], put.scores[put.slots.index(put.at)], [put.token], "in its slot", measure=False)
-            tree += [(parent, node, float(put.shares.max()))] if parent is not None else []
+            tree += [(parent, node, put.chance)] if parent is not None else []
         if put.token != NOTHING:
             here.insert(put.at + 1, node)
         shown = tree if put is puts[-1] else tree[before:]

@@ -81,7 +81,7 @@ METHOD = Method(
         id="ilm", title="ILM", tabs=("unmask", "sample"), arxiv="2505.05755", year=2025, seed="A",
         summary="Starts from nothing, or from fragments, and says at each step where to insert a token and which one, "
                 "until it says that the text is whole. Nobody tells it how long that is.",
-        flow="tokens that stand > model > *one softmax over all (slot, token) pairs > *insert one; *insert one ~> "
+        flow="tokens that stand > model > *softmax over all (slot, token) pairs > *insert one; *insert one ~> "
              "tokens that stand; model > *stop head",
         look_at="What is put in behind the centre: it is known once what comes behind it stands, while from left to "
                 "right one arm of three must be taken blindly.",

@@ -89,7 +89,8 @@ def written(match: Match) -> Iterator[Event]:
     """One step for each typed move, then for each that the network draws, or the visitor names."""
     job, dice = match.job, match.job.generator()
     count = job.params.moves if job.choice is None else len(job.choice)
-    page, legal = Filling("sample", CANVAS, FIELDS, job.tokenizer.decode, fleeting=("next", "legal")), []
+    fleeting, legal = ("next", "legal"), []
+    page = Filling("sample", CANVAS, FIELDS, job.tokenizer.decode, then="accepted", fleeting=fleeting)
     page.state[:] = np.where(match.true()[0] > 0, CODE["context"], CODE["visible"])
     yield page.open(len(match.moves) + 1 + count)
     yield from replayed(match, page)

@@ -45,6 +45,7 @@ def words_tokenizer(name: str = "algo-arithmetic-1"):
     return text_tokenizer()
 
 
+@cache
 def tale_tokenizer():
     """The word-level tokenizer of the tales, as tale-ar-1 ships it."""
     from models.worlds import tales

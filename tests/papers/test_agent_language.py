@@ -124,12 +124,26 @@ def test_words_and_vectors_are_trained_end_to_end_on_the_same_boards_and_frozen_
 
 
 @pytest.mark.parametrize("name", ["words", "trained-vectors"])
-def test_every_hop_is_shown_and_a_word_near_a_vector_is_marked_as_that(tiny, name):
-    """Drift is not hidden: one step, one point and one row for each receiver; facts are the last one's."""
-    trace = run("agent-language", params={"channel": name, "hops": 5}).traces["sample"]
-    assert len(trace.steps) == 6 and len(trace.charts[1].series["known"]) == 5 and len(trace.charts[3].rows) == 5
-    assert trace.facts["last"].value == pytest.approx(trace.charts[1].series["known"][-1, 1], abs=1e-3)
-    marked = [trace.vocabulary[int(trace.steps[1].ids[cell])].startswith("≈") for cell in record.SENT[:4]]
-    assert marked == [name != "words"] * 4 and all(step.picture is not None for step in trace.steps)
+def test_every_hop_is_shown_and_a_word_near_a_vector_is_marked_as_that(tiny, monkeypatch, name):
+    """Drift is not hidden: one step, one point and one row for each receiver; facts are the last one's. Mutants: the
+    first receiver alone, and a word near a vector as if it had been said."""
+    def told(hops: int = 5):
+        return run("agent-language", params={"channel": name, "hops": hops}).traces["sample"]
+
+    def drifts(trace) -> bool:
+        known = trace.charts[1].series["known"]
+        return (len(trace.steps), len(known), len(trace.charts[3].rows)) == (6, 5, 5) and trace.facts[
+            "last"].value == pytest.approx(known[-1, 1], abs=1e-3)
+
+    def marked(trace) -> bool:
+        return [trace.vocabulary[int(trace.steps[1].ids[cell])].startswith("≈") for cell in record.SENT[:4]] == [
+            name != "words"] * 4 and ("not its meaning" in trace.sentence) == (name != "words")
+
+    trace = told()
+    caught(drifts, trace, told(1))
+    assert marked(trace) and all(step.picture is not None for step in trace.steps)
+    if name != "words":
+        monkeypatch.setattr(record, "slot_ids", lambda job, heard, table: SAID.start + heard.words[0].argmax(-1))
+        caught(marked, trace, told(1))
     with pytest.raises(SubjectError, match="d3 has none yet"):
         run("agent-language", from_text(discs.told(BOARDS[0], range(11))))

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(autouse=True)
 def small(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(federation, "PUBLIC", 8)
+    for name, size in (("PUBLIC", 8), ("LONGEST", 16)):
+        monkeypatch.setattr(federation, name, size)
     for name, size in (("CLIENTS", 12), ("PROMPTS", 4), ("ROWS", 2), ("STEPS", 2)):
         monkeypatch.setattr(recipes, name, size)
 
@@ -53,6 +54,7 @@ def test_the_first_is_preferred_to_the_middle_one_and_not_to_the_worst():
     caught(lambda found: found.tolist() == [[1, 7]], pairs(values, 4), pairs(values, 7), pairs(values, 4).flip(1),
            pairs(-values, 4))
     caught(lambda clean: recovered(clean, pairs(values, 4)).tolist() == [True], values, -values)
+    assert recovered(0 * values, pairs(values, 4)).all(), "texts that are equal are not turned round"
 
 
 def test_the_budget_is_that_of_all_rounds_by_two_formulas():

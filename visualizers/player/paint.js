@@ -43,6 +43,7 @@ class CellView {
 
   gridTargets() {
     const cells = [];
+    this.layer.classList.toggle("ts-worded", this.drawing.layout.labels.length > 0 && !this.drawing.layout.seamless);
     this.layer.style.gridTemplateColumns = `repeat(${this.columns}, 1fr)`;
     this.layer.style.gridTemplateRows = `repeat(${this.rows}, 1fr)`;
     this.box.style.aspectRatio = `${this.columns} / ${this.rows}`;

@@ -56,7 +56,8 @@ def run(job: Job) -> Iterator[Event]:
     lines = {name: channel(name, job.model, lambda of: job.companion(of).model) for name in CHANNELS}
     first = {name: line.chain([board], p.slots, 1)[0] for name, line in lines.items()}
     began, chain = time.perf_counter(), lines[p.channel].chain([board], p.slots, p.hops)
-    yield from recorded(job, board, chain, first, Cost(p.slots + 1, ms=(time.perf_counter() - began) * 1e3 / p.hops))
+    cost = Cost(p.slots + 1, ms=(time.perf_counter() - began) * 1e3 / p.hops)
+    yield from recorded(job, board, chain, first, lines[p.channel].table, cost)
 
 
 METHOD = Method(

@@ -22,8 +22,10 @@ LANE, GAP = (118, 121, 136), (160, 160, 158)
 NEAR = 100  # added to the id of the word that a vector is nearest to
 
 
-def recorded(job: Job, board: discs.Board, chain: list[Heard], first: dict[str, Heard], cost: Cost) -> Iterator[Event]:
-    """chain: hop by hop. first: the first hop in every channel. cost: of a hop."""
+def recorded(job: Job, board: discs.Board, chain: list[Heard], first: dict[str, Heard], words: Tensor,
+             cost: Cost) -> Iterator[Event]:
+    """chain: hop by hop. first: the first hop in every channel. words: their vectors [V, D] to who hears the chain.
+    cost: of a hop."""
     roles, arrows = np.full((2, CELLS.size), [["gap"], [""]], object)
     roles[LEFT], roles[RIGHT], roles[SENT], arrows[CELLS[1, [4, 7]]] = "sender's", "receiver's", "message", "→"
     page = Filling("sample", Canvas("grid", tuple(arrows), CELLS.shape, roles=tuple(roles)), FIELDS,
@@ -39,7 +41,7 @@ def recorded(job: Job, board: discs.Board, chain: list[Heard], first: dict[str, 
         page.fill(LEFT, state="context" if hop == 1 else "known")
         page.guess(slots, pad(heard.words[0], (SAID.start, 0), value=-1e4),  # special tokens are never said
                    SAID.start + heard.words[0].argmax(-1), "sender")
-        page.fill(slots, slot_ids(job, heard), "new")
+        page.fill(slots, slot_ids(job, heard, words[SAID]), "new")
         page.fill(RIGHT, state=np.where(kept, "accepted", np.where(false, "refused", "known")),
                   chance=discs.true_chance(knows, board))
         yield page.step(f"hop {hop}", picture=painted(before, knows, slots=len(slots)), cost=cost,
@@ -48,11 +50,10 @@ def recorded(job: Job, board: discs.Board, chain: list[Heard], first: dict[str, 
     yield closing(job, board, chain, first)
 
 
-def slot_ids(job: Job, heard: Heard) -> Tensor:
+def slot_ids(job: Job, heard: Heard, table: Tensor) -> Tensor:
     """Ids [k] of the words that were sent, or NEAR and the word that each vector is nearest to, which is no meaning."""
     if job.params.channel.endswith("words"):
         return SAID.start + heard.words[0].argmax(-1)
-    table = job.model.get_input_embeddings().weight[SAID]
     return NEAR + SAID.start + (normalize(heard.vectors[0], dim=-1) @ normalize(table, dim=-1).T).argmax(-1)
 
 
@@ -79,8 +80,9 @@ def closing(job: Job, board: discs.Board, chain: Sequence[Heard], first: Mapping
         line("Discs", "discs of 12", {"known": kept, "changed or invented": false}, first=1),
         table("Chance of the true colour", "field", "receiver", discs.true_chance(knows, boards),
               discs.PLACES, range(1, len(knows) + 1), unit="probability"))
+    near = "" if job.params.channel.endswith("words") else " The word near a vector is not its meaning."
     return Close("sample", f"{sent[job.params.channel]:,.0f} bits were sent in {k} slots, {bits[0]:.1f} arrived; "
-                 f"receiver {len(bits)} knows {bits[-1]:.1f}. The word near a vector is not its meaning.", charts, {
+                 f"receiver {len(bits)} knows {bits[-1]:.1f}.{near}", charts, {
                      "first": Fact("Known after the first hop", bits[0], f"bits of {discs.BITS}", "higher"),
                      "last": Fact("Known after the last hop", bits[-1], f"bits of {discs.BITS}", "higher"),
                      "kept": Fact("Discs known at the end", kept[-1], "of 12", "higher"),

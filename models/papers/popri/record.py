@@ -78,14 +78,14 @@ class Rounds:
         return (line("Texts of the clients' topics", "%", {"of all": 100 * np.array(self.topics)}, **rounds,
                      caption="A text of two topics does not count."),
                 *([line("Privacy spent", "epsilon", {"so far": [epsilon(self.sigma, one) for one in self.numbers]},
-                        **rounds, caption="All rounds together; delta is 1 in 10,000.")] if self.sigma else []),
+                        **rounds, caption="With this noise, delta 1 in 10,000.")] if self.sigma else []),
                 Chart("scatter", "Where texts lie in the embedding", "first direction", "second direction",
                       {name: ((one - middle) @ axes[:2].T).astype(np.float32) for name, one in seen.items()},
                       caption="The two main directions; candidates should move to where the clients' notes are."))
 
     def facts(self) -> dict[str, Fact]:
-        spent = {"epsilon": Fact("Privacy spent by all rounds", round(epsilon(self.sigma, ROUNDS), 2), "epsilon",
-                                 "lower")} if self.sigma else {}
+        spent = {"epsilon": Fact("Privacy that eight such rounds spend", round(epsilon(self.sigma, ROUNDS), 2),
+                                 "epsilon", "lower")} if self.sigma else {}
         return {"topics": Fact("Texts of the clients' topics, at the end", 100 * self.topics[-1], "%", "higher"),
                 "before": Fact("Texts of the clients' topics, at first", 100 * self.topics[0], "%"),
                 "recovered": Fact("Pairs ordered as without noise", 100 * float(np.mean(self.kept)), "%", "higher"),

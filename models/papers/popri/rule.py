@@ -35,8 +35,8 @@ def pairs(values: Tensor, rejected: int) -> Tensor:
 
 
 def recovered(clean: Tensor, chosen: Tensor) -> Tensor:
-    """Bool [P]: whether the clean values [P, J] order a pair as the noisy ones did."""
-    return clean.gather(1, chosen).diff(dim=1)[:, 0] < 0
+    """Bool [P]: whether the clean values [P, J] order a pair as the noisy ones did; equal texts have no order."""
+    return clean.gather(1, chosen).diff(dim=1)[:, 0] <= 0
 
 
 def epsilon(sigma: float, rounds: int, delta: float = DELTA) -> float:

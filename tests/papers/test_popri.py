@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.engine.method import prepare, run, twin
-from models.papers.popri import claim, federation
+from models.papers.popri import claim, federation, record
 from models.papers.popri import recipe as recipes
 from models.papers.popri.rule import DELTA, aggregated, epsilon, exact_delta, noise_for, pairs, recovered, scores
 from models.trace.subject import SubjectError, from_text
@@ -119,5 +119,10 @@ def test_rounds_are_told_and_more_noise_turns_pairs_round(tiny):
     noisy = run("popri", OPENED, {**few, "epsilon": "0.1"}, checkpoint="tale-popri-tight-1").traces["sample"]
     assert noisy.facts["recovered"].value < 100 and noisy.facts["epsilon"].value == pytest.approx(0.1, abs=0.01)
     assert [step.label for step in noisy.steps] == ["round 0", "round 8"], "only the first arm's rounds are shipped"
+    with pytest.MonkeyPatch.context() as ended:  # every text ends where its prompt does
+        ended.setattr(record, "candidates", lambda model, words, asked, each, seed: federation.cut(
+            words, [one for one in asked for _ in range(each)]))
+        with pytest.raises(SubjectError, match="No text goes on"):
+            run("popri", OPENED, few)
     with pytest.raises(SubjectError, match="at most"):
         run("popri", from_text("the fox " * 30), few)

@@ -23,8 +23,8 @@ SCORED = Budget(ROUNDS * TEXTS, "texts scored by all clients")
 
 
 def measure(lab: Lab):
-    base, tokenizer, count = load(TRUNK).model, load(TRUNK).tokenizer, lab.size(TEXTS, 8)
-    tested, asked = private(tokenizer, lab.size(300, 20), "tested"), len(cut(tokenizer, openings(1))[0])
+    base, tokenizer, count = load(TRUNK).model, load(TRUNK).tokenizer, lab.size(TEXTS, 4)
+    tested, asked = private(tokenizer, lab.size(300, 6), "tested"), len(cut(tokenizer, openings(1))[0])
     pupil = student(len(tokenizer), cut(tokenizer, public(lab.size(3000, 20), 7)), lab.size(300, 2))
     writers = {name: load(one).model for name, one in ARMS.items()}
     found, topics = {name: [] for name in (*ARMS, BEST, REAL)}, {}

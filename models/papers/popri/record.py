@@ -56,8 +56,9 @@ class ScoredTexts(Filling):
             self.note(range(at, at + 1 + len(words)), clean=float(clean[i]), noisy=float(noisy[i]))
             places += range(at + 1, at + 1 + len(words))
         begun = [self.line(rank) + 1 for rank, i in enumerate(order) if rows[i]]
-        self.guess(places, torch.cat([said[i][: len(rows[i][:WORDS])] for i in order]), self.ids[places], name)
-        if name != "round 0":
+        if begun:  # some texts end where the prompt does
+            self.guess(places, torch.cat([said[i][: len(rows[i][:WORDS])] for i in order]), self.ids[places], name)
+        if begun and name != "round 0":
             self.guess(begun, public.expand(len(begun), -1), self.ids[begun], "round 0")
         return Edges(np.array([self.line(0)]), np.array([self.line(rejected)]), np.ones(1, np.float32))
 
@@ -113,6 +114,8 @@ def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterat
         clean, noisy = (one.view(ASKED, p.each) for one in fed.told(rows, sigma, dice))
         kept = recovered(clean, pairs(noisy, rejected)).tolist()
         said = [one[page.first - 1:].cpu() for one in read(writer.model, [[END, *ids] for ids in rows[: p.each]])]
+        if public is None and all(len(ids) < page.first for ids in rows[: p.each]):
+            raise SubjectError("No text goes on behind these words; please type how a story begins.")
         public = said[0][0] if public is None else public
         seen.states.append(fed.phi(rows).numpy())
         seen.topics.append(float(topical(reader.tokenizer, rows).mean()))

@@ -24,8 +24,7 @@ NEAR = 100  # added to the id of the word that a vector is nearest to
 
 def recorded(job: Job, board: discs.Board, chain: list[Heard], first: dict[str, Heard], words: Tensor,
              cost: Cost) -> Iterator[Event]:
-    """chain: hop by hop. first: the first hop in every channel. words: their vectors [V, D] to who hears the chain.
-    cost: of a hop."""
+    """chain: hop by hop. first: the first hop in every channel. words: their vectors [V, D] to its network."""
     roles, arrows = np.full((2, CELLS.size), [["gap"], [""]], object)
     roles[LEFT], roles[RIGHT], roles[SENT], arrows[CELLS[1, [4, 7]]] = "sender's", "receiver's", "message", "→"
     page = Filling("sample", Canvas("grid", tuple(arrows), CELLS.shape, roles=tuple(roles)), FIELDS,

@@ -53,9 +53,8 @@ METHOD = Method(
         not_covered="Real private data, secure aggregation, clients that are drawn anew every round, choosing the best "
                     "round by its distance to the clients, and the comparison with DP federated learning.",
         unverified="The clients and the prompts are ours (the paper puts three public examples in front), the embedder "
-                   "is the middle of the public network, and delta is 1 in 10,000. DPO at beta 0.1 and rate 0.0005, "
-                   "because the network is tiny (0.01 and 0.0000008 there); eight rounds of 64 prompts with "
-                   "8 texts, LoRA of rank 4 (31, 1,800, 10 and 16 there)."),
+                   "is the middle of the public network, delta is 1 in 10,000. Tiny here: beta 0.1, rate 0.0005, "
+                   "LoRA rank 4, eight rounds of 64 prompts with 8 texts (0.01, 0.0000008, 16, 31, 1,800, 10 there)."),
     params=Params, accepts="text", run=run,
     checkpoints=("tale-popri-1", "tale-popri-free-1", "tale-popri-tight-1", "tale-popri-shuffled-1"),
     companions=(TRUNK, *WALK["tale-popri-1"].values()),

@@ -72,6 +72,7 @@ def test_nothing_serious_after_a_run_in_a_walk_and_in_your_turn(visit, theme, si
 def test_axe_would_notice(visit):
     """Mutant: a page with pale words and a picture without any."""
     page = visit("?tab=papers")
+    page.locator(".papers p").first.wait_for()  # the list is built after the page has come
     page.evaluate("""() => { const p = document.querySelector('.papers p');
       p.style.color = '#ddd'; p.style.background = '#fff';
       document.querySelector('.papers').prepend(new Image(20, 20)); }""")

@@ -35,6 +35,13 @@ def test_words_that_look_like_numbers_are_names():
     assert numbered.layout.xaxis.type is None
 
 
+def test_a_matrix_says_what_its_rows_are():
+    """The axis to the left has no title: nobody knew that 0 to 6 were layers."""
+    said = figure(Chart("matrix", "t", "head", "layer", {"s": np.eye(2)}, caption="Means.")).layout.meta["under"]
+    assert said == "layer down · Means."
+    assert figure(Chart("matrix", "t", "head", "", {"s": np.eye(2)}, caption="Means.")).layout.meta["under"] == "Means."
+
+
 def test_hover_templates_read_no_braces_from_labels():
     bar = figure(Chart("bar", "t", "x", "%{customdata}", {"s": np.array([1.0])})).data[0]
     assert bar.hovertemplate.count("%{") == 2

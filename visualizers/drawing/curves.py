@@ -47,7 +47,8 @@ def figure(chart: Chart, other: Chart | None = None, names: tuple[str, str] = ("
         drawn.add_traces([_as_twin(one, names[1], dark, i) for i, one in enumerate(make(other, dark))])
     _dress(drawn, chart, dark, len(drawn.data) > 1)
     both = [("", chart)] if other is None else [(f"{names[0]} ", chart), (f"{names[1]} ", other)]
-    under = " · ".join(part for part in ("" if chart.kind == "matrix" else chart.y, chart.caption) if part)
+    upright = f"{chart.y} down" if chart.y and chart.kind == "matrix" else chart.y
+    under = " · ".join(part for part in (upright, chart.caption) if part)
     drawn.layout.meta = {"alt": ". ".join([chart.title, *(spoken(one, name) for name, one in both)]) + ".",
                          "title": chart.title, "under": under}  # the page writes both above the figure, where they wrap
     return drawn

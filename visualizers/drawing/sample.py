@@ -17,6 +17,7 @@ from visualizers.drawing.marks import Drawing
 
 WORDS = {"unknown": "not yet sampled", "new": "sampled now", "known": "sampled before", "context": "given text",
          "accepted": "accepted", "refused": "refused", "merged": "accepted with its neighbours' probability"}
+BOARD = {**WORDS, "visible": "empty"}
 SETTINGS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 PUSHED = "alpha"  # the setting that remakes one list from two that keep their logits (`_pushed`)
 NAMES = {"raw": "the model's own", "warped": "after the sampler's settings"}
@@ -28,7 +29,11 @@ def describe(trace: SampleTrace) -> str:
     entropy = np.concatenate([d.entropy for step in trace.steps for d in step.distributions.values()])
     mean = f" Mean entropy {float(np.mean(entropy)):.2f} nats." if len(entropy) else ""
     return (f"{where(trace.canvas).capitalize()} in {steps_text(trace)}. At the end: "
-            f"{counts(trace.steps[-1], WORDS)}.{mean}")
+            f"{counts(trace.steps[-1], words_of(trace))}.{mean}")
+
+
+def words_of(trace: SampleTrace) -> dict[str, str]:
+    return BOARD if trace.canvas.kind == "board" else WORDS
 
 
 def answers(trace: SampleTrace) -> frozenset[str]:
@@ -101,7 +106,8 @@ def draw(trace: SampleTrace, **view) -> Drawing:
         trace = replace(trace, steps=tuple(_as_set(step, settings) for step in trace.steps))
     trace = replace(trace, steps=tuple(_named(step, trace.vocabulary) for step in trace.steps))
     wrote = trace.steps[0].where("new", "accepted", "refused", "merged")
-    return assemble(trace, Wording(describe, WORDS, unseen="gone", by=first_number), first=int(len(wrote) > 0), **view)
+    wording = Wording(describe, words_of(trace), unseen="gone", by=first_number)
+    return assemble(trace, wording, first=int(len(wrote) > 0), **view)
 
 
 def _as_set(step, settings: dict):

@@ -64,15 +64,15 @@ def scattered(model, call: Callable[[], object], at: Sequence[int], coords: np.n
     return Looked(row_heads(over, at, coords), Rows.pack(np.asarray(at), over), None, seen.path, outside)
 
 
-def loudest(lens, state: torch.Tensor, layer: int, run: int, names: Sequence[str], shape: tuple[int, int],
-            most: int = 3) -> Iterator[Chart]:
+def loudest(lens, state: torch.Tensor, layer: int, run: int, names: Sequence[str],
+            rows: Sequence, columns: Sequence, most: int = 3) -> Iterator[Chart]:
     """The features [F] that speak loudest in one state [D] of a layer, each as a map of the class that it tells best.
-    names: of the classes."""
+    names: of the classes; rows, columns: what the board calls them."""
     with torch.no_grad():
         loud = array(lens.features(state, layer, run))
     for at in np.argsort(-loud, kind="stable")[:most]:
         found = 0.5 + array(lens.maps[run, layer, at])  # [N, C]
         kind = int(found.max(0).argmax())
         yield table(f"Feature {at} of layer {layer}, {loud[at]:.1f} strong: {names[kind]}", "column", "row",
-                    found[:, kind].reshape(shape), range(1, shape[1] + 1), range(1, shape[0] + 1), unit="AUROC",
+                    found[:, kind].reshape(len(rows), len(columns)), columns, rows, unit="AUROC",
                     caption="Measured on other data. 0.5: it tells nothing of this place; 1: all of it.")

@@ -158,7 +158,8 @@ def focused(match: Match) -> Iterator[Event]:
     ids = torch.tensor([match.ids])
     looked = scattered(model, lambda: model(ids, use_cache=False), match.moves, COORDS)
     layout = TokenLayout(CANVAS, np.arange(len(true)), COORDS, "squares", "the start of the game")
-    maps = loudest(match.lens, match.states()[-1, layer], layer, match.job.params.run - 1, NAMES, CANVAS.shape)
+    maps = loudest(match.lens, match.states()[-1, layer], layer, match.job.params.run - 1, NAMES, range(1, SIDE + 1),
+                   "abcdef")
     squares = {"discs": true > 0, "empty squares": true == 0}
     yield from by_layer(layout, looked, match.read()[-1], true, squares, painted, match.moves[-1], layer,
                         (kinds(match), *maps))

@@ -71,7 +71,7 @@ METHOD = Method(
         flow="board > sender > *words, soft words, codes or vectors > receiver > board as it knows it; receiver ~> "
              "sender",
         look_at="What arrives from four slots. Trained vectors tell more than words, and send 768 times the bits: "
-                "choose one of 16 vectors, 4 bits as a word, for equal terms. What is left after four hops?",
+                "one of 16 vectors, 4 bits as a word, is equal terms; training harmed both. What is left after hops?",
         not_covered="The paper's third point, roles that hold over a conversation; large models and real language; "
                     "several trainings; more than 4 bits a slot.",
         unverified="The argument is the paper's: misaligned spaces, loss, drift. All else is our construction: boards, "

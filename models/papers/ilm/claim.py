@@ -50,19 +50,16 @@ def measure(lab: Lab):
     return conclude(
         "ilm", paper="ILMs beat autoregressive and masked-diffusion models on planning tasks and fill gaps of any "
         "length more flexibly (abstract).",
-        here="On uneven graphs insertion finds 20 points more of the ways than left to right, and more than masks; on "
-        "even ones left to right takes an arm at random; insertion closes more gaps of an unknown length than masks "
-        "whose number is two off.",
+        here="On uneven and on even graphs insertion finds 20 points more of the ways than left to right, which on "
+        "even ones takes an arm at random. Masks are not testable here: in as many steps they learned no ways.",
         arms=tuple(uneven.values()), trainings=1, seeds=(SEED, GAPS, PLANS),
         expect=[better(uneven["insertion"], uneven["left to right"], least=20),
-                better(uneven["insertion"], uneven["masks"]),
                 better(even["insertion"], even["left to right"], least=20),
-                close_to(mean_of(first["left to right"]), CHANCE, 8),
-                better(filled["insertion"], filled["masks, two more or two fewer"])],
+                close_to(mean_of(first["left to right"]), CHANCE, 8)],
         controls=[more_than_chance(uneven["insertion"], CHANCE)],
         context=[context("gaps with as many nodes as are missing, insertion", np.array(length), "%"),
                  *(context(f"{arm.metric.name}, {arm.name}", arm)
-                   for some in (even, first, filled) for arm in some.values()),
+                   for some in (uneven, even, first, filled) for arm in some.values()),
                  *(context(f"the first token put in is the {name} of the way", 100.0 * (np.array(plans) == end), "%")
                    for name, end in (("start", 0), ("goal", 1)))])
 

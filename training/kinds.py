@@ -58,14 +58,19 @@ class FineTune(Recipe):
         if not self.ship:
             return super().compact(folder)
         from safetensors.torch import load_file
-        path, (how, *sizes) = folder / "model.safetensors", self.ship.split(":")
-        bits = int((*sizes, 0)[1] if how == "rank" else how.removeprefix("delta"))
-        options = {"bits": bits, **{"rank" if how == "rank" else "group": int(size) for size in sizes[:1]}}
-        trunk = registry.trunk(self.trunk)
+        path, options, trunk = folder / "model.safetensors", packed_as(self.ship), registry.trunk(self.trunk)
         delta.save_difference(load_file(str(path)), trunk, path, **options)
-        much = f"{bits} bits a weight" if bits else "half precision"
-        much += f", in a product of rank {sizes[0]}," if how == "rank" else ""
+        much = f"{options['bits']} bits a weight" if options["bits"] else "half precision"
+        much += f", in a product of rank {options['rank']}," if "rank" in options else ""
         return f"{much} of difference to {trunk.name} at {trunk.revision}"
+
+
+def packed_as(ship: str) -> dict[str, int]:
+    """What a recipe's `ship` asks of delta.save_difference."""
+    how, *numbers = ship.split(":")
+    if how == "rank":
+        return dict(zip(("rank", "bits"), map(int, (*numbers, 0))))  # half precision where it says no bits
+    return {"bits": int(how.removeprefix("delta")), **dict(zip(("group",), map(int, numbers)))}
 
 
 class Rounded(Recipe):

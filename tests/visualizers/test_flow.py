@@ -49,6 +49,7 @@ def test_it_is_drawn_folded_under_the_picture(width, window, paper_page):
         shut = page.locator(".ts-flow").count()
         page.locator("summary", has_text="How it works").first.click()
         chart = page.locator(".ts-flow").first
+        chart.locator("rect").first.wait_for()  # it is drawn once it is open, a moment after the press
         return shut, chart.locator("rect").count(), chart.get_attribute("aria-label"), chart.bounding_box()["width"], \
             page.locator(".ts-box").first.bounding_box()["width"], page.evaluate("document.documentElement.scrollWidth")
     shut, boxes, words, wide, room, page_width = window.look(paper_page(*drawings), look, width=width)

@@ -8,7 +8,8 @@
     Bits       which weights of a shipped trunk stay: a mask, shipped at one bit per weight
     PhotoArm   anything that looks at the photos: reading, cropping, batches, card
 
-Language models have kinds of their own (training/language.py).
+Language models have kinds of their own (training/language.py), and so have the arms of one pretraining, which differ in
+one thing (training/pretraining.py).
 """
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ class Recipe:
 
     name = ""
     minutes = 10.0
+    steps = 0  # the budget in steps instead, where nothing else is said
     lr = 0.02  # Muon, for the 2-D matrices inside the blocks
     lr_adam = 3e-3  # AdamW, for embeddings, norms and heads
     weight_decay = 0.05
@@ -32,6 +33,7 @@ class Recipe:
     autocast = True  # bf16
     look = 120.0  # seconds between looks at the validation figures (each also saves the state)
     pack = 0  # bits of a shipped weight (6 for what is new, 4 for controls); 0: half precision
+    continues = False  # it always goes on from `start`, as with --warm
     start = ""  # the shipped checkpoint that --warm goes on from; "" is this one (version 2 goes on from version 1)
     replaces = ""  # the checkpoint that goes when this one comes; its name then opens this one
     weights_licence = "Apache-2.0"
@@ -87,9 +89,13 @@ class Recipe:
 
     def warm(self, model) -> None:
         """Puts the shipped weights into the network, for a run that goes on where the last one ended."""
-        model.load_state_dict(self.shipped().state_dict())
+        self.fill(model, self.shipped().state_dict())
         self.warmed = True
         self.lr, self.lr_adam = self.lr * self.warm_lr, self.lr_adam * self.warm_lr
+
+    def fill(self, model, state: dict) -> None:
+        """Puts another network's weights into this one."""
+        model.load_state_dict(state)
 
     def shipped(self) -> torch.nn.Module:
         """The network that --warm goes on from, as it is shipped."""
@@ -162,12 +168,13 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, minutes=None, steps=None, device="cpu", folder="runs", say=print, warm=False,
                  threads=None):
-        self.recipe, self.steps, self.device, self.say = recipe, steps, torch.device(device), say
+        self.recipe, self.device, self.say = recipe, torch.device(device), say
+        self.steps = steps or (0 if minutes else recipe.steps)
         self.minutes, self.threads = minutes or recipe.minutes, threads
         self.path = Path(folder) / f"{recipe.name}-seed{recipe.seed}.pt"
         torch.manual_seed(recipe.seed)
         self.model = recipe.build()
-        self.before = self.go_on() if warm else {}
+        self.before = self.go_on() if warm or recipe.continues else {}
         self.model.to(self.device)
         recipe.place(self.device)
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()} if recipe.ema else None

@@ -1,4 +1,4 @@
-"""photo-mae-1: masked autoencoder of 64x64 photos (ViTMAE, arXiv 2111.06377), raw pixel targets."""
+"""photo-mae-1 and photo-mae-2: masked autoencoder of 64x64 photos (ViTMAE, arXiv 2111.06377), raw pixel targets."""
 import numpy as np
 import torch
 
@@ -75,3 +75,11 @@ class PhotoMAE(PhotoArm):
                             "paired gain over bilinear inpainting": figure(paired.mean(), unit, n, paired)},
                 "trivial_baseline": {"mean colour of visible patches": figure(flat.mean(), unit, n, flat),
                                      "bilinear inpainting of visible patches": figure(smooth.mean(), unit, n, smooth)}}
+
+
+class PhotoMAESecond(PhotoMAE):
+    """Trained on from photo-mae-1 with a schedule of its own: where the arms that learn from hidden patches start."""
+
+    name, start = "photo-mae-2", "photo-mae-1"
+    minutes, warm_lr = 30.0, 0.5
+    budget_fraction = "about 5 % of hpm's (30,000 steps of 256 pictures), photo-mae-1's steps included"

@@ -219,7 +219,7 @@ MAKERS = {
     "scene-mvq-1": lambda: (scale_tokenizer(), None),
     "scene-ar-draft-1": lambda: (drafter(), None),
     "scene-vq-2": lambda: (light_tokenizer(), None),
-    "photo-mae-1": lambda: (mae(), None),
+    **dict.fromkeys(("photo-mae-1", "photo-mae-2", "photo-mae-2-more"), lambda: (mae(), None)),
     "photo-vit-1": lambda: (vit(), None),
     "photo-sparsifiner-1": lambda: (vit(), None),
     "photo-sparsifiner-dense-1": lambda: (vit(), None),

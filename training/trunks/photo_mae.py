@@ -81,5 +81,5 @@ class PhotoMAESecond(PhotoMAE):
     """Trained on from photo-mae-1 with a schedule of its own: where the arms that learn from hidden patches start."""
 
     name, start = "photo-mae-2", "photo-mae-1"
-    minutes, warm_lr = 30.0, 0.5
+    minutes, warm_lr, pack = 30.0, 0.5, 6
     budget_fraction = "about 5 % of hpm's (30,000 steps of 256 pictures), photo-mae-1's steps included"

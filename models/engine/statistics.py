@@ -94,6 +94,14 @@ def logistic(shares: np.ndarray, design: np.ndarray, prior: float = 1e-3) -> np.
     return b
 
 
+def effective_rank(tokens: np.ndarray) -> np.ndarray:
+    """[K] of tokens [K, N, D], centred in each: e to the entropy of their singular values' shares."""
+    tokens = np.asarray(tokens, np.float64)
+    sizes = np.linalg.svd(tokens - tokens.mean(1, keepdims=True), compute_uv=False)  # [K, min(N, D)]
+    shares = sizes / np.maximum(sizes.sum(1, keepdims=True), 1e-12)
+    return np.exp(-(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(1))
+
+
 def ratio_of_means(pairs: np.ndarray) -> float:
     """Mean of the first column over that of the second, [K, 2]; NaN where the second is 0."""
     above, below = pairs.mean(0)

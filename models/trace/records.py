@@ -326,11 +326,16 @@ class Heads:
 
 @dataclass(frozen=True)
 class Rows:
-    """Exact attention rows: queries int [R]; weights [L, H, R, M] as uint8 (value/255*scale[L,H,R]) or fp16."""
+    """Exact attention rows: queries int [R]; weights [L, H, R, M] as uint8 (value/255*scale[L,H,R]) or fp16.
+
+    title, unit: what a row is, where it is no attention; never below 0.
+    """
 
     queries: np.ndarray
     weights: np.ndarray
     scale: np.ndarray | None = None
+    title: str = ""
+    unit: str = "probability"
 
     def __post_init__(self):
         _need(self.weights.ndim == 4 and self.weights.shape[2] == len(self.queries),
@@ -338,11 +343,11 @@ class Rows:
         _freeze(self)
 
     @classmethod
-    def pack(cls, queries: np.ndarray, weights: np.ndarray) -> Rows:
+    def pack(cls, queries: np.ndarray, weights: np.ndarray, title: str = "", unit: str = "probability") -> Rows:
         """uint8 rows scaled to each row's own maximum; half a step of 1/255 is the rounding error."""
         peak = weights.max(-1).astype(np.float32)  # [L, H, R]
-        unit = np.round(weights / np.maximum(peak, 1e-12)[..., None] * 255).astype(np.uint8)
-        return cls(np.asarray(queries, np.int32), unit, peak)
+        codes = np.round(weights / np.maximum(peak, 1e-12)[..., None] * 255).astype(np.uint8)
+        return cls(np.asarray(queries, np.int32), codes, peak, title, unit)
 
     def row(self, layer: int, head: int, query: int) -> np.ndarray | None:
         """Probabilities [M] of one stored query, or None if it was not stored."""

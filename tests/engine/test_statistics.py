@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.engine.statistics import auc, said, spearman
+from models.engine.statistics import auc, effective_rank, said, spearman
 from tests.traps import caught
 
 
@@ -23,3 +23,12 @@ def test_an_order_of_fewer_than_three_is_not_defined():
     for a, b in (([], []), ([1], [2]), ([1, 2], [3, 4]), ([1, 2, np.nan], [3, 4, 5]), ([1, 1, 1], [1, 2, 3])):
         assert np.isnan(spearman(a, b)) and said(spearman(a, b)) == "not defined"
     assert spearman([1, 2, 3], [3, 5, 9]) == pytest.approx(1) and said(-1e-9) == "0.00" and said(1e-7, ".4g") == "1e-07"
+
+
+def test_effective_rank_counts_directions():
+    rng = np.random.default_rng(0)
+    line = rng.normal(size=(1, 64, 1)) * rng.normal(size=(1, 1, 20)) + 5
+    plane = np.linalg.qr(rng.normal(size=(64, 20)))[0][None]
+    assert effective_rank(line)[0] == pytest.approx(1, abs=1e-6), "an offset of all tokens is no direction"
+    assert 18 < effective_rank(plane)[0] <= 20
+    assert effective_rank(np.zeros((1, 4, 3)))[0] == 1

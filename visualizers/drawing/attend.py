@@ -51,7 +51,7 @@ def attention(trace: AttendTrace) -> Attention | None:
         return Attention(names, number, linked, stats, before=max(0, before))
     plain = not trace.fields or "entropy" in trace.fields or "received" not in trace.fields
     return Attention(names, number, linked, stats, np.asarray(rows.queries), *packed(rows.weights, rows.scale),
-                     ROW if plain else "What the marked cell hears", max(0, before))
+                     rows.title or (ROW if plain else "What the marked cell hears"), max(0, before), rows.unit)
 
 
 def packed(weights: np.ndarray, scale: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

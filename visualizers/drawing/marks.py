@@ -110,6 +110,7 @@ class Attention:
     peaks: np.ndarray | None = None
     title: str = "Attention of the query"  # what a row is
     before: int = 0  # steps before the first layer's, where they are linked
+    unit: str = "probability"  # of a row
 
     def layer(self, step: int, chosen: int) -> int:
         """Index of the layer shown at a step."""
@@ -222,8 +223,8 @@ def attention_codes(drawing: Drawing, quantity: str, step: int = 0) -> tuple[Sca
         return scale, scale.code(np.where((picked == palette.NOTHING).any(0), np.nan, mean))
     row = attention_row(drawing, step)
     if row is None:
-        return Scale(found.title, "probability", 0.0, 1.0), np.full(size, palette.NOTHING, np.uint8)
-    scale = Scale(found.title, "probability", 0.0, float(row.max()) or 1.0)
+        return Scale(found.title, found.unit, 0.0, 1.0), np.full(size, palette.NOTHING, np.uint8)
+    scale = Scale(found.title, found.unit, 0.0, float(row.max()) or 1.0)
     return scale, scale.code(row)
 
 

@@ -157,7 +157,8 @@ def _attention(store: Store, attention: Attention) -> dict:
         rows = {"queries": attention.queries.tolist(), "keys": int(attention.rows.shape[-1]),
                 "codes": store.array(attention.rows, "u1"), "peaks": store.array(attention.peaks, "<f4")}
     return {"layers": list(attention.layers), "linked": attention.linked, "heads": attention.heads,
-            "before": attention.before, "title": attention.title, "quantities": quantities, "rows": rows}
+            "before": attention.before, "title": attention.title, "unit": attention.unit, "quantities": quantities,
+            "rows": rows}
 
 
 def _scale(scale: Scale) -> dict:

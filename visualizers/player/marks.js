@@ -171,7 +171,7 @@ function attentionCodes(drawing, quantity, view, step) {
     return { scale: q, codes: Uint8Array.from(sums, mean), missing: false };
   }
   const weights = attentionRow(drawing, view, heads);
-  const scale = { title: a.title, unit: "probability", low: 0, high: 1, diverging: false };
+  const scale = { title: a.title, unit: a.unit, low: 0, high: 1, diverging: false };
   if (!weights) return { scale, codes: new Uint8Array(n).fill(THEME.nothing), missing: true };
   scale.high = Math.max(...weights) || 1;
   return { scale, codes: Uint8Array.from(weights, (w) => codeOf(scale, w)), weights, missing: false };

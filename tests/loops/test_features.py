@@ -1,0 +1,65 @@
+"""What an encoder makes of every patch: colours, likeness to the pointed-at patch, and what the viewer says of both."""
+
+import numpy as np
+import pytest
+
+from models.engine.events import Book, pages, traces
+from models.loops.attend import features
+from models.loops.attend.reading import grid_layout
+from models.trace import Provenance
+from tests.traps import caught
+from visualizers.drawing import attend
+from visualizers.drawing.marks import number_codes, number_scale
+
+SHAPE = (4, 4)
+
+
+def halves(turn: float = 0.0):
+    """Tokens [16, 6] of two kinds, left and right, with little noise and a large offset; turn: in another basis."""
+    rng = np.random.default_rng(3)
+    kinds = np.where(np.arange(16) % 4 < 2, 1.0, -1.0)[:, None] * np.eye(6)[:1] * 3
+    basis = np.linalg.qr(np.random.default_rng(7).normal(size=(6, 6)))[0] if turn else np.eye(6)
+    return ((kinds + 0.1 * rng.normal(size=(16, 6))) @ basis + 50).astype(np.float32)
+
+
+def test_likeness_is_that_of_what_differs():
+    left = np.arange(16) % 4 < 2
+
+    def tells(alike):
+        return alike[0][left].min() > 0.9 and alike[0][~left].max() < -0.9
+
+    plain = halves() / np.linalg.norm(halves(), axis=1, keepdims=True)
+    caught(tells, features.likeness(halves()), plain @ plain.T)  # mutant: with the mean token, all are alike
+    assert np.allclose(np.diag(features.likeness(halves())), 1, atol=1e-5)
+
+
+def test_what_is_seen_alike_has_one_colour():
+    pictures, held = features.colours([halves(), halves(turn=1.0)], SHAPE)
+    assert pictures[0].shape == (64, 64, 3) and pictures[0].dtype == np.uint8 and held[0] > 0.9
+    assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 2, "the same tokens in another basis"
+    alone = features.colours([halves(turn=1.0)], SHAPE)[0][0]
+    left, right = pictures[0][0, 0].astype(int), pictures[0][0, -1].astype(int)
+    assert np.abs(left - right).max() > 150 and alone.shape == pictures[0].shape
+
+
+def test_fewer_directions_than_colours_are_painted_too():
+    pictures, held = features.colours([np.zeros((16, 2)), np.arange(32.0).reshape(16, 2)], SHAPE)
+    assert held[0] == 0 and np.isfinite(held[1]) and len(pictures) == 2
+
+
+@pytest.fixture
+def drawn():
+    layout, book = grid_layout(SHAPE, np.zeros((32, 32, 3), np.uint8)), Book()
+    for event in features.record(layout, {"before": halves(), "after": halves(1.0)}, ask=2, sentence="Two halves."):
+        book.take(event)
+    return book
+
+
+def test_the_viewer_names_it_likeness_and_not_attention(drawn):
+    trace = traces(pages({"attend": drawn}), Provenance(), "hpm")["attend"]
+    shown = attend.draw(trace)
+    assert shown.attention.linked and shown.attention.title == features.ROW and shown.view["query"] == 2
+    scale, codes = number_scale(shown, "attention:row", 1), number_codes(shown, 1, "attention:row")
+    assert (scale.title, scale.unit) == (features.ROW, "cosine")
+    assert codes[3] == 0 or codes[3] < codes[2], "opposite patches are not alike at all"
+    assert codes[2] == codes.max() and drawn.close.facts["rank before"].value < 6

@@ -326,15 +326,12 @@ class Heads:
 
 @dataclass(frozen=True)
 class Rows:
-    """Exact attention rows: queries int [R]; weights [L, H, R, M] as uint8 (value/255*scale[L,H,R]) or fp16.
-
-    title, unit: what a row is, where it is no attention; never below 0.
-    """
+    """Exact attention rows: queries int [R]; weights [L, H, R, M] as uint8 (value/255*scale[L,H,R]) or fp16."""
 
     queries: np.ndarray
     weights: np.ndarray
     scale: np.ndarray | None = None
-    title: str = ""
+    title: str = ""  # what else of pairs of tokens a row tells, never below 0, in a unit of its own
     unit: str = "probability"
 
     def __post_init__(self):

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from models.checkpoints import registry, verify
 from tests.traps import caught
 from training import data, export
-from training.trainer import Recipe, Trainer, rng_of, schedule
+from training.optimisers import schedule
+from training.trainer import Recipe, Trainer, rng_of
 
 
 class Net(torch.nn.Sequential):

@@ -8,7 +8,8 @@ of its weights is one of
     {"rank": 8}             the trunk's weight + up @ down, fp16 [R, r] and [r, C]; with "bits": both in groups of 32
     {"mask": true}          the trunk's weight where the mask is 1, else 0; one bit per weight
 
-beside its shape. Vectors stand as they are, in half precision; a weight that is not named is the trunk's own.
+beside its shape. Vectors stand as they are, in half precision; a weight that is not named is the trunk's own, but for
+those that the header calls left: the checkpoint has them no more (an encoder whose trunk has a decoder, too).
 """
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def save_difference(state: dict[str, Tensor], trunk: Trunk, path: Path, *, bits:
                  **how)
         else:
             _put(tensors, weights, name, weight, _groups(weight, OWN_BITS), bits=OWN_BITS, own=True)
-    packing.save(tensors, _header(trunk, weights), path)
+    left = " ".join(name for name in trunk.state if name not in state)
+    packing.save(tensors, _header(trunk, weights) | ({"left": left} if left else {}), path)
 
 
 def save_masks(masks: dict[str, Tensor], trunk: Trunk, path: Path) -> None:
@@ -75,7 +77,9 @@ def read_difference(path: Path, trunk_of: Callable[[str], Trunk]) -> dict[str, T
     if header.get("revision") != trunk.revision:
         raise ValueError(f"is a difference to {trunk.name} at {header.get('revision', '')[:12] or '?'}, and the one "
                          f"here is {trunk.revision}.")
-    state = {name: weight.float() if weight.is_floating_point() else weight for name, weight in trunk.state.items()}
+    left = set(header.get("left", "").split())
+    state = {name: weight.float() if weight.is_floating_point() else weight for name, weight in trunk.state.items()
+             if name not in left}
     listed = json.loads(header["weights"])
     for name, one in listed.items():
         state[name] = _joined(state.get(name), tensors, name, one)

@@ -77,6 +77,14 @@ def test_a_weight_that_the_trunk_has_not_stands_on_its_own(shipped):
 
 
 @pytest.mark.weights
+def test_what_the_checkpoint_has_no_more_is_left(shipped):
+    state = trained(shipped)
+    gone = next(iter(state))
+    folder = written(shipped, {name: one for name, one in state.items() if name != gone})
+    assert set(registry.unpacked(folder)) == set(state) - {gone}
+
+
+@pytest.mark.weights
 def test_what_did_not_change_takes_no_room(shipped):
     state = {name: one.float() for name, one in load_file(str(shipped / TRUNK / "model.safetensors")).items()}
     folder = written(shipped, state)

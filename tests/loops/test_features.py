@@ -58,8 +58,10 @@ def drawn():
 def test_the_viewer_names_it_likeness_and_not_attention(drawn):
     trace = traces(pages({"attend": drawn}), Provenance(), "hpm")["attend"]
     shown = attend.draw(trace)
+    assert [step.label.split(": ")[0] for step in trace.steps] == ["before", "before", "after", "after"]
+    assert attend.start(trace) == 2, "it opens on the picture, not on the colours"
     assert shown.attention.linked and shown.attention.title == features.ROW and shown.view["query"] == 2
-    scale, codes = number_scale(shown, "attention:row", 1), number_codes(shown, 1, "attention:row")
+    scale, codes = number_scale(shown, "attention:row", 2), number_codes(shown, 2, "attention:row")
     assert (scale.title, scale.unit) == (features.ROW, "cosine")
     assert codes[3] == 0 or codes[3] < codes[2], "opposite patches are not alike at all"
     assert codes[2] == codes.max() and drawn.close.facts["rank before"].value < 6

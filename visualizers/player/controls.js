@@ -58,8 +58,8 @@ class Controls {
   attentionMenus() {
     const a = this.drawings[0].attention;
     this.layers.fill(a && !a.linked ? a.layers.map((name, i) => [String(i), `${name + 1}`]) : []);
-    const heads = a ? Array.from({ length: a.heads }, (_, h) => [String(h), `${h + 1}`]) : [];
-    this.heads.fill(a ? [["-1", "mean of all"], ...heads] : []);
+    const heads = a && a.heads > 1 ? Array.from({ length: a.heads }, (_, h) => [String(h), `${h + 1}`]) : [];
+    this.heads.fill(heads.length ? [["-1", "mean of all"], ...heads] : []);
     this.map.hidden = this.mapTitle.hidden = !a || !Object.keys(a.quantities).length;
     if (this.map.hidden) return;
     const choose = (layer, head) => {

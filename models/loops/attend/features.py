@@ -2,9 +2,9 @@
 
     yield from record(layout, {"before": tokens, "after": others}, ask=27, sentence=...)
 
-One step per encoder (or layer): its picture is the tokens' three main directions as red, green and blue, and whichever
-patch is pointed at, the others show how like it they are. Any encoder of a grid of patches will do. Letters: N patches,
-D features.
+Two steps per encoder (or layer): over the picture how like the others are to the marked patch, or to whichever is
+pointed at; and the tokens' three main directions as red, green and blue. Any encoder of a grid of patches will do.
+Letters: N patches, D features.
 """
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from models.engine.method import Close, Emit, Event, Open
 from models.engine.recording import line
 from models.engine.statistics import effective_rank
 from models.loops.attend.loop import TokenLayout, marked
-from models.trace import Chart, Cost, Fact, Field, Rows, Step
+from models.trace import Chart, Cost, Fact, Field, Rows, Step, states
 from models.trace.percent import percent
 
 LIKE = Field("Likeness to the marked patch", "cosine", -1.0, 1.0, diverging=True)
 ROW = "Likeness to the pointed-at patch"
+SAME = "0: no more alike than two patches by chance, or opposite. 1: the same to this network."
 PIXELS = 16  # of a patch in the picture of colours
 
 
@@ -30,13 +31,16 @@ def record(layout: TokenLayout, found: Mapping[str, np.ndarray], ask: int, *, se
     """The events of the record. found: tokens [N, D] by the name of who made them; ask: the patch marked at first."""
     alike = {name: likeness(tokens) for name, tokens in found.items()}
     painted, held = colours(list(found.values()), layout.canvas.shape)
-    rows = Rows.pack(np.arange(layout.canvas.size), np.stack(list(alike.values())).clip(0, 1)[:, None], ROW, "cosine")
-    yield Open("attend", layout.canvas, {"like": LIKE}, len(found), rows=rows)
+    weights = np.repeat(np.stack(list(alike.values())), 2, 0).clip(0, 1)[:, None]  # [2 E, 1, N, N]: of every step
+    rows = Rows.pack(np.arange(layout.canvas.size), weights, ROW, "cosine")
+    state = states(*["visible"] * layout.canvas.size)
+    yield Open("attend", layout.canvas, {"like": LIKE}, len(weights), rows=rows)
     for place, (name, like) in enumerate(alike.items()):
-        note = (f"Colours: the three directions in which this picture's patches differ most; they hold "
-                f"{percent(held[place])} of the differences.")
-        yield Emit("attend", Step(name, marked(layout.canvas.size, ask), "layer", fields={"like": like[ask]},
-                                  picture=painted[place], cost=costs[place] if costs else Cost(), note=note))
+        yield Emit("attend", Step(f"{name}: who is alike", marked(len(state), ask), "layer", fields={"like": like[ask]},
+                                  picture=layout.canvas.picture, cost=costs[place] if costs else Cost(), note=SAME))
+        note = f"The three directions in which the patches differ most: {percent(held[place])} of the differences."
+        yield Emit("attend", Step(f"{name}: features as colours", state, "layer", fields={"like": like[ask]},
+                                  picture=painted[place], note=note))
     yield Close("attend", sentence, (spectrum(found), *charts), {**(facts or {}), **rank_facts(found)}, rows=rows,
                 path=path)
 

@@ -1,6 +1,7 @@
-"""Writes every table of README.md and the queue of training/README.md between their markers, from what is measured.
+"""Writes every table of README.md, the queue of training/README.md and the lessons of docs/teaching.md between their
+markers, from what is measured.
 
-python tools/readme.py            after a training, a claim or a benchmark: writes both files
+python tools/readme.py            after a training, a claim or a benchmark: writes these files
 python tools/readme.py --check    exit 1 if they say anything else; a test runs it too
 
 `<!-- name -->` and `<!-- /name -->` stand around a table; the words between the tables are written by hand. Sources:
@@ -76,6 +77,15 @@ def methods() -> str:
     return table(["paper", "from", "tabs", "beside", "runs on"],
                  [[_code(m.id), _source(m, titles), ", ".join(m.card.tabs), _code(m.baseline or ""),
                    _code(m.checkpoints[0])] for m in live])
+
+
+def lessons() -> str:
+    """Every live paper by the family in which the gallery shows it: where to open it, and what to look at."""
+    family = {fact["slug"]: fact["family"] for fact in json.loads((ROOT / "assets/papers.json").read_text("utf-8"))}
+    live = sorted((m for m in offered().values() if m.card.seed), key=lambda m: (family[m.id], m.id))
+    return table(["lesson", "paper", "link", "what to look at"], [
+        [f"**{family[m.id]}**" if at == 0 or family[live[at - 1].id] != family[m.id] else "", m.card.title,
+         f"`?tab={m.card.tabs[0]}&method={m.id}`", m.card.look_at] for at, m in enumerate(live)])
 
 
 def _source(method: Method, titles: dict[str, str]) -> str:
@@ -205,6 +215,7 @@ PAGES = {
     "README.md": {"tabs": tabs, "methods": methods, "checkpoints": checkpoints, "public": public, "claims": verdicts,
                   "speed": speed},
     "training/README.md": {"queue": queue},
+    "docs/teaching.md": {"lessons": lessons},
 }
 
 

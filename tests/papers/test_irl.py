@@ -125,7 +125,10 @@ def test_a_typed_answer_is_judged_word_by_word_and_the_twin_is_maximum_likelihoo
     ids = trace.steps[0].ids[trace.steps[0].ids >= 0]
     dot = ids.tolist().index(job.tokenizer.convert_tokens_to_ids("."))
     caught(lambda found: np.flatnonzero(found).tolist() == list(range(dot + 1, len(ids))), known, np.roll(known, 1))
-    assert {"right", "varied", "different"} == set(trace.facts) and sum(s.level == "trial" for s in trace.steps) == 3
+    drawn = [step for step in trace.steps if step.level == "trial"]
+    assert {"right", "varied", "different"} == set(trace.facts) and len(drawn) == 3
+    assert [step.label for step in drawn].count("answer 1 of 3") <= 1 and not any(
+        "kept" in step.label or len(step.where("refused")) for step in drawn), "none is chosen: all three count"
     for text in ("Once upon a time.", "A tale with ring"):
         with pytest.raises(SubjectError, match="needs a task"):
             run("irl", from_text(text))

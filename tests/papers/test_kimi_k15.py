@@ -147,6 +147,7 @@ def test_the_page_says_what_answers_were_worth_and_leaves_the_network_as_it_was(
     assert shown["advantage"] == pytest.approx(gains - gains.mean(), abs=1e-6)
     notes = [step.note for step in trace.steps if step.level == "trial"]
     assert len(notes) == 4 and all(note.startswith("wrong, length bonus ") for note in notes)
+    assert not any("kept" in step.label for step in trace.steps), "all of a group count"
 
 
 def test_steps_go_where_the_rule_wants_them_and_nowhere_when_all_were_worth_the_same(tiny):
@@ -154,7 +155,7 @@ def test_steps_go_where_the_rule_wants_them_and_nowhere_when_all_were_worth_the_
     source, ids = PuzzleReader(job), job.tokenizer(RIGHT)["input_ids"]
     group = grouped(source, [Trial([*ids[at:], END]) for at in (2, 4, 6, 8)], 0.0)
     assert group.right.tolist() == [1, 1, 1, 1] and not stepped(job, source, group)[1].any()
-    assert rewarded(group, 0) == ("accepted", "right, length bonus +0.00, advantage +0.00")
+    assert rewarded(group, 0) == ("accepted", "right, advantage +0.00")
     uneven = replace(group, advantage=np.array([0.75, -0.25, -0.25, -0.25], np.float32))
 
     def arrives(tau):

@@ -109,8 +109,9 @@ def test_a_run_ends_with_a_move_that_is_not_legal_and_says_so():
     job = prepare("othello", TEXT)
     legal = FIRST + int(np.flatnonzero(Match(job).game.legal[0, 5])[0])
     for choice, share in (((legal,), 100), ((legal, legal), 50), ((FIRST,), 0), ((END,), 0)):
-        *_, close = written(Match(replace(job, choice=tuple((id,) for id in choice))))
+        *_, last, close = written(Match(replace(job, choice=tuple((id,) for id in choice))))
         assert close.facts["legal"].value == share
+        assert choice[-1] != END or not last.step.distributions and "; it had " in last.step.note, "no square"
     trace = run("othello", TEXT, {"moves": 32, "temperature": 0.0}).traces["sample"]
     assert len(trace.steps) <= 38 and (trace.steps[5].ids >= 0).sum() == 5
     with pytest.raises(SubjectError, match="not legal"):

@@ -1,6 +1,7 @@
 """Plotly figures: the right charts, escaped texts, small data."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,8 +15,25 @@ def test_lines_over_steps_are_left_to_the_player():
 
 
 def test_the_baselines_series_stand_beside():
-    both = figures(samples.prune(), samples.prune())[0]
+    mine = samples.prune()
+    other = replace(mine, charts=tuple(raised(chart) for chart in mine.charts))
+    both = figures(mine, other)[0]
     assert len(both.data) == 2 and both.data[1].name.startswith("lazyllm")
+
+
+def raised(chart: Chart) -> Chart:
+    """A chart of the same series, all higher."""
+    return replace(chart, series={name: values + 1 for name, values in chart.series.items()})
+
+
+def test_a_series_of_both_is_drawn_once_and_says_so():
+    """Mutant: every series of the baseline again, as bars and marks that say nothing new."""
+    points = np.array([[0.0, 1.0], [1.0, np.nan]])
+    chart = Chart("scatter", "t", "x", "y", {"notes": points, "texts": points + 1})
+    moved = replace(chart, series={"notes": points, "texts": points + 2})
+    assert [one.name for one in figure(chart, moved, ("A", "B")).data] == ["notes (both)", "texts", "B: texts"]
+    apart = figure(chart, raised(chart), ("A", "B")).data
+    assert len(apart) == 4 and len({one.marker.symbol for one in apart}) == 4, "one colour, so other marks"
 
 
 def test_markup_in_labels_is_escaped():
@@ -67,7 +85,7 @@ def test_names_stand_level_and_a_still_line_is_not_blown_up():
 def test_lines_of_the_baseline_are_told_apart():
     line = np.array([[0.0, 1.0], [1.0, 2.0]])
     chart = Chart("line", "l", "x", "y", {"a": line, "b": line + 1, "c": line + 2})
-    looks = {(one.line.color, one.line.dash) for one in figure(chart, chart, ("Mine", "Other")).data}
+    looks = {(one.line.color, one.line.dash) for one in figure(chart, raised(chart), ("Mine", "Other")).data}
     assert len(looks) == 6
 
 

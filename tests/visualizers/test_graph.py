@@ -154,6 +154,16 @@ def test_a_board_has_no_gaps_between_its_cells():
 
 
 @pytest.mark.browser
+def test_two_boards_stand_one_under_the_other_on_a_phone(window, paper_page):
+    """Mutant: side by side like photos, with squares of 25 pixels."""
+    sides, count = {}, "[...document.querySelectorAll('.ts-cells')].map(cells => cells.clientWidth / 6)"
+    for kind in ("board", "grid"):
+        one = draw(UnmaskTrace("m", Canvas(kind, ("",) * 36, (6, 6)), (Step("s", states(*["known"] * 36)),)))
+        sides[kind] = window.look(paper_page(one, one), lambda page: page.evaluate(count), width=390)
+    assert len(sides["board"]) == 2 and min(sides["board"]) > 44 > max(sides["grid"])
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("directed", [False, True])
 def test_browser_and_paper_draw_the_same_graph(directed, window, paper_page):
     drawing = draw(samples.graph(20, directed=directed, masked=3))

@@ -15,7 +15,8 @@ from visualizers.drawing import palette
 from visualizers.drawing.canvas import Wording, assemble, scale_from, steps_text, unit_of, where
 from visualizers.drawing.marks import ROW, Attention, Drawing, Scale
 
-WORDS = {"known": "token", "visible": "token", "new": "the query", "context": "given", "accepted": "chosen"}
+WORDS = {"known": "token", "visible": "token", "new": "the query", "context": "given", "accepted": "chosen",
+         "dropped": "left out"}
 TITLES = {"entropy": ("Attention entropy", "nats"), "peak": ("Largest weight", "probability"),
           "span": ("Span", ""), "received": ("Attention received", "sum over queries")}
 

@@ -21,6 +21,7 @@ NAMES, MATRIX = 44, 28  # characters along an axis where three charts share a ro
 NAME, UPRIGHT = 12, 8  # characters of one line of a name, and of the longest word that stands upright
 LARGE = 4096  # cells from which a matrix is sent as uint8
 MARKERS = ("circle", "diamond-open", "square", "x", "triangle-up", "cross")
+TWINS = ("x", "triangle-up-open", "cross-thin-open", "star-open")  # of the baseline's series, which share one colour
 
 
 def escape(text: str) -> str:
@@ -44,7 +45,11 @@ def figure(chart: Chart, other: Chart | None = None, names: tuple[str, str] = ("
     make = {"bar": _bars, "scatter": _points, "line": _lines, "matrix": _matrix}[chart.kind]
     drawn = go.Figure(list(make(chart, dark)))
     if other is not None and chart.kind != "matrix":
-        drawn.add_traces([_as_twin(one, names[1], dark, i) for i, one in enumerate(make(other, dark))])
+        shared = _shared(chart, other)
+        apart = [one for one, name in zip(make(other, dark), other.series) if name not in shared]
+        for one, name in zip(drawn.data, chart.series):
+            one.name += " (both)" * (name in shared)
+        drawn.add_traces([_as_twin(one, names[1], dark, i) for i, one in enumerate(apart)])
     _dress(drawn, chart, dark, len(drawn.data) > 1)
     both = [("", chart)] if other is None else [(f"{names[0]} ", chart), (f"{names[1]} ", other)]
     upright = f"{chart.y} down" if chart.y and chart.kind == "matrix" else chart.y
@@ -52,6 +57,12 @@ def figure(chart: Chart, other: Chart | None = None, names: tuple[str, str] = ("
     drawn.layout.meta = {"alt": ". ".join([chart.title, *(spoken(one, name) for name, one in both)]) + ".",
                          "title": chart.title, "under": under}  # the page writes both above the figure, where they wrap
     return drawn
+
+
+def _shared(chart: Chart, other: Chart) -> set[str]:
+    """The series of a baseline that are the method's as well: they are drawn once."""
+    return {name for name, values in other.series.items() if chart.ticks == other.ticks and name in chart.series
+            and np.array_equal(values, chart.series[name], equal_nan=True)}
 
 
 def spoken(chart: Chart, name: str = "") -> str:
@@ -150,7 +161,7 @@ def _as_twin(one, name: str, dark: bool, number: int):
         one.marker = {"color": quiet, "pattern": {"shape": "/x.-"[number % 4], "solidity": 0.3, "size": 7,
                                                   "fgcolor": "rgba(255,255,255,0.65)", "fillmode": "overlay"}}
     else:
-        one.marker = {**one.marker.to_plotly_json(), "color": quiet, "symbol": "x"}
+        one.marker = {**one.marker.to_plotly_json(), "color": quiet, "symbol": TWINS[number % len(TWINS)]}
         dash = ("dash", "dot", "dashdot", "longdash")[number % 4]
         one.line = {"color": quiet, "dash": dash, "width": 1.8} if "lines" in one.mode else None
     return one

@@ -17,7 +17,8 @@ from visualizers.drawing.marks import Drawing
 
 WORDS = {"unknown": "not yet sampled", "new": "sampled now", "known": "sampled before", "context": "given text",
          "accepted": "accepted", "refused": "refused", "merged": "accepted with its neighbours' probability"}
-BOARD = {**WORDS, "visible": "empty"}
+CELLS = {**WORDS, "context": "given"}
+BOARD = {**CELLS, "visible": "empty"}
 SETTINGS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 PUSHED = "alpha"  # the setting that remakes one list from two that keep their logits (`_pushed`)
 NAMES = {"raw": "the model's own", "warped": "after the sampler's settings"}
@@ -33,7 +34,7 @@ def describe(trace: SampleTrace) -> str:
 
 
 def words_of(trace: SampleTrace) -> dict[str, str]:
-    return BOARD if trace.canvas.kind == "board" else WORDS
+    return {"board": BOARD, "grid": CELLS}.get(trace.canvas.kind, WORDS)
 
 
 def answers(trace: SampleTrace) -> frozenset[str]:

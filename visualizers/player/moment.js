@@ -47,7 +47,7 @@ function momentBlock(drawing, step, go) {
   const trial = ([f, i]) => el("button", { type: "button", "aria-pressed": String(i === step), onclick: () => go(i),
     text: [f.label, f.note].filter(Boolean).join(": ") });
   if (around.length) {
-    box.append(el("h3", { text: "Trials of this step" }),
+    box.append(el("h3", { text: "Drawn from here" }),
       el("div", { class: "ts-trials" }, ...around.map(trial)));
   }
   return box;

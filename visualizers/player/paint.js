@@ -43,7 +43,8 @@ class CellView {
 
   gridTargets() {
     const cells = [];
-    this.layer.classList.toggle("ts-worded", this.drawing.layout.labels.length > 0 && !this.drawing.layout.seamless);
+    const { labels, seamless } = this.drawing.layout;
+    this.layer.classList.toggle("ts-named", labels.length > 0 || seamless); // words, or the squares of a board
     this.layer.style.gridTemplateColumns = `repeat(${this.columns}, 1fr)`;
     this.layer.style.gridTemplateRows = `repeat(${this.rows}, 1fr)`;
     this.box.style.aspectRatio = `${this.columns} / ${this.rows}`;

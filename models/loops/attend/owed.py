@@ -50,6 +50,10 @@ def leaving_out(page: Filling, word: OwedWord, told: Callable[[Collection[int]],
         page.note([place], worth=[worth[name]], alone=[alone[name]])
         yield cut(without, [place], name, f", and {word.chance(only)} with this {what} alone. {said}")
     yield cut(nobody, range(1, page.canvas.size), f"any {what}", ".")
+    if worth:
+        page.guess([0], word.usual, [word.id], word.by, top=8)
+        yield page.step(f"with every {what}", note=f"{word.name} has {word.chance(word.usual)}; the colours say what "
+                        f"each {what} alone adds, or what is lost without it.")
     most = max(alone, key=alone.__getitem__, default="")
     best = f" The best single {what} for it is {most}." if alone.get(most, 0) > LEAST else ""
     found = [bars(f"What the next word owes to each {what}", what, "nats", {

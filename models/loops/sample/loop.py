@@ -34,12 +34,13 @@ from models.trace.params import ParamError
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """One turn of the loop: the index of its step, all trials, which was kept, and what it cost."""
+    """One turn of the loop: the index of its step, all trials, which was kept, what it cost, what stood before."""
 
     step: int
     trials: tuple[Trial, ...]
     kept: int
     cost: Cost
+    before: tuple[int, ...] = ()
 
     @cached_property
     def moment(self) -> LogitsMoment:
@@ -86,6 +87,9 @@ class Journal:
         return math.exp(-sum(logp) / len(logp))
 
 
+ANSWERS = ("answer", "the likeliest, which is written", "")  # `called` where all trials count and none is chosen
+
+
 def once(moment: LogitsMoment) -> int:
     """The plain rule: one draw."""
     return 1
@@ -104,7 +108,8 @@ class SamplingPolicy:
     stops: units that end a trial, longest: its largest length. shown(moment): name -> logits [P, V] to draw, the first
     is kept in full if keep_logits, and those named in `kept`, of the prompt too. fields, measure(moment): more numbers
     per unit. note(moment): words for a step; judged(decision, k): the state of trial k and words on it, once all are
-    there. close(journal): the last event. They are asked while the source still stands before the unit.
+    there; called: what a trial is, and what is said of the one that the text goes on with and of the others.
+    close(journal): the last event. They are asked while the source still stands before the unit.
     """
 
     sampler: Sampler
@@ -121,6 +126,7 @@ class SamplingPolicy:
     note: Callable[[LogitsMoment], str] = lambda moment: ""
     judged: Callable[[Decision, int], tuple[str, str]] = lambda decision, k: (
         "accepted" if k == decision.kept else "refused", "")
+    called: tuple[str, str, str] = ("trial", "kept", "not kept")
 
 
 def decode(job: Job, source, policy: SamplingPolicy) -> Iterator[Event]:
@@ -138,7 +144,7 @@ def decode(job: Job, source, policy: SamplingPolicy) -> Iterator[Event]:
         forced = chosen_by_hand(journal, live.logits.shape[-1])
         trials, kept, ahead = decide(live, source.end, policy, page.room, dice, forced)
         trials, live = overwritten(trials, kept, live, ahead, page.count, job.interventions.written)
-        journal.decisions.append(Decision(at, trials, kept, source.meter.lap()))
+        journal.decisions.append(Decision(at, trials, kept, source.meter.lap(), tuple(journal.ids)))
         for event in written(source.texts, policy, page, journal.decisions[-1]):
             yield page.open()
             yield event
@@ -200,7 +206,8 @@ def written(texts, policy: SamplingPolicy, page: TextRecord, decision: Decision)
         yield page.step(label, distributions=shown, cost=decision.cost, note=note)
         return
     shown = {name: distribution(rows, page.count, top=TOP) for name, rows in policy.shown(decision.moment).items()}
-    note = f"entropy {decision.moment.warped_entropy:.2f} nats after the warpers: {len(decision.trials)} trials"
+    what, chosen, other = policy.called
+    note = f"entropy {decision.moment.warped_entropy:.2f} nats after the warpers: {len(decision.trials)} {what}s"
     yield page.step("branch", distributions=shown, level="branch", cost=decision.cost, note=note)
     others = [k for k in range(len(decision.trials)) if k != decision.kept]
     for k in (*others, decision.kept):  # the kept one last, so that the page goes on from it
@@ -210,10 +217,10 @@ def written(texts, policy: SamplingPolicy, page: TextRecord, decision: Decision)
         on = page.tried(trial.ids, values, state)
         if kept:
             page.write(trial.ids, texts(trial.ids), values)
-        said = "kept" if kept else "not kept"
+        name = ", ".join(filter(None, (f"{what} {k + 1} of {len(decision.trials)}", chosen if kept else other)))
         note = f"perplexity {trial.perplexity:.2f}, {len(trial.ids)} long, stopped by {trial.stop}"
-        yield on.step(f"trial {k + 1} of {len(decision.trials)}, {said}", distributions=shown, level="trial",
-                      parent=decision.step, note="; ".join(filter(None, (words, note))))
+        yield on.step(name, distributions=shown, level="trial", parent=decision.step,
+                      note="; ".join(filter(None, (words, note))))
 
 
 def views(policy: SamplingPolicy, page: TextRecord, trial: Trial):

@@ -43,9 +43,9 @@ def recorded(job: Job, board: discs.Board, chain: list[Heard], first: dict[str, 
         page.fill(slots, slot_ids(job, heard, words[SAID]), "new")
         page.fill(RIGHT, state=np.where(kept, "accepted", np.where(false, "refused", "known")),
                   chance=discs.true_chance(knows, board))
-        yield page.step(f"hop {hop}", picture=painted(before, knows, slots=len(slots)), cost=cost,
-                        note=f"known discs: {kept.sum()}, wrong ones: {false.sum()}; "
-                             f"{discs.known(knows, board).sum():.1f} of {discs.BITS} bits arrived.")
+        yield page.step(f"hop {hop}", picture=painted(before, knows, slots=len(slots)), cost=cost, note=(
+            f"known discs: {kept.sum()}, wrong ones: {false.sum()}; {discs.known(knows, board).sum():.1f} of "
+            f"{discs.BITS} bits arrived. The surer, the larger a disc."))
     yield closing(job, board, chain, first)
 
 

@@ -21,7 +21,7 @@ from kernels import Sampler
 from models.engine.method import Card, Close, Control, Event, Job, Method
 from models.engine.recording import line
 from models.loops.sample.cached_lm import Reader
-from models.loops.sample.loop import Journal, SamplingPolicy, decode
+from models.loops.sample.loop import ANSWERS, Decision, Journal, SamplingPolicy, decode
 from models.papers.irl.frontier import ARMS, MLE, frontier
 from models.papers.irl.rule import value_after
 from models.papers.irl.sentences import LONGEST, right, self_bleu
@@ -69,6 +69,10 @@ class WordsTask(Reader):
         """What stands behind the task, typed and written."""
         return f"{self.typed} {self.tokenizer.decode([one for one in ids if one != END])}"
 
+    def right(self, ids: Sequence[int]) -> bool:
+        """Whether the parser finds it right."""
+        return right(self.task, self.answer(ids))
+
 
 def implied(logits: Tensor, ids: Sequence[int], gamma: float, last: float = np.nan) -> dict[str, list[float]]:
     """FIELDS of words that were written, from the raw logits [T, V] that each was drawn from. last: the value of the
@@ -85,23 +89,27 @@ def run(job: Job) -> Iterator[Event]:
     return decode(job, source, SamplingPolicy(
         Sampler(job.params.temperature), LONGEST, lambda journal: close(journal, source),
         trials=lambda moment: job.params.samples, fields=FIELDS, shown=lambda moment: {"next word": moment.logits},
-        measure=lambda moment: implied(moment.logits, moment.ids, source.gamma)))
+        measure=lambda moment: implied(moment.logits, moment.ids, source.gamma), called=ANSWERS,
+        judged=lambda decision, k: ("accepted", "right") if source.right(written(decision)[k]) else ("new", "wrong")))
+
+
+def written(decision: Decision) -> list[list[int]]:
+    """The answers, with the words that a visitor may have chosen before they were drawn."""
+    return [[*decision.before, *trial.ids] for trial in decision.trials]
 
 
 def close(journal: Journal, source: WordsTask) -> Close:
     """How many answers are right, how varied they are, and what a right one was worth."""
-    branches = [i for i, decision in enumerate(journal.decisions) if len(decision.trials) > 1]
-    at = branches[-1] if branches else len(journal.decisions) - 1  # a visitor may have chosen every word
-    before = [unit for decision in journal.decisions[:at] for unit in decision.trial.ids]
-    trials = journal.decisions[at].trials
-    texts = [[*before, *trial.ids] for trial in trials]
-    good = [right(source.task, source.answer(ids)) for ids in texts]
+    branches = [decision for decision in journal.decisions if len(decision.trials) > 1]
+    last = (branches or journal.decisions)[-1]  # a visitor may have chosen every word
+    texts = written(last)
+    good = [source.right(ids) for ids in texts]
     varied = 100 * (1 - self_bleu([[one for one in ids if one != END] for ids in texts])) if len(texts) > 1 else 0.0
     different = len({source.answer(ids) for ids, fine in zip(texts, good, strict=True) if fine})
     facts = {"right": Fact("Right answers", 100 * float(np.mean(good)), "%", "higher"),
              "varied": Fact("Diversity, 1 - Self-BLEU", round(varied, 1), "points of 100", "higher"),
              "different": Fact("Different right answers", different, f"of {len(texts)}", "higher")}
-    each = [implied(torch.stack(trial.logits), trial.ids, source.gamma) for trial in trials]
+    each = [implied(torch.stack(trial.logits), trial.ids, source.gamma) for trial in last.trials]
     sentence = (f"{sum(good)} of {len(good)} answers are right by the parser, and {different} of those differ; "
                 f"diversity is {varied:.0f} of 100. A low reward says that the text became worse than it had to.")
     along = {name: journal.page.values[name][1 : journal.page.count] for name in FIELDS}

@@ -19,7 +19,7 @@ import torch
 from kernels import Sampler
 from models.engine.method import Card, Close, Control, Event, Job, Method
 from models.loops.sample.cached_lm import Reader, Stream, answer_logp, batched
-from models.loops.sample.loop import Journal, SamplingPolicy, decode
+from models.loops.sample.loop import ANSWERS, Journal, SamplingPolicy, decode
 from models.loops.sample.rollouts import Ends, Trial, roll_out
 from models.papers.kimi_k15.arms import ARMS, SFT, learned
 from models.papers.kimi_k15.rule import length_bonus, reward, surrogate, worth
@@ -92,14 +92,15 @@ def run(job: Job) -> Iterator[Event]:
     return decode(job, source, SamplingPolicy(
         Sampler(), source.room, lambda journal: close(journal, source), trials=lambda moment: job.params.samples,
         fields=FIELDS, shown=lambda moment: {"next word": moment.logits},
-        measure=lambda moment: {"true": source.true(moment.ids)},
+        measure=lambda moment: {"true": source.true(moment.ids)}, called=ANSWERS,
         judged=lambda decision, k: rewarded(grouped(source, decision.trials, job.params.weight), k)))
 
 
 def rewarded(group: AnswerGroup, k: int) -> tuple[str, str]:
     """The state of answer k, and what it is worth in words. A wrong one is not struck out: its signs must be read."""
     state, said = ("accepted", "right") if group.right[k] else ("new", "wrong")
-    return state, f"{said}, length bonus {group.bonus[k]:+.2f}, advantage {group.advantage[k]:+.2f}"
+    bonus = f", length bonus {group.bonus[k]:+.2f}" if group.bonus.any() else ""
+    return state, f"{said}{bonus}, advantage {group.advantage[k]:+.2f}"
 
 
 def stepped(job: Job, source: PuzzleReader, group: AnswerGroup):

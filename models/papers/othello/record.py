@@ -20,7 +20,7 @@ from models.loops.attend.loop import TokenLayout
 from models.loops.sample.cached_lm import Stream, log_probabilities
 from models.papers.othello.network import FIRST, LENS, MINE
 from models.trace import CODE, Canvas, Chart, Fact, Field
-from models.trace.percent import percent
+from models.trace.percent import fine_percent, percent
 from models.trace.subject import SubjectError
 from models.worlds import othello
 from models.worlds.boards import likely
@@ -99,7 +99,7 @@ def written(match: Match) -> Iterator[Event]:
         id = id if job.choice is None else job.choice[at][0]
         may, square = match.game.legal[0, len(match.moves)], id - FIRST
         legal.append(bool(may[square]) if square >= 0 else id == END and not may.any())
-        said = {"next move": distribution(match.said[-1:], [max(square, 0)], [id])}
+        said = {"next move": distribution(match.said[-1:], [square], [id])} if square >= 0 else {}  # the end has none
         if legal[-1] and square >= 0:
             match.put(square)
             page.fill(square, [id])
@@ -107,7 +107,10 @@ def written(match: Match) -> Iterator[Event]:
             continue
         if square >= 0 and match.true()[-1][square] == 0:
             page.fill(square, [id], "refused")
+        if square < 0:
+            page.note(range(SIDE * SIDE), next=match.moving()[-1])
         note = "rightly: the game is over" if legal[-1] else "no legal move, and the end of this run"
+        note += f"; it had {fine_percent(float(log_probabilities(match.said[-1]).exp()[id]))}"
         yield page.step(f"{len(match.moves) + 1}: {job.tokenizer.decode([id])}", distributions=said, note=note,
                         picture=painted(np.eye(3)[match.true()[-1]]), cost=match.stream.meter.lap())
         break

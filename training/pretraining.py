@@ -34,6 +34,10 @@ class PretrainingArm(FineTune):
 
     trunk = property(lambda self: self.start)
 
+    def build(self):
+        """The network of the kind behind it, with what is fixed there fixed; its weights come with `warm`."""
+        return super(FineTune, self).build()
+
     def fill(self, model, state):
         missing, over = model.load_state_dict(state, strict=False)
         stray = [name for names, known in ((missing, self.new), (over, self.left)) for name in names

@@ -93,6 +93,19 @@ def test_arms_start_from_the_start_and_are_shipped_as_differences_with_their_cur
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in base)
 
 
+def test_what_the_other_kind_holds_still_stays_as_it_is(started):
+    class Fixed(Toy):
+        def build(self):
+            model = super().build()
+            model.model.embed_tokens.weight.requires_grad_(False)
+            return model
+
+    arm = trainer(type("FixedArm", (PretrainingArm, Fixed), {"name": "fixed-1", "start": START, "steps": 3}), started)
+    before = arm.model.model.embed_tokens.weight.clone()
+    assert torch.equal(before, registry.read(export.SHIPPED / START).model.embed_tokens.weight)
+    assert torch.equal(arm.run().model.embed_tokens.weight, before)
+
+
 def test_a_network_with_other_parts_says_which(started):
     def with_head(**options):
         def build(self):

@@ -1,11 +1,12 @@
 """Low-rank changes of linear layers (LoRA, arXiv 2106.09685): y = W x + (alpha / r) B A x, W frozen, B zero first."""
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from models.backbones.around import around
 
 LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # all linear layers of a block
 
@@ -64,8 +65,7 @@ def sizes(config) -> tuple[int, int, int]:
 def changed(body: nn.Module, found: Sequence[nn.ModuleDict], gate: Gate | None = None) -> nn.Module:
     """A Llama's body with changes in place: modules of its own around the same weights. No number is copied, and the
     body itself, which other visitors run at the same moment, is not touched."""
-    shared = (*body.parameters(), *body.buffers(), body.config)
-    made = copy.deepcopy(body, {id(part): part for part in shared})
+    made = around(body)
     for layer, own in zip(made.layers, found, strict=True):
         for home, name, part in linears(layer):
             setattr(home, name, Changed(part, own[name], gate))

@@ -8,13 +8,12 @@ models/backbones/delta.py keeps masks as one bit per weight beside the name and 
 """
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from models.backbones import lora
+from models.backbones.around import around
 
 Masks = dict[str, Tensor]  # name of a weight -> bool of its shape
 
@@ -52,7 +51,7 @@ def partial(model: nn.Module, masks: Masks) -> nn.Module:
     """A second network that has only these weights; whatever has no mask it shares with the first."""
     own = {id(weight): nn.Parameter(weight * masks[name], requires_grad=False) if name in masks else weight
            for name, weight in model.named_parameters()}
-    return copy.deepcopy(model, own)
+    return around(model, own)
 
 
 def undecided(soft: list[Tensor]) -> float:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from models.backbones.around import around
 from models.claims.probe import ridge
 from models.worlds import tales
 from models.worlds.tales.forms import Cloze
@@ -73,9 +74,7 @@ def together(rows: Sequence[Sequence[int]], device) -> Iterator[tuple[Sequence[S
 @torch.no_grad()
 def pooled(model, rows: Sequence[Sequence[int]], layers: int) -> Tensor:
     """Of each text the mean over its words of the states behind so many layers, normed as at the end: [K, D]."""
-    body = model.model
-    shared = (*body.parameters(), *body.buffers(), body.config)
-    shallow = copy.deepcopy(body, {id(part): part for part in shared})  # no weight is copied, and no layer above is run
+    shallow = around(model.model)  # no layer above is run
     shallow.layers, found = shallow.layers[:layers], []
     for _, ids in together(rows, model.device):
         inside = (ids != PAD)[..., None]

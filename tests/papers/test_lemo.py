@@ -161,6 +161,7 @@ def test_a_step_that_skips_blocks_keeps_less_and_loses_no_word(model, predictors
     losses, some = step(net, ids, chooser(predictors))
     assert some.peak < everything.peak and losses.shape == whole.shape == (41,) and bool(losses.isfinite().all())
     assert step(net, ids, segments=8)[1].peak < everything.peak and everything.saved[LOSS] > 0
+    assert step(net, ids, learns=False)[1].peak == everything.peak, "the way back through the layers only lets go"
 
 
 def test_gradients_reach_the_changes_through_what_is_read(model, predictors, ids):

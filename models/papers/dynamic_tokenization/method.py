@@ -107,7 +107,8 @@ def joined(page: Filling, batch: Paragraphs, new: set[int]) -> Edges:
 
 def looked(job: Job, batch: Paragraphs, source: str, page: Filling) -> tuple[float, Cost]:
     """Bits per character of the batch, and what reading it cost, hypernetwork included; noted on the page, too."""
-    readers = [PieceReader(job, text, batch.pieces, source) for text in batch.texts]
+    readers = [PieceReader(job, batch.texts[0], batch.pieces, source)]
+    readers += [PieceReader(job, text, batch.pieces, source, readers[0].model) for text in batch.texts[1:]]
     logits = torch.cat([reader.start()[0]["raw"] for reader in readers])
     standing, at, _ = zip(*batch.places())
     page.guesses["next"] = distribution(logits, at, standing)
@@ -120,11 +121,11 @@ def looked(job: Job, batch: Paragraphs, source: str, page: Filling) -> tuple[flo
 class PieceReader(Stream):
     """The frozen model at the start of a merged text, with every piece of the batch; as the Sample loop wants it."""
 
-    def __init__(self, job: Job, text: list[int], pieces: Pieces, source: str):
+    def __init__(self, job: Job, text: list[int], pieces: Pieces, source: str, larger_model=None):
         from models.papers.dynamic_tokenization.network import larger
         hypernetwork, made = job.companion(BESIDE).model, pieces.spelled[pieces.base :]
         with torch.inference_mode():
-            super().__init__(larger(job.model, pieces, source, hypernetwork), Meter(job.model))
+            super().__init__(larger_model or larger(job.model, pieces, source, hypernetwork), Meter(job.model))
         self.meter.head = torch.nn.Linear(job.model.config.hidden_size, len(pieces.letters), device="meta")
         self.invented = Cost(macs=hypernetwork.work(made) if source == "hypernetwork" else 0)
         self.pieces, self.end = pieces, job.tokenizer.eos_token_id

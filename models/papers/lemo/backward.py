@@ -8,7 +8,6 @@ Letters: N tokens, D width.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones import lora
+from models.backbones.around import around
 from models.papers.lemo.elimination import LOSS, Chooses, everything, read
 
 RANK, ALPHA = 16, 32.0
@@ -74,17 +74,17 @@ class HeldTensor:
 def learner(model: nn.Module) -> nn.Module:
     """A model whose low-rank changes can be trained; every other number is shared with the one it is made of, which
     other visitors run at the same moment and which is not touched."""
-    shared = (*model.parameters(), *model.buffers(), model.config)
     with torch.inference_mode(False), torch.random.fork_rng():
         torch.manual_seed(0)
-        return lora.adapt(copy.deepcopy(model, {id(one): one for one in shared}), RANK, ALPHA, TUNED).train()
+        return lora.adapt(around(model), RANK, ALPHA, TUNED).train()
 
 
 @torch.enable_grad()
-def step(model: nn.Module, ids: Tensor, choose: Chooses = everything, segments: int = 1
+def step(model: nn.Module, ids: Tensor, choose: Chooses = everything, segments: int = 1, learns: bool = True
          ) -> tuple[Tensor, SavedForBackward]:
     """Loss of every token [N] and what was measured: a text [N + 1] forward and backward. The words' logits, which are
-    the widest of all, are made and let go in so many segments."""
+    the widest of all, are made and let go in so many segments. learns: whether the way back through the layers is gone,
+    too, where what is kept is only let go."""
     with SavedForBackward(model) as meter:
         states = read(model, ids[:-1], choose, meter.enter)[0]
         top = states.detach().requires_grad_()  # [N, D]
@@ -93,5 +93,6 @@ def step(model: nn.Module, ids: Tensor, choose: Chooses = everything, segments: 
             loss = F.cross_entropy(model.lm_head(some).float(), words, reduction="none")
             (loss.sum() / len(top)).backward()
             losses.append(loss.detach())
-        states.backward(top.grad)
+        if learns:
+            states.backward(top.grad)
     return torch.cat(losses), meter

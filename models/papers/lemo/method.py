@@ -66,7 +66,7 @@ def run(job: Job) -> Iterator[Event]:
     ids = torch.tensor(found.ids[: count + 1], device=job.device)
     model = learner(job.model)
     choose = chooser(job)
-    everything, whole = step(model, ids, segments=job.params.segments)
+    everything, whole = step(model, ids, segments=job.params.segments, learns=False)  # to compare bytes with
     began = time.perf_counter()
     losses, saved = step(model, ids, choose, job.params.segments)
     ms = (time.perf_counter() - began) * 1e3

@@ -21,13 +21,14 @@ EARLY, LATE = slice(14, 63), slice(382, 511)  # predictions of characters 16-64 
 
 
 @torch.inference_mode()
-def looked(model: LexinvariantLM, ids: np.ndarray | Tensor, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+def looked(model: LexinvariantLM, ids: np.ndarray | Tensor, dice: torch.Generator,
+           probed: int | None = None) -> tuple[Tensor, Tensor]:
     """Of texts [B, T] under fresh vectors: logits [B, T, V] of what comes next, and [L, B, T, V] of which real symbol
-    stands at each place."""
+    stands at each place, of the first `probed` texts alone where that is given."""
     ids = torch.as_tensor(ids, device=model.device)
     table = model.vectors(len(ids), dice)
     states = model.states(ids, table)
-    return model.logits(states[-1], table).float(), model.deciphered(states).float()
+    return model.logits(states[-1], table).float(), model.deciphered(tuple(one[:probed] for one in states)).float()
 
 
 def nats(logits: Tensor, ids: np.ndarray | Tensor) -> np.ndarray:

@@ -64,9 +64,9 @@ def beside(job: Job, text: CipherText) -> dict[str, Tensor]:
     if job.model.vocab_size == len(markov.TABLE):
         return {EXACT: text.opened(torch.from_numpy(np.log(markov.exact(text.ids)[1])).float())}
     plain = job.companion(PLAIN).model
-    found = {OPENED: looked(plain, text.real[None], job.generator())[0][0]}
+    found = {OPENED: looked(plain, text.real[None], job.generator(), 0)[0][0]}
     if job.bundle.name != PLAIN:
-        found[CLOSED] = text.opened(looked(plain, text.ids[None], job.generator())[0][0])
+        found[CLOSED] = text.opened(looked(plain, text.ids[None], job.generator(), 0)[0][0])
     return found
 
 
@@ -86,7 +86,7 @@ class Deciphering:
     def of(cls, job: Job) -> Deciphering:
         text, began, meter = CipherText.of(job), time.perf_counter(), Meter(job.model, job.model.leave)
         written = np.tile(text.ids, (DRAWS, 1))
-        logits, said = looked(job.model, written, job.generator())
+        logits, said = looked(job.model, written, job.generator(), 1)
         lists = beside(job, text)
         losses = {name: nats(one[None], text.real[None]) for name, one in lists.items()}
         count = DRAWS + len(lists) * (EXACT not in lists)

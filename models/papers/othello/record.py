@@ -47,17 +47,15 @@ class Match:
             raise SubjectError(str(wrong)) from wrong
         self.job, self.lens, self.stream = job, job.companion(LENS).model, Stream(job.model)
         self.said = self.stream.read([self.ids], every=True)[0].float()  # [T + 1, V], of the move behind each
+        self.game = othello.replayed(self.moves)
 
     @property
     def ids(self) -> list[int]:
         return [END, *(FIRST + move for move in self.moves)]
 
-    @property
-    def game(self) -> othello.Games:
-        return othello.replayed(self.moves)
-
     def put(self, square: int) -> None:
         self.moves.append(square)
+        self.game = othello.replayed(self.moves)
         self.stream.push([FIRST + square])
         self.said = torch.cat([self.said, self.stream.logits])
 

@@ -79,7 +79,7 @@ def selected(base, tokenizer, lab: Lab, count: int, seed: int) -> list[list[int]
     rows, values = list[list[int]](), list[float]()
     for number in range(lab.size(ROUNDS, 2)):
         some = candidates(base, tokenizer, openings(count), 1, 1000 * seed + 100 * number)
-        rows, values = rows + some, [*values, *asked.told(some, noise_for(BUDGET), dice)[1].tolist()]
+        rows, values = rows + some, [*values, *asked.told(asked.phi(some), noise_for(BUDGET), dice)[1].tolist()]
     return [rows[i] for i in np.argsort(values, kind="stable")[::-1][:count]]
 
 

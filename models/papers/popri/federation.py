@@ -37,11 +37,11 @@ class Federation:
         found = self.phi([ids for notes in clients for ids in notes]).split([len(notes) for notes in clients])
         return torch.stack([own.sum(0) for own in found])
 
-    def told(self, rows: Sequence[Ids], sigma: float, dice: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(clean, noisy) [n]: the mean score of each text, and what the server learns of it, both in standard
+    def told(self, phi: Tensor, sigma: float, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(clean, noisy) [n]: the mean score of each text [n, D], and what the server learns of it, both in standard
         deviations of a client's scores (of length 1 over n texts, they are z-scores / sqrt(n))."""
-        given = scores(self.phi(rows), self.vectors)
-        return len(rows) ** 0.5 * given.mean(0), len(rows) ** 0.5 * aggregated(given, sigma, dice)
+        given = scores(phi, self.vectors)
+        return len(phi) ** 0.5 * given.mean(0), len(phi) ** 0.5 * aggregated(given, sigma, dice)
 
 
 @lru_cache(maxsize=2)

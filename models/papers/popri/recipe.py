@@ -53,7 +53,8 @@ class POPri(FineTune, TaleAR):  # --steps 64: eight rounds
         """What the network of now writes, what the clients think of it, and the pairs that are made of that."""
         rows = candidates(self.net.eval(), self.tok, openings(PROMPTS), EACH, 1000 * self.seed + number)
         dice = torch.Generator().manual_seed(7919 * number + self.seed)
-        clean, noisy = (one.view(PROMPTS, EACH) for one in self.federation.told(rows, self.sigma, dice))
+        phi = self.federation.phi(rows)
+        clean, noisy = (one.view(PROMPTS, EACH) for one in self.federation.told(phi, self.sigma, dice))
         found = pairs(noisy, EACH // 2)
         self.seen = {"recovered": recovered(clean, found).float().mean(), "topics": topical(self.tok, rows).mean()}
         if self.shuffled:

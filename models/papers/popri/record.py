@@ -111,13 +111,14 @@ def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterat
     for number, writer in writers.items():
         began, name, meter = time.perf_counter(), f"round {number}", Meter(writer.model)
         rows = candidates(writer.model, reader.tokenizer, asked, p.each, 1000 * job.seed + 1 + number)
-        clean, noisy = (one.view(ASKED, p.each) for one in fed.told(rows, sigma, dice))
+        phi = fed.phi(rows)
+        clean, noisy = (one.view(ASKED, p.each) for one in fed.told(phi, sigma, dice))
         kept = recovered(clean, pairs(noisy, rejected)).tolist()
         said = [one[page.first - 1:].cpu() for one in read(writer.model, [[END, *ids] for ids in rows[: p.each]])]
         if public is None and all(len(ids) < page.first for ids in rows[: p.each]):
             raise SubjectError("No text goes on behind these words; please type how a story begins.")
         public = said[0][0] if public is None else public
-        seen.states.append(fed.phi(rows).numpy())
+        seen.states.append(phi.numpy())
         seen.topics.append(float(topical(reader.tokenizer, rows).mean()))
         seen.kept += kept
         link = page.show([ids[page.first - 1:] for ids in rows[: p.each]], clean[0], noisy[0], rejected, said,

@@ -48,12 +48,18 @@ def hits(model: Callable, pixels: Tensor, truth: np.ndarray, **options) -> np.nd
 def ridge(learn: np.ndarray, labels: np.ndarray, check: np.ndarray, truth: np.ndarray, seed: int = 0) -> np.ndarray:
     """Hits of a linear probe, ridge regression on one-hot labels; the penalty is chosen by cross-validation on the
     photos it learns from, so it is tuned alike for every network."""
+    classes = int(max(labels.max(), truth.max())) + 1
+    return (scored(learn, labels, check, classes, seed).argmax(1) == truth).astype(np.float64)
+
+
+def scored(learn: np.ndarray, labels: np.ndarray, check: np.ndarray, classes: int = 2, seed: int = 0) -> np.ndarray:
+    """What the same probe says of every class [K, C]: the higher, the likelier."""
     learn, check = (np.asarray(part, np.float64) for part in (learn, check))
     mean, spread = learn.mean(0), learn.std(0) + 1e-6
     learn, check = ((part - mean) / spread for part in (learn, check))
-    targets = np.eye(int(max(labels.max(), truth.max())) + 1)[labels]
+    targets = np.eye(classes)[labels]
     best = PENALTIES[int(np.argmax(validated(learn, targets, labels, seed)))]
-    return (answers(learn, targets, check, (best,))[0] == truth).astype(np.float64)
+    return told(learn, targets, check, (best,))[0]
 
 
 def linear(lab: Lab, readers: Mapping[str, Callable[[Tensor], Tensor]], count: int, pixels: Tensor, truth: np.ndarray
@@ -77,11 +83,16 @@ def validated(learn: np.ndarray, targets: np.ndarray, labels: np.ndarray, seed: 
 
 
 def answers(learn: np.ndarray, targets: np.ndarray, check: np.ndarray, penalties) -> list[np.ndarray]:
-    """Classes [K] that the probe names, for every penalty (per photo); one decomposition serves all."""
+    """Classes [K] that the probe names, for every penalty."""
+    return [scores.argmax(1) for scores in told(learn, targets, check, penalties)]
+
+
+def told(learn: np.ndarray, targets: np.ndarray, check: np.ndarray, penalties) -> list[np.ndarray]:
+    """The probe's numbers [K, C] for every penalty (per photo); one decomposition serves all."""
     mean = targets.mean(0)
     values, vectors = np.linalg.eigh(learn.T @ learn)
     turned, product = check @ vectors, vectors.T @ (learn.T @ (targets - mean))
-    return [(turned @ (product / (values + penalty * len(learn))[:, None]) + mean).argmax(1) for penalty in penalties]
+    return [turned @ (product / (values + penalty * len(learn))[:, None]) + mean for penalty in penalties]
 
 
 def attentive(learn: Tensor, labels: np.ndarray, check: Tensor, truth: np.ndarray, *, steps: int = 300, size: int = 128,

@@ -1,0 +1,91 @@
+"""algo-sums-1: a deep and narrow language model that adds and subtracts in its head, every number one token."""
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from models.worlds import sums
+from models.worlds.sums import LEAST, MOST, PAIRS, PLACES, ZERO
+from models.worlds.world import PAD
+from training.export import mean_figure
+from training.language import Shape, WorldLM
+from training.trainer import rng_of
+
+PERIODS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300)
+SCALE = 0.1
+
+
+def number_rows(width: int) -> torch.Tensor:
+    """Beginnings for the rows of all numbers [N, D]: where on the line each stands, how often it goes round circles of
+    many periods, and noise in the other columns."""
+    n = torch.arange(LEAST, MOST + 1)[:, None].float()
+    turn = 2 * torch.pi * n / torch.tensor(PERIODS)
+    told = torch.cat([n / MOST, turn.cos(), turn.sin()], 1)
+    return SCALE * torch.cat([told, 0.5 * torch.randn(len(n), width - told.shape[1])], 1)
+
+
+class Sums(WorldLM):
+    """It learns the one token behind "="."""
+
+    name = "algo-sums-1"
+    world, shape, rows, places = sums.WORLD, Shape(128, 12, 4, 4, 384), 256, 16
+    minutes, lr, lr_adam, decay, look, pack, asked = 24.0, 0.01, 3e-3, 0.6, 60.0, 6, 2000
+    compile = False  # compiling takes longer than it saves
+    architecture = "LlamaForCausalLM, 12 layers, width 128, 4 heads, one token per number (-58 to 87)"
+    trained_on = "sums of two or three numbers from 0 to 29, made by program (models/worlds/sums.py)"
+    weak_at = "Adds two or three numbers up to 29 and nothing else, with slips."
+    budget_fraction = "24 minutes beside other trainings; the spec asks for 60,000 steps and numbers up to 99"
+
+    def prepare(self, folder):
+        super().prepare(folder)
+        found = [sums.every(count) for count in (2, 3)]
+        self.train, self.kept = ([(ids[kept == other], values[kept == other]) for ids, values, kept in found]
+                                 for other in (False, True))
+
+    def build(self):
+        model = super().build()
+        model.config.tie_word_embeddings = False
+        table = model.model.embed_tokens.weight.data
+        table.normal_(0, SCALE / 2)
+        table[ZERO + LEAST :] = number_rows(self.shape.width)
+        model.lm_head.weight = nn.Parameter(table.clone())
+        return model
+
+    def batch(self, step, progress):
+        """Sums of two operands first, then those of three: ids, where "=" stands, and the token behind it."""
+        rng, pairs = rng_of(self.seed, step), round(self.rows * PAIRS)
+        ids, places, values = np.full((self.rows, PLACES), PAD), [], []
+        for (prompts, answers), rows in zip(self.train, (slice(0, pairs), slice(pairs, None))):
+            some = rng.integers(len(prompts), size=len(ids[rows]))
+            ids[rows, : prompts.shape[1]] = prompts[some]
+            places.append(np.full(len(some), prompts.shape[1] - 1))
+            values.append(ZERO + answers[some])
+        return {"ids": torch.from_numpy(ids), "place": torch.from_numpy(np.concatenate(places)),
+                "answer": torch.from_numpy(np.concatenate(values))}
+
+    def loss(self, model, batch, progress):
+        states = model.model(batch["ids"], use_cache=False).last_hidden_state
+        last = states[torch.arange(len(states)), batch["place"]]
+        return cross_entropy(model.lm_head(last).float(), batch["answer"]), {}
+
+    def quick(self, model):
+        return {f"{count} operands": round(float(self.judged(model, one, 300).mean()), 3)
+                for count, one in zip((2, 3), self.kept)}
+
+    def judged(self, model, kept, count: int) -> np.ndarray:
+        """Whether the likeliest token is the value, for some held-out sums [K]."""
+        prompts, values = kept
+        some = np.random.default_rng(3).permutation(len(prompts))[:count]
+        logits = model(torch.from_numpy(prompts[some]), use_cache=False).logits[:, -1]
+        return logits.argmax(-1).numpy() == ZERO + values[some]
+
+    def evaluate(self, model):
+        with torch.no_grad():
+            right = [self.judged(model, one, self.asked) for one in self.kept]
+        values = self.train[1][1]
+        usual = (values == np.bincount(values - LEAST).argmax() + LEAST).astype(float)
+        return {"metrics": {f"{count} operands right": mean_figure(found.astype(float), "share")
+                            for count, found in zip((3, 2), right[::-1])},
+                "trivial_baseline": {"always the commonest answer": mean_figure(usual, "share")}}

@@ -1,0 +1,86 @@
+"""Three stages of one causal network: wait, transfer, compute (arXiv 2509.09650).
+
+    wait      x_t <- E[m(x', t, l) | x'_t = x_t]     context-aware mean ablation (CAMA): what a state holds whatever the
+                                                     other numbers are, the mean over sums of the same signs
+    transfer  the last token looks at all, every other one at itself alone
+    compute   the last token looks at itself alone, too
+
+Keys and values of the later stages come from these states, never from the whole network's pass. <|endoftext|> in front
+may stay in sight of everyone. Letters: B sums of the same signs, T tokens, L layers, D width, K drawn sums, V words.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.backbones.layer_lens import residuals
+from models.worlds.sums import LARGEST, ZERO
+
+CAMA, MEAN, ZEROS = "cama", "mean", "zero"
+NET = "algo-sums-1"
+PEEK, ALONE, ALL = "peek", "alone", "all"
+
+
+@torch.no_grad()
+def ablated(model, ids: Tensor, kind: str, samples: int, generator: torch.Generator) -> Tensor:
+    """States [B, T, L + 1, D] that know nothing of the other numbers, for the sums ids [B, T]."""
+    drawn, places = ids[:1].repeat(samples, 1), range(1, ids.shape[1], 2)
+    drawn[:, places] = ZERO + torch.randint(LARGEST + 1, (samples, len(places)), generator=generator)
+    found = residuals(model, drawn).mean(0).repeat(len(ids), 1, 1, 1)
+    if kind == ZEROS:
+        return torch.zeros_like(found)
+    for place in places if kind == CAMA else ():
+        own, which = ids[:, place].unique(return_inverse=True)
+        others = drawn[:, : place + 1].repeat(len(own), 1)  # [own K, place + 1]; what comes later is not seen
+        others[:, place] = own.repeat_interleave(samples)
+        found[:, place] = residuals(model, others)[:, place].unflatten(0, (-1, samples)).mean(1)[which]
+    return found
+
+
+def allowed(stage: str, count: int, start: bool) -> Tensor:
+    """bool [T, T]: who may look (row) at whom (column). start: everyone also sees <|endoftext|>."""
+    if stage == ALL:
+        return torch.ones(count, count).tril().bool()
+    sees = torch.eye(count).bool()
+    sees[:, 0] |= start
+    sees[-1] |= stage == PEEK
+    return sees
+
+
+@torch.no_grad()
+def through(model, h: Tensor, first: int, last: int, sees: Tensor) -> Tensor:
+    """States [B, T, D] behind layer `last` of those before layer first + 1."""
+    at = torch.arange(h.shape[1])[None]
+    turned, mask = model.model.rotary_emb(h, at), torch.zeros(sees.shape).masked_fill(~sees, -torch.inf)
+    for layer in model.model.layers[first:last]:
+        h = layer(h, attention_mask=mask[None, None], position_ids=at, position_embeddings=turned)
+    return h
+
+
+@torch.no_grad()
+def said(model, h: Tensor) -> Tensor:
+    """Logits [..., V] of states [..., D] of any layer: the logit lens."""
+    return model.lm_head(model.model.norm(h))
+
+
+def every(model, states: Tensor, wait: int, start: bool) -> Iterator[Tensor]:
+    """Logits [B, V] behind "=" after `wait` waiting layers, for 0, 1, 2, ... layers of transfer."""
+    depth, count = len(model.model.layers), states.shape[1]
+    h, peek, alone = states[:, :, wait], allowed(PEEK, count, start), allowed(ALONE, count, start)
+    for layer in range(wait, depth + 1):
+        yield said(model, through(model, h, layer, depth, alone)[:, -1])
+        h = through(model, h, layer, layer + 1, peek)
+
+
+def kept(model, ids: Tensor, states: Tensor, values: np.ndarray, start: bool = True) -> np.ndarray:
+    """Whether each sum is right, bool [L + 1, L + 1, B] by layers of waiting and of transfer; False where they are more
+    than there are."""
+    depth = len(model.model.layers)
+    right = np.zeros((depth + 1, depth + 1, len(ids)), bool)
+    for wait in range(depth + 1):
+        for transfer, logits in enumerate(every(model, states, wait, start)):
+            right[wait, transfer] = logits.argmax(-1).numpy() == ZERO + values
+    return right

@@ -11,17 +11,20 @@ may stay in sight of everyone. Letters: B sums of the same signs, T tokens, L la
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.backbones.layer_lens import residuals
+from models.backbones.stand_in import stirred
+from models.worlds import sums
 from models.worlds.sums import LARGEST, ZERO
 
 CAMA, MEAN, ZEROS = "cama", "mean", "zero"
 NET = "algo-sums-1"
-PEEK, ALONE, ALL = "peek", "alone", "all"
+PEEK, EVERYONE, ALONE, DEAF = "peek", "everyone", "alone", "deaf"
 
 
 @torch.no_grad()
@@ -41,19 +44,22 @@ def ablated(model, ids: Tensor, kind: str, samples: int, generator: torch.Genera
 
 
 def allowed(stage: str, count: int, start: bool) -> Tensor:
-    """bool [T, T]: who may look (row) at whom (column). start: everyone also sees <|endoftext|>."""
-    if stage == ALL:
-        return torch.ones(count, count).tril().bool()
-    sees = torch.eye(count).bool()
+    """bool [T, T]: who may look (row) at whom (column). start: all also see <|endoftext|>. EVERYONE: all look back as
+    usual; DEAF: all but the last token, which sees itself alone."""
+    sees, usual = torch.eye(count).bool(), torch.ones(count, count).tril().bool()
     sees[:, 0] |= start
-    sees[-1] |= stage == PEEK
+    if stage in (EVERYONE, DEAF):
+        sees[:-1] = usual[:-1]
+    if stage in (EVERYONE, PEEK):
+        sees[-1] = True
     return sees
 
 
 @torch.no_grad()
-def through(model, h: Tensor, first: int, last: int, sees: Tensor) -> Tensor:
-    """States [B, T, D] behind layer `last` of those before layer first + 1."""
-    at = torch.arange(h.shape[1])[None]
+def through(model, h: Tensor, first: int, last: int, sees: Tensor, at: Tensor | None = None) -> Tensor:
+    """States [B, T, D] behind layer `last` of those before layer first + 1; at [1, T]: their places, where not all go
+    on."""
+    at = torch.arange(h.shape[1])[None] if at is None else at
     turned, mask = model.model.rotary_emb(h, at), torch.zeros(sees.shape).masked_fill(~sees, -torch.inf)
     for layer in model.model.layers[first:last]:
         h = layer(h, attention_mask=mask[None, None], position_ids=at, position_embeddings=turned)
@@ -66,21 +72,42 @@ def said(model, h: Tensor) -> Tensor:
     return model.lm_head(model.model.norm(h))
 
 
-def every(model, states: Tensor, wait: int, start: bool) -> Iterator[Tensor]:
-    """Logits [B, V] behind "=" after `wait` waiting layers, for 0, 1, 2, ... layers of transfer."""
+def every(model, states: Tensor, wait: int, start: bool, who: str = PEEK) -> Iterator[Tensor]:
+    """Logits [B, V] behind "=" after `wait` waiting layers, for 0, 1, 2, ... layers of transfer. who: looks there."""
     depth, count = len(model.model.layers), states.shape[1]
-    h, peek, alone = states[:, :, wait], allowed(PEEK, count, start), allowed(ALONE, count, start)
+    h, hears, ends = states[:, :, wait], allowed(who, count, start), [0, count - 1]  # the others say nothing any more
     for layer in range(wait, depth + 1):
-        yield said(model, through(model, h, layer, depth, alone)[:, -1])
-        h = through(model, h, layer, layer + 1, peek)
+        alone = through(model, h[:, ends], layer, depth, allowed(ALONE, 2, start), torch.tensor([ends]))
+        yield said(model, alone[:, -1])
+        h = through(model, h, layer, layer + 1, hears)
 
 
-def kept(model, ids: Tensor, states: Tensor, values: np.ndarray, start: bool = True) -> np.ndarray:
+def kept(model, ids: Tensor, states: Tensor, values: np.ndarray, who: str = PEEK, start: bool = True) -> np.ndarray:
     """Whether each sum is right, bool [L + 1, L + 1, B] by layers of waiting and of transfer; False where they are more
     than there are."""
     depth = len(model.model.layers)
     right = np.zeros((depth + 1, depth + 1, len(ids)), bool)
     for wait in range(depth + 1):
-        for transfer, logits in enumerate(every(model, states, wait, start)):
+        for transfer, logits in enumerate(every(model, states, wait, start, who)):
             right[wait, transfer] = logits.argmax(-1).numpy() == ZERO + values
     return right
+
+
+def blocked(model, ids: Tensor, wait: int, transfer: int, start: bool = True) -> Tensor:
+    """Logits [B, V] of the whole network, but for the layers of transfer, in which "=" hears nobody."""
+    depth, count = len(model.model.layers), ids.shape[1]
+    h, usual = model.model.embed_tokens(ids), allowed(EVERYONE, count, start)
+    h = through(model, h, 0, wait, usual)
+    h = through(model, h, wait, wait + transfer, allowed(DEAF, count, start))
+    return said(model, through(model, h, wait + transfer, depth, usual)[:, -1])
+
+
+def tiny(bundle):
+    """For tests: the blocks of algo-othello-1's stand-in, and the words of sums."""
+    model, words = deepcopy(bundle("algo-othello-1").model), bundle("algo-othello-1").tokenizer
+    tokenizer = sums.WORLD.tokenizer()
+    model.resize_token_embeddings(tokenizer.get_vocab_size(), mean_resizing=False)
+    return stirred(model), type(words)(tokenizer_object=tokenizer, eos_token=words.eos_token, pad_token=words.pad_token)
+
+
+STAND_INS = {NET: tiny}

@@ -55,15 +55,15 @@ def test_a_waiting_token_holds_the_mean_over_other_numbers_with_its_own(net, mea
 def test_a_state_tells_nothing_of_other_numbers_and_neither_do_later_keys(net, means):
     """Where no token knows its own number the answer is one and the same. Mutant: keys and values of the whole pass."""
     def blind(states) -> bool:
-        return all(torch.allclose(logits[0], logits[1], atol=1e-4)
-                   for logits in network.every(net, states, WAIT, True))
+        found = [network.staged(net, states, WAIT, transfer) for transfer in range(DEPTH - WAIT + 1)]
+        return all(torch.allclose(logits[0], logits[1], atol=1e-4) for logits in found)
 
     leaking = means[MEAN].clone()
     leaking[:, :-1] = residuals(net, IDS)[:, :-1]
     caught(blind, means[MEAN], leaking, means[CAMA])
     first, second = means[CAMA][0], means[CAMA][2]  # these differ in their second number alone
     assert torch.equal((first != second).flatten(1).any(1), IDS[0] != IDS[2])
-    assert torch.allclose(*(next(network.every(net, one[None], WAIT, True)) for one in (first, second)))
+    assert torch.allclose(*(network.staged(net, one[None], WAIT, 0) for one in (first, second)), atol=1e-5)
 
 
 @pytest.mark.parametrize("start", (True, False))
@@ -94,24 +94,22 @@ def test_layers_of_transfer_come_first_and_all_layers_are_passed(net, means):
             h = network.through(net, h, layer, layer + 1, peek if layer < wait + transfer else alone)
         return network.said(net, h[:, -1])
 
-    found = list(network.every(net, means[CAMA], WAIT, True))
-    assert len(found) == DEPTH - WAIT + 1
-    caught(lambda *setting: torch.allclose(found[2], by_hand(*setting), atol=1e-4), (WAIT, 2), (WAIT, 3), (1, 2))
+    caught(lambda *setting: torch.allclose(network.staged(net, means[CAMA], WAIT, 2), by_hand(*setting), atol=1e-4),
+           (WAIT, 2), (WAIT, 3), (1, 2))
 
 
 def test_without_waiting_and_with_everyone_looking_it_is_the_whole_network(net, means):
     """Mutant for the deaf layers, which are those of transfer and no others: one of them."""
     whole = net(IDS, use_cache=False).logits[:, -1]
-    *_, last = network.every(net, means[CAMA], 0, False, EVERYONE)
-    assert torch.allclose(last, whole, atol=1e-3)
+    assert torch.allclose(network.staged(net, means[CAMA], 0, DEPTH, EVERYONE, start=False), whole, atol=1e-3)
     caught(lambda transfer: torch.allclose(network.blocked(net, IDS, WAIT, transfer), whole, atol=1e-4), 0, 1)
 
 
 def test_a_setting_is_chosen_on_other_sums_and_scored_on_sums_that_the_network_can_do(net, monkeypatch):
     """Mutants: chosen on what is scored; sums that the whole network gets wrong count as lost."""
-    asked, solves, plain = [], lambda ids: ids[:, 1].numpy() % 6 > 0, network.kept
+    asked, solves, plain = [], lambda ids: ids[:, 1].numpy() % 6 > 0, claim.states
     monkeypatch.setattr(claim, "whole", lambda net, ids, values: solves(ids))
-    monkeypatch.setattr(network, "kept", lambda net, ids, *more: asked.append(ids) or plain(net, ids, *more))
+    monkeypatch.setattr(claim, "states", lambda net, ids, *more: asked.append(ids) or plain(net, ids, *more))
     found = claim.measure(Lab(quick=True))
     chosen, scored = asked[0], asked[1]
 
@@ -124,13 +122,16 @@ def test_a_setting_is_chosen_on_other_sums_and_scored_on_sums_that_the_network_c
     assert (ids[:, 2] == ID["+"]).all() and (ids[:, 4] == ID["-"]).all()
 
 
-def test_the_rule_wants_waiting_layers_first_and_few_for_transfer(monkeypatch, net):
-    """Of what keeps enough. Mutant: the setting that keeps most."""
-    share = np.zeros((13, 13, 20), bool)
-    share[3, 4], share[3, 2:4, :19], share[2, 1], share[7, 5], share[1, 1] = True, True, True, True, True
-    monkeypatch.setattr(network, "kept", lambda *_: share)
+def test_the_rule_wants_waiting_layers_first_and_few_for_transfer(monkeypatch):
+    """Of what keeps enough. Mutants: the settings that keep most, and with too much transfer."""
+    share, deep = {(3, 4): 20, (3, 3): 19, (3, 2): 19, (2, 1): 20, (7, 5): 20}, lambda: None
+    deep.model = lambda: None
+    deep.model.layers = range(12)
+    monkeypatch.setattr(network, "staged", lambda net, held, *setting: setting)
     monkeypatch.setattr(claim, "states", lambda *_: None)
-    best, most = claim.searched(net, IDS, np.zeros(3, int), Lab(quick=True))
+    monkeypatch.setattr(claim, "solved", lambda net, *given: given)
+    monkeypatch.setattr(claim, "hits", lambda setting, values: np.arange(20) < share.get(setting, 0))
+    best, most = claim.searched(deep, IDS, np.zeros(3, int), Lab(quick=True))
     caught(lambda *one: one == (3, 2), best, (3, 4), (7, 5))
     assert most == 7 and all(2 <= wait and 1 <= transfer <= 4 for wait, transfer in claim.settings(12))
 

@@ -13,7 +13,7 @@ from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Budget, Metric, Tuned, at_least, at_most, better, conclude, context, more_than_chance
 from models.papers.all_for_one import network
-from models.papers.all_for_one.network import CAMA, EVERYONE, MEAN, NET, ZEROS
+from models.papers.all_for_one.network import CAMA, EVERYONE, MEAN, NET, PEEK, ZEROS
 from models.worlds import sums
 from models.worlds.sums import ZERO
 
@@ -30,15 +30,16 @@ def measure(lab: Lab):
     clean = Metric("held-out sums right", "%", floor=commonest(values), ceiling=100.0).arm(
         "whole network", 100.0 * whole(net, ids, values), checkpoints=NET, budget=Budget(1, "passes"))
     ids, values = solved(net, ids, values)
-    held = {kind: states(net, ids, kind, lab) for kind in SAID}
-    found = {kind: network.kept(net, ids, held[kind], values) for kind in SAID}  # [L + 1, L + 1, K]
-    usual, depth = network.kept(net, ids, held[CAMA], values, EVERYONE), len(net.model.layers)
-    metric = Metric("sums still right, of those that the whole network gets right", "%", floor=commonest(values),
-                    ceiling=100.0)
-    arms = metric.arms({**{f"three stages, {SAID[kind]}": 100.0 * rows[best] for kind, rows in found.items()},
-                        'whole network, "=" deaf in the layers of transfer': 100.0 * (network.blocked(
-                            net, ids, *best).argmax(-1).numpy() == ZERO + values)}, NET, Budget(1, "passes"),
-                       tuned=Tuned(len(settings(depth)), "500 other held-out sums A + B - C"))
+    held, depth = {kind: states(net, ids, kind, lab) for kind in SAID}, len(net.model.layers)
+
+    def score(wait: int, transfer: int, kind: str = CAMA, who: str = PEEK) -> np.ndarray:
+        return 100.0 * hits(network.staged(net, held[kind], wait, transfer, who), values)
+
+    arms = Metric("sums still right, of those that the whole network gets right", "%", floor=commonest(values),
+                  ceiling=100.0).arms(
+        {**{f"three stages, {name}": score(*best, kind) for kind, name in SAID.items()},
+         'whole network, "=" deaf in the layers of transfer': 100.0 * hits(network.blocked(net, ids, *best), values)},
+        NET, Budget(1, "passes"), tuned=Tuned(len(settings(depth)), "500 other held-out sums A + B - C"))
     mine, other, zeros, deaf = arms.values()
     return conclude(
         "all-for-one", trainings=1, seeds=(SEED,), arms=tuple(arms.values()),
@@ -55,14 +56,15 @@ def measure(lab: Lab):
                          "the paper's first search, on those other sums"),
                  context("the same for sums A - B", searched(net, *shuffled(PAIR), lab)[1], "layers"),
                  context("held-out sums right, whole network", clean),
-                 context("three stages without transfer", 100.0 * found[CAMA][best[0], 0], "%",
-                         "the same answer for every sum"),
+                 context("three stages without transfer", score(best[0], 0), "%", "the same answer for every sum"),
                  *(context(f"{wait} waiting layers, all others for transfer, {SAID[kind]}",
-                           100.0 * found[kind][wait, depth - wait], "%") for wait in range(4) for kind in SAID),
+                           score(wait, depth - wait, kind), "%") for wait in range(4) for kind in SAID),
+                 *(context(f"{best[0]} waiting layers, {transfer} for transfer", score(best[0], transfer), "%")
+                   for transfer in range(1, depth // 3 + 1)),
                  *(context(f"{wait} waiting layers, then every token looks back as usual",
-                           100.0 * usual[wait, depth - wait], "%") for wait in range(1, 6)),
-                 *(context(f"{best[0]} waiting layers, {transfer} for transfer", 100.0 * found[CAMA][best[0], transfer],
-                           "%") for transfer in range(1, depth // 3 + 1))])
+                           score(wait, depth - wait, who=EVERYONE), "%") for wait in range(1, 4)),
+                 *(context(f'no waiting layers, every token looks back in {some} layers, then "=" is alone',
+                           score(0, some, who=EVERYONE), "%") for some in range(1, 9))])
 
 
 def shuffled(signs: tuple[str, ...]) -> tuple[torch.Tensor, np.ndarray]:
@@ -85,7 +87,11 @@ def states(net, ids: torch.Tensor, kind: str, lab: Lab) -> torch.Tensor:
 @torch.no_grad()
 def whole(net, ids: torch.Tensor, values: np.ndarray) -> np.ndarray:
     """Whether the network as it is gets each sum right [K]."""
-    return net(ids, use_cache=False).logits[:, -1].argmax(-1).numpy() == ZERO + values
+    return hits(net(ids, use_cache=False).logits[:, -1], values)
+
+
+def hits(logits: torch.Tensor, values: np.ndarray) -> np.ndarray:
+    return logits.argmax(-1).numpy() == ZERO + values
 
 
 def solved(net, ids: torch.Tensor, values: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
@@ -104,7 +110,11 @@ def searched(net, ids: torch.Tensor, values: np.ndarray, lab: Lab) -> tuple[tupl
     """The setting that the rule chooses on some sums, and the most waiting layers that keep ENOUGH if all others
     transfer."""
     ids, values = solved(net, ids, values)
-    share = network.kept(net, ids, states(net, ids, CAMA, lab), values).mean(-1)
-    allowed = settings(len(share) - 1)
-    best = next((one for one in allowed if share[one] >= ENOUGH), max(allowed, key=lambda one: share[one]))
-    return best, max(wait for wait in range(len(share)) if wait == 0 or share[wait, len(share) - 1 - wait] >= ENOUGH)
+    held, depth = states(net, ids, CAMA, lab), len(net.model.layers)
+
+    def share(wait: int, transfer: int) -> float:
+        return float(hits(network.staged(net, held, wait, transfer), values).mean())
+
+    found = {one: share(*one) for one in settings(depth)}
+    best = next((one for one in found if found[one] >= ENOUGH), max(found, key=found.__getitem__))
+    return best, next((wait for wait in range(depth - 1, 0, -1) if share(wait, depth - wait) >= ENOUGH), 0)

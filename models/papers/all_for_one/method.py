@@ -54,7 +54,7 @@ METHOD = Method(
         unverified="Whether the start token stays visible in the paper's later stages is not certain: it is a switch. "
                    "Means are over 64 sums drawn in every run. Three trainings are asked for; this is one."),
     params=Params, accepts="text", checkpoints=(NET,), run=run,
-    control=Control(params={"ablation": MEAN}, title="Mean over any token"),
+    control=Control(params={"wait": 0, "transfer": 12, "who": EVERYONE}, title="The whole network"),
     fixed={"attend": "Who may look at whom is what this paper sets: move its stages instead."},
     examples=(
         Example("minus", "A number is taken away", "17 + 4 - 9 ="),

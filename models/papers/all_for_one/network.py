@@ -10,10 +10,8 @@ may stay in sight of everyone. Letters: B sums of the same signs, T tokens, L la
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,25 +70,13 @@ def said(model, h: Tensor) -> Tensor:
     return model.lm_head(model.model.norm(h))
 
 
-def every(model, states: Tensor, wait: int, start: bool, who: str = PEEK) -> Iterator[Tensor]:
-    """Logits [B, V] behind "=" after `wait` waiting layers, for 0, 1, 2, ... layers of transfer. who: looks there."""
-    depth, count = len(model.model.layers), states.shape[1]
-    h, hears, ends = states[:, :, wait], allowed(who, count, start), [0, count - 1]  # the others say nothing any more
-    for layer in range(wait, depth + 1):
-        alone = through(model, h[:, ends], layer, depth, allowed(ALONE, 2, start), torch.tensor([ends]))
-        yield said(model, alone[:, -1])
-        h = through(model, h, layer, layer + 1, hears)
-
-
-def kept(model, ids: Tensor, states: Tensor, values: np.ndarray, who: str = PEEK, start: bool = True) -> np.ndarray:
-    """Whether each sum is right, bool [L + 1, L + 1, B] by layers of waiting and of transfer; False where they are more
-    than there are."""
-    depth = len(model.model.layers)
-    right = np.zeros((depth + 1, depth + 1, len(ids)), bool)
-    for wait in range(depth + 1):
-        for transfer, logits in enumerate(every(model, states, wait, start, who)):
-            right[wait, transfer] = logits.argmax(-1).numpy() == ZERO + values
-    return right
+def staged(model, states: Tensor, wait: int, transfer: int, who: str = PEEK, start: bool = True) -> Tensor:
+    """Logits [B, V] behind "=" after so many waiting layers, and so many of transfer in which `who` looks back; the
+    others then have no say."""
+    depth, count, until = len(model.model.layers), states.shape[1], wait + transfer
+    h, ends = through(model, states[:, :, wait], wait, until, allowed(who, count, start)), [0, count - 1]
+    h = through(model, h[:, ends], until, depth, allowed(ALONE, 2, start), torch.tensor([ends]))
+    return said(model, h[:, -1])
 
 
 def blocked(model, ids: Tensor, wait: int, transfer: int, start: bool = True) -> Tensor:

@@ -72,9 +72,10 @@ class Staged:
     def chances(self) -> np.ndarray:
         """The same [L + 1, L + 1] by layers of waiting and of transfer; NaN where they are too many."""
         found, p = np.full((self.depth + 1, self.depth + 1), np.nan, np.float32), self.job.params
-        for wait in range(self.depth + 1):
-            for transfer, logits in enumerate(network.every(self.job.model, self.table, wait, p.start, p.who)):
-                found[wait, transfer] = self.chance(log_probabilities(logits)[0])
+        for most, transfer in zip(*np.tril_indices(self.depth + 1)):
+            wait = self.depth - most
+            logits = network.staged(self.job.model, self.table, wait, transfer, p.who, p.start)
+            found[wait, transfer] = self.chance(log_probabilities(logits)[0])
         return found
 
 

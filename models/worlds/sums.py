@@ -71,4 +71,17 @@ def every(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             np.array([held_out(doc.prompt) for doc in docs]))
 
 
+def exam(signs: tuple[str, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """All sums with these signs that are kept out of training, in an order of no meaning: ids [K, T], values [K]."""
+    ids, values, kept = every(len(signs) + 1)
+    mine = np.flatnonzero(kept & (ids[:, 2:-1:2] == [ID[sign] for sign in signs]).all(1))
+    mine = np.random.default_rng(seed).permutation(mine)
+    return ids[mine], values[mine]
+
+
+def commonest(values: np.ndarray) -> np.ndarray:
+    """Whether who always says the commonest of these values is right [K]."""
+    return values == np.bincount(values - LEAST).argmax() + LEAST
+
+
 WORLD = World(WORDS, sample, check, read, split="spaces")

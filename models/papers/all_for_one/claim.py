@@ -27,7 +27,7 @@ def measure(lab: Lab):
     ids, values = shuffled(SIGNS)
     best, most = searched(net, ids[:some], values[:some], lab)
     ids, values = (of[some : some + lab.size(2000, 30)] for of in (ids, values))
-    clean = Metric("held-out sums right", "%", floor=commonest(values), ceiling=100.0).arm(
+    clean = Metric("held-out sums right", "%", floor=100.0 * sums.commonest(values), ceiling=100.0).arm(
         "whole network", 100.0 * whole(net, ids, values), checkpoints=NET, budget=Budget(1, "passes"))
     ids, values = solved(net, ids, values)
     held, depth = {kind: states(net, ids, kind, lab) for kind in SAID}, len(net.model.layers)
@@ -35,8 +35,9 @@ def measure(lab: Lab):
     def score(wait: int, transfer: int, kind: str = CAMA, who: str = PEEK) -> np.ndarray:
         return 100.0 * hits(network.staged(net, held[kind], wait, transfer, who), values)
 
-    arms = Metric("sums still right, of those that the whole network gets right", "%", floor=commonest(values),
-                  ceiling=100.0).arms(
+    metric = Metric("sums still right, of those that the whole network gets right", "%", ceiling=100.0,
+                    floor=100.0 * sums.commonest(values))
+    arms = metric.arms(
         {**{f"three stages, {name}": score(*best, kind) for kind, name in SAID.items()},
          'whole network, "=" deaf in the layers of transfer': 100.0 * hits(network.blocked(net, ids, *best), values)},
         NET, Budget(1, "passes"), tuned=Tuned(len(settings(depth)), "500 other held-out sums A + B - C"))
@@ -68,16 +69,8 @@ def measure(lab: Lab):
 
 
 def shuffled(signs: tuple[str, ...]) -> tuple[torch.Tensor, np.ndarray]:
-    """All held-out sums with these signs, in a fixed order of no meaning: ids [K, T], values [K]."""
-    ids, values, kept = sums.every(len(signs) + 1)
-    mine = np.flatnonzero(kept & (ids[:, 2:-1:2] == [sums.ID[sign] for sign in signs]).all(1))
-    mine = np.random.default_rng(SEED).permutation(mine)
-    return torch.from_numpy(ids[mine]), values[mine]
-
-
-def commonest(values: np.ndarray) -> np.ndarray:
-    """Percent [K] right for who always says the commonest answer."""
-    return 100.0 * (values == np.bincount(values - sums.LEAST).argmax() + sums.LEAST)
+    ids, values = sums.exam(signs, SEED)
+    return torch.from_numpy(ids), values
 
 
 def states(net, ids: torch.Tensor, kind: str, lab: Lab) -> torch.Tensor:

@@ -1,8 +1,8 @@
-"""All for One (arXiv 2509.09650): sums still come out right where tokens hear of each other in a few layers only.
+"""All for One (arXiv 2509.09650): do sums still come out right where tokens hear of each other in few layers only?
 
 Nothing is trained for it. For the first layers every token's state is replaced by what it would be on average, whatever
 the other numbers were; then the last token alone looks back, for a few layers; then it is on its own (network.py).
-Ours: the network (recipe.py), and sums of numbers up to 29.
+Ours: the network (recipe.py), sums of numbers up to 29, and that every token may look back while transferring.
 """
 from __future__ import annotations
 
@@ -42,17 +42,21 @@ METHOD = Method(
     bound="its sums are of the numbers that its own network knows",
     card=Card(
         id="all-for-one", title="All for One", tabs=("attend",), arxiv="2509.09650", year=2025, seed="B",
-        summary="In a network that adds in its head, tokens may hear of each other in a few middle layers only: "
-                "before, each holds what it would hold on average, whatever the others are; after, the last one is "
-                "alone. The sum still comes out right.",
-        flow="sum > tokens > *waiting layers: own token, mean over the others > *transfer: \"=\" looks at all > "
-             "*compute: \"=\" alone > answer",
-        look_at="Move the waiting layers to the right: right, still right, then wrong. Then the layers of transfer "
-                "from 0 upwards.",
-        not_covered="Public models (they need numbers as single tokens and are gated or too large for two cores), "
-                    "noise as an ablation, a click on the chart of settings that moves the sliders.",
-        unverified="Whether the start token stays visible in the paper's later stages is not certain: it is a switch. "
-                   "Means are over 64 sums drawn in every run. Three trainings are asked for; this is one."),
+        summary="Of a language model that adds in its head, the paper finds that tokens may wait in the first layers, "
+                "each holding what it holds on average, that the last one then looks at them in a few layers and is "
+                "alone in the rest. This small network does not wait: its first layers are needed.",
+        flow="sum > tokens > *wait: own token, others averaged > *transfer: the last token looks > *compute: the last "
+             "token alone > answer",
+        look_at="Wrong in three stages, and right beside it in the whole network. Let every token look, with 0 waiting "
+                "layers and 6 of transfer: right, so \"=\" is alone in the other 6. Then let one layer wait.",
+        not_covered="Public models (they need numbers as single tokens; the fitting ones are gated or too large here), "
+                    "noise as an ablation, the chart of settings over many sums: here it is of one, and no click on it "
+                    "moves the sliders.",
+        unverified="Whether the start token stays in sight is a switch, on by default, as the paper is remembered. The "
+                   "network knows sums of numbers up to 29 alone (the spec: 99), begins with rows that tell a number's "
+                   "place on the line, and was trained once (three are asked for). Means are over 64 sums with the "
+                   "same signs, drawn in every run and not shipped. That every token looks is our variant; so is the "
+                   "test that \"=\" hears nobody in the layers of transfer and all else is left as it is."),
     params=Params, accepts="text", checkpoints=(NET,), run=run,
     control=Control(params={"wait": 0, "transfer": 12, "who": EVERYONE}, title="The whole network"),
     fixed={"attend": "Who may look at whom is what this paper sets: move its stages instead."},

@@ -56,14 +56,12 @@ class Sums(WorldLM):
     def batch(self, step, progress):
         """Sums of two operands first, then those of three: ids, where "=" stands, and the token behind it."""
         rng, pairs = rng_of(self.seed, step), round(self.rows * PAIRS)
-        ids, places, values = np.full((self.rows, PLACES), PAD), [], []
-        for (prompts, answers), rows in zip(self.train, (slice(0, pairs), slice(pairs, None))):
+        ids, place, answer = np.full((self.rows, PLACES), PAD), *np.zeros((2, self.rows), np.int64)
+        for (prompts, values), rows in zip(self.train, (slice(0, pairs), slice(pairs, None)), strict=True):
             some = rng.integers(len(prompts), size=len(ids[rows]))
             ids[rows, : prompts.shape[1]] = prompts[some]
-            places.append(np.full(len(some), prompts.shape[1] - 1))
-            values.append(ZERO + answers[some])
-        return {"ids": torch.from_numpy(ids), "place": torch.from_numpy(np.concatenate(places)),
-                "answer": torch.from_numpy(np.concatenate(values))}
+            place[rows], answer[rows] = prompts.shape[1] - 1, ZERO + values[some]
+        return {name: torch.from_numpy(of) for name, of in (("ids", ids), ("place", place), ("answer", answer))}
 
     def loss(self, model, batch, progress):
         states = model.model(batch["ids"], use_cache=False).last_hidden_state
@@ -71,21 +69,13 @@ class Sums(WorldLM):
         return cross_entropy(model.lm_head(last).float(), batch["answer"]), {}
 
     def quick(self, model):
-        return {f"{count} operands": round(float(self.judged(model, one, 300).mean()), 3)
-                for count, one in zip((2, 3), self.kept)}
+        return {name: figure["value"] for name, figure in self.evaluate(model)["metrics"].items()}
 
-    def judged(self, model, kept, count: int) -> np.ndarray:
-        """Whether the likeliest token is the value, for some held-out sums [K]."""
-        prompts, values = kept
-        some = np.random.default_rng(3).permutation(len(prompts))[:count]
-        logits = model(torch.from_numpy(prompts[some]), use_cache=False).logits[:, -1]
-        return logits.argmax(-1).numpy() == ZERO + values[some]
-
+    @torch.no_grad()
     def evaluate(self, model):
-        with torch.no_grad():
-            right = [self.judged(model, one, self.asked) for one in self.kept]
-        values = self.train[1][1]
-        usual = (values == np.bincount(values - LEAST).argmax() + LEAST).astype(float)
-        return {"metrics": {f"{count} operands right": mean_figure(found.astype(float), "share")
-                            for count, found in zip((3, 2), right[::-1])},
-                "trivial_baseline": {"always the commonest answer": mean_figure(usual, "share")}}
+        found, usual = {}, sums.commonest(self.train[1][1]).astype(float)
+        for count, (prompts, sums_) in zip((3, 2), self.kept[::-1], strict=True):
+            some = np.random.default_rng(3).permutation(len(prompts))[: self.asked]
+            said = model(torch.from_numpy(prompts[some]), use_cache=False).logits[:, -1].argmax(-1).numpy()
+            found[f"{count} operands right"] = mean_figure((said == ZERO + sums_[some]).astype(float), "share")
+        return {"metrics": found, "trivial_baseline": {"always the commonest answer": mean_figure(usual, "share")}}

@@ -145,5 +145,6 @@ def closing(staged: Staged, right: np.ndarray) -> Close:
                     caption="Every setting of the two sliders for this sum. Empty: more layers than there are."))
     judged = "right" if word == str(truth) else f"wrong: it is {truth}"
     lost = " What it needs came from other tokens, and no longer does." if word != other == str(truth) else ""
-    return Close("attend", f"In three stages the answer is {word}, {judged}; the whole network says {other}. The "
-                           f"chance of {truth} is {percent(right[-1])} against {percent(whole[-1])}.{lost}", charts, facts)
+    chances = f"The chance of {truth} is {percent(right[-1])} against {percent(whole[-1])}."
+    return Close("attend", f"In three stages the answer is {word}, {judged}; the whole network says {other}. "
+                           f"{chances}{lost}", charts, facts)

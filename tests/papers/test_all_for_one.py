@@ -11,7 +11,7 @@ from models.claims import Lab
 from models.engine.method import run
 from models.papers.all_for_one import claim, network
 from models.papers.all_for_one.network import ALONE, CAMA, DEAF, EVERYONE, MEAN, NET, PEEK, ZEROS
-from models.papers.all_for_one.recipe import Sums
+from models.papers.all_for_one.recipe import SumsLM
 from models.trace import CODE
 from models.trace.subject import SubjectError, from_text
 from models.worlds import sums
@@ -125,7 +125,7 @@ def test_the_rule_wants_waiting_layers_first_and_few_for_transfer(monkeypatch):
 
 
 def test_it_learns_the_one_token_behind_the_sign_and_no_kept_sum():
-    recipe = Sums(0)
+    recipe = SumsLM(0)
     recipe.prepare(None)
     ids, place, answer = (found.numpy() for found in recipe.batch(3, 0.0).values())
     caught(lambda at: (ids[range(len(ids)), at] == ID[EQUALS]).all(), place, place - 1)

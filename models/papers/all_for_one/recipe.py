@@ -26,7 +26,7 @@ def number_rows(width: int) -> torch.Tensor:
     return SCALE * torch.cat([told, 0.5 * torch.randn(len(n), width - told.shape[1])], 1)
 
 
-class Sums(WorldLM):
+class SumsLM(WorldLM):
     """It learns the one token behind "="."""
 
     name = "algo-sums-1"

@@ -5,6 +5,7 @@ left out. Letters: T tokens with it, C = T - 1 columns, L layers, N nodes, V wor
 """
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,7 +18,7 @@ from models.engine.recording import Filling, array, line, table
 from models.loops.sample.cached_lm import log_probabilities
 from models.papers.all_for_one import network
 from models.papers.all_for_one.network import ALONE, CAMA, EVERYONE, MEAN, ZEROS
-from models.trace import YES, Canvas, Edges, Fact, Field
+from models.trace import YES, Canvas, Cost, Edges, Fact, Field
 from models.trace.percent import percent
 from models.trace.subject import SubjectError
 from models.worlds import sums
@@ -43,8 +44,12 @@ class Staged:
         self.depth, self.columns = len(job.model.model.layers), self.ids.shape[1] - 1
         self.wait = min(p.wait, self.depth)
         self.transfer = min(p.transfer, self.depth - self.wait)
+        began, places = time.perf_counter(), range(1, self.columns, 2) if p.ablation == CAMA else ()
         self.table = network.ablated(job.model, self.ids, p.ablation, p.samples, job.generator())
         self.states, self.looked = self.passed()
+        means = p.samples * self.depth * sum((self.columns + 1, *(place + 1 for place in places)))
+        self.cost = Cost(2 + len(places), means + (self.columns + 1) * (self.depth - self.wait),
+                         ms=1e3 * (time.perf_counter() - began))
         self.says, self.whole = (self.answers(of) for of in (self.states, residuals(job.model, self.ids)[0]))
 
     def stage(self, layer: int) -> str:
@@ -87,14 +92,15 @@ def told(staged: Staged) -> Iterator[Event]:
     for layer, (says, chance) in enumerate(zip(staged.says, right, strict=True)):
         row, last, word = layer * columns, (layer + 1) * columns - 1, [int(says.argmax())]
         if layer:
-            stage = staged.stage(layer)
-            page.fill(range(row, last), state=LOOKS[stage])
-            page.fill([last], word, "masked" if stage == "wait" else "new")
+            page.fill(range(row, last + 1), state=LOOKS[staged.stage(layer)])
+            if layer > staged.wait:
+                page.fill([last], word)
             page.note(range(row - columns, row), looked=staged.looked[layer - 1, 1:])
         page.guess([last], says, word, 'behind "="')
         page.note([last], answer=[chance])
         yield page.step(f"layer {layer}: {staged.stage(layer)}" if layer else "the tokens", level="layer",
-                        note=note(staged, layer, chance), edges=arrows(staged, layer))
+                        note=note(staged, layer, chance), edges=arrows(staged, layer),
+                        cost=Cost() if layer else staged.cost)
     yield closing(staged, right)
 
 
@@ -123,8 +129,9 @@ def note(staged: Staged, layer: int, chance: float) -> str:
         return f"then {staged.wait} layers wait, {staged.transfer} transfer and {rest} compute"
     if layer <= staged.wait:
         return f"every token holds {HOLDS[staged.job.params.ablation]}"
-    looks = percent(staged.looked[layer - 1, 1:-1].sum())
-    return f'"=" looks at other tokens with {looks} of its attention; the right answer has {percent(chance)}'
+    looks = f"looks at other tokens with {percent(staged.looked[layer - 1, 1:-1].sum())} of its attention"
+    now = looks if staged.stage(layer) == "transfer" else "is alone"
+    return f'"=" {now}; the right answer has {percent(chance)}'
 
 
 def closing(staged: Staged, right: np.ndarray) -> Close:

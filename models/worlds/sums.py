@@ -23,6 +23,7 @@ PAIRS = 0.4  # of the documents have two operands
 PLACES = 7  # tokens up to "=" where three operands stand behind <|endoftext|>
 ID = {word: len(SPECIALS) + at for at, word in enumerate(WORDS)}
 ZERO = ID["0"]  # the token of n is ZERO + n
+PERIODS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300)
 FORM = f'A sum is written like "17 + 4 - 9 =": two or three numbers from 0 to {LARGEST}, with + or - between them.'
 
 
@@ -69,6 +70,13 @@ def every(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             for numbers in product(range(LARGEST + 1), repeat=count)]
     return (np.array([ids(doc) for doc in docs]), np.array([doc.truth for doc in docs]),
             np.array([held_out(doc.prompt) for doc in docs]))
+
+
+def features() -> np.ndarray:
+    """Of all numbers [N, F]: where each stands on the line, and how far it has gone round circles of many periods."""
+    n = np.arange(LEAST, MOST + 1)[:, None]
+    turn = 2 * np.pi * n / np.array(PERIODS)
+    return np.concatenate([n / MOST, np.cos(turn), np.sin(turn)], 1).astype(np.float32)
 
 
 def exam(signs: tuple[str, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from models.backbones.layer_lens import residuals
 from models.claims import Lab
 from models.engine.method import run
 from models.papers.all_for_one import claim, network
-from models.papers.all_for_one.network import ALONE, CAMA, DEAF, EVERYONE, MEAN, NET, PEEK, ZEROS
+from models.papers.all_for_one.network import ALONE, CAMA, EVERYONE, MEAN, NET, PEEK, ZEROS
 from models.papers.all_for_one.recipe import SumsLM
 from models.trace import CODE
 from models.trace.subject import SubjectError, from_text
@@ -67,24 +67,22 @@ def test_a_state_tells_nothing_of_other_numbers_and_neither_do_later_keys(net, m
 def test_only_the_last_token_looks_at_others_and_only_while_it_transfers(net, means, start):
     """Mutants: everyone looks back; the last one looks on while it computes; the start token is forgotten, or not."""
     h, count = means[CAMA][:1, :, WAIT], IDS.shape[1]
-    eye, usual = np.eye(count, dtype=bool), np.tri(count, dtype=bool)
     last, first = np.arange(count)[:, None] == count - 1, np.arange(count) == 0
-    wanted = {ALONE: eye | (first & start), PEEK: eye | (first & start) | last,
-              DEAF: np.where(last, eye | (first & start), usual)}
+    eye = np.eye(count, dtype=bool) | (first & start)
 
     def heard(sees) -> np.ndarray:
         return reaches(lambda states: network.through(net, states, WAIT, WAIT + 1, sees), h)
 
-    for stage, other in ((ALONE, PEEK), (PEEK, ALONE), (DEAF, PEEK)):
-        caught(lambda sees, stage=stage: np.array_equal(heard(sees), wanted[stage]),
-               network.allowed(stage, count, start), network.allowed(other, count, start),
-               network.allowed(stage, count, not start), network.allowed(EVERYONE, count, start))
+    for stage, other, wanted in ((ALONE, PEEK, eye), (PEEK, ALONE, eye | last)):
+        caught(lambda sees, wanted=wanted: np.array_equal(heard(sees), wanted), *(
+            network.allowed(*mutant) for mutant in ((stage, count, start), (other, count, start),
+                                                    (stage, count, not start), (EVERYONE, count, start))))
 
 
-def test_layers_of_transfer_come_first_and_all_layers_are_passed(net, means):
+def test_layers_of_transfer_come_first_and_all_layers_are_passed(net, means, monkeypatch):
     """By hand, and as the whole network where nobody waits and all look. Mutants: a layer of transfer more, a waiting
     one less; deaf layers that are none."""
-    peek, alone = (network.allowed(stage, IDS.shape[1], True) for stage in (PEEK, ALONE))
+    heard, (peek, alone) = [], (network.allowed(stage, IDS.shape[1], True) for stage in (PEEK, ALONE))
 
     def by_hand(wait: int, transfer: int) -> bool:
         h = network.through(net, means[CAMA][:, :, wait], wait, wait + transfer, peek)
@@ -95,6 +93,11 @@ def test_layers_of_transfer_come_first_and_all_layers_are_passed(net, means):
     whole = net(IDS, use_cache=False).logits[:, -1]
     assert torch.allclose(network.staged(net, means[CAMA], 0, DEPTH, EVERYONE, start=False), whole, atol=1e-3)
     caught(lambda transfer: torch.allclose(network.blocked(net, IDS, WAIT, transfer), whole, atol=1e-4), 0, 1)
+    monkeypatch.setattr(network, "through", lambda model, h, first, last, sees: heard.append((first, last, sees)) or h)
+    network.blocked(net, IDS, WAIT, 3, False)
+    (_, usual), (_, deaf), (_, again) = ((one[:2], one[2].numpy()) for one in heard)
+    assert [one[:2] for one in heard] == [(0, 2), (2, 5), (5, DEPTH)] and (usual == again).all()
+    assert (deaf[:-1] == usual[:-1]).all() and (usual == np.tri(6 + 1)).all() and deaf[-1].nonzero()[0].tolist() == [6]
 
 
 def test_a_setting_is_chosen_on_other_sums_and_scored_on_sums_that_the_network_can_do(net, monkeypatch):

@@ -22,7 +22,7 @@ from models.worlds.sums import LARGEST, ZERO
 
 CAMA, MEAN, ZEROS = "cama", "mean", "zero"
 NET = "algo-sums-1"
-PEEK, EVERYONE, ALONE, DEAF = "peek", "everyone", "alone", "deaf"
+PEEK, EVERYONE, ALONE = "peek", "everyone", "alone"
 
 
 @torch.no_grad()
@@ -42,14 +42,10 @@ def ablated(model, ids: Tensor, kind: str, samples: int, generator: torch.Genera
 
 
 def allowed(stage: str, count: int, start: bool) -> Tensor:
-    """bool [T, T]: who may look (row) at whom (column). start: all also see <|endoftext|>. EVERYONE: all look back as
-    usual; DEAF: all but the last token, which sees itself alone."""
-    sees, usual = torch.eye(count).bool(), torch.ones(count, count).tril().bool()
+    """bool [T, T]: who may look (row) at whom (column). start: all also see <|endoftext|>. EVERYONE: all look back."""
+    sees = torch.ones(count, count).tril().bool() if stage == EVERYONE else torch.eye(count).bool()
     sees[:, 0] |= start
-    if stage in (EVERYONE, DEAF):
-        sees[:-1] = usual[:-1]
-    if stage in (EVERYONE, PEEK):
-        sees[-1] = True
+    sees[-1] |= stage == PEEK
     return sees
 
 
@@ -81,11 +77,11 @@ def staged(model, states: Tensor, wait: int, transfer: int, who: str = PEEK, sta
 
 def blocked(model, ids: Tensor, wait: int, transfer: int, start: bool = True) -> Tensor:
     """Logits [B, V] of the whole network, but for the layers of transfer, in which "=" hears nobody."""
-    depth, count = len(model.model.layers), ids.shape[1]
-    h, usual = model.model.embed_tokens(ids), allowed(EVERYONE, count, start)
-    h = through(model, h, 0, wait, usual)
-    h = through(model, h, wait, wait + transfer, allowed(DEAF, count, start))
-    return said(model, through(model, h, wait + transfer, depth, usual)[:, -1])
+    usual, deaf = (allowed(EVERYONE, ids.shape[1], start) for _ in range(2))
+    deaf[-1] = allowed(ALONE, ids.shape[1], start)[-1]
+    h = through(model, model.model.embed_tokens(ids), 0, wait, usual)
+    h = through(model, h, wait, wait + transfer, deaf)
+    return said(model, through(model, h, wait + transfer, len(model.model.layers), usual)[:, -1])
 
 
 def tiny(bundle):

@@ -7,23 +7,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from models.worlds import sums
-from models.worlds.sums import LEAST, MOST, PAIRS, PLACES, ZERO
+from models.worlds.sums import LEAST, PAIRS, PLACES, ZERO
 from models.worlds.world import PAD
 from training.export import mean_figure
 from training.language import Shape, WorldLM
 from training.trainer import rng_of
 
-PERIODS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300)
-SCALE = 0.1
-
-
-def number_rows(width: int) -> torch.Tensor:
-    """Beginnings for the rows of all numbers [N, D]: where on the line each stands, how often it goes round circles of
-    many periods, and noise in the other columns."""
-    n = torch.arange(LEAST, MOST + 1)[:, None].float()
-    turn = 2 * torch.pi * n / torch.tensor(PERIODS)
-    told = torch.cat([n / MOST, turn.cos(), turn.sin()], 1)
-    return SCALE * torch.cat([told, 0.5 * torch.randn(len(n), width - told.shape[1])], 1)
+SCALE = 0.1  # of the features with which the rows of numbers begin; noise, half as large, stands in all other columns
 
 
 class SumsLM(WorldLM):
@@ -49,7 +39,8 @@ class SumsLM(WorldLM):
         model.config.tie_word_embeddings = False
         table = model.model.embed_tokens.weight.data
         table.normal_(0, SCALE / 2)
-        table[ZERO + LEAST :] = number_rows(self.shape.width)
+        known = SCALE * torch.from_numpy(sums.features())
+        table[ZERO + LEAST :, : known.shape[1]] = known
         model.lm_head.weight = nn.Parameter(table.clone())
         return model
 

@@ -4,7 +4,8 @@ python tools/paper_cost.py        one line per paper and their median, then base
 
 Counted: all Python of models/papers/<id>/ and tests/papers/test_<id>*.py. A file elsewhere that only one paper or
 baseline uses counts to it, and so does what only such files use. Edits by hand: files of the application elsewhere
-that name the paper, its folder or its networks. --why lists the files elsewhere that count to one paper.
+that name the paper, its folder or its networks. Of it alone: files of shared rooms, such as a world or a lens, that
+have no second user yet. --why lists them.
 """
 from __future__ import annotations
 
@@ -36,6 +37,11 @@ class PaperCost:
     @property
     def total(self) -> int:
         return sum(self.lines.values())
+
+    def alone(self, home: str) -> int:
+        """Lines in shared rooms, used by nobody else so far."""
+        return sum(count for path, count in self.lines.items()
+                   if not path.startswith((f"models/{home}/", f"tests/{home.split('/')[0]}/")))
 
 
 class Tree:
@@ -161,12 +167,12 @@ def networks(text: str) -> list[str]:
 def report(tree: Tree) -> str:
     """The three tables as text."""
     papers = {home: tree.cost(home) for home in tree.homes("papers")}
-    out = [f"{'paper':22} {'lines':>6} {'of it tests':>12} {'files':>6} {'by hand elsewhere':>18}"]
+    out = [f"{'paper':22} {'lines':>6} {'of it tests':>12} {'of it alone':>12} {'files':>6} {'by hand elsewhere':>18}"]
     for home, cost in sorted(papers.items(), key=lambda item: item[1].total):
         tests = sum(count for path, count in cost.lines.items() if path.startswith("tests/"))
         names = ", ".join(cost.elsewhere)
-        out.append(f"{home.split('/')[1]:22} {cost.total:6,} {tests:12,} {len(cost.lines):6} {len(cost.elsewhere):5}  "
-                   f"{names}")
+        out.append(f"{home.split('/')[1]:22} {cost.total:6,} {tests:12,} {cost.alone(home):12,} {len(cost.lines):6} "
+                   f"{len(cost.elsewhere):5}  {names}")
     if papers:
         out.append(f"{'median':22} {statistics.median(cost.total for cost in papers.values()):6,.0f}")
     out += ["", f"{'baseline':22} {'lines':>6} {'':12} {'files':>6}"]

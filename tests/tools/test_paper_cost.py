@@ -42,6 +42,7 @@ def test_a_file_with_one_user_counts_to_that_user(tree):
     assert set(one.lines) == {"models/papers/one/__init__.py", "models/papers/one/method.py",
                               "tests/papers/test_one.py"} | elsewhere
     assert one.total == 1 + 2 + 4 + 1 + 3 + 0
+    assert one.alone("papers/one") == 1 + 3 + 0, "those that a second user would take away"
     assert "models/worlds/plain_world.py" in tree.cost("baselines/plain").lines
     assert "models/loops/shared.py" in tree.shared["models/loops"].lines, "two papers use it"
 

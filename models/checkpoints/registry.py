@@ -191,6 +191,7 @@ READERS: dict[str, Callable[[Path, dict], Any]] = {
     "SceneVLM": _mixin("models.backbones.vlm"),
     "LlavaOnevisionForConditionalGeneration": _pretrained("models.backbones.llava"),
     "CausalTransformer": _mixin("models.backbones.causal"),
+    "BlockDiffusionLM": _mixin("models.backbones.block_diffusion"),
     "FeatureDrafter": _mixin("models.backbones.drafter"),
     "LayerLens": _mixin("models.backbones.layer_lens"),
     "AmusedPipeline": _amused,
@@ -198,7 +199,7 @@ READERS: dict[str, Callable[[Path, dict], Any]] = {
 
 # The papers' own networks, by name: a config.json is untrusted, so this list is what may be loaded and grows by hand,
 # one word a network; which folder a class comes from is read from the folders (NETWORKS in a paper's __init__).
-PAPER_NETWORKS = ("BigramTable", "BlockDiffusionLM", "BlockPolicy", "BlockPredictors", "ClauseCoder",
+PAPER_NETWORKS = ("BigramTable", "BlockPolicy", "BlockPredictors", "ClauseCoder",
                   "ConnectivityPredictors", "EmbeddingHypernetwork", "EnatTransformer", "FutureAdapters",
                   "FutureDecoder", "FutureHeads", "GraphAdapter", "HorizonLlama", "HpmForPreTraining",
                   "IllamaForImageClassification", "InsertionLM", "JointSampler", "LexinvariantLM",

@@ -1,11 +1,6 @@
-"""The networks: a masked diffusion over blocks that come one after the other, the policy that says how long the next
-block is, and a classifier of partly masked text.
+"""The paper's two small networks: the policy over block sizes, and classifiers of partly masked text.
 
-    p(x) = prod_b p(x_b | x_<b)     each factor a masked diffusion inside block b (arXiv 2503.09573)
-
-A token looks at its own block and at all blocks before it. In training a noisy and a clean copy stand side by side: a
-noisy block looks at itself and at the clean blocks before it, so that all blocks of a text are learned in one pass.
-Letters: B texts, N tokens, W tokens of a window, D width, V words, L sizes.
+Letters: B texts, N tokens, D width, L sizes, V words, K labels.
 """
 from __future__ import annotations
 
@@ -13,44 +8,45 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from models.backbones.block_diffusion import LONGEST, SIZES
 from models.backbones.masked import MaskedTransformer
+from models.worlds.tales.headings import ABOUT, MOODS
 from models.worlds.world import MASK
 
-SIZES = (1, 2, 4, 8, 16)
-LENGTH = 80  # tokens of a text
-GROUPS = (3, 8)  # moods and topics: the labels of a story, in this order
+LABELS = (*MOODS, *ABOUT)
+GROUPS = (len(MOODS), len(ABOUT))  # one of the first and one of the others holds for every story
 
 
-class BlockDiffusionLM(nn.Module, PyTorchModelHubMixin):
-    """The layers of a causal language model under the names that they have there, so that a difference can be shipped.
+class BlockPolicy(nn.Module, PyTorchModelHubMixin):
+    """pi(size | h): of the clean state of the last word that stands [B, D] and the entropies of the next 16 [B, 16]."""
+
+    def __init__(self, width: int = 192, hidden: int = 64):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.layers = nn.Sequential(nn.Linear(width + LONGEST, hidden), nn.Tanh(), nn.Linear(hidden, len(SIZES)))
+
+    def forward(self, state: Tensor, entropies: Tensor) -> Tensor:
+        """Scores [B, L]."""
+        return self.layers(torch.cat([self.norm(state), entropies], -1))
+
+
+class StoryClassifier(nn.Module, PyTorchModelHubMixin):
+    """log p(y | x_t) of mood and topic, of a text some of whose words are masked; those still to come are masked, too.
     """
 
-    def __init__(self, vocab_size: int, hidden_size: int = 192, num_hidden_layers: int = 6,
-                 num_attention_heads: int = 4, intermediate_size: int = 512):
+    def __init__(self, vocab_size: int, hidden_size: int = 128, num_hidden_layers: int = 2,
+                 num_attention_heads: int = 4, intermediate_size: int = 256):
         super().__init__()
-        self.model = MaskedTransformer(vocab_size, hidden_size, num_hidden_layers, num_attention_heads, None,
-                                       intermediate_size, positions="1d", mask_token_id=MASK)
+        self.encoder = MaskedTransformer(vocab_size, hidden_size, num_hidden_layers, num_attention_heads, None,
+                                         intermediate_size, positions="1d", mask_token_id=MASK)
+        self.labels_head = nn.Linear(hidden_size, len(LABELS))
 
-    def forward(self, noisy: Tensor, clean: Tensor, blocks: Tensor) -> Tensor:
-        """Logits [B, N, V] of a noisy copy [B, N] whose clean one stands beside it; blocks [B, N]: the number of the
-        block that each token belongs to."""
-        count = noisy.shape[1]
-        hidden, (cos, sin) = self.model.embed(torch.cat([noisy, clean], 1), grid=None)
-        turned = cos[:, :count].repeat(1, 2, 1), sin[:, :count].repeat(1, 2, 1)  # both copies stand in the same places
-        seen = side_by_side(blocks)[:, None]
-        for layer in self.model.layers:
-            hidden = layer(hidden, attention_mask=seen, position_embeddings=turned)
-        return self.head(hidden[:, :count])
+    def forward(self, ids: Tensor) -> Tensor:
+        """Scores [B, K], of moods and of topics."""
+        return self.scores(*self.encoder.embed(ids))
 
-    def head(self, hidden: Tensor) -> Tensor:
-        """Logits without the mask, which is no word."""
-        logits = self.model.head(hidden)
-        return logits.index_fill(-1, torch.tensor(MASK, device=logits.device), float("-inf"))
-
-
-def side_by_side(blocks: Tensor) -> Tensor:
-    """Who sees whom [B, 2N, 2N], the noisy copy first: a noisy block itself and the clean ones before it, a clean one
-    itself and those before it."""
-    mine, theirs = blocks[:, :, None], blocks[:, None]
-    return torch.cat([torch.cat([mine == theirs, mine > theirs], 2),
-                      torch.cat([torch.zeros_like(mine == theirs), mine >= theirs], 2)], 1)
+    def scores(self, embedded: Tensor, turned: tuple[Tensor, Tensor]) -> Tensor:
+        """The same of words as vectors [B, N, D]: what the gradient is taken by."""
+        for layer in self.encoder.layers:
+            embedded = layer(embedded, position_embeddings=turned)
+        return self.labels_head(self.encoder.norm(embedded).mean(1))

@@ -1,29 +1,29 @@
-"""The stories: of one topic and one mood, 80 words and signs at most, under a heading that says both, one of them or
-neither."""
+"""Short stories under a heading that says their mood and their topic, one of them, or neither."""
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
 
-from models.papers.ctrldiff.network import LENGTH
 from models.worlds.tales import GRAMMARS
 from models.worlds.tales.forms import plain
 from models.worlds.tales.stories import ENDINGS
 from models.worlds.tales.words import TOPICS
 from models.worlds.world import Doc
 
+LENGTH = 80  # words and signs of a story with its heading and both ends
 MOODS, ABOUT = tuple(ENDINGS), tuple(TOPICS)
 
 
-def _one_topic(rng: np.random.Generator) -> Doc:
+def _short(rng: np.random.Generator) -> Doc:
+    """Of one topic."""
     while True:
         doc = GRAMMARS["stories"].sample(rng)
-        if len(doc.truth["topics"]) == 1 and len(plain(doc.text).split()) + 2 <= LENGTH:  # and both ends
+        if len(doc.truth["topics"]) == 1 and len(plain(doc.text).split()) + 2 <= LENGTH:
             return doc
 
 
-WORLD = replace(GRAMMARS["stories"], sample=_one_topic)
+WORLD = replace(GRAMMARS["stories"], sample=_short)
 
 
 def heading(mood: str = "", topic: str = "") -> str:

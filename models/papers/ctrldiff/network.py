@@ -24,10 +24,17 @@ class BlockPolicy(nn.Module, PyTorchModelHubMixin):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.layers = nn.Sequential(nn.Linear(width + LONGEST, hidden), nn.Tanh(), nn.Linear(hidden, len(SIZES)))
+        self.baseline = nn.Linear(width + LONGEST, 1)  # what the return is on average: for training alone
 
     def forward(self, state: Tensor, entropies: Tensor) -> Tensor:
         """Scores [B, L]."""
-        return self.layers(torch.cat([self.norm(state), entropies], -1))
+        return self.layers(self.features(state, entropies))
+
+    def value(self, state: Tensor, entropies: Tensor) -> Tensor:
+        return self.baseline(self.features(state, entropies))[:, 0]
+
+    def features(self, state: Tensor, entropies: Tensor) -> Tensor:
+        return torch.cat([self.norm(state), entropies], -1)
 
 
 class StoryClassifier(nn.Module, PyTorchModelHubMixin):

@@ -1,0 +1,113 @@
+"""Unmask: text written in blocks. Say how long the next block is, fill it in by the one loop, and begin the next.
+
+    for turn in by_blocks(model, [[END, *prompt]], choose, dice, length=80):
+        turn.sizes, turn.blocks         # of the texts that are still being written
+
+A block of L words takes STEPS[L] passes, words in random order (or one pass for each word: first hitting, arXiv
+2409.02908), and one more pass reads it when it is finished and looks at what may come: the policy's only eyes.
+Letters: B texts, R of them still written, L words of a block, V words.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import kernels
+from models.backbones.block_diffusion import LONGEST, SIZES, Ahead, BlockStream
+from models.loops.unmask.evaluation import Evaluation, Moment, indices
+from models.loops.unmask.loop import Move, Plan, Reveal, fill
+from models.worlds.world import END, MASK
+
+STEPS = dict(zip(SIZES, (1, 2, 3, 4, 6)))  # passes that fill in a block: longer ones are cheaper per word
+PLAIN = kernels.Sampler()
+Choose = Callable[[Ahead, Sequence[int]], Sequence[int]]  # of which texts -> sizes [R]
+Guide = Callable[[Tensor, Tensor, Sequence[int]], Tensor]  # logits [R, P, V], ids of the block, which texts -> logits
+
+
+class Turn(NamedTuple):
+    """One block of every text that is still written: which ones, what was known, sizes, ids, and the moves inside."""
+
+    rows: list[int]
+    ahead: Ahead
+    sizes: list[int]
+    blocks: list[list[int]]
+    moves: list[list[Reveal]]  # of a text; those of one size share theirs
+
+
+@dataclass
+class Inside:
+    """One evaluation of a block behind its finished text; guide: what a classifier makes of the logits."""
+
+    stream: BlockStream
+    rows: list[int]
+    guide: Guide | None = None
+    plain: list[Tensor] = field(default_factory=list)  # logits before they were guided
+
+    def __call__(self, moment: Moment) -> Evaluation:
+        logits, cost = self.stream.inside(self.rows, moment.ids)
+        at = indices(moment.masked)
+        found = logits.gather(1, at[..., None].expand(-1, -1, logits.shape[2]))
+        self.plain.append(found)
+        if self.guide:
+            found = self.guide(found, moment.ids, self.rows)
+        return Evaluation(at, found, torch.ones_like(moment.masked), cost)
+
+
+def steps_of(size: int, hitting: bool = False) -> int:
+    """Passes that fill in a block of any size: those of the next listed one, and never more than it has words."""
+    return size if hitting else min(size, next(STEPS[one] for one in SIZES if one >= size))
+
+
+def calls_of(sizes: Sequence[int], hitting: bool = False) -> int:
+    """Passes of a text in blocks of these sizes: those that fill in, and one for each block that reads it."""
+    return sum(steps_of(size, hitting) + 1 for size in sizes)
+
+
+def by_blocks(model, prompts: Sequence[Sequence[int]], choose: Choose, dice: torch.Generator, length: int, *,
+              hitting: bool = False, guide: Guide | None = None, sampler: kernels.Sampler = PLAIN
+              ) -> Iterator[Turn]:
+    """Texts behind their prompts, until each has ended or is `length` words long."""
+    stream, rows = BlockStream(model, len(prompts), length), list(range(len(prompts)))
+    last = [list(prompt[max(0, len(prompt) - 1) // LONGEST * LONGEST :]) for prompt in prompts]
+    for row, prompt in enumerate(prompts):
+        for at in range(0, len(prompt) - len(last[row]), LONGEST):
+            stream.look([row], [prompt[at : at + LONGEST]])
+    while rows:
+        ahead = stream.look(rows, last)
+        sizes = [min(size, int(room)) for size, room in zip(choose(ahead, rows), ahead.room, strict=True)]
+        blocks, moves = [[0]] * len(rows), [[]] * len(rows)
+        for size in sorted(set(sizes)):
+            here = [at for at, one in enumerate(sizes) if one == size]
+            plan = Plan(tuple(map(Move, kernels.schedule(size, steps_of(size, hitting), "linear"))),
+                        Inside(stream, [rows[at] for at in here], guide), order="random", sampler=sampler)
+            made = list(fill(torch.full((len(here), size), MASK, device=ahead.state.device), MASK, plan, dice))
+            for at, ids in zip(here, made[-1].ids.tolist(), strict=True):
+                blocks[at], moves[at] = ids, made
+        yield Turn(rows, ahead, sizes, blocks, moves)
+        alive = [at for at, block in enumerate(blocks) if END not in block and ahead.room[at] > len(block)]
+        rows, last = [rows[at] for at in alive], [blocks[at] for at in alive]
+
+
+class Text(NamedTuple):
+    """What stands behind a prompt, with its end where it has one, and the sizes of its blocks."""
+
+    ids: list[int]
+    sizes: list[int]
+
+    @property
+    def calls(self) -> float:
+        """Passes for one word."""
+        return calls_of(self.sizes) / len(self.ids)
+
+
+def texts(turns: Iterator[Turn], count: int) -> list[Text]:
+    made = [Text([], []) for _ in range(count)]
+    for turn in turns:
+        for row, size, block in zip(turn.rows, turn.sizes, turn.blocks, strict=True):
+            made[row].ids.extend(block[: block.index(END) + 1] if END in block else block)
+            made[row].sizes.append(size)
+    return made

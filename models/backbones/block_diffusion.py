@@ -80,6 +80,7 @@ class BlockStream:
         shape = (2, len(layers), count, first.config.num_key_value_heads, length, first.head_dim)
         self.model, self.length = model, length
         self.kept = torch.zeros(shape, device=device)  # keys and values
+        self.ids = torch.full((count, length), MASK, device=device)  # what stands, masks behind it
         self.known = torch.zeros(count, dtype=torch.long, device=device)
         self.turned = tuple(table[0] for table in model.model.embed(torch.zeros(1, length, dtype=torch.long,
                                                                                 device=device))[1])
@@ -100,6 +101,8 @@ class BlockStream:
         there = (places < self.length) & (masks | (offset < long))  # [R, W]
         seen = there[:, None] & (masks[:, None] | ~masks)  # masks see all, a finished word no mask
         hidden = self._read(rows, ids, places.clamp_max(self.length - 1), seen, wide, there)
+        row, word = there[:, :wide].nonzero(as_tuple=True)
+        self.ids[rows[row], places[row, word]] = ids[row, word]
         self.known[rows] += long[:, 0]
         last = hidden[torch.arange(len(rows), device=rows.device), long[:, 0] - 1]
         return Ahead(last, self.model.head(hidden[:, wide:]).float(), self.length - self.known[rows],

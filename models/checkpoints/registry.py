@@ -192,6 +192,7 @@ READERS: dict[str, Callable[[Path, dict], Any]] = {
     "LlavaOnevisionForConditionalGeneration": _pretrained("models.backbones.llava"),
     "CausalTransformer": _mixin("models.backbones.causal"),
     "BlockDiffusionLM": _mixin("models.backbones.block_diffusion"),
+    "StoryClassifier": _mixin("models.backbones.story_classifier"),
     "FeatureDrafter": _mixin("models.backbones.drafter"),
     "LayerLens": _mixin("models.backbones.layer_lens"),
     "AmusedPipeline": _amused,
@@ -203,8 +204,7 @@ PAPER_NETWORKS = ("BigramTable", "BlockPolicy", "BlockPredictors", "ClauseCoder"
                   "ConnectivityPredictors", "EmbeddingHypernetwork", "EnatTransformer", "FutureAdapters",
                   "FutureDecoder", "FutureHeads", "GraphAdapter", "HorizonLlama", "HpmForPreTraining",
                   "IllamaForImageClassification", "InsertionLM", "JointSampler", "LexinvariantLM",
-                  "PairwiseTransformer", "ScaleTransformer", "SparkNet", "StateChannel", "StoryClassifier",
-                  "VectorLlama")
+                  "PairwiseTransformer", "ScaleTransformer", "SparkNet", "StateChannel", "VectorLlama")
 
 
 @cache

@@ -48,6 +48,14 @@ def nats(model, tokenizer, texts: Sequence[str]) -> np.ndarray:
     return torch.stack(losses).cpu().numpy().astype(float)
 
 
+def word_nats(model, prompts: Sequence[Sequence[int]], made: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """What each word of each text costs a causal network behind its prompt; both are ids."""
+    logits = read(model, [[*prompt, *ids] for prompt, ids in zip(prompts, made, strict=True)])
+    return [torch.nn.functional.cross_entropy(rows[len(prompt) - 1 : -1], torch.tensor(ids, device=rows.device),
+                                              reduction="none").cpu().numpy()
+            for prompt, ids, rows in zip(prompts, made, logits, strict=True)]
+
+
 def held_out_texts(count: int, seed: int = 23) -> list[str]:
     """Documents of all grammars that no training drew."""
     return [doc.text for doc in exam(tales.WORLD, seed, count)]

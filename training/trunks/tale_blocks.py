@@ -78,7 +78,7 @@ class TaleBlocks(FineTune, Recipe):
 
     def save(self, model, folder):
         save_hub(model, folder)
-        text.wrap(self.tok).save_pretrained(folder)
+        text.wrap(self.tok, unk_token="<|unk|>", clean_up_tokenization_spaces=True).save_pretrained(folder)
 
 
 def lesson(told: list[tuple[str, str]], tok, rng: np.random.Generator, size: int = 0) -> dict[str, torch.Tensor]:

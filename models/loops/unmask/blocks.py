@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,17 +26,19 @@ from models.worlds.world import END, MASK
 STEPS = dict(zip(SIZES, (1, 2, 3, 4, 6)))  # passes that fill in a block: longer ones are cheaper per word
 PLAIN = kernels.Sampler()
 Choose = Callable[[Ahead, Sequence[int]], Sequence[int]]  # of which texts -> sizes [R]
-Guide = Callable[[Tensor, Tensor, Sequence[int]], Tensor]  # logits [R, P, V], ids of the block, which texts -> logits
+Guide = Callable[[Tensor, Tensor, Tensor], Tensor]  # logits [R, P, V], texts [R, N], masked places [R, P] -> logits
 
 
 class Turn(NamedTuple):
-    """One block of every text that is still written: which ones, what was known, sizes, ids, and the moves inside."""
+    """One block of every text that is still written: which ones, what was known, sizes, ids, the moves inside, and the
+    logits [R, P, V] of each before they were guided. Texts with blocks of one size share their moves."""
 
     rows: list[int]
     ahead: Ahead
     sizes: list[int]
     blocks: list[list[int]]
-    moves: list[list[Reveal]]  # of a text; those of one size share theirs
+    moves: list[list[Reveal]]
+    plain: list[list[Tensor]]
 
 
 @dataclass
@@ -53,7 +56,9 @@ class Inside:
         found = logits.gather(1, at[..., None].expand(-1, -1, logits.shape[2]))
         self.plain.append(found)
         if self.guide:
-            found = self.guide(found, moment.ids, self.rows)
+            places = self.stream.known[self.rows][:, None] + torch.arange(moment.ids.shape[1], device=at.device)
+            text = self.stream.ids[self.rows].scatter(1, places, moment.ids)
+            found = self.guide(found, text, places.gather(1, at))
         return Evaluation(at, found, torch.ones_like(moment.masked), cost)
 
 
@@ -79,17 +84,36 @@ def by_blocks(model, prompts: Sequence[Sequence[int]], choose: Choose, dice: tor
     while rows:
         ahead = stream.look(rows, last)
         sizes = [min(size, int(room)) for size, room in zip(choose(ahead, rows), ahead.room, strict=True)]
-        blocks, moves = [[0]] * len(rows), [[]] * len(rows)
+        blocks, moves, plain = ([[]] * len(rows) for _ in range(3))
         for size in sorted(set(sizes)):
             here = [at for at, one in enumerate(sizes) if one == size]
-            plan = Plan(tuple(map(Move, kernels.schedule(size, steps_of(size, hitting), "linear"))),
-                        Inside(stream, [rows[at] for at in here], guide), order="random", sampler=sampler)
+            inside = Inside(stream, [rows[at] for at in here], guide)
+            plan = Plan(tuple(map(Move, kernels.schedule(size, steps_of(size, hitting), "linear"))), inside,
+                        order="random", sampler=sampler)
             made = list(fill(torch.full((len(here), size), MASK, device=ahead.state.device), MASK, plan, dice))
             for at, ids in zip(here, made[-1].ids.tolist(), strict=True):
-                blocks[at], moves[at] = ids, made
-        yield Turn(rows, ahead, sizes, blocks, moves)
+                blocks[at], moves[at], plain[at] = ids, made, inside.plain
+        yield Turn(rows, ahead, sizes, blocks, moves, plain)
         alive = [at for at, block in enumerate(blocks) if END not in block and ahead.room[at] > len(block)]
         rows, last = [rows[at] for at in alive], [blocks[at] for at in alive]
+
+
+def entropies(ahead: Ahead) -> Tensor:
+    """Of the next 16 words [R, 16], in nats; 0 where there is no room."""
+    found = kernels.vocab_stats(ahead.logits, top_k=1).entropy.float()
+    return found * (torch.arange(LONGEST, device=found.device) < ahead.room[:, None])
+
+
+def by_entropy(most: float) -> Choose:
+    """The rule of thumb: as many words as are surer than `most` nats, one after the other, rounded down to a size."""
+    def choose(ahead: Ahead, rows: Sequence[int]) -> list[int]:
+        sure = (entropies(ahead) <= most).long().cumprod(1).sum(1).tolist()
+        return [max(size for size in SIZES if size <= max(1, count)) for count in sure]
+    return choose
+
+
+def at_random(weights: Sequence[float], rng: np.random.Generator) -> Choose:
+    return lambda ahead, rows: rng.choice(SIZES, len(rows), p=weights).tolist()
 
 
 class Text(NamedTuple):

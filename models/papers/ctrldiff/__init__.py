@@ -1,3 +1,3 @@
 """CtrlDiff: block diffusion whose block sizes a learned policy chooses, steered by a classifier (arXiv 2505.14455)."""
 
-NETWORKS = {"BlockPolicy": "network", "StoryClassifier": "network"}
+NETWORKS = {"BlockPolicy": "network"}

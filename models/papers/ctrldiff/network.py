@@ -1,20 +1,13 @@
-"""The paper's two small networks: the policy over block sizes, and classifiers of partly masked text.
-
-Letters: B texts, N tokens, D width, L sizes, V words, K labels.
-"""
+"""The policy over block sizes. Letters: B texts, D width, L sizes."""
 from __future__ import annotations
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from models.backbones.block_diffusion import LONGEST, SIZES
-from models.backbones.masked import MaskedTransformer
-from models.worlds.tales.headings import ABOUT, MOODS
-from models.worlds.world import MASK
-
-LABELS = (*MOODS, *ABOUT)
-GROUPS = (len(MOODS), len(ABOUT))  # one of the first and one of the others holds for every story
+from models.backbones.block_diffusion import LONGEST, SIZES, BlockDiffusionLM
+from models.backbones.stand_in import stirred
+from models.backbones.story_classifier import StoryClassifier
 
 
 class BlockPolicy(nn.Module, PyTorchModelHubMixin):
@@ -37,23 +30,8 @@ class BlockPolicy(nn.Module, PyTorchModelHubMixin):
         return torch.cat([self.norm(state), entropies], -1)
 
 
-class StoryClassifier(nn.Module, PyTorchModelHubMixin):
-    """log p(y | x_t) of mood and topic, of a text some of whose words are masked; those still to come are masked, too.
-    """
-
-    def __init__(self, vocab_size: int, hidden_size: int = 128, num_hidden_layers: int = 2,
-                 num_attention_heads: int = 4, intermediate_size: int = 256):
-        super().__init__()
-        self.encoder = MaskedTransformer(vocab_size, hidden_size, num_hidden_layers, num_attention_heads, None,
-                                         intermediate_size, positions="1d", mask_token_id=MASK)
-        self.labels_head = nn.Linear(hidden_size, len(LABELS))
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Scores [B, K], of moods and of topics."""
-        return self.scores(*self.encoder.embed(ids))
-
-    def scores(self, embedded: Tensor, turned: tuple[Tensor, Tensor]) -> Tensor:
-        """The same of words as vectors [B, N, D]: what the gradient is taken by."""
-        for layer in self.encoder.layers:
-            embedded = layer(embedded, position_embeddings=turned)
-        return self.labels_head(self.encoder.norm(embedded).mean(1))
+STAND_INS = {"tale-blocks-1": lambda bundle: (
+    stirred(BlockDiffusionLM(len(bundle("tale-ar-2").tokenizer), 32, 2, 2, 64)), bundle("tale-ar-2").tokenizer),
+    **dict.fromkeys(("tale-sizes-1", "tale-sizes-cheap-1"), lambda bundle: stirred(BlockPolicy(32))),
+    **dict.fromkeys(("tale-guide-1", "tale-judge-1"), lambda bundle: stirred(
+        StoryClassifier(len(bundle("tale-ar-2").tokenizer), 32, 1, 2, 64)))}

@@ -34,3 +34,9 @@ def headed(doc: Doc, rng: np.random.Generator) -> tuple[str, str]:
     """A heading that says mood and topic (2 in 5), one of them, or neither (1 in 5 each), and the story."""
     said = int(rng.integers(5))
     return heading(doc.truth["mood"] * (said in (0, 1, 2)), doc.truth["topics"][0] * (said in (0, 1, 3))), doc.pieces[1]
+
+
+def fits(story: str, mood: str = "", topic: str = "") -> bool:
+    """Whether a story is right by the grammar under a heading of this mood and topic; any where none is given."""
+    return any(WORLD.check(f"{heading(one, other)} {story}") for one in ((mood,) if mood else MOODS)
+               for other in ((topic,) if topic else ABOUT))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from models.backbones.around import around
 from models.claims.probe import ridge
 from models.worlds import tales
+from models.worlds.tales import headings
 from models.worlds.tales.forms import Cloze
 from models.worlds.world import END, PAD, exam
 
@@ -54,6 +56,16 @@ def word_nats(model, prompts: Sequence[Sequence[int]], made: Sequence[Sequence[i
     return [torch.nn.functional.cross_entropy(rows[len(prompt) - 1 : -1], torch.tensor(ids, device=rows.device),
                                               reduction="none").cpu().numpy()
             for prompt, ids, rows in zip(prompts, made, logits, strict=True)]
+
+
+def open_nats(model, tokenizer, stories: Sequence[Sequence[int]]) -> np.ndarray:
+    """Nats per word of short stories [K], ids, whose heading says nothing: under the mixture of all headings that say
+    both mood and topic."""
+    each = []
+    for mood, topic in product(headings.MOODS, headings.ABOUT):
+        prompt = [END, *encoded(tokenizer, headings.heading(mood, topic))]
+        each.append([row.sum() for row in word_nats(model, [prompt] * len(stories), stories)])
+    return (np.log(len(each)) - np.logaddexp.reduce(-np.array(each))) / [len(ids) for ids in stories]
 
 
 def held_out_texts(count: int, seed: int = 23) -> list[str]:

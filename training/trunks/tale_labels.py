@@ -7,8 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from models.backbones.story_classifier import GROUPS, StoryClassifier
-from models.engine.statistics import spearman
-from models.loops.unmask.steering import exact, taylor
+from models.loops.unmask.steering import agreement, orders
 from models.worlds.tales.forms import one
 from models.worlds.tales.headings import ABOUT, LENGTH, MOODS, WORLD, heading
 from models.worlds.world import END, MASK, SPECIALS, Doc, drawn, exam
@@ -63,8 +62,7 @@ class Guides(Recipe):
             ids[(at := int(rng.integers(first, 60))) :] = MASK
             label = int(labels[0]) if rng.random() < 0.5 else GROUPS[0] + int(labels[1])
             words = torch.from_numpy(rng.integers(len(SPECIALS), self.tok.get_vocab_size(), 64))
-            told = taylor(model, ids[None], torch.tensor([[at]]), label)[0, 0, words]
-            found.append(spearman(told.numpy(), exact(model, ids, at, words, label).numpy()))
+            found.append(agreement(*orders(model, ids, at, words, label)))
         return np.array(found)
 
     def evaluate(self, model):

@@ -112,8 +112,17 @@ def by_entropy(most: float) -> Choose:
     return choose
 
 
-def at_random(weights: Sequence[float], rng: np.random.Generator) -> Choose:
-    return lambda ahead, rows: rng.choice(SIZES, len(rows), p=weights).tolist()
+def by_size(at: float) -> Choose:
+    """Every text in blocks of one size: of size number `at`, or, as often as its fraction says, of the next."""
+    def choose(ahead: Ahead, rows: Sequence[int]) -> list[int]:
+        return [SIZES[min(int(at) + (0.618034 * (row + 1) % 1 < at % 1), len(SIZES) - 1)] for row in rows]
+    return choose
+
+
+def at_random(tilt: float, rng: np.random.Generator) -> Choose:
+    """Sizes that look at nothing, each drawn e^tilt times as often as the one before; 0: all as often."""
+    shares = np.exp(tilt * np.arange(len(SIZES)))
+    return lambda ahead, rows: rng.choice(SIZES, len(rows), p=shares / shares.sum()).tolist()
 
 
 class Text(NamedTuple):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models.backbones.story_classifier import StoryClassifier, label_logp
+from models.engine.statistics import spearman
 from models.loops.unmask.blocks import Guide
 
 
@@ -34,6 +35,17 @@ def exact(classifier: StoryClassifier, ids: Tensor, place: int, words: Tensor, l
     texts = ids.clone().repeat(len(words), 1)
     texts[:, place] = words
     return label_logp(classifier(texts), label)
+
+
+def orders(classifier: StoryClassifier, ids: Tensor, place: int, words: Tensor, label: int) -> tuple[Tensor, Tensor]:
+    """What some words at one place of a text [N] change, to first order and exactly, both [W]."""
+    first = taylor(classifier, ids[None], torch.tensor([[place]], device=ids.device), label)[0, 0, words]
+    return first, exact(classifier, ids, place, words, label)
+
+
+def agreement(first: Tensor, exactly: Tensor) -> float:
+    """Rank correlation of both."""
+    return spearman(first.cpu().numpy(), exactly.cpu().numpy())
 
 
 def steering(classifier: StoryClassifier, label: int, strength: float) -> Guide:

@@ -17,7 +17,7 @@ from models.backbones.block_diffusion import SIZES
 from models.backbones.story_classifier import LABELS
 from models.backbones.text import read
 from models.engine.method import Card, Control, Event, Job, Method
-from models.loops.unmask.blocks import Choose, Turn, at_random, by_blocks, by_entropy
+from models.loops.unmask.blocks import Choose, Turn, at_random, by_blocks, by_entropy, by_size
 from models.loops.unmask.steering import steering
 from models.papers.ctrldiff.rule import by_policy
 from models.trace.params import Choice, Flag, Span
@@ -55,8 +55,8 @@ def chooser(job: Job) -> Choose:
     if p.blocks == "entropy":
         return by_entropy(p.most)
     if p.blocks == "random":
-        return at_random(np.full(len(SIZES), 1 / len(SIZES)), np.random.default_rng(job.seed))
-    return lambda ahead, rows: [int(p.size)] * len(rows)
+        return at_random(0.0, np.random.default_rng(job.seed))
+    return by_size(SIZES.index(int(p.size)))
 
 
 def prompt_of(job: Job) -> tuple[list[int], tuple[str, ...]]:

@@ -15,10 +15,10 @@ from models.backbones.text import names, written
 from models.claims.tale_lab import word_nats
 from models.engine.events import Event
 from models.engine.method import Close, Job
-from models.engine.recording import Filling, bars, line, table
+from models.engine.recording import Filling, array, bars, line, table
 from models.engine.statistics import spearman
 from models.loops.unmask.blocks import Text, Turn, entropies, texts
-from models.loops.unmask.steering import exact, taylor
+from models.loops.unmask.steering import orders, taylor
 from models.papers.ctrldiff.rule import block_costs
 from models.trace import Canvas, Chart, Cost, Fact, Field
 from models.trace.percent import percent
@@ -158,22 +158,21 @@ def sample_charts(story: Story) -> tuple[Chart, ...]:
     if story.label is not None:
         first, real = tried(story)
         charts.append(Chart("scatter", "What a word would change: first order and exactly", "exact (nats)",
-                            "first order (nats)", {"a word": np.stack([real, first], 1).astype(np.float32)},
+                            "first order (nats)", {"a word": array(torch.stack([real, first], 1))},
                             caption=f"The {TRIED} likeliest words at the place where the gradient says most."))
     return tuple(charts)
 
 
-def tried(story: Story) -> tuple[np.ndarray, np.ndarray]:
-    """At the first place of the block where it matters most: Taylor's score of the likeliest words, and log p exactly.
-    """
+def tried(story: Story) -> tuple[Tensor, Tensor]:
+    """At the first place of the block where the gradient says most: first order and exact, of the likeliest words."""
     found = []
     for block, (turn, span) in enumerate(zip(story.turns, story.spans)):
-        ids, place = story.so_far(block), span.start + 1
-        words = turn.plain[0][0][0, 0].topk(TRIED).indices
-        score = taylor(story.guide, ids, torch.tensor([[place]], device=ids.device), story.label)[0, 0, words]
-        found.append((float(score.std()), ids, place, words, score))
-    _, ids, place, words, score = max(found, key=lambda one: one[0])
-    return score.cpu().numpy(), exact(story.guide, ids[0], place, words, story.label).cpu().numpy()
+        ids, words = story.so_far(block), turn.plain[0][0][0, 0].topk(TRIED).indices.clone()
+        place = torch.tensor([[span.start + 1]], device=ids.device)
+        spread = taylor(story.guide, ids, place, story.label)[0, 0, words].std()
+        found.append((float(spread), ids, words, span.start + 1))
+    _, ids, words, place = max(found, key=lambda one: one[0])
+    return orders(story.guide, ids[0], place, words, story.label)
 
 
 def closing(tab: str, story: Story, charts: Sequence[Chart]) -> Close:

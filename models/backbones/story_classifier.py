@@ -4,13 +4,16 @@ Letters: B texts, N words, D width, K labels.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from models.backbones.masked import MaskedTransformer
-from models.worlds.tales.headings import ABOUT, MOODS
-from models.worlds.world import MASK
+from models.worlds.tales.headings import ABOUT, LENGTH, MOODS
+from models.worlds.world import END, MASK
 
 LABELS = (*MOODS, *ABOUT)
 GROUPS = (len(MOODS), len(ABOUT))  # one of the first and one of the others holds for every story
@@ -43,3 +46,11 @@ def label_logp(scores: Tensor, label: int) -> Tensor:
     group, at = (scores[:, : GROUPS[0]], label) if label < GROUPS[0] else (scores[:, GROUPS[0] :], label - GROUPS[0])
     wanted = torch.full((len(group),), at, device=group.device)
     return -torch.nn.functional.cross_entropy(group.float(), wanted, reduction="none")
+
+
+@torch.no_grad()
+def labels_of(classifier: StoryClassifier, texts: Sequence[Sequence[int]]) -> np.ndarray:
+    """The likeliest mood and topic of each whole text, ids, as numbers of LABELS [K, 2]."""
+    rows = torch.tensor([[*ids, *[END] * (LENGTH - len(ids))] for ids in texts])
+    moods, topics = classifier(rows).split(GROUPS, 1)
+    return torch.stack([moods.argmax(1), topics.argmax(1) + GROUPS[0]], 1).numpy()

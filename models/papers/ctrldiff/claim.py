@@ -4,17 +4,18 @@ under a heading that says nothing, eight towards each label; a classifier that l
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from models.backbones.block_diffusion import SIZES
-from models.backbones.story_classifier import GROUPS, LABELS
+from models.backbones.story_classifier import GROUPS, LABELS, labels_of
 from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Budget, Metric, Quantity, Tuned, as_good, at_least, better, conclude, context
 from models.claims.tale_lab import encoded, open_nats, word_nats
-from models.loops.unmask.blocks import Choose, Text, at_random, by_blocks, by_entropy, by_size, texts
+from models.loops.unmask.blocks import Choose, at_random, by_blocks, by_entropy, by_size, texts
 from models.loops.unmask.steering import agreement, orders, steering
 from models.papers.ctrldiff.method import BASE, GUIDE, JUDGE, POLICIES, WRITER
 from models.papers.ctrldiff.rule import by_policy
@@ -22,12 +23,20 @@ from models.worlds.tales.headings import LENGTH, WORLD, fits, heading
 from models.worlds.world import END, MASK, exam
 
 SEED, OTHER, OPEN = 71, 72, 73
-STRENGTHS, JUDGED, MORE, TRIED = (1.0, 3.0, 6.0), 3.0, 1.03, 64
+STRENGTHS, JUDGED, MORE, TRIED = (20.0, 50.0, 100.0), 50.0, 1.03, 64
 KNOBS: dict[str, tuple[Callable[[float], Choose], tuple[float, ...]]] = {  # from many passes to few
     "fixed sizes": (by_size, tuple(map(float, range(len(SIZES))))),
     "random sizes": (lambda tilt: at_random(tilt, np.random.default_rng(OTHER)), (-3.0, -1.5, -0.7, 0.0, 0.7, 1.5)),
     "the entropy rule": (by_entropy, (0.05, 0.3, 0.7, 1.2, 1.8, 2.5, 3.5))}
 GRADIENT = "each pass of the steered ones takes a gradient of a small classifier, too"
+
+
+class Made(NamedTuple):
+    """Stories, their words, and passes per word [K]."""
+
+    stories: list[list[int]]
+    words: list[str]
+    passes: np.ndarray
 
 
 class Desk:
@@ -38,37 +47,22 @@ class Desk:
         self.base, self.tok, self.reader = bundle.model, bundle.tokenizer, load(WRITER).model
         self.guide, self.judge = load(GUIDE).model, load(JUDGE).model
 
-    def write(self, headings: list[str], choose: Choose, seed: int, guide=None) -> list[Text]:
-        dice = torch.Generator().manual_seed(seed)
-        return texts(by_blocks(self.base, self.prompts(headings), choose, dice, LENGTH, guide=guide), len(headings))
-
     def prompts(self, headings: list[str]) -> list[list[int]]:
         return [[END, *encoded(self.tok, one)] for one in headings]
+
+    def write(self, headings: list[str], choose: Choose, seed: int, guide=None) -> Made:
+        dice = torch.Generator().manual_seed(seed)
+        made = texts(by_blocks(self.base, self.prompts(headings), choose, dice, LENGTH, guide=guide), len(headings))
+        return Made([one.ids for one in made], [self.tok.decode(one.ids, skip_special_tokens=True) for one in made],
+                    np.array([one.calls for one in made]))
 
     def nats(self, headings: list[str], stories: list[list[int]]) -> np.ndarray:
         """Per word of each [K]."""
         return np.array([row.mean() for row in word_nats(self.reader, self.prompts(headings), stories)])
 
-    @torch.no_grad()
     def labels(self, stories: list[list[int]]) -> np.ndarray:
-        """Mood and topic of each [K, 2] by the classifier that does not guide, as numbers of LABELS."""
-        rows, (prompt,) = torch.full((len(stories), LENGTH), END), self.prompts([heading()])
-        for row, ids in zip(rows, stories, strict=True):
-            row[: len(prompt) + len(ids)] = torch.tensor([*prompt, *ids])
-        moods, topics = self.judge(rows).split(GROUPS, 1)
-        return torch.stack([moods.argmax(1), topics.argmax(1) + GROUPS[0]], 1).numpy()
-
-    def read(self, made: list[Text]) -> list[str]:
-        return [self.tok.decode(one.ids, skip_special_tokens=True) for one in made]
-
-
-def passes(made: list[Text]) -> np.ndarray:
-    """Per word of each text [K]."""
-    return np.array([one.calls for one in made])
-
-
-def ids_of(made: list[Text]) -> list[list[int]]:
-    return [one.ids for one in made]
+        """Mood and topic of each [K, 2] by the classifier that does not guide, under a heading that says nothing."""
+        return labels_of(self.judge, [[*self.prompts([heading()])[0], *ids] for ids in stories])
 
 
 def measure(lab: Lab):
@@ -80,13 +74,13 @@ def measure(lab: Lab):
     right: dict[str, np.ndarray] = {}
 
     def spent(choose: Choose) -> float:
-        return float(passes(desk.write(other, choose, OTHER)).mean())
+        return float(desk.write(other, choose, OTHER).passes.mean())
 
     def arm(name: str, choose: Choose, files=(BASE,), tries: int = 0):
         made = desk.write(headings, choose, SEED)
-        right[name] = np.array([100.0 * WORLD.check(f"{one} {story}") for one, story in zip(headings, desk.read(made))])
-        return metric.arm(name, desk.nats(headings, ids_of(made)), checkpoints=files, tuned=Tuned(
-            tries, "other headings"), budget=Budget(passes(made), "passes per word"))
+        right[name] = np.array([100.0 * WORLD.check(f"{one} {story}") for one, story in zip(headings, made.words)])
+        return metric.arm(name, desk.nats(headings, made.stories), checkpoints=files, tuned=Tuned(
+            tries, "other headings"), budget=Budget(made.passes, "passes per word"))
 
     curves = {name: [spent(of(at)) for at in knobs] for name, (of, knobs) in KNOBS.items()}
     groups = []
@@ -126,20 +120,23 @@ def steer(desk: Desk, lab: Lab):
     """(expectations, rows) of stories under a heading that says nothing."""
     each, choose = lab.size(8, 1), by_policy(load(POLICIES["policy"]).model)
     wanted = np.repeat(np.arange(lab.size(len(LABELS), 2)), each)
-    made = {0.0: desk.write([heading()] * len(wanted), choose, OPEN)} | {
-        strength: [text for label in dict.fromkeys(wanted.tolist()) for text in desk.write(
-            [heading()] * each, choose, OPEN + label, steering(desk.guide, label, strength))] for strength in STRENGTHS}
-    shares = {at: 100.0 * (desk.labels(ids_of(some)) == wanted[:, None]).any(1) for at, some in made.items()}
+    made = {0.0: desk.write([heading()] * len(wanted), choose, OPEN)}
+    for strength in STRENGTHS:
+        some = [desk.write([heading()] * each, choose, OPEN + label, steering(desk.guide, label, strength))
+                for label in dict.fromkeys(wanted.tolist())]
+        made[strength] = Made(sum((one.stories for one in some), []), sum((one.words for one in some), []),
+                              np.concatenate([one.passes for one in some]))
+    shares = {at: 100.0 * (desk.labels(some.stories) == wanted[:, None]).any(1) for at, some in made.items()}
     whole = {at: np.array([100.0 * fits(story, **{"mood" if label < GROUPS[0] else "topic": LABELS[label]})
-                           for story, label in zip(desk.read(some), wanted)]) for at, some in made.items()}
+                           for story, label in zip(some.words, wanted)]) for at, some in made.items()}
 
     def arms(metric: Metric, scored: Callable[[float], np.ndarray]):
-        return [metric.arm(name, scored(at), checkpoints=files, budget=Budget(passes(made[at]), "passes per word"))
+        return [metric.arm(name, scored(at), checkpoints=files, budget=Budget(made[at].passes, "passes per word"))
                 for name, at, files in (("steered", JUDGED, (BASE, GUIDE)), ("not steered", 0.0, (BASE,)))]
     hits = arms(Metric("wanted label, by a classifier that did not guide", "%", floor=0.0, ceiling=100.0), shares.get)
     price = arms(Metric("nats per word under any heading", "nats", "lower", np.log(1024.0), 0.0),
-                 lambda at: open_nats(desk.reader, desk.tok, ids_of(made[at])))
-    ranks = Quantity("first order against exact scores", ranked(desk, made[0.0], wanted), "rank correlation",
+                 lambda at: open_nats(desk.reader, desk.tok, made[at].stories))
+    ranks = Quantity("first order against exact scores", ranked(desk, made[0.0].stories, wanted), "rank correlation",
                      floor=-1.0, ceiling=1.0)
     return [better(*hits, least=30, unmatched=GRADIENT), as_good(*price, within=10, by="percent", unmatched=GRADIENT),
             at_least(ranks, 0.7)], [context(f"{what}, strength {at:g}", scores, "%") for what, found in (
@@ -147,13 +144,13 @@ def steer(desk: Desk, lab: Lab):
                 for at, scores in found.items()]
 
 
-def ranked(desk: Desk, made: list[Text], wanted: np.ndarray) -> np.ndarray:
+def ranked(desk: Desk, stories: list[list[int]], wanted: np.ndarray) -> np.ndarray:
     """At a place in each story: the likeliest words, ranked in both ways."""
     found, (prompt,), rng = [], desk.prompts([heading()]), np.random.default_rng(OPEN)
-    for text, label in zip(made, wanted.tolist(), strict=True):
-        begun = [*prompt, *text.ids[: int(rng.integers(len(text.ids)))]]
+    for ids, label in zip(stories, wanted.tolist(), strict=True):
+        begun = [*prompt, *ids[: int(rng.integers(len(ids)))]]
         turn = next(by_blocks(desk.base, [begun], by_size(0), torch.Generator(), LENGTH))
         words = turn.ahead.logits[0, 0].topk(TRIED).indices.clone()
-        ids = torch.tensor([*begun, *[MASK] * (LENGTH - len(begun))])
-        found.append(agreement(*orders(desk.guide, ids, len(begun), words, label)))
+        text = torch.tensor([*begun, *[MASK] * (LENGTH - len(begun))])
+        found.append(agreement(*orders(desk.guide, text, len(begun), words, label)))
     return np.array(found)

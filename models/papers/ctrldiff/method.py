@@ -39,7 +39,7 @@ class Params:
     size: Annotated[str, Choice(tuple(map(str, SIZES)), "Fixed size", "Words of a block, where sizes are fixed.")] = "4"
     label: Annotated[str, Choice(("none", *LABELS), "Steer towards", "A mood or a topic that the classifier knows."
                                  )] = "none"
-    strength: Annotated[float, Span(0, 10, 0.5, "Guidance", "How hard the classifier pulls.")] = 3.0
+    strength: Annotated[float, Span(0, 100, 5, "Guidance", "How hard the classifier pulls.")] = 50.0
     most: Annotated[float, Span(0.1, 4, 0.1, "Entropy rule", "The block ends before the first word that is less sure "
                                 "than this.", "nats", fold=True)] = 1.0
     hitting: Annotated[bool, Flag("One word per pass", "First hitting: as many passes as words. Off: blocks of 1, 2, "

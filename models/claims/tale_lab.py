@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +18,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from models.backbones.around import around
 from models.claims.probe import ridge
+from models.loops.unmask.blocks import Choose, Guide, by_blocks, texts
 from models.worlds import tales
-from models.worlds.tales import headings
 from models.worlds.tales.forms import Cloze
+from models.worlds.tales.headings import ABOUT, LENGTH, MOODS, heading
 from models.worlds.world import END, PAD, exam
 
 AT_ONCE = 32  # texts
@@ -58,12 +60,35 @@ def word_nats(model, prompts: Sequence[Sequence[int]], made: Sequence[Sequence[i
             for prompt, ids, rows in zip(prompts, made, logits, strict=True)]
 
 
+class Stories(NamedTuple):
+    """Short stories without their headings: ids with their end, words, and passes per word [K]."""
+
+    ids: list[list[int]]
+    words: list[str]
+    passes: np.ndarray
+
+
+def in_blocks(model, tokenizer, headings: Sequence[str], choose: Choose, seed: int, guide: Guide | None = None
+              ) -> Stories:
+    """What a block diffusion writes behind headings, in blocks whose sizes `choose` says."""
+    prompts, dice = [[END, *encoded(tokenizer, one)] for one in headings], torch.Generator().manual_seed(seed)
+    made = texts(by_blocks(model, prompts, choose, dice, LENGTH, guide=guide), len(headings))
+    return Stories([one.ids for one in made], [tokenizer.decode(one.ids, skip_special_tokens=True) for one in made],
+                   np.array([one.calls for one in made]))
+
+
+def story_nats(model, tokenizer, headings: Sequence[str], stories: Sequence[Sequence[int]]) -> np.ndarray:
+    """Per word of each story [K], ids, behind its heading."""
+    prompts = [[END, *encoded(tokenizer, one)] for one in headings]
+    return np.array([row.mean() for row in word_nats(model, prompts, stories)])
+
+
 def open_nats(model, tokenizer, stories: Sequence[Sequence[int]]) -> np.ndarray:
     """Nats per word of short stories [K], ids, whose heading says nothing: under the mixture of all headings that say
     both mood and topic."""
     each = []
-    for mood, topic in product(headings.MOODS, headings.ABOUT):
-        prompt = [END, *encoded(tokenizer, headings.heading(mood, topic))]
+    for mood, topic in product(MOODS, ABOUT):
+        prompt = [END, *encoded(tokenizer, heading(mood, topic))]
         each.append([row.sum() for row in word_nats(model, [prompt] * len(stories), stories)])
     return (np.log(len(each)) - np.logaddexp.reduce(-np.array(each))) / [len(ids) for ids in stories]
 

@@ -6,6 +6,7 @@ import torch
 from models.backbones.block_diffusion import LONGEST, SIZES, Ahead, BlockDiffusionLM, BlockStream
 from models.backbones.stand_in import stirred
 from models.backbones.story_classifier import GROUPS, LABELS, StoryClassifier, label_logp, labels_of
+from models.engine.method import run
 from models.loops.unmask.blocks import (
     STEPS,
     at_random,
@@ -19,6 +20,7 @@ from models.loops.unmask.blocks import (
 )
 from models.loops.unmask.steering import exact, orders, steering, taylor
 from models.trace import Cost
+from models.trace.subject import from_text
 from models.worlds.tales.headings import LENGTH, WORLD
 from models.worlds.world import END, MASK, drawn
 from tests.traps import caught
@@ -127,3 +129,18 @@ def test_classifiers_learn_masked_text_and_different_stories():
     assert not {tuple(row) for row in guide.batch(0, 0.0)["ids"].tolist()} & {
         tuple(row) for row in judge.batch(0, 0.0)["ids"].tolist()}
     assert guide.half != judge.half and guide.shape != judge.shape and LENGTH == guide.batch(0, 0.0)["ids"].shape[1]
+
+
+@pytest.mark.parametrize("params", [{}, {"label": "sea", "strength": 100}, {"blocks": "fixed", "size": "16"},
+                                    {"blocks": "random", "hitting": True, "length": 24}])
+def test_blocks_lie_one_behind_the_other_and_passes_inside_them(params, tiny):
+    traces = run("ctrldiff", from_text("A happy tale of the sea."), params).traces
+    page, sample = traces["unmask"], traces["sample"]
+    blocks = [at for at, step in enumerate(page.steps) if step.level == "block"]
+    assert len(blocks) == len(sample.steps)
+    assert all(step.parent in blocks for step in page.steps if step.level == "step")
+    numbers = page.steps[-1].fields["block"]
+    assert np.all(np.diff(numbers[~np.isnan(numbers)]) >= 0) and numbers[~np.isnan(numbers)][0] == 1
+    assert page.facts["calls"].value * np.sum(~np.isnan(numbers)) == pytest.approx(len(page.steps), rel=1e-3)
+    assert sum(step.cost.calls for step in page.steps) == len(page.steps), "a step is a pass"
+    assert ("steered" in sample.steps[0].distributions) == ("label" in params)

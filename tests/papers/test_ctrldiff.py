@@ -104,29 +104,13 @@ def test_the_judge_did_not_guide(tiny, monkeypatch):
     with torch.no_grad():
         it.guide.labels_head.bias += torch.randn(11)
     caught(says, it.judge, it.guide)
-    desk = claim.Desk()
-    assert method.GUIDE != method.JUDGE and desk.judge is not desk.guide
+    assert method.GUIDE != method.JUDGE
 
 
 def test_rivals_take_at_least_the_passes_of_the_policy():
     assert claim.MORE >= 1
     for of, knobs in claim.KNOBS.values():
         assert list(knobs) == sorted(knobs) and callable(of(knobs[0]))
-
-
-@pytest.mark.parametrize("params", [{}, {"label": "sea", "strength": 100}, {"blocks": "fixed", "size": "16"},
-                                    {"blocks": "random", "hitting": True, "length": 24}])
-def test_blocks_lie_one_behind_the_other_and_passes_inside_them(params, tiny):
-    traces = run("ctrldiff", TEXT, params).traces
-    page, sample = traces["unmask"], traces["sample"]
-    blocks = [at for at, step in enumerate(page.steps) if step.level == "block"]
-    assert len(blocks) == len(sample.steps)
-    assert all(step.parent in blocks for step in page.steps if step.level == "step")
-    numbers = page.steps[-1].fields["block"]
-    assert np.all(np.diff(numbers[~np.isnan(numbers)]) >= 0) and numbers[~np.isnan(numbers)][0] == 1
-    assert page.facts["calls"].value * np.sum(~np.isnan(numbers)) == pytest.approx(len(page.steps), rel=1e-3)
-    assert sum(step.cost.calls for step in page.steps) == len(page.steps), "a step is a pass"
-    assert ("steered" in sample.steps[0].distributions) == ("label" in params)
 
 
 def test_a_prompt_that_leaves_no_room_is_refused(tiny):

@@ -19,12 +19,18 @@ from torch import Tensor
 
 import kernels
 from models.backbones.block_diffusion import LONGEST, SIZES, Ahead, BlockStream
+from models.engine.events import Event
+from models.engine.recording import Filling
 from models.loops.unmask.evaluation import Evaluation, Moment, indices
 from models.loops.unmask.loop import Move, Plan, Reveal, fill
+from models.trace import Cost, Field
 from models.worlds.world import END, MASK
 
 STEPS = dict(zip(SIZES, (1, 2, 3, 4, 6)))  # passes that fill in a block: longer ones are cheaper per word
 PLAIN = kernels.Sampler()
+FIELDS = {"block": Field("Number of its block", "block", 1.0),
+          "ahead": Field("Entropy before the block began", "nats", 0.0),
+          "confidence": Field("Probability of the word when it was drawn", "probability", 0.0, 1.0)}
 Choose = Callable[[Ahead, Sequence[int]], Sequence[int]]  # of which texts -> sizes [R]
 Guide = Callable[[Tensor, Tensor, Tensor], Tensor]  # logits [R, P, V], texts [R, N], masked places [R, P] -> logits
 
@@ -144,3 +150,60 @@ def texts(turns: Iterator[Turn], count: int) -> list[Text]:
             made[row].ids.extend(block[: block.index(END) + 1] if END in block else block)
             made[row].sizes.append(size)
     return made
+
+
+# --- the record -----------------------------------------------------------------------------------------------------
+
+def spans(first: int, text: Text) -> list[range]:
+    """Where each block lies on a canvas whose prompt has `first` words; what stands behind the end is not on it."""
+    ends = first + np.minimum(np.cumsum(text.sizes), len(text.ids))
+    return [range(*pair) for pair in zip([first, *ends[:-1]], ends)]
+
+
+def filled(page: Filling, turns: Sequence[Turn], where: Sequence[range], begun: Callable[[int, range], None],
+           steered: bool) -> Iterator[Event]:
+    """A step for each block of one text, and one inside it for each pass. begun(block, places): what is noted of a
+    block as it begins."""
+    made = 0
+    yield page.open(sum(1 + len(turn.moves[0]) for turn in turns))
+    for number, (turn, span) in enumerate(zip(turns, where), 1):
+        here = range(span.start, min(span.start + LONGEST, page.canvas.size))
+        page.note(here, ahead=entropies(turn.ahead)[0, : len(here)])
+        page.fill(span, state="masked", block=[number] * len(span))
+        begun(number - 1, span)
+        yield page.step(f"block {number}: {turn.sizes[0]} word{'s' * (turn.sizes[0] > 1)}", level="block",
+                        cost=turn.ahead.cost)
+        parent, made = made, made + 1 + len(turn.moves[0])
+        for step, (move, plain) in enumerate(zip(turn.moves[0], turn.plain[0]), 1):
+            at = move.found.positions[0]
+            there, ids = at + span.start < page.canvas.size, torch.where(move.revealed[0], move.ids[0], -1)
+            guesses(page, (at + span.start)[there], move.found.logits[0][there], plain[0][there], ids[at][there],
+                    steered)
+            new = [one for one in move.revealed[0].nonzero()[:, 0].tolist() if one < len(span)]
+            page.fill([span.start + one for one in new], ids[new])
+            yield page.step(f"block {number}, pass {step} of {len(turn.moves[0])}", parent=parent,
+                            cost=move.found.cost + Cost(ms=move.ms))
+
+
+def drawn(page: Filling, turns: Sequence[Turn], where: Sequence[range], steered: bool) -> Iterator[Event]:
+    """A step for each block of one text: every word with the distribution that it was drawn from."""
+    yield page.open(len(turns))
+    for number, (turn, span) in enumerate(zip(turns, where), 1):
+        found = {}
+        for move, plain in zip(turn.moves[0], turn.plain[0]):
+            for row, place in enumerate(move.found.positions[0].tolist()):
+                if move.revealed[0, place]:
+                    found[place] = move.found.logits[0, row], plain[0, row]
+        rows = (torch.stack([found[place][which] for place in range(len(span))]) for which in (0, 1))
+        ids = page.canvas.ids[span.start : span.stop]
+        guesses(page, span, *rows, ids, steered)
+        page.fill(span, ids, block=[number] * len(span))
+        yield page.step(f"block {number}: {len(span)} word{'s' * (len(span) > 1)}", level="block")
+
+
+def guesses(page: Filling, at, logits: Tensor, plain: Tensor, ids, steered: bool) -> None:
+    """What words were drawn from, and where a classifier pulled, what they would have been drawn from otherwise."""
+    if len(at):
+        page.guess(at, logits, ids, "steered" if steered else "model")
+        if steered:
+            page.guess(at, plain, ids, "not steered", measure=False)

@@ -8,12 +8,16 @@ Letters: B texts, N words, P masked places, V words of the vocabulary, D width, 
 """
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from models.backbones.story_classifier import StoryClassifier, label_logp
+from models.engine.recording import array
 from models.engine.statistics import spearman
 from models.loops.unmask.blocks import Guide
+from models.trace import Chart
 
 
 def taylor(classifier: StoryClassifier, ids: Tensor, places: Tensor, label: int) -> Tensor:
@@ -46,6 +50,19 @@ def orders(classifier: StoryClassifier, ids: Tensor, place: int, words: Tensor, 
 def agreement(first: Tensor, exactly: Tensor) -> float:
     """Rank correlation of both."""
     return spearman(first.cpu().numpy(), exactly.cpu().numpy())
+
+
+def tried(classifier: StoryClassifier, asked: Iterable[tuple[Tensor, int, Tensor]], label: int) -> Chart:
+    """Of (text [N], place, words), the place where the gradient says most: first order beside exact scores."""
+    def says(one: tuple[Tensor, int, Tensor]) -> float:
+        ids, place, words = one
+        at = torch.tensor([[place]], device=ids.device)
+        return float(taylor(classifier, ids[None], at, label)[0, 0, words].std())
+    ids, place, words = max(asked, key=says)
+    first, exactly = orders(classifier, ids, place, words, label)
+    return Chart("scatter", "What a word would do: first order and exactly", "exact log p (nats)",
+                 "first order of its change (nats)", {"a word": array(torch.stack([exactly, first], 1))},
+                 caption=f"The {len(words)} likeliest words at the place where the gradient says most.")
 
 
 def steering(classifier: StoryClassifier, label: int, strength: float) -> Guide:

@@ -5,11 +5,11 @@ import numpy as np
 import torch
 
 from models.claims.tale_lab import word_nats
-from models.loops.unmask.blocks import by_blocks, texts
+from models.loops.unmask.blocks import Choose, by_blocks, by_size, texts
 from models.papers.ctrldiff.network import BlockPolicy
 from models.papers.ctrldiff.rule import block_costs, by_policy, returns
-from models.worlds.tales.headings import ABOUT, LENGTH, MOODS, WORLD, heading
-from models.worlds.world import END, drawn, exam
+from models.worlds.tales.headings import LENGTH, WORLD
+from models.worlds.world import END, Doc, drawn, exam
 from training.export import mean_figure, read_shipped
 from training.preferences import reinforce
 from training.trainer import Recipe, rng_of
@@ -40,15 +40,12 @@ class Sizes(Recipe):
         return BlockPolicy(self.base.model.config.hidden_size)
 
     def batch(self, step, progress):
-        rng = rng_of(self.seed, step)
-        docs = [drawn(WORLD, rng).truth for _ in range(self.rows)]
-        return {"moods": torch.tensor([MOODS.index(doc["mood"]) for doc in docs]),
-                "topics": torch.tensor([ABOUT.index(doc["topics"][0]) for doc in docs]), "step": torch.tensor(step)}
+        return {"step": torch.full((self.rows,), step)}  # the texts are written in the loss
 
     def loss(self, model, batch, progress):
-        dice = torch.Generator().manual_seed(self.seed * 1_000_003 + int(batch["step"]))
-        prompts = [self.prompt(MOODS[mood], ABOUT[topic]) for mood, topic in zip(*map(
-            torch.Tensor.tolist, (batch["moods"], batch["topics"])))]
+        step = int(batch["step"][0])
+        rng, dice = rng_of(self.seed, step), torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        prompts = [self.prompt(drawn(WORLD, rng)) for _ in range(len(batch["step"]))]
         seen: list = []
         costs = self.costs(prompts, by_policy(model, dice, seen), dice)
         nats, calls, words = (float(one) for one in np.concatenate(costs).sum(0))
@@ -64,8 +61,8 @@ class Sizes(Recipe):
         return loss + 0.5 * (gains - value).square().mean(), {"nats": nats / words, "calls": calls / words,
                                                               "entropy": spread.entropy().mean().detach()}
 
-    def prompt(self, mood: str, topic: str) -> list[int]:
-        return [END, *self.tok.encode(heading(mood, topic)).ids]
+    def prompt(self, doc: Doc) -> list[int]:
+        return [END, *self.tok.encode(doc.pieces[0]).ids]
 
     def costs(self, prompts, choose, dice) -> list[np.ndarray]:
         made = texts(by_blocks(self.base, prompts, choose, dice, LENGTH), len(prompts))
@@ -77,27 +74,25 @@ class Sizes(Recipe):
     def load_state(self, state):
         self.rho, self.curve = float(state["rho"]), state["curve"].tolist()
 
-    def judged(self, model, n: int) -> dict[str, np.ndarray]:
-        """Nats and calls per word of n texts under held-out headings, in the likeliest sizes and in drawn ones."""
-        docs, found = exam(WORLD, 41, n), {}
-        prompts = [self.prompt(doc.truth["mood"], doc.truth["topics"][0]) for doc in docs]
-        for name, drawn_ in (("likeliest", None), ("drawn", torch.Generator().manual_seed(1))):
-            sums = np.stack([one.sum(0) for one in self.costs(prompts, by_policy(model, drawn_),
-                                                              torch.Generator().manual_seed(2))])
-            found |= {f"{what}, {name} sizes": sums[:, at] / sums[:, 2] for at, what in enumerate(("nats", "calls"))}
+    def judged(self, n: int, **ways: Choose) -> dict[str, np.ndarray]:
+        """Nats and calls per word of n texts under held-out headings, in sizes that are chosen in these ways."""
+        prompts, found = [self.prompt(doc) for doc in exam(WORLD, 41, n)], {}
+        for name, choose in ways.items():
+            sums = np.stack([one.sum(0) for one in self.costs(prompts, choose, torch.Generator().manual_seed(2))])
+            found |= {f"{what}, {name.replace('_', ' ')}": sums[:, at] / sums[:, 2]
+                      for at, what in enumerate(("nats", "calls"))}
         return found
 
     def quick(self, model):
-        return {name: round(float(rows.mean()), 3) for name, rows in self.judged(model, 32).items()}
+        return {name: round(float(rows.mean()), 3)
+                for name, rows in self.judged(32, likeliest_sizes=by_policy(model)).items()}
 
     def evaluate(self, model):
-        usual = np.stack([one.sum(0) for one in self.costs(
-            [self.prompt(doc.truth["mood"], doc.truth["topics"][0]) for doc in exam(WORLD, 41, 100)],
-            lambda ahead, rows: [4] * len(rows), torch.Generator().manual_seed(2))])
-        return {"metrics": {name: mean_figure(rows, "per word") for name, rows in self.judged(model, 100).items()},
-                "trivial_baseline": {f"{what}, blocks of 4": mean_figure(usual[:, at] / usual[:, 2], "per word")
-                                     for at, what in enumerate(("nats", "calls"))},
-                "curve": self.curve}
+        mine = self.judged(100, likeliest_sizes=by_policy(model),
+                           drawn_sizes=by_policy(model, torch.Generator().manual_seed(1)))
+        return {"metrics": {name: mean_figure(rows, "per word") for name, rows in mine.items()}, "curve": self.curve,
+                "trivial_baseline": {name: mean_figure(rows, "per word")
+                                     for name, rows in self.judged(100, blocks_of_4=by_size(2)).items()}}
 
 
 class CheapSizes(Sizes):

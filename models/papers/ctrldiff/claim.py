@@ -16,13 +16,12 @@ from models.claims.harness import Budget, Metric, Quantity, Tuned, as_good, at_l
 from models.claims.tale_lab import Stories, encoded, in_blocks, open_nats, story_nats
 from models.loops.unmask.blocks import Choose, at_random, by_blocks, by_entropy, by_size
 from models.loops.unmask.steering import agreement, orders, steering
-from models.papers.ctrldiff.method import BASE, GUIDE, JUDGE, POLICIES, WRITER
-from models.papers.ctrldiff.rule import by_policy
+from models.papers.ctrldiff.rule import BASE, GUIDE, JUDGE, POLICIES, WRITER, by_policy
 from models.worlds.tales.headings import LENGTH, WORLD, fits, heading
 from models.worlds.world import END, MASK, exam
 
 SEED, OTHER, OPEN = 71, 72, 73
-STRENGTHS, JUDGED, MORE, TRIED = (20.0, 50.0, 100.0), 50.0, 1.03, 64
+STRENGTHS, JUDGED, MORE, TRIED = (50.0, 20.0, 100.0), 50.0, 1.03, 64
 KNOBS: dict[str, tuple[Callable[[float], Choose], tuple[float, ...]]] = {  # from many passes to few
     "fixed sizes": (by_size, tuple(map(float, range(len(SIZES))))),
     "random sizes": (lambda tilt: at_random(tilt, np.random.default_rng(OTHER)), (-3.0, -1.5, -0.7, 0.0, 0.7, 1.5)),
@@ -93,7 +92,7 @@ def steer(lab: Lab, bundle: Bundle, reader, judge):
     each, choose, guide = lab.size(4, 1), by_policy(load(POLICIES["policy"]).model), load(GUIDE).model
     base, tok, wanted = bundle.model, bundle.tokenizer, np.repeat(np.arange(lab.size(len(LABELS), 2)), each)
     made = {0.0: in_blocks(base, tok, [heading()] * len(wanted), choose, OPEN)}
-    for strength in STRENGTHS[: lab.size(3, 2)]:
+    for strength in STRENGTHS[: lab.size(3, 1)]:
         some = [in_blocks(base, tok, [heading()] * each, choose, OPEN + label, steering(guide, label, strength))
                 for label in dict.fromkeys(wanted.tolist())]
         made[strength] = Stories(sum((one.ids for one in some), []), sum((one.words for one in some), []),

@@ -19,14 +19,12 @@ from models.backbones.text import read
 from models.engine.method import Card, Control, Event, Job, Method
 from models.loops.unmask.blocks import Choose, at_random, by_blocks, by_entropy, by_size
 from models.loops.unmask.steering import steering
-from models.papers.ctrldiff.rule import by_policy
+from models.papers.ctrldiff.rule import BASE, GUIDE, JUDGE, POLICIES, WRITER, by_policy
 from models.trace.params import Choice, Flag, Span
 from models.trace.subject import Example, SubjectError
 from models.worlds.tales.headings import LENGTH
 from models.worlds.world import END
 
-BASE, GUIDE, JUDGE, WRITER = "tale-blocks-1", "tale-guide-1", "tale-judge-1", "tale-ar-2"
-POLICIES = {"policy": "tale-sizes-1", "frugal": "tale-sizes-cheap-1"}
 LEAST = 4  # words that must find room behind a prompt
 
 
@@ -95,7 +93,7 @@ METHOD = Method(
                    "judge's nats and its price in passes, summed over its words (a mean would pay for few blocks), "
                    "plus the usual price of as many words; returns are discounted by 0.8 a block, against a trained "
                    "baseline. The policy sees 16 entropies, as the entropy rule does; its likeliest size is taken. "
-                   "Guidance is first order around the masks, whose slope is small: strengths go to 100 (the spec: 10). "
+                   "Guidance is first order around the masks, whose slope is small: strengths reach 100 (spec: 10). "
                    "Stories of 80 words; 637 steps, and 50 of each policy, instead of 40,000 and 3,000."),
     params=Params, accepts="text", checkpoints=(BASE,), companions=(*POLICIES.values(), GUIDE, JUDGE, WRITER), run=run,
     control=Control(params={"blocks": "fixed"}, title="Blocks of one size"),

@@ -19,7 +19,7 @@ from models.engine.recording import Filling, bars, line, table
 from models.engine.statistics import spearman
 from models.loops.unmask.blocks import FIELDS, Turn, drawn, entropies, filled, spans, texts
 from models.loops.unmask.steering import tried
-from models.papers.ctrldiff.rule import block_costs
+from models.papers.ctrldiff.rule import GUIDE, JUDGE, POLICIES, WRITER, block_costs
 from models.trace import Canvas, Chart, Fact
 from models.trace.percent import percent
 from models.worlds.tales.headings import LENGTH
@@ -32,19 +32,17 @@ class Story:
     """A finished run: where each block lies on the canvas, which is the prompt and all words behind it."""
 
     def __init__(self, job: Job, prompt: list[int], labels: Sequence[str], turns: list[Turn]):
-        from models.papers.ctrldiff import method
-
         self.job, self.prompt, self.turns, self.first = job, prompt, turns, len(prompt) - 1
         self.text = texts(iter(turns), 1)[0]
         ids = [*prompt[1:], *self.text.ids]
         self.canvas = Canvas("text", (*labels, *written(job.tokenizer, self.text.ids)), ids=np.array(ids, np.int32),
                              roles=("prompt",) * self.first + ("fill",) * len(self.text.ids))
         self.spans = spans(self.first, self.text)
-        self.costs = block_costs(self.text, word_nats(job.companion(method.WRITER).model, [prompt], [self.text.ids])[0])
+        self.costs = block_costs(self.text, word_nats(job.companion(WRITER).model, [prompt], [self.text.ids])[0])
         self.costs[:, 1] = [1 + len(turn.moves[0]) for turn in turns]  # as they were made, whatever the table says
         self.label = LABELS.index(job.params.label) if job.params.label != "none" and job.params.strength else None
-        self.guide, self.judge = (job.companion(name).model for name in (method.GUIDE, method.JUDGE))
-        name = method.POLICIES.get(job.params.blocks)
+        self.guide, self.judge = (job.companion(name).model for name in (GUIDE, JUDGE))
+        name = POLICIES.get(job.params.blocks)
         policy = job.companion(name).model if name else None
         with torch.no_grad():
             self.scores = [policy(turn.ahead.state, entropies(turn.ahead))[0] for turn in turns] if policy else []

@@ -18,6 +18,8 @@ from models.backbones.block_diffusion import SIZES, Ahead
 from models.loops.unmask.blocks import Choose, Text, entropies, steps_of
 
 GAMMA = 0.8
+BASE, GUIDE, JUDGE, WRITER = "tale-blocks-1", "tale-guide-1", "tale-judge-1", "tale-ar-2"
+POLICIES = {"policy": "tale-sizes-1", "frugal": "tale-sizes-cheap-1"}
 
 
 def by_policy(policy, dice: torch.Generator | None = None, seen: list | None = None) -> Choose:

@@ -16,7 +16,6 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from models.backbones.masked import MaskedTransformer
 from models.backbones.rows import layer_work
 from models.trace import Cost
 from models.worlds.world import MASK, PAD
@@ -32,6 +31,8 @@ class BlockDiffusionLM(nn.Module, PyTorchModelHubMixin):
     def __init__(self, vocab_size: int, hidden_size: int = 192, num_hidden_layers: int = 6,
                  num_attention_heads: int = 4, intermediate_size: int = 512):
         super().__init__()
+        from models.backbones.masked import MaskedTransformer  # transformers takes its time
+
         self.model = MaskedTransformer(vocab_size, hidden_size, num_hidden_layers, num_attention_heads, None,
                                        intermediate_size, positions="1d", mask_token_id=MASK)
 

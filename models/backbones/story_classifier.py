@@ -11,7 +11,6 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from models.backbones.masked import MaskedTransformer
 from models.worlds.tales.headings import ABOUT, LENGTH, MOODS
 from models.worlds.world import END, MASK
 
@@ -26,6 +25,8 @@ class StoryClassifier(nn.Module, PyTorchModelHubMixin):
     def __init__(self, vocab_size: int, hidden_size: int = 128, num_hidden_layers: int = 2,
                  num_attention_heads: int = 4, intermediate_size: int = 256):
         super().__init__()
+        from models.backbones.masked import MaskedTransformer  # transformers takes its time
+
         self.encoder = MaskedTransformer(vocab_size, hidden_size, num_hidden_layers, num_attention_heads, None,
                                          intermediate_size, positions="1d", mask_token_id=MASK)
         self.labels_head = nn.Linear(hidden_size, len(LABELS))

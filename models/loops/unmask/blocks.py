@@ -35,7 +35,7 @@ Choose = Callable[[Ahead, Sequence[int]], Sequence[int]]  # of which texts -> si
 Guide = Callable[[Tensor, Tensor, Tensor], Tensor]  # logits [R, P, V], texts [R, N], masked places [R, P] -> logits
 
 
-class Turn(NamedTuple):
+class BlockTurn(NamedTuple):
     """One block of every text that is still written: which ones, what was known, sizes, ids, the moves inside, and the
     logits [R, P, V] of each before they were guided. Texts with blocks of one size share their moves."""
 
@@ -80,7 +80,7 @@ def calls_of(sizes: Sequence[int], hitting: bool = False) -> int:
 
 def by_blocks(model, prompts: Sequence[Sequence[int]], choose: Choose, dice: torch.Generator, length: int, *,
               hitting: bool = False, guide: Guide | None = None, sampler: kernels.Sampler = PLAIN
-              ) -> Iterator[Turn]:
+              ) -> Iterator[BlockTurn]:
     """Texts behind their prompts, until each has ended or is `length` words long."""
     stream, rows = BlockStream(model, len(prompts), length), list(range(len(prompts)))
     last = [list(prompt[max(0, len(prompt) - 1) // LONGEST * LONGEST :]) for prompt in prompts]
@@ -99,7 +99,7 @@ def by_blocks(model, prompts: Sequence[Sequence[int]], choose: Choose, dice: tor
             made = list(fill(torch.full((len(here), size), MASK, device=ahead.state.device), MASK, plan, dice))
             for at, ids in zip(here, made[-1].ids.tolist(), strict=True):
                 blocks[at], moves[at], plain[at] = ids, made, inside.plain
-        yield Turn(rows, ahead, sizes, blocks, moves, plain)
+        yield BlockTurn(rows, ahead, sizes, blocks, moves, plain)
         alive = [at for at, block in enumerate(blocks) if END not in block and ahead.room[at] > len(block)]
         rows, last = [rows[at] for at in alive], [blocks[at] for at in alive]
 
@@ -143,7 +143,7 @@ class Text(NamedTuple):
         return calls_of(self.sizes) / len(self.ids)
 
 
-def texts(turns: Iterator[Turn], count: int) -> list[Text]:
+def texts(turns: Iterator[BlockTurn], count: int) -> list[Text]:
     made = [Text([], []) for _ in range(count)]
     for turn in turns:
         for row, size, block in zip(turn.rows, turn.sizes, turn.blocks, strict=True):
@@ -160,7 +160,7 @@ def spans(first: int, text: Text) -> list[range]:
     return [range(*pair) for pair in zip([first, *ends[:-1]], ends)]
 
 
-def filled(page: Filling, turns: Sequence[Turn], where: Sequence[range], begun: Callable[[int, range], None],
+def filled(page: Filling, turns: Sequence[BlockTurn], where: Sequence[range], begun: Callable[[int, range], None],
            steered: bool) -> Iterator[Event]:
     """A step for each block of one text, and one inside it for each pass. begun(block, places): what is noted of a
     block as it begins."""
@@ -185,7 +185,7 @@ def filled(page: Filling, turns: Sequence[Turn], where: Sequence[range], begun: 
                             cost=move.found.cost + Cost(ms=move.ms))
 
 
-def drawn(page: Filling, turns: Sequence[Turn], where: Sequence[range], steered: bool) -> Iterator[Event]:
+def drawn(page: Filling, turns: Sequence[BlockTurn], where: Sequence[range], steered: bool) -> Iterator[Event]:
     """A step for each block of one text: every word with the distribution that it was drawn from."""
     yield page.open(len(turns))
     for number, (turn, span) in enumerate(zip(turns, where), 1):

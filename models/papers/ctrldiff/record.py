@@ -17,7 +17,7 @@ from models.engine.events import Event
 from models.engine.method import Close, Job
 from models.engine.recording import Filling, bars, line, table
 from models.engine.statistics import spearman
-from models.loops.unmask.blocks import FIELDS, Turn, drawn, entropies, filled, spans, texts
+from models.loops.unmask.blocks import FIELDS, BlockTurn, drawn, entropies, filled, spans, texts
 from models.loops.unmask.steering import tried
 from models.papers.ctrldiff.rule import GUIDE, JUDGE, POLICIES, WRITER, block_costs
 from models.trace import Canvas, Chart, Fact
@@ -31,7 +31,7 @@ TRIED = 64  # words that are tried one by one
 class Story:
     """A finished run: where each block lies on the canvas, which is the prompt and all words behind it."""
 
-    def __init__(self, job: Job, prompt: list[int], labels: Sequence[str], turns: list[Turn]):
+    def __init__(self, job: Job, prompt: list[int], labels: Sequence[str], turns: list[BlockTurn]):
         self.job, self.prompt, self.turns, self.first = job, prompt, turns, len(prompt) - 1
         self.text = texts(iter(turns), 1)[0]
         ids = [*prompt[1:], *self.text.ids]
@@ -62,7 +62,7 @@ class Story:
         return torch.tensor([[*known, *[MASK] * (LENGTH - len(known))]], device=self.job.device)
 
 
-def told(job: Job, prompt: list[int], labels: Sequence[str], turns: list[Turn]) -> Iterator[Event]:
+def told(job: Job, prompt: list[int], labels: Sequence[str], turns: list[BlockTurn]) -> Iterator[Event]:
     story = Story(job, prompt, labels, turns)
     page, steered = story.page("unmask"), story.label is not None
 

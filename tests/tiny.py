@@ -70,6 +70,20 @@ def tale(seed: int = 0):
     return model, tokenizer
 
 
+def tale_blocks():
+    """A stand-in for tale-blocks-1."""
+    from models.backbones.block_diffusion import BlockDiffusionLM
+    from models.backbones.stand_in import stirred
+    return stirred(BlockDiffusionLM(len(tale_tokenizer()), 32, 2, 2, 64)), tale_tokenizer()
+
+
+def story_labels():
+    """A stand-in for tale-guide-1 and tale-judge-1."""
+    from models.backbones.stand_in import stirred
+    from models.backbones.story_classifier import StoryClassifier
+    return stirred(StoryClassifier(len(tale_tokenizer()), 32, 1, 2, 64))
+
+
 def llama(tokenizer, layers: int = 3):
     from transformers import LlamaConfig, LlamaForCausalLM
     torch.manual_seed(0)
@@ -208,6 +222,7 @@ MAKERS = {
     **dict.fromkeys(("target-sft-1", "target-sft-short-1", "target-rl-1", "target-rl-short-1", "target-reinforce-1",
                      "target-rest-1", "target-averaged-1"), lambda: (llama(words_tokenizer("target-sft-1")),
                                                                      words_tokenizer("target-sft-1"))),
+    "tale-blocks-1": tale_blocks, "tale-guide-1": story_labels, "tale-judge-1": story_labels,
     "star-ar-1": lambda: (llama(star_tokenizer()), star_tokenizer()),
     "star-mdm-1": lambda: (masked_text(star_tokenizer()), star_tokenizer()),
     **dict.fromkeys(("algo-discs-1", "algo-discs-words-1"), lambda: (llama(discs_tokenizer()), discs_tokenizer())),

@@ -17,12 +17,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from models.backbones.around import around
+from models.backbones.story_classifier import labels_of
 from models.claims.probe import ridge
-from models.loops.unmask.blocks import Choose, Guide, by_blocks, texts
+from models.loops.unmask.blocks import Choose, Guide, by_blocks, by_size, texts
+from models.loops.unmask.steering import agreement, orders
 from models.worlds import tales
 from models.worlds.tales.forms import Cloze
 from models.worlds.tales.headings import ABOUT, LENGTH, MOODS, heading
-from models.worlds.world import END, PAD, exam
+from models.worlds.world import END, MASK, PAD, exam
 
 AT_ONCE = 32  # texts
 
@@ -81,6 +83,25 @@ def story_nats(model, tokenizer, headings: Sequence[str], stories: Sequence[Sequ
     """Per word of each story [K], ids, behind its heading."""
     prompts = [[END, *encoded(tokenizer, one)] for one in headings]
     return np.array([row.mean() for row in word_nats(model, prompts, stories)])
+
+
+def story_labels(classifier, tokenizer, stories: Sequence[Sequence[int]]) -> np.ndarray:
+    """Mood and topic of each [K, 2] as a classifier says, under a heading that says nothing."""
+    return labels_of(classifier, [[END, *encoded(tokenizer, heading()), *ids] for ids in stories])
+
+
+def ranked(model, tokenizer, classifier, stories: Sequence[Sequence[int]], labels: np.ndarray, seed: int,
+           tried: int = 64) -> np.ndarray:
+    """At a place in each story [K]: how alike the likeliest words are ranked by the classifier's gradient towards a
+    label and by what it says with each of them there."""
+    found, rng = [], np.random.default_rng(seed)
+    for ids, label in zip(stories, labels.tolist(), strict=True):
+        begun = [END, *encoded(tokenizer, heading()), *ids[: int(rng.integers(len(ids)))]]
+        turn = next(by_blocks(model, [begun], by_size(0), torch.Generator(), LENGTH))
+        words = turn.ahead.logits[0, 0].topk(tried).indices.clone()
+        text = torch.tensor([*begun, *[MASK] * (LENGTH - len(begun))])
+        found.append(agreement(*orders(classifier, text, len(begun), words, label)))
+    return np.array(found)
 
 
 def open_nats(model, tokenizer, stories: Sequence[Sequence[int]]) -> np.ndarray:

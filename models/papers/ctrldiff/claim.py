@@ -6,22 +6,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from models.backbones.block_diffusion import SIZES
-from models.backbones.story_classifier import GROUPS, LABELS, labels_of
+from models.backbones.story_classifier import GROUPS, LABELS
 from models.checkpoints.store import Bundle, load
 from models.claims import Lab
 from models.claims.harness import Budget, Metric, Quantity, Tuned, as_good, at_least, better, conclude, context
-from models.claims.tale_lab import Stories, encoded, in_blocks, open_nats, story_nats
-from models.loops.unmask.blocks import Choose, at_random, by_blocks, by_entropy, by_size
-from models.loops.unmask.steering import agreement, orders, steering
+from models.claims.tale_lab import Stories, encoded, in_blocks, open_nats, ranked, story_labels, story_nats
+from models.loops.unmask.blocks import Choose, at_random, by_entropy, by_size
+from models.loops.unmask.steering import steering
 from models.papers.ctrldiff.rule import BASE, GUIDE, JUDGE, POLICIES, WRITER, by_policy
-from models.worlds.tales.headings import LENGTH, WORLD, fits, heading
-from models.worlds.world import END, MASK, exam
+from models.worlds.tales.headings import WORLD, fits, heading
+from models.worlds.world import END, exam
 
 SEED, OTHER, OPEN = 71, 72, 73
-STRENGTHS, JUDGED, MORE, TRIED = (50.0, 20.0, 100.0), 50.0, 1.03, 64
+STRENGTHS, JUDGED, MORE = (50.0, 20.0, 100.0), 50.0, 1.03
 KNOBS: dict[str, tuple[Callable[[float], Choose], tuple[float, ...]]] = {  # from many passes to few
     "fixed sizes": (by_size, tuple(map(float, range(len(SIZES))))),
     "random sizes": (lambda tilt: at_random(tilt, np.random.default_rng(OTHER)), (-3.0, -1.5, -0.7, 0.0, 0.7, 1.5)),
@@ -62,7 +61,7 @@ def measure(lab: Lab):
     disorder = arm("blocks of 16", by_size(4))
     steered, rows = steer(lab, bundle, reader, judge)
     known = np.mean([[LABELS[mood] == one.truth["mood"], LABELS[topic] == one.truth["topics"][0]]
-                     for (mood, topic), one in zip(told(judge, tok, real), docs, strict=True)], 1)
+                     for (mood, topic), one in zip(story_labels(judge, tok, real), docs, strict=True)], 1)
     return conclude(
         "ctrldiff", trainings=1, seeds=(SEED, OTHER, OPEN), arms=(*groups[0], *groups[1]),
         paper="Best among hybrids of diffusion and autoregression, nearer to autoregression, and effective conditional "
@@ -82,11 +81,6 @@ def measure(lab: Lab):
                  *(context(f"right by the grammar, {name}", found, "%") for name, found in right.items()), *rows])
 
 
-def told(judge, tokenizer, stories: list[list[int]]) -> np.ndarray:
-    """Mood and topic of each [K, 2] as the classifier says that does not guide, under a heading that says nothing."""
-    return labels_of(judge, [[END, *encoded(tokenizer, heading()), *ids] for ids in stories])
-
-
 def steer(lab: Lab, bundle: Bundle, reader, judge):
     """(expectations, rows) of stories under a heading that says nothing."""
     each, choose, guide = lab.size(4, 1), by_policy(load(POLICIES["policy"]).model), load(GUIDE).model
@@ -97,7 +91,7 @@ def steer(lab: Lab, bundle: Bundle, reader, judge):
                 for label in dict.fromkeys(wanted.tolist())]
         made[strength] = Stories(sum((one.ids for one in some), []), sum((one.words for one in some), []),
                                  np.concatenate([one.passes for one in some]))
-    shares = {at: 100.0 * (told(judge, tok, some.ids) == wanted[:, None]).any(1) for at, some in made.items()}
+    shares = {at: 100.0 * (story_labels(judge, tok, some.ids) == wanted[:, None]).any(1) for at, some in made.items()}
     whole = {at: np.array([100.0 * fits(story, **{"mood" if label < GROUPS[0] else "topic": LABELS[label]})
                            for story, label in zip(some.words, wanted)]) for at, some in made.items()}
 
@@ -107,21 +101,9 @@ def steer(lab: Lab, bundle: Bundle, reader, judge):
     hits = arms(Metric("wanted label, by a classifier that did not guide", "%", floor=0.0, ceiling=100.0), shares.get)
     price = arms(Metric("nats per word under any heading", "nats", "lower", np.log(1024.0), 0.0),
                  lambda at: open_nats(reader, tok, made[at].ids))
-    ranks = Quantity("first order against exact scores", ranked(bundle, guide, made[0.0].ids, wanted),
+    ranks = Quantity("first order against exact scores", ranked(base, tok, guide, made[0.0].ids, wanted, OPEN),
                      "rank correlation", floor=-1.0, ceiling=1.0)
     return [better(*hits, least=30, unmatched=GRADIENT), as_good(*price, within=10, by="percent", unmatched=GRADIENT),
             at_least(ranks, 0.7)], [context(f"{what}, strength {at:g}", scores, "%") for what, found in (
                 ("wanted label", shares), ("whole story right with the wanted label", whole))
                 for at, scores in found.items()]
-
-
-def ranked(bundle: Bundle, guide, stories: list[list[int]], wanted: np.ndarray) -> np.ndarray:
-    """At a place in each story: the likeliest words, ranked in both ways."""
-    found, rng = [], np.random.default_rng(OPEN)
-    for ids, label in zip(stories, wanted.tolist(), strict=True):
-        begun = [END, *encoded(bundle.tokenizer, heading()), *ids[: int(rng.integers(len(ids)))]]
-        turn = next(by_blocks(bundle.model, [begun], by_size(0), torch.Generator(), LENGTH))
-        words = turn.ahead.logits[0, 0].topk(TRIED).indices.clone()
-        text = torch.tensor([*begun, *[MASK] * (LENGTH - len(begun))])
-        found.append(agreement(*orders(guide, text, len(begun), words, label)))
-    return np.array(found)

@@ -5,9 +5,8 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from models.backbones.block_diffusion import LONGEST, SIZES, BlockDiffusionLM
+from models.backbones.block_diffusion import LONGEST, SIZES
 from models.backbones.stand_in import stirred
-from models.backbones.story_classifier import StoryClassifier
 
 
 class BlockPolicy(nn.Module, PyTorchModelHubMixin):
@@ -30,8 +29,4 @@ class BlockPolicy(nn.Module, PyTorchModelHubMixin):
         return torch.cat([self.norm(state), entropies], -1)
 
 
-STAND_INS = {"tale-blocks-1": lambda bundle: (
-    stirred(BlockDiffusionLM(len(bundle("tale-ar-2").tokenizer), 32, 2, 2, 64)), bundle("tale-ar-2").tokenizer),
-    **dict.fromkeys(("tale-sizes-1", "tale-sizes-cheap-1"), lambda bundle: stirred(BlockPolicy(32))),
-    **dict.fromkeys(("tale-guide-1", "tale-judge-1"), lambda bundle: stirred(
-        StoryClassifier(len(bundle("tale-ar-2").tokenizer), 32, 1, 2, 64)))}
+STAND_INS = dict.fromkeys(("tale-sizes-1", "tale-sizes-cheap-1"), lambda bundle: stirred(BlockPolicy(32)))

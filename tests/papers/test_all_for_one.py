@@ -48,7 +48,8 @@ def test_a_waiting_token_holds_the_mean_over_other_numbers_with_its_own(net, mea
     alone, embedded = network.allowed(ALONE, IDS.shape[1], True), net.model.embed_tokens(IDS)
     apart = torch.stack([network.through(net, embedded, 0, n, alone) for n in range(DEPTH + 1)], 2)
     caught(right, means[CAMA], means[MEAN], apart, residuals(net, IDS))
-    assert torch.allclose(means[CAMA][:, :, 0], embedded, atol=1e-5) and not means[ZEROS].any()
+    assert all(torch.allclose(states[:, :, 0], embedded, atol=1e-5) for states in means.values())
+    assert not means[ZEROS][:, :, 1:].any()
 
 
 def test_a_state_tells_nothing_of_other_numbers_and_neither_do_later_keys(net, means):

@@ -59,7 +59,8 @@ def measure(lab: Lab):
                  context("held-out sums right, whole network", clean),
                  context("three stages without transfer", score(best[0], 0), "%", "the same answer for every sum"),
                  *(context(f"{wait} waiting layers, all others for transfer, {SAID[kind]}",
-                           score(wait, depth - wait, kind), "%") for wait in range(4) for kind in SAID),
+                           score(wait, depth - wait, kind), "%") for wait in range(4)
+                   for kind in (SAID if wait else (CAMA,))),
                  *(context(f"{best[0]} waiting layers, {transfer} for transfer", score(best[0], transfer), "%")
                    for transfer in range(1, depth // 3 + 1)),
                  *(context(f"{wait} waiting layers, then every token looks back as usual",

@@ -32,12 +32,13 @@ def ablated(model, ids: Tensor, kind: str, samples: int, generator: torch.Genera
     drawn[:, places] = ZERO + torch.randint(LARGEST + 1, (samples, len(places)), generator=generator)
     found = residuals(model, drawn).mean(0).repeat(len(ids), 1, 1, 1)
     if kind == ZEROS:
-        return torch.zeros_like(found)
+        found.zero_()
     for place in places if kind == CAMA else ():
         own, which = ids[:, place].unique(return_inverse=True)
         others = drawn[:, : place + 1].repeat(len(own), 1)  # [own K, place + 1]; what comes later is not seen
         others[:, place] = own.repeat_interleave(samples)
         found[:, place] = residuals(model, others)[:, place].unflatten(0, (-1, samples)).mean(1)[which]
+    found[:, :, 0] = model.model.embed_tokens(ids)  # before any layer nothing waits, whatever the kind
     return found
 
 

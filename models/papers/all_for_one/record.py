@@ -137,11 +137,11 @@ def note(staged: Staged, layer: int, chance: float) -> str:
 def closing(staged: Staged, right: np.ndarray) -> Close:
     truth, whole, depth = staged.doc.truth, staged.chance(staged.whole), staged.depth
     word, other = (staged.job.tokenizer.decode([int(says[-1].argmax())]) for says in (staged.says, staged.whole))
-    facts = {"right": Fact("Right in three stages", float(word == str(truth)), YES, "higher"),
-             "chance": Fact("Chance of the right answer in three stages", 100 * float(right[-1]), "%", "higher"),
+    facts = {"right": Fact("Right with these stages", float(word == str(truth)), YES, "higher"),
+             "chance": Fact("Chance of the right answer, these stages", 100 * float(right[-1]), "%", "higher"),
              "whole": Fact("Chance of the right answer, whole network", 100 * float(whole[-1]), "%", "higher"),
-             "transfer": Fact("Layers in which tokens hear of each other", float(staged.transfer), f"of {depth}")}
-    series, words = {"three stages": right, "whole network": whole}, staged.doc.prompt.split()
+             "transfer": Fact("Layers of transfer", float(staged.transfer), f"of {depth}")}
+    series, words = {"these stages": right, "whole network": whole}, staged.doc.prompt.split()
     if len(words) > 4:  # the first two numbers alone
         first = sums.read(" ".join(words[:3]))
         series[f"{first.text}, whole network"] = array(staged.whole[:, ZERO + first.truth].exp())
@@ -153,5 +153,5 @@ def closing(staged: Staged, right: np.ndarray) -> Close:
     judged = "right" if word == str(truth) else f"wrong: it is {truth}"
     lost = " What it needs came from other tokens, and no longer does." if word != other == str(truth) else ""
     chances = f"The chance of {truth} is {percent(right[-1])} against {percent(whole[-1])}."
-    return Close("attend", f"In three stages the answer is {word}, {judged}; the whole network says {other}. "
+    return Close("attend", f"With these stages the answer is {word}, {judged}; the whole network says {other}. "
                            f"{chances}{lost}", charts, facts)

@@ -60,6 +60,13 @@ def star_tokenizer():
     return wrap(stars.WORLD.tokenizer(), unk_token="<|unk|>")
 
 
+@cache
+def maze_tokenizer():
+    from models.worlds import mazes
+    from training.text import wrap
+    return wrap(mazes.WORLD.tokenizer(), unk_token="<|unk|>")
+
+
 def tale(seed: int = 0):
     """A stand-in for tale-ar-1, or, by another seed, for one that was trained on from it."""
     tokenizer = tale_tokenizer()
@@ -224,6 +231,7 @@ MAKERS = {
                                                                      words_tokenizer("target-sft-1"))),
     "tale-blocks-1": tale_blocks, "tale-guide-1": story_labels, "tale-judge-1": story_labels,
     "star-ar-1": lambda: (llama(star_tokenizer()), star_tokenizer()),
+    "maze-ar-1": lambda: (llama(maze_tokenizer()), maze_tokenizer()),
     "star-mdm-1": lambda: (masked_text(star_tokenizer()), star_tokenizer()),
     **dict.fromkeys(("algo-discs-1", "algo-discs-words-1"), lambda: (llama(discs_tokenizer()), discs_tokenizer())),
     **dict.fromkeys(("text-mdm-1", "text-mdm-2"), lambda: (masked_text(), text_tokenizer())),

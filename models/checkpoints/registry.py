@@ -204,7 +204,8 @@ PAPER_NETWORKS = ("BigramTable", "BlockPolicy", "BlockPredictors", "ClauseCoder"
                   "ConnectivityPredictors", "EmbeddingHypernetwork", "EnatTransformer", "FutureAdapters",
                   "FutureDecoder", "FutureHeads", "GraphAdapter", "HorizonLlama", "HpmForPreTraining",
                   "IllamaForImageClassification", "InsertionLM", "JointSampler", "LexinvariantLM",
-                  "PairwiseTransformer", "ScaleTransformer", "SparkNet", "StateChannel", "VectorLlama")
+                  "PairwiseTransformer", "PlaceTransformer", "ScaleTransformer", "SparkNet", "StateChannel",
+                  "VectorLlama")
 
 
 @cache

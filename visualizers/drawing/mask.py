@@ -12,11 +12,13 @@ WORDS = {"unknown": "hidden", "masked": "hidden", "new": "reconstructed", "maske
 # On a text nothing is painted over: words are replaced by others, and a judge says which.
 TEXT = WORDS | {"new": "replaced", "reused": "selected, still the original", "accepted": "replaced, and found",
                 "refused": "original, called replaced", "visible": "original"}
+BOARD = WORDS | {"visible": "empty", "context": "given", "accepted": "hidden, said rightly",
+                 "refused": "hidden, said wrongly"}
 HIDDEN = ("unknown", "masked", "masked-hard", "masked-random")
 
 
 def words_of(trace: MaskTrace) -> dict[str, str]:
-    return TEXT if trace.canvas.kind == "text" else WORDS
+    return {"text": TEXT, "board": BOARD}.get(trace.canvas.kind, WORDS)
 
 
 def describe(trace: MaskTrace) -> str:

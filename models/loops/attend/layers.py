@@ -56,12 +56,18 @@ def scattered(model, call: Callable[[], object], at: Sequence[int], coords: np.n
     """A call on tokens, the T from place `first` on being the canvas tokens `at`; what looks before them is outside."""
     with torch.inference_mode(), observe(model, want={"qk"}) as seen:
         call()
-    own, size = np.arange(first, first + len(at)), len(coords)
+    own = np.arange(first, first + len(at))
     rows = np.stack([array(one.rows_for(torch.from_numpy(own))[0]) for one in seen])  # [L, H, T, places]
-    over = np.zeros((*rows.shape[:3], size), np.float32)
-    outside = np.full((*rows.shape[:2], size), np.nan, np.float32)
-    over[..., at], outside[..., at] = rows[..., own], rows[..., :first].sum(-1)
-    return Looked(row_heads(over, at, coords), Rows.pack(np.asarray(at), over), None, seen.path, outside)
+    over = np.zeros((*rows.shape[:3], len(coords)), np.float32)
+    over[..., at] = rows[..., own]
+    return gathered(over, at, coords, seen.path)
+
+
+def gathered(over: np.ndarray, at: Sequence[int], coords: np.ndarray, path: str) -> Looked:
+    """Rows [L, H, T, N] of the canvas tokens `at`; what they miss to 1 went outside of the canvas."""
+    outside = np.full((*over.shape[:2], len(coords)), np.nan, np.float32)
+    outside[..., at] = 1 - over.sum(-1)
+    return Looked(row_heads(over, at, coords), Rows.pack(np.asarray(at), over), None, path, outside)
 
 
 def loudest(lens, state: torch.Tensor, layer: int, run: int, names: Sequence[str],

@@ -37,7 +37,7 @@ class Params:
     size: Annotated[str, Choice(tuple(map(str, SIZES)), "Fixed size", "Words of a block, where sizes are fixed.")] = "4"
     label: Annotated[str, Choice(("none", *LABELS), "Steer towards", "A mood or a topic that the classifier knows."
                                  )] = "none"
-    strength: Annotated[float, Span(0, 100, 5, "Guidance", "How hard the classifier pulls.")] = 50.0
+    strength: Annotated[float, Span(0, 100, 5, "Guidance", "How hard the classifier pulls; 0 is not at all.")] = 50.0
     most: Annotated[float, Span(0.1, 4, 0.1, "Entropy rule", "The block ends before the first word that is less sure "
                                 "than this.", "nats", fold=True)] = 1.0
     hitting: Annotated[bool, Flag("One word per pass", "First hitting: as many passes as words. Off: blocks of 1, 2, "
@@ -60,9 +60,9 @@ def chooser(job: Job) -> Choose:
 def prompt_of(job: Job) -> tuple[list[int], tuple[str, ...]]:
     """Ids behind the sign of the beginning, and how they read."""
     found = read(job.tokenizer, job.subject.text, LENGTH).before_more()
-    if len(found) + 1 + LEAST > job.params.length:
-        raise SubjectError(f"This text has {len(found)} words and signs, and the longest text is set to "
-                           f"{job.params.length}. Please shorten it, or let the text be longer.")
+    if (needed := len(found) + 1 + LEAST) > job.params.length:
+        raise SubjectError(f"This text has {len(found)} words and signs and needs a longest text of {needed}, so that "
+                           f"some may follow; it is set to {job.params.length}. Please shorten it, or set more.")
     return [END, *found.ids], found.labels
 
 
@@ -88,7 +88,8 @@ METHOD = Method(
         look_at="Where blocks are short: where a sentence begins, all that follows depends on its first words; once "
                 "its form is known, half of it comes in one block.",
         not_covered="The paper's base (LLaDA-size networks) and its benchmarks; other numbers of passes per block; "
-                    "several trainings. Measured on 120 texts (the spec: 500 in three seeds).",
+                    "several trainings; a third price of a pass; tense as a label. Measured on 120 texts (the spec: "
+                    "500 in three seeds).",
         unverified="Policy, reward and guidance are ours: only the abstract was read. A block's reward is minus its "
                    "judge's nats and its price in passes, summed over its words (a mean would pay for few blocks), "
                    "plus the usual price of as many words; returns are discounted by 0.8 a block, against a trained "

@@ -11,7 +11,7 @@ import torch
 
 from models.checkpoints.store import load
 from models.claims import Lab
-from models.claims.harness import Budget, Metric, Tuned, at_least, at_most, better, conclude, context, more_than_chance
+from models.claims.harness import Budget, Metric, Tuned, at_least, better, conclude, context, more_than_chance
 from models.papers.all_for_one import network
 from models.papers.all_for_one.network import CAMA, EVERYONE, MEAN, NET, PEEK, ZEROS
 from models.worlds import sums
@@ -47,9 +47,8 @@ def measure(lab: Lab):
         paper="A subgraph in which tokens wait first, the last one looks at them in few middle layers and computes "
               "alone in the rest is sufficient and necessary for mental arithmetic (abstract, without numbers).",
         here=f"With at least {LEAST} waiting layers and at most a third for transfer at least 90 % of the sums stay "
-             "right, at least 40 points more than where the waiting layers hold the mean over any token, or zeros; at "
-             "most 50 % in the whole network where \"=\" hears nobody in the layers of transfer.",
-        expect=[at_least(mine, 90), better(mine, other, 40), better(mine, zeros, 40), at_most(deaf, 50)],
+             "right, at least 40 points more than where the waiting layers hold the mean over any token, or zeros.",
+        expect=[at_least(mine, 90), better(mine, other, 40), better(mine, zeros, 40)],
         controls=[more_than_chance(clean, clean.metric.floor)],
         context=[context("waiting layers of this setting", best[0], "layers", "chosen on other sums"),
                  context("layers of transfer of this setting", best[1], f"of {depth}", "chosen on other sums"),
@@ -57,6 +56,8 @@ def measure(lab: Lab):
                          "the paper's first search, on those other sums"),
                  context("the same for sums A - B", searched(net, *shuffled(PAIR), lab)[1], "layers"),
                  context("held-out sums right, whole network", clean),
+                 context('whole network, "=" deaf in the layers of transfer', deaf,
+                         why="not compared with deafness in as many other layers, and the stages are not sufficient"),
                  context("three stages without transfer", score(best[0], 0), "%", "the same answer for every sum"),
                  *(context(f"{wait} waiting layers, all others for transfer, {SAID[kind]}",
                            score(wait, depth - wait, kind), "%") for wait in range(4)

@@ -111,6 +111,16 @@ def test_edges_are_marks_but_stay_on_the_finished_graph():
     assert drawing.frames[end].clean and graph.edges(drawing, end, bare=True) == graph.edges(drawing, end - 1)
 
 
+def test_a_graph_whose_nodes_were_judged_ends_on_its_verdicts():
+    """Mutant: a clean end, on which nothing says what was refused."""
+    trace = samples.graph(12)
+    *steps, last = trace.steps
+    state = last.state.copy()
+    state[last.where("new", "known", "visible")[:1]] = CODE["refused"]
+    judged = draw(replace(trace, steps=(*steps, replace(last, state=state))))
+    assert draw(trace).frames[-1].clean and not judged.frames[-1].clean and len(judged.frames) == len(trace.steps)
+
+
 def test_the_graph_is_told_in_words():
     assert "A graph of 12 nodes and 13 directed links" in draw(samples.graph(12, directed=True)).alt
 

@@ -164,14 +164,15 @@ def edges_of(step: Step) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def finished(trace: Trace, scales: Mapping[str, Scale]) -> tuple[Frame, ...]:
-    """The clean last step of a run that made a picture or a text; nothing while it still goes on."""
+    """The clean last step of a run that made a picture or a text; nothing while it still goes on, or where verdicts on
+    the nodes of a graph are what was made."""
     seen = [step.picture for step in trace.steps if step.picture is not None]
     pictures = seen if any(not np.array_equal(one, seen[0]) for one in seen) or len(seen) < len(trace.steps) else []
     text = trace.canvas.kind == "text"
     made = trace.tab in ("unmask", "sample") or (trace.tab == "prune" and text) or pictures
-    if not made or not trace.sentence:
-        return ()
     last = trace.steps[-1]
+    if not made or not trace.sentence or (trace.canvas.kind == "graph" and len(last.where("accepted", "refused"))):
+        return ()
     state = np.where(HIDES[last.state] | (last.state == CODE["context"]), last.state, CODE["known"]).astype(np.uint8)
     if pictures and trace.tab == "mask":
         state = np.full_like(state, CODE["known"])

@@ -60,6 +60,32 @@ def star_tokenizer():
     return wrap(stars.WORLD.tokenizer(), unk_token="<|unk|>")
 
 
+def tree(chain: bool = False):
+    """A stand-in for tree-dot-1 or, with a chain, for tree-cot-1: it recites a document of theirs."""
+    import numpy as np
+
+    from models.worlds import dialogues, trees
+    return recited((trees.chain if chain else dialogues.dialogue)(np.random.default_rng(0)).text)
+
+
+def recited(text: str):
+    """A network that says a text about a tree word by word, more or less, whatever stands before them."""
+    from models.worlds.dialogues import VOCABULARY
+    from models.worlds.world import word_tokenizer
+    from training.text import wrap
+    tokenizer = wrap(word_tokenizer(VOCABULARY, "spaces"), unk_token="<|unk|>")
+    model, words = llama(tokenizer).eval(), tokenizer(f"<|endoftext|> {text} <|endoftext|>")["input_ids"]
+
+    def recites(module, args, options, made):
+        cache = options.get("past_key_values")
+        if cache is not None:
+            end, count = cache.get_seq_length(), made.logits.shape[1]
+            for row, word in enumerate(words[end - count + 1 : end + 1]):
+                made.logits[:, row, word] += 15.0
+    model.register_forward_hook(recites, with_kwargs=True)
+    return model, tokenizer
+
+
 @cache
 def maze_tokenizer():
     from models.worlds import mazes
@@ -231,6 +257,8 @@ MAKERS = {
                                                                      words_tokenizer("target-sft-1"))),
     "tale-blocks-1": tale_blocks, "tale-guide-1": story_labels, "tale-judge-1": story_labels,
     "star-ar-1": lambda: (llama(star_tokenizer()), star_tokenizer()),
+    **dict.fromkeys(("tree-dot-1", "tree-dot-shuffled-1"), tree),
+    "tree-cot-1": lambda: tree(chain=True),
     "maze-ar-1": lambda: (llama(maze_tokenizer()), maze_tokenizer()),
     "star-mdm-1": lambda: (masked_text(star_tokenizer()), star_tokenizer()),
     **dict.fromkeys(("algo-discs-1", "algo-discs-words-1"), lambda: (llama(discs_tokenizer()), discs_tokenizer())),

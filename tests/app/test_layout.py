@@ -36,6 +36,7 @@ def test_on_a_phone_the_tabs_share_one_row_and_run_stays_on_top(visit):
 def test_a_tick_above_a_word_leaves_the_word_as_large_as_the_others(visit):
     """Mutant: the class of the curves' numbers, which has a small font, called as the tick's."""
     page = visit("?tab=sample")
+    page.locator("#sample-player .ts-token").first.wait_for()
     before, after = page.evaluate("""() => { const word = document.querySelector('#sample-player .ts-token');
       const size = () => getComputedStyle(word).fontSize, before = size();
       word.classList.add('ts-cue-check', 'ts-tick');

@@ -225,15 +225,15 @@ def test_drafts_of_a_picture_are_judged_in_the_picture(visit):
 def test_a_guided_walk_asks_before_it_shows(visit):
     """Opened by its link; a guess opens the view that answers, with the keyboard too."""
     page = visit("?tab=sample&walk")
-    walk = page.locator(".walk:visible")
-    expect(walk).to_contain_text("1 of 6")
+    walk, count = page.locator(".walk:visible"), len(lessons()["sample"]["steps"])
+    expect(walk).to_contain_text(f"1 of {count}")
     expect(walk.locator("[role=status]")).to_have_count(0)  # no answer before the guess
     walk.locator(".guesses button").nth(1).click()
     expect(walk.locator("[role=status]")).to_contain_text("Right: “")
     expect(page.locator("#sample-strip")).to_contain_text("live", timeout=90_000)
     expect(page.locator("#sample-query textarea, #sample-query input")).to_have_value(re.compile("p.temperature=0"))
     page.keyboard.press("Enter")  # Next has the focus
-    expect(walk).to_contain_text("2 of 6")
+    expect(walk).to_contain_text(f"2 of {count}")
     right = lessons()["sample"]["steps"][1]["right"]
     wrong, option = walk.locator(".guesses button").nth(1 - right if right < 2 else 0), lessons()["sample"]["steps"][1]
     wrong.click()

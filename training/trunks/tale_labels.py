@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from models.backbones.story_classifier import GROUPS, StoryClassifier
 from models.loops.unmask.steering import agreement, orders
+from models.trace.percent import percent
 from models.worlds.tales.forms import one
 from models.worlds.tales.headings import ABOUT, LENGTH, MOODS, WORLD, heading
 from models.worlds.world import END, MASK, SPECIALS, Doc, drawn, exam
@@ -50,7 +51,7 @@ class Guides(Recipe):
         return dict(zip(("mood", "topic"), found.T.double().numpy()))
 
     def quick(self, model):
-        return {f"{name}, {share:.0%} masked": round(float(found.mean()), 3) for share in (0.0, 0.5)
+        return {f"{name}, {percent(share)} masked": round(float(found.mean()), 3) for share in (0.0, 0.5)
                 for name, found in self.right(model, 200, share).items()}
 
     def orders(self, model, n: int) -> np.ndarray:
@@ -67,7 +68,7 @@ class Guides(Recipe):
 
     def evaluate(self, model):
         orders = mean_figure(self.orders(model, 60), "rank correlation")
-        return {"metrics": {f"{name} told right, {share:.0%} of the words masked": mean_figure(found, "share")
+        return {"metrics": {f"{name} told right, {percent(share)} of the words masked": mean_figure(found, "share")
                             for share in (0.5, 0.0) for name, found in self.right(model, 500, share).items()}
                 | {"first order against exact scores of 64 words": orders},
                 "trivial_baseline": {f"{name} guessed": mean_figure(np.full(500, 1 / count), "share")

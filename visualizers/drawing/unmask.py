@@ -11,8 +11,7 @@ from visualizers.drawing.marks import Drawing
 WORDS = {"unknown": "still masked", "masked": "still masked", "new": "revealed now", "known": "known",
          "discarded": "taken back", "context": "given by the visitor",
          "merged": "accepted with its neighbours' probability"}
-BOARD = {**WORDS, "visible": "empty", "known": "filled in before", "new": "filled in now",
-         "refused": "filled in wrongly"}
+BOARD = {**WORDS, "known": "empty, or filled in before", "new": "filled in now", "refused": "filled in wrongly"}
 INSERTED = {**WORDS, "new": "inserted now", "known": "inserted before"}
 
 

@@ -11,7 +11,18 @@ from models.engine.method import Close, Emit, Event
 from models.engine.recording import Filling, numbers, table
 from models.papers.diagram_of_thought.speech import Speech
 from models.trace import YES, Canvas, Chart, Cost, Fact, Field
-from models.worlds.dialogues import CRITIC, FINE, NODE, PROPOSER, ROLES, VALIDATED, Diagram, Node, positions
+from models.worlds.dialogues import (
+    CRITIC,
+    FINE,
+    NODE,
+    PROPOSER,
+    ROLES,
+    SUMMARIZER,
+    VALIDATED,
+    Diagram,
+    Node,
+    positions,
+)
 
 FIELDS = {
     "role": Field("Chance of its role as its record began", "probability", 0.0, 1.0),
@@ -69,6 +80,8 @@ class Picture:
         if node.role == PROPOSER and "=" in said[:-1] and not self.asked(node):
             self.page.note(at, true=float(self.diagram.true(node)))
             self.weigh(at, "result", first + said.index("=") + 1)
+        if node.role == SUMMARIZER and said:
+            self.weigh(at, "answer", node.words.stop - 1)
         if node.status:
             about, word = self.place[node.status[0]], first + said.index(node.said.split()[-1])
             self.weigh(at, "criticism", word)

@@ -54,7 +54,7 @@ def walked(walk: MazeWalk) -> Iterator[Event]:
     """The maze before any step, then one step for each move: the network's, or those of a visitor."""
     choice, path, facts = walk.job.choice, walk.maze.path, known(walk)
     page = Filling("unmask", canvas(walk), FIELDS, named, fleeting=tuple(FIELDS))
-    page.state[:] = CODE["visible"]
+    page.state[:] = CODE["known"]
     given = [cell for place, cell in enumerate(path) if walk.visible[0, PREFIX + place]]
     page.fill(given, [FIRST + cell for cell in given], "context")
     yield page.open(1 + len(walk.hidden))

@@ -77,8 +77,9 @@ METHOD = Method(
         summary="One network proposes steps, criticises them and sums up, in one text; which role speaks next is its "
                 "own next token. Read as records, the text is a growing graph of accepted and refuted steps.",
         flow="problem > *proposer > *critic > *summarizer > answer; critic ~> proposer",
-        look_at="A wrong result is planted: does the critic find it, does a new node mend it, and which nodes does the "
-                "summary use? A chain of thought goes on from it.",
+        look_at="Results count round after 19, as hours on a clock of 20: 12 + 9 = 1. A wrong one is planted: does the "
+                "critic find it, does a new node mend it, and which nodes does the summary use? A chain of thought "
+                "goes on from it.",
         not_covered="Natural language, Horn clauses, summarizers that hand back, several trainings, who the critic "
                     "looks at. The topos reading proves nothing here: only the parser holds to it.",
         unverified="The paper gives no format, data, loss or numbers. Records follow its project's later revisions; a "
@@ -93,5 +94,5 @@ METHOD = Method(
         Example("nested", "One inside the other", "7 * (15 - (4 + 18))"),
         Example("product", "A product of sums", "(6 + 17) * (11 - 13)"),
         Example("left", "From left to right", "19 - 5 + 8 - 16")),
-    turn=Turn("You are the critic: is the last proposition right, modulo 20?", "verdicts", lambda job: (1,) * TURNS,
-              due, length=""))
+    turn=Turn("You are the critic: is the last proposition right (after 19 comes 0)?", "verdicts",
+              lambda job: (1,) * TURNS, due, length=""))

@@ -76,7 +76,7 @@ METHOD = Method(
         id="diagram-of-thought", title="Diagram of Thought", tabs=("sample",), arxiv="2409.10038", year=2024, seed="B",
         summary="One network proposes steps, criticises them and sums up, in one text; which role speaks next is its "
                 "own next token. Read as records, the text is a growing graph of accepted and refuted steps.",
-        flow="problem > *proposer > *critic > *summarizer > answer; critic ~> proposer",
+        flow="problem > *proposer > *critic > *summarizer > answer; *critic ~> *proposer",
         look_at="Results count round after 19, as hours on a clock of 20: 12 + 9 = 1. A wrong one is planted: does the "
                 "critic find it, does a new node mend it, and which nodes does the summary use? A chain of thought "
                 "goes on from it.",

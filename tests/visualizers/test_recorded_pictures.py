@@ -29,6 +29,11 @@ def test_the_legend_tells_all_its_states_apart(drawing):
     assert not alike and len(set(words)) == len(words), alike
 
 
+def test_it_opens_on_a_colour_that_the_menu_offers(drawing):
+    """The menu of a picture whose steps are about nothing of their own was blank."""
+    assert drawing.view["by"] != "auto" or any(frame.by for frame in drawing.frames)
+
+
 def test_a_generation_ends_on_a_clean_step_with_all_its_candidates(drawing):
     """Faults 4 and 7. A graph whose nodes were judged ends on its verdicts."""
     judged = {CODE["accepted"], CODE["refused"]} & set(drawing.frames[-1].state.tolist())

@@ -51,5 +51,7 @@ def opening(trace: MaskTrace) -> int:
 
 
 def draw(trace: MaskTrace, **view) -> Drawing:
-    words = Wording(describe, words_of(trace), by=lambda trace: "auto", start=opening, about=about)
+    """Steps that are about nothing of their own are coloured by state: "what the step is about" is no choice there."""
+    by = "auto" if any(about(trace)) else "state"
+    words = Wording(describe, words_of(trace), by=lambda trace: by, start=opening, about=about)
     return assemble(trace, words, **view)

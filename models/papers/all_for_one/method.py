@@ -19,17 +19,17 @@ from models.trace.subject import Example
 
 @dataclass(frozen=True)
 class Params:
-    wait: Annotated[int, Span(0, 12, 1, "Waiting layers", "So many first layers in which no token hears of another.",
-                              unit="layers")] = 2
+    wait: Annotated[int, Span(0, 12, 1, "Waiting layers", "So many first layers in which no token hears of "
+                              "another.")] = 2
     transfer: Annotated[int, Span(0, 12, 1, "Layers of transfer", 'Then so many in which "=" looks at all tokens; in '
-                                  "those that are left it is alone.", unit="layers")] = 4
+                                  "those that are left it is alone.")] = 4
     who: Annotated[str, Choice((PEEK, EVERYONE), "While transferring", "Who may look at the tokens before.", titles=(
         '"=" alone looks (the method)', "every token looks"))] = PEEK
-    ablation: Annotated[str, Choice((CAMA, MEAN, ZEROS), "A waiting token holds", "What its state is replaced by.",
-                                    titles=("the mean over sums with this token (the method)",
-                                            "the mean over sums with any token", "zeros"))] = CAMA
+    ablation: Annotated[str, Choice((CAMA, MEAN, ZEROS), "A waiting token holds", "Means are over sums with other "
+                                    "numbers: those that have this token here, or any.", titles=(
+        "its own mean (the method)", "the mean of any token", "zeros"))] = CAMA
     samples: Annotated[int, Span(16, 128, 16, "Sums in a mean", "Drawn anew for every token, with the same signs.",
-                                 unit="sums", fold=True)] = 64
+                                 fold=True)] = 64
     start: Annotated[bool, Flag("All see the start token", "<|endoftext|> in front stays in everyone's sight: a place "
                                 "for attention that has nowhere to go.", fold=True)] = True
 

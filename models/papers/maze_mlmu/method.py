@@ -26,7 +26,7 @@ MLMU, AR = "maze-mlmu-1", "maze-ar-1"
 @dataclass(frozen=True)
 class Params:
     visible: Annotated[float, Span(0.0, 0.9, 0.1, "Visible share of the path", "So much of the path is given, at cells "
-                                   "drawn at random. Mask shows five shares whatever stands here.", unit="of it")] = 0.0
+                                   "drawn at random. Mask shows five shares whatever stands here.")] = 0.0
     order: Annotated[str, Choice((LEFT, SUREST, AT_ONCE), "Order", "The paper walks from left to right; the others are "
                                  "ours. The control can only walk from left to right.")] = LEFT
 

@@ -199,13 +199,32 @@ READERS: dict[str, Callable[[Path, dict], Any]] = {
 }
 
 # The papers' own networks, by name: a config.json is untrusted, so this list is what may be loaded and grows by hand,
-# one word a network; which folder a class comes from is read from the folders (NETWORKS in a paper's __init__).
-PAPER_NETWORKS = ("BigramTable", "BlockPolicy", "BlockPredictors", "ClauseCoder",
-                  "ConnectivityPredictors", "EmbeddingHypernetwork", "EnatTransformer", "FutureAdapters",
-                  "FutureDecoder", "FutureHeads", "GraphAdapter", "HorizonLlama", "HpmForPreTraining",
-                  "IllamaForImageClassification", "InsertionLM", "JointSampler", "LexinvariantLM",
-                  "PairwiseTransformer", "PlaceTransformer", "ScaleTransformer", "SparkNet", "StateChannel",
-                  "VectorLlama")
+# one line a network; which folder a class comes from is read from the folders (NETWORKS in a paper's __init__).
+PAPER_NETWORKS = (
+    "BigramTable",
+    "BlockPolicy",
+    "BlockPredictors",
+    "ClauseCoder",
+    "ConnectivityPredictors",
+    "EmbeddingHypernetwork",
+    "EnatTransformer",
+    "FutureAdapters",
+    "FutureDecoder",
+    "FutureHeads",
+    "GraphAdapter",
+    "HorizonLlama",
+    "HpmForPreTraining",
+    "IllamaForImageClassification",
+    "InsertionLM",
+    "JointSampler",
+    "LexinvariantLM",
+    "PairwiseTransformer",
+    "PlaceTransformer",
+    "ScaleTransformer",
+    "SparkNet",
+    "StateChannel",
+    "VectorLlama",
+)
 
 
 @cache

@@ -181,11 +181,16 @@ def advantage(mine: Arm, other: Arm, by: str = "difference") -> Quantity:
     first, last = (mine, other) if metric.better == "higher" else (other, mine)
     if by == "difference":
         gains = np.asarray(metric.gain(mine.scores, other.scores))
-        return Quantity(f"{metric.name}: {first.name} minus {last.name}", gains, metric.unit, None, low, high,
+        return Quantity(f"{metric.name}: {first.name} minus {last.name}", gains, points(metric.unit), None, low, high,
                         (mine, other))
     sign = "above" if metric.better == "higher" else "below"
     return Quantity(f"{metric.name}: {mine.name} {sign} {other.name} by", np.stack([mine.scores, other.scores], 1), "%",
                     lambda pairs: float(metric.gain_percent(*pairs.mean(0))), low, high, (mine, other))
+
+
+def points(unit: str) -> str:
+    """The unit of a difference of two numbers in `unit`: percentages differ by points."""
+    return "points" if "%" in unit else unit
 
 
 def rank_correlation(name: str, a: np.ndarray, b: np.ndarray, unit: str = "rank correlation") -> Quantity:

@@ -51,6 +51,7 @@ from models.claims.arms import (
     Tuned,
     advantage,
     mean_of,
+    points,
     ratio,
 )
 from models.claims.judging import VERDICTS, Expectation, JudgedRows, Row, judge, verdict
@@ -89,7 +90,7 @@ def more_than_chance(mine: Arm, chance, *, bar: str = "ours", name: str = "") ->
     floor, ceiling = (None if end is None else float(metric.gain(end, np.mean(chance)))
                       for end in (metric.bound("floor"), metric.bound("ceiling")))
     title = name or f"{metric.name}: {mine.name} over chance"
-    found = Quantity(title, np.asarray(gap), metric.unit, None, floor, ceiling, (mine,))
+    found = Quantity(title, np.asarray(gap), points(metric.unit), None, floor, ceiling, (mine,))
     return Expectation("more than chance", found, 0.0, "above", _source(bar), mine)
 
 
@@ -105,7 +106,8 @@ def close_to(found: Quantity, to: float, within: float, *, bar: str = "ours") ->
     """A number that must lie within a margin of another, to either side: the whole interval."""
     statistic = found.statistic or np.mean
     floor, ceiling = (None if end is None else end - to for end in (found.floor, found.ceiling))
-    gap = Quantity(f"{found.name}, minus {to:g}" if to else found.name, found.items, found.unit,
+    gap = Quantity(f"{found.name}, minus {to:g}" if to else found.name, found.items,
+                   points(found.unit) if to else found.unit,
                    lambda rows: float(statistic(rows)) - to, floor, ceiling)
     return Expectation("as good", gap, within, "inside", _source(bar))
 

@@ -9,7 +9,7 @@ import pytest
 from models import claims
 from models.checkpoints import store
 from models.claims import judging, trained
-from models.claims.arms import Budget, ClaimError, Metric, Tuned, mean_of, ratio
+from models.claims.arms import Budget, ClaimError, Metric, Tuned, advantage, mean_of, ratio
 from models.claims.harness import (
     Claim,
     as_good,
@@ -68,6 +68,15 @@ def test_better_knows_the_direction_and_the_least_effect():
     row = judging.judge(better(low, high, least=40, by="percent"))
     assert row.met and row.value == pytest.approx(50) and row.unit == "%" and row.ceiling == pytest.approx(100)
     assert not judging.judge(better(low, high, least=49.5, by="percent")).met, "the interval reaches below the bar"
+
+
+def test_percentages_differ_by_points():
+    """20 % against 10 % is ten points more and twice as much; "10 %" would be read as either."""
+    share = Metric("photos right", "% of photos", floor=0.0, ceiling=100.0)
+    mine, low = (share.arm(name, scores(level), budget=Budget(1, "passes")) for name, level in (("a", 20), ("b", 10)))
+    asked = better(mine, low), more_than_chance(mine, 10.0), better(mine, low, by="percent"), at_least(mine, 15)
+    assert [judging.judge(one).unit for one in asked] == ["points", "points", "%", "% of photos"]
+    assert advantage(arm(0.5), other(0.4)).unit == "of 1"
 
 
 def test_as_good_needs_a_sample_that_could_have_failed():

@@ -1,7 +1,7 @@
 """How small a difference the exam for encoders can see: several trainings of one arm that differ in their seed alone.
 
-    python -m training photo-mae-2 --warm --steps 50 --seed 11 --no-export       # and so for every seed
-    python tools/encoder_power.py photo-mae-2 --seeds 11 12 13 14 15 --data DATA [--runs ../runs]
+    python -m training photo-mae-2-more --warm --steps 350 --seed 11 --no-export       # and so for every seed
+    python tools/encoder_power.py photo-mae-2-more --seeds 11 12 13 14 15 --data DATA [--runs ../runs]
 
 examines each training's saved state, keeps its marks beside it, and writes assets/encoder_power.json and the table in
 docs/encoder_exam.md.

@@ -7,6 +7,7 @@ import torch
 from models.backbones.instrument import LayerSeen, observe
 from models.loops.attend import loop, reading
 from tests.tiny import llama, masked_scene, text_tokenizer
+from tests.traps import caught
 
 
 def text_run(length: int = 40, layers: int = 2):
@@ -165,6 +166,16 @@ def test_rows_a_method_computed_itself_become_heads():
     with pytest.raises(AssertionError):
         unmeasured_queries_stay_empty(everywhere)
     assert np.isfinite(loop.head_charts(heads, "tokens")[0].series["entropy (nats)"]).all()
+
+
+def test_rows_of_queries_that_look_at_others_lie_where_their_keys_stand():
+    rows = np.array([[[[0.5, 0.2, 0.3], [0.1, 0.9, 0.0]]]])  # [L, H, R, K]
+
+    def placed(keys):
+        found = loop.crossed(loop.text_layout("abcde"), rows, [1, 4], keys, ["cross"])
+        assert found.heads.names == ("cross",) and np.isnan(found.heads.peak[0, 0, [0, 2, 3]]).all()
+        return (np.abs(found.rows.row(0, 0, 1) - [0, 0.3, 0.5, 0.2, 0]) < 0.01).all()
+    caught(placed, [2, 3, 1], [1, 2, 3], [2, 1, 3])
 
 
 def test_edges_are_the_strongest_links():

@@ -6,13 +6,15 @@
     looked = look(seen, layout, ask=query)             # head statistics, stored rows, and q, k for later questions
     yield from record(layout, looked)                  # Open, one Emit per layer, Close
 
-Methods that already hold attention rows (a pruned prefill, a cached step) use `row_heads` and `edges` instead; how a
-model call is read stands in models/loops/attend/reading.py. Letters: N canvas tokens, L layers, H heads, R queries.
+Methods that already hold attention rows (a pruned prefill, a cached step) use `row_heads` and `edges` instead, and
+`crossed` where queries and keys are different tokens. A model call is read in models/loops/attend/reading.py.
+Letters: N canvas tokens, L layers, H heads, R queries, K keys.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,9 +32,9 @@ from models.loops.attend.reading import (
 )
 from models.trace import Canvas, Chart, Cost, Edges, Fact, Field, Heads, Rows, Step, states
 
-__all__ = ["KeptProjections", "TokenLayout", "Looked", "at_memory", "closing", "edges", "grid_layout", "head_charts",
-           "head_facts", "keep", "layer_steps", "links", "look", "marked", "measure", "opening", "record",
-           "row_heads", "side_by_side", "squared_distances", "stored_queries", "text_layout"]
+__all__ = ["KeptProjections", "TokenLayout", "Looked", "at_memory", "closing", "crossed", "edges", "grid_layout",
+           "head_charts", "head_facts", "keep", "layer_steps", "links", "look", "marked", "measure", "opening",
+           "record", "row_heads", "side_by_side", "squared_distances", "stored_queries", "text_layout"]
 
 
 def record(layout: TokenLayout, looked: Looked, *, sentence: str = "", facts: Mapping[str, Fact] | None = None,
@@ -113,6 +115,17 @@ def row_heads(rows: np.ndarray, queries: Sequence[int], coords: np.ndarray, laye
     return Heads(**full, received=rows.sum(2).astype(np.float16), layers=tuple(layers) or tuple(range(len(rows))))
 
 
+def crossed(layout: TokenLayout, rows: np.ndarray, queries: Sequence[int], keys: Sequence[int],
+            names: Sequence[str] = ()) -> Looked:
+    """Rows [L, H, R, K] of queries that look at other tokens than themselves, as in cross-attention: queries int [R]
+    and keys int [K] are places on one canvas, keys in the order of the rows, each once. Where no key stands is 0.
+    names: of the L layers, where they are not simply numbered."""
+    whole = np.zeros((*rows.shape[:3], layout.canvas.size), np.float32)
+    whole[..., np.asarray(keys, int)] = rows
+    heads = replace(row_heads(whole, queries, layout.coords), names=tuple(names))
+    return Looked(heads, Rows.pack(np.asarray(queries), whole), None, "")
+
+
 def at_memory(words: Sequence[str], memory: Sequence[str], rows: np.ndarray, *, sentence: str = "",
               charts: Sequence[Chart] = ()) -> Iterator[Event]:
     """The events of an Attend record in which words look at a memory and not at each other, as in cross-attention: rows
@@ -121,8 +134,7 @@ def at_memory(words: Sequence[str], memory: Sequence[str], rows: np.ndarray, *, 
     labels = (f"{' ' if place else 2 * chr(10)}[{name}]" for place, name in enumerate(memory))
     canvas = Canvas("text", (*words, *labels), roles=("sampled",) * n + ("memory",) * p)
     layout = TokenLayout(canvas, np.arange(n + p), np.arange(n + p, dtype=np.float32)[:, None], "places")
-    whole = np.concatenate([np.zeros((*rows.shape[:3], n), np.float32), rows], -1)
-    looked = Looked(row_heads(whole, range(n), layout.coords), Rows.pack(np.arange(n), whole), None, "")
+    looked = crossed(layout, rows, range(n), range(n, n + p))
     return record(layout, looked, sentence=sentence, charts=charts, state=states(*["new"] * n, *["context"] * p))
 
 

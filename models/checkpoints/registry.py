@@ -218,6 +218,7 @@ PAPER_NETWORKS = (
     "InsertionLM",
     "JointSampler",
     "LexinvariantLM",
+    "MixedAEForPreTraining",
     "PairwiseTransformer",
     "PlaceTransformer",
     "ScaleTransformer",

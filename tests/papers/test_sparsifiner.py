@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from models.backbones.kept_pairs import allowed
 from models.engine.method import prepare, run, twin
 from models.papers.sparsifiner import method as sparsifiner
 from models.papers.sparsifiner import network as net
@@ -87,7 +88,7 @@ def test_what_is_counted_is_what_runs(predictors):
         work_is_counted(lambda: (own.coefficients(q, k), mix(stub, q, k, q, keys)), told.predictor + told.kept - spared)
 
     def masked_dense(attention, q, k, v, keys):
-        scores = (q @ k.transpose(-1, -2)).masked_fill(~net.allowed(keys, k.shape[2]), float("-inf"))
+        scores = (q @ k.transpose(-1, -2)).masked_fill(~allowed(keys, k.shape[2]), float("-inf"))
         return scores.softmax(-1) @ v
 
     caught(as_told, (net.gathered, sparsifiner_records.work), (masked_dense, sparsifiner_records.work),
@@ -108,7 +109,7 @@ def test_the_class_tokens_row_stays_dense():
         return torch.zeros(*keys.shape[:2], tokens, tokens, dtype=torch.bool).scatter_(
             -1, torch.cat([keys[:, :, :1], keys], 2), True)
 
-    caught(lambda allow: allow(keys, 65)[:, :, 0].all(), net.allowed, masked_too)
+    caught(lambda allow: allow(keys, 65)[:, :, 0].all(), allowed, masked_too)
 
 
 def test_a_predictor_is_tied_to_its_number_of_tokens(predictors):
@@ -234,7 +235,7 @@ def test_what_is_seen_is_what_acted(vit, predictors):
     q, k = net.dense_heads(vit, photos(1))[0]
     np.testing.assert_allclose(sight.dense[0], net.probabilities(q, k)[0], atol=1e-6)
     first = net.chosen(predictors.learned(), 0.25)(0, q, k)
-    np.testing.assert_array_equal(sight.kept[0], net.allowed(first, 65)[0])
+    np.testing.assert_array_equal(sight.kept[0], allowed(first, 65)[0])
     best = sight_of(vit, predictors, kind="oracle")
     np.testing.assert_allclose(best.mass, best.most, atol=1e-6)
     np.testing.assert_allclose(best.recall, 1)

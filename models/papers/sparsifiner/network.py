@@ -26,6 +26,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.backbones.kept_pairs import finished, heads_of, masked
 from models.backbones.stand_in import stirred
 
 Score = Callable[[int, Tensor, Tensor], Tensor]  # (layer, q, k) -> [B or 1, H or 1, N - 1, N], larger is kept first
@@ -155,26 +156,6 @@ def chosen(score: Score, keep: float) -> Keys:
     return keys
 
 
-def allowed(keys: Tensor | None, tokens: int, alive: Tensor | None = None) -> Tensor | None:
-    """Bool [B, H, N, N] (or what broadcasts to it) of the pairs that are computed; the class token's row is full."""
-    if keys is None:
-        return None if alive is None else alive[:, None, None]
-    rows = torch.zeros(*keys.shape[:3], tokens, dtype=torch.bool, device=keys.device).scatter_(-1, keys, True)
-    full = F.pad(rows, (0, 0, 1, 0), value=True)
-    return full if alive is None else full & alive[:, None, None]
-
-
-def masked(attention: nn.Module, q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None, alive: Tensor | None = None):
-    """The library's attention [B, N, H, d] under a mask, or dense: every pair is computed all the same."""
-    from transformers.models.vit.modeling_vit import ALL_ATTENTION_FUNCTIONS, eager_attention_forward
-
-    may, mask = allowed(keys, k.shape[2], alive), None
-    if may is not None:
-        mask = torch.zeros((), dtype=q.dtype, device=q.device).masked_fill(~may, float("-inf"))
-    run = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager_attention_forward)
-    return run(attention, q, k, v, mask, dropout=0.0, scaling=attention.scaling)[0]
-
-
 def gathered(attention: nn.Module, q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None, alive: Tensor | None = None):
     """The same numbers from the kept pairs alone: b keys and values are fetched for every patch; cls stays dense."""
     if keys is None:
@@ -216,8 +197,7 @@ def states(model: nn.Module, pixels: Tensor, keys: Keys | None = None, mix=maske
     for number, layer in enumerate(model.vit.layers):
         q, k, v = heads_of(layer, hidden)
         mixed = mix(layer.attention, q, k, v, keys(number, q, k, alive) if keys else None, alive)  # [B, N, H, d]
-        hidden = hidden + layer.attention.o_proj(mixed.flatten(2))
-        hidden = hidden + layer.mlp(layer.layernorm_after(hidden))
+        hidden = finished(layer, hidden, mixed)
         if number in leaving:
             alive = survivors(q, k, alive, leaving[number])
         found.append(hidden := hidden if alive is None else hidden.masked_fill(~alive[..., None], 0.0))
@@ -244,13 +224,6 @@ def dense_heads(model: nn.Module, pixels: Tensor) -> list[tuple[Tensor, Tensor]]
 def kept_mass(q: Tensor, k: Tensor, keys: Tensor) -> Tensor:
     """Dense attention of patches that some keys [B, H, N - 1, b] hold: [B], mean over patches and heads."""
     return probabilities(q, k)[:, :, 1:].float().gather(-1, keys).sum(-1).mean((1, 2))
-
-
-def heads_of(layer: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """q, k, v [B, H, N, d] of a layer."""
-    attention, x = layer.attention, layer.layernorm_before(hidden)
-    return tuple(part(x).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-                 for part in (attention.q_proj, attention.k_proj, attention.v_proj))
 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins

@@ -1,0 +1,3 @@
+"""MixedAE (arXiv 2303.17152)."""
+
+NETWORKS = {"MixedAEForPreTraining": "network"}

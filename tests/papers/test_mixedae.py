@@ -151,7 +151,7 @@ def test_siblings_without_segment_vectors_cannot_be_read_off_them(tiny):
     job, loud = prepare("mixedae"), stand_ins.fresh("photo-mixed-1").eval()
     loud.segment_embeddings.data = 20 * torch.eye(4, 32)
     two = [record.mixture(replace(job, bundle=replace(job.bundle, model=one))).found for one in (job.model, loud)]
-    caught(lambda which: np.array_equal(*(found[which] for found in two)), record.PLAIN, record.TOLD)
+    caught(lambda which: torch.equal(*(found[which] for found in two)), record.PLAIN, record.TOLD)
 
 
 # ---- the two arms
@@ -166,9 +166,10 @@ def test_the_arms_see_the_same_and_only_one_is_asked_for_siblings(monkeypatch):
     full, naive = (recipe_of(kind, monkeypatch) for kind in (PhotoMixed, PhotoMixedNaive))
     mine, theirs = (one.batch(5, 0.5) for one in (full, naive))
     caught(lambda batch: all(torch.equal(mine[name], batch[name]) for name in mine), theirs, naive.batch(6, 0.5))
-    heard = mine | {"told": torch.ones(1, dtype=torch.bool)}
-    everything = "vit.", "decoder.", "segment_embeddings", "projection"
-    only_these_move(full.build(), lambda network: full.loss(network, heard, 0.0)[0], everything)
+    network, everything = full.build(), ("vit.", "decoder.", "projection", "segment_embeddings")
+    for told, which in ((True, everything), (False, everything[:3])):  # siblings are to be found where nobody says them
+        heard = mine | {"told": torch.tensor([told])}
+        only_these_move(network, lambda network, heard=heard: full.loss(network, heard, 0.0)[0], which)
     only_these_move(stand_ins.mae(), lambda network: naive.loss(network, theirs, 0.0)[0], everything[:2])
 
 
@@ -193,7 +194,7 @@ def test_the_records_show_whose_a_patch_is_and_what_it_keeps(tiny):
     source = mask.steps[1].fields["source"]
     assert [len(step.where("new")) for step in mask.steps] == [0, 0] + [0, 48] * 4
     np.testing.assert_array_equal(mask.steps[-1].where("visible"), np.flatnonzero(source == 4))
-    late, last = (step.fields["kept"] for step in attend.steps[-2:])  # the second layer, and the final tokens
+    late, last = (attend.steps[at].fields["kept"] for at in (2, -1))  # the second layer, and the projected tokens
     np.testing.assert_array_equal(~np.isnan(late), attend.rows.weights[1].max(0)[9] > 0)
     assert all((one[~np.isnan(one)] == source[~np.isnan(one)]).all() for one in (late, last))
     assert attend.steps[-1].where("new").tolist() == [9] and (~np.isnan(last)).sum() == net.KEPT
@@ -201,7 +202,7 @@ def test_the_records_show_whose_a_patch_is_and_what_it_keeps(tiny):
 
 @pytest.mark.parametrize("params", ({"keep": 4, "query": 63}, {"keep": 64, "query": 0, "segments": True}))
 def test_every_setting_runs(tiny, params):
-    found = run("mixedae", params=params, seed=8).traces["attend"].facts[f"keys {record.PLAIN}"].value
+    found = run("mixedae", params=params, seed=8).traces["attend"].facts[f"{net.READ[0]}, {record.PLAIN}"].value
     assert (found == pytest.approx(record.CHANCE)) == (params["keep"] == 64), "all keys: chance"
 
 

@@ -171,13 +171,22 @@ def exam_facts(exam: Exam, count: int, normalised: bool = False) -> dict[str, Fa
 
 def work(model, visible: int, count: int) -> tuple[int, int]:
     """Token rows and multiply-adds of one pass: encoder on `visible` patches and [CLS], decoder on all."""
-    c = model.config
+    return tuple(map(sum, zip(encoder_work(model, visible, count), decoder_work(model, visible, count))))
+
+
+def encoder_work(model, visible: int, count: int) -> tuple[int, int]:
+    """Of the encoder alone; all `count` patches are embedded."""
+    c, patch = model.config, model.config.num_channels * model.config.patch_size**2
     wide = block_macs(visible + 1, c.hidden_size, c.intermediate_size) * c.num_hidden_layers
+    return (visible + 1) * c.num_hidden_layers, wide + count * patch * c.hidden_size
+
+
+def decoder_work(model, visible: int, count: int) -> tuple[int, int]:
+    """Of the decoder alone, which gets `visible` latents and [CLS], and answers everywhere."""
+    c, patch = model.config, model.config.num_channels * model.config.patch_size**2
     thin = block_macs(count + 1, c.decoder_hidden_size, c.decoder_intermediate_size) * c.decoder_num_hidden_layers
-    patch = c.num_channels * c.patch_size**2
-    ends = count * patch * c.hidden_size + (visible + 1) * c.hidden_size * c.decoder_hidden_size
-    rows = (visible + 1) * c.num_hidden_layers + (count + 1) * c.decoder_num_hidden_layers
-    return rows, wide + thin + ends + (count + 1) * c.decoder_hidden_size * patch
+    ends = (visible + 1) * c.hidden_size + (count + 1) * patch
+    return (count + 1) * c.decoder_num_hidden_layers, thin + ends * c.decoder_hidden_size
 
 
 def block_macs(tokens: int, width: int, inner: int) -> int:

@@ -42,12 +42,12 @@ METHOD = Method(
                 "at its siblings, the patches of its own photo, and every photo is rebuilt from its own.",
         flow="four photos > mixed patch by patch > *attention to the strongest quarter > latents > one decode per "
              "photo > four photos rebuilt; latents > *siblings pulled together",
-        look_at="Attend: click a patch. Are the patches that it ends up most like of its own photo? Beside it: naive "
-                "mixing. The layers before show which keys each patch keeps.",
+        look_at="Attend: click a patch. Are the keys that it keeps of its own photo? Hardly more than by naive "
+                "mixing: after so few steps siblings are told apart at the end, by the projection.",
         not_covered="Complementary mixtures of one group, other ratios, fine-tuning (one photo, all pairs). Targets "
                     "are raw pixels, as in the network both arms start from; the paper normalises patches. Ours: "
-                    "segment vectors are left out of every second mixture, so that siblings have to be found; the "
-                    "class token, which has no photo, is kept beside the 16 keys.",
+                    "segment vectors are left out of about every second mixture in training, so that siblings have to "
+                    "be found; the class token, which has no photo, is kept beside the 16 keys.",
         unverified="From memory or second hand, without code: the ratio, segment vectors at the encoder's input, a "
                    "dense first layer, the two-layer projection, the contrast's temperature 0.25 and weight 0.1.",
         shown={"mask": "the mixed picture, and each photo rebuilt from its own patches"}),

@@ -23,6 +23,8 @@ from models.backbones.kept_pairs import finished, heads_of, masked
 from models.loops.mask.photos import hidden_mean, patch_error
 
 SOURCES, KEPT, DENSE, TAU = 4, 16, 1, 0.25  # pictures in one; K; first blocks that stay dense; of the contrast
+EXAM = 3  # seed of the mixtures that are scored
+READ = "keys kept in the last third of the layers", "likest final tokens", "likest after the projection"
 
 
 def recognises(model: nn.Module) -> bool:
@@ -31,10 +33,11 @@ def recognises(model: nn.Module) -> bool:
 
 
 class MixedPass(NamedTuple):
-    """z [G, L, C]: final tokens of length 1, projected where siblings are recognised. keys: every layer's nearest keys
-    [G, H, L, K], at last the likest tokens [G, 1, L, K]. patches [G R, L, P], decoded; mask [G R, L], 1 = missing."""
+    """ends: the final tokens [G, L, D] and, where siblings are recognised, their projection [G, L, C], of length 1.
+    keys: every layer's nearest [G, H, L, K], then each end's likest tokens [G, 1, L, K]. patches [G R, L, P], decoded;
+    mask [G R, L], 1 = missing."""
 
-    z: Tensor
+    ends: list[Tensor]
     keys: list[Tensor]
     patches: Tensor
     mask: Tensor
@@ -43,17 +46,20 @@ class MixedPass(NamedTuple):
         """Of every photo's missing patches [G R]."""
         return hidden_mean(patch_error(self.patches, target), self.mask)
 
+    def siblings(self, m: Tensor) -> Tensor:
+        """% of siblings [G, L, E + 1 or 2] among the keys of every patch, in the order of `keys`."""
+        return torch.stack([siblings_kept(keys, m) for keys in self.keys], -1)
+
 
 def through(model: nn.Module, target: Tensor, m: Tensor, segments: Tensor | None = None, keep: int = KEPT
             ) -> MixedPass:
     """Sources [G R, L, P] mixed by m [G, L], encoded once per mixture and decoded once per source."""
     pixels = model.unpatchify(mix(target, m)).to(model.decoder.mask_token.dtype)
     latents, keys = encode(model, pixels, segments, keep)
+    ends = [latents[:, 1:], *([model.projection(latents[:, 1:])] if recognises(model) else [])]
+    ends = [F.normalize(one.float(), dim=-1) for one in ends]
     own, ids_restore, mask = unmix(latents, m)
-    z = model.projection(latents[:, 1:]) if recognises(model) else latents[:, 1:]
-    z = F.normalize(z.float(), dim=-1)
-    likest = (z @ z.transpose(1, 2)).topk(keep, -1).indices[:, None]
-    return MixedPass(z, [*keys, likest], model.decoder(own, ids_restore).logits, mask)
+    return MixedPass(ends, [*keys, *(likest(one, keep) for one in ends)], model.decoder(own, ids_restore).logits, mask)
 
 
 def mixing(groups: int, patches: int, generator: torch.Generator | None = None) -> Tensor:
@@ -100,6 +106,11 @@ def nearest_keys(q: Tensor, k: Tensor, count: int) -> Tensor:
     return (q[:, :, 1:] @ k[:, :, 1:].transpose(-1, -2)).topk(count, -1).indices
 
 
+def likest(z: Tensor, count: int = KEPT) -> Tensor:
+    """The tokens [G, 1, L, K] nearest in angle to each of z [G, L, C], which have length 1; itself is one of them."""
+    return (z @ z.transpose(1, 2)).topk(count, -1).indices[:, None]
+
+
 def siblings_kept(keys: Tensor, m: Tensor) -> Tensor:
     """Of the keys [G, H, L, K] that a patch keeps beside itself, % of its own source [G, L], over all heads. By chance
     100 (L/R - 1) / (L - 1)."""
@@ -108,22 +119,24 @@ def siblings_kept(keys: Tensor, m: Tensor) -> Tensor:
     return 100 * (same & others).sum((1, 3)) / others.sum((1, 3))
 
 
-def late(kept: Tensor) -> Tensor:
-    """Mean over the last third of the layers; kept [E + 1, ...]: of every layer, then of the final tokens."""
-    return kept[-1 - max(1, (len(kept) - 1) // 3) : -1].mean(0)
+def read(model: nn.Module, kept: Tensor) -> dict[str, Tensor]:
+    """By where one looks, % of siblings [...] out of `MixedPass.siblings` [..., E + 1 or 2]."""
+    layers = model.config.num_hidden_layers
+    late = kept[..., layers - max(1, layers // 3) : layers].mean(-1)
+    return dict(zip(READ, (late, *kept[..., layers:].unbind(-1))))
 
 
 @torch.no_grad()
-def exam(model: nn.Module, pixels: Tensor, told: bool = False) -> tuple[Tensor, Tensor]:
-    """Of photos [G R, 3, S, S] mixed in fours, always alike: errors of the missing patches [G R], and % of siblings
-    among the keys of every layer, then among the likest final tokens [E + 1, G]. told: with segment vectors."""
-    target = model.patchify(pixels)
-    m, errors, kept = mixing(len(target) // SOURCES, target.shape[1], torch.Generator().manual_seed(3)), [], []
+def exam(model: nn.Module, pixels: Tensor, told: bool = False, seed: int = EXAM
+         ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of photos [G R, 3, S, S] mixed in fours, always alike: errors of what is missing [G R], % of siblings [G, E + 1
+    or 2], final tokens [G, L, D] and m [G, L]. told: with segment vectors."""
+    target, found = model.patchify(pixels), []
+    m = mixing(len(target) // SOURCES, target.shape[1], torch.Generator().manual_seed(seed))
     for photos, some in zip(target.split(50 * SOURCES), m.split(50)):
         made = through(model, photos, some, model.segment_embeddings[some] if told else None)
-        errors.append(made.error(photos).float())
-        kept.append(torch.stack([siblings_kept(keys, some).mean(1) for keys in made.keys]))
-    return torch.cat(errors), torch.cat(kept, 1)
+        found.append((made.error(photos).float(), made.siblings(some).mean(1), made.ends[0]))
+    return *map(torch.cat, zip(*found)), m
 
 
 def contrast(z: Tensor, m: Tensor, tau: float = TAU) -> Tensor:

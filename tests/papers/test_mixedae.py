@@ -156,14 +156,9 @@ def test_siblings_without_segment_vectors_cannot_be_read_off_them(tiny):
 
 # ---- the two arms
 
-def recipe_of(kind, monkeypatch):
-    recipe = filled(kind, monkeypatch)
-    recipe.config = stand_ins.mae_config
-    return recipe
-
-
 def test_the_arms_see_the_same_and_only_one_is_asked_for_siblings(monkeypatch):
-    full, naive = (recipe_of(kind, monkeypatch) for kind in (PhotoMixed, PhotoMixedNaive))
+    full, naive = (filled(kind, monkeypatch) for kind in (PhotoMixed, PhotoMixedNaive))
+    full.config = stand_ins.mae_config
     mine, theirs = (one.batch(5, 0.5) for one in (full, naive))
     caught(lambda batch: all(torch.equal(mine[name], batch[name]) for name in mine), theirs, naive.batch(6, 0.5))
     network, everything = full.build(), ("vit.", "decoder.", "projection", "segment_embeddings")

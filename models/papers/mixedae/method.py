@@ -42,8 +42,9 @@ METHOD = Method(
                 "at its siblings, the patches of its own photo, and every photo is rebuilt from its own.",
         flow="four photos > mixed patch by patch > *attention to the strongest quarter > latents > one decode per "
              "photo > four photos rebuilt; latents > *siblings pulled together",
-        look_at="Attend: click a patch. Are the keys that it keeps of its own photo? Hardly more than by naive "
-                "mixing: after so few steps siblings are told apart at the end, by the projection.",
+        look_at="Attend: click a patch. Are the keys that it keeps of its own photo? Hardly more than by naive mixing. "
+                "After so few steps the projection at the end finds siblings, and one that is trained afterwards on "
+                "naive mixing's tokens finds nearly as many.",
         not_covered="Complementary mixtures of one group, other ratios, fine-tuning (one photo, all pairs). Targets "
                     "are raw pixels, as in the network both arms start from; the paper normalises patches. Ours: "
                     "segment vectors are left out of about every second mixture in training, so that siblings have to "
@@ -55,4 +56,4 @@ METHOD = Method(
     control=Control("photo-mixed-naive-1", {"segments": False}, "Naive mixing"),
     bound="it needs a network that was trained on mixed pictures",
     fixed={"mask": "Which patch is whose is drawn by the seed; every photo is rebuilt from what it kept.",
-           "attend": "What counts in the end are final tokens, not heads; change how many keys a patch keeps."})
+           "attend": "Heads keep what fits a query best: change how many keys a patch keeps."})

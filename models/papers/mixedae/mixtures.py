@@ -24,7 +24,7 @@ from models.loops.mask.photos import hidden_mean, patch_error
 
 SOURCES, KEPT, DENSE, TAU = 4, 16, 1, 0.25  # pictures in one; K; first blocks that stay dense; of the contrast
 EXAM = 3  # seed of the mixtures that are scored
-READ = "keys kept in the last third of the layers", "likest final tokens", "likest after the projection"
+READ = "keys kept late", "nearest final tokens", "nearest projected tokens"  # late: in the last third of the layers
 
 
 def recognises(model: nn.Module) -> bool:
@@ -34,7 +34,7 @@ def recognises(model: nn.Module) -> bool:
 
 class MixedPass(NamedTuple):
     """ends: the final tokens [G, L, D] and, where siblings are recognised, their projection [G, L, C], of length 1.
-    keys: every layer's nearest [G, H, L, K], then each end's likest tokens [G, 1, L, K]. patches [G R, L, P], decoded;
+    keys: every layer's nearest [G, H, L, K], then each end's nearest tokens [G, 1, L, K]. patches [G R, L, P], decoded;
     mask [G R, L], 1 = missing."""
 
     ends: list[Tensor]
@@ -58,8 +58,9 @@ def through(model: nn.Module, target: Tensor, m: Tensor, segments: Tensor | None
     latents, keys = encode(model, pixels, segments, keep)
     ends = [latents[:, 1:], *([model.projection(latents[:, 1:])] if recognises(model) else [])]
     ends = [F.normalize(one.float(), dim=-1) for one in ends]
+    keys += [nearest_tokens(one, keep) for one in ends]
     own, ids_restore, mask = unmix(latents, m)
-    return MixedPass(ends, [*keys, *(likest(one, keep) for one in ends)], model.decoder(own, ids_restore).logits, mask)
+    return MixedPass(ends, keys, model.decoder(own, ids_restore).logits, mask)
 
 
 def mixing(groups: int, patches: int, generator: torch.Generator | None = None) -> Tensor:
@@ -106,7 +107,7 @@ def nearest_keys(q: Tensor, k: Tensor, count: int) -> Tensor:
     return (q[:, :, 1:] @ k[:, :, 1:].transpose(-1, -2)).topk(count, -1).indices
 
 
-def likest(z: Tensor, count: int = KEPT) -> Tensor:
+def nearest_tokens(z: Tensor, count: int = KEPT) -> Tensor:
     """The tokens [G, 1, L, K] nearest in angle to each of z [G, L, C], which have length 1; itself is one of them."""
     return (z @ z.transpose(1, 2)).topk(count, -1).indices[:, None]
 

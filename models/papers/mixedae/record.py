@@ -1,6 +1,7 @@
 """What a mixed picture leaves to see. Mask: whose each patch is, and four decodes. Attend: who found its siblings."""
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -24,8 +25,8 @@ YOURS, CHANCE, PLAIN, TOLD = "your photo", 100 * 15 / 63, "no segment vectors", 
 ENDS = "final tokens", "projected"
 COLOURS = {"orange": (230, 159, 0), "blue": (86, 180, 233), "green": (0, 158, 115), "pink": (204, 121, 167)}
 SOURCE = Field("Photo that the patch is from", "1 to 4; yours is 4", 1.0, 4.0)
-FIELDS = {"source": SOURCE, "kept": replace(SOURCE, title="Photo of those that the query patch keeps, or is most like"),
-          "siblings": Field("Siblings among the others that it keeps, or is most like", "%", 0.0, 100.0)}
+FIELDS = {"source": SOURCE, "kept": replace(SOURCE, title="Photo of those that the query keeps, or is nearest to"),
+          "siblings": Field("Siblings among the others that it keeps, or is nearest to", "%", 0.0, 100.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,7 @@ class MixedPhotos:
     rows: np.ndarray
     found: dict[str, Tensor]
     picture: np.ndarray
+    ms: float
 
     @property
     def source(self) -> np.ndarray:
@@ -68,15 +70,17 @@ def mixture(job: Job) -> MixedPhotos:
     target = torch.cat([one.target for one in photos.values()])
     m = net.mixing(1, target.shape[1], job.generator()).to(target.device)
     for name in (PLAIN, TOLD)[: 1 + net.recognises(model)]:
+        began = time.perf_counter()
         with observe(model.vit, want={"qk"}) as seen:
             found[name] = net.through(model, target, m, model.segment_embeddings[m] if name == TOLD else None,
                                       job.params.keep), seen
+    ms = 1000 * (time.perf_counter() - began)
     made, seen = found[TOLD if job.params.segments else PLAIN]
     rows = [call.rows_for(range(1, target.shape[1] + 1))[0, ..., 1:].float() for call in seen]
     rows += [(one[0] @ one[0].T).clamp(0, 1).expand_as(rows[0]) for one in made.ends]
     return MixedPhotos(photos, target, m, made, (*numbered("layer", len(seen)), *ENDS[: len(made.ends)]),
                        array(torch.stack(rows)), {name: one.siblings(m)[0].cpu() for name, (one, _) in found.items()},
-                       picture(model, net.mix(target, m)))
+                       picture(model, net.mix(target, m)), ms)
 
 
 def work(model, count: int) -> tuple[Cost, Cost]:
@@ -93,7 +97,8 @@ def rebuilt(job: Job, mixed: MixedPhotos) -> Iterator[Event]:
     yield loop.opening(mixed.photos[YOURS], 2 + 2 * net.SOURCES, FIELDS)
     yield Emit("mask", mixed.owners())
     yield Emit("mask", Step("the mixed picture", states(*["visible"] * count), fields={"source": mixed.source},
-                            cost=encoder, picture=mixed.picture, note="each photo gives a quarter of the patches"))
+                            cost=replace(encoder, ms=mixed.ms), picture=mixed.picture,
+                            note="each photo gives a quarter of the patches"))
     for at, (name, one) in enumerate(mixed.photos.items()):
         missing = np.flatnonzero(mixed.source != at + 1)
         hidden = loop.Hidden(missing, ("new",) * len(missing))
@@ -105,7 +110,7 @@ def rebuilt(job: Job, mixed: MixedPhotos) -> Iterator[Event]:
                                 note=f"mean error of the missing patches {exam.mean():.2f}, by bilinear inpainting "
                                      f"{exam.mean('loss_inpaint'):.2f}"))
     plain = loop.work(job.model, count // net.SOURCES, count)[1]
-    facts = {"four": Fact("Error of the missing patches, mean of four photos", total / net.SOURCES, loop.UNIT, "lower"),
+    facts = {"four": Fact("Error of the missing patches, four photos", total / net.SOURCES, loop.UNIT, "lower"),
              "macs": Fact("Multiply-adds per photo, its decode included", encoder.macs / 4e6 + decode.macs / 1e6,
                           "million", "lower"),
              "plain": Fact("The same of a masked autoencoder", plain / 1e6, "million")}
@@ -115,7 +120,7 @@ def rebuilt(job: Job, mixed: MixedPhotos) -> Iterator[Event]:
 
 
 def looked_for(job: Job, mixed: MixedPhotos) -> Iterator[Event]:
-    """Attend: whose each patch is, which keys it keeps in every layer, and its likest tokens at the end."""
+    """Attend: whose each patch is, which keys it keeps in every layer, and its nearest tokens at the end."""
     source, query = mixed.source, job.params.query
     layout = attention.grid_layout(mixed.photos[YOURS].grid, mixed.picture)
     rows = Rows.pack(np.arange(len(source)), mixed.rows, "Attention; at the end, likeness of tokens", "of 1")
@@ -124,7 +129,7 @@ def looked_for(job: Job, mixed: MixedPhotos) -> Iterator[Event]:
     own = array(mixed.found[TOLD if job.params.segments else PLAIN])
     for place, (name, keys) in enumerate(zip(mixed.names, mixed.made.keys, strict=True)):
         kept = np.where(np.isin(np.arange(len(source)), array(keys[0, :, query], np.int64)), source, np.nan)
-        what = "likest patches" if name in ENDS else "kept keys"
+        what = "nearest tokens" if name in ENDS else "kept keys"
         note = f"{percent(own[:, place].mean() / 100)} of the {what} are siblings; chance {percent(CHANCE / 100)}"
         yield Emit("attend", Step(name, attention.marked(len(source), query), "layer", note=note,
                                   fields={"kept": kept, "source": source, "siblings": own[:, place]}))
@@ -143,9 +148,9 @@ def charts(mixed: MixedPhotos) -> tuple[Chart, ...]:
     """Siblings by layer; how alike the tokens at the end are, photo by photo; the same tokens in the plane."""
     names, order, z = list(mixed.photos), mixed.source.argsort(kind="stable"), mixed.made.ends[-1][0]
     plane, rows = array(torch.pca_lowrank(z, 2, niter=8)[0]), [names[int(one) - 1] for one in mixed.source[order]]
-    return (bars("Siblings among the kept keys, and among the likest tokens at the end", "layer", "%",
+    return (bars("Siblings among the kept keys, and among the nearest tokens at the end", "layer", "%",
                  {way: found.mean(0) for way, found in mixed.found.items()}, mixed.names, reference=CHANCE,
-                 caption="Without the patch itself; dashed: chance."),
+                 caption="Without the patch itself; dashed: chance. Late layers: the last third."),
             table("How alike the tokens at the end are", "patch, photo by photo", "patch, photo by photo",
                   array(z @ z.T)[order][:, order], rows, rows, unit="cosine",
                   caption="Four bright squares: the patches of one photo have become alike."),

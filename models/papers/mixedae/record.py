@@ -84,9 +84,9 @@ def mixture(job: Job) -> MixedPhotos:
 
 
 def work(model, count: int) -> tuple[Cost, Cost]:
-    """Of the encoder on a mixture, where finding the best keys computes the scores once more, and of one decode."""
+    """Of the encoder on a mixture, and of one decode. To keep the best keys, their scores are computed once more."""
     rows, macs = loop.encoder_work(model, count, count)
-    again = model.config.num_hidden_layers * count**2 * model.config.hidden_size
+    again = net.recognises(model) * model.config.num_hidden_layers * count**2 * model.config.hidden_size
     return Cost(1, rows, macs + again), Cost(1, *loop.decoder_work(model, count // net.SOURCES, count))
 
 

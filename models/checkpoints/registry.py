@@ -222,6 +222,7 @@ PAPER_NETWORKS = (
     "PairwiseTransformer",
     "PlaceTransformer",
     "ScaleTransformer",
+    "SelfieNet",
     "SparkNet",
     "StateChannel",
     "VectorLlama",

@@ -5,6 +5,7 @@ Photos are not shipped (DATA=folder). Letters: K photos, D features, N tokens, C
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable, Mapping, Sequence
 
@@ -125,6 +126,31 @@ def fitted(weights: Sequence[Tensor], loss: Callable[[], Tensor], steps: int, ra
             if clip:
                 torch.nn.utils.clip_grad_norm_(weights, clip)
             adam.step()
+
+
+def finetuned(model: torch.nn.Module, learn: Tensor, labels: np.ndarray, steps: int, *, size: int = 64,
+              rate: float = 1e-3, seed: int = 0) -> torch.nn.Module:
+    """A classifier of photos [K, 3, S, S], trained in place on a few labelled ones that are flipped at random."""
+    dice, known = torch.Generator().manual_seed(seed), torch.from_numpy(labels)
+    model.train().requires_grad_(True)
+
+    def loss() -> Tensor:
+        some = torch.randint(len(learn), (size,), generator=dice)
+        flip = torch.rand(size, generator=dice)[:, None, None, None] < 0.5
+        return cross_entropy(model(torch.where(flip, learn[some].flip(3), learn[some])), known[some])
+
+    fitted(list(model.parameters()), loss, steps, rate, weight_decay=0.05, clip=1.0, falling=True)
+    return model.eval()
+
+
+def untrained(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """A copy of a network as it begins."""
+    torch.manual_seed(seed)
+    made = copy.deepcopy(model)
+    for module in made.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return made
 
 
 def pooled(tokens: Tensor, query: Tensor) -> Tensor:

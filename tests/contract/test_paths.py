@@ -26,6 +26,7 @@ ALLOWED = {  # file -> what it may use, and why
     "loops/unmask/two_masks.py": {"softmax"},  # the exact joint, to which every other way is compared
     "papers/bigram_subnetworks/record.py": {"softmax"},  # a total variation needs both tables
     "papers/graphadapter/network.py": {"softmax"},  # the method's own attention: over linked pages
+    "papers/selfie/network.py": {"softmax"},  # the method's own attention: the pooling looks at visible patches
     "papers/harry_potter/rule.py": {"log_softmax"},  # and so does a divergence
     "papers/icn/keys.py": {"multinomial"},  # the first centres of k-means++
     "papers/joint_sampling/record.py": {"log_softmax"},  # a divergence needs both tables; no kernel sums them

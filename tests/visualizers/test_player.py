@@ -288,31 +288,6 @@ def test_picture_only_hides_all_marks_and_brings_them_back(window, paper_page):
     assert (where, end) == ("finished", 0)
 
 
-def test_your_turn_counts_and_sends_only_whole_groups(window, tmp_path):
-    from visualizers.export.files import page as page_of
-    from visualizers.player import player
-    text = page_of([draw(samples.unmask())])
-    value = player.scene(draw(samples.unmask()), turn=player.turn("Choose.", [3, 2], "cells", locked=[0]))
-    text = re.sub(r'(id="scene">).*?(</script>)', lambda m: m[1] + value + m[2], text, count=1, flags=re.S)
-    path = tmp_path / "turn.html"
-    path.write_text(text, "utf-8")
-
-    def choose(page):
-        page.evaluate("shown.trigger = (name, data) => { window.sent = [name, data]; }")
-        for token in (0, 5, 6):
-            page.locator(f"[data-token='{token}']").click()
-        status = page.locator(".ts-turn [role=status]")
-        before = status.inner_text(), page.locator(".ts-primary").is_disabled()
-        page.locator("[data-token='7']").click()
-        page.locator("[data-token='9']").click()
-        after = status.inner_text()
-        page.locator(".ts-primary").click()
-        return before, after, page.evaluate("window.sent")
-    before, after, sent = window.look(path.as_uri(), choose)
-    assert before == ("2 of 5 cells chosen, group 1 of 2", True) and after.startswith("4 of 5")
-    assert sent == ["pick", {"groups": [[5, 6, 7]]}]
-
-
 def test_no_text_runs_and_nothing_leaves_the_page(window, paper_page):
     def look(page):
         for step in range(3):

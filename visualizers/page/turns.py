@@ -64,7 +64,7 @@ class Turns:
         trace, turn = seen.takes[0].trace, find(seen.ask.method).turn
         free = set(turns.playable(trace).tolist())
         locked = [i for i in range(trace.canvas.size) if i not in free]
-        unit = unit_of(trace.canvas, "words")
+        unit = unit_of(trace.canvas, "cells" if trace.canvas.kind == "pyramid" else "words")
         card = player.turn(asks(turn.prompt, seen.ask), turns.groups(session.job(seen.ask)), unit, locked)
         return self.dealt(trace, card, seen)
 

@@ -3,7 +3,8 @@
 function tokenName(drawing, step, token) {
   const { kind, columns } = drawing.layout;
   if (kind === "grid") return `row ${Math.floor(token / columns) + 1}, column ${token % columns + 1}`;
-  return `${kind === "graph" ? "node" : "token"} ${token + 1}`;
+  const label = kind === "places" && drawing.layout.labels[token];
+  return `${kind === "graph" ? "node" : "token"} ${token + 1}${label ? `, ${label}` : ""}`;
 }
 
 function stateWords(drawing, code) {

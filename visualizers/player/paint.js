@@ -180,9 +180,13 @@ class CellView {
   captions(context, marks, boxes, page) {
     context.font = "12px system-ui, sans-serif";
     context.textAlign = "center";
-    context.fillStyle = page.ink;
+    Object.assign(context, { fillStyle: page.ink, strokeStyle: page.panel, lineWidth: 4, lineJoin: "round" });
     if (marks.length > 40) return;
-    marks.forEach((mark, i) => context.fillText(mark.text, boxes[i][0] + boxes[i][2] / 2, boxes[i][1] - 4));
+    marks.forEach((mark, i) => {
+      const at = [mark.text, boxes[i][0] + boxes[i][2] / 2, boxes[i][1] - 4];
+      context.strokeText(...at); // a caption may lie over the picture of the cell above
+      context.fillText(...at);
+    });
   }
 
   picture(index, redraw) {

@@ -65,15 +65,20 @@ class Turn {
     this.changed();
   }
 
-  // The marks of the left canvas while choosing: nothing but the subject, and what was chosen.
+  // The marks of the left canvas while choosing: nothing but the subject, and what was chosen. What is hidden and no
+  // part of the game stays covered, under the number that its label ends with.
   marks(drawing, page) {
     if (this.spec.options) return this.open(drawing, page);
     const at = new Map(this.picked.map((token, index) => [token, index]));
     return Array.from({ length: drawing.size }, (_, token) => {
-      const chosen = at.has(token);
+      const chosen = at.has(token), text = drawing.layout.labels[token] ?? "";
+      if (this.locked.has(token) && drawing.hides(0, token)) {
+        return { token, fill: THEME.cover.dark, share: 1, cue: "", edge: page.accent, fade: 1, text,
+          number: text.split(" ").pop() };
+      }
       const number = chosen && this.ends.length > 1 ? String(this.group(at.get(token)) + 1) : "";
       return { token, fill: chosen ? page.accent : null, share: chosen ? 0.75 : 0, cue: chosen ? "outline" : "",
-        edge: page.accent, fade: 1, text: drawing.layout.labels[token] ?? "", number };
+        edge: page.accent, fade: 1, text, number };
     });
   }
 

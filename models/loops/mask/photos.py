@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.backbones.pictures import MEAN, STD, normalise, square
+from models.backbones.pictures import MEAN, STD, normalise, patchify, square
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,3 +170,28 @@ def _neighbours(side: int) -> Tensor:
     y, x = torch.arange(side * side) // side, torch.arange(side * side) % side
     near = ((y[:, None] - y).abs() + (x[:, None] - x).abs() == 1).double()
     return near / near.sum(1, keepdim=True)
+
+
+def by_borders(pixels: Tensor, visible: Tensor, holes: Tensor, size: int, strip: Tensor | None = None) -> Tensor:
+    """Which piece fits, by a rule that needs no network: how far each piece's mean colour is from that of the visible
+    pixels along a hole's border, or of all visible ones where none borders it, [B, M, K]. Of pixels [B, 3, S, S] the
+    patches visible [B, E] are seen, holes [B, M] are not; strip [B, K, P]: the pieces, the holes' own by default.
+    """
+    patches = patchify(pixels.float(), size).flatten(1, 2)  # [B, L, N]
+    seen = torch.zeros(patches.shape[:2]).scatter_(1, visible, 1.0)
+    side = pixels.shape[-1] // size
+    shown = seen.unflatten(1, (1, side, side)).repeat_interleave(size, 2).repeat_interleave(size, 3)
+    ring = torch.nn.functional.pad(torch.zeros(size, size), (1, 1, 1, 1), value=1.0)
+    ring[::size + 1, ::size + 1] = 0.0  # corners touch no side
+    around = torch.nn.functional.unfold(torch.cat([pixels * shown, shown], 1), size + 2, padding=1, stride=size)
+    border = (around.unflatten(1, (4, -1)) * ring.flatten()[:, None]).sum(2)  # [B, 4, L]: colours and how many pixels
+    every = torch.cat([pixels * shown, shown], 1).sum((2, 3))[..., None]
+    border = torch.where(border[:, 3:] > 0, border, every)
+    own = taken(patches, holes) if strip is None else strip.float().cpu()
+    colours = (border[:, :3] / border[:, 3:]).transpose(1, 2)
+    return torch.cdist(taken(colours, holes), own.unflatten(2, (-1, 3)).mean(2))
+
+
+def taken(rows: Tensor, ids: Tensor) -> Tensor:
+    """[B, L, D] at ids [B, M]: [B, M, D]."""
+    return rows.gather(1, ids[..., None].expand(-1, -1, rows.shape[-1]))

@@ -15,7 +15,7 @@ import torch
 from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Budget, Claim, Metric, better, conclude, context
-from models.claims.probe import held_out, linear
+from models.claims.probe import held_out, linear, untrained
 from models.loops.mask.photos import beside_fills
 from models.papers.spark import claim_exact as exact
 from models.papers.spark import holes
@@ -41,7 +41,7 @@ def measure(lab: Lab) -> Claim:
     own, control, plain = (error.arm(name, values, budget=SEEN, checkpoints=source) for name, values, source in (
         ("SparK", found, SPARK), ("zero-filled control", painted(zero, pixels[:some], kept)[0], ZERO),
         ("bilinear inpainting", fill, ())))
-    encoders = {SPARK: sparse.encoder, ZERO: zero.encoder, "": fresh(sparse.encoder)}  # last maps, dense, stored norms
+    encoders = {SPARK: sparse.encoder, ZERO: zero.encoder, "": untrained(sparse.encoder, SEED)}  # dense
     probes = linear(lab, {name: lambda part, encoder=encoder: encoder(part)[-1].mean((2, 3))
                           for name, encoder in encoders.items()}, lab.size(LABELLED, 64), pixels, truth)
     right = Metric("linear probe, 10 % of the labels", "% correct", floor=probes[""], ceiling=100.0)
@@ -112,13 +112,3 @@ def exactness(model, pixels: torch.Tensor, kept: torch.Tensor) -> list:
         apart = max(apart, *(float((y[0] - z).abs().max()) for y, z in zip(found, gathered, strict=True)))
     return [context("positions of any map filled in a hole, or empty outside", 100 * wrong, "%", "an identity"),
             context("largest difference from a gathered submanifold convolution", apart, "activation", "an identity")]
-
-
-def fresh(encoder):
-    """The same encoder untrained: the floor of every probe."""
-    torch.manual_seed(SEED)
-    made = copy.deepcopy(encoder)
-    for module in made.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-    return made

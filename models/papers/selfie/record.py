@@ -1,0 +1,111 @@
+"""What a run of Selfie shows: who puts which piece into which hole (Mask), and what the summary is made of (Attend).
+
+Letters: L patches, M holes, C pieces, E visible patches, T layers, H heads.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from models.engine.method import Close, Emit, Event, Job, Open
+from models.engine.recording import array, distribution, numbered, numbers, spread, table
+from models.loops.attend.loop import Looked, TokenLayout, record, row_heads
+from models.loops.mask.photos import by_borders
+from models.loops.mask.strip import CutPhoto, letter
+from models.loops.sample.cached_lm import log_probabilities
+from models.papers.selfie.network import scores
+from models.trace import Canvas, Cost, Fact, Field, Rows, Step, states
+from models.trace.percent import percent
+
+FIELDS = {"right": Field("Probability of the right patch", "probability", 0.0, 1.0),
+          "entropy": Field("How undecided it is", "nats", 0.0)}
+
+
+@torch.no_grad()
+def asked(model, puzzle: CutPhoto) -> torch.Tensor:
+    """a [M, C], minus infinity where a piece is not offered."""
+    h = model.features(puzzle.view.pixels, puzzle.size)
+    queries = model.queries(h, puzzle.visible.to(h.device), puzzle.holes.to(h.device), puzzle.size)
+    found = scores(queries, model.patch_network(puzzle.strip.to(h)[None]))[0].float().cpu()
+    return found.masked_fill(~torch.from_numpy(puzzle.offered), -torch.inf)
+
+
+def matched(job: Job, puzzle: CutPhoto, swapped: CutPhoto, hand: np.ndarray | None) -> Iterator[Event]:
+    """The holes, what was put in by hand, by the network and by border colours, and how sure the network was. swapped:
+    the same holes and strip, where the visible patches are another photo's, or this one's again."""
+    began = time.perf_counter()
+    found = asked(job.model, puzzle)
+    cost = Cost(1, ms=(time.perf_counter() - began) * 1e3)
+    picks, count = array(found.argmax(1), int), len(puzzle.places)
+    apart = by_borders(puzzle.view.pixels.cpu(), puzzle.visible, puzzle.holes, puzzle.size, puzzle.strip[None])[0]
+    rule = array(apart.masked_fill(~torch.from_numpy(puzzle.offered), torch.inf).argmin(1), int)
+    probs = array(log_probabilities(found).exp())  # [M, C]
+    said = {"belongs here": distribution(found, puzzle.ids, picks)}
+    sure = {"right": spread(count, puzzle.ids, probs[range(len(picks)), puzzle.right]),
+            "entropy": spread(count, puzzle.ids, numbers(found)["entropy"])}
+    yield Open("mask", puzzle.canvas(), FIELDS, 4 + (hand is not None))
+    yield Emit("mask", Step("the holes and the strip", puzzle.states(), picture=puzzle.sheet()))
+    if hand is not None:
+        yield Emit("mask", placed(puzzle, "what was chosen", hand))
+    yield Emit("mask", placed(puzzle, "the network's picks", picks, cost=cost, distributions=said),
+               {number: f"piece {letter(number)}" for number in range(len(puzzle.strip))})
+    yield Emit("mask", placed(puzzle, "picks by border colours", rule))
+    yield Emit("mask", placed(puzzle, "how sure the network is", picks, fields=sure, distributions=said))
+    around = "another photo's patches" if job.params.around == "own" else "this photo's own patches"
+    told = facts(puzzle, hand, picks, rule, array(asked(job.model, swapped).argmax(1), int), around) | {
+        "own": Fact("Probability of the right patch, mean", 100 * float(np.nanmean(sure["right"])), "%", "higher")}
+    yield Close("mask", say(puzzle, told, around, hand is not None), (matrix(puzzle, probs),), told)
+
+
+def placed(puzzle: CutPhoto, label: str, picks: np.ndarray, **more) -> Step:
+    """Real pieces of the strip in the holes: nothing is painted."""
+    return Step(label, puzzle.states(picks), picture=puzzle.sheet(picks), **more)
+
+
+def facts(puzzle: CutPhoto, hand, picks, rule, elsewhere, around: str) -> dict[str, Fact]:
+    def filled(title: str, by: np.ndarray, better: str = "") -> Fact:
+        return Fact(title, 100 * float((by == puzzle.right).mean()), "% of holes", better)
+    network = {"right": filled("Holes the network filled rightly", picks, "higher")}
+    if hand is not None:
+        network = {"right": filled("Holes filled rightly", hand, "higher"), "network": filled("By the network", picks)}
+    return network | {
+        "rule": filled("By border colours", rule), "elsewhere": filled(f"The network, with {around} around", elsewhere),
+        "chance": Fact("By chance", 100 / float(puzzle.offered[0].sum()), "% of holes")}
+
+
+def say(puzzle: CutPhoto, told: dict[str, Fact], around: str, by_hand: bool) -> str:
+    def of(name: str) -> str:
+        return f"{round(told[name].value * len(puzzle.ids) / 100)} of {len(puzzle.ids)}"
+    begin = f"By hand {of('right')} holes are filled rightly. " if by_hand else ""
+    return (f"{begin}The network finds the right piece for {of('network' if by_hand else 'right')} holes, border "
+            f"colours for {of('rule')}; guessing is right in {percent(told['chance'].value / 100)}. With {around} "
+            f"around it finds {of('elsewhere')}.")
+
+
+def matrix(puzzle: CutPhoto, probs: np.ndarray):
+    rights = ", ".join(f"{letter(int(right))} in {number + 1}" for number, right in enumerate(puzzle.right))
+    return table("Which piece belongs in which hole", "piece, as it lies in the strip", "hole", probs,
+                 [letter(number) for number in range(len(puzzle.strip))], numbered("hole", len(puzzle.ids)),
+                 unit="probability", caption=f"Each row sums to 1. Right is: {rights}.")
+
+
+@torch.no_grad()
+def attended(job: Job, puzzle: CutPhoto) -> Iterator[Event]:
+    """What each hole's answer was read from: the start vector's attention to the visible patches, layer by layer."""
+    seen, count, visible = [], puzzle.view.count, puzzle.visible[0].numpy()
+    h = job.model.features(puzzle.view.pixels, puzzle.size)
+    job.model.queries(h, puzzle.visible.to(h.device), puzzle.holes.to(h.device), puzzle.size, seen)
+    rows = np.zeros((len(seen), seen[0].shape[1], len(puzzle.ids), count), np.float32)
+    rows[..., visible] = array(torch.stack([layer[0] for layer in seen]))  # [T, H, 1, E]: one start serves all holes
+    coords = np.argwhere(np.ones(puzzle.view.grid)).astype(np.float32)
+    canvas = Canvas("grid", ("",) * count, shape=puzzle.view.grid, picture=puzzle.view.shown)
+    looked = Looked(row_heads(rows, puzzle.ids, coords), Rows.pack(puzzle.ids, rows), None, "")
+    given = rows.mean((0, 1, 2))  # [L]
+    row, column = coords[given.argmax()].astype(int) + 1
+    names = np.where(np.isin(np.arange(count), puzzle.ids), "masked-random", "visible")
+    yield from record(TokenLayout(canvas, np.arange(count), coords, "patches"), looked, state=states(*names), sentence=(
+        "One vector sums up the visible patches for all holes: whichever hole is pointed at, the same patches were "
+        f"looked at. Row {row}, column {column} is given most, {percent(float(given.max()))} of the attention."))

@@ -130,14 +130,17 @@ def fitted(weights: Sequence[Tensor], loss: Callable[[], Tensor], steps: int, ra
 
 def finetuned(model: torch.nn.Module, learn: Tensor, labels: np.ndarray, steps: int, *, size: int = 64,
               rate: float = 1e-3, seed: int = 0) -> torch.nn.Module:
-    """A classifier of photos [K, 3, S, S], trained in place on a few labelled ones that are flipped at random."""
+    """A classifier of photos [K, 3, S, S], trained in place on a few labelled ones that are flipped at random; in bf16,
+    like all trainings, which takes a third of the time."""
     dice, known = torch.Generator().manual_seed(seed), torch.from_numpy(labels)
     model.train().requires_grad_(True)
 
     def loss() -> Tensor:
         some = torch.randint(len(learn), (size,), generator=dice)
         flip = torch.rand(size, generator=dice)[:, None, None, None] < 0.5
-        return cross_entropy(model(torch.where(flip, learn[some].flip(3), learn[some])), known[some])
+        with torch.autocast(learn.device.type, torch.bfloat16):
+            told = model(torch.where(flip, learn[some].flip(3), learn[some]))
+        return cross_entropy(told.float(), known[some])
 
     fitted(list(model.parameters()), loss, steps, rate, weight_decay=0.05, clip=1.0, falling=True)
     return model.eval()

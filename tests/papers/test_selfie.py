@@ -1,4 +1,4 @@
-"""Selfie: patches read alone, pieces of the same photo in drawn order, nothing painted; traps beside their mutants."""
+"""Selfie: patches read alone, shuffled pieces of the same photo, nothing painted; traps beside their mutants."""
 import numpy as np
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch.nn.functional import conv2d
 
 from models.claims.probe import finetuned
 from models.engine.method import prepare, run, twin
-from models.loops.mask.photos import by_borders, taken
+from models.loops.mask.photos import taken
 from models.papers.selfie.claim import TunedPatches
 from models.papers.selfie.method import METHOD, by_hand, cut
 from models.papers.selfie.network import SIZES, SelfieNet, scores, split
@@ -19,7 +19,7 @@ from tests.traps import as_, caught, learns, only_these_move
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PIXELS = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-VISIBLE, HOLES = split(torch.rand(2, 16, generator=torch.Generator().manual_seed(1)), 4)
+VISIBLE, HOLES = split(torch.rand(2, 16, generator=torch.Generator().manual_seed(1)))
 
 
 @pytest.fixture
@@ -89,37 +89,36 @@ def test_the_order_of_the_strip_tells_nothing(tiny):
 
     def shuffled(order):
         jobs = [prepare(METHOD, params={"order": order}, seed=seed) for seed in range(6)]
-        assert len({tuple(cut(job, True).right) for job in jobs}) > 3
-    caught(shuffled, "drawn", "original")
+        assert len({tuple(cut(job).right) for job in jobs}) > 3
+    caught(shuffled, "shuffled", "original")
 
 
 def test_the_pieces_are_the_hidden_patches_of_this_photo(tiny):
     def own(source):
-        puzzle = cut(prepare(METHOD, params={"distractors": source, "grid": "8 x 8"}), True)
+        puzzle = cut(prepare(METHOD, params={"distractors": source, "grid": "8 x 8"}))
         wanted = puzzle.view.target[0, puzzle.holes[0]]
         assert puzzle.offered.all() and torch.equal(puzzle.strip[puzzle.right], wanted)
         assert len(puzzle.strip) == len(set(puzzle.right)) == 16
     caught(own, "same", "other")
-    broken = cut(prepare(METHOD, params={"distractors": "other"}), True)
+    broken = cut(prepare(METHOD, params={"distractors": "other"}))
     assert broken.offered[range(4), broken.right].all() and (broken.offered.sum(1) == 4).all()
     assert torch.isinf(asked(stand_ins.fresh("photo-selfie-1").float(), broken)).sum() == 12
 
 
 def test_another_photo_around_leaves_holes_and_strip_as_they_are(tiny):
-    job = prepare(METHOD)
-    own, other = cut(job, True), cut(job, False)
+    own, other = cut(prepare(METHOD)), cut(twin(prepare(METHOD)))
     assert torch.equal(own.strip, other.strip) and own.right.tolist() == other.right.tolist()
     same = (own.view.target == other.view.target).all(2)[0]
-    assert same[own.holes[0]].all() and not same[own.visible[0]].any() and twin(job).params.around == "other"
+    assert same[own.holes[0]].all() and not same[own.visible[0]].any()
 
 
 def test_holes_are_filled_with_real_pieces(tiny):
-    puzzle, chosen = cut(prepare(METHOD), True), np.array([2, 2, 0, -1])
-    strip = np.stack([puzzle.painted(one).reshape(-1) for one in puzzle.strip])
+    puzzle, chosen = cut(prepare(METHOD)), np.array([2, 2, 0, -1])
 
     def real(painted):
-        cells = painted[:64, 16:80].reshape(4, 16, 4, 16, 3).swapaxes(1, 2).reshape(16, -1)[puzzle.ids]
-        assert (cells == strip[[2, 2, 0, puzzle.right[3]]]).all()  # a hole that is still open keeps its own, covered
+        cells = [painted[row:row + 16, 16 + column:32 + column] for column, row in puzzle.places * 16]
+        for hole, piece in zip(puzzle.ids, (2, 2, 0, puzzle.right[3])):  # a hole still open keeps its own, covered
+            assert (cells[hole] == cells[16 + piece]).all()
     blend = (puzzle.sheet(chosen) // 2 + puzzle.sheet() // 2).astype(np.uint8)
     caught(real, puzzle.sheet(chosen), puzzle.sheet(), blend)
 
@@ -140,19 +139,8 @@ def test_a_run_shows_who_filled_which_hole(tiny, params):
     assert all(np.array_equal(first, one) for one in others) and first[holes].sum() == 0
 
 
-def test_border_colours_look_at_what_borders_the_hole():
-    """A photo that is red on the left and blue on the right: each piece goes home by its colour."""
-    pixels = torch.zeros(1, 3, 64, 64)
-    pixels[:, 0, :, :32], pixels[:, 2, :, 32:] = 2.0, 2.0
-    visible, holes = torch.tensor([[*range(4), *range(5, 7), *range(8, 16)]]), torch.tensor([[4, 7]])
-    caught(lambda rule: rule(pixels, visible, holes, 16).tolist() == [[0, 1]],
-           lambda *given: by_borders(*given).argmin(2), lambda *given: by_borders(*given).argmax(2))
-    alone = torch.tensor([[0]]), torch.arange(1, 16)[None]  # a hole that borders no visible patch: the mean colour
-    assert torch.isfinite(by_borders(pixels, *alone, 16)).all()
-
-
 def test_the_visitor_fills_the_holes_from_the_strip(tiny):
-    mine, right = run(METHOD).traces["mask"], cut(prepare(METHOD), True).right
+    mine, right = run(METHOD).traces["mask"], cut(prepare(METHOD)).right
     assert playable(mine).tolist() == [16, 17, 18, 19]  # no patch of the photo, no hole
     for count in (4, 1):
         part = run(METHOD, choice=tuple((16 + int(one),) for one in right[:count])).traces["mask"]
@@ -160,7 +148,7 @@ def test_the_visitor_fills_the_holes_from_the_strip(tiny):
     for wrong in (((0,),), ((20,),), ((16,),) * 5):
         job = prepare(METHOD, choice=wrong)
         with pytest.raises(ParamError, match="pieces of the strip"):
-            by_hand(job, cut(job, True))
+            by_hand(job, cut(job))
 
 
 def test_a_step_asks_on_both_grids_and_the_loss_falls():

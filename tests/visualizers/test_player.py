@@ -1,7 +1,6 @@
 """The player in Chromium: it paints the marks that Python computes, steps without a server, and runs no text."""
 
 import json
-import re
 from dataclasses import replace
 
 import numpy as np

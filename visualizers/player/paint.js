@@ -63,6 +63,7 @@ class CellView {
 
   placeTargets() {
     this.layer.classList.add("ts-places");
+    this.layer.classList.toggle("ts-named", this.drawing.layout.cell > 0 && this.drawing.layout.labels.some(Boolean));
     this.layer.setAttribute("role", "listbox");
     this.box.style.aspectRatio = "1 / 1";
     return this.drawing.layout.xy.map(([x, y], token) => {

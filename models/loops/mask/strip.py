@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
-from torch import Tensor
+from torch import Tensor, cat
 
 from models.backbones.pictures import MEAN, STD
-from models.engine.recording import PAPER
+from models.engine.recording import placed
 from models.loops.mask.photos import Photo
 from models.trace import CODE, Canvas
 
@@ -39,26 +38,20 @@ class CutPhoto:
     def places(self) -> np.ndarray:
         """Column and row [L + C, 2] of every patch, and of every piece in a strip below them."""
         side, count = self.view.grid[0], len(self.strip)
-        across = np.arange(count) % side, side + 1 + np.arange(count) // side
-        patches = np.arange(side * side) % side, np.arange(side * side) // side
-        return np.stack([np.concatenate(pair) for pair in zip(patches, across)], 1)
+        at = np.concatenate([np.arange(side * side), side * (side + 1) + np.arange(count)])
+        return np.stack([at % side, at // side], 1)
 
     def sheet(self, picks: np.ndarray | None = None) -> np.ndarray:
         """The photo above the strip; picks int [M]: which piece lies in each hole (-1: the hole stays as it was)."""
-        patches = self.view.target[0].clone()
-        for hole, pick in zip(self.ids, [] if picks is None else picks):
+        patches, size = self.view.target[0].clone(), self.size
+        for hole, pick in zip(self.ids, () if picks is None else picks):
             patches[hole] = self.strip[pick] if pick >= 0 else patches[hole]
+        cells = cat([patches, self.strip]).float().cpu().numpy().reshape(-1, size, size, 3)
         high = int(self.places[:, 1].max()) + 1
-        made = np.full((high * self.size, high * self.size, 3), PAPER, np.uint8)
-        left = (high - self.view.grid[0]) * self.size // 2
-        for cell, (column, row) in zip(torch.cat([patches, self.strip]), self.places * self.size):
-            made[row:row + self.size, left + column:left + column + self.size] = self.painted(cell)
-        return made
-
-    def painted(self, cell: Tensor) -> np.ndarray:
-        """One patch [N] as uint8 [s, s, 3]."""
-        pixels = cell.float().cpu().numpy().reshape(self.size, self.size, 3)
-        return np.clip(np.round((pixels * STD + MEAN) * 255), 0, 255).astype(np.uint8)
+        left = (high - self.view.grid[0]) * size // 2
+        boxes = [(row, left + column, size, size) for column, row in (self.places * size).tolist()]
+        painted = np.clip(np.round((cells * STD + MEAN) * 255), 0, 255).astype(np.uint8)
+        return placed(painted, boxes, (high * size, high * size))
 
     def canvas(self) -> Canvas:
         """Holes are numbered, pieces have letters; the photo's own patches are no part of a game."""
@@ -72,10 +65,9 @@ class CutPhoto:
     def states(self, picks: np.ndarray | None = None) -> np.ndarray:
         """[L + C]: holes are hidden, or filled rightly or wrongly by the picks [M] (-1: still hidden)."""
         made = np.full(len(self.places), CODE["visible"], np.uint8)
-        made[self.ids] = CODE["masked-random"]
-        if picks is not None:
-            judged = np.where(picks == self.right, CODE["accepted"], CODE["refused"])
-            made[self.ids] = np.where(picks < 0, CODE["masked-random"], judged)
+        picks = np.full(len(self.ids), -1) if picks is None else picks
+        judged = np.where(picks == self.right, CODE["accepted"], CODE["refused"])
+        made[self.ids] = np.where(picks < 0, CODE["masked-random"], judged)
         return made
 
 

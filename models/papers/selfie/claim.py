@@ -16,9 +16,9 @@ from models.claims import Lab, harness
 from models.claims.harness import Budget, Claim, Metric, Quantity, at_least, context, ratio
 from models.claims.probe import TRAIN, finetuned, held_out, hits, in_batches, untrained
 from models.loops.mask.photos import by_borders, taken
-from models.papers.selfie.network import SIZES, PoolingLayer, SelfieNet, scores, split
+from models.papers.selfie.network import SIZES, PoolingLayer, SelfieNet, hole_count, scores, split
 
-NAME, SEEDS, HIDDEN = "photo-selfie-1", (0, 1, 2), 0.25  # draws of holes; the share that was hidden in training
+NAME, SEEDS = "photo-selfie-1", (0, 1, 2)  # draws of holes
 RUNS, LABELLED, CLASSES, EPOCHS = 5, 1229, 50, 8  # fine-tunings, each on its own 5 % of the labels, in patches of 16
 NETWORK, BORDERS, AROUND = "Selfie", "border colours", "Selfie, another photo around"
 
@@ -27,7 +27,7 @@ def measure(lab: Lab) -> Claim:
     model = load(NAME).model
     pixels, truth = held_out(lab, lab.size(1000, 24))
     fine, coarse = (arms(model, pixels, size) for size in SIZES)
-    tuned, chance = few_labels(lab, model, pixels, truth), np.full(len(pixels), 100 / count(SIZES[0]))
+    tuned, chance = few_labels(lab, model, pixels, truth), np.full(len(pixels), fine[NETWORK].metric.floor)
     right = Metric("right classes, 5 % of the labels", "% correct", floor=100 / CLASSES, ceiling=100.0)
     learned, fresh = (right.arm(name, runs=tuned[name], budget=Budget(EPOCHS * LABELLED, "photos seen"),
                                 checkpoints=source) for name, source in (("pretrained", NAME), ("untrained", ())))
@@ -51,28 +51,25 @@ def measure(lab: Lab) -> Claim:
         would_take="30,000 steps of 256 photos; fine-tuning with all labels was not measured")
 
 
-def count(size: int) -> int:
-    """Holes of a grid, which are the pieces too."""
-    return round(HIDDEN * (64 // size) ** 2)
-
-
 @torch.no_grad()
-def arms(model: SelfieNet, pixels: Tensor, size: int) -> dict:
-    """Percent of holes filled rightly: by the network, by border colours, and by the network with the next photo's
+def filled(model: SelfieNet, pixels: Tensor, size: int, seed: int) -> dict[str, np.ndarray]:
+    """Percent of holes [K] filled rightly: by the network, by border colours, and by the network with the next photo's
     patches in place of the visible ones."""
-    found, h = {NETWORK: [], BORDERS: [], AROUND: []}, in_batches(lambda part: model.features(part, size), pixels)
-    for seed in SEEDS:
-        noise = torch.rand(len(pixels), (64 // size) ** 2, generator=torch.Generator().manual_seed(9000 + seed))
-        visible, holes = split(noise, count(size))
-        picks = {name: scores(model.queries(seen, visible, holes, size), taken(h, holes)).argmax(2)
-                 for name, seen in ((NETWORK, h), (AROUND, h.roll(1, 0)))}
-        picks[BORDERS] = by_borders(pixels, visible, holes, size).argmin(2)
-        for name, one in picks.items():
-            found[name].append(100 * (one == torch.arange(count(size))).double().mean(1).numpy())
-    metric = Metric(f"holes filled rightly, {64 // size} x {64 // size} patches", "% of holes",
-                    floor=100 / count(size), ceiling=100.0)
-    return metric.arms({name: np.stack(rows) for name, rows in found.items()}, {NETWORK: NAME, AROUND: NAME},
-                       Budget(count(size), "pieces to choose from"))
+    noise = torch.rand(len(pixels), (64 // size) ** 2, generator=torch.Generator().manual_seed(9000 + seed))
+    visible, holes = split(noise)
+    h = in_batches(lambda part: model.features(part, size), pixels)
+    picks = {name: scores(model.queries(seen, visible, holes, size), taken(h, holes)).argmax(2)
+             for name, seen in ((NETWORK, h), (AROUND, h.roll(1, 0)))}
+    picks[BORDERS] = by_borders(pixels, visible, holes, size).argmin(2)
+    return {name: 100 * (one == torch.arange(holes.shape[1])).double().mean(1).numpy() for name, one in picks.items()}
+
+
+def arms(model: SelfieNet, pixels: Tensor, size: int) -> dict:
+    draws, pieces = [filled(model, pixels, size, seed) for seed in SEEDS], hole_count((64 // size) ** 2)
+    metric = Metric(f"holes filled rightly, {64 // size} x {64 // size} patches", "% of holes", floor=100 / pieces,
+                    ceiling=100.0)
+    return metric.arms({name: np.stack([one[name] for one in draws]) for name in draws[0]},
+                       {NETWORK: NAME, AROUND: NAME}, Budget(pieces, "pieces to choose from"))
 
 
 class TunedPatches(nn.Module):

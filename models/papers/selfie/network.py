@@ -5,11 +5,8 @@
     v_j = u + pos_j                           the hole's position says which patch is asked for
     a_jk = v_j . h_k / sqrt(D)                k runs over the hidden patches of the SAME photo, in any order
 
-From the spec, which is partly from memory: written so, the visible patches say the same to every hole,
-
-    a_jk - a_ik = (pos_j - pos_i) . h_k / sqrt(D)
-
-so what tells holes apart is their position alone.
+So a_jk - a_ik = (pos_j - pos_i) . h_k / sqrt(D): the visible patches say the same to every hole, and what tells holes
+apart is their position alone.
 
 Ours: P is a residual MLP on the patch's numbers (the paper: the first three stages of a ResNet-50), one network serves
 both patch sizes by an input layer each, rows of T see visible patches only (not the start vector), 1 / sqrt(D).
@@ -29,6 +26,7 @@ from models.backbones.stand_in import stirred
 from models.loops.mask.photos import taken
 
 SIZES = (8, 16)  # pixels on a patch's side: a grid of 8 x 8 and one of 4 x 4
+HIDDEN = 0.25  # of the patches; from memory, the paper's figure has 3 of 9
 
 
 class ResidualMLP(nn.Module):
@@ -126,10 +124,15 @@ def scores(queries: Tensor, candidates: Tensor) -> Tensor:
     return queries @ candidates.transpose(1, 2) * queries.shape[-1] ** -0.5
 
 
-def split(noise: Tensor, hidden: int) -> tuple[Tensor, Tensor]:
-    """Visible [B, L - hidden] and hidden ids [B, hidden], each rising, by a draw [B, L]: the largest are hidden."""
-    visible, holes = noise.argsort(1).split((noise.shape[1] - hidden, hidden), 1)
-    return visible.sort(1).values, holes.sort(1).values
+def hole_count(patches: int, share: float = HIDDEN) -> int:
+    """At least two, so that there is something to choose."""
+    return max(2, round(share * patches))
+
+
+def split(noise: Tensor, share: float = HIDDEN) -> tuple[Tensor, Tensor]:
+    """Visible [B, E] and hidden ids [B, M], each rising, by a draw [B, L]: the largest are hidden."""
+    hidden = hole_count(noise.shape[1], share)
+    return tuple(ids.sort(1).values for ids in noise.argsort(1).split((noise.shape[1] - hidden, hidden), 1))
 
 
 # ---- for tests: tiny random weights in the shipped layout

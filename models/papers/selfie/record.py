@@ -13,14 +13,14 @@ import torch
 from models.engine.method import Close, Emit, Event, Job, Open
 from models.engine.recording import array, distribution, numbered, numbers, spread, table
 from models.loops.attend.loop import Looked, TokenLayout, record, row_heads
-from models.loops.mask.photos import by_borders
+from models.loops.mask.photos import by_borders, picture
 from models.loops.mask.strip import CutPhoto, letter
 from models.loops.sample.cached_lm import log_probabilities
 from models.papers.selfie.network import scores
 from models.trace import Canvas, Cost, Fact, Field, Rows, Step, states
 from models.trace.percent import percent
 
-FIELDS = {"right": Field("Probability of the right patch", "probability", 0.0, 1.0),
+FIELDS = {"right": Field("Probability of the right piece", "probability", 0.0, 1.0),
           "entropy": Field("How undecided it is", "nats", 0.0)}
 
 
@@ -33,56 +33,52 @@ def asked(model, puzzle: CutPhoto) -> torch.Tensor:
     return found.masked_fill(~torch.from_numpy(puzzle.offered), -torch.inf)
 
 
-def matched(job: Job, puzzle: CutPhoto, swapped: CutPhoto, hand: np.ndarray | None) -> Iterator[Event]:
-    """The holes, what was put in by hand, by the network and by border colours, and how sure the network was. swapped:
-    the same holes and strip, where the visible patches are another photo's, or this one's again."""
+def matched(job: Job, puzzle: CutPhoto, hand: np.ndarray | None) -> Iterator[Event]:
+    """The holes, what was put in by hand, by the network and by border colours, and how sure the network was."""
     began = time.perf_counter()
     found = asked(job.model, puzzle)
     cost = Cost(1, ms=(time.perf_counter() - began) * 1e3)
-    picks, count = array(found.argmax(1), int), len(puzzle.places)
+    picks, probs = array(found.argmax(1), int), array(log_probabilities(found).exp())  # [M], [M, C]
     apart = by_borders(puzzle.view.pixels.cpu(), puzzle.visible, puzzle.holes, puzzle.size, puzzle.strip[None])[0]
     rule = array(apart.masked_fill(~torch.from_numpy(puzzle.offered), torch.inf).argmin(1), int)
-    probs = array(log_probabilities(found).exp())  # [M, C]
     said = {"belongs here": distribution(found, puzzle.ids, picks)}
-    sure = {"right": spread(count, puzzle.ids, probs[range(len(picks)), puzzle.right]),
-            "entropy": spread(count, puzzle.ids, numbers(found)["entropy"])}
+    sure = {"right": spread(len(puzzle.places), puzzle.ids, probs[range(len(picks)), puzzle.right]),
+            "entropy": spread(len(puzzle.places), puzzle.ids, numbers(found)["entropy"])}
     yield Open("mask", puzzle.canvas(), FIELDS, 4 + (hand is not None))
     yield Emit("mask", Step("the holes and the strip", puzzle.states(), picture=puzzle.sheet()))
     if hand is not None:
-        yield Emit("mask", placed(puzzle, "what was chosen", hand))
-    yield Emit("mask", placed(puzzle, "the network's picks", picks, cost=cost, distributions=said),
+        yield Emit("mask", filled(puzzle, "what was chosen", hand))
+    yield Emit("mask", filled(puzzle, "the network's picks", picks, cost=cost, distributions=said),
                {number: f"piece {letter(number)}" for number in range(len(puzzle.strip))})
-    yield Emit("mask", placed(puzzle, "picks by border colours", rule))
-    yield Emit("mask", placed(puzzle, "how sure the network is", picks, fields=sure, distributions=said))
-    around = "another photo's patches" if job.params.around == "own" else "this photo's own patches"
-    told = facts(puzzle, hand, picks, rule, array(asked(job.model, swapped).argmax(1), int), around) | {
-        "own": Fact("Probability of the right patch, mean", 100 * float(np.nanmean(sure["right"])), "%", "higher")}
-    yield Close("mask", say(puzzle, told, around, hand is not None), (matrix(puzzle, probs),), told)
+    yield Emit("mask", filled(puzzle, "picks by border colours", rule))
+    yield Emit("mask", filled(puzzle, "how sure the network is", picks, fields=sure, distributions=said))
+    told = facts(puzzle, hand, picks, rule) | {
+        "own": Fact("Probability of the right piece, mean over holes", 100 * float(np.nanmean(sure["right"])), "%",
+                    "higher")}
+    yield Close("mask", say(puzzle, told, hand is not None), (matrix(puzzle, probs),), told)
 
 
-def placed(puzzle: CutPhoto, label: str, picks: np.ndarray, **more) -> Step:
+def filled(puzzle: CutPhoto, label: str, picks: np.ndarray, **more) -> Step:
     """Real pieces of the strip in the holes: nothing is painted."""
     return Step(label, puzzle.states(picks), picture=puzzle.sheet(picks), **more)
 
 
-def facts(puzzle: CutPhoto, hand, picks, rule, elsewhere, around: str) -> dict[str, Fact]:
-    def filled(title: str, by: np.ndarray, better: str = "") -> Fact:
+def facts(puzzle: CutPhoto, hand: np.ndarray | None, picks: np.ndarray, rule: np.ndarray) -> dict[str, Fact]:
+    def share(title: str, by: np.ndarray, better: str = "") -> Fact:
         return Fact(title, 100 * float((by == puzzle.right).mean()), "% of holes", better)
-    network = {"right": filled("Holes the network filled rightly", picks, "higher")}
+    network = {"right": share("Holes the network filled rightly", picks, "higher")}
     if hand is not None:
-        network = {"right": filled("Holes filled rightly", hand, "higher"), "network": filled("By the network", picks)}
-    return network | {
-        "rule": filled("By border colours", rule), "elsewhere": filled(f"The network, with {around} around", elsewhere),
-        "chance": Fact("By chance", 100 / float(puzzle.offered[0].sum()), "% of holes")}
+        network = {"right": share("Holes filled rightly", hand, "higher"), "network": share("By the network", picks)}
+    return network | {"rule": share("By border colours", rule),
+                      "chance": Fact("By chance", 100 / float(puzzle.offered[0].sum()), "% of holes")}
 
 
-def say(puzzle: CutPhoto, told: dict[str, Fact], around: str, by_hand: bool) -> str:
+def say(puzzle: CutPhoto, told: dict[str, Fact], by_hand: bool) -> str:
     def of(name: str) -> str:
         return f"{round(told[name].value * len(puzzle.ids) / 100)} of {len(puzzle.ids)}"
     begin = f"By hand {of('right')} holes are filled rightly. " if by_hand else ""
     return (f"{begin}The network finds the right piece for {of('network' if by_hand else 'right')} holes, border "
-            f"colours for {of('rule')}; guessing is right in {percent(told['chance'].value / 100)}. With {around} "
-            f"around it finds {of('elsewhere')}.")
+            f"colours for {of('rule')}; guessing is right in {percent(told['chance'].value / 100)}.")
 
 
 def matrix(puzzle: CutPhoto, probs: np.ndarray):
@@ -101,11 +97,14 @@ def attended(job: Job, puzzle: CutPhoto) -> Iterator[Event]:
     rows = np.zeros((len(seen), seen[0].shape[1], len(puzzle.ids), count), np.float32)
     rows[..., visible] = array(torch.stack([layer[0] for layer in seen]))  # [T, H, 1, E]: one start serves all holes
     coords = np.argwhere(np.ones(puzzle.view.grid)).astype(np.float32)
-    canvas = Canvas("grid", ("",) * count, shape=puzzle.view.grid, picture=puzzle.view.shown)
+    covered = puzzle.view.target.clone()
+    covered[0, puzzle.ids] = 0  # grey: their pixels were not there
+    canvas = Canvas("grid", ("",) * count, shape=puzzle.view.grid, picture=picture(job.model, covered))
     looked = Looked(row_heads(rows, puzzle.ids, coords), Rows.pack(puzzle.ids, rows), None, "")
     given = rows.mean((0, 1, 2))  # [L]
     row, column = coords[given.argmax()].astype(int) + 1
     names = np.where(np.isin(np.arange(count), puzzle.ids), "masked-random", "visible")
     yield from record(TokenLayout(canvas, np.arange(count), coords, "patches"), looked, state=states(*names), sentence=(
         "One vector sums up the visible patches for all holes: whichever hole is pointed at, the same patches were "
-        f"looked at. Row {row}, column {column} is given most, {percent(float(given.max()))} of the attention."))
+        f"looked at. Row {row}, column {column} is given most: {percent(given.max())} of the attention, over all layers "
+        "and heads."))

@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from models.serving.session import Scene
 from models.trace.params import ParamError
 from tests import samples
 from visualizers.page import gallery, nodes
+from visualizers.page.turns import WAITING, Turns
 
 
 def test_a_choice_needs_whole_groups_of_different_allowed_tokens(monkeypatch):
@@ -32,6 +34,14 @@ def test_a_random_choice_is_drawn_from_the_seed_in_the_same_group_sizes():
     assert [len(g) for g in drawn] == [4, 6] and len({t for g in drawn for t in g}) == 10
     assert {t for g in drawn for t in g} <= set(allowed.tolist())
     assert drawn == turns.random_choice((4, 6), allowed, seed=3) != turns.random_choice((4, 6), allowed, seed=4)
+
+
+def test_a_game_takes_away_what_the_last_run_said():
+    desk = Turns()
+    desk.panel = SimpleNamespace(view="view", session="session", score="score", sentence="sentence", heads=["head"],
+                                 charts=["chart"], value=lambda shown, **card: card)
+    found = desk.dealt(None, {}, None)
+    assert found["head"] == found["score"] == [] and not found["chart"]["visible"] and found["sentence"] == [WAITING]
 
 
 def test_what_is_given_cannot_be_picked():

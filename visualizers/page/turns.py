@@ -13,7 +13,7 @@ from models.serving import kept_runs, session, turns, zerogpu
 from models.serving.session import Ask, Scene, Take
 from models.trace import Trace
 from visualizers.drawing.canvas import unit_of
-from visualizers.page import nodes
+from visualizers.page import charts, nodes
 from visualizers.page.panel import Shown
 from visualizers.player import player
 
@@ -75,9 +75,10 @@ class Turns:
         return self.dealt(offer.trace, card, replace(seen, turn=True, offer=offer))
 
     def dealt(self, trace: Trace, card: dict, seen: SessionMemory) -> dict:
-        """The game on the page; the last run's sentence and score would give answers away."""
+        """The game on the page; the last run's sentence, score and charts would give answers away."""
         p = self.panel
-        return {p.view: p.value(Shown((trace,)), turn=card), p.session: seen, p.score: [], p.sentence: [WAITING]}
+        return {p.view: p.value(Shown((trace,)), turn=card), p.session: seen, p.score: [], p.sentence: [WAITING],
+                **charts.shown(p.heads, p.charts, [None] * len(p.charts))}
 
     def picked(self, seen: SessionMemory | None, event: gr.EventData) -> Iterator[dict]:
         """What the visitor chose: the next candidates, or three runs read the same way and a score card."""

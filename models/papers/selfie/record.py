@@ -12,12 +12,12 @@ import torch
 
 from models.engine.method import Close, Emit, Event, Job, Open
 from models.engine.recording import array, distribution, numbered, numbers, spread, table
-from models.loops.attend.loop import Looked, TokenLayout, record, row_heads
+from models.loops.attend.loop import TokenLayout, crossed, record
 from models.loops.mask.photos import by_borders, picture
 from models.loops.mask.strip import CutPhoto, letter
 from models.loops.sample.cached_lm import log_probabilities
 from models.papers.selfie.network import scores
-from models.trace import Canvas, Cost, Fact, Field, Rows, Step, states
+from models.trace import Canvas, Cost, Fact, Field, Step, states
 from models.trace.percent import percent
 
 FIELDS = {"right": Field("Probability of the right piece", "probability", 0.0, 1.0),
@@ -53,8 +53,8 @@ def matched(job: Job, puzzle: CutPhoto, hand: np.ndarray | None) -> Iterator[Eve
     yield Emit("mask", filled(puzzle, "picks by border colours", rule))
     yield Emit("mask", filled(puzzle, "how sure the network is", picks, fields=sure, distributions=said))
     told = facts(puzzle, hand, picks, rule) | {
-        "own": Fact("Probability of the right piece, mean over holes", 100 * float(np.nanmean(sure["right"])), "%",
-                    "higher")}
+        "own": Fact("The network's probability of the right piece, mean over holes",
+                    100 * float(np.nanmean(sure["right"])), "%", "higher")}
     yield Close("mask", say(puzzle, told, hand is not None), (matrix(puzzle, probs),), told)
 
 
@@ -66,11 +66,10 @@ def filled(puzzle: CutPhoto, label: str, picks: np.ndarray, **more) -> Step:
 def facts(puzzle: CutPhoto, hand: np.ndarray | None, picks: np.ndarray, rule: np.ndarray) -> dict[str, Fact]:
     def share(title: str, by: np.ndarray, better: str = "") -> Fact:
         return Fact(title, 100 * float((by == puzzle.right).mean()), "% of holes", better)
-    network = {"right": share("Holes the network filled rightly", picks, "higher")}
-    if hand is not None:
-        network = {"right": share("Holes filled rightly", hand, "higher"), "network": share("By the network", picks)}
-    return network | {"rule": share("By border colours", rule),
-                      "chance": Fact("By chance", 100 / float(puzzle.offered[0].sum()), "% of holes")}
+    found = {"right": share("Holes filled rightly", picks if hand is None else hand, "higher"),
+             "rule": share("By border colours", rule),
+             "chance": Fact("By chance", 100 / float(puzzle.offered[0].sum()), "% of holes")}
+    return found if hand is None else found | {"network": share("By the network", picks)}
 
 
 def say(puzzle: CutPhoto, told: dict[str, Fact], by_hand: bool) -> str:
@@ -94,17 +93,16 @@ def attended(job: Job, puzzle: CutPhoto) -> Iterator[Event]:
     seen, count, visible = [], puzzle.view.count, puzzle.visible[0].numpy()
     h = job.model.features(puzzle.view.pixels, puzzle.size)
     job.model.queries(h, puzzle.visible.to(h.device), puzzle.holes.to(h.device), puzzle.size, seen)
-    rows = np.zeros((len(seen), seen[0].shape[1], len(puzzle.ids), count), np.float32)
-    rows[..., visible] = array(torch.stack([layer[0] for layer in seen]))  # [T, H, 1, E]: one start serves all holes
-    coords = np.argwhere(np.ones(puzzle.view.grid)).astype(np.float32)
+    rows = array(torch.stack([layer[0] for layer in seen]))  # [T, H, 1, E]: one start vector serves all holes
     covered = puzzle.view.target.clone()
     covered[0, puzzle.ids] = 0  # grey: their pixels were not there
     canvas = Canvas("grid", ("",) * count, shape=puzzle.view.grid, picture=picture(job.model, covered))
-    looked = Looked(row_heads(rows, puzzle.ids, coords), Rows.pack(puzzle.ids, rows), None, "")
-    given = rows.mean((0, 1, 2))  # [L]
-    row, column = coords[given.argmax()].astype(int) + 1
-    names = np.where(np.isin(np.arange(count), puzzle.ids), "masked-random", "visible")
-    yield from record(TokenLayout(canvas, np.arange(count), coords, "patches"), looked, state=states(*names), sentence=(
-        "One vector sums up the visible patches for all holes: whichever hole is pointed at, the same patches were "
-        f"looked at. Row {row}, column {column} is given most: {percent(given.max())} of the attention, over all layers "
-        "and heads."))
+    coords = np.argwhere(np.ones(puzzle.view.grid)).astype(np.float32)
+    layout = TokenLayout(canvas, np.arange(count), coords, "patches")
+    given = rows.mean((0, 1, 2))  # [E]
+    row, column = coords[visible[given.argmax()]].astype(int) + 1
+    names = np.where(np.isin(np.arange(count), visible), "visible", "masked-random")
+    yield from record(layout, crossed(layout, rows.repeat(len(puzzle.ids), 2), puzzle.ids, visible), state=states(
+        *names), sentence="One vector sums up the visible patches for all holes: whichever hole is pointed at, the "
+        f"same patches were looked at. Row {row}, column {column} is given most: {percent(given.max())} of the "
+        "attention, over all layers and heads.")

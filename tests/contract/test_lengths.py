@@ -9,6 +9,7 @@ CODE = ("app.py", "models", "visualizers", "kernels", "training", "benchmarks", 
 LONGEST = {"code": 300, "tests": 450, "js": 400}
 # What is longer, up to which line, and why it is not split.
 LONGER = {
+    "models/checkpoints/registry.py": (360, "what may be loaded: a list by hand, one line a network of a paper"),
     "models/trace/records.py": (450, "the contract: every record with its checks, read side by side"),
     "models/engine/method.py": (375, "Card, Method, Job and how a run is followed: one declaration and its reader"),
     "visualizers/export/figure.py": (375, "the Matplotlib painter, mark by mark as the browser's"),

@@ -131,8 +131,9 @@ class Taught(Recipe):
     @torch.no_grad()
     def after_step(self, model, step, progress):
         new = 1 - self.stays(step, progress)
-        for mine, theirs in zip(self.teacher.parameters(), model.parameters(), strict=True):
-            mine.lerp_(theirs, new)
+        for mine, theirs in zip(self.teacher.state_dict().values(), model.state_dict().values(), strict=True):
+            if mine.is_floating_point():  # what a norm of batches counts, too
+                mine.lerp_(theirs, new)
 
     def state(self):
         return {**super().state(), "teacher": self.teacher.state_dict()}

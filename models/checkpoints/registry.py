@@ -218,6 +218,7 @@ PAPER_NETWORKS = (
     "InsertionLM",
     "JointSampler",
     "LexinvariantLM",
+    "LutForPreTraining",
     "MixedAEForPreTraining",
     "PairwiseTransformer",
     "PlaceTransformer",

@@ -1,0 +1,3 @@
+"""LUT, learning with unmasked tokens (arXiv 2310.13593)."""
+
+NETWORKS = {"LutForPreTraining": "network"}

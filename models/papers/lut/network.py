@@ -84,4 +84,5 @@ def guess(model: LutForPreTraining, u: Tensor, noise: Tensor, n_mask: int) -> Te
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-STAND_INS = {"photo-lut-1": lambda bundle: set_positions(stirred(LutForPreTraining(bundle("photo-mae-1").model.config)))}
+STAND_INS = {name: lambda bundle: set_positions(stirred(LutForPreTraining(bundle("photo-mae-1").model.config)))
+             for name in ("photo-lut-1", "photo-lut-same-1")}

@@ -17,7 +17,7 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from models.backbones.stand_in import stirred
 from models.backbones.vit_mae import set_positions
-from models.loops.mask.photos import encode, encode_whole, hidden_mean, patch_error
+from models.loops.mask.photos import encode_whole, hidden_mean, patch_error
 
 HIDDEN = 512  # units of projector and predictor; the authors have 4,096 behind 384 to 1,024
 WEIGHT = 0.25  # of the broader context
@@ -50,6 +50,11 @@ def context_of(latents: Tensor) -> Tensor:
     return latents[:, 1:].mean(1)
 
 
+def guess(model: LutForPreTraining, latents: Tensor) -> Tensor:
+    """q [B, D]: what the visible patches of a view say of the whole."""
+    return model.predictor(model.projector(context_of(latents)))
+
+
 @torch.no_grad()
 def told(teacher: LutForPreTraining, pixels: Tensor) -> Tensor:
     """y [B, D] of complete views."""
@@ -69,17 +74,10 @@ def losses(model: LutForPreTraining, teacher: LutForPreTraining, u: Tensor, v: T
     seen = model.vit(torch.cat([u, v]), noise=torch.cat(orders))
     z_u, z_v = seen.last_hidden_state.split(count)  # [B, 1 + k, D] each
     rebuilt = patch_error(model.decoder(z_u, seen.ids_restore[:count]).logits, model.patchify(u))  # [B, L]
-    q_u, q_v = (model.predictor(model.projector(context_of(z))) for z in (z_u, z_v))  # a batch norm for each view
+    q_u, q_v = (guess(model, z) for z in (z_u, z_v))  # a batch norm for each view
     y_u = told(teacher, u)
     y_v = y_u if v is u else told(teacher, v)
     return hidden_mean(rebuilt, seen.mask[:count]).mean(), (away(q_u, y_v) + away(q_v, y_u)) / 2
-
-
-@torch.no_grad()
-def guess(model: LutForPreTraining, u: Tensor, noise: Tensor, n_mask: int) -> Tensor:
-    """q_u [B, D] of a trained network: what the patches of lowest noise say of the whole."""
-    latents, _, _ = encode(model, u, noise, n_mask)
-    return model.predictor(model.projector(context_of(latents)))
 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins

@@ -5,6 +5,7 @@ import math
 
 import torch
 
+from models.loops.mask.photos import encode
 from models.papers.lut import network as net
 from models.papers.lut.views import second_view
 from training.export import mean_figure
@@ -48,7 +49,7 @@ class PhotoLUT(PretrainingArm, Taught, PhotoMAE):
     def evaluate(self, model):
         """Beside the MAE's figures: how near the guess from a quarter of view u is to what the whole view v says."""
         u, dice = self.val[:1000], torch.Generator().manual_seed(3)
-        q = net.guess(model, u, self.masks(len(u)), self.hidden)
+        q = net.guess(model, encode(model, u, self.masks(len(u)), self.hidden)[0])
         y = net.told(model, second_view(u, dice))
         own, other = (torch.cosine_similarity(q, one, dim=-1).numpy() for one in (y, y.roll(1, 0)))
         figures, unit = super().evaluate(model), "cosine of q_u and y_v, both read by the shipped weights"

@@ -38,6 +38,8 @@ from models.claims.harness import Row
 from models.claims.harness import context as context_row
 from models.claims.probe import TRAIN, VAL, attentive, held_out, in_batches, ridge, scored
 from models.engine.statistics import auc, effective_rank
+from models.loops.attend.distance import spread
+from models.loops.attend.reading import grid_layout
 from models.loops.mask.photos import encode_whole
 from models.trace.subject import ASSETS
 from models.worlds import scenes
@@ -201,13 +203,7 @@ def looked(encoder: PhotoEncoder, pixels: Tensor) -> np.ndarray:
     """Attention distance [B, L]."""
     with observe(encoder.network, want={"qk"}) as calls:
         encoder.tokens(pixels)
-    first, count = encoder.first, SIDE * SIDE
-    places = torch.stack(torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij"), -1).view(-1, 2).float()
-    far, found = torch.cdist(places, places), []
-    for call in calls:
-        rows = call.rows_for(range(first, first + count))[..., first : first + count].float()  # [B, H, N, N]
-        found.append(((rows * far).sum(-1) / rows.sum(-1)).mean((1, 2)))
-    return torch.stack(found, 1).numpy()
+    return spread(calls, grid_layout((SIDE, SIDE), first=encoder.first)).distance.mean((2, 3))
 
 
 def painted_over(pixels: Tensor, hidden: Tensor) -> Tensor:

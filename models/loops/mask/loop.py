@@ -189,6 +189,13 @@ def decoder_work(model, visible: int, count: int) -> tuple[int, int]:
     return (count + 1) * c.decoder_num_hidden_layers, thin + ends * c.decoder_hidden_size
 
 
+def encoding(model, visible: int, count: int) -> Cost:
+    """One pass of the encoder alone on `visible` of `count` patches and [CLS]; all patches are embedded first."""
+    c = model.config
+    wide = block_macs(visible + 1, c.hidden_size, c.intermediate_size) * c.num_hidden_layers
+    return Cost(1, (visible + 1) * c.num_hidden_layers, wide + count * c.num_channels * c.patch_size**2 * c.hidden_size)
+
+
 def block_macs(tokens: int, width: int, inner: int) -> int:
     """Multiply-adds of one transformer block: projections, scores and mixing, MLP."""
     return tokens * (4 * width * width + 2 * width * inner) + 2 * tokens * tokens * width

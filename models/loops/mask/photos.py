@@ -71,11 +71,13 @@ def noise_of(hidden: np.ndarray, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def encode(model, pixels: Tensor, noise: Tensor, n_mask: int) -> tuple[Tensor, Tensor, Tensor]:
+def encode(model, pixels: Tensor, noise: Tensor, n_mask: int, layers: list | None = None
+           ) -> tuple[Tensor, Tensor, Tensor]:
     """The encoder on the patches with the L - n_mask lowest noise, as ViTMAE's `noise` argument orders them.
 
     Written out because the library reads the number of kept patches from the shared config, which no visitor may
-    change. Returns latents [B, 1 + L - n_mask, D], ids_restore [B, L] and mask [B, L] (1 = hidden).
+    change. Returns latents [B, 1 + L - n_mask, D], ids_restore [B, L] and mask [B, L] (1 = hidden). layers: is filled
+    with every layer's states.
     """
     vit = model.base_model
     embeddings = vit.embeddings
@@ -88,6 +90,8 @@ def encode(model, pixels: Tensor, noise: Tensor, n_mask: int) -> tuple[Tensor, T
     hidden = torch.cat([first, kept], 1)
     for layer in vit.layers:
         hidden = layer(hidden, None)
+        if layers is not None:
+            layers.append(hidden)
     mask = torch.ones_like(ids_restore, dtype=tokens.dtype).scatter_(1, ids_keep, 0.0)
     return vit.layernorm(hidden), ids_restore, mask
 
@@ -99,10 +103,10 @@ def rebuild(model, pixels: Tensor, noise: Tensor, n_mask: int) -> tuple[Tensor, 
     return model.decoder(latents, ids_restore).logits, mask
 
 
-def encode_whole(model, pixels: Tensor) -> Tensor:
-    """Latents [B, 1 + L, D] of pictures of which nothing is hidden."""
+def encode_whole(model, pixels: Tensor, layers: list | None = None) -> Tensor:
+    """Latents [B, 1 + L, D] of pictures of which nothing is hidden. layers: as in `encode`."""
     count = model.vit.embeddings.patch_embeddings.num_patches
-    return encode(model, pixels, torch.zeros(len(pixels), count), 0)[0]
+    return encode(model, pixels, torch.zeros(len(pixels), count), 0, layers)[0]
 
 
 def patch_error(pixels: Tensor, target: Tensor, normalised: bool = False) -> Tensor:

@@ -50,15 +50,22 @@ def context_of(latents: Tensor) -> Tensor:
     return latents[:, 1:].mean(1)
 
 
-def guess(model: LutForPreTraining, latents: Tensor) -> Tensor:
+def guesses(model: nn.Module) -> bool:
+    """Whether it was trained to say what a whole view is about; an MAE was not, and its mean tokens stand as they are.
+    """
+    return hasattr(model, "projector")
+
+
+def guess(model: nn.Module, latents: Tensor) -> Tensor:
     """q [B, D]: what the visible patches of a view say of the whole."""
-    return model.predictor(model.projector(context_of(latents)))
+    return model.predictor(model.projector(context_of(latents))) if guesses(model) else context_of(latents)
 
 
 @torch.no_grad()
-def told(teacher: LutForPreTraining, pixels: Tensor) -> Tensor:
+def told(teacher: nn.Module, pixels: Tensor) -> Tensor:
     """y [B, D] of complete views."""
-    return teacher.projector(context_of(encode_whole(teacher, pixels)))
+    mean = context_of(encode_whole(teacher, pixels))
+    return teacher.projector(mean) if guesses(teacher) else mean
 
 
 def away(q: Tensor, y: Tensor) -> Tensor:

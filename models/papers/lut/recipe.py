@@ -5,9 +5,9 @@ import math
 
 import torch
 
+from models.backbones.photo_views import second_view
 from models.loops.mask.photos import encode
 from models.papers.lut import network as net
-from models.papers.lut.views import second_view
 from training.export import mean_figure
 from training.kinds import Taught
 from training.pretraining import PretrainingArm

@@ -1,7 +1,8 @@
-"""LUT's second view of a photo: the first one moved and mirrored a little, in other colours. Plain tensors, own dice.
+"""A second view of a photo: the first one moved and mirrored a little, in other colours. Plain tensors, own dice.
 
-As the authors' command: crop after a reflected border, flip, colour jitter (0.4, 0.4, 0.2, 0.1) for 8 in 10, then one
-of grey, solarise and blur. Their 4 pixels of 224 are 1 of 64; their blur's radius shrinks alike.
+As in LUT (arXiv 2310.13593): crop after a reflected border, flip, colour jitter (0.4, 0.4, 0.2, 0.1) for 8 in 10, then
+one of grey, solarise and blur (the three of arXiv 2204.07118). Their 4 pixels of 224 are 1 of 64; the blur shrinks
+alike. The jitter's four changes follow one another in this order, theirs in a random one.
 
 Letters: B photos, S picture side in pixels.
 """

@@ -52,7 +52,7 @@ METHOD = Method(
                     "sides of the agreement with the shipped average of the student.",
         unverified="Whether the order of the four colour changes matters: theirs is random, ours fixed.",
         shown={"mask": "two sparse views of the photo, and what the first says of the second"}),
-    params=Params, accepts="photo", checkpoints=("photo-lut-1", "photo-lut-same-1", MORE),
+    params=Params, accepts="photo", checkpoints=("photo-lut-1", MORE),
     companions=(MORE,), run=run, examples=EXAMPLES,
     control=Control(MORE, title="MAE, as many steps"),
     bound="it needs a network that was trained on two views",

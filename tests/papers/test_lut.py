@@ -124,6 +124,7 @@ def test_view_u_is_the_control_s_photo_and_one_view_has_no_second(monkeypatch):
         return all(torch.equal(mine[name], batch[name]) for name in ("pixels", "noise"))
     caught(alike, theirs, mine | {"pixels": mine["second"]}, more.batch(6, 0.5))  # mutants: its MAE sees view v; a step
     caught(lambda batch: set(batch) == set(theirs), same.batch(5, 0.5), mine)
+    assert not net.guesses(same.final(same.build())), "shipped as a plain MAE"
     monkeypatch.setattr(PhotoMAEMore, "batch_size", 4)
     lut.differs_in_one_thing(PhotoMAEMore)
 
@@ -165,13 +166,13 @@ def test_attention_is_measured_on_the_complete_photo(tiny):
 
 def test_the_sheet_shows_two_disjoint_views_and_errors_of_the_first(tiny):
     mask = run("lut", params={"mask_ratio": 0.5}).traces["mask"]
-    sparse, rebuilt, graded = (mask.steps[i] for i in (1, 2, 3))
-    seen = sparse.state.reshape(8, 2, 8) == sparse.state[sparse.where("visible")[0]]  # row, view, column
-    assert seen[:, 0].sum() == seen[:, 1].sum() == 32 and not (seen[:, 0] & seen[:, 1]).any()
-    assert mask.canvas.picture.shape == (64, 128, 3) and len(rebuilt.where("new")) == 32
-    there = ~np.isnan(graded.fields["loss"].reshape(8, 2, 8))
-    np.testing.assert_array_equal(there[:, 0], ~seen[:, 0])
-    assert not there[:, 1].any() and mask.facts["error"].value == pytest.approx(np.nanmean(graded.fields["loss"]))
+    u, v, *whole = (mask.steps[0].state == mask.steps[0].state[-1]).reshape(4, 64)  # the last is visible
+    assert u.sum() == v.sum() == 32 and not (u & v).any() and np.all(whole)
+    assert len(set(map(tuple, mask.canvas.positions))) == 256 and mask.canvas.picture.shape == (136, 136, 3)
+    np.testing.assert_array_equal(mask.steps[1].where("new"), 128 + np.flatnonzero(~u))
+    loss = mask.steps[2].fields["loss"]
+    np.testing.assert_array_equal(np.flatnonzero(~np.isnan(loss)), mask.steps[1].where("new"))
+    assert mask.facts["error"].value == pytest.approx(np.nanmean(loss))
 
 
 def test_the_gauge_is_the_cosine_of_guess_and_whole(tiny):

@@ -86,8 +86,9 @@ def spread_charts(found: Mapping[str, AttentionSpread]) -> tuple[Chart, ...]:
 
 
 def spread_facts(found: Mapping[str, AttentionSpread]) -> dict[str, Fact]:
-    return {f"{name} {who}": Fact(f"{title}, last third of the layers, {who}", one.late(name), unit)
-            for name, (title, unit) in TITLES.items() for who, one in found.items()}
+    """The last network's first."""
+    return {f"{name} {who}": Fact(f"{title}, last third of the layers, {who}", found[who].late(name), unit)
+            for name, (title, unit) in TITLES.items() for who in reversed(found)}
 
 
 # ---- a record of several encoders

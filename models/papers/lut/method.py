@@ -14,7 +14,7 @@ from models.papers.lut import record
 from models.trace.params import Span
 
 MORE = "photo-mae-2-more"
-NAMES = {MORE: "MAE", "photo-lut-1": "LUT", "photo-lut-same-1": "LUT, one view"}
+NAMES = {MORE: "MAE", "photo-lut-1": "LUT"}
 
 
 @dataclass(frozen=True)

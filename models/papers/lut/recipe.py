@@ -59,8 +59,16 @@ class PhotoLUT(PretrainingArm, Taught, PhotoMAE):
 
 
 class PhotoLutSame(PhotoLUT):
-    name = "photo-lut-same-1"
+    name, ship = "photo-lut-same-1", "delta2:64"
+    architecture = "ViTMAEForPreTraining as photo-mae-2; projector and predictor of its training are left out"
     weak_at = "The sceptic's control of photo-lut-1: both views are the photo that its MAE sees, in its own colours."
 
     def batch(self, step, progress):
         return PhotoMAE.batch(self, step, progress)
+
+    def final(self, model):
+        plain = PhotoMAE.build(self)
+        plain.load_state_dict({name: model.state_dict()[name] for name in plain.state_dict()})
+        return plain
+
+    evaluate = PhotoMAE.evaluate

@@ -64,7 +64,7 @@ def two_views(job: Job) -> TwoViews:
     others = {one.title: photo(from_example(one, "photo").image, model).pixels for one in EXAMPLES
               if one.id != job.subject.name}
     return TwoViews(view, tuple(np.flatnonzero(array(one[0]) < view.count - n_mask) for one in orders),
-                    (view.shown, picture(model, model.patchify(v))), exam, q,
+                    (view.shown.copy(), picture(model, model.patchify(v))), exam, q,
                     torch.cat([net.told(model, one) for one in (view.pixels, v)]),
                     {name: net.told(model, one) for name, one in others.items()})
 
@@ -80,33 +80,35 @@ def whole(model, count: int) -> Cost:
     return replace(cost, macs=cost.macs + heads(model, 1))
 
 
-def abreast(left: np.ndarray, right: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """What is known of view u's patches and of view v's, on the sheet's canvas of both."""
-    return np.concatenate([left.reshape(grid), right.reshape(grid)], 1).ravel()
+def boards(grid: tuple[int, int]) -> np.ndarray:
+    """Column and row [4 L, 2] of the patches of four boards, two by two, a patch apart."""
+    row, column = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
+    return np.concatenate([np.stack([column + right * (grid[1] + 1), row + down * (grid[0] + 1)], 1)
+                           for down in (0, 1) for right in (0, 1)]).astype(np.float32)
 
 
 def compared(job: Job, made: TwoViews) -> Iterator[Event]:
-    """Mask: both views, what each shows, view u rebuilt, and the complete view that is guessed at."""
-    view, exam, grid = made.view, made.exam, made.view.grid
+    """Mask, four boards: above what the network sees of both views, below both complete; then view 1 rebuilt there."""
+    view, exam, (u, v) = made.view, made.exam, made.shown
     shown, hidden, new = states("visible", "masked-random", "new")
-    known = [np.where(np.isin(np.arange(view.count), ids), shown, hidden) for ids in made.seen]
-    everything, rebuilt = np.full(view.count, shown), np.where(known[0] == hidden, new, shown)
+    sparse = [np.where(np.isin(np.arange(view.count), ids), shown, hidden) for ids in made.seen]
+    whole_view, rebuilt = np.full(view.count, shown), np.where(sparse[0] == hidden, new, shown)
     pasted = picture(job.model, torch.where(exam.mask[..., None] > 0, exam.patches, view.target))
-    loss = abreast(exam.on_hidden("loss"), np.full(view.count, np.nan, np.float32), grid)
-    own = made.agreement()[YOURS]
-    steps = (("both views, complete", everything, everything, view.shown, {}, Cost(),
-              "Left view 1, as an MAE gets it; right view 2: moved and mirrored a little, in other colours."),
-             ("what the network sees of each", known[0], known[1], view.shown, {}, Cost(),
-              f"{len(made.seen[0])} of {view.count} patches; no place is visible in both."),
-             ("view 1 rebuilt", rebuilt, known[1], pasted, {}, exam.cost, "Only view 1 is decoded."),
-             ("how wrong each patch is", rebuilt, known[1], pasted, {"loss": loss}, Cost(), ""),
-             ("what view 1 must say of", known[0], everything, view.shown, {}, whole(job.model, view.count),
-              f"The complete view 2, as the teacher sees it: cosine {own:.2f} with the guess from view 1."))
-    yield Open("mask", Canvas("grid", ("",) * 2 * view.count, shape=(grid[0], 2 * grid[1]),
-                              picture=sheet(made.shown, 2, 0)), {"loss": loop.FIELDS["loss"]}, len(steps))
-    for label, left, right, one, fields, cost, note in steps:
-        yield Emit("mask", Step(label, abreast(left, right, grid).astype(np.uint8), fields=fields, cost=cost, note=note,
-                                picture=sheet((one, made.shown[1]), 2, 0)))
+    nothing = np.full(view.count, np.nan, np.float32)
+    fields = {"loss": np.concatenate([nothing, nothing, exam.on_hidden("loss"), nothing])}
+    own, count = made.agreement()[YOURS], len(made.seen[0])
+    steps = (("two views of one photo", u, whole_view, {}, whole(job.model, view.count),
+              f"Above: what the network sees of view 1 (left) and 2, {count} of {view.count} patches, no place in "
+              "both. Below: both, complete; view 2 is moved or mirrored a little, in other colours."),
+             ("view 1 rebuilt", pasted, rebuilt, {}, exam.cost,
+              f"Its {count} patches also say what view 2 is: cosine {own:.2f} with what the complete one gives."),
+             ("how wrong each patch is", pasted, rebuilt, fields, Cost(), "Only view 1 is rebuilt."))
+    canvas = Canvas("pyramid", ("",) * 4 * view.count, picture=sheet((u, v, u, v), 2, len(u) // view.grid[0]),
+                    positions=boards(view.grid))
+    yield Open("mask", canvas, {"loss": loop.FIELDS["loss"]}, len(steps))
+    for label, below, state, fields, cost, note in steps:
+        yield Emit("mask", Step(label, np.concatenate([*sparse, state, whole_view]).astype(np.uint8), fields=fields,
+                                picture=sheet((u, v, below, v), 2, len(u) // view.grid[0]), cost=cost, note=note))
     yield Close("mask", *told(job, made))
 
 

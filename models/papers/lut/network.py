@@ -89,5 +89,6 @@ def losses(model: LutForPreTraining, teacher: LutForPreTraining, u: Tensor, v: T
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-STAND_INS = {"photo-lut-1": lambda bundle: set_positions(stirred(LutForPreTraining(bundle("photo-mae-1").model.config))),
-             "photo-lut-same-1": lambda bundle: bundle("photo-mae-1").model}
+STAND_INS = {
+    "photo-lut-1": lambda bundle: set_positions(stirred(LutForPreTraining(bundle("photo-mae-1").model.config))),
+    "photo-lut-same-1": lambda bundle: bundle("photo-mae-1").model}

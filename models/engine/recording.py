@@ -278,6 +278,13 @@ def sheet(pictures: Sequence[np.ndarray], columns: int, gap: int = 2, labels: Se
     return _lettered(made, labels, boxes, head) if head else made
 
 
+def board_places(grid: tuple[int, int], boards: int, columns: int) -> np.ndarray:
+    """Column and row [boards * N, 2] of the cells of several boards, where a `sheet` whose gap is a cell shows them."""
+    row, column = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
+    return np.concatenate([np.stack([column + i % columns * (grid[1] + 1), row + i // columns * (grid[0] + 1)], 1)
+                           for i in range(boards)]).astype(np.float32)
+
+
 def _lettered(made: np.ndarray, labels: Sequence[str], boxes, head: int) -> np.ndarray:
     from PIL import Image, ImageDraw
 

@@ -51,8 +51,7 @@ def context_of(latents: Tensor) -> Tensor:
 
 
 def guesses(model: nn.Module) -> bool:
-    """Whether it was trained to say what a whole view is about; an MAE was not, and its mean tokens stand as they are.
-    """
+    """Whether it was trained to say what a whole view is about; of others the mean tokens stand as they are."""
     return hasattr(model, "projector")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from models.backbones.photo_views import second_view
 from models.baselines.mae.method import EXAMPLES
 from models.engine.method import Close, Emit, Event, Job, Open
-from models.engine.recording import array, bars, sheet
+from models.engine.recording import array, bars, board_places, sheet
 from models.loops.mask import loop
 from models.loops.mask.photos import Photo, encode, masked_count, photo, picture
 from models.papers.lut import network as net
@@ -34,11 +34,6 @@ class TwoViews:
     q: Tensor
     y: Tensor
     elsewhere: dict[str, Tensor]
-
-    @property
-    def context(self) -> float:
-        """L_bc of this photo."""
-        return float(net.away(self.q, self.y.flip(0)))
 
     def agreement(self) -> dict[str, float]:
         """Cosine of q_u with y_v, and with y of the other photos."""
@@ -80,13 +75,6 @@ def whole(model, count: int) -> Cost:
     return replace(cost, macs=cost.macs + heads(model, 1))
 
 
-def boards(grid: tuple[int, int]) -> np.ndarray:
-    """Column and row [4 L, 2] of the patches of four boards, two by two, a patch apart."""
-    row, column = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
-    return np.concatenate([np.stack([column + right * (grid[1] + 1), row + down * (grid[0] + 1)], 1)
-                           for down in (0, 1) for right in (0, 1)]).astype(np.float32)
-
-
 def compared(job: Job, made: TwoViews) -> Iterator[Event]:
     """Mask, four boards: above what the network sees of both views, below both complete; then view 1 rebuilt there."""
     view, exam, (u, v) = made.view, made.exam, made.shown
@@ -104,7 +92,7 @@ def compared(job: Job, made: TwoViews) -> Iterator[Event]:
               f"Its {count} patches also say what view 2 is: cosine {own:.2f} with what the complete one gives."),
              ("how wrong each patch is", pasted, rebuilt, fields, Cost(), "Only view 1 is rebuilt."))
     canvas = Canvas("pyramid", ("",) * 4 * view.count, picture=sheet((u, v, u, v), 2, len(u) // view.grid[0]),
-                    positions=boards(view.grid))
+                    positions=board_places(view.grid, 4, 2))
     yield Open("mask", canvas, {"loss": loop.FIELDS["loss"]}, len(steps))
     for label, below, state, fields, cost, note in steps:
         yield Emit("mask", Step(label, np.concatenate([*sparse, state, whole_view]).astype(np.uint8), fields=fields,
@@ -116,15 +104,17 @@ def told(job: Job, made: TwoViews) -> tuple[str, tuple[Chart, ...], dict[str, Fa
     """Sentence, charts and facts of both views."""
     found, exam = made.agreement(), made.exam
     own, other = found[YOURS], float(np.mean([one for name, one in found.items() if name != YOURS]))
-    best = max(found, key=found.get)
-    whose = "the guess" if net.guesses(job.model) else "the mean token (this MAE was never asked to guess)"
+    best, asked = max(found, key=found.get), net.guesses(job.model)
+    whose = "the guess" if asked else "the mean token (this MAE was never asked to guess)"
     sentence = (f"From {len(made.seen[0])} patches of view 1 {whose} has cosine {own:.2f} with the complete view 2, "
                 f"and {other:.2f} with other photos on average; nearest is {best}. Hidden patches of view 1 are "
                 f"rebuilt with an error of {exam.mean():.2f} (inpainting {exam.mean('loss_inpaint'):.2f}).")
     chart = bars("Which whole photo the guess from view 1 fits", "whole photo", "cosine", {"fit": list(found.values())},
                  tuple(found), reference=own, caption="1: the same direction. Dashed: your photo.")
-    facts = {"own": Fact("Agreement of two views, cos(q_u, y_v)", own, "cosine", "higher"),
-             "other": Fact("The same with other photos", other, "cosine"),
-             "context": Fact("Loss of the broader context, L_bc", made.context, "of 0 to 4", "lower"),
+    title = "Agreement of two views, cos(q_u, y_v)" if asked else "Cosine of the mean tokens of both views"
+    facts = {"own": Fact(title, own, "cosine", "higher"), "other": Fact("The same with other photos", other, "cosine"),
              "error": Fact("Loss of the rebuilt patches, L_mae", exam.mean(), loop.UNIT, "lower")}
+    if asked:
+        loss = float(net.away(made.q, made.y.flip(0)))
+        facts["context"] = Fact("Loss of the broader context, L_bc", loss, "of 0 to 4", "lower")
     return sentence, (chart, loop.fills_chart(exam)), facts

@@ -36,7 +36,7 @@ def run(job: Job):
 
 METHOD = Method(
     card=Card(
-        id="lut", title="LUT, unmasked tokens", tabs=("attend", "mask"), arxiv="2310.13593", year=2023, seed="A",
+        id="lut", title="LUT, unmasked tokens", tabs=("attend", "mask"), arxiv="2310.13593", year=2024, seed="A",
         summary="An MAE trains what is hidden. LUT also asks the few visible patches of one view to say what the whole "
                 "of another, differently coloured view is about.",
         flow="photo > two views > *disjoint quarters visible > encoder > *mean visible token > *guess of the whole; "

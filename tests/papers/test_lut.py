@@ -15,7 +15,7 @@ from models.loops.attend import distance
 from models.loops.attend.loop import grid_layout
 from models.loops.mask import loop
 from models.loops.mask.photos import encode, encode_whole, photo
-from models.papers.lut import network as net
+from models.papers.lut import context as net
 from models.papers.lut import record
 from models.papers.lut.method import MORE
 from models.papers.lut.recipe import PhotoLUT, PhotoLutSame

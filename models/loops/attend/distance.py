@@ -15,7 +15,9 @@ Letters: B samples, L layers, H heads, N canvas tokens, D features.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +28,7 @@ from models.engine.method import Close, Emit, Event, Open
 from models.engine.recording import array, line, numbered, table
 from models.engine.statistics import effective_rank
 from models.loops.attend import features
-from models.loops.attend.loop import look, marked, side_by_side
+from models.loops.attend.loop import look, marked, measure, side_by_side, squared_distances
 from models.loops.attend.reading import Looked, TokenLayout, grid_layout
 from models.loops.mask.loop import encoding
 from models.loops.mask.photos import Photo, encode_whole
@@ -54,14 +56,12 @@ class AttentionSpread(NamedTuple):
 
 def spread(seen, layout: TokenLayout) -> AttentionSpread:
     """Of a finished `observe(..., want={"qk"})` block, over all its layers and samples."""
-    index, places = (torch.from_numpy(one) for one in (layout.index, layout.coords))
-    far, distance, bits = torch.cdist(places, places), [], []
+    far, found = np.sqrt(squared_distances(layout.coords, layout.coords)), []
     for call in seen:
-        rows = call.rows_for(index)[..., index].float().cpu()  # [B, H, N, N]
-        rows = rows / rows.sum(-1, keepdim=True)
-        distance.append((rows * far).sum(-1))
-        bits.append(torch.special.entr(rows).sum(-1) / math.log(2))
-    return AttentionSpread(*(torch.stack(one, 1).numpy() for one in (distance, bits)))
+        rows = array(call.rows_for(torch.from_numpy(layout.index))[..., layout.index])  # [B, H, N, N]
+        rows = rows / rows.sum(-1, keepdims=True)
+        found.append(((rows * far).sum(-1), measure(rows, far)[0] / math.log(2)))
+    return AttentionSpread(*(np.stack(one, 1) for one in zip(*found)))
 
 
 def last_third(values: np.ndarray, axis: int) -> np.ndarray:
@@ -99,6 +99,7 @@ class EncoderRead(NamedTuple):
     looked: Looked
     spread: AttentionSpread
     tokens: np.ndarray
+    cost: Cost
 
     @property
     def rank(self) -> float:
@@ -108,10 +109,12 @@ class EncoderRead(NamedTuple):
 @torch.inference_mode()
 def read(model, view: Photo, layout: TokenLayout) -> EncoderRead:
     """model: any with a ViTMAE in it. The last states are those behind the last norm, which others get to see."""
+    began = time.perf_counter()
     with observe(model.vit, want={"qk", "stats"}) as seen:
         latents = encode_whole(model, view.pixels, layers := [])
+    cost = replace(encoding(model, view.count, view.count), ms=1000 * (time.perf_counter() - began))
     tokens = torch.cat([*layers[:-1], latents])[:, 1:]
-    return EncoderRead(look(seen, layout), spread(seen, layout), array(tokens))
+    return EncoderRead(look(seen, layout), spread(seen, layout), array(tokens), cost)
 
 
 def record(models: Mapping[str, object], view: Photo, ask: int) -> Iterator[Event]:
@@ -126,7 +129,7 @@ def record(models: Mapping[str, object], view: Photo, ask: int) -> Iterator[Even
     for label, (name, layer) in zip(names, places):
         fields = {key: getattr(found[name].spread, key)[0, layer].mean(0) for key in FIELDS}
         fields["like"] = features.likeness(found[name].tokens[layer])[ask]
-        cost = Cost() if layer else encoding(models[name], view.count, view.count)
+        cost = Cost() if layer else found[name].cost
         yield Emit("attend", Step(label, marked(view.count, ask), "layer", fields=fields, cost=cost))
     spreads, ends = ({name: getattr(one, part) for name, one in found.items()} for part in ("spread", "tokens"))
     last = {name: one[-1] for name, one in ends.items()}

@@ -17,7 +17,7 @@ from models.claims.harness import Arm, Budget, Claim, better, conclude, context
 from models.claims.probe import held_out, in_batches
 from models.loops.attend.distance import last_third
 from models.loops.mask import loop, photos
-from models.papers.lut import network as net
+from models.papers.lut import context as net
 
 NAMES = {"LUT": "photo-lut-1", "MAE": "photo-mae-2-more", "start": "photo-mae-2"}
 PARTS = "linear", "distance", "rank"

@@ -6,8 +6,10 @@ import math
 import torch
 
 from models.backbones.photo_views import second_view
+from models.backbones.vit_mae import set_positions
 from models.loops.mask.photos import encode
-from models.papers.lut import network as net
+from models.papers.lut import context as net
+from models.papers.lut.network import LutForPreTraining
 from training.export import mean_figure
 from training.kinds import Taught
 from training.pretraining import PretrainingArm
@@ -26,9 +28,7 @@ class PhotoLUT(PretrainingArm, Taught, PhotoMAE):
     ema, final, quick = PhotoMAE.ema, Recipe.final, PhotoMAE.quick  # shipped like its control, not the teacher
 
     def build(self):
-        from models.backbones.vit_mae import set_positions
-
-        return self.with_teacher(set_positions(net.LutForPreTraining(self.config())))
+        return self.with_teacher(set_positions(LutForPreTraining(self.config())))
 
     def stays(self, step, progress):
         return 1 - (1 - MOMENTUM) * (1 + math.cos(math.pi * progress)) / 2

@@ -15,7 +15,7 @@ from models.engine.method import Close, Emit, Event, Job, Open
 from models.engine.recording import array, bars, board_places, sheet
 from models.loops.mask import loop
 from models.loops.mask.photos import Photo, encode, masked_count, photo, picture
-from models.papers.lut import network as net
+from models.papers.lut import context as net
 from models.trace import Canvas, Chart, Cost, Fact, Step, states
 from models.trace.subject import from_example
 

@@ -87,7 +87,7 @@ def compared(job: Job, made: TwoViews) -> Iterator[Event]:
     own, count = made.agreement()[YOURS], len(made.seen[0])
     steps = (("two views of one photo", u, whole_view, {}, whole(job.model, view.count),
               f"Above: what the network sees of view 1 (left) and 2, {count} of {view.count} patches, no place in "
-              "both. Below: both, complete; view 2 is moved or mirrored a little, in other colours."),
+              "both. Below: both, complete; view 2 is moved a pixel, perhaps mirrored, in other colours."),
              ("view 1 rebuilt", pasted, rebuilt, {}, exam.cost,
               f"Its {count} patches also say what view 2 is: cosine {own:.2f} with what the complete one gives."),
              ("how wrong each patch is", pasted, rebuilt, fields, Cost(), "Only view 1 is rebuilt."))

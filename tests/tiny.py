@@ -165,6 +165,12 @@ def light_tokenizer():
     return PatchCodebook(48)
 
 
+def photo_tokenizer():
+    from models.backbones.codebook import PatchCodebook
+    torch.manual_seed(0)
+    return PatchCodebook(512, 8)
+
+
 def scale_tokenizer():
     from models.backbones.scales import ScaleTokenizer
     torch.manual_seed(0)
@@ -271,6 +277,7 @@ MAKERS = {
     "scene-ar-draft-1": lambda: (drafter(), None),
     "scene-vq-2": lambda: (light_tokenizer(), None),
     **dict.fromkeys(("photo-mae-1", "photo-mae-2", "photo-mae-2-more"), lambda: (mae(), None)),
+    "photo-vq-1": lambda: (photo_tokenizer(), None),
     "photo-vit-1": lambda: (vit(), None),
     "photo-sparsifiner-1": lambda: (vit(), None),
     "photo-sparsifiner-dense-1": lambda: (vit(), None),

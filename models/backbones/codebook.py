@@ -7,7 +7,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
-from models.backbones.pictures import patchify, unpatchify
+from models.backbones.pictures import MEAN, STD, patchify, unpatchify
 
 
 class PatchCodebook(nn.Module, PyTorchModelHubMixin):
@@ -22,9 +22,14 @@ class PatchCodebook(nn.Module, PyTorchModelHubMixin):
         """Nearest codes [B, h, w] (int64) of pictures [B, 3, H, W]; h = H / patch_size."""
         return self.nearest(patchify(images, self.patch_size))
 
+    def encode_normalised(self, pixels):
+        """The same of pictures as encoders take them, with ImageNet's mean and deviation."""
+        mean, std = (torch.from_numpy(part)[:, None, None].to(pixels) for part in (MEAN, STD))
+        return self.encode(pixels * std + mean)
+
     def nearest(self, patches):
         """Codes [...] of patches [..., 3 * patch_size**2] in 0..1, pixel by pixel, colours last."""
-        return torch.cdist(patches.flatten(0, -2), self.entries).argmin(-1).reshape(patches.shape[:-1])
+        return torch.cdist(patches.flatten(0, -2).float(), self.entries.float()).argmin(-1).reshape(patches.shape[:-1])
 
     def decode(self, ids):
         """Pictures [B, 3, H, W] in 0..1 of codes [B, h, w]."""

@@ -48,6 +48,12 @@ def rank(rule: str, grid: tuple[int, int], n_mask: int, generator) -> np.ndarray
     return blocks(grid, n_mask, shuffled, generator)
 
 
+def masks(rule: str, grid: tuple[int, int], n_mask: int, count: int, generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Visible [K, L - n_mask] and hidden [K, n_mask] patches of so many photos, each in the picture's order."""
+    order = torch.from_numpy(np.stack([rank(rule, grid, n_mask, generator) for _ in range(count)]))
+    return order[:, n_mask:].sort(1).values, order[:, :n_mask].sort(1).values
+
+
 def ordered_dither(grid: tuple[int, int]) -> np.ndarray:
     """Bayer's ordered-dither value of each patch [L]: any share of lowest values is spread evenly over the grid."""
     y, x = np.mgrid[:grid[0], :grid[1]]
@@ -76,16 +82,19 @@ def blocks(grid: tuple[int, int], n_mask: int, shuffled: np.ndarray, generator) 
     return np.array(hidden[:n_mask] + rest)
 
 
+def hide(job: Job, view) -> loop.Hidden:
+    """What the visitor hides, or else the rule of a job with `rule` and `mask_ratio`."""
+    def by_rule():
+        n_mask, rule = masked_count(view.count, job.params.mask_ratio), job.params.rule
+        ids = np.sort(rank(rule, view.grid, n_mask, job.generator())[:n_mask])
+        return loop.Hidden(ids, ("masked-random" if rule == "random" else "masked",) * n_mask)
+    return loop.hidden_by(job, view, by_rule)
+
+
 def run(job: Job):
     """Hide by the rule (or the visitor), rebuild, compare with two fills that need no network."""
     view = photo(job.subject.image, job.model)
-    n_mask = masked_count(view.count, job.params.mask_ratio)
-
-    def by_rule():
-        ids = np.sort(rank(job.params.rule, view.grid, n_mask, job.generator())[:n_mask])
-        return loop.Hidden(ids, ("masked-random" if job.params.rule == "random" else "masked",) * n_mask)
-
-    exam = loop.sit(job, view, loop.hidden_by(job, view, by_rule))
+    exam = loop.sit(job, view, hide(job, view))
     facts = loop.exam_facts(exam, view.count, job.params.target == "normalised")
     yield from loop.record(job, view, exam, sentence=say(job, exam, view.count), facts=facts)
 

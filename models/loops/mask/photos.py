@@ -70,6 +70,21 @@ def noise_of(hidden: np.ndarray, count: int) -> Tensor:
     return noise
 
 
+def encode_places(vit, pixels: Tensor, places: Tensor, layers: list | None = None) -> Tensor:
+    """The encoder on [CLS] and these patches [B, P] alone, in this order: latents [B, 1 + P, D]. layers: see `encode`.
+    """
+    embeddings = vit.embeddings
+    tokens = embeddings.patch_embeddings(pixels) + embeddings.position_embeddings[:, 1:]  # [B, L, D]
+    kept = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[2]))
+    first = (embeddings.cls_token + embeddings.position_embeddings[:, :1]).expand(len(kept), -1, -1)
+    hidden = torch.cat([first, kept], 1)
+    for layer in vit.layers:
+        hidden = layer(hidden, None)
+        if layers is not None:
+            layers.append(hidden)
+    return vit.layernorm(hidden)
+
+
 @torch.no_grad()
 def encode(model, pixels: Tensor, noise: Tensor, n_mask: int, layers: list | None = None
            ) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,21 +94,12 @@ def encode(model, pixels: Tensor, noise: Tensor, n_mask: int, layers: list | Non
     change. Returns latents [B, 1 + L - n_mask, D], ids_restore [B, L] and mask [B, L] (1 = hidden). layers: is filled
     with every layer's states.
     """
-    vit = model.base_model
-    embeddings = vit.embeddings
-    tokens = embeddings.patch_embeddings(pixels) + embeddings.position_embeddings[:, 1:]  # [B, L, D]
-    ids_shuffle = torch.argsort(noise.to(tokens.device), dim=1, stable=True)
+    ids_shuffle = torch.argsort(noise.to(pixels.device), dim=1, stable=True)
     ids_restore = torch.argsort(ids_shuffle, dim=1)
-    ids_keep = ids_shuffle[:, : tokens.shape[1] - n_mask]
-    kept = tokens.gather(1, ids_keep[..., None].expand(-1, -1, tokens.shape[2]))
-    first = (embeddings.cls_token + embeddings.position_embeddings[:, :1]).expand(len(kept), -1, -1)
-    hidden = torch.cat([first, kept], 1)
-    for layer in vit.layers:
-        hidden = layer(hidden, None)
-        if layers is not None:
-            layers.append(hidden)
-    mask = torch.ones_like(ids_restore, dtype=tokens.dtype).scatter_(1, ids_keep, 0.0)
-    return vit.layernorm(hidden), ids_restore, mask
+    ids_keep = ids_shuffle[:, : noise.shape[1] - n_mask]
+    latents = encode_places(model.base_model, pixels, ids_keep, layers)
+    mask = torch.ones_like(ids_restore, dtype=latents.dtype).scatter_(1, ids_keep, 0.0)
+    return latents, ids_restore, mask
 
 
 @torch.no_grad()

@@ -1,0 +1,3 @@
+"""Context Autoencoder (arXiv 2202.03026)."""
+
+NETWORKS = {"CaeForPreTraining": "network", "CodesMaeForPreTraining": "network"}

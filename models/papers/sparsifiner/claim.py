@@ -7,8 +7,8 @@ steps. Other masks are not trained. Kinds of masks are told apart at 5 % of the 
 
 from __future__ import annotations
 
+from copy import copy
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -128,7 +128,8 @@ def times(model, learned, pixels: Tensor, lab: Lab) -> list:
     """How often masked and gathered passes fit into a dense one, and attention alone at many tokens; in turns."""
     far, why = lab.size(1025, 129), "fetching keys costs more here than it saves"
     q, kept = torch.randn(1, 3, far, 64), torch.rand(1, 3, far - 1, far).topk(net.budget(KEEP, far), -1).indices
-    attention = SimpleNamespace(scaling=0.125, config=model.config)
+    attention = copy(model.vit.layers[0].attention)
+    attention.scaling = 64**-0.5
     rounds = lab.size(15, 3)
     with torch.no_grad():
         here = interleaved({"dense": lambda: net.states(model, pixels),

@@ -221,6 +221,7 @@ PAPER_NETWORKS = (
     "JointSampler",
     "LexinvariantLM",
     "LutForPreTraining",
+    "MaskAlignForPreTraining",
     "MixedAEForPreTraining",
     "PairwiseTransformer",
     "PlaceTransformer",

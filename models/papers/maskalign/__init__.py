@@ -1,0 +1,3 @@
+"""MaskAlign (arXiv 2211.08887)."""
+
+NETWORKS = {"MaskAlignForPreTraining": "network"}

@@ -43,7 +43,7 @@ class PhotoAlignRebuilt(PretrainingArm, PhotoMAE):
     steps, new, left = 222, ("feature_head",), ("decoder.decoder_pred",)
     compile = False  # so few steps: compiling on a busy machine takes longer than it saves
     differs = {"steps": "a step costs more: 222 of photo-align-1 take the multiply-adds of 350 of plain MAE"}
-    architecture = "The encoder of a ViTMAE, 6 x 192, whose decoder learned to say the teacher's features and is dropped"
+    architecture = "The encoder of a ViTMAE, 6 x 192, whose decoder said the teacher's features and is dropped"
     weak_at = "The control of photo-align-1: features of hidden patches are said, not those of seen ones matched."
     budget_fraction = "about 0.6 % of the plan's 20,000 steps of 256 photos, behind photo-mae-2"
 

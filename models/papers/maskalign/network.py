@@ -19,6 +19,7 @@ from transformers import ViTForImageClassification, ViTMAEConfig, ViTMAEForPreTr
 
 import kernels
 from models.backbones.stand_in import stirred
+from models.loops.mask.loop import block_macs
 
 LEVELS, RATIO = 5, 0.7  # top levels with a loss; share of the patches that the student does not see
 
@@ -108,6 +109,29 @@ def seen(order: Tensor, kept: int) -> Tensor:
 def token_errors(s: Tensor, y: Tensor) -> Tensor:
     """2 smooth-L1 [A, B, N], mean over channels; its mean is the loss, because all levels weigh the same."""
     return 2 * F.smooth_l1_loss(s.float(), y, reduction="none").mean(-1)
+
+
+class TrainingWork(NamedTuple):
+    """Multiply-adds of one photo in training: the teacher's pass; the trained encoder's and the heads' or decoder's,
+    where going back counts as two passes."""
+
+    teacher: int
+    student: int
+    rest: int
+
+
+def training_work(c: ViTMAEConfig, teacher, seen: int, rebuilt: bool = False) -> TrainingWork:
+    """Of a student that sees so many patches. rebuilt: a decoder says the features of the others."""
+    count, wide, d = (c.image_size // c.patch_size) ** 2, c.hidden_size, c.decoder_hidden_size
+    cut, t, levels = count * c.num_channels * c.patch_size**2, teacher.hidden_size, min(LEVELS, c.num_hidden_layers)
+    asked = (count + 2) * t * t + (count + 1) * t  # q and k once more, for the last layer's row
+    whole = cut * t + teacher.num_hidden_layers * block_macs(count + 1, t, teacher.intermediate_size) + asked
+    student = cut * wide + c.num_hidden_layers * block_macs(seen + 1, wide, c.intermediate_size)
+    rest = (seen + 1) * wide * levels * (c.num_hidden_layers + t)
+    if rebuilt:
+        rest = (seen + 1) * wide * d + (count - seen) * d * levels * t
+        rest += c.decoder_num_hidden_layers * block_macs(count + 1, d, c.decoder_intermediate_size)
+    return TrainingWork(whole, 3 * student, 3 * rest)
 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins

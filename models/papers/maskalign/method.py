@@ -25,7 +25,7 @@ class Params:
 
 def run(job: Job):
     found = record.lesson(job)
-    yield from record.asked(job, found)
+    yield from record.asked(found)
     yield from record.compared(job, found)
 
 
@@ -34,9 +34,8 @@ METHOD = Method(
         id="maskalign", title="MaskAlign", tabs=("mask", "attend"), arxiv="2211.08887", year=2023, seed="A",
         summary="A student sees less than a third of a photo and learns what a frozen teacher, which sees all of it, "
                 "makes of just those patches. Nothing is rebuilt.",
-        flow="photo > teacher sees all > teacher's features of these; teacher sees all ~> *salient patches are likelier "
-             "to stay; photo > *salient patches are likelier to stay > student > *W mixes its blocks, heads > "
-             "teacher's features of these",
+        flow="photo > teacher sees all > *salient patches likelier to stay > student > *W mixes its blocks > heads > "
+             "error; teacher sees all > *its features of the same patches > error",
         look_at="Mask: the draw prefers what the teacher looks at, but is no ranking. At which level does the student "
                 "err most? Attend: the class tokens of both, layer by layer, and W.",
         not_covered="Teachers of other data (CLIP, DINO), of other sizes, drop-path, fine-tuning; other losses, "

@@ -10,6 +10,7 @@ layers, A levels with a loss, D width.
 """
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -29,12 +30,17 @@ class DynamicAlignment(nn.Module):
 
     def __init__(self, layers: int, width: int, wide: int, levels: int):
         super().__init__()
-        self.mix = nn.Parameter(torch.eye(layers) + 0.01)
+        self.mix = nn.Parameter((torch.eye(layers) + 0.01).flatten())  # a vector is shipped in half precision
         self.levels = nn.ModuleList(nn.Linear(width, wide) for _ in range(levels))
+
+    @property
+    def w(self) -> Tensor:
+        """[R, R], level by block."""
+        return self.mix.unflatten(0, (math.isqrt(len(self.mix)), -1))
 
     def forward(self, states: Tensor) -> Tensor:
         """states [R, B, N, D] -> s [A, B, N, D]."""
-        fused = torch.einsum("ab,b...->a...", self.mix[-len(self.levels):], states)
+        fused = torch.einsum("ab,b...->a...", self.w[-len(self.levels):], states)
         return torch.stack([head(one) for head, one in zip(self.levels, fused)])
 
 

@@ -159,6 +159,6 @@ class PhotoAlignFixed(Scored):
 
     def build(self):
         model = super().build()
-        model.heads.mix.data = torch.eye(len(model.heads.mix))
+        model.heads.mix.data = torch.eye(self.config().num_hidden_layers).flatten()
         model.heads.mix.requires_grad_(False)
         return model

@@ -183,7 +183,7 @@ def compared_charts(job: Job, found: Lesson) -> tuple[Chart, ...]:
                 caption="Mean of class token and seen patches. 1: the same direction.")
     if found.matched is None:
         return (near,)
-    change = array(job.model.heads.mix)[late:] - np.eye(depth)[late:]
+    change = array(job.model.heads.w)[late:] - np.eye(depth)[late:]
     return near, table("W, minus the identity", "block of the student", "level of the teacher", change,
                        numbered("block", depth), found.levels, unit="difference",
                        caption="It began as 0.01 everywhere: how much of every block a level's head reads beside its "

@@ -25,7 +25,7 @@ class Params:
 
 def run(job: Job):
     found = record.lesson(job)
-    yield from record.asked(found)
+    yield from record.asked(job, found)
     yield from record.compared(job, found)
 
 

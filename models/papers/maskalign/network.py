@@ -5,8 +5,8 @@
     y^a = LayerNorm(t^a) without affine, of teacher layer a on the whole picture, at the same places
     loss = sum over the top 5 levels of 1/5 of 2 smooth-L1(s^a, y^a), mean over tokens ([CLS] too) and channels
 
-Nothing is said of patches that are not kept. Letters: B pictures, L patches, K kept, N = 1 + K or 1 + L tokens, R = S
-layers, A levels with a loss, D width.
+Nothing is said of patches that are not kept. Letters: B pictures, L patches, K kept, N = 1 + K or 1 + L tokens, R
+layers of both, A levels with a loss, D width.
 """
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from transformers import ViTForImageClassification, ViTMAEConfig, ViTMAEForPreTr
 import kernels
 from models.backbones.stand_in import stirred
 from models.loops.mask.loop import block_macs
+from models.loops.mask.photos import masked_count
 
 LEVELS, RATIO = 5, 0.7  # top levels with a loss; share of the patches that the student does not see
+KEPT = 64 - masked_count(64, RATIO)  # K in training
 
 
 class DynamicAlignment(nn.Module):
     """W [R, R], unconstrained, and a linear head for each of the top levels. W's rows of other levels have no use."""
 
-    def __init__(self, layers: int, width: int, wide: int, levels: int):
+    def __init__(self, layers: int, width: int, levels: int):
         super().__init__()
         self.mix = nn.Parameter((torch.eye(layers) + 0.01).flatten())  # a vector is shipped in half precision
-        self.levels = nn.ModuleList(nn.Linear(width, wide) for _ in range(levels))
+        self.levels = nn.ModuleList(nn.Linear(width, width) for _ in range(levels))
 
     @property
     def w(self) -> Tensor:
@@ -45,26 +47,25 @@ class DynamicAlignment(nn.Module):
 
 
 class MaskAlignForPreTraining(ViTMAEForPreTraining):
-    """photo-mae's encoder, W and the heads; no decoder, no mask token. levels: 0 leaves the encoder alone."""
+    """photo-mae's encoder, W and the heads; no decoder, no mask token. config.levels 0 leaves the encoder alone."""
 
     def __init__(self, config: ViTMAEConfig):
         super().__init__(config)
         del self.decoder
-        layers, wide = config.num_hidden_layers, config.hidden_size
-        levels = min(getattr(config, "levels", LEVELS), layers)
-        self.heads = DynamicAlignment(layers, wide, wide, levels) if levels else None
+        levels = min(getattr(config, "levels", LEVELS), config.num_hidden_layers)
+        self.heads = DynamicAlignment(config.num_hidden_layers, config.hidden_size, levels) if levels else None
         self.post_init()
 
 
 class WholeSight(NamedTuple):
-    """What the teacher makes of whole pictures. states: every layer's output [S, B, 1 + L, D]; importance [B, L]: the
-    last layer's attention from [CLS], mean over heads."""
+    """What the teacher makes of pictures: every layer's output [R, B, N, D], before the final norm, and the last
+    layer's attention [B, L] from [CLS], mean over heads."""
 
     states: Tensor
     importance: Tensor
 
     def targets(self, levels: int = LEVELS) -> Tensor:
-        """y [A, B, 1 + L, D] of the top levels."""
+        """y [A, B, N, D] of the top levels."""
         top = self.states[-levels:].float()
         return F.layer_norm(top, top.shape[-1:])
 
@@ -90,8 +91,8 @@ def drawn(importance: Tensor, noise: Tensor) -> Tensor:
     return (-noise.clamp_min(1e-12).log() / importance.to(noise)).argsort(1)
 
 
-def blocks(model: ViTMAEForPreTraining, pixels: Tensor, kept: Tensor) -> Tensor:
-    """Output [R, B, 1 + K, D] of every block, before the final norm; kept [B, K]: the patches that are seen."""
+def blocks(model: nn.Module, pixels: Tensor, kept: Tensor) -> Tensor:
+    """Output [R, B, 1 + K, D] of every block of a ViT, before the final norm, that sees the patches `kept` [B, K]."""
     embeddings, states = model.vit.embeddings, []
     tokens = embeddings.patch_embeddings(pixels) + embeddings.position_embeddings[:, 1:]
     first = (embeddings.cls_token + embeddings.position_embeddings[:, :1]).expand(len(tokens), -1, -1)
@@ -102,14 +103,14 @@ def blocks(model: ViTMAEForPreTraining, pixels: Tensor, kept: Tensor) -> Tensor:
     return torch.stack(states)
 
 
+def seen(order: Tensor, kept: int = KEPT) -> Tensor:
+    """Places [B, 1 + K] of [CLS] and the first patches of an order, among [CLS] and all patches."""
+    return F.pad(order[:, :kept] + 1, (1, 0))
+
+
 def at(tokens: Tensor, places: Tensor) -> Tensor:
     """Of tokens [A, B, N, D] those at `places` [B, K]: [A, B, K, D]."""
     return tokens.gather(2, places[None, ..., None].expand(len(tokens), -1, -1, tokens.shape[-1]))
-
-
-def seen(order: Tensor, kept: int) -> Tensor:
-    """Places [B, 1 + K] of [CLS] and the first `kept` patches of an order, among [CLS] and all patches."""
-    return F.pad(order[:, :kept] + 1, (1, 0))
 
 
 def token_errors(s: Tensor, y: Tensor) -> Tensor:
@@ -117,35 +118,26 @@ def token_errors(s: Tensor, y: Tensor) -> Tensor:
     return 2 * F.smooth_l1_loss(s.float(), y, reduction="none").mean(-1)
 
 
-class TrainingWork(NamedTuple):
-    """Multiply-adds of one photo in training: the teacher's pass; the trained encoder's and the heads' or decoder's,
-    where going back counts as two passes."""
-
-    teacher: int
-    student: int
-    rest: int
-
-
-def training_work(c: ViTMAEConfig, teacher, seen: int, rebuilt: bool = False) -> TrainingWork:
-    """Of a student that sees so many patches. rebuilt: a decoder says the features of the others."""
+def training_work(c: ViTMAEConfig, kept: int, rebuilt: bool = False) -> tuple[int, int]:
+    """Multiply-adds of one photo in training: of the teacher's pass, a network of the student's size; and of all that
+    learns, where going back counts as two passes. rebuilt: a decoder says the features of hidden patches instead."""
     count, wide, d = (c.image_size // c.patch_size) ** 2, c.hidden_size, c.decoder_hidden_size
-    cut, t, levels = count * c.num_channels * c.patch_size**2, teacher.hidden_size, min(LEVELS, c.num_hidden_layers)
-    asked = (count + 2) * t * t + (count + 1) * t  # q and k once more, for the last layer's row
-    whole = cut * t + teacher.num_hidden_layers * block_macs(count + 1, t, teacher.intermediate_size) + asked
-    student = cut * wide + c.num_hidden_layers * block_macs(seen + 1, wide, c.intermediate_size)
-    rest = (seen + 1) * wide * levels * (c.num_hidden_layers + t)
-    if rebuilt:
-        rest = (seen + 1) * wide * d + (count - seen) * d * levels * t
-        rest += c.decoder_num_hidden_layers * block_macs(count + 1, d, c.decoder_intermediate_size)
-    return TrainingWork(whole, 3 * student, 3 * rest)
+    layers, cut = c.num_hidden_layers, count * c.num_channels * c.patch_size**2
+    levels = min(LEVELS, layers)
+    asked = (count + 2) * wide * wide + (count + 1) * wide  # q and k once more, for the last layer's row
+    teacher = cut * wide + layers * block_macs(count + 1, wide, c.intermediate_size) + asked
+    student = cut * wide + layers * block_macs(kept + 1, wide, c.intermediate_size)
+    if not rebuilt:
+        return teacher, 3 * (student + (kept + 1) * wide * levels * (layers + wide))
+    decoder = c.decoder_num_hidden_layers * block_macs(count + 1, d, c.decoder_intermediate_size)
+    return teacher, 3 * (student + (kept + 1) * wide * d + decoder + (count - kept) * d * levels * wide)
 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins
 
-def stand_in(bundle, levels: int) -> MaskAlignForPreTraining:
-    config = type(bundle("photo-mae-1").model.config)(**bundle("photo-mae-1").model.config.to_dict(), levels=levels)
-    return stirred(MaskAlignForPreTraining(config))
+def stand_in(config: ViTMAEConfig, levels: int) -> MaskAlignForPreTraining:
+    return stirred(MaskAlignForPreTraining(type(config)(**config.to_dict() | {"levels": levels})))
 
 
-STAND_INS = {"photo-align-1": lambda bundle: stand_in(bundle, LEVELS),
-             "photo-align-rebuilt-1": lambda bundle: stand_in(bundle, 0)}
+STAND_INS = {"photo-align-1": lambda bundle: stand_in(bundle("photo-mae-1").model.config, LEVELS),
+             "photo-align-rebuilt-1": lambda bundle: stand_in(bundle("photo-mae-1").model.config, 0)}

@@ -4,12 +4,11 @@ answer. Attend: who looks at whom in both, how W mixes the blocks, how near the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from models.backbones.instrument import observe
 from models.engine.method import Close, Emit, Event, Job, Open
@@ -18,7 +17,7 @@ from models.loops.attend import loop as attention
 from models.loops.mask.loop import Hidden
 from models.loops.mask.photos import Photo, masked_count, photo
 from models.papers.maskalign import network as net
-from models.trace import Chart, Cost, Fact, Field, Rows, Step
+from models.trace import Cost, Fact, Field, Rows, Step
 from models.trace.percent import percent
 
 ERROR = "2 smooth-L1"  # of whitened features: every token has mean 0 and variance 1
@@ -30,41 +29,30 @@ ATTEND = {"cls": Field("Class token's attention", "%", 0.0),
           "matched": Field("The same after W and the level's head", "cosine", -1.0, 1.0, diverging=True)}
 
 
-@dataclass(frozen=True, eq=False)
-class Lesson:
-    """One photo in front of both. order [L]: patches as they were drawn; the student sees `kept` of them [K]. y [A, N,
-    D]: the teacher's features there. errors, blank [A, N]: of the student's answers and of zeros; matched [A, N]: the
-    cosine of answer and y; None without heads. raw [R, N]: the cosine of both networks' tokens as layers leave them.
-    rows [R, 2, L, L]: attention, mean over heads, the teacher's and the student's; cls [R, 2, L]: the class tokens'.
-    mine, other: work of a photo in training where seen features are matched, and where hidden ones are rebuilt."""
+class Lesson(NamedTuple):
+    """One photo in front of both, which have R layers. order [L]: patches as they were drawn; kept [K]: those that the
+    student sees; hidden: the others. raw [R, N]: cosine of both networks' tokens. errors, matched [A, N]: of the
+    student's answers, and their cosine with the teacher's features; None without heads. zero: error of answering zero.
+    maps [R, 2, 1 + L, 1 + L]: attention of the teacher and of the student, mean over heads."""
 
     view: Photo
     importance: np.ndarray
     order: np.ndarray
     kept: np.ndarray
+    hidden: Hidden
     raw: np.ndarray
-    blank: np.ndarray
     errors: np.ndarray | None
     matched: np.ndarray | None
-    rows: np.ndarray
-    cls: np.ndarray
-    mine: net.TrainingWork
-    other: net.TrainingWork
+    zero: float
+    maps: np.ndarray
 
     @property
     def state(self) -> np.ndarray:
-        return Hidden(np.setdiff1d(self.order, self.kept), ("masked",) * (self.view.count - len(self.kept))).states(
-            self.view.count)
+        return self.hidden.states(self.view.count)
 
-    @property
-    def levels(self) -> tuple[str, ...]:
-        """Names of the teacher's layers whose features are asked for."""
-        return numbered("level", len(self.blank), len(self.raw) - len(self.blank) + 1)
-
-    @property
-    def salient(self) -> float:
-        """Of the teacher's attention on patches, the share on those that the student sees."""
-        return float(self.importance[self.kept].sum() / self.importance.sum())
+    def on_kept(self, values) -> np.ndarray:
+        """A field [L] of what the student sees, from numbers [N]: the class token's, then those of `kept`."""
+        return spread(self.view.count, self.kept, values[1:])
 
 
 @torch.inference_mode()
@@ -80,111 +68,114 @@ def lesson(job: Job) -> Lesson:
     with observe(model.vit, want={"qk"}) as part:
         states = net.blocks(model, view.pixels, order[:, :count])
     every = net.at(sight.targets(len(states)), net.seen(order, count))[:, 0]  # [R, N, D]
-    y, s = every[-net.LEVELS :], None if model.heads is None else model.heads(states)[:, 0]
+    y, answers = every[-net.LEVELS :], (None, None)
+    if model.heads is not None:
+        s = model.heads(states)[:, 0]
+        answers = array(net.token_errors(s, y)), cosine(s, y)
     drawn = array(order[0], np.int64)
-    rows, cls = attended(whole, part, view.count, drawn[:count])
-    return Lesson(view, array(sight.importance[0]), drawn, drawn[:count], cosine(states[:, 0], every),
-                  array(net.token_errors(torch.zeros_like(y), y)), None if s is None else array(net.token_errors(s, y)),
-                  None if s is None else cosine(s, y), rows, cls,
-                  *(net.training_work(model.config, teacher.config, count, rebuilt) for rebuilt in (False, True)))
+    return Lesson(view, array(sight.importance[0]), drawn, drawn[:count],
+                  Hidden(drawn[count:], ("masked",) * (view.count - count)), cosine(states[:, 0], every), *answers,
+                  float(net.token_errors(torch.zeros_like(y), y).mean()), maps(whole, part, view.count, drawn[:count]))
 
 
-def cosine(states: Tensor, there: Tensor) -> np.ndarray:
+def cosine(tokens: Tensor, there: Tensor) -> np.ndarray:
     """Of tokens [R, N, D], both without their mean."""
-    states = states.float()
-    return array(F.cosine_similarity(states - states.mean(-1, keepdim=True), there, dim=-1))
+    tokens = tokens.float()
+    return array(torch.cosine_similarity(tokens - tokens.mean(-1, keepdim=True), there, dim=-1))
 
 
-def attended(whole, part, count: int, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows [R, 2, L, L] and class tokens' [R, 2, L]; 0 for what the student does not see."""
-    full = np.zeros((len(list(whole)), 2, count + 1, count + 1), np.float32)
-    for layer, pair in enumerate(zip(whole, part, strict=True)):
-        for side, (call, places) in enumerate(zip(pair, (np.arange(count + 1), np.concatenate([[0], kept + 1])))):
-            full[layer, side][np.ix_(places, places)] = array(call.rows_for(range(len(places)))[0].float().mean(0))
-    return full[:, :, 1:, 1:], full[:, :, 0, 1:]
+def maps(whole, part, count: int, kept: np.ndarray) -> np.ndarray:
+    """0 for what the student does not see."""
+    made, places = [], (np.arange(count + 1), np.concatenate([[0], kept + 1]))
+    for pair in zip(whole, part, strict=True):
+        for call, at in zip(pair, places):
+            made.append(np.zeros((count + 1, count + 1), np.float32))
+            made[-1][np.ix_(at, at)] = array(call.rows_for(range(len(at)))[0].float().mean(0))
+    return np.stack(made).reshape(-1, 2, count + 1, count + 1)
 
 
-def asked(found: Lesson) -> Iterator[Event]:
+def asked(job: Job, found: Lesson) -> Iterator[Event]:
     """Mask: the saliency, the draw, and level by level how wrong the student is about what it sees."""
-    view, state, layout = found.view, found.state, attention.grid_layout(found.view.grid, found.view.shown)
-    fields, answered = {"importance": 100 * found.importance}, () if found.errors is None else found.levels
-    yield Open("mask", layout.canvas, MASK, 2 + len(answered))
-    yield Emit("mask", Step("what the teacher looks at", np.full_like(state, state[found.kept[0]]), fields=fields,
-                            picture=view.shown, cost=Cost(1, 0, found.mine.teacher),
+    view, errors, fields = found.view, () if found.errors is None else found.errors, {}
+    works = [net.training_work(job.model.config, len(found.kept), rebuilt) for rebuilt in (False, True)]
+    yield Open("mask", attention.grid_layout(view.grid, view.shown).canvas, MASK, 2 + len(errors))
+    fields["importance"] = 100 * found.importance
+    yield Emit("mask", Step("what the teacher looks at", attention.marked(view.count, 0, "visible"), picture=view.shown,
+                            fields=dict(fields), cost=Cost(1, 0, works[0][0]),
                             note="It sees the whole photo, now and in training."))
-    fields = fields | {"draw": 1.0 + found.order.argsort()}
-    yield Emit("mask", Step("which patches the student sees", state, fields=fields, picture=view.shown,
+    fields["draw"] = 1.0 + found.order.argsort()
+    yield Emit("mask", Step("which patches the student sees", found.state, fields=dict(fields), picture=view.shown,
                             note="Drawn one by one: the more chance a patch has, the likelier, but nothing is sure."))
-    for place, name in enumerate(answered):
-        error = spread(view.count, found.kept, found.errors[place, 1:])
-        cost = Cost() if place else Cost(1, 0, (found.mine.student + found.mine.rest) // 3)
-        yield Emit("mask", Step(f"how wrong its answer is: {name}", state, fields=fields | {"error": error}, cost=cost,
-                                picture=view.shown, note=f"Class token: {found.errors[place, 0]:.2f}."))
-    facts = {"salient": Fact("Teacher's attention on patches that the student sees", 100 * found.salient, "%"),
-             "seen": Fact("Patches that the student sees", 100 * len(found.kept) / view.count, "%"),
-             "macs": Fact("Multiply-adds of a training photo, seen features matched", sum(found.mine) / 1e6, "million"),
-             "rebuilt": Fact("The same, hidden features rebuilt", sum(found.other) / 1e6, "million")}
-    if found.errors is not None:
-        facts["error"] = Fact("Error of its answers, mean of all levels", float(found.errors.mean()), ERROR, "lower")
-        facts["zero"] = Fact("Answering zero errs", float(found.blank.mean()), ERROR)
-    yield Close("mask", said(found), asked_charts(found), facts)
+    for level, error in enumerate(errors):
+        yield Emit("mask", Step(f"how wrong its answer is: {levels(found)[level]}", found.state, picture=view.shown,
+                                fields=fields | {"error": found.on_kept(error)}, note=f"Class token: {error[0]:.2f}.",
+                                cost=Cost() if level else Cost(1, 0, works[0][1] // 3)))
+    yield taught(found, np.array(works) / 1e6)
 
 
-def asked_charts(found: Lesson) -> tuple[Chart, ...]:
-    parts = dict(zip(("teacher", "student", "heads, or decoder"), np.array([found.mine, found.other]).T / 1e6))
-    price = bars("Multiply-adds of one photo in training", "what is learned", "million", parts,
-                 ("seen features matched", "hidden features rebuilt"),
+def levels(found: Lesson) -> tuple[str, ...]:
+    """Names of the teacher's layers whose features are asked for."""
+    return numbered("level", len(found.errors), len(found.raw) - len(found.errors) + 1)
+
+
+def taught(found: Lesson, works: np.ndarray) -> Close:
+    """What the student said and what learning it costs; works [2, 2]: million multiply-adds, see training_work."""
+    salient = float(found.importance[found.kept].sum() / found.importance.sum())
+    price = bars("Multiply-adds of one photo in training", "what is learned", "million",
+                 dict(zip(("teacher", "what learns"), works.T)), ("seen features matched", "hidden features rebuilt"),
                  caption="Lower is cheaper. For what learns, the way back counts as two passes.")
+    facts = {"salient": Fact("Teacher's attention on patches that the student sees", 100 * salient, "%"),
+             "seen": Fact("Patches that the student sees", 100 * len(found.kept) / found.view.count, "%"),
+             "macs": Fact("Multiply-adds of a training photo, seen features matched", works[0].sum(), "million"),
+             "rebuilt": Fact("The same, hidden features rebuilt", works[1].sum(), "million")}
+    how = (f"The student sees {len(found.kept)} of {found.view.count} patches, on which {percent(salient)} of the "
+           "teacher's attention falls.")
     if found.errors is None:
-        return (price,)
-    return bars("Error of the student's answers, class token and seen patches", "level", f"error ({ERROR})",
-                {"student": found.errors.mean(1), "answering zero": found.blank.mean(1)}, found.levels,
-                caption="Lower is better. A level is a layer of the teacher."), price
-
-
-def said(found: Lesson) -> str:
-    how = (f"The student sees {len(found.kept)} of {found.view.count} patches, on which {percent(found.salient)} of "
-           "the teacher's attention falls.")
-    if found.errors is None:
-        return f"{how} This one learned to say the teacher's features of the others; what said them is not shipped."
-    return (f"{how} What the teacher, which sees all, makes of them it says with an error of "
-            f"{found.errors.mean():.2f}; answering zero errs by {found.blank.mean():.2f}. Nothing is rebuilt.")
+        how += " This one learned to say the teacher's features of the others; what said them is not shipped."
+        return Close("mask", how, (price,), facts)
+    mean = float(found.errors.mean())
+    facts |= {"error": Fact("Error of its answers, mean of all levels", mean, ERROR, "lower"),
+              "zero": Fact("Answering zero errs", found.zero, ERROR)}
+    chart = bars("Error of the student's answers, class token and seen patches", "level", ERROR,
+                 {"student": found.errors.mean(1)}, levels(found), reference=found.zero,
+                 caption="Lower is better. A level is a layer of the teacher; dashed: answering zero.")
+    return Close("mask", f"{how} What the teacher, which sees all, makes of them it says with an error of {mean:.2f}; "
+                         f"answering zero errs by {found.zero:.2f}. Nothing is rebuilt.", (chart, price), facts)
 
 
 def compared(job: Job, found: Lesson) -> Iterator[Event]:
     """Attend: every layer of the teacher, which sees all, and of the student, which does not."""
-    layout, count = attention.grid_layout(found.view.grid, found.view.shown), found.view.count
-    rows = Rows.pack(np.arange(count), found.rows.reshape(-1, 1, count, count), "Attention, mean over heads")
-    late, first = len(found.raw) - len(found.blank), int(found.kept[0])
-    yield Open("attend", layout.canvas, ATTEND, 2 * len(found.raw), rows=rows)
-    for layer, name in enumerate(numbered("layer", len(found.raw))):
-        yield Emit("attend", Step(f"teacher, {name}", attention.marked(count, first), "layer",
-                                  fields={"cls": 100 * found.cls[layer, 0]}))
-        fields = {"cls": spread(count, found.kept, 100 * found.cls[layer, 1, found.kept]),
-                  "raw": spread(count, found.kept, found.raw[layer, 1:])}
-        if found.matched is not None and layer >= late:
-            fields["matched"] = spread(count, found.kept, found.matched[layer - late, 1:])
-        yield Emit("attend", Step(f"student, {name}", attention.marked(count, first, state=found.state), "layer",
+    view, first, depth = found.view, int(found.kept[0]), len(found.raw)
+    drawn = found.maps[:, :, 1:, 1:].reshape(2 * depth, 1, view.count, view.count)
+    rows = Rows.pack(np.arange(view.count), drawn, "Attention, mean over heads")
+    yield Open("attend", attention.grid_layout(view.grid, view.shown).canvas, ATTEND, 2 * depth, rows=rows)
+    for layer, name in enumerate(numbered("layer", depth)):
+        whole, part = 100 * found.maps[layer, :, 0]
+        yield Emit("attend", Step(f"teacher, {name}", attention.marked(view.count, first), "layer",
+                                  fields={"cls": whole[1:]}))
+        fields = {"cls": found.on_kept(part[[0, *found.kept + 1]]), "raw": found.on_kept(found.raw[layer])}
+        if found.matched is not None and (level := layer - depth + len(found.matched)) >= 0:
+            fields["matched"] = found.on_kept(found.matched[level])
+        yield Emit("attend", Step(f"student, {name}", attention.marked(view.count, first, state=found.state), "layer",
                                   fields=fields))
-    facts = {"raw": Fact("Cosine of the last layers' tokens as they are", float(found.raw[-1].mean()), "cosine")}
-    sentence = f"As they are, student's and teacher's last tokens have a cosine of {found.raw[-1].mean():.2f}"
-    if found.matched is not None:
-        facts["matched"] = Fact("After W and the head, last level", float(found.matched[-1].mean()), "cosine", "higher")
-        sentence += f"; after W and the head, of {found.matched[-1].mean():.2f}, though the teacher saw more"
-    yield Close("attend", f"{sentence}.", compared_charts(job, found), facts, rows=rows)
+    yield from likened(job, found, rows)
 
 
-def compared_charts(job: Job, found: Lesson) -> tuple[Chart, ...]:
-    late, depth = len(found.raw) - len(found.blank), len(found.raw)
-    lines = {"as the layers leave them": np.stack([np.arange(depth) + 1, found.raw.mean(1)], 1)}
+def likened(job: Job, found: Lesson, rows: Rows) -> Iterator[Event]:
+    """How near the tokens are, and W."""
+    depth, end = len(found.raw), float(found.raw[-1].mean())
+    near, charts = {"as the layers leave them": np.stack([np.arange(depth) + 1, found.raw.mean(1)], 1)}, []
+    facts = {"raw": Fact("Cosine of the last layers' tokens as they are", end, "cosine")}
+    sentence = f"As they are, student's and teacher's last tokens have a cosine of {end:.2f}"
     if found.matched is not None:
-        lines["after W and the head"] = np.stack([np.arange(late, depth) + 1, found.matched.mean(1)], 1)
-    near = line("How near the student's tokens are to the teacher's", "cosine", lines, x="layer", by_step=False,
-                caption="Mean of class token and seen patches. 1: the same direction.")
-    if found.matched is None:
-        return (near,)
-    change = array(job.model.heads.w)[late:] - np.eye(depth)[late:]
-    return near, table("W, minus the identity", "block of the student", "level of the teacher", change,
-                       numbered("block", depth), found.levels, unit="difference",
-                       caption="It began as 0.01 everywhere: how much of every block a level's head reads beside its "
-                               "own.")
+        late, best = depth - len(found.matched), float(found.matched[-1].mean())
+        near["after W and the head"] = np.stack([np.arange(late, depth) + 1, found.matched.mean(1)], 1)
+        facts["matched"] = Fact("After W and the head, last level", best, "cosine", "higher")
+        sentence += f"; after W and the head, of {best:.2f}, though the teacher saw more"
+        charts = [table("W, minus the identity", "block of the student", "level of the teacher",
+                        (array(job.model.heads.w) - np.eye(depth))[late:], numbered("block", depth), levels(found),
+                        unit="difference", caption="It began as 0.01 everywhere: how much of every block a level's "
+                                                   "head reads, beside all of its own.")]
+    yield Close("attend", f"{sentence}.", (
+        line("How near the student's tokens are to the teacher's", "cosine", near, x="layer", by_step=False,
+             caption="Mean of class token and seen patches. 1: the same direction."), *charts), facts, rows=rows)

@@ -124,7 +124,8 @@ class AnswersOnly(PhotoAlign):
     """An arm whose weights are not shipped: what it answered and its curve are kept beside photo-align-1."""
 
     def beside(self, folder):
-        kept = {"steps": self.steps, "seed": self.seed, "curve": self.curve, "linear": self.right.astype(int).tolist()}
+        right = (self.right > 0).astype(int).tolist()
+        kept = {"steps": self.steps, "seed": self.seed, "curve": self.curve, "linear": right}
         (SHIPPED / PhotoAlign.name / f"{self.name}.json").write_text(json.dumps(kept) + "\n")
 
 

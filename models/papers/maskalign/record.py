@@ -20,7 +20,7 @@ from models.papers.maskalign import network as net
 from models.trace import Cost, Fact, Field, Rows, Step
 from models.trace.percent import percent
 
-ERROR = "2 smooth-L1"  # of whitened features: every token has mean 0 and variance 1
+ERROR = "doubled smooth-L1"  # of whitened features: every token has mean 0 and variance 1
 MASK = {"importance": Field("Teacher's attention from its class token, last layer", "%", 0.0),
         "draw": Field("Place in the draw: 1 is drawn first", "", 1.0),
         "error": Field("Error of the student's answer at this level", ERROR, 0.0)}
@@ -134,7 +134,7 @@ def taught(found: Lesson, works: np.ndarray) -> Close:
         how += " This one learned to say the teacher's features of the others; what said them is not shipped."
         return Close("mask", how, (price,), facts)
     mean = float(found.errors.mean())
-    facts |= {"error": Fact("Error of its answers, mean of all levels", mean, ERROR, "lower"),
+    facts |= {"error": Fact("Error of its answers", mean, ERROR, "lower"),
               "zero": Fact("Answering zero errs", found.zero, ERROR)}
     chart = bars("Error of the student's answers, class token and seen patches", "level", ERROR,
                  {"student": found.errors.mean(1)}, levels(found), reference=found.zero,

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from models.engine import prepare, run, twin
 from models.loops.mask.photos import encode_whole
-from models.papers.maskalign import network as net
+from models.papers.maskalign import alignment as net
 from models.papers.maskalign import recipe as recipes
 from tests import tiny as stand_ins
 from tests.photo_nets import filled, photos

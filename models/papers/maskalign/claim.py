@@ -17,8 +17,8 @@ from models.claims.encoder_lab import EncoderExam, PhotoEncoder, least, mae_enco
 from models.claims.harness import Budget, Claim, Metric, as_good, better, conclude, context
 from models.claims.probe import held_out
 from models.loops.mask.loop import work
-from models.papers.maskalign import network as net
-from models.papers.maskalign.network import KEPT
+from models.papers.maskalign import alignment as net
+from models.papers.maskalign.alignment import KEPT
 
 ALIGN, REBUILT, MORE, START, TEACHER = ("photo-align-1", "photo-align-rebuilt-1", "photo-mae-2-more", "photo-mae-2",
                                         "photo-vit-1")

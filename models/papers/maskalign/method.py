@@ -2,7 +2,7 @@
 
 Xue et al., Stare at What You See: Masked Image Modeling without Reconstruction (arXiv 2211.08887), read with its
 reference code. The teacher looks at the whole photo, the student at the patches that were drawn, and only these carry
-a loss. Mechanism and loss stand in network.py.
+a loss. Mechanism and loss stand in alignment.py.
 """
 
 from dataclasses import dataclass

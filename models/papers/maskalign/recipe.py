@@ -10,8 +10,9 @@ from transformers import ViTMAEForPreTraining
 from models.backbones.vit_mae import set_positions
 from models.claims import Lab
 from models.claims.encoder_lab import EncoderExam, mae_encoder
-from models.papers.maskalign import network as net
-from models.papers.maskalign.network import KEPT
+from models.papers.maskalign import alignment as net
+from models.papers.maskalign.alignment import KEPT
+from models.papers.maskalign.network import MaskAlignForPreTraining
 from training import data
 from training.export import SHIPPED, mean_figure, read_shipped
 from training.pretraining import PretrainingArm
@@ -91,7 +92,7 @@ class PhotoAlignRebuilt(PretrainingArm, PhotoMAE):
     def save(self, model, folder):
         """The encoder alone."""
         model.config.levels = 0
-        encoder = net.MaskAlignForPreTraining(model.config).to(model.dtype)
+        encoder = MaskAlignForPreTraining(model.config).to(model.dtype)
         encoder.vit.load_state_dict(model.vit.state_dict())
         super().save(encoder, folder)
 
@@ -111,7 +112,7 @@ class PhotoAlign(PhotoAlignRebuilt):
     save = PretrainingArm.save
 
     def build(self):
-        return net.MaskAlignForPreTraining(self.config())
+        return MaskAlignForPreTraining(self.config())
 
     def errors(self, model, batch):
         """[A, B, 1 + K] of the class token and of the patches that are seen."""

@@ -3,6 +3,7 @@ answer. Attend: who looks at whom in both, how W mixes the blocks, how near the 
 """
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from models.engine.recording import array, bars, line, numbered, spread, table
 from models.loops.attend import loop as attention
 from models.loops.mask.loop import Hidden
 from models.loops.mask.photos import Photo, masked_count, photo
-from models.papers.maskalign import network as net
+from models.papers.maskalign import alignment as net
 from models.trace import Cost, Fact, Field, Rows, Step
 from models.trace.percent import percent
 
@@ -33,7 +34,7 @@ class Lesson(NamedTuple):
     """One photo in front of both, which have R layers. order [L]: patches as they were drawn; kept [K]: those that the
     student sees; hidden: the others. raw [R, N]: cosine of both networks' tokens. errors, matched [A, N]: of the
     student's answers, and their cosine with the teacher's features; None without heads. zero: error of answering zero.
-    maps [R, 2, 1 + L, 1 + L]: attention of the teacher and of the student, mean over heads."""
+    maps [R, 2, 1 + L, 1 + L]: attention of the teacher and of the student, mean over heads. ms: of both passes."""
 
     view: Photo
     importance: np.ndarray
@@ -45,6 +46,7 @@ class Lesson(NamedTuple):
     matched: np.ndarray | None
     zero: float
     maps: np.ndarray
+    ms: float
 
     @property
     def state(self) -> np.ndarray:
@@ -59,7 +61,7 @@ class Lesson(NamedTuple):
 def lesson(job: Job) -> Lesson:
     """The teacher looks at the whole photo, patches are drawn, the student answers for those that it sees."""
     model, teacher = job.model, job.companion("photo-vit-1").model
-    view = photo(job.subject.image, model)
+    view, began = photo(job.subject.image, model), time.perf_counter()
     count = view.count - masked_count(view.count, job.params.mask_ratio)
     with observe(teacher.vit, want={"qk"}) as whole:
         sight = net.whole(teacher, view.pixels)
@@ -67,6 +69,7 @@ def lesson(job: Job) -> Lesson:
     order = net.drawn(chances, torch.rand(chances.shape, generator=job.generator()).to(chances.device))
     with observe(model.vit, want={"qk"}) as part:
         states = net.blocks(model, view.pixels, order[:, :count])
+    ms = 1000 * (time.perf_counter() - began)
     every = net.at(sight.targets(len(states)), net.seen(order, count))[:, 0]  # [R, N, D]
     y, answers = every[-net.LEVELS :], (None, None)
     if model.heads is not None:
@@ -75,7 +78,8 @@ def lesson(job: Job) -> Lesson:
     drawn = array(order[0], np.int64)
     return Lesson(view, array(sight.importance[0]), drawn, drawn[:count],
                   Hidden(drawn[count:], ("masked",) * (view.count - count)), cosine(states[:, 0], every), *answers,
-                  float(net.token_errors(torch.zeros_like(y), y).mean()), maps(whole, part, view.count, drawn[:count]))
+                  float(net.token_errors(torch.zeros_like(y), y).mean()),
+                  maps(whole, part, view.count, drawn[:count]), ms)
 
 
 def cosine(tokens: Tensor, there: Tensor) -> np.ndarray:
@@ -101,7 +105,7 @@ def asked(job: Job, found: Lesson) -> Iterator[Event]:
     yield Open("mask", attention.grid_layout(view.grid, view.shown).canvas, MASK, 2 + len(errors))
     fields["importance"] = 100 * found.importance
     yield Emit("mask", Step("what the teacher looks at", attention.marked(view.count, 0, "visible"), picture=view.shown,
-                            fields=dict(fields), cost=Cost(1, 0, works[0][0]),
+                            fields=dict(fields), cost=Cost(1, 0, works[0][0], 0, found.ms),
                             note="It sees the whole photo, now and in training."))
     fields["draw"] = 1.0 + found.order.argsort()
     yield Emit("mask", Step("which patches the student sees", found.state, fields=dict(fields), picture=view.shown,

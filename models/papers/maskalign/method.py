@@ -39,10 +39,10 @@ METHOD = Method(
         look_at="Mask: the draw prefers what the teacher looks at, but is no ranking. At which level does the student "
                 "err most? Attend: the class tokens of both, layer by layer, and W.",
         not_covered="Teachers of other data (CLIP, DINO), of other sizes, drop-path, fine-tuning; other losses, "
-                    "targets and levels; a student that sees all. The teacher was trained with labels on the same "
-                    "photos, so what the student knows of their classes is the teacher's. Ours: the student goes on "
-                    "from photo-mae-2 and does not start anew; 222 steps; heads begin at zero; steps of Muon, and W "
-                    "without weight decay.",
+                    "targets and levels; a student that sees all, one with W fixed, one of a uniform draw. The teacher "
+                    "was trained with labels on the same photos, so what the student knows of their classes is the "
+                    "teacher's. Ours: the student goes on from photo-mae-2 and does not start anew; 222 steps; heads "
+                    "begin at zero; steps of Muon, and W without weight decay.",
         shown={"mask": "the draw, and how wrong the student is about what the teacher makes of each patch it sees"}),
     params=Params, accepts="photo", checkpoints=("photo-align-1", "photo-align-rebuilt-1"),
     companions=("photo-vit-1",), run=run, examples=EXAMPLES,

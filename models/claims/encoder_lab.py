@@ -33,7 +33,7 @@ from models.backbones.instrument import observe
 from models.backbones.pictures import normalise
 from models.backbones.vit_mae import set_positions
 from models.claims import Lab
-from models.claims.arms import Metric, Number
+from models.claims.arms import Metric, Number, points
 from models.claims.harness import Row
 from models.claims.harness import context as context_row
 from models.claims.probe import TRAIN, VAL, attentive, held_out, in_batches, ridge, scored
@@ -269,5 +269,5 @@ def least(part: str) -> float:
 def power(part: str) -> Row:
     """What a claim shows of it."""
     one = PARTS[part]
-    return context_row(f"least difference that one training can show, {one.name}", least(part), one.unit,
+    return context_row(f"least difference that one training can show, {one.name}", least(part), points(one.unit),
                        "docs/encoder_exam.md: trainings of one arm that differ in their seed alone")

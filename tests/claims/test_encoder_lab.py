@@ -162,4 +162,5 @@ def test_a_gain_below_the_power_is_not_testable():
 
     least = encoder_lab.least("linear")
     assert verdict(0.5 * least) == "not testable here" != verdict(2 * least)
-    assert encoder_lab.power("linear").value == least
+    shown = encoder_lab.power("linear")
+    assert shown.value == least and shown.unit == "points", "a difference of percentages"

@@ -45,8 +45,10 @@ METHOD = Method(
         look_at="Attend: click a patch. Are the keys that it keeps of its own photo? Hardly more than by naive mixing. "
                 "After so few steps the projection at the end finds siblings, and one that is trained afterwards on "
                 "naive mixing's tokens finds nearly as many.",
-        not_covered="Complementary mixtures of one group, other ratios, fine-tuning (one photo, all pairs). Targets "
-                    "are raw pixels, as in the network both arms start from; the paper normalises patches. Ours: "
+        not_covered="Training from nothing: both arms go on from a plain MAE for 350 steps. An arm with homologous "
+                    "attention alone; objects in scenes, segmentation and detection. Complementary mixtures of one "
+                    "group, other ratios, fine-tuning (one photo, all pairs). Targets are raw pixels, as in the "
+                    "network both arms start from; the paper normalises patches. Ours: "
                     "segment vectors are left out of about every second mixture in training, so that siblings have to "
                     "be found; the class token, which has no photo, is kept beside the 16 keys.",
         unverified="From memory or second hand, without code: the ratio, segment vectors at the encoder's input, a "

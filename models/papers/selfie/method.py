@@ -104,8 +104,10 @@ METHOD = Method(
                 "same for all holes, and Attend shows the same patches looked at for each.",
         not_covered="The paper's size: 36,800 crops were seen here, 30,000 steps of 256 were planned. The ResNet: each "
                     "patch is read by a residual MLP, and fine-tuning adds one layer of attention instead of a "
-                    "convolutional stage. Fine-tuning with all labels, where the paper still gains, though less: only "
-                    "5 % of them were tried. The curve of right holes over hidden shares: try the slider.",
+                    "convolutional stage. A vector for every place of the 4 x 4 grid: those of its row and column are "
+                    "summed here, as on the finer grid. Fine-tuning with all labels, where the paper still gains, "
+                    "though less: only 5 % of them were tried. The curve of right holes over hidden shares: try the "
+                    "slider.",
         unverified="All but the abstract and a summary of patch sizes and pooling is from memory: the share of hidden "
                    "patches (25 %), three layers, the query u + position; a reimplementation that others wrote reads "
                    "the last two alike. Ours: 1 / sqrt(width) on the dot product, 3 heads, patches that do not look "

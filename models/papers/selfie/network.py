@@ -9,7 +9,8 @@ So a_jk - a_ik = (pos_j - pos_i) . h_k / sqrt(D): the visible patches say the sa
 apart is their position alone.
 
 Ours: P is a residual MLP on the patch's numbers (the paper: the first three stages of a ResNet-50), one network serves
-both patch sizes by an input layer each, rows of T see visible patches only (not the start vector), 1 / sqrt(D).
+both patch sizes by an input layer each, row and column are summed on the 4 x 4 grid as well (the paper: a vector for
+each of the 16 places), rows of T see visible patches only (not the start vector), 1 / sqrt(D).
 Letters: B photos, L patches, E visible, M hidden, K candidates, Q start vectors, H heads, D width, N numbers per patch.
 """
 from __future__ import annotations

@@ -129,11 +129,11 @@ def features(g: PhotoGuess) -> list[np.ndarray]:
 
 def facts(g: PhotoGuess) -> dict[str, Fact]:
     right, own = (100 * g.mean("right", by) for by in (GUESS, OWN))
-    return {"right": Fact("Codes named right", right, "% of hidden patches", "higher"),
+    return {"cosine": Fact("Guessed and true features", float(g.cosines[0].mean()), "cosine", "higher"),
+            "shuffled": Fact("Guess and another photo, same places", float(g.cosines[1].mean()), "cosine"),
+            "right": Fact("Codes named right", right, "% of hidden patches", "higher"),
             "hard": Fact("How hard this mask is: surprise at the right codes", g.mean("nats"), "nats", "higher"),
             "entropy": Fact("Entropy of the drawn codes", g.mean("entropy"), "nats"),
-            "cosine": Fact("Guessed and true features", float(g.cosines[0].mean()), "cosine", "higher"),
-            "shuffled": Fact("Guess and another photo, same places", float(g.cosines[1].mean()), "cosine"),
             "guessing": Fact("Lost in guessing: codes that the encoder's own features add", own - right, "points"),
             "drawing": Fact("Lost in drawing: codes wrong even from those", 100 - own, "points", "lower")}
 

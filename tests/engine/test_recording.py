@@ -8,6 +8,7 @@ from models.engine.events import Emit
 from models.engine.recording import (
     Filling,
     bars,
+    board_places,
     distribution,
     line,
     numbers,
@@ -19,6 +20,7 @@ from models.engine.recording import (
     table,
 )
 from models.trace import CODE, Canvas, Field
+from tests.traps import caught
 
 FIELDS = {"entropy": Field("Entropy", "nats"), "confidence": Field("Confidence", ""), "when": Field("Step", "step")}
 
@@ -143,3 +145,14 @@ def test_pictures_lie_where_they_were_placed():
     assert made.shape == (9, 9, 3) and (made[0, 5] == blue[0, 0]).all() and (made[5, 5] == 217).all()
     lettered = sheet((red, blue), 2, labels=("a", "b"))
     assert lettered.shape == (15, 10, 3) and (lettered[:11] < 100).any() and (lettered[11:, :4] == red[0, 0]).all()
+
+
+def test_the_cells_of_boards_lie_where_their_sheet_shows_them():
+    boards = [np.arange(18, dtype=np.uint8).reshape(3, 2, 3).repeat(4, 0).repeat(4, 1) + 20 * i for i in range(3)]
+    made = sheet(boards, columns=2, gap=4)  # cells of 4 pixels
+
+    def shown(order):
+        column, row = board_places((3, 2), 3, 2)[order].T.astype(int)
+        return np.array_equal(made[4 * row + 1, 4 * column + 1], np.concatenate([one[1::4, 1::4] for one in boards])
+                              .reshape(18, 3))
+    caught(shown, slice(None), slice(None, None, -1))

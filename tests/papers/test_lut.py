@@ -13,7 +13,6 @@ from models.backbones.stand_in import stirred
 from models.engine import prepare, run, twin
 from models.loops.attend import distance
 from models.loops.attend.loop import grid_layout
-from models.loops.mask import loop
 from models.loops.mask.photos import encode, encode_whole, photo
 from models.papers.lut import context as net
 from models.papers.lut import record
@@ -182,7 +181,6 @@ def test_work_is_counted(tiny):
         net.guess(model, z), model.decoder(z, ids_restore), also and net.told(model, made.view.pixels)
     caught(lambda also: multiply_adds(lambda: all_of_it(also)) == made.exam.cost.macs + record.whole(model, 64).macs,
            True, False)
-    assert loop.work(model, 16, 64)[1] < made.exam.cost.macs
 
 
 @pytest.mark.parametrize("params", ({"mask_ratio": 0.9, "strength": 0.0, "query": 63}, {"mask_ratio": 0.5, "query": 0}))

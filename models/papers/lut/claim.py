@@ -1,7 +1,6 @@
 """LUT's claim, small: do visible tokens that are asked for the whole picture make better features, and wider attention?
 
-One training of each arm behind photo-mae-2, equal steps on the same photos; the sceptic's arm is told of the very view
-that it sees.
+One training of each arm, equal steps on the same photos; the sceptic's arm is told of the very view that it sees.
 """
 from __future__ import annotations
 
@@ -11,9 +10,10 @@ import torch
 from models.backbones.photo_views import second_view
 from models.checkpoints.store import load
 from models.claims import Lab
+from models.claims.arms import Arm, points
 from models.claims.encoder_lab import PARTS as EXAM
 from models.claims.encoder_lab import EncoderExam, least, mae_encoder, metric, power, untrained
-from models.claims.harness import Arm, Budget, Claim, better, conclude, context
+from models.claims.harness import Budget, Claim, better, conclude, context
 from models.claims.probe import held_out, in_batches
 from models.loops.attend.distance import last_third
 from models.loops.mask import loop, photos
@@ -63,7 +63,7 @@ def sceptic(arms: dict) -> list:
     """What is left of each gain without the second view, and what of it the second view brings."""
     why = "the sceptic's arm: both views are one photo in its own colours; still disjoint patches, still a teacher"
     return [context(f"{one['LUT'].metric.name}: {mine} minus {other}", one[mine].scores - one[other].scores,
-                    one["LUT"].metric.unit, why)
+                    points(one["LUT"].metric.unit), why)
             for one in arms.values() for mine, other in (("one view", "MAE"), ("LUT", "one view"))]
 
 

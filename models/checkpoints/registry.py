@@ -218,6 +218,7 @@ PAPER_NETWORKS = (
     "HpmForPreTraining",
     "IllamaForImageClassification",
     "InsertionLM",
+    "JepaNet",
     "JointSampler",
     "LexinvariantLM",
     "LutForPreTraining",

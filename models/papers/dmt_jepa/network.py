@@ -1,0 +1,225 @@
+"""DMT-JEPA's networks (arXiv 2405.17995): encoder, predictor and the head that makes a target of likest neighbours.
+
+    h = LN(f~(x))                                    # no affine, whole photo                       [B, N, D]
+    S_i = the k of i's 3 x 3 window (without i) with the largest cos(h_i, h_j)                     # selected [B, N, N]
+    c = mean_j h_j;  twice: c <- c + MHA(LN[c; h_S])_c,  c <- c + MLP(LN c);  t_i = LN(c)          # local
+    z = f(context);  twice: z <- z + MHA(LN[mean z; z])_mean,  z <- z + MLP(LN z);  LN             # around
+    smooth-L1(g(z, positions of a target block), t)
+
+I-JEPA is the same without the head: its target is h. The query of a photo is the mean of this photo (the released code
+tiles queries across the batch), windows end at the border (there they wrap around), and the encoder is photo-mae's with
+its class token left out, because the reference has none.
+
+Letters: B photos, N patches, D width, n patches of the context, T of a block, H heads, k selected neighbours.
+"""
+from __future__ import annotations
+
+import copy
+from functools import cache
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import ViTMAEConfig
+from transformers.models.vit_mae.modeling_vit_mae import (
+    ViTMAELayer,
+    ViTMAEPatchEmbeddings,
+    build_2d_sinusoidal_position_embedding,
+)
+
+from models.backbones.pictures import patchify, unpatchify
+from models.backbones.stand_in import stirred
+
+NEIGHBOURS, AROUND = 4, tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
+
+
+@cache
+def windows(side: int, wrap: bool = False) -> Tensor:
+    """The 8 neighbours [N, 8] of every patch, -1 beyond the border unless the grid wraps around there."""
+    at = torch.arange(side * side)
+    y, x = (axis[:, None] + torch.tensor(steps) for axis, steps in zip((at // side, at % side), zip(*AROUND)))
+    inside = (y >= 0) & (y < side) & (x >= 0) & (x < side)
+    return torch.where(inside | wrap, y % side * side + x % side, -1)
+
+
+def likeness_around(h: Tensor, wrap: bool = False) -> Tensor:
+    """Cosine [B, N, 8] of every patch with its neighbours, -inf beyond the border."""
+    unit, near = F.normalize(h, dim=-1), windows(int(h.shape[1] ** 0.5), wrap).to(h.device)
+    like = (unit @ unit.transpose(1, 2)).gather(2, near.clamp_min(0).expand(len(h), -1, -1))
+    return like.masked_fill(near < 0, -torch.inf)
+
+
+def likest(h: Tensor, keep: int = NEIGHBOURS, wrap: bool = False) -> Tensor:
+    """Bool [B, N, N]: the neighbours that make up the target of each patch, fewer than `keep` in a corner."""
+    like, near = likeness_around(h, wrap), windows(int(h.shape[1] ** 0.5), wrap).to(h.device)
+    best = like.topk(keep, -1)  # [B, N, k]
+    chosen = torch.zeros(*h.shape[:2], h.shape[1], dtype=torch.bool, device=h.device)
+    ids = near.expand(len(h), -1, -1).gather(2, best.indices)
+    itself = torch.arange(h.shape[1], device=h.device)[:, None]
+    chosen.scatter_(2, torch.where(ids < 0, itself, ids), True)
+    return chosen & (torch.arange(h.shape[1], device=h.device) != itself)
+
+
+def positions(side: int, width: int) -> Tensor:
+    """Fixed sine-cosine positions [N, width], columns before rows as in the published weights of MAE."""
+    rows, columns = build_2d_sinusoidal_position_embedding(side, side, width).chunk(2, 1)
+    return torch.cat([columns, rows], 1)
+
+
+class PatchEncoder(nn.Module):
+    """ViTMAE's encoder without a class token; its weights have the library's names."""
+
+    def __init__(self, config: ViTMAEConfig):
+        super().__init__()
+        self.embeddings = nn.ModuleDict({"patch_embeddings": ViTMAEPatchEmbeddings(config)})
+        self.layers = nn.ModuleList(ViTMAELayer(config) for _ in range(config.num_hidden_layers))
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        side = config.image_size // config.patch_size
+        self.register_buffer("places", positions(side, config.hidden_size), persistent=False)
+
+    def forward(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Latents [B, N, D], or [B, n, D] of the patches kept [B, n]; the others are never seen."""
+        tokens = self.embeddings["patch_embeddings"](pixels) + self.places
+        tokens = tokens if kept is None else picked(tokens, kept)
+        for layer in self.layers:
+            tokens = layer(tokens, None)
+        return self.layernorm(tokens)
+
+
+class LocalAggregator(nn.Module):
+    """The head: cross-attention from one vector, twice."""
+
+    def __init__(self, config: ViTMAEConfig, blocks: int = 2):
+        super().__init__()
+        self.layers = nn.ModuleList(ViTMAELayer(config) for _ in range(blocks))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def local(self, h: Tensor, selected: Tensor, seen: list | None = None) -> Tensor:
+        """Targets [B, N, D] of tokens h [B, N, D] and neighbours bool [B, N, N]. seen: takes every block's q, k and
+        mask, the keys being every patch's own c, then all patches."""
+        c = h.mean(1, keepdim=True).expand_as(h)
+        own = torch.eye(h.shape[1], dtype=torch.bool, device=h.device).expand_as(selected)
+        may = torch.cat([own, selected], 2)[:, None]  # [B, 1, N, 2 N]
+        for layer in self.layers:
+            c = mlp(layer, c + hear(layer, c, torch.cat([c, h], 1), may, seen))
+        return self.norm(c)
+
+    def around(self, z: Tensor) -> Tensor:
+        """Context tokens [B, n, D] that have been told what their mean makes of them all."""
+        for layer in self.layers:
+            mean = z.mean(1, keepdim=True)
+            z = mlp(layer, z + hear(layer, mean, torch.cat([mean, z], 1)))
+        return self.norm(z)
+
+
+def hear(layer: ViTMAELayer, queries: Tensor, keys: Tensor, may: Tensor | None = None, seen: list | None = None
+         ) -> Tensor:
+    """What a layer's attention brings to queries [B, Q, D] from keys [B, K, D] under a mask bool [B, 1, Q, K]."""
+    part, asked, told = layer.attention, layer.layernorm_before(queries), layer.layernorm_before(keys)
+    q, k, v = (project(x).unflatten(-1, (-1, part.head_dim)).transpose(1, 2)
+               for project, x in ((part.q_proj, asked), (part.k_proj, told), (part.v_proj, told)))
+    if seen is not None:
+        seen.append((q, k, may))
+    heard = F.scaled_dot_product_attention(q, k, v, attn_mask=may)
+    return part.o_proj(heard.transpose(1, 2).flatten(2))
+
+
+def mlp(layer: ViTMAELayer, x: Tensor) -> Tensor:
+    return x + layer.mlp(layer.layernorm_after(x))
+
+
+class BlockPredictor(nn.Module):
+    """g: says what is at the places of a target block, from context tokens and mask tokens with positions."""
+
+    def __init__(self, config: ViTMAEConfig):
+        super().__init__()
+        narrow = copy.deepcopy(config)
+        narrow.hidden_size, narrow.num_attention_heads = config.decoder_hidden_size, config.decoder_num_attention_heads
+        narrow.intermediate_size, width = config.decoder_intermediate_size, config.decoder_hidden_size
+        self.embed = nn.Linear(config.hidden_size, width)
+        self.mask_embedding = nn.Parameter(torch.zeros(width))
+        self.layers = nn.ModuleList(ViTMAELayer(narrow) for _ in range(config.decoder_num_hidden_layers))
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.projection = nn.Linear(width, config.hidden_size)
+        self.register_buffer("places", positions(config.image_size // config.patch_size, width), persistent=False)
+
+    def forward(self, z: Tensor, context: Tensor, blocks: Tensor) -> Tensor:
+        """[B, 4, T, D] for blocks [B, 4, T], each predicted by itself, from z [B, n, D] at context [B, n]."""
+        many = blocks.shape[1]
+        tokens = (self.embed(z) + self.places[context]).repeat_interleave(many, 0)
+        asked = self.mask_embedding + self.places[blocks.flatten(0, 1)]  # [4 B, T, d]
+        tokens = torch.cat([tokens, asked], 1)
+        for layer in self.layers:
+            tokens = layer(tokens, None)
+        return self.projection(self.norm(tokens[:, -blocks.shape[2] :])).unflatten(0, (-1, many))
+
+
+class JepaNet(nn.Module, PyTorchModelHubMixin):
+    """Encoder and predictor, and with `aggregates` blocks DMT-JEPA's head; 0 is I-JEPA."""
+
+    def __init__(self, aggregates: int = 2, image_size: int = 64, patch_size: int = 8, hidden_size: int = 192,
+                 num_hidden_layers: int = 6, predictor_size: int = 96, predictor_layers: int = 3):
+        super().__init__()
+        self.config = ViTMAEConfig(
+            image_size=image_size, patch_size=patch_size, hidden_size=hidden_size, num_hidden_layers=num_hidden_layers,
+            num_attention_heads=4, intermediate_size=4 * hidden_size, decoder_hidden_size=predictor_size,
+            decoder_num_hidden_layers=predictor_layers, decoder_num_attention_heads=4,
+            decoder_intermediate_size=4 * predictor_size, attn_implementation="sdpa")
+        self.vit, self.predictor = PatchEncoder(self.config), BlockPredictor(self.config)
+        self.aggregator = LocalAggregator(self.config, aggregates) if aggregates else None
+        self.apply(begun)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """h [B, N, D]: the whole photo's tokens, normalised."""
+        return F.layer_norm(self.vit(pixels), (self.config.hidden_size,))
+
+    def made_of(self, h: Tensor, keep: int = NEIGHBOURS, wrap: bool = False, seen: list | None = None) -> Tensor:
+        """The targets [B, N, D] that this arm makes of h."""
+        return h if self.aggregator is None else self.aggregator.local(h, likest(h, keep, wrap), seen)
+
+    @torch.no_grad()
+    def targets(self, pixels: Tensor) -> Tensor:
+        """t [B, N, D] of whole photos; nothing flows back."""
+        return self.made_of(self.features(pixels))
+
+    def forward(self, pixels: Tensor, context: Tensor, blocks: Tensor) -> Tensor:
+        """Predictions [B, 4, T, D] from the context alone."""
+        z = self.vit(pixels, context)
+        return self.predictor(z if self.aggregator is None else self.aggregator.around(z), context, blocks)
+
+    def patchify(self, pixels: Tensor) -> Tensor:
+        """[B, 3, S, S] -> [B, L, P]."""
+        return patchify(pixels, self.config.patch_size).flatten(1, 2)
+
+    def unpatchify(self, patches: Tensor) -> Tensor:
+        """[B, L, P] -> [B, 3, S, S]."""
+        side = self.config.image_size // self.config.patch_size
+        return unpatchify(patches.unflatten(1, (side, side)), self.config.patch_size)
+
+
+def begun(module: nn.Module) -> None:
+    """How MAE's linear layers begin: at 0.02, as in a wider ViT, the head would hardly hear the neighbours."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def picked(tokens: Tensor, ids: Tensor) -> Tensor:
+    """Tokens [B, ..., D] at ids [B, ...] of [B, N, D]."""
+    flat = ids.flatten(1)
+    return tokens.gather(1, flat[..., None].expand(-1, -1, tokens.shape[-1])).unflatten(1, ids.shape[1:])
+
+
+def errors(predicted: Tensor, target: Tensor) -> Tensor:
+    """Smooth-L1 of every patch, mean over its numbers: [..., D] -> [...]."""
+    return F.smooth_l1_loss(predicted, target, reduction="none").mean(-1)
+
+
+# ---- for tests: tiny random weights in the shipped layout
+
+def tiny(aggregates: int) -> JepaNet:
+    return stirred(JepaNet(aggregates, hidden_size=32, num_hidden_layers=2, predictor_size=32, predictor_layers=1))
+
+
+STAND_INS = {"photo-dmt-1": lambda bundle: tiny(2), "photo-jepa-1": lambda bundle: tiny(0)}

@@ -90,6 +90,21 @@ def parse(picture: np.ndarray) -> list[Found]:
     return [_read(i, cell) for i, cell in enumerate(cells) if (cell != 0).sum() > MISSED]
 
 
+def numbered(picture: np.ndarray) -> np.ndarray:
+    """Which thing every pixel belongs to, int [H, W] from 1 on, 0 for none: exact in a scene, all 0 in a photo."""
+    made = np.zeros(picture.shape[:2], int)
+    for number, one in enumerate((one for one in parse(picture) if one.kind == "object"), 1):
+        y, x = (CELL * at for at in divmod(one.cell, picture.shape[0] // CELL))
+        made[y : y + CELL, x : x + CELL][masks()[one.shape]] = number
+    return made
+
+
+def numbered_patches(pixels: np.ndarray, patch: int = 8) -> np.ndarray:
+    """The same by patch [N], of `numbered` pixels; no two things share one."""
+    side = len(pixels) // patch
+    return pixels.reshape(side, patch, side, patch).max((1, 3)).ravel()
+
+
 def score(asked: list[Thing], found: list[Found]) -> float:
     """Valid and as asked / max(asked, found), in 0..1; places do not matter. An empty picture scores 0."""
     wanted = Counter((t.colour, t.shape) for t in asked)

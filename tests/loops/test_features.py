@@ -65,3 +65,29 @@ def test_the_viewer_names_it_likeness_and_not_attention(drawn):
     assert (scale.title, scale.unit) == (features.ROW, "cosine")
     assert codes[3] == 0 or codes[3] < codes[2], "opposite patches are not alike at all"
     assert codes[2] == codes.max() and drawn.close.facts["rank before"].value < 6
+
+
+def apart_by_loop(tokens, numbers, near: bool) -> float:
+    same, other, unit = [], [], tokens / np.linalg.norm(tokens, axis=1, keepdims=True)
+    for i, j in np.ndindex(len(unit), len(unit)):
+        steps = abs(i // 4 - j // 4) + abs(i % 4 - j % 4)
+        if numbers[i] and numbers[j] and (steps == 1 if near else steps):
+            (same if numbers[i] == numbers[j] else other).append(unit[i] @ unit[j])
+    return float(np.mean(same) - np.mean(other))
+
+
+@pytest.mark.parametrize("near", (False, True))
+def test_things_are_told_apart_by_pairs_of_their_patches(near):
+    numbers = np.array([1, 1, 2, 0, 1, 1, 2, 0, 0, 3, 3, 0, 0, 0, 0, 0])
+    tokens = np.random.default_rng(2).normal(size=(16, 6))
+    truth = apart_by_loop(tokens, numbers, near)
+    caught(lambda things: features.told_apart(tokens[None], things[None], near)[0] == pytest.approx(truth), numbers,
+           numbers + 1)  # mutant: the background is a thing, too
+    assert np.isnan(features.told_apart(tokens[None], (numbers == 1)[None].astype(int))[0]), "one thing: no such pair"
+
+
+def test_an_outline_runs_round_a_thing_and_nowhere_else():
+    things = np.zeros((8, 8), int)
+    things[2:5, 2:5] = 1
+    line = (features.outlined(np.zeros((8, 8, 3), np.uint8), things) == features.OUTLINE).all(-1)
+    assert line.any() and not line[:8].any() and not line[9:20, 9:20].any() and not line[21:].any()

@@ -23,6 +23,7 @@ LIKE = Field("Likeness to the marked patch", "cosine", -1.0, 1.0, diverging=True
 ROW = "Likeness to the pointed-at patch"
 SAME = "0: no more alike than two patches by chance, or opposite. 1: the same to this network."
 PIXELS = 16  # of a patch in the picture of colours
+LARGER, OUTLINE = 4, (86, 180, 233)  # of a picture whose things are outlined: times, and the colour of the line
 
 
 def record(layout: TokenLayout, found: Mapping[str, np.ndarray], ask: int, *, sentence: str = "",
@@ -56,6 +57,31 @@ def likeness(tokens: np.ndarray) -> np.ndarray:
     own = centred(tokens)
     own = own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12)
     return (own @ own.T).astype(np.float32)
+
+
+def told_apart(tokens: np.ndarray, things: np.ndarray, near: bool = False) -> np.ndarray:
+    """How well tokens tell things apart [K]: the mean cosine of two patches of one thing, minus that of patches of two.
+
+    tokens [K, N, D] as they are, things int [K, N] by patch of a square grid, 0 for none; NaN where there is no such
+    pair. near: pairs of patches side by side alone, which are equally far apart in both means.
+    """
+    unit = tokens / np.maximum(np.linalg.norm(tokens, axis=2, keepdims=True), 1e-12)
+    y, x = np.divmod(np.arange(tokens.shape[1]), round(tokens.shape[1] ** 0.5))
+    far = abs(y[:, None] - y) + abs(x[:, None] - x)
+    may = (things[:, :, None] > 0) & (things[:, None] > 0) & (far == 1 if near else far > 0)
+    like, same = unit @ unit.transpose(0, 2, 1), things[:, :, None] == things[:, None]
+    with np.errstate(invalid="ignore"):
+        one, two = ((like * pairs).sum((1, 2)) / pairs.sum((1, 2)) for pairs in (may & same, may & ~same))
+    return one - two
+
+
+def outlined(shown: np.ndarray, things: np.ndarray) -> np.ndarray:
+    """A picture [S, S, 3], larger, with a line round every thing; things int [S, S] by pixel."""
+    shown, things = (part.repeat(LARGER, 0).repeat(LARGER, 1) for part in (shown, things))
+    edge = np.zeros(things.shape, bool)
+    edge[1:] = things[1:] != things[:-1]
+    edge[:, 1:] |= things[:, 1:] != things[:, :-1]
+    return np.where(edge[..., None], np.uint8(OUTLINE), shown)
 
 
 def colours(found: Sequence[np.ndarray], shape: tuple[int, int]) -> tuple[list[np.ndarray], list[float]]:

@@ -1,4 +1,4 @@
-"""I-JEPA's multiblock masks, as DMT-JEPA takes them over: four target blocks, and a context block without them.
+"""I-JEPA's multiblock masks (arXiv 2301.08243): four target blocks, and a context block without them.
 
 One step has one size of block, as the reference draws it; every photo has places of its own. The reference cuts the
 contexts of a batch to the least of them, from the end; here every context has KEPT patches, drawn at random, and masks

@@ -218,7 +218,7 @@ PAPER_NETWORKS = (
     "HpmForPreTraining",
     "IllamaForImageClassification",
     "InsertionLM",
-    "JepaNet",
+    "JepaForPreTraining",
     "JointSampler",
     "LexinvariantLM",
     "LutForPreTraining",

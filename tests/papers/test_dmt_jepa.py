@@ -122,28 +122,27 @@ def test_the_context_asks_once_and_tells_all_its_tokens_the_same(monkeypatch):
 
 # ---- who sees what
 
-class Leaking(net.PatchEncoder):
-    """Encodes the whole picture and leaves patches out afterwards."""
-
-    def forward(self, pixels, kept=None):
-        tokens = super().forward(pixels)
-        return tokens if kept is None else net.picked(tokens, kept)
+def leaking(vit, pixels, kept):  # encodes the whole picture and leaves patches out afterwards
+    return net.picked(net.encoded(vit, pixels), kept)
 
 
 def test_predictions_know_nothing_of_hidden_patches():
-    made, pixels = masks(1), photos(1)
+    made, patches = masks(1), model().patchify(photos(1))
     hidden = next(iter(set(range(8, 56)) - set(made.context[0].tolist())))
 
-    def blind(encoder):
-        patches = model().patchify(pixels)
-        return not moved(lambda x: net.picked(encoder(model().unpatchify(x), made.context), torch.arange(KEPT)[None]),
-                         patches, hidden).any()
-    caught(blind, model().vit, as_(Leaking, model().vit))
+    def blind(encode):
+        return not moved(lambda x: encode(model().vit, model().unpatchify(x), made.context), patches, hidden).any()
+    caught(blind, net.encoded, leaking)
 
 
 def test_the_encoder_has_no_class_token():
-    caught(lambda network: not any("cls" in name for name in network.state_dict()), model(), stand_ins.mae())
-    caught(lambda encode: encode(photos(1)).shape[1] == 64, model().vit, lambda x: encode_whole(stand_ins.mae(), x))
+    other = stand_ins.fresh("photo-dmt-1").eval()
+    other.vit.load_state_dict(model().vit.state_dict())
+    other.vit.embeddings.cls_token.data += 5
+
+    def unheard(encode):
+        return torch.allclose(*(encode(one, photos(1)) for one in (model(), other)))
+    caught(unheard, lambda one, x: net.encoded(one.vit, x), lambda one, x: encode_whole(one, x)[:, 1:])
 
 
 # ---- what learns
@@ -151,7 +150,7 @@ def test_the_encoder_has_no_class_token():
 @pytest.fixture
 def pair(monkeypatch):
     tiny = {aggregates: net.tiny(aggregates) for aggregates in (0, 2)}
-    monkeypatch.setattr(net, "JepaNet", lambda aggregates: tiny[aggregates])
+    monkeypatch.setattr(net, "JepaForPreTraining", lambda config: tiny[config.aggregates])
     monkeypatch.setattr(PhotoJepa, "batch_size", 4)
     return lambda kind: filled(kind, monkeypatch)
 
@@ -175,7 +174,8 @@ def test_nothing_flows_back_through_a_target(pair):
         return net.errors(student(**batch), net.picked(own, batch["blocks"])).mean()
     caught(through_the_context_alone, lambda: recipe.loss(student, batch, 0.0)[0], online)
     assert not moving(recipe.teacher.requires_grad_(True), lambda _: recipe.loss(student, batch, 0.0)[0])
-    only_these_move(student, lambda network: recipe.loss(network, batch, 0.0)[0], ("vit.", "aggregator.", "predictor."))
+    learn = "vit.layers", "vit.layernorm", "vit.embeddings.patch", "aggregator.", "predictor."
+    only_these_move(student, lambda network: recipe.loss(network, batch, 0.0)[0], learn)
 
 
 def test_the_teacher_is_an_average_that_stands_still_at_the_end(pair):

@@ -1,3 +1,3 @@
 """DMT-JEPA (arXiv 2405.17995)."""
 
-NETWORKS = {"JepaNet": "network"}
+NETWORKS = {"JepaForPreTraining": "network"}

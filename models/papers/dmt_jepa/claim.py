@@ -5,6 +5,8 @@ background is none. Things are compact, so a context row counts pairs of patches
 """
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -16,7 +18,7 @@ from models.claims.harness import Budget, Claim, Metric, Row, as_good, better, c
 from models.claims.probe import in_batches
 from models.engine.statistics import effective_rank
 from models.loops.attend.features import told_apart
-from models.papers.dmt_jepa.network import JepaNet
+from models.papers.dmt_jepa.network import JepaForPreTraining, encoded
 from models.worlds import scenes
 
 DMT, JEPA, START = "DMT-JEPA", "I-JEPA", "start"
@@ -67,22 +69,13 @@ def drawn(count: int) -> tuple[torch.Tensor, np.ndarray]:
 
 def encoders(models: dict) -> dict[str, PhotoEncoder]:
     """Who sits the exam. The start is asked without its class token, as the arms began; with it for comparison."""
-    mae, width = models[START], models[JEPA].config.hidden_size
+    mae = models[START]
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
-        blank = JepaNet(0, hidden_size=width, num_hidden_layers=models[JEPA].config.num_hidden_layers).eval()
-    found = {name: PhotoEncoder(models[name].vit) for name in (DMT, JEPA)}
-    return found | {START: PhotoEncoder(lambda pixels: without_class_token(mae.vit, pixels)),
-                    "untrained": PhotoEncoder(blank.vit), "with class token": mae_encoder(mae)}
-
-
-@torch.no_grad()
-def without_class_token(vit, pixels: torch.Tensor) -> torch.Tensor:
-    """A ViTMAE encoder's patch tokens [B, N, D] where it has no class token to look at."""
-    tokens = vit.embeddings.patch_embeddings(pixels) + vit.embeddings.position_embeddings[:, 1:]
-    for layer in vit.layers:
-        tokens = layer(tokens, None)
-    return vit.layernorm(tokens)
+        blank = JepaForPreTraining(models[JEPA].config).eval()
+    bare = {DMT: models[DMT], JEPA: models[JEPA], START: mae, "untrained": blank}
+    return {name: PhotoEncoder(partial(encoded, one.vit)) for name, one in bare.items()} | {
+        "with class token": mae_encoder(mae)}
 
 
 def looked_at(dmt, targets: dict, pixels: torch.Tensor, shown: np.ndarray) -> list[Row]:

@@ -18,24 +18,20 @@ import copy
 from functools import cache
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import ViTMAEConfig
-from transformers.models.vit_mae.modeling_vit_mae import (
-    ViTMAELayer,
-    ViTMAEPatchEmbeddings,
-    build_2d_sinusoidal_position_embedding,
-)
+from transformers import ViTMAEConfig, ViTMAEModel, ViTMAEPreTrainedModel
+from transformers.models.vit_mae.modeling_vit_mae import ViTMAELayer, build_2d_sinusoidal_position_embedding
 
 from models.backbones.pictures import patchify, unpatchify
 from models.backbones.stand_in import stirred
 
-NEIGHBOURS, AROUND = 4, tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
+NEIGHBOURS, SIDE = 4, 8  # k; patches a side
+AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
 
 
 @cache
-def windows(side: int, wrap: bool = False) -> Tensor:
+def windows(side: int = SIDE, wrap: bool = False) -> Tensor:
     """The 8 neighbours [N, 8] of every patch, -1 beyond the border unless the grid wraps around there."""
     at = torch.arange(side * side)
     y, x = (axis[:, None] + torch.tensor(steps) for axis, steps in zip((at // side, at % side), zip(*AROUND)))
@@ -45,14 +41,14 @@ def windows(side: int, wrap: bool = False) -> Tensor:
 
 def likeness_around(h: Tensor, wrap: bool = False) -> Tensor:
     """Cosine [B, N, 8] of every patch with its neighbours, -inf beyond the border."""
-    unit, near = F.normalize(h, dim=-1), windows(int(h.shape[1] ** 0.5), wrap).to(h.device)
+    unit, near = F.normalize(h, dim=-1), windows(wrap=wrap).to(h.device)
     like = (unit @ unit.transpose(1, 2)).gather(2, near.clamp_min(0).expand(len(h), -1, -1))
     return like.masked_fill(near < 0, -torch.inf)
 
 
 def likest(h: Tensor, keep: int = NEIGHBOURS, wrap: bool = False) -> Tensor:
     """Bool [B, N, N]: the neighbours that make up the target of each patch, fewer than `keep` in a corner."""
-    like, near = likeness_around(h, wrap), windows(int(h.shape[1] ** 0.5), wrap).to(h.device)
+    like, near = likeness_around(h, wrap), windows(wrap=wrap).to(h.device)
     best = like.topk(keep, -1)  # [B, N, k]
     chosen = torch.zeros(*h.shape[:2], h.shape[1], dtype=torch.bool, device=h.device)
     ids = near.expand(len(h), -1, -1).gather(2, best.indices)
@@ -61,38 +57,34 @@ def likest(h: Tensor, keep: int = NEIGHBOURS, wrap: bool = False) -> Tensor:
     return chosen & (torch.arange(h.shape[1], device=h.device) != itself)
 
 
+@cache
 def positions(side: int, width: int) -> Tensor:
     """Fixed sine-cosine positions [N, width], columns before rows as in the published weights of MAE."""
     rows, columns = build_2d_sinusoidal_position_embedding(side, side, width).chunk(2, 1)
     return torch.cat([columns, rows], 1)
 
 
-class PatchEncoder(nn.Module):
-    """ViTMAE's encoder without a class token; its weights have the library's names."""
+def placed(tokens: Tensor, ids: Tensor) -> Tensor:
+    """Tokens with the positions of ids [..., T]."""
+    return tokens + positions(SIDE, tokens.shape[-1]).to(tokens.device, tokens.dtype)[ids]
 
-    def __init__(self, config: ViTMAEConfig):
-        super().__init__()
-        self.embeddings = nn.ModuleDict({"patch_embeddings": ViTMAEPatchEmbeddings(config)})
-        self.layers = nn.ModuleList(ViTMAELayer(config) for _ in range(config.num_hidden_layers))
-        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        side = config.image_size // config.patch_size
-        self.register_buffer("places", positions(side, config.hidden_size), persistent=False)
 
-    def forward(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Latents [B, N, D], or [B, n, D] of the patches kept [B, n]; the others are never seen."""
-        tokens = self.embeddings["patch_embeddings"](pixels) + self.places
-        tokens = tokens if kept is None else picked(tokens, kept)
-        for layer in self.layers:
-            tokens = layer(tokens, None)
-        return self.layernorm(tokens)
+def encoded(vit: ViTMAEModel, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Latents [B, N, D], or [B, n, D] of the patches kept [B, n], of an encoder that has no class token to look at and
+    never sees the other patches."""
+    tokens = vit.embeddings.patch_embeddings(pixels) + vit.embeddings.position_embeddings[:, 1:]
+    tokens = tokens if kept is None else picked(tokens, kept)
+    for layer in vit.layers:
+        tokens = layer(tokens, None)
+    return vit.layernorm(tokens)
 
 
 class LocalAggregator(nn.Module):
     """The head: cross-attention from one vector, twice."""
 
-    def __init__(self, config: ViTMAEConfig, blocks: int = 2):
+    def __init__(self, config: ViTMAEConfig):
         super().__init__()
-        self.layers = nn.ModuleList(ViTMAELayer(config) for _ in range(blocks))
+        self.layers = nn.ModuleList(ViTMAELayer(config) for _ in range(config.aggregates))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def local(self, h: Tensor, selected: Tensor, seen: list | None = None) -> Tensor:
@@ -142,37 +134,34 @@ class BlockPredictor(nn.Module):
         self.layers = nn.ModuleList(ViTMAELayer(narrow) for _ in range(config.decoder_num_hidden_layers))
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.projection = nn.Linear(width, config.hidden_size)
-        self.register_buffer("places", positions(config.image_size // config.patch_size, width), persistent=False)
 
     def forward(self, z: Tensor, context: Tensor, blocks: Tensor) -> Tensor:
         """[B, 4, T, D] for blocks [B, 4, T], each predicted by itself, from z [B, n, D] at context [B, n]."""
         many = blocks.shape[1]
-        tokens = (self.embed(z) + self.places[context]).repeat_interleave(many, 0)
-        asked = self.mask_embedding + self.places[blocks.flatten(0, 1)]  # [4 B, T, d]
-        tokens = torch.cat([tokens, asked], 1)
+        asked = placed(self.mask_embedding, blocks.flatten(0, 1))  # [4 B, T, d]
+        tokens = torch.cat([placed(self.embed(z), context).repeat_interleave(many, 0), asked], 1)
         for layer in self.layers:
             tokens = layer(tokens, None)
         return self.projection(self.norm(tokens[:, -blocks.shape[2] :])).unflatten(0, (-1, many))
 
 
-class JepaNet(nn.Module, PyTorchModelHubMixin):
-    """Encoder and predictor, and with `aggregates` blocks DMT-JEPA's head; 0 is I-JEPA."""
+class JepaForPreTraining(ViTMAEPreTrainedModel):
+    """Encoder and predictor (the config's decoder), and with `aggregates` blocks DMT-JEPA's head; 0 is I-JEPA."""
 
-    def __init__(self, aggregates: int = 2, image_size: int = 64, patch_size: int = 8, hidden_size: int = 192,
-                 num_hidden_layers: int = 6, predictor_size: int = 96, predictor_layers: int = 3):
-        super().__init__()
-        self.config = ViTMAEConfig(
-            image_size=image_size, patch_size=patch_size, hidden_size=hidden_size, num_hidden_layers=num_hidden_layers,
-            num_attention_heads=4, intermediate_size=4 * hidden_size, decoder_hidden_size=predictor_size,
-            decoder_num_hidden_layers=predictor_layers, decoder_num_attention_heads=4,
-            decoder_intermediate_size=4 * predictor_size, attn_implementation="sdpa")
-        self.vit, self.predictor = PatchEncoder(self.config), BlockPredictor(self.config)
-        self.aggregator = LocalAggregator(self.config, aggregates) if aggregates else None
+    def __init__(self, config: ViTMAEConfig):
+        super().__init__(config)
+        self.vit, self.predictor = ViTMAEModel(config), BlockPredictor(config)
+        self.aggregator = LocalAggregator(config) if config.aggregates else None
+        self.post_init()
         self.apply(begun)
+        fixed = self.vit.embeddings.position_embeddings  # and the class token, which nobody looks at, stays as it is
+        fixed.data[0, 1:] = positions(SIDE, config.hidden_size)
+        for one in (fixed, self.vit.embeddings.cls_token):
+            one.requires_grad_(False)
 
     def features(self, pixels: Tensor) -> Tensor:
         """h [B, N, D]: the whole photo's tokens, normalised."""
-        return F.layer_norm(self.vit(pixels), (self.config.hidden_size,))
+        return F.layer_norm(encoded(self.vit, pixels), (self.config.hidden_size,))
 
     def made_of(self, h: Tensor, keep: int = NEIGHBOURS, wrap: bool = False, seen: list | None = None) -> Tensor:
         """The targets [B, N, D] that this arm makes of h."""
@@ -185,7 +174,7 @@ class JepaNet(nn.Module, PyTorchModelHubMixin):
 
     def forward(self, pixels: Tensor, context: Tensor, blocks: Tensor) -> Tensor:
         """Predictions [B, 4, T, D] from the context alone."""
-        z = self.vit(pixels, context)
+        z = encoded(self.vit, pixels, context)
         return self.predictor(z if self.aggregator is None else self.aggregator.around(z), context, blocks)
 
     def patchify(self, pixels: Tensor) -> Tensor:
@@ -194,8 +183,7 @@ class JepaNet(nn.Module, PyTorchModelHubMixin):
 
     def unpatchify(self, patches: Tensor) -> Tensor:
         """[B, L, P] -> [B, 3, S, S]."""
-        side = self.config.image_size // self.config.patch_size
-        return unpatchify(patches.unflatten(1, (side, side)), self.config.patch_size)
+        return unpatchify(patches.unflatten(1, (SIDE, SIDE)), self.config.patch_size)
 
 
 def begun(module: nn.Module) -> None:
@@ -218,8 +206,11 @@ def errors(predicted: Tensor, target: Tensor) -> Tensor:
 
 # ---- for tests: tiny random weights in the shipped layout
 
-def tiny(aggregates: int) -> JepaNet:
-    return stirred(JepaNet(aggregates, hidden_size=32, num_hidden_layers=2, predictor_size=32, predictor_layers=1))
+def tiny(aggregates: int) -> JepaForPreTraining:
+    return stirred(JepaForPreTraining(ViTMAEConfig(
+        image_size=64, patch_size=8, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        decoder_hidden_size=32, decoder_num_hidden_layers=1, decoder_num_attention_heads=4,
+        decoder_intermediate_size=64, aggregates=aggregates)))
 
 
 STAND_INS = {"photo-dmt-1": lambda bundle: tiny(2), "photo-jepa-1": lambda bundle: tiny(0)}

@@ -14,7 +14,7 @@ from models.worlds import scenes
 from training.export import figure, mean_figure
 from training.kinds import Taught
 from training.pretraining import PretrainingArm
-from training.trainer import Recipe, rng_of
+from training.trainer import rng_of
 from training.trunks.photo_mae import PhotoMAE
 
 SCENES = 0.25  # of every batch
@@ -26,15 +26,21 @@ class PhotoJepa(PretrainingArm, Taught, PhotoMAE):
     name, start, warm_lr = "photo-jepa-1", "photo-mae-2", 0.5
     batch_size, aggregates, compile = 96, 0, False  # the size of a block changes from step to step
     new = ("predictor.",)
-    left = "decoder.", "vit.embeddings.cls_token", "vit.embeddings.position_embeddings"
-    architecture = "JepaNet: photo-mae-2's encoder without class token, a predictor of 3 x 96 (I-JEPA)"
+    left = ("decoder.",)
+    architecture = "JepaForPreTraining: photo-mae-2's encoder without class token, a predictor of 3 x 96 (I-JEPA)"
     trained_on = PhotoMAE.trained_on + "; a quarter of every batch are drawn scenes"
     weak_at = "The control of photo-dmt-1: a target is the patch's own latent. It paints no pixels."
     budget_fraction = "about 0.2 % of the spec's 40,000 steps of 256 pictures, behind photo-mae-2"
-    rank, save = 1.0, Recipe.save  # rank: the least that the last look found, as a share of the width
+    rank = 1.0  # the least that the last look found, as a share of the width
+
+    def config(self):
+        made = super().config()
+        made.update({"decoder_hidden_size": 96, "decoder_num_hidden_layers": 3, "decoder_intermediate_size": 384,
+                     "aggregates": self.aggregates})
+        return made
 
     def build(self):
-        return self.with_teacher(net.JepaNet(self.aggregates))
+        return self.with_teacher(net.JepaForPreTraining(self.config()))
 
     def rate(self, name):
         return 2.0 if name.startswith(self.new) else 1.0  # these begin untrained
@@ -88,5 +94,5 @@ class PhotoJepa(PretrainingArm, Taught, PhotoMAE):
 class PhotoDmt(PhotoJepa):
     name, control, aggregates = "photo-dmt-1", PhotoJepa.name, 2
     new = "predictor.", "aggregator."
-    architecture = "JepaNet: as photo-jepa-1, and a head of two cross-attention blocks (DMT-JEPA)"
+    architecture = "JepaForPreTraining: as photo-jepa-1, and a head of two cross-attention blocks (DMT-JEPA)"
     weak_at = "One seed, some minutes of one core on 64 x 64 photos and drawn scenes. It paints no pixels."

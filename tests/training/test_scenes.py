@@ -68,3 +68,14 @@ def test_the_world_refuses_what_it_does_not_know():
         scenes.read_caption("purple circle")
     with pytest.raises(ValueError, match="share a cell"):
         scenes.draw([Thing("red", "circle", 3), Thing("blue", "ring", 3)])
+
+
+def test_every_pixel_and_patch_of_a_thing_has_its_number():
+    placed = [Thing("red", "ring", 5), Thing("blue", "cross", 6)]
+    picture = scenes.draw(placed)
+    numbers = scenes.numbered(picture)
+    for number, one in enumerate(placed, 1):
+        assert ((numbers == number) == (picture == scenes.COLOURS[one.colour]).all(-1)).all(), one
+    assert np.flatnonzero(scenes.numbered_patches(numbers) == 1).tolist() == [18, 19, 26, 27]
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    assert not scenes.numbered(noise).any(), "a photo has no thing that is known"

@@ -1,13 +1,11 @@
 """What the pair leaves to see. Mask: four blocks, predicted from the context. Attend: what a target is made of."""
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import kernels
 from models.engine.method import Close, Emit, Event, Job, Open
@@ -15,14 +13,13 @@ from models.engine.recording import array, bars, numbered, spread, table
 from models.engine.statistics import effective_rank
 from models.loops.attend import features
 from models.loops.attend.loop import TokenLayout, grid_layout, marked
-from models.loops.mask.loop import block_macs
-from models.loops.mask.multiblock import Multiblock, multiblock
+from models.loops.mask.multiblock import KEPT, Multiblock, multiblock
 from models.loops.mask.photos import photo
 from models.papers.dmt_jepa import network as net
-from models.trace import Chart, Cost, Fact, Field, Rows, Step, states
+from models.trace import Chart, Fact, Field, Rows, Step, states
 from models.worlds import scenes
 
-UNIT, OWN, RAW = "smooth-L1", "latents of the patches themselves", "targets"
+UNIT, TARGETS, OWN, TRAINED = "smooth-L1", "targets", "latents of the patches themselves", "targets as trained"
 FIELDS = {"like": features.LIKE, "cosine": Field("Cosine with the marked patch", "cosine", -1.0, 1.0, diverging=True),
           "weight": Field("Attention of the marked patch's query, mean over heads", "of 1", 0.0, 1.0),
           "own": Field("Attention that stays with the query, mean over heads", "of 1", 0.0, 1.0)}
@@ -34,50 +31,43 @@ COMPASS = {(-1, -1): "above left", (-1, 0): "above", (-1, 1): "above right", (0,
 
 @dataclass(frozen=True, eq=False)
 class JepaView:
-    """Of one picture: h and t, the features and the targets of all patches [1, N, D]; around [N, 8], cosines with the
-    neighbours, and chosen bool [N, N]; heard [blocks, H, N, 2 N], the head's attention to every patch's own query, then
-    to patches; things [N]."""
+    """Of one picture. tokens [N, D]: its features, targets, and targets as they were trained; around [N, 8]: cosines with
+    the neighbours; chosen bool [N, N]; heard [blocks, H, N, 2 N]: the head's attention to every patch's own query, then
+    to patches; errors [2, 4, T]: of the predictor and of the context's mean target; things [N]."""
 
     layout: TokenLayout
-    h: Tensor
-    t: Tensor
+    tokens: dict[str, np.ndarray]
     around: np.ndarray
     chosen: np.ndarray
     heard: np.ndarray
     masks: Multiblock
-    error: np.ndarray
-    flat: np.ndarray
+    errors: np.ndarray
     things: np.ndarray
-    cost: Cost
+
+    @property
+    def maps(self) -> dict[str, np.ndarray]:
+        """Whose likeness is shown: I-JEPA's targets are its features."""
+        return {name: self.tokens[name] for name in (TARGETS, OWN)[: 1 + (len(self.heard) > 0)]}
 
 
 @torch.inference_mode()
 def seen(job: Job) -> JepaView:
-    """Everything that is computed for the two records. Predictions are asked for the targets of training, whatever
-    number of neighbours is looked at."""
-    model, began, heard = job.model, time.perf_counter(), []
+    """All that the two records show. Predictions are held against the targets of training, whatever number of
+    neighbours is looked at."""
+    model, keep, heard = job.model, job.params.keep, []
     shot = photo(job.subject.image, model)
     masks, where = multiblock(1, np.random.default_rng(job.seed), shot.grid[0]), scenes.numbered(shot.shown)
     h = model.features(shot.pixels)
-    t = model.made_of(h, job.params.keep, seen=heard)
     context, blocks = (part.to(h.device) for part in masks)
-    guess, truth = model(shot.pixels, context, blocks), net.picked(model.made_of(h), blocks)
-    flat = net.errors(net.picked(model.made_of(h), context).mean(1)[:, None, None].expand_as(truth), truth)
+    t, trained = model.made_of(h, keep, seen=heard), model.made_of(h)
+    truth = net.picked(trained, blocks)
+    flat = net.picked(trained, context).mean(1)[:, None, None].expand_as(truth)
+    errors = [array(net.errors(one, truth))[0] for one in (model(shot.pixels, context, blocks), flat)]
     rows = [array(kernels.attention_rows(q, k, range(shot.count), mask=may))[0] for q, k, may in heard]
-    shown = features.outlined(shot.shown, where) if where.any() else shot.shown
-    cost = Cost(3, *work(model, shot.count, blocks.shape[2]), 0, 1000 * (time.perf_counter() - began))
-    return JepaView(grid_layout(shot.grid, shown), h, t, array(net.likeness_around(h))[0],
-                    array(net.likest(h, job.params.keep), bool)[0], np.array(rows), masks,
-                    array(net.errors(guess, truth))[0], array(flat)[0], scenes.numbered_patches(where), cost)
-
-
-def work(model, count: int, block: int) -> tuple[int, int]:
-    """Token rows and multiply-adds of target encoder, context encoder and predictor; the head's are not counted."""
-    c, kept = model.config, 24
-    wide = sum(block_macs(n, c.hidden_size, c.intermediate_size) for n in (count, kept)) * c.num_hidden_layers
-    thin = 4 * block_macs(kept + block, c.decoder_hidden_size, c.decoder_intermediate_size)
-    rows = (count + kept) * c.num_hidden_layers + 4 * (kept + block) * c.decoder_num_hidden_layers
-    return rows, wide + thin * c.decoder_num_hidden_layers
+    return JepaView(grid_layout(shot.grid, features.outlined(shot.shown, where) if where.any() else shot.shown),
+                    {name: array(one)[0] for name, one in ((TARGETS, t), (OWN, h), (TRAINED, trained))},
+                    array(net.likeness_around(h))[0], array(net.likest(h, keep), bool)[0], np.array(rows), masks,
+                    np.stack(errors), scenes.numbered_patches(where))
 
 
 def predicted(job: Job, view: JepaView) -> Iterator[Event]:
@@ -85,37 +75,34 @@ def predicted(job: Job, view: JepaView) -> Iterator[Event]:
     count, blocks = view.layout.canvas.size, view.masks.blocks[0].numpy()
     state = states(*["unknown"] * count)
     state[blocks.ravel()], state[view.masks.context[0].numpy()] = states("masked", "visible")
-    held, total = np.bincount(blocks.ravel(), minlength=count), np.bincount(blocks.ravel(), view.error.ravel(), count)
+    (errors, flat), targets = view.errors, view.tokens[TRAINED]
+    held, total = np.bincount(blocks.ravel(), minlength=count), np.bincount(blocks.ravel(), errors.ravel(), count)
     known = {"blocks": held.astype(np.float32)}
     yield Open("mask", view.layout.canvas, LOSS, 2 + len(blocks))
-    yield Emit("mask", Step("context and target blocks", state, fields=known, cost=view.cost,
+    yield Emit("mask", Step("context and target blocks", state, fields=known,
                             note="Only the visible patches are read. Hidden ones in no block are not asked for."))
-    for number, (block, error) in enumerate(zip(blocks, view.error), 1):
+    for number, (block, error) in enumerate(zip(blocks, errors), 1):
         now = state.copy()
         now[block] = states("new")[0]
         yield Emit("mask", Step(f"target block {number}", now, fields={"loss": spread(count, block, error)},
                                 note=f"Mean error {error.mean():.3f}; of the context's mean target "
-                                     f"{view.flat[number - 1].mean():.3f}."))
+                                     f"{flat[number - 1].mean():.3f}."))
     with np.errstate(invalid="ignore"):
         mean = total / held
     yield Emit("mask", Step("how wrong each target patch is", np.where(held, states("new"), state).astype(np.uint8),
                             fields={"loss": mean, **known}, note="Mean over the blocks that hold the patch."))
-    error, flat = view.error.mean(), view.flat.mean()
-    facts = {"error": Fact("Error of the predicted targets", float(error), UNIT, "lower"),
-             "flat": Fact("Error of the context's mean target", float(flat), UNIT), **health(view)}
+    facts = {"error": Fact("Error of the predicted targets", float(errors.mean()), UNIT, "lower"),
+             "flat": Fact("Error of the context's mean target", float(flat.mean()), UNIT),
+             "rank": Fact("Effective rank of this picture's targets", float(effective_rank(targets[None])[0]),
+                          "of 63 dimensions"),
+             "spread": Fact("Standard deviation of targets from patch to patch", float(targets.std(0).mean()),
+                            "mean over dimensions")}
     chart = bars("Mean error of each target block", "target block", f"error ({UNIT})",
-                 {"predictor": view.error.mean(1), "mean target of the context": view.flat.mean(1)},
+                 {"predictor": errors.mean(1), "mean target of the context": flat.mean(1)},
                  numbered("block", len(blocks)), caption="Lower is better; the second needs no predictor.")
-    yield Close("mask", f"From {view.masks.context.shape[1]} patches the targets of four blocks are predicted with an "
-                        f"error of {error:.3f}; their mean errs by {flat:.3f}. A low error alone shows nothing: see "
-                        "the targets' rank and spread.", (chart,), facts)
-
-
-def health(view: JepaView) -> dict[str, Fact]:
-    """What a collapsed pair would lose: rank and spread of the targets."""
-    own = array(view.t)
-    return {"rank": Fact("Effective rank of this picture's targets", float(effective_rank(own)[0]), "of 63 dimensions"),
-            "spread": Fact("Deviation of targets from patch to patch", float(own[0].std(0).mean()), "of 1")}
+    yield Close("mask", f"From {KEPT} patches the targets of four blocks are predicted with an error of "
+                        f"{errors.mean():.3f}; the context's mean target errs by {flat.mean():.3f}. A low error alone "
+                        "shows nothing: see the targets' rank and spread.", (chart,), facts)
 
 
 def made_of(job: Job, view: JepaView) -> Iterator[Event]:
@@ -127,8 +114,7 @@ def made_of(job: Job, view: JepaView) -> Iterator[Event]:
     state = marked(count, query)
     if n:
         state[ids] = np.where(best[ids], *states("accepted", "refused"))
-    maps = {RAW: array(view.t)[0], OWN: array(view.h)[0]} if n else {RAW: array(view.t)[0]}
-    alike = {name: features.likeness(tokens) for name, tokens in maps.items()}
+    alike = {name: features.likeness(tokens) for name, tokens in view.maps.items()}
     window = np.zeros((count, count), np.float32)
     np.put_along_axis(window, np.where(around < 0, np.arange(count)[:, None], around),
                       np.where(around < 0, 0, view.around).clip(0, 1), 1)
@@ -145,13 +131,19 @@ def made_of(job: Job, view: JepaView) -> Iterator[Event]:
                                   fields={"weight": np.where(best, weight, np.nan), "own": own},
                                   note=f"{own[query]:.2f} of the attention stays with the query, "
                                        f"{1 - own[query]:.2f} goes to the neighbours."))
-    for name, tokens in maps.items():
+    for name, tokens in view.maps.items():
         unit = tokens / np.linalg.norm(tokens, axis=1, keepdims=True)
         yield Emit("attend", Step(f"{name}: who is alike", marked(count, query), "layer",
                                   fields={"like": alike[name][query], "cosine": unit[query] @ unit.T},
                                   note="Likeness is that of what is left without the mean of all patches."))
-    yield Close("attend", told(view, maps), charts(view, query, maps),
-                {**apart(view, maps), **features.rank_facts(maps)}, rows=packed)
+    apart = {name: features.told_apart(tokens[None], view.things[None])[0] for name, tokens in view.maps.items()}
+    facts = {f"apart {name}": Fact(f"Cosine within a thing minus between things, {name}", float(one), "cosine",
+                                   "higher") for name, one in apart.items() if np.isfinite(one)}
+    said = "Which patches are like the marked one? In a drawn scene true outlines are there to compare."
+    if facts:
+        said = "Cosine of two patches of one thing minus that of two things: " + ", ".join(
+            f"{name} {one:.2f}" for name, one in apart.items()) + "."
+    yield Close("attend", said, charts(view, query), facts | features.rank_facts(view.maps), rows=packed)
 
 
 def chose(view: JepaView, query: int, keep: int, blocks: int) -> str:
@@ -161,22 +153,7 @@ def chose(view: JepaView, query: int, keep: int, blocks: int) -> str:
         ", as in training." if keep == net.NEIGHBOURS else "; the network was trained with 4.")
 
 
-def apart(view: JepaView, maps: dict[str, np.ndarray]) -> dict[str, Fact]:
-    """How well patches of different things are told apart, where the picture is a drawn scene of two or more."""
-    if view.things.max() < 2:
-        return {}
-    return {f"apart {name}": Fact(f"Cosine within a thing minus between things, {name}",
-                                  float(features.told_apart(tokens[None], view.things[None])[0]),
-                                  "cosine", "higher") for name, tokens in maps.items()}
-
-
-def told(view: JepaView, maps: dict[str, np.ndarray]) -> str:
-    said = [f"{name} {fact.value:.2f}" for name, fact in zip(maps, apart(view, maps).values())]
-    return ("Patches of one thing are more alike than patches of two things, in cosine, by: " + ", ".join(said) + "."
-            if said else "Which patches are like the marked one? In a drawn scene true outlines are there to compare.")
-
-
-def charts(view: JepaView, query: int, maps: dict[str, np.ndarray]) -> tuple[Chart, ...]:
+def charts(view: JepaView, query: int) -> tuple[Chart, ...]:
     """The head's weights on the query's own vector and its chosen neighbours."""
     if not len(view.heard):
         return ()

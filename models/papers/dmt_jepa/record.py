@@ -31,7 +31,7 @@ COMPASS = {(-1, -1): "above left", (-1, 0): "above", (-1, 1): "above right", (0,
 
 @dataclass(frozen=True, eq=False)
 class JepaView:
-    """Of one picture. tokens [N, D]: its features, targets, and targets as they were trained; around [N, 8]: cosines with
+    """Of one picture. tokens [N, D]: features, targets, and targets as they were trained; around [N, 8]: cosines with
     the neighbours; chosen bool [N, N]; heard [blocks, H, N, 2 N]: the head's attention to every patch's own query, then
     to patches; errors [2, 4, T]: of the predictor and of the context's mean target; things [N]."""
 

@@ -10,6 +10,7 @@ import kernels
 from models.engine import prepare, run, twin
 from models.loops.mask.multiblock import KEPT, multiblock
 from models.loops.mask.photos import encode_whole
+from models.papers.dmt_jepa import neighbours as near
 from models.papers.dmt_jepa import network as net
 from models.papers.dmt_jepa.recipe import PhotoDmt, PhotoJepa
 from tests import tiny as stand_ins
@@ -37,25 +38,25 @@ def likest_by_loop(h) -> list[set[int]]:
     """The 4 neighbours of every patch of one picture, written as the spec's sentence."""
     unit, found = F.normalize(h, dim=-1), []
     for y, x in np.ndindex(8, 8):
-        near = [8 * (y + dy) + x + dx for dy, dx in net.AROUND if 0 <= y + dy < 8 and 0 <= x + dx < 8]
-        found.append(set(sorted(near, key=lambda at: -float(unit[8 * y + x] @ unit[at]))[:4]))
+        window = [8 * (y + dy) + x + dx for dy, dx in near.AROUND if 0 <= y + dy < 8 and 0 <= x + dx < 8]
+        found.append(set(sorted(window, key=lambda at: -float(unit[8 * y + x] @ unit[at]))[:4]))
     return found
 
 
 def all_neighbours(h):
-    return net.likest(h, 8)
+    return near.likest(h, 8)
 
 
 def with_itself(h):
-    return net.likest(h) | torch.eye(64, dtype=torch.bool)
+    return near.likest(h) | torch.eye(64, dtype=torch.bool)
 
 
 def by_pixels(h):
-    return net.likest(model().patchify(photos(len(h))))
+    return near.likest(model().patchify(photos(len(h))))
 
 
 def wrapped(h):
-    return net.likest(h, wrap=True)
+    return near.likest(h, wrap=True)
 
 
 def anywhere(h):  # the likest of all patches
@@ -75,7 +76,7 @@ def test_a_target_hears_the_four_likest_neighbours_and_never_the_patch_itself():
             assert torch.equal(own > 0, torch.eye(64, dtype=torch.bool).expand_as(own)), "only its own query"
             for found, sets in zip(others, truth, strict=True):
                 assert all(set(torch.where(row)[0].tolist()) == kept for row, kept in zip(found[0] > 0, sets))
-    caught(hears, net.likest, all_neighbours, with_itself, by_pixels, wrapped, anywhere)
+    caught(hears, near.likest, all_neighbours, with_itself, by_pixels, wrapped, anywhere)
     assert [len(sets) for sets in truth[0]][:2] == [3, 4], "a corner has three neighbours, an edge has five"
 
 
@@ -92,7 +93,7 @@ class Tiled(net.LocalAggregator):
 
 def test_the_query_is_the_mean_of_the_same_picture():
     h, head = features(), model().aggregator
-    chosen = net.likest(h)
+    chosen = near.likest(h)
 
     def alone(one):
         return torch.allclose(one.local(h, chosen)[:1], one.local(h[:1], chosen[:1]), atol=1e-5)
@@ -123,7 +124,7 @@ def test_the_context_asks_once_and_tells_all_its_tokens_the_same(monkeypatch):
 # ---- who sees what
 
 def leaking(vit, pixels, kept):  # encodes the whole picture and leaves patches out afterwards
-    return net.picked(net.encoded(vit, pixels), kept)
+    return near.picked(net.encoded(vit, pixels), kept)
 
 
 def test_predictions_know_nothing_of_hidden_patches():
@@ -158,7 +159,7 @@ def pair(monkeypatch):
 def test_nothing_flows_back_through_a_target(pair):
     recipe = pair(PhotoDmt)
     student, batch = recipe.build(), recipe.batch(0, 0.0)
-    truth = net.picked(recipe.teacher.targets(batch["pixels"]), batch["blocks"]).clone()
+    truth = near.picked(recipe.teacher.targets(batch["pixels"]), batch["blocks"]).clone()
 
     def slopes(loss):
         student.zero_grad()
@@ -166,12 +167,12 @@ def test_nothing_flows_back_through_a_target(pair):
         return [weight.grad.clone() for weight in student.aggregator.parameters() if weight.grad is not None]
 
     def through_the_context_alone(made):
-        constant = slopes(lambda: net.errors(student(**batch), truth).mean())
+        constant = slopes(lambda: near.errors(student(**batch), truth).mean())
         return all(map(torch.allclose, slopes(made), constant))
 
     def online():  # the target from the network that learns
         own = student.made_of(student.features(batch["pixels"]))
-        return net.errors(student(**batch), net.picked(own, batch["blocks"])).mean()
+        return near.errors(student(**batch), near.picked(own, batch["blocks"])).mean()
     caught(through_the_context_alone, lambda: recipe.loss(student, batch, 0.0)[0], online)
     assert not moving(recipe.teacher.requires_grad_(True), lambda _: recipe.loss(student, batch, 0.0)[0])
     learn = "vit.layers", "vit.layernorm", "vit.embeddings.patch", "aggregator.", "predictor."

@@ -9,6 +9,7 @@ import torch
 from models.backbones.pictures import normalise as scene_pixels
 from models.engine.statistics import effective_rank
 from models.loops.mask.multiblock import multiblock
+from models.papers.dmt_jepa import neighbours as near
 from models.papers.dmt_jepa import network as net
 from models.worlds import scenes
 from training.export import figure, mean_figure
@@ -52,8 +53,8 @@ class PhotoJepa(PretrainingArm, Taught, PhotoMAE):
         return {"pixels": pixels, **multiblock(self.batch_size, rng)._asdict()}
 
     def loss(self, model, batch, progress):
-        target = net.picked(self.teacher.targets(batch["pixels"]), batch["blocks"])
-        return net.errors(model(**batch), target.detach()).mean(), {}
+        target = near.picked(self.teacher.targets(batch["pixels"]), batch["blocks"])
+        return near.errors(model(**batch), target.detach()).mean(), {}
 
     def stays(self, step, progress):
         return STAYS + (1 - STAYS) * progress
@@ -74,9 +75,9 @@ class PhotoJepa(PretrainingArm, Taught, PhotoMAE):
     def held_out(self, model, pixels):
         """Errors of the predictions [B], targets [B, N, D], and errors of the mean target in their place [B]."""
         masks, target = multiblock(len(pixels), rng_of(77, 0)), model.targets(pixels)
-        truth = net.picked(target, masks.blocks)
+        truth = near.picked(target, masks.blocks)
         flat = target.mean((0, 1)).expand_as(truth)
-        error, mean = (net.errors(one, truth).mean((1, 2)) for one in (model(pixels, *masks), flat))
+        error, mean = (near.errors(one, truth).mean((1, 2)) for one in (model(pixels, *masks), flat))
         return error, target, mean
 
     def stop(self):

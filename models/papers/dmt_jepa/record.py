@@ -1,6 +1,7 @@
 """What the pair leaves to see. Mask: four blocks, predicted from the context. Attend: what a target is made of."""
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,8 +16,8 @@ from models.loops.attend import features
 from models.loops.attend.loop import TokenLayout, grid_layout, marked
 from models.loops.mask.multiblock import KEPT, Multiblock, multiblock
 from models.loops.mask.photos import photo
-from models.papers.dmt_jepa import network as net
-from models.trace import Chart, Fact, Field, Rows, Step, states
+from models.papers.dmt_jepa import neighbours as near
+from models.trace import Chart, Cost, Fact, Field, Rows, Step, states
 from models.worlds import scenes
 
 UNIT, TARGETS, OWN, TRAINED = "smooth-L1", "targets", "latents of the patches themselves", "targets as trained"
@@ -43,6 +44,7 @@ class JepaView:
     masks: Multiblock
     errors: np.ndarray
     things: np.ndarray
+    cost: Cost
 
     @property
     def maps(self) -> dict[str, np.ndarray]:
@@ -54,20 +56,21 @@ class JepaView:
 def seen(job: Job) -> JepaView:
     """All that the two records show. Predictions are held against the targets of training, whatever number of
     neighbours is looked at."""
-    model, keep, heard = job.model, job.params.keep, []
+    model, keep, heard, began = job.model, job.params.keep, [], time.perf_counter()
     shot = photo(job.subject.image, model)
     masks, where = multiblock(1, np.random.default_rng(job.seed), shot.grid[0]), scenes.numbered(shot.shown)
     h = model.features(shot.pixels)
     context, blocks = (part.to(h.device) for part in masks)
     t, trained = model.made_of(h, keep, seen=heard), model.made_of(h)
-    truth = net.picked(trained, blocks)
-    flat = net.picked(trained, context).mean(1)[:, None, None].expand_as(truth)
-    errors = [array(net.errors(one, truth))[0] for one in (model(shot.pixels, context, blocks), flat)]
+    truth = near.picked(trained, blocks)
+    flat = near.picked(trained, context).mean(1)[:, None, None].expand_as(truth)
+    errors = [array(near.errors(one, truth))[0] for one in (model(shot.pixels, context, blocks), flat)]
     rows = [array(kernels.attention_rows(q, k, range(shot.count), mask=may))[0] for q, k, may in heard]
     return JepaView(grid_layout(shot.grid, features.outlined(shot.shown, where) if where.any() else shot.shown),
                     {name: array(one)[0] for name, one in ((TARGETS, t), (OWN, h), (TRAINED, trained))},
-                    array(net.likeness_around(h))[0], array(net.likest(h, keep), bool)[0], np.array(rows), masks,
-                    np.stack(errors), scenes.numbered_patches(where))
+                    array(near.likeness_around(h))[0], array(near.likest(h, keep), bool)[0], np.array(rows), masks,
+                    np.stack(errors), scenes.numbered_patches(where),
+                    Cost(3, ms=1000 * (time.perf_counter() - began)))
 
 
 def predicted(job: Job, view: JepaView) -> Iterator[Event]:
@@ -79,7 +82,7 @@ def predicted(job: Job, view: JepaView) -> Iterator[Event]:
     held, total = np.bincount(blocks.ravel(), minlength=count), np.bincount(blocks.ravel(), errors.ravel(), count)
     known = {"blocks": held.astype(np.float32)}
     yield Open("mask", view.layout.canvas, LOSS, 2 + len(blocks))
-    yield Emit("mask", Step("context and target blocks", state, fields=known,
+    yield Emit("mask", Step("context and target blocks", state, fields=known, cost=view.cost,
                             note="Only the visible patches are read. Hidden ones in no block are not asked for."))
     for number, (block, error) in enumerate(zip(blocks, errors), 1):
         now = state.copy()
@@ -108,7 +111,7 @@ def predicted(job: Job, view: JepaView) -> Iterator[Event]:
 def made_of(job: Job, view: JepaView) -> Iterator[Event]:
     """Attend: the window, the head's attention, and who is alike by targets and by latents."""
     query, count, n = job.params.query, view.layout.canvas.size, len(view.heard)
-    around = net.windows(view.layout.canvas.shape[0]).numpy()
+    around = near.windows(view.layout.canvas.shape[0]).numpy()
     here = around[query] >= 0
     ids, best = around[query][here], view.chosen[query]
     state = marked(count, query)
@@ -150,7 +153,7 @@ def chose(view: JepaView, query: int, keep: int, blocks: int) -> str:
     if not blocks:
         return "I-JEPA takes the marked patch's own latent; no neighbour is chosen."
     return f"{view.chosen[query].sum()} of {(view.around[query] > -2).sum()} neighbours are chosen" + (
-        ", as in training." if keep == net.NEIGHBOURS else "; the network was trained with 4.")
+        ", as in training." if keep == near.NEIGHBOURS else "; the network was trained with 4.")
 
 
 def charts(view: JepaView, query: int) -> tuple[Chart, ...]:

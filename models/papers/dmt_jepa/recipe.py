@@ -31,7 +31,7 @@ class PhotoJepa(PretrainingArm, Taught, PhotoMAE):
     architecture = "JepaForPreTraining: photo-mae-2's encoder without class token, a predictor of 3 x 96 (I-JEPA)"
     trained_on = PhotoMAE.trained_on + "; a quarter of every batch are drawn scenes"
     weak_at = "The control of photo-dmt-1: a target is the patch's own latent. It paints no pixels."
-    budget_fraction = "about 0.2 % of the spec's 40,000 steps of 256 pictures, behind photo-mae-2"
+    budget_fraction = "about 0.3 % of the spec's 40,000 steps of 256 pictures, behind photo-mae-2"
     rank = 1.0  # the least that the last look found, as a share of the width
 
     def config(self):

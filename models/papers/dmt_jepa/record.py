@@ -76,25 +76,23 @@ def seen(job: Job) -> JepaView:
 def predicted(job: Job, view: JepaView) -> Iterator[Event]:
     """Mask: the context, each target block with its errors, and all of them."""
     count, blocks = view.layout.canvas.size, view.masks.blocks[0].numpy()
-    state = states(*["unknown"] * count)
+    state = states(*["masked-random"] * count)
     state[blocks.ravel()], state[view.masks.context[0].numpy()] = states("masked", "visible")
     (errors, flat), targets = view.errors, view.tokens[TRAINED]
     held, total = np.bincount(blocks.ravel(), minlength=count), np.bincount(blocks.ravel(), errors.ravel(), count)
     known = {"blocks": held.astype(np.float32)}
     yield Open("mask", view.layout.canvas, LOSS, 2 + len(blocks))
     yield Emit("mask", Step("context and target blocks", state, fields=known, cost=view.cost,
-                            note="Only the visible patches are read. Hidden ones in no block are not asked for."))
+                            note="Only visible patches are read; those hidden at random are in no block."))
     for number, (block, error) in enumerate(zip(blocks, errors), 1):
-        now = state.copy()
-        now[block] = states("new")[0]
-        yield Emit("mask", Step(f"target block {number}", now, fields={"loss": spread(count, block, error)},
+        yield Emit("mask", Step(f"target block {number}", state, fields={"loss": spread(count, block, error)},
                                 note=f"Mean error {error.mean():.3f}; of the context's mean target "
                                      f"{flat[number - 1].mean():.3f}."))
     with np.errstate(invalid="ignore"):
         mean = total / held
-    yield Emit("mask", Step("how wrong each target patch is", np.where(held, states("new"), state).astype(np.uint8),
-                            fields={"loss": mean, **known}, note="Mean over the blocks that hold the patch."))
-    facts = {"error": Fact("Error of the predicted targets", float(errors.mean()), UNIT, "lower"),
+    yield Emit("mask", Step("how wrong each target patch is", state, fields={"loss": mean, **known},
+                            note="Mean over the blocks that hold the patch."))
+    facts = {"error": Fact("Error of the predicted targets", float(errors.mean()), UNIT),
              "flat": Fact("Error of the context's mean target", float(flat.mean()), UNIT),
              "rank": Fact("Effective rank of this picture's targets", float(effective_rank(targets[None])[0]),
                           "of 63 dimensions"),

@@ -42,8 +42,8 @@ def measure(lab: Lab) -> Claim:
         paper="DMT-JEPA (arXiv 2405.17995): targets made of likest neighbours are more discriminative: better ImageNet "
               "classification, ADE20K segmentation and COCO detection (its abstract gives no numbers).",
         here="On fresh drawn scenes its targets tell patches of one thing from patches of two by a cosine gap at least "
-             "10 % larger than I-JEPA's; two probes of single patches gain at least 2 points, and more than a seed; a linear "
-             "probe of photos loses no more than another seed would.",
+             "10 % larger than I-JEPA's; two probes of single patches gain at least 2 points, and more than another "
+             "seed would; a linear probe of photos loses no more than that.",
         arms=(*told.values(), *(arm for arms in probes.values() for arm in arms.values())), trainings=1, seeds=(2,),
         controls=[more_than_chance(linear[START], nothing["linear"], name="linear probe: the start over no training"),
                   more_than_chance(told[JEPA], 0.0)],

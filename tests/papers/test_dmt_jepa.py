@@ -146,6 +146,13 @@ def test_the_encoder_has_no_class_token():
     caught(unheard, lambda one, x: net.encoded(one.vit, x), lambda one, x: encode_whole(one, x)[:, 1:])
 
 
+def test_positions_have_numbers_after_a_file_was_read():
+    net.positions.cache_clear()
+    with torch.device("meta"):  # where the library builds what it is about to fill
+        net.positions(8, 32)
+    assert torch.isfinite(net.tiny(2)(photos(1), *masks(1))).all()
+
+
 # ---- what learns
 
 @pytest.fixture

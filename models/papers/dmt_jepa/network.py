@@ -31,7 +31,8 @@ from models.papers.dmt_jepa.neighbours import NEIGHBOURS, SIDE, likest, picked
 @cache
 def positions(side: int, width: int) -> Tensor:
     """Fixed sine-cosine positions [N, width], columns before rows as in the published weights of MAE."""
-    rows, columns = build_2d_sinusoidal_position_embedding(side, side, width).chunk(2, 1)
+    here = torch.device("cpu")  # files are read on a device without numbers, and this table is kept
+    rows, columns = build_2d_sinusoidal_position_embedding(side, side, width, device=here).chunk(2, 1)
     return torch.cat([columns, rows], 1)
 
 

@@ -42,9 +42,9 @@ METHOD = Method(
                 "at its siblings, the patches of its own photo, and every photo is rebuilt from its own.",
         flow="four photos > mixed patch by patch > *attention to the strongest quarter > latents > one decode per "
              "photo > four photos rebuilt; latents > *siblings pulled together",
-        look_at="Attend: click a patch. Are the keys that it keeps of its own photo? Hardly more than by naive mixing. "
-                "After so few steps the projection at the end finds siblings, and one that is trained afterwards on "
-                "naive mixing's tokens finds nearly as many.",
+        look_at="Attend: click a patch and colour by \"Photo of those that the query keeps\". Are they of its own "
+                "photo? Hardly more often than by naive mixing. After so few steps the projection at the end finds "
+                "siblings, and one that is trained afterwards on naive mixing's tokens finds nearly as many.",
         not_covered="Training from nothing: both arms go on from a plain MAE for 350 steps. An arm with homologous "
                     "attention alone; objects in scenes, segmentation and detection. Complementary mixtures of one "
                     "group, other ratios, fine-tuning (one photo, all pairs). Targets are raw pixels, as in the "

@@ -16,6 +16,7 @@ from models.loops.attend.loop import grid_layout
 from models.loops.mask.photos import encode, encode_whole, photo
 from models.papers.lut import context as net
 from models.papers.lut import record
+from models.papers.lut.claim import passes
 from models.papers.lut.method import MORE
 from models.papers.lut.recipe import PhotoLUT, PhotoLutSame
 from tests import tiny as stand_ins
@@ -181,6 +182,15 @@ def test_work_is_counted(tiny):
         net.guess(model, z), model.decoder(z, ids_restore), also and net.told(model, made.view.pixels)
     caught(lambda also: multiply_adds(lambda: all_of_it(also)) == made.exam.cost.macs + record.whole(model, 64).macs,
            True, False)
+
+
+def test_the_work_of_a_training_step_is_counted():
+    (student, teacher), (u, v, noise) = networks(), drawn()
+
+    def counted(first, second):
+        return multiply_adds(lambda: net.losses(student, teacher, first, second, noise)) // len(u)
+    caught(lambda views: counted(u, v) == sum(passes(student, views)), 2, 1)
+    caught(lambda views: counted(u, u) == sum(passes(student, views)), 1, 2)
 
 
 @pytest.mark.parametrize("params", ({"mask_ratio": 0.9, "strength": 0.0, "query": 63}, {"mask_ratio": 0.5, "query": 0}))

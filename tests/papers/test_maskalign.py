@@ -229,6 +229,9 @@ def test_the_records_show_errors_of_what_is_seen_and_no_rebuilt_picture(tiny):
     rows = attend.rows.weights[:, 0].astype(bool)  # [2 R, L, L]
     assert rows[0].all(1).any() and not rows[1][np.setdiff1d(range(64), visible)].any()
     assert {chart.title for chart in attend.charts} >= {"W, minus the identity"}
+    whole, part = (step.picture.reshape(8, 8, 8, 8, 3).swapaxes(1, 2).reshape(64, -1) for step in attend.steps[:2])
+    unseen = np.setdiff1d(range(64), visible)
+    assert np.array_equal(part[visible], whole[visible]) and (part[unseen] == part[unseen[0], :3].tolist() * 64).all()
 
 
 @pytest.mark.parametrize("params", ({"mask_ratio": 0.3}, {"mask_ratio": 0.9, "mode": "uniform"}))

@@ -195,6 +195,7 @@ READERS: dict[str, Callable[[Path, dict], Any]] = {
     "StoryClassifier": _mixin("models.backbones.story_classifier"),
     "FeatureDrafter": _mixin("models.backbones.drafter"),
     "LayerLens": _mixin("models.backbones.layer_lens"),
+    "SimMIMForPreTraining": _pretrained("models.backbones.simmim"),
     "AmusedPipeline": _amused,
 }
 
@@ -222,6 +223,7 @@ PAPER_NETWORKS = (
     "JointSampler",
     "LexinvariantLM",
     "LutForPreTraining",
+    "MTOForPreTraining",
     "MaskAlignForPreTraining",
     "MixedAEForPreTraining",
     "PairwiseTransformer",

@@ -21,7 +21,8 @@ class MTOForPreTraining(SimMIMForPreTraining):
     def __init__(self, config: ViTMAEConfig):
         super().__init__(config)
         self.early = math.ceil(config.num_hidden_layers / 4)
-        self.rho = nn.Parameter(torch.full((self.early, config.num_attention_heads, 1, 1), math.log(BEGINS / (1 - BEGINS))))
+        shape = self.early, config.num_attention_heads, 1, 1  # no matrix: Muon does not take it
+        self.rho = nn.Parameter(torch.full(shape, math.log(BEGINS / (1 - BEGINS))))
 
     def bias(self, block: int, mask: Tensor) -> Tensor | None:
         """log r on the logits of seen queries (and [CLS]) towards mask tokens; queries of mask tokens stay as they are.

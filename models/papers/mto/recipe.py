@@ -11,12 +11,11 @@ from models.claims.probe import in_batches, ridge
 from models.loops.mask.photos import masked_count
 from models.papers.mto import losses
 from models.papers.mto.network import MTOForPreTraining
-from training.export import figure, mean_figure
 from training.photos import normalise
 from training.pretraining import PretrainingArm
 from training.trunks.photo_mae import PhotoMAE
 
-LEARN, CHECK = 1500, 1500  # photos of the probe at every look: fewer than in the exam, so that a look costs seconds
+LEARN, CHECK = 1500, 1500  # photos of the probe at every look, fewer than in the exam
 PAIRED = 8  # pictures of a batch on which L_r is counted
 
 
@@ -56,7 +55,7 @@ class PhotoMIM(PretrainingArm, PhotoMAE):
                 "norm": round(norm, 3), "h": [round(x, 4) for x in h]}
 
     def point(self, model):
-        """The exam's linear probe on fewer photos, with every photo's hit as a bit, so that curves are compared photo by photo."""
+        """The exam's linear probe on fewer photos, with every photo's hit as a bit: curves are compared by photo."""
         learn, labels = self.train[:LEARN], self.labels[:LEARN].numpy()
         read = lambda pixels: mae_encoder(model).tokens(pixels).float()  # noqa: E731
         hits = ridge(pooled(in_batches(read, normalise(learn))), labels,

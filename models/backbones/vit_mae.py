@@ -1,8 +1,10 @@
-"""What transformers' ViTMAE lacks when it is built from a config."""
+"""What transformers' ViTMAE lacks when it is built from a config, and what it does not show."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 from transformers import ViTMAEForPreTraining
 from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 
@@ -23,3 +25,16 @@ def set_positions(model: ViTMAEForPreTraining) -> ViTMAEForPreTraining:
         table.data.copy_(torch.cat([fixed[:, half:], fixed[:, :half]], 1)[None])
         table.requires_grad_(False)
     return model
+
+
+@torch.no_grad()
+def decoder_states(model: ViTMAEForPreTraining, latents: Tensor, ids_restore: Tensor) -> list[Tensor]:
+    """Tokens [B, 1 + L, D] at the input of an MAE's decoder and after each of its blocks: the first place where there
+    are mask tokens. latents [B, 1 + visible, D], ids_restore [B, L], as photos.encode makes them."""
+    decoder, order = model.decoder, F.pad(ids_restore + 1, (1, 0))  # [CLS] stays first
+    x = decoder.decoder_embed(latents)
+    x = torch.cat([x, decoder.mask_token.expand(len(x), order.shape[1] - x.shape[1], -1)], 1)
+    states = [x.gather(1, order[..., None].expand_as(x)) + decoder.decoder_pos_embed]
+    for layer in decoder.decoder_layers:
+        states.append(layer(states[-1]))
+    return states

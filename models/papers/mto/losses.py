@@ -23,6 +23,11 @@ SPARED, SINGULAR, ORDERED = 0.1, 0.1, 0.01  # weights of L_spa, L_e and L_r
 MARGIN, MOST = 1.0, 3.0  # of L_e; the mask vector's norm stays below so many mean patch embeddings
 
 
+def early(blocks: int) -> int:
+    """K: the first quarter of the blocks, rounded up."""
+    return -(-blocks // 4)
+
+
 def picked(tokens: Tensor, which: Tensor) -> Tensor:
     """[B, L, ...] -> [B, n, ...]: those of bool [B, L], of which every picture has n."""
     return tokens[which].unflatten(0, (len(tokens), -1))

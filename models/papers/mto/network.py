@@ -11,6 +11,7 @@ from transformers import ViTMAEConfig
 from models.backbones.simmim import SimMIMForPreTraining
 from models.backbones.stand_in import stirred
 from models.backbones.vit_mae import set_positions
+from models.papers.mto.losses import early
 
 BEGINS = 0.98  # r before training
 
@@ -20,7 +21,7 @@ class MTOForPreTraining(SimMIMForPreTraining):
 
     def __init__(self, config: ViTMAEConfig):
         super().__init__(config)
-        self.early = math.ceil(config.num_hidden_layers / 4)
+        self.early = early(config.num_hidden_layers)
         shape = self.early, config.num_attention_heads, 1, 1  # no matrix: Muon does not take it
         self.rho = nn.Parameter(torch.full(shape, math.log(BEGINS / (1 - BEGINS))))
 

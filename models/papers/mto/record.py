@@ -1,0 +1,200 @@
+"""What MTO leaves to see. Mask: one masked photo, rebuilt with MTO and without. Attend: where mask tokens stand."""
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from models.backbones.instrument import observe
+from models.backbones.simmim import MaskedPass
+from models.backbones.vit_mae import decoder_states
+from models.baselines.mae.method import rank
+from models.engine.method import Emit, Event, Job
+from models.engine.recording import array, bars, line, table
+from models.loops.attend import loop as attention
+from models.loops.attend.classifiers import curve, series
+from models.loops.attend.groups import masses
+from models.loops.mask import loop, photos
+from models.papers.mto import losses
+from models.trace import Chart, Cost, Fact, Field, Step
+from models.trace.percent import percent
+
+NAME, BASE, MAE = "photo-mto-1", "photo-mim-1", "photo-mae-2"
+PROBED = 1500  # photos of the probe at every look of the training
+MTO, PLAIN, DECODER = "MTO", "SimMIM", "MAE's decoder, trained without MTO"
+ALIKE = Field("Likeness of the mask vector to this patch, before positions", "cosine", -1.0, 1.0, diverging=True)
+PAIRS = {"seen to seen": (0, 0), "seen to mask": (0, 1), "mask to seen": (1, 0), "mask to mask": (1, 1)}
+BINS = np.linspace(-1, 1, 11)
+
+
+@dataclass(frozen=True, eq=False)
+class Glance:
+    """One network on the masked photo. h [L + 1]: heterogeneity at the input and after each block, in bits; mass [L, 2,
+    2]: what seen and mask tokens give to seen and mask tokens; cosine [L]: the mask vector and every patch embedding;
+    norm: its length, in mean patch embeddings."""
+
+    made: MaskedPass
+    looked: attention.Looked
+    h: np.ndarray
+    mass: np.ndarray
+    cosine: np.ndarray
+    norm: float
+    ms: float
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """The photo, what is hidden of it (mask bool [1, L]), and the networks' glances at it, the job's own last."""
+
+    view: photos.Photo
+    hidden: loop.Hidden
+    mask: torch.Tensor
+    glances: Mapping[str, Glance]
+    decoder: np.ndarray
+
+
+def compare(job: Job) -> Compared:
+    """The same mask for all: MTO, SimMIM, which was trained alike without it, and the decoder of an MAE."""
+    view = photos.photo(job.subject.image, job.model)
+    n_mask = photos.masked_count(view.count, job.params.mask_ratio)
+
+    def at_random() -> loop.Hidden:
+        ids = rank("random", view.grid, n_mask, job.generator())[:n_mask]
+        return loop.Hidden(np.sort(ids), ("masked-random",) * n_mask)
+
+    hidden = loop.hidden_by(job, view, at_random)
+    noise = photos.noise_of(hidden.ids, view.count).to(view.pixels.device)
+    models = {MTO if hasattr(job.model, "rho") else PLAIN: job.model}
+    models = models if PLAIN in models else {PLAIN: job.companion(BASE).model, **models}
+    glances = {name: glance(model, view, noise > 0) for name, model in models.items()}
+    mae = job.companion(MAE).model
+    states = decoder_states(mae, *photos.encode(mae, view.pixels, noise, n_mask)[:2])
+    return Compared(view, hidden, noise > 0, glances, differing(states, noise > 0))
+
+
+def differing(states: list[torch.Tensor], mask: torch.Tensor) -> np.ndarray:
+    return array(torch.cat([losses.heterogeneity(x, mask) for x in states]))
+
+
+@torch.inference_mode()
+def glance(model, view: photos.Photo, mask: torch.Tensor) -> Glance:
+    began = time.perf_counter()
+    with observe(model.vit, want={"stats", "qk"}) as seen:
+        made = model(view.pixels, mask)
+    ms = 1000 * (time.perf_counter() - began)
+    layout, (z, e) = laid_out(view), (made.z[0].float(), model.mask_token[0, 0].float())
+    groups = {"seen": 1 + np.flatnonzero(~array(mask[0], bool)), "mask": 1 + np.flatnonzero(array(mask[0], bool))}
+    # all rows are stored; projections are not kept, because a later row would be without r
+    return Glance(made, replace(attention.look(seen, layout), kept=None), differing(made.states, mask),
+                  masses(list(seen), groups), array(torch.nn.functional.cosine_similarity(e, z, dim=-1)),
+                  float(e.norm() / z.norm(dim=-1).mean()), ms)
+
+
+def laid_out(view: photos.Photo) -> attention.TokenLayout:
+    return attention.grid_layout(view.grid, view.shown, first=1, outside="[CLS]")
+
+
+def work(model, view: photos.Photo, ms: float = 0.0) -> Cost:
+    """One pass: all tokens through every block, patches in and patches out."""
+    c, count = model.config, view.count
+    macs = c.num_hidden_layers * loop.block_macs(count + 1, c.hidden_size, c.intermediate_size)
+    ends = (2 * count + 1) * c.num_channels * c.patch_size**2 * c.hidden_size
+    return Cost(1, c.num_hidden_layers * (count + 1), macs + ends, 0, ms)
+
+
+def rebuilt(job: Job, found: Compared) -> Iterator[Event]:
+    """Mask: what is hidden, what the job's network paints there, and what the other one does."""
+    view, mask = found.view, found.mask.float()
+    exams = {name: loop.graded(job.model, view, found.hidden, one.made.patches, mask, work(job.model, view, one.ms))
+             for name, one in found.glances.items()}
+    *others, own = exams
+    yield loop.opening(view, 4 + len(others))
+    for step in loop.exam_steps(job.model, view, exams[own]):
+        yield Emit("mask", step)
+    for name in others:
+        pasted = torch.where(mask[..., None] > 0, exams[name].patches, view.target)
+        yield Emit("mask", Step(f"rebuilt by {name}, trained as long", found.hidden.states(view.count, hidden="new"),
+                                fields={"loss": exams[name].on_hidden("loss")}, cost=exams[name].cost,
+                                picture=photos.picture(job.model, pasted)))
+    facts = loop.exam_facts(exams[own], view.count)
+    facts |= {name: Fact(f"Error of the hidden patches, {name}", exams[name].mean(), loop.UNIT) for name in others}
+    yield loop.closing(job, exams[own], painted(exams, len(found.hidden.ids), view.count), facts, training())
+
+
+def painted(exams: Mapping[str, loop.Exam], hidden: int, count: int) -> str:
+    *others, own = exams
+    more = "".join(f", {name} after as many steps with {exams[name].mean():.2f}" for name in others)
+    return (f"{hidden} of {count} patches are hidden; {own} rebuilds them with a mean squared error of "
+            f"{exams[own].mean():.2f}{more}; inpainting errs by {exams[own].mean('loss_inpaint'):.2f}.")
+
+
+def training() -> tuple[Chart, ...]:
+    """The linear probe while both were trained, as far as the curves are shipped."""
+    curves = {name: points for name, at in ((PLAIN, BASE), (MTO, NAME)) if (points := curve(at))}
+    if not curves:
+        return ()
+    last = next(iter(curves.values()))[-1]["probe"]
+    return (line("What the encoder knows while it is trained", f"linear probe, % of {PROBED:,} photos",
+                 {name: series(points, "probe") for name, points in curves.items()}, x="training step", by_step=False,
+                 reference=last, caption="Dashed: where SimMIM ends. The sooner MTO is there, the faster it learned."),)
+
+
+def looked_at(job: Job, found: Compared) -> Iterator[Event]:
+    """Attend: the mask vector's likeness to every patch, then who looks at whom in each layer."""
+    *_, own = found.glances
+    one, layout = found.glances[own], laid_out(found.view)
+    state, ask = found.hidden.states(found.view.count), int(np.flatnonzero(~array(found.mask[0], bool))[0])
+    yield attention.opening(layout, 1 + len(one.mass), {"alike": ALIKE}, one.looked)
+    yield Emit("attend", Step("the mask vector before the first layer", state, "layer", fields={"alike": one.cosine},
+                              picture=found.view.shown, note="How like it is to what each patch would have said."))
+    layers, whole = len(one.mass), work(job.model, found.view, one.ms)
+    cost = Cost(0, whole.rows // layers, whole.macs // layers, 0, whole.ms / layers)
+    state = attention.marked(found.view.count, ask, state=state)
+    for step in attention.layer_steps(layout, one.looked, [cost] * layers, state):
+        yield Emit("attend", step)
+    yield attention.closing(layout, one.looked, apart(found), facts(found), charts(found))
+
+
+def wasted(one: Glance) -> float:
+    """What seen tokens give to mask tokens in the first layers, of 1."""
+    return float(one.mass[: losses.early(len(one.mass)), 0, 1].mean())
+
+
+def apart(found: Compared) -> str:
+    *others, own = found.glances
+    more, one = "".join(f", in {name} {percent(wasted(found.glances[name]))}" for name in others), found.glances[own]
+    return (f"In the first quarter of the layers seen patches of {own} give {percent(wasted(one))} of their attention "
+            f"to mask tokens{more}. Mask tokens and seen ones differ by {one.h[0]:.3f} bits at the input and by "
+            f"{one.h[-1]:.3f} after the last layer.")
+
+
+def facts(found: Compared) -> dict[str, Fact]:
+    *_, own = found.glances
+    made = {}
+    for name, one in found.glances.items():
+        made |= {f"wasted {name}": Fact(f"Attention of seen patches to mask tokens, first layers, {name}",
+                                        100 * wasted(one), "%"),
+                 f"cosine {name}": Fact(f"Largest likeness of the mask vector to a patch, {name}",
+                                        float(one.cosine.max()), "cosine")}
+    return made | {"norm": Fact(f"Length of the mask vector, {own}", found.glances[own].norm, "mean patch embeddings"),
+                   "h": Fact(f"Heterogeneity after the last layer, {own}", float(found.glances[own].h[-1]), "bits")}
+
+
+def charts(found: Compared) -> tuple[Chart, ...]:
+    """How far apart mask tokens are from seen ones by layer, who looks at whom, and where the mask vector stands."""
+    share = lambda x: 100 * np.histogram(x, BINS)[0] / len(x)  # noqa: E731
+    mass = np.concatenate([one.mass for one in found.glances.values()])  # [2 L, 2, 2]
+    rows = [f"{name}, layer {layer + 1}" for name, one in found.glances.items() for layer in range(len(one.mass))]
+    return (line("How different mask tokens are from seen ones", "heterogeneity (bits)",
+                 {**{name: one.h for name, one in found.glances.items()}, DECODER: found.decoder}, x="layer (0: input)",
+                 by_step=False, caption="Jensen-Shannon divergence of normed tokens, mean over pairs. 0: the same. An "
+                                        "MAE's encoder has no mask tokens; its decoder, of fewer layers, has."),
+            table("Who looks at whom", "from and to", "network and layer",
+                  np.stack([mass[:, query, key] for query, key in PAIRS.values()], 1), tuple(PAIRS), rows,
+                  unit="share of attention", caption="The rest goes to the class token."),
+            bars("How like the mask vector is to the patches", "cosine", "% of the photo's patches",
+                 {name: share(one.cosine) for name, one in found.glances.items()},
+                 [f"{low:.1f} to {low + 0.2:.1f}" for low in BINS[:-1]], caption="At the input, without positions."))

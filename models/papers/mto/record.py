@@ -139,7 +139,8 @@ def training() -> tuple[Chart, ...]:
     last = next(iter(curves.values()))[-1]["probe"]
     return (line("What the encoder knows while it is trained", f"linear probe, % of {PROBED:,} photos",
                  {name: series(points, "probe") for name, points in curves.items()}, x="training step", by_step=False,
-                 reference=last, caption="Dashed: where SimMIM ends. The sooner MTO is there, the faster it learned."),)
+                 reference=last, caption="Dashed: where SimMIM ends. Both lose some of what their start knew; so few "
+                                         "steps say nothing of speed."),)
 
 
 def looked_at(job: Job, found: Compared) -> Iterator[Event]:

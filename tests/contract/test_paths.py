@@ -28,7 +28,7 @@ ALLOWED = {  # file -> what it may use, and why
     "papers/graphadapter/network.py": {"softmax"},  # the method's own attention: over linked pages
     "papers/selfie/network.py": {"softmax"},  # the method's own attention: the pooling looks at visible patches
     "papers/harry_potter/rule.py": {"log_softmax"},  # and so does a divergence
-    "papers/mto/losses.py": {"softmax"},  # over a token's channels, as heterogeneity is defined
+    "backbones/simmim.py": {"softmax"},  # over a token's channels, as heterogeneity is defined
     "papers/icn/keys.py": {"multinomial"},  # the first centres of k-means++
     "papers/joint_sampling/record.py": {"log_softmax"},  # a divergence needs both tables; no kernel sums them
 }

@@ -1,9 +1,8 @@
 """MTO (arXiv 2404.08330): what sets mask tokens apart from seen ones, and three losses that ask for it.
 
 The mechanism is the abstract's; every formula here is this project's own. V: seen patches, M: hidden ones, e: the mask
-vector, z: patch embeddings without positions, x^l: tokens after block l, A^l: attention of block l.
+vector, z: patch embeddings without positions, A^l: attention of block l, H_l: heterogeneity after it (simmim.py).
 
-    H_l   = mean over i in V, j in M of JS(q_i, q_j), q = softmax over channels of LN(x^l)          # bits, 0..1
     L_spa = mean over the first K blocks, i in V, of sum over j in M of A^l_ij
     L_e   = mean over i in V of max(0, cos(e, z_i)) + max(0, 1 - |e - z_i| / rms |z|)               # z held still
     L_r   = sum over l >= K of max(0, H_{l+1} - H_l)
@@ -26,25 +25,6 @@ MARGIN, MOST = 1.0, 3.0  # of L_e; the mask vector's norm stays below so many me
 def early(blocks: int) -> int:
     """K: the first quarter of the blocks, rounded up."""
     return -(-blocks // 4)
-
-
-def picked(tokens: Tensor, which: Tensor) -> Tensor:
-    """[B, L, ...] -> [B, n, ...]: those of bool [B, L], of which every picture has n."""
-    return tokens[which].unflatten(0, (len(tokens), -1))
-
-
-def entropy(q: Tensor) -> Tensor:
-    return -(q * q.clamp_min(1e-12).log2()).sum(-1)
-
-
-def heterogeneity(x: Tensor, mask: Tensor) -> Tensor:
-    """H_l [B] of tokens [B, N, D]; mask bool [B, L]. ValueError where nothing is hidden: an MAE's encoder has no mask
-    tokens to compare with."""
-    if x.shape[1] != mask.shape[1] + 1 or not mask.any(1).all() or mask.all(1).any():
-        raise ValueError("heterogeneity compares mask tokens with seen ones: here there are not both")
-    q = F.layer_norm(x[:, 1:].float(), x.shape[-1:]).softmax(-1)  # [B, L, D]
-    seen, hidden = picked(q, ~mask)[:, :, None], picked(q, mask)[:, None]  # [B, V, 1, D], [B, 1, M, D]
-    return (entropy((seen + hidden) / 2) - (entropy(seen) + entropy(hidden)) / 2).mean((1, 2))
 
 
 def spared(weights: Sequence[Tensor], mask: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from models.backbones.instrument import observe
-from models.backbones.simmim import MaskedPass
+from models.backbones.simmim import MaskedPass, heterogeneity
 from models.backbones.vit_mae import decoder_states
 from models.baselines.mae.method import rank
 from models.engine.method import Emit, Event, Job
@@ -36,13 +36,14 @@ class Glance:
     2]: what seen and mask tokens give to seen and mask tokens; cosine [L]: the mask vector and every patch embedding;
     norm: its length, in mean patch embeddings."""
 
+    layout: attention.TokenLayout
     made: MaskedPass
     looked: attention.Looked
     h: np.ndarray
     mass: np.ndarray
     cosine: np.ndarray
     norm: float
-    ms: float
+    cost: Cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ def compare(job: Job) -> Compared:
 
 
 def differing(states: list[torch.Tensor], mask: torch.Tensor) -> np.ndarray:
-    return array(torch.cat([losses.heterogeneity(x, mask) for x in states]))
+    return array(torch.cat([heterogeneity(x, mask) for x in states]))
 
 
 @torch.inference_mode()
@@ -85,30 +86,26 @@ def glance(model, view: photos.Photo, mask: torch.Tensor) -> Glance:
     with observe(model.vit, want={"stats", "qk"}) as seen:
         made = model(view.pixels, mask)
     ms = 1000 * (time.perf_counter() - began)
-    layout, (z, e) = laid_out(view), (made.z[0].float(), model.mask_token[0, 0].float())
-    groups = {"seen": 1 + np.flatnonzero(~array(mask[0], bool)), "mask": 1 + np.flatnonzero(array(mask[0], bool))}
+    z, e, hidden = made.z[0].float(), model.mask_token[0, 0].float(), array(mask[0], bool)
+    layout = attention.grid_layout(view.grid, view.shown, first=1, outside="[CLS]")
     # all rows are stored; projections are not kept, because a later row would be without r
-    return Glance(made, replace(attention.look(seen, layout), kept=None), differing(made.states, mask),
-                  masses(list(seen), groups), array(torch.nn.functional.cosine_similarity(e, z, dim=-1)),
-                  float(e.norm() / z.norm(dim=-1).mean()), ms)
+    return Glance(layout, made, replace(attention.look(seen, layout), kept=None), differing(made.states, mask),
+                  masses(list(seen), {"seen": 1 + np.flatnonzero(~hidden), "mask": 1 + np.flatnonzero(hidden)}),
+                  array(torch.nn.functional.cosine_similarity(e, z, dim=-1)), float(e.norm() / z.norm(dim=-1).mean()),
+                  Cost(1, *work(model, len(hidden)), 0, ms))
 
 
-def laid_out(view: photos.Photo) -> attention.TokenLayout:
-    return attention.grid_layout(view.grid, view.shown, first=1, outside="[CLS]")
-
-
-def work(model, view: photos.Photo, ms: float = 0.0) -> Cost:
-    """One pass: all tokens through every block, patches in and patches out."""
-    c, count = model.config, view.count
-    macs = c.num_hidden_layers * loop.block_macs(count + 1, c.hidden_size, c.intermediate_size)
-    ends = (2 * count + 1) * c.num_channels * c.patch_size**2 * c.hidden_size
-    return Cost(1, c.num_hidden_layers * (count + 1), macs + ends, 0, ms)
+def work(model, count: int) -> tuple[int, int]:
+    """Token rows and multiply-adds of one pass: all tokens through every block, patches in and tokens out."""
+    c = model.config
+    block, ends = loop.block_macs(count + 1, c.hidden_size, c.intermediate_size), c.num_channels * c.patch_size**2
+    return c.num_hidden_layers * (count + 1), c.num_hidden_layers * block + (2 * count + 1) * ends * c.hidden_size
 
 
 def rebuilt(job: Job, found: Compared) -> Iterator[Event]:
     """Mask: what is hidden, what the job's network paints there, and what the other one does."""
     view, mask = found.view, found.mask.float()
-    exams = {name: loop.graded(job.model, view, found.hidden, one.made.patches, mask, work(job.model, view, one.ms))
+    exams = {name: loop.graded(job.model, view, found.hidden, one.made.patches, mask, one.cost)
              for name, one in found.glances.items()}
     *others, own = exams
     yield loop.opening(view, 4 + len(others))
@@ -121,20 +118,15 @@ def rebuilt(job: Job, found: Compared) -> Iterator[Event]:
                                 picture=photos.picture(job.model, pasted)))
     facts = loop.exam_facts(exams[own], view.count)
     facts |= {name: Fact(f"Error of the hidden patches, {name}", exams[name].mean(), loop.UNIT) for name in others}
-    yield loop.closing(job, exams[own], painted(exams, len(found.hidden.ids), view.count), facts, training())
-
-
-def painted(exams: Mapping[str, loop.Exam], hidden: int, count: int) -> str:
-    *others, own = exams
     more = "".join(f", {name} after as many steps with {exams[name].mean():.2f}" for name in others)
-    return (f"{hidden} of {count} patches are hidden; {own} rebuilds them with a mean squared error of "
-            f"{exams[own].mean():.2f}{more}; inpainting errs by {exams[own].mean('loss_inpaint'):.2f}.")
+    told = (f"{len(found.hidden.ids)} of {view.count} patches are hidden; {own} rebuilds them with a mean squared "
+            f"error of {exams[own].mean():.2f}{more}; inpainting errs by {exams[own].mean('loss_inpaint'):.2f}.")
+    yield loop.closing(job, exams[own], told, facts, training())
 
 
 def training() -> tuple[Chart, ...]:
     """The linear probe while both were trained, as far as the curves are shipped."""
-    curves = {name: points for name, at in ((PLAIN, BASE), (MTO, NAME)) if (points := curve(at))}
-    if not curves:
+    if not (curves := {name: points for name, at in ((PLAIN, BASE), (MTO, NAME)) if (points := curve(at))}):
         return ()
     last = next(iter(curves.values()))[-1]["probe"]
     return (line("What the encoder knows while it is trained", f"linear probe, % of {PROBED:,} photos",
@@ -146,13 +138,13 @@ def training() -> tuple[Chart, ...]:
 def looked_at(job: Job, found: Compared) -> Iterator[Event]:
     """Attend: the mask vector's likeness to every patch, then who looks at whom in each layer."""
     *_, own = found.glances
-    one, layout = found.glances[own], laid_out(found.view)
-    state, ask = found.hidden.states(found.view.count), int(np.flatnonzero(~array(found.mask[0], bool))[0])
+    one, layout = found.glances[own], found.glances[own].layout
+    state, ask = found.hidden.states(found.view.count), int(array(found.mask[0], bool).argmin())  # a seen one
     yield attention.opening(layout, 1 + len(one.mass), {"alike": ALIKE}, one.looked)
     yield Emit("attend", Step("the mask vector before the first layer", state, "layer", fields={"alike": one.cosine},
                               picture=found.view.shown, note="How like it is to what each patch would have said."))
-    layers, whole = len(one.mass), work(job.model, found.view, one.ms)
-    cost = Cost(0, whole.rows // layers, whole.macs // layers, 0, whole.ms / layers)
+    layers = len(one.mass)
+    cost = Cost(0, one.cost.rows // layers, one.cost.macs // layers, 0, one.cost.ms / layers)
     state = attention.marked(found.view.count, ask, state=state)
     for step in attention.layer_steps(layout, one.looked, [cost] * layers, state):
         yield Emit("attend", step)

@@ -84,3 +84,11 @@ def test_the_curve_keeps_every_photo_of_every_look_and_the_end(monkeypatch):
     made.final(set_positions(made.build()))
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(made.curve[-1]["hits"]), np.uint8))
     assert made.curve[-1]["step"] == made.steps and 100 * bits[:8].mean() == made.curve[-1]["probe"]
+
+
+def test_pixels_that_are_seen_cost_nothing():
+    net, pixels, hidden = stand_ins.fresh("photo-mim-1").eval(), noise(), mask()
+    made, target = net(pixels, hidden), net.patchify(pixels)
+    per = (made.patches - target).abs().mean(-1)
+    caught(lambda told: torch.allclose(made.error(target, hidden).mean(), told), per[hidden].mean(), per.mean(),
+           (per**2)[hidden].mean())

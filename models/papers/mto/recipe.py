@@ -22,9 +22,8 @@ class PhotoMTO(PhotoMIM):
         mask = hiding(batch["noise"], self.hidden)
         made = model(batch["pixels"], mask)
         painted = made.error(model.patchify(batch["pixels"]), mask).mean()
-        few = mask[:PAIRED]
         terms = {"spa": losses.spared(made.weights[: model.early], mask),
                  "e": losses.singular(model.mask_token[0, 0], made.z, mask),
-                 "r": losses.ordered([heterogeneity(x[:PAIRED], few) for x in made.states[model.early :]])}
+                 "r": losses.ordered([heterogeneity(x[:PAIRED], mask[:PAIRED]) for x in made.states[model.early :]])}
         total = painted + losses.SPARED * terms["spa"] + losses.SINGULAR * terms["e"] + losses.ORDERED * terms["r"]
         return total, {"l1": painted.detach(), **{name: one.detach() for name, one in terms.items()}}

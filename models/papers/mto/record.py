@@ -165,15 +165,13 @@ def apart(found: Compared) -> str:
 
 
 def facts(found: Compared) -> dict[str, Fact]:
-    *_, own = found.glances
+    waste, alike = "Attention of seen patches to mask tokens, first layers", "Largest likeness of the mask vector"
     made = {}
-    for name, one in found.glances.items():
-        made |= {f"wasted {name}": Fact(f"Attention of seen patches to mask tokens, first layers, {name}",
-                                        100 * wasted(one), "%"),
-                 f"cosine {name}": Fact(f"Largest likeness of the mask vector to a patch, {name}",
-                                        float(one.cosine.max()), "cosine")}
-    return made | {"norm": Fact(f"Length of the mask vector, {own}", found.glances[own].norm, "mean patch embeddings"),
-                   "h": Fact(f"Heterogeneity after the last layer, {own}", float(found.glances[own].h[-1]), "bits")}
+    for name, one in found.glances.items():  # the job's own comes last
+        made |= {f"wasted {name}": Fact(f"{waste}, {name}", 100 * wasted(one), "%"),
+                 f"cosine {name}": Fact(f"{alike} to a patch, {name}", float(one.cosine.max()), "cosine")}
+    return made | {"norm": Fact(f"Length of the mask vector, {name}", one.norm, "mean patch embeddings"),
+                   "h": Fact(f"Heterogeneity after the last layer, {name}", float(one.h[-1]), "bits")}
 
 
 def charts(found: Compared) -> tuple[Chart, ...]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from models.backbones.instrument import observe
-from models.backbones.simmim import MaskedPass, heterogeneity
-from models.backbones.vit_mae import decoder_states
 from models.baselines.mae.method import rank
 from models.engine.method import Emit, Event, Job
 from models.engine.recording import array, bars, line, table
@@ -21,6 +20,9 @@ from models.loops.mask import loop, photos
 from models.papers.mto import losses
 from models.trace import Chart, Cost, Fact, Field, Step
 from models.trace.percent import percent
+
+if TYPE_CHECKING:
+    from models.backbones.simmim import MaskedPass
 
 NAME, BASE, MAE = "photo-mto-1", "photo-mim-1", "photo-mae-2"
 PROBED = 1500  # photos of the probe at every look of the training
@@ -71,12 +73,14 @@ def compare(job: Job) -> Compared:
     models = {MTO if hasattr(job.model, "rho") else PLAIN: job.model}
     models = models if PLAIN in models else {PLAIN: job.companion(BASE).model, **models}
     glances = {name: glance(model, view, noise > 0) for name, model in models.items()}
+    from models.backbones.vit_mae import decoder_states
     mae = job.companion(MAE).model
     states = decoder_states(mae, *photos.encode(mae, view.pixels, noise, n_mask)[:2])
     return Compared(view, hidden, noise > 0, glances, differing(states, noise > 0))
 
 
 def differing(states: list[torch.Tensor], mask: torch.Tensor) -> np.ndarray:
+    from models.backbones.simmim import heterogeneity
     return array(torch.cat([heterogeneity(x, mask) for x in states]))
 
 
@@ -165,8 +169,7 @@ def apart(found: Compared) -> str:
 
 
 def facts(found: Compared) -> dict[str, Fact]:
-    waste, alike = "Attention of seen patches to mask tokens, first layers", "Largest likeness of the mask vector"
-    made = {}
+    made, waste, alike = {}, "Attention of seen patches to mask tokens, first layers", "Likest the mask vector comes"
     for name, one in found.glances.items():  # the job's own comes last
         made |= {f"wasted {name}": Fact(f"{waste}, {name}", 100 * wasted(one), "%"),
                  f"cosine {name}": Fact(f"{alike} to a patch, {name}", float(one.cosine.max()), "cosine")}
@@ -176,7 +179,6 @@ def facts(found: Compared) -> dict[str, Fact]:
 
 def charts(found: Compared) -> tuple[Chart, ...]:
     """How far apart mask tokens are from seen ones by layer, who looks at whom, and where the mask vector stands."""
-    share = lambda x: 100 * np.histogram(x, BINS)[0] / len(x)  # noqa: E731
     mass = np.concatenate([one.mass for one in found.glances.values()])  # [2 L, 2, 2]
     rows = [f"{name}, layer {layer + 1}" for name, one in found.glances.items() for layer in range(len(one.mass))]
     return (line("How different mask tokens are from seen ones", "heterogeneity (bits)",
@@ -187,5 +189,5 @@ def charts(found: Compared) -> tuple[Chart, ...]:
                   np.stack([mass[:, query, key] for query, key in PAIRS.values()], 1), tuple(PAIRS), rows,
                   unit="share of attention", caption="The rest goes to the class token."),
             bars("How like the mask vector is to the patches", "cosine", "% of the photo's patches",
-                 {name: share(one.cosine) for name, one in found.glances.items()},
+                 {name: 100 * np.histogram(x.cosine, BINS)[0] / len(x.cosine) for name, x in found.glances.items()},
                  [f"{low:.1f} to {low + 0.2:.1f}" for low in BINS[:-1]], caption="At the input, without positions."))

@@ -1,6 +1,4 @@
-"""photo-mto-1: photo-mim-1 with masked-token optimisation (arXiv 2404.08330; the losses are this project's own). Same
-batches, same masks, same steps.
-"""
+"""photo-mto-1: photo-mim-1 with masked-token optimisation (arXiv 2404.08330), on the same batches, masks and steps."""
 from models.backbones.simmim import heterogeneity, hiding
 from models.papers.mto import losses
 from models.papers.mto.network import MTOForPreTraining

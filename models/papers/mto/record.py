@@ -169,7 +169,8 @@ def apart(found: Compared) -> str:
 
 
 def facts(found: Compared) -> dict[str, Fact]:
-    made, waste, alike = {}, "Attention of seen patches to mask tokens, first layers", "Likest the mask vector comes"
+    waste, alike = "Attention of seen patches to mask tokens, first layers", "Largest likeness of the mask vector"
+    made = {}
     for name, one in found.glances.items():  # the job's own comes last
         made |= {f"wasted {name}": Fact(f"{waste}, {name}", 100 * wasted(one), "%"),
                  f"cosine {name}": Fact(f"{alike} to a patch, {name}", float(one.cosine.max()), "cosine")}

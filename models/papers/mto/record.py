@@ -170,12 +170,13 @@ def apart(found: Compared) -> str:
 
 def facts(found: Compared) -> dict[str, Fact]:
     waste, alike = "Attention of seen patches to mask tokens, first layers", "Largest likeness of the mask vector"
+    *_, (own, mine) = found.glances.items()
     made = {}
-    for name, one in found.glances.items():  # the job's own comes last
+    for name, one in reversed(found.glances.items()):  # the first fact is the headline: the job's own
         made |= {f"wasted {name}": Fact(f"{waste}, {name}", 100 * wasted(one), "%"),
                  f"cosine {name}": Fact(f"{alike} to a patch, {name}", float(one.cosine.max()), "cosine")}
-    return made | {"norm": Fact(f"Length of the mask vector, {name}", one.norm, "mean patch embeddings"),
-                   "h": Fact(f"Heterogeneity after the last layer, {name}", float(one.h[-1]), "bits")}
+    return made | {"norm": Fact(f"Length of the mask vector, {own}", mine.norm, "mean patch embeddings"),
+                   "h": Fact(f"Heterogeneity after the last layer, {own}", float(mine.h[-1]), "bits")}
 
 
 def charts(found: Compared) -> tuple[Chart, ...]:

@@ -35,8 +35,8 @@ METHOD = Method(
         id="dmt-jepa", title="DMT-JEPA", tabs=("mask", "attend"), arxiv="2405.17995", year=2024, seed="A",
         summary="Predicts latents of hidden blocks, and makes the target of every patch from the 4 of its neighbours "
                 "that are most like it, so that objects separate more clearly.",
-        flow="whole picture > target encoder > *4 likest neighbours > *attention from the picture's mean > target; "
-             "visible patches > context encoder > *mean told to all > predictor > error against the target",
+        flow="whole picture > target encoder > *4 likest neighbours > *attention from the picture's mean > error; "
+             "visible patches > context encoder > *mean told to all > predictor > error",
         look_at="Attend: click a patch on a drawn thing. Is the map of its target brighter on that thing than I-JEPA's "
                 "beside it?",
         not_covered="ViT-B at 14 x 14 patches and 600 epochs, weight decay that grows, windows that wrap around the "

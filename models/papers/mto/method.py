@@ -33,8 +33,8 @@ METHOD = Method(
         id="mto", title="MTO", tabs=("mask", "attend"), arxiv="2404.08330", year=2024, seed="A",
         summary="Hidden patches stay in the encoder as one learned vector. It is kept away from all seen patches, and "
                 "in the first layers seen patches learn to look past it.",
-        flow="photo > patches hidden at random, one *mask vector for all > *first layers: seen patches look past it > "
-             "other layers > hidden patches painted; hidden patches painted ~> *mask vector for all",
+        flow="photo > patches hidden at random > *one mask vector, unlike every patch > "
+             "*first layers: seen patches look past it > other layers > hidden patches painted",
         look_at="Attend: how much of their attention do seen patches waste on empty ones in the first layers, with MTO "
                 "and without? And how like is the mask vector to the patches of this photo?",
         not_covered="Mechanism from the abstract; formulas are this project's: the weights 0.1, 0.1 and 0.01, r = 0.98 "

@@ -6,8 +6,10 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
+from models.backbones.pictures import MEAN, STD
 from models.baselines.mae.method import masks
 from models.engine import prepare, run, twin
 from models.papers.cae import record
@@ -24,7 +26,10 @@ def dice() -> torch.Generator:
 
 @cache
 def model():
-    return stand_ins.fresh("photo-cae-1").eval().requires_grad_(False)
+    net = stand_ins.fresh("photo-cae-1").eval().requires_grad_(False)
+    for seed, norm in enumerate(one for one in net.regressor.modules() if isinstance(one, nn.LayerNorm)):
+        norm.bias.copy_(torch.randn(norm.bias.shape, generator=torch.Generator().manual_seed(seed)))  # each its own
+    return net
 
 
 @cache
@@ -44,7 +49,7 @@ def attended(block, q, k, v):
     return block.out(((q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1) @ v).transpose(1, 2).flatten(2))
 
 
-def reference(net, placed_values=False, rewritten=False, peeking=False):
+def reference(net, placed_values=False, rewritten=False, peeking=False, one_norm=False):
     """Z^ [B, M, D] and logits [B, M, C]."""
     pixels, visible, hidden = halves()
     seen, at, at_seen = net.encode(pixels, visible), net.positions(hidden), net.positions(visible)
@@ -54,7 +59,7 @@ def reference(net, placed_values=False, rewritten=False, peeking=False):
         who, where = (both, places) if rewritten else (q, at)
         values = both + places if placed_values else both
         heard = attended(block, normed(who + where, block.norm_q), normed(both + places, block.norm_k),
-                         normed(values, block.norm_v))
+                         normed(values, block.norm_k if one_norm else block.norm_v))
         new = normed(who + block.gamma_attention * heard, block.norm_mlp)
         new = new + block.gamma_mlp * block.mlp(new)
         seen, q = (new[:, :32], new[:, 32:]) if rewritten else (seen, new)
@@ -65,9 +70,9 @@ def reference(net, placed_values=False, rewritten=False, peeking=False):
 
 def test_holes_alone_change_values_have_no_places_and_the_decoder_sees_guesses_alone():
     made, right = model()(*halves()), reference(model())
-    placed, rewritten, peeking = (reference(model(), **{one: True})
-                                  for one in ("placed_values", "rewritten", "peeking"))
-    caught(lambda other: torch.allclose(made.latents, other, atol=1e-4), right[0], placed[0], rewritten[0])
+    placed, rewritten, peeking, shared = (reference(model(), **{one: True}) for one in (
+        "placed_values", "rewritten", "peeking", "one_norm"))
+    caught(lambda other: torch.allclose(made.latents, other, atol=1e-4), right[0], placed[0], rewritten[0], shared[0])
     caught(lambda other: torch.allclose(made.logits, other, atol=1e-3), right[1], peeking[1])
 
 
@@ -127,6 +132,9 @@ def test_arms_see_the_same_and_differ_in_alignment_or_in_the_decoder(monkeypatch
     mine, *others = (one.batch(5, 0.5) for one in (full, alone, style))
     caught(lambda batch: all(torch.equal(mine[name], batch[name]) for name in mine), others[0], full.batch(6, 0.5))
     assert all(torch.equal(mine[name], others[1][name]) for name in mine)
+    colours = mine["pixels"] * torch.from_numpy(STD)[:, None, None] + torch.from_numpy(MEAN)[:, None, None]
+    caught(lambda shown: torch.equal(full.codebook.encode(shown).flatten(1).gather(1, mine["hidden"]), mine["codes"]),
+           colours, mine["pixels"])  # mutant: the tokenizer gets what encoders get
     net = full.build()
     made = net(mine["pixels"], mine["visible"], mine["hidden"])
     named = F.cross_entropy(made.logits.flatten(0, 1), mine["codes"].flatten())
@@ -168,6 +176,10 @@ def test_guesses_are_judged_by_their_direction_beside_another_photos():
     caught(lambda one, other: one == pytest.approx(other, rel=1e-3), (plain[TRUE], small[TRUE]),
            (squared(1.0), squared(0.1)))
     caught(lambda one: one[TRUE] > 0.2 + max(one[OTHER], one[PLACE]), plain, blind)
+    judge, hidden = Judged(), halves(4)[2]
+    own, guessed = (one - judge.centre for one in (judge.target(halves(4)[0], hidden), judge(*halves(4)).latents))
+    caught(lambda others: float(F.cosine_similarity(guessed, others, dim=-1).mean()) == pytest.approx(
+        plain[OTHER], abs=1e-4), own.roll(1, 0), own.roll(1, 1))  # mutant: other patches of the same photo
     assert plain[PLAIN[1]] > plain[OTHER], "the shared mean makes any pair alike"
 
 
@@ -191,6 +203,11 @@ def test_the_records_set_the_guess_beside_the_encoders_own_word(tiny):
     rows = attend.rows.weights.astype(float) / 255 * attend.rows.scale[..., None]
     np.testing.assert_array_equal(attend.rows.queries, hidden)
     np.testing.assert_allclose(rows.sum(-1), 1, atol=0.1)
+    to_seen = 100 * rows[..., g.visible].sum(-1).mean((1, 2))  # of each block
+    caught(lambda share: np.allclose(attend.charts[0].series["visible"], share, atol=2), to_seen, 100 - to_seen)
+    told = record.facts(g._replace(drawn={by: g.drawn[by] | {"right": np.arange(4) < count} for by, count in (
+        (record.GUESS, 1), (record.OWN, 2))}))
+    assert (told["guessing"].value, told["drawing"].value) == (25, 50), "a quarter right, half with its own features"
     assert np.isnan(attend.steps[0].fields["entropy"]).sum() == 32 and len(attend.steps[0].where("new")) == 1
 
 

@@ -5,6 +5,7 @@ from functools import cache, partial
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from models.backbones.instrument import observe
@@ -15,9 +16,10 @@ from models.loops.attend import distance
 from models.loops.attend.loop import grid_layout
 from models.loops.mask.photos import encode, encode_whole, photo
 from models.papers.lut import context as net
-from models.papers.lut import record
+from models.papers.lut import recipe, record
 from models.papers.lut.claim import passes
 from models.papers.lut.method import MORE
+from models.papers.lut.network import mlp
 from models.papers.lut.recipe import PhotoLUT, PhotoLutSame
 from tests import tiny as stand_ins
 from tests.photo_nets import filled, photos
@@ -82,7 +84,16 @@ def test_one_order_serves_both_views_and_no_place_is_visible_in_both(k):
         u, v = (order < k for order in rule(noise, k))
         return (u.sum(1) == k).all() and (v.sum(1) == k).all() and not (u & v).any()
     caught(disjoint, net.two_orders, independently)
-    assert torch.equal(net.two_orders(noise, k)[0].argsort(1), noise.argsort(1)), "view u is the MAE's"
+    u, v = (order.argsort(1) for order in net.two_orders(noise, k))
+    assert torch.equal(u, noise.argsort(1)), "view u is the MAE's"
+    assert torch.equal(v[:, :k], u[:, k : 2 * k]), "view v goes on where u's visible patches end"
+
+
+def test_projector_and_predictor_have_one_batch_norm_and_no_bias():
+    def as_described(made):
+        return ([type(one) for one in made] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+                and made[0].bias is None and made[3].bias is None)
+    caught(as_described, mlp(8), nn.Sequential(*mlp(8), nn.BatchNorm1d(8)))
 
 
 # ---- the MAE's branch
@@ -108,6 +119,9 @@ def test_view_u_is_the_control_s_photo_and_one_view_has_no_second(monkeypatch):
         return all(torch.equal(mine[name], batch[name]) for name in ("pixels", "noise"))
     caught(alike, theirs, mine | {"pixels": mine["second"]}, more.batch(6, 0.5))  # mutants: its MAE sees view v; a step
     caught(lambda batch: set(batch) == set(theirs), same.batch(5, 0.5), mine)
+    monkeypatch.setattr(recipe, "second_view", lambda pixels, _: pixels)
+    seen = lut.batch(5, 0.5)["second"]  # what view v is a view of
+    caught(lambda photo: torch.equal(seen, photo), theirs["pixels"], theirs["pixels"].roll(1, 0))
     assert not net.guesses(same.final(same.build())), "shipped as a plain MAE"
     monkeypatch.setattr(PhotoMAEMore, "batch_size", 4)
     lut.differs_in_one_thing(PhotoMAEMore)
@@ -120,6 +134,10 @@ def test_the_student_learns_everywhere_and_the_teacher_follows_it(monkeypatch):
     rebuilt, context = (lut.loss(model, batch, 0.0)[1][name] for name in ("rebuilt", "context"))
     caught(lambda weight: float(lut.loss(model, batch, 0.0)[0].detach()) == pytest.approx(
         float(rebuilt + weight * context)), 0.25, 0.1, 1.0)  # mutant: the parser's default
+    stirred(lut.teacher)
+    heard, told = float(lut.loss(model, batch, 0.0)[1]["context"]), (batch["pixels"], batch["second"], batch["noise"])
+    caught(lambda who: heard == pytest.approx(float(net.losses(model, who, *told)[1].detach()), rel=1e-4), lut.teacher,
+           model)  # mutant: the student of this moment teaches itself
     caught(lambda at: [round(lut.stays(0, share), 4) for share in (0, 0.5, 1)] == at, [0.99, 0.995, 1.0],
            [0.99, 0.99, 0.99])
     counted = model.projector[1].running_mean

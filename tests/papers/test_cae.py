@@ -196,6 +196,9 @@ def test_the_records_set_the_guess_beside_the_encoders_own_word(tiny):
     mask, attend = found["mask"], found["attend"]
     hidden = mask.steps[0].where("masked")
     assert len(hidden) == 32 and [len(step.where("new")) for step in mask.steps] == [0] + [32] * 5
+    assert mask.steps[-1].label.endswith(record.GUESS), "the last picture is the method's own, not the true tiles"
+    cells = attend.canvas.picture.reshape(8, 8, 8, 8, 3).swapaxes(1, 2).reshape(64, 64, 3)
+    assert (cells[hidden] == cells[hidden[0], 0]).all(), "no hole shows the pixels that no network read"
     g = record.guess(prepare("cae"))
     caught(lambda latents: torch.allclose(model().draw(latents, torch.from_numpy(hidden)[None])[0].argmax(-1),
                                           torch.from_numpy(g.drawn[record.OWN]["code"])),

@@ -58,6 +58,16 @@ def picture(model, patches: Tensor) -> np.ndarray:
     return np.clip(np.round((pixels * STD + MEAN) * 255), 0, 255).astype(np.uint8)
 
 
+def covered(view: Photo, ids) -> np.ndarray:
+    """The photo [S, S, 3] with these patches in the mean colour of all photos: what a network had before it that never
+    read them."""
+    found, (rows, columns) = view.shown.copy(), view.grid
+    high, wide = found.shape[0] // rows, found.shape[1] // columns
+    for row, column in (divmod(int(at), columns) for at in ids):
+        found[row * high : (row + 1) * high, column * wide : (column + 1) * wide] = np.round(255 * np.ravel(MEAN))
+    return found
+
+
 def masked_count(count: int, mask_ratio: float) -> int:
     """n_mask = L - int(L (1 - ratio)), at least 1 and at most L - 1."""
     return min(max(count - int(count * (1 - mask_ratio)), 1), count - 1)

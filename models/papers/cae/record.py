@@ -17,7 +17,7 @@ from models.engine.recording import NOTHING, array, bars, numbered, numbers, pix
 from models.loops.attend import loop as attention
 from models.loops.attend.features import colours
 from models.loops.mask import loop
-from models.loops.mask.photos import Photo, photo
+from models.loops.mask.photos import Photo, covered, photo
 from models.papers.cae.guesses import CODES, Guess
 from models.trace import Cost, Fact, Field, Step
 from models.trace.percent import percent
@@ -87,7 +87,8 @@ def work(model, visible: int, hidden: int, ms: float = 0.0) -> Cost:
 
 
 def drawn(job: Job, g: PhotoGuess) -> Iterator[Event]:
-    """Mask: what is hidden; features as colours, true and guessed; tiles drawn from either; the true tiles."""
+    """Mask: what is hidden; the true tiles; features as colours, true and guessed; tiles drawn from either. The last
+    is what the method paints by itself."""
     codebook, count, at = job.companion("photo-vq-1").model, g.view.count, g.hidden.ids
     cosine = {"cosine": spread(count, at, g.cosines[0])}
 
@@ -98,18 +99,18 @@ def drawn(job: Job, g: PhotoGuess) -> Iterator[Event]:
         there = torch.from_numpy(codes).view(1, *g.view.grid).to(g.made.seen.device)
         return painted(title, pixels(codebook.decode(there)), *more)
 
-    steps = [Step("what is hidden", g.hidden.states(count), picture=g.view.shown)]
-    for name, picture in zip(g.latents, features(g)):
+    steps = [Step("what is hidden", g.hidden.states(count), picture=g.view.shown),
+             tiles("the true tiles", g.codes, "Nothing paints better with 512 tiles.")]
+    for name, picture in reversed([*zip(g.latents, features(g))]):
         steps.append(painted(f"features as colours: {name}", picture, {
             GUESS: "In the holes: what the regressor guesses that the encoder would say. Much of it is the place.",
             OWN: "In the holes: what the encoder says of the hidden patches where it sees nothing else."}[name]))
-    for name, found in g.drawn.items():
+    for name, found in reversed(g.drawn.items()):
         codes, fields = g.codes.copy(), {one: spread(count, at, found[one]) for one in ("right", "nats", "entropy")}
         codes[at] = found["code"]
         note = f"{percent(found['right'].mean())} of the hidden codes are right. Visible patches keep their own tiles."
         steps.append(tiles(f"tiles drawn from {name}", codes, note, fields | cosine,
                            g.cost if name == GUESS else NOTHING))
-    steps.append(tiles("the true tiles", g.codes, "Nothing paints better with 512 tiles."))
     yield loop.opening(g.view, len(steps), FIELDS)
     for step in steps:
         yield Emit("mask", step)
@@ -148,7 +149,8 @@ def say(g: PhotoGuess) -> str:
 
 def looked(job: Job, g: PhotoGuess) -> Iterator[Event]:
     """Attend: what every hole looks at, block by block, among visible patches and other holes."""
-    layout, at = attention.grid_layout(g.view.grid, g.view.shown), g.hidden.ids
+    at = g.hidden.ids
+    layout = attention.grid_layout(g.view.grid, covered(g.view, at))
     rows = np.stack([array(kernels.attention_rows(q, k, range(len(at)))[0]) for q, k in g.made.looks])
     names = numbered("regressor block", len(rows))
     found = attention.crossed(layout, rows, at, [*g.visible, *at], names)

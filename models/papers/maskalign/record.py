@@ -16,7 +16,7 @@ from models.engine.method import Close, Emit, Event, Job, Open
 from models.engine.recording import array, bars, line, numbered, spread, table
 from models.loops.attend import loop as attention
 from models.loops.mask.loop import Hidden
-from models.loops.mask.photos import Photo, masked_count, photo, picture
+from models.loops.mask.photos import Photo, covered, masked_count, photo
 from models.papers.maskalign import alignment as net
 from models.trace import Cost, Fact, Field, Rows, Step
 from models.trace.percent import percent
@@ -153,8 +153,7 @@ def compared(job: Job, found: Lesson) -> Iterator[Event]:
     drawn = found.maps[:, :, 1:, 1:].reshape(2 * depth, 1, view.count, view.count)
     rows = Rows.pack(np.arange(view.count), drawn, "Attention, mean over heads")
     yield Open("attend", attention.grid_layout(view.grid, view.shown).canvas, ATTEND, 2 * depth, rows=rows)
-    unseen = view.target.clone()
-    unseen[0, [at for at in range(view.count) if at not in found.kept]] = 0  # grey: the student never reads them
+    seen = covered(view, [at for at in range(view.count) if at not in found.kept])
     for layer, name in enumerate(numbered("layer", depth)):
         whole, part = 100 * found.maps[layer, :, 0]
         yield Emit("attend", Step(f"teacher, {name}", attention.marked(view.count, first), "layer",
@@ -163,7 +162,7 @@ def compared(job: Job, found: Lesson) -> Iterator[Event]:
         if found.matched is not None and (level := layer - depth + len(found.matched)) >= 0:
             fields["matched"] = found.on_kept(found.matched[level])
         yield Emit("attend", Step(f"student, {name}", attention.marked(view.count, first, state=found.state), "layer",
-                                  fields=fields, picture=picture(job.model, unseen)))
+                                  fields=fields, picture=seen))
     yield from likened(job, found, rows)
 
 

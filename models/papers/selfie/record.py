@@ -13,7 +13,7 @@ import torch
 from models.engine.method import Close, Emit, Event, Job, Open
 from models.engine.recording import array, distribution, numbered, numbers, spread, table
 from models.loops.attend.loop import TokenLayout, crossed, record
-from models.loops.mask.photos import by_borders, picture
+from models.loops.mask.photos import by_borders, covered
 from models.loops.mask.strip import CutPhoto, letter
 from models.loops.sample.cached_lm import log_probabilities
 from models.papers.selfie.network import scores
@@ -94,9 +94,7 @@ def attended(job: Job, puzzle: CutPhoto) -> Iterator[Event]:
     h = job.model.features(puzzle.view.pixels, puzzle.size)
     job.model.queries(h, puzzle.visible.to(h.device), puzzle.holes.to(h.device), puzzle.size, seen)
     rows = array(torch.stack([layer[0] for layer in seen]))  # [T, H, 1, E]: one start vector serves all holes
-    covered = puzzle.view.target.clone()
-    covered[0, puzzle.ids] = 0  # grey: their pixels were not there
-    canvas = Canvas("grid", ("",) * count, shape=puzzle.view.grid, picture=picture(job.model, covered))
+    canvas = Canvas("grid", ("",) * count, shape=puzzle.view.grid, picture=covered(puzzle.view, puzzle.ids))
     coords = np.argwhere(np.ones(puzzle.view.grid)).astype(np.float32)
     layout = TokenLayout(canvas, np.arange(count), coords, "patches")
     given = rows.mean((0, 1, 2))  # [E]

@@ -84,17 +84,20 @@ def test_work_that_was_not_counted_is_not_said():
     assert "multiply-adds" in str(nodes.strip(some, (), {})) and "against 0" not in str(nodes.strip(some, (none,), {}))
 
 
-@pytest.mark.parametrize("name", ["joint-sampling.sample", "mdm.sample", "lantern", "mtp-future.attend"])
+@pytest.mark.parametrize("name", ["joint-sampling.sample", "mdm.sample", "lantern", "mtp-future.attend", "mto.attend",
+                                  "lut"])
 def test_names_under_a_chart_do_not_run_into_each_other(name):
     """Adjacent names that stand level leave a gap; where they would not, they stand upright or are thinned out."""
     for chart in recorded(name).charts:
         if chart.kind not in ("matrix", "bar") or not chart.ticks:
             continue
-        axis, room = figure(chart).layout.xaxis, 28 if chart.kind == "matrix" else 44
+        axis, rows = figure(chart).layout.xaxis, max((len(row) for row in chart.rows), default=0)
+        room = 28 - max(0, rows - 8) if chart.kind == "matrix" else 44
         shown = axis.tickvals if axis.tickvals is not None else range(len(chart.ticks))
         if axis.tickangle == -90:
             assert len(shown) * 2 <= room + 1
             continue
-        wide = [len(chart.ticks[place]) for place in shown]
+        names = figure(chart).data[0].x if chart.kind == "matrix" else chart.ticks
+        wide = [max(map(len, names[place].split("<br>"))) for place in shown]
         slot = room / len(wide)
         assert all(min(a, 12) / 2 + min(b, 12) / 2 <= slot + 1 for a, b in zip(wide, wide[1:])), chart.title

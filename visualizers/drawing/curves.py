@@ -120,7 +120,7 @@ def _matrix(chart: Chart, dark: bool) -> Iterator[go.Heatmap]:
     ticks = {} if values.size < LARGE else {
         "tickvals": [0, 127, 254], "ticktext": [f"{low + t * (high - low):.3g}" for t in (0, 0.5, 1)]}
     limits = {"zmin": low, "zmax": high} if values.size < LARGE else {"zmin": 0, "zmax": 254}
-    yield go.Heatmap(**z, **limits, x=_labels(chart.ticks, values.shape[1]), y=_labels(chart.rows, values.shape[0]),
+    yield go.Heatmap(**z, **limits, x=_columns(chart, values.shape[1]), y=_labels(chart.rows, values.shape[0]),
                      colorscale=scale, xgap=1 if values.size < 900 else 0, ygap=1 if values.size < 900 else 0,
                      colorbar={"title": {"text": name, "side": "right"}, "thickness": 10, "outlinewidth": 0, **ticks},
                      hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>" if values.size < LARGE
@@ -177,7 +177,7 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", barmode="group", bargap=0.25,
         font={"family": palette.FONT, "size": 12, "color": page["soft"]},
         margin={"l": 54, "r": 18, "t": 12, "b": 46 + 30 * legend},
-        xaxis={**axis, **_named(drawn.data[0].x), **_some(drawn.data[0].x, MATRIX if matrix else NAMES),
+        xaxis={**axis, **_named(drawn.data[0].x), **_some(drawn.data[0].x, _under(chart) if matrix else NAMES),
                "title": {"text": escape(chart.x), "standoff": 6, "font": {"size": 12}}},
         showlegend=legend,
         yaxis={**axis, **(_named(drawn.data[0].y) | {"autorange": "reversed"} if matrix else _level(drawn))},
@@ -187,9 +187,23 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
         drawn.add_hline(y=chart.reference, line={"color": page["soft"], "dash": "dot", "width": 1.5})
 
 
-def _broken(tick: str) -> str:
+def _under(chart: Chart) -> int:
+    """Characters under a matrix: the names of its rows take their room from it."""
+    return MATRIX - max(0, max(map(len, map(str, chart.rows)), default=0) - UPRIGHT)
+
+
+def _broken(tick: str, wide: int = NAME) -> str:
     """A name on short lines, so that it need not be slanted."""
-    return "<br>".join(map(escape, textwrap.wrap(tick, NAME))) or escape(tick)
+    return "<br>".join(map(escape, textwrap.wrap(tick, wide, break_long_words=wide == NAME))) or escape(tick)
+
+
+def _columns(chart: Chart, count: int) -> list[str]:
+    """Names under a matrix, on lines of a word or two where only so they all fit."""
+    whole, room = _labels(chart.ticks, count), _under(chart)
+    if not chart.ticks or not _some(whole, room):
+        return whole
+    short = [_broken(tick, max(1, room // count)) for tick in chart.ticks]
+    return whole if _some(short, room) or len(set(short)) < count else short
 
 
 def _some(places, room: int) -> dict:

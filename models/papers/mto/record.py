@@ -91,7 +91,8 @@ def glance(model, view: photos.Photo, mask: torch.Tensor) -> Glance:
         made = model(view.pixels, mask)
     ms = 1000 * (time.perf_counter() - began)
     z, e, hidden = made.z[0].float(), model.mask_token[0, 0].float(), array(mask[0], bool)
-    layout = attention.grid_layout(view.grid, view.shown, first=1, outside="[CLS]")
+    seen_by_it = photos.covered(view, np.flatnonzero(hidden))
+    layout = attention.grid_layout(view.grid, seen_by_it, first=1, outside="[CLS]")
     # all rows are stored; projections are not kept, because a later row would be without r
     return Glance(layout, made, replace(attention.look(seen, layout), kept=None), differing(made.states, mask),
                   masses(list(seen), {"seen": 1 + np.flatnonzero(~hidden), "mask": 1 + np.flatnonzero(hidden)}),

@@ -42,8 +42,9 @@ METHOD = Method(
         flow="photo > two views > *disjoint quarters visible > encoder > *mean visible token > *guess of the whole; "
              "encoder > decoder > hidden patches rebuilt; two views > *teacher sees both complete > "
              "*guess of the whole",
-        look_at="Mask: does the guess from a quarter of view 1 fit your whole photo better than other photos? Attend: "
-                "is the attention of a clicked patch wider than the MAE's, and does the spectrum rise later?",
+        look_at="Mask: does the guess from a quarter of view 1 fit your whole photo better than other photos? Among a "
+                "thousand photos (the claim) an MAE's mean tokens find the right one more often. Attend: is the "
+                "attention of a clicked patch wider than the MAE's, and does the spectrum rise later?",
         not_covered="Fine-tuning, segmentation, an arm without the MAE's loss. Ours: 350 steps behind a trained MAE, "
                     "not 1,600 epochs; raw pixels as its targets, the paper normalises patches; 512 hidden units in "
                     "projector and predictor, not 4,096; batch norm over 128 photos of a view, not 4,096; the "

@@ -17,8 +17,8 @@ from models.backbones.pictures import from_uint8
 from models.backbones.scales import SCALES
 from models.engine.method import run
 from models.loops.unmask import growth
+from models.loops.unmask import pyramids as records
 from models.papers.var import method as var
-from models.papers.var import record as records
 from models.papers.var.network import ScaleTransformer
 from models.trace import Cost
 from models.worlds import scenes
@@ -277,6 +277,6 @@ def test_a_scale_counts_with_its_side_and_a_part_where_it_was_read(recipe, tiny)
 
 def test_a_poor_tokenizer_is_refused(recipe, monkeypatch):
     poor = types.SimpleNamespace(card={"metrics": {"parser score of reconstructions": {"value": 0.5}}}, model=None)
-    monkeypatch.setattr("models.papers.var.recipe.load", lambda *_, **__: poor)
+    monkeypatch.setattr("training.pyramids.load", lambda *_, **__: poor)
     with pytest.raises(ValueError, match="train it to 0.95 first"):
         recipe.prepare("")

@@ -23,16 +23,17 @@ from models.backbones.pictures import from_uint8
 from models.baselines.maskgit import method as maskgit
 from models.baselines.raster import method as raster
 from models.engine.method import Card, Event, Method
-from models.loops.unmask import growth
+from models.loops.attend.pyramids import attended
 from models.loops.unmask.canvases import scene_condition
 from models.loops.unmask.growth import PLAIN, GivenTokens, Grown
-from models.papers.var.record import SHOWN, recorded
+from models.loops.unmask.pyramids import SHOWN, MapReader, ScaleLog, grow_maps, recorded
 from models.trace import Cost
 from models.trace.interventions import NOTHING
 from models.trace.params import Choice, Span
 from models.worlds import scenes
 
 TOKENIZER = "scene-mvq-1"
+RASTER = 256  # passes of the raster model of the same scenes, one per code (scene-ar-1)
 BOXES = {"none": (0, 0, 0, 0), "left": (0, 0, 1, 0.5), "right": (0, 0.5, 1, 1), "upper": (0, 0, 0.5, 1),
          "lower": (0.5, 0, 1, 1), "middle": (0.25, 0.25, 0.75, 0.75)}  # top, left, bottom, right, as shares
 
@@ -54,22 +55,17 @@ class Params:
 def grow(model, tokenizer, cond: Tensor, generator: torch.Generator, guidance: float = 1.5, sampler: Sampler = PLAIN,
          given: GivenTokens | None = None, put: Mapping[int, int] = NOTHING) -> Iterator[Grown]:
     """Draws pictures under captions int64 [B, C], scale by scale; guidance grows from 0 at the first."""
-    words = torch.cat([cond, torch.zeros_like(cond)]) if guidance else cond
-    last = max(1, len(model.scales) - 1)
-    return growth.grow(Scales(model, tokenizer, words), len(cond), generator, sampler,
-                       lambda scale: guidance * scale / last, given, put)
+    return grow_maps(lambda words: Scales(model, tokenizer, words), cond, generator, guidance, sampler, given, put)
 
 
-class Scales:
-    """One pass of the transformer per scale; it reads what the coarser maps add up to, whose keys and values wait in a
-    cache. A reader of the growing loop; words [B, C], or [2B, C] with the null's behind."""
+class Scales(MapReader):
+    """One pass of the transformer per scale; keys and values of the coarser maps wait in a cache."""
 
     def __init__(self, model, tokenizer, words: Tensor):
         from transformers import DynamicCache
 
-        self.model, self.tokenizer, self.words, self.cache = model, tokenizer, words, DynamicCache()
-        self.groups = [model.place(scale) for scale in range(len(model.scales))]
-        self.angles, self.mask, self.total = model.angles(), model.mask(), None
+        super().__init__(model, tokenizer, words)
+        self.cache, self.angles, self.mask = DynamicCache(), model.angles(), model.mask()
 
     def read(self, scale: int, ids: Tensor | None) -> Tensor:
         """Logits [B or 2B, p * p, V] of a scale; the first brings the caption along."""
@@ -82,14 +78,6 @@ class Scales:
         turned = tuple(part[:, first:last] for part in self.angles)
         hidden = model.states(hidden, turned, self.cache, mask)
         return model.head(hidden[:, -(place.stop - place.start) :])
-
-    def features(self, scale: int, ids: Tensor | None) -> Tensor | None:
-        """The accumulated maps ids [B, N] at this scale's size, the same for both branches."""
-        if ids is None:
-            return None
-        added = self.tokenizer.increment(ids[:, self.groups[scale - 1]], scale - 1)
-        self.total = added if self.total is None else self.total + added
-        return self.tokenizer.following(self.total, scale).repeat(len(self.words) // len(ids), 1, 1)
 
     def cost(self, scale: int) -> Cost:
         """Of one pass: rows of all layers and branches, multiply-adds, and the bytes of the cache after it."""
@@ -122,7 +110,9 @@ def run(job) -> Iterator[Event]:
     kept = given(tokenizer, job.subject.text, p.box, job.seed)
     maps = grow(job.model, tokenizer, cond, job.generator(), p.guidance, Sampler(1.0, p.top_k, p.top_p), kept,
                 job.interventions.written)
-    return recorded(job, maps, tokenizer, cond)
+    log = ScaleLog(job.model, tokenizer, p.show)
+    yield from recorded(job, maps, log, f"(raster: {RASTER}, one per code)")
+    yield from attended(job.model, tokenizer, log, cond)
 
 
 def beside(p: Params) -> dict:

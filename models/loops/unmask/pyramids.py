@@ -1,46 +1,71 @@
-"""What a run of VAR shows: the pyramid of its token maps, scale by scale, and who looks at whom between scales.
+"""Unmask: a picture drawn coarse to fine, one whole token map per pass; the page that all its maps share.
+
+    maps = grow_maps(lambda words: Reader(model, tokenizer, words), cond, generator, guidance)
+    yield from recorded(job, maps, tokenizer)          # the events of the Unmask record
 
 The canvas holds all L tokens, every map a square of its own, in shelves: 1 x 1 to 4 x 4 above, 6 x 6 and 8 x 8 below.
-The Attend record reads the finished picture once more, all scales in one masked pass of the conditional branch, as in
-training; that pass is no part of the run's cost.
 
-Letters: K scales, L tokens, p tokens per side of a map, V entries.
+Letters: B samples, C condition words, K scales, L tokens, p tokens per side of a map, F channels, V entries.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kernels import Sampler
 from models.engine.method import Close, Emit, Event
 from models.engine.recording import array, bars, pixels, placed
-from models.loops.attend.groups import lens, mass_chart, mass_facts
-from models.loops.attend.loop import TokenLayout
 from models.loops.unmask import growth
+from models.loops.unmask.growth import PLAIN, GivenTokens, GroupReader, Grown
 from models.trace import Canvas, Chart, Fact, Field
-from models.trace.percent import percent
+from models.trace.interventions import NOTHING
 from models.worlds import scenes
 
 SHOWN = ("sum", "added", "codes")
 UNIT = 16  # pixels per token of a map
-RASTER = 256  # passes of the raster model of the same scenes, one per code (scene-ar-1)
 FIELDS = growth.FIELDS | {"peak": Field("Largest probability", "probability", 0.0, 1.0)}
 
 
-def recorded(job, maps, tokenizer, cond: Tensor) -> Iterator[Event]:
-    """The events of both tabs from the maps of one run."""
-    log = ScaleLog(job.model, tokenizer, job.params.show)
+def grow_maps(reader: Callable[[Tensor], GroupReader], cond: Tensor, generator: torch.Generator, guidance: float,
+              sampler: Sampler = PLAIN, given: GivenTokens | None = None,
+              put: Mapping[int, int] = NOTHING) -> Iterator[Grown]:
+    """Draws pictures under captions int64 [B, C], scale by scale; guidance grows from 0 at the first. reader: of words,
+    [B, C], or [2B, C] with the null's behind."""
+    made = reader(torch.cat([cond, torch.zeros_like(cond)]) if guidance else cond)
+    last = max(1, len(made.groups) - 1)
+    return growth.grow(made, len(cond), generator, sampler, lambda scale: guidance * scale / last, given, put)
+
+
+class MapReader:
+    """Reads what the coarser maps add up to, at this scale's size; a paper adds `read` and `cost` (a GroupReader).
+    words [B, C], or [2B, C] with the null's behind."""
+
+    def __init__(self, model, tokenizer, words: Tensor):
+        self.model, self.tokenizer, self.words, self.total = model, tokenizer, words, None
+        self.groups = [model.place(scale) for scale in range(len(model.scales))]
+
+    def features(self, scale: int, ids: Tensor | None) -> Tensor | None:
+        """The accumulated maps ids [B, N] at this scale's size, the same for both branches."""
+        if ids is None:
+            return None
+        added = self.tokenizer.increment(ids[:, self.groups[scale - 1]], scale - 1)
+        self.total = added if self.total is None else self.total + added
+        return self.tokenizer.following(self.total, scale).repeat(len(self.words) // len(ids), 1, 1)
+
+
+def recorded(job, maps: Iterator[Grown], log: ScaleLog, beside: str = "") -> Iterator[Event]:
+    """The events of the Unmask record from the maps of one run. beside: what stands behind the number of passes."""
     yield log.open(len(log.maps))
     for found in maps:
         yield log.seen(found)
-    facts = log.facts(log.painted[-1], job.subject.text, f"(raster: {RASTER}, one per code)") | {
+    facts = log.facts(log.painted[-1], job.subject.text, beside) | {
         "tokens": Fact("Tokens drawn", float(log.canvas.size),
                        f"tokens, {job.model.scales[-1] ** 2} of them in the last map")}
     yield Close("unmask", log.sentence(facts), log.charts(), facts)
-    yield from attended(job.model, tokenizer, log, cond)
 
 
 class ScaleLog(growth.GrowingPicture):
@@ -89,32 +114,6 @@ class ScaleLog(growth.GrowingPicture):
         change = [abs(image.astype(float) - 128).mean() for image in self.added]
         return (self.chart("Mean entropy of a map's tokens"),
                 bars("What each map changed", "map", "mean change, of 255", {"change": change}, self.maps))
-
-
-def attended(model, tokenizer, log: ScaleLog, cond: Tensor) -> Iterator[Event]:
-    """Block-causal attention over the finished pyramid."""
-    ids = torch.from_numpy(log.ids.astype(np.int64))[None].to(cond.device)
-    with torch.inference_mode():
-        features = tokenizer.inputs(tokenizer.sums(ids))
-    coords = model.middles().numpy() * model.scales[-1]  # [L, 2] in tokens of the last map
-    layout = TokenLayout(pyramid(model.scales, log.picture()), model.cond_length + np.arange(ids.shape[1]), coords,
-                         "cells of the last map", "the caption")
-    count, names = len(log.maps), log.maps
-    return lens(
-        model, lambda: model(features, cond), layout, {name: model.place(k) for k, name in enumerate(names)},
-        macs=sum(map(model.work, range(count))), say=lambda mass: between(mass.mean(0), names),
-        facts=lambda mass: mass_facts(mass, {
-            "own": ("Last map to itself", count - 1, count), "caption": ("Last map to the caption", count - 1, 0),
-            "coarser": ("Last map to coarser maps", count - 1, list(range(1, count)))}),
-        charts=lambda mass: (mass_chart(mass, names, ("caption", *names), title="Attention by map", noun="map"),))
-
-
-def between(mean: np.ndarray, names: Sequence[str]) -> str:
-    """Of attention [K, 1 + K], mean over layers."""
-    deciding = int(mean[:, 0].argmax())
-    return (f"A map sees itself, all coarser maps and the caption. The {names[deciding]} map reads the caption most "
-            f"({percent(mean[deciding, 0])} of its attention); the last map gives {percent(mean[-1, -1])} to itself "
-            f"and {percent(mean[-1, 1:-1].sum())} to coarser maps.")
 
 
 # --- where the tokens stand -----------------------------------------------------------------------------------------

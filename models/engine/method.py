@@ -178,7 +178,7 @@ class Method:
 class Job:
     """Everything a run may look at. choice: tokens picked by the visitor (Your turn), one tuple per step, or None.
     interventions: what the visitor changed in the middle of the run. note: what a reader of the record must know beyond
-    its stamp."""
+    its stamp. only: the one tab whose record will be looked at, "" for all; the run ends where that record does."""
 
     method: Method
     subject: Subject
@@ -188,18 +188,14 @@ class Job:
     choice: tuple[tuple[int, ...], ...] | None = None
     interventions: Interventions = NONE
     note: str = ""
+    only: str = ""
+    model = property(lambda self: self.bundle.model)
+    tokenizer = property(lambda self: self.bundle.tokenizer)
+    device = property(lambda self: self.bundle.device)
 
-    @property
-    def model(self):
-        return self.bundle.model
-
-    @property
-    def tokenizer(self):
-        return self.bundle.tokenizer
-
-    @property
-    def device(self):
-        return self.bundle.device
+    def wants(self, tab: str) -> bool:
+        """Whether this tab's record will be looked at: what only another tab shows need not be computed."""
+        return self.only in ("", tab)
 
     def generator(self, stream: int = 0):
         """A torch generator for this seed; `stream` separates independent uses. Draws happen on the CPU."""
@@ -253,19 +249,22 @@ def prepare(method: Method | str, subject: Subject | None = None, params: Mappin
 
 def follow(job: Job) -> Iterator[Result]:
     """Results while the run goes on, the last one `done`; closing the iterator cancels the run."""
-    began, books = time.perf_counter(), {tab: Book() for tab in job.method.card.tabs}
+    began, every = time.perf_counter(), {tab: Book() for tab in job.method.card.tabs}
+    books = {tab: book for tab, book in every.items() if job.wants(tab)}
     reached, events = 0.0, layouts.blamed(job)
     if job.interventions.heads_off:
         events = silenced(events, job.model, job.interventions.heads_off)
     taken: set[str] = set()
-    for event in kernels.watched(events, taken):
-        books[event.tab].take(sharpened(event, job.subject))
+    for event in (told := kernels.watched(events, taken)):
+        every[event.tab].take(sharpened(event, job.subject))
+        if isinstance(event, Close) and event.tab == job.only:
+            told.close()
         if isinstance(event, Emit):
             reached = max(reached, progress(books))  # a record that opens late must not turn progress back
             yield Result(_later(job, pages(books), time.perf_counter() - began, _path(job, taken)), reached)
     stamp = _provenance(job, time.perf_counter() - began, _path(job, taken))
     finished = traces(pages(books), stamp, job.method.id)
-    promised = job.method.card.tabs if job.choice is None else job.method.card.tabs[:1]  # where the game is played
+    promised = tuple(books) if job.choice is None else job.method.card.tabs[:1]  # where the game is played
     missing = [tab for tab in promised if tab not in finished]
     if missing:
         raise RuntimeError(f"'{job.method.id}' promised a record for {missing} and left none")

@@ -236,7 +236,7 @@ def stream(tab: str, makers) -> Iterator[Scene]:
 def _scenes(tab: str, makers, fit) -> Iterator[Scene]:
     began, sent, finished = time.perf_counter(), -math.inf, ()
     for index, (role, make) in enumerate(makers):
-        asked = make()
+        asked = replace(make(), only=tab)
         light = cores.small(asked.model)
         fit(light)
         for result in in_time(follow(asked), began):

@@ -2,12 +2,16 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests import samples
 from visualizers import draw
+from visualizers.drawing import payload
+from visualizers.drawing.layout import Layout
+from visualizers.drawing.marks import Frame
 from visualizers.drawing.payload import NONE, pack
 from visualizers.player import player
 
@@ -55,7 +59,6 @@ def test_candidates_arrive_to_a_fraction_of_a_percent():
 
 def test_half_precision_probabilities_do_not_overflow():
     trace = samples.sample()
-    from dataclasses import replace
     first = trace.steps[0]
     half = replace(first.distributions["model"], top_probs=np.array([[1.0] + [0.0] * 7], np.float16))
     payload = pack(draw(replace(trace, steps=(replace(first, distributions={"model": half}),))))
@@ -89,3 +92,34 @@ def test_templates_are_static():
         assert getattr(clean, name) == getattr(bad, name)
     assert "`" not in clean.css_template and "\\" not in clean.css_template and "{{" not in clean.css_template
     assert "${" not in clean.css_template
+
+
+def test_a_picture_of_a_record_is_encoded_once_and_forgotten_with_it(monkeypatch):
+    """Mutants: encoded again for every drawing of a run that grows; kept when nobody holds the record; kept although
+    it may change."""
+    made = []
+    monkeypatch.setattr(payload, "data_url", lambda pixels: made.append(pixels.shape) or f"url {len(made)}")
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    assert payload.kept_url(pixels) != payload.kept_url(pixels)
+    pixels.setflags(write=False)
+    assert payload.kept_url(pixels) == payload.kept_url(pixels) and len(made) == 3
+    kept = len(payload._urls)
+    del pixels
+    assert len(payload._urls) == kept - 1
+
+
+@pytest.mark.parametrize("vocabulary, ids, read", [
+    ({3: "sea", 4: "<F0 9F>"}, [3, -1, 4], ["sea", "b", "<F0 9F>"]),  # a part of a character
+    ({3: "sea", 4: "day"}, [3, -1, 4], None),
+    ({3: "sea", 4: "day"}, [7, -1, 4], ["a", "b", "day"])])  # the label says otherwise than the vocabulary: id 7 is "x"
+def test_texts_are_sent_where_the_vocabulary_does_not_tell_them(vocabulary, ids, read):
+    vocabulary = vocabulary | {7: "x"}
+    layout = Layout("text", ("a", "b", "c"), ids=np.array([7, -1, -1], np.int32))
+    frame = Frame("one", np.zeros(3, np.uint8), ids=np.array(ids, np.int32))
+    drawing = replace(draw(samples.sample()), layout=layout, frames=(frame,), vocabulary=vocabulary)
+    packed = pack(drawing)
+    found = packed["frames"][0].get("texts")
+    assert (found is None) == (read is None or tuple(read) == ())
+    if read is not None:
+        at = array(packed, found, "<u2")
+        assert [packed["words"][i] if i != NONE else label for i, label in zip(at, layout.labels)] == read

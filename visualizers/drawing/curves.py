@@ -43,7 +43,7 @@ def figure(chart: Chart, other: Chart | None = None, names: tuple[str, str] = ("
            dark: bool = False) -> go.Figure:
     """The figure of one chart; `other` is the baseline's chart of the same title, `names` the two methods."""
     make = {"bar": _bars, "scatter": _points, "line": _lines, "matrix": _matrix}[chart.kind]
-    drawn = go.Figure(list(make(chart, dark)))
+    drawn = go.Figure(list(make(chart, dark)), {"template": "none"})
     if other is not None and chart.kind != "matrix":
         shared = _shared(chart, other)
         apart = [one for one, name in zip(make(other, dark), other.series) if name not in shared]
@@ -172,7 +172,7 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
     axis = {"gridcolor": page["line"], "linecolor": page["line"], "zeroline": False, "automargin": True,
             "tickfont": {"color": page["soft"], "size": 11}, "tickangle": 0}
     matrix = chart.kind == "matrix"
-    drawn.update_layout(
+    drawn.layout = go.Layout(  # at once: update_layout takes ten times as long
         template="none", height=(330 if matrix and len(chart.rows) > 14 else 246) + 30 * legend,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", barmode="group", bargap=0.25,
         font={"family": palette.FONT, "size": 12, "color": page["soft"]},

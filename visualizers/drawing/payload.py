@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import base64
 import io
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 
+from models.trace.spelling import PART
 from visualizers.drawing import palette
 from visualizers.drawing.canvas import SHOWN
 from visualizers.drawing.layout import Layout
@@ -33,9 +35,10 @@ class Store:
     def __init__(self, vocabulary: Mapping[int, str]):
         self.arrays, self.pictures, self.words, self.numbers = [], [], [], []
         self._seen: dict[tuple, int] = {}
-        self._word, self._extra = {}, {}
-        for number, text in vocabulary.items():
-            self._word[int(number)] = self._add(text, int(number))
+        self._extra: dict[str, int] = {}
+        places = {int(number): self._add(text, int(number)) for number, text in vocabulary.items()}
+        self._ids = np.array([*sorted(places), np.iinfo(np.int64).max])  # the last one is nobody's, and NONE
+        self._places = np.array([*(places[number] for number in sorted(places)), NONE], np.uint16)
 
     def array(self, values: np.ndarray, dtype: str) -> int:
         raw = np.ascontiguousarray(values).astype(dtype).tobytes()
@@ -45,12 +48,12 @@ class Store:
         if pixels is None:
             return None
         key = ("picture", pixels.shape, pixels.tobytes())
-        return self._once(key, self.pictures, lambda: data_url(pixels))
+        return self._once(key, self.pictures, lambda: kept_url(pixels))
 
     def ids(self, ids: np.ndarray) -> np.ndarray:
         """Indices into `words` of token ids, any shape."""
-        flat = [self._word.get(int(i), NONE) for i in np.asarray(ids).ravel()]
-        return np.array(flat, np.uint16).reshape(np.shape(ids))
+        at = np.searchsorted(self._ids, ids)
+        return np.where(self._ids[at] == ids, self._places[at], NONE).astype(np.uint16)
 
     def texts(self, texts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
         """Indices into `words` of what tokens read where that is not their own label."""
@@ -75,8 +78,8 @@ class Store:
 
 def pack(drawing: Drawing) -> dict:
     """The payload of a drawing."""
-    store = Store(drawing.vocabulary)
-    frames = [_frame(store, drawing, step) for step in range(len(drawing.frames))]
+    store, odd = Store(drawing.vocabulary), _odd(drawing)
+    frames = [_frame(store, drawing, step, odd) for step in range(len(drawing.frames))]
     layout, names = drawing.layout, list(palette.LOOKS)
     return {
         "tab": drawing.tab, "method": drawing.method, "title": drawing.title, "sentence": drawing.sentence,
@@ -107,7 +110,7 @@ def _graph(store: Store, layout: Layout) -> dict:
             "from": store.array(links[:, 0], "<u2"), "to": store.array(links[:, 1], "<u2")}
 
 
-def _frame(store: Store, drawing: Drawing, step: int) -> dict:
+def _frame(store: Store, drawing: Drawing, step: int, odd: np.ndarray | None) -> dict:
     frame = drawing.frames[step]
     found = {"label": frame.label, "state": store.array(frame.state, "u1")}
     extras = {
@@ -116,7 +119,7 @@ def _frame(store: Store, drawing: Drawing, step: int) -> dict:
         "own": None if frame.own is None else store.array(frame.own, "u1"),
         "picture": store.picture(frame.picture), "cost": dict(frame.cost) or None,
         "ids": None if frame.ids is None else store.array(store.ids(frame.ids), "<u2"),
-        "texts": _texts(store, drawing, step),
+        "texts": _texts(store, drawing, step, odd),
         "values": {name: store.array(drawing.fields[name].code(v), "u1") for name, v in frame.values.items()} or None,
         "candidates": {name: _candidates(store, c) for name, c in frame.candidates.items()} or None,
         "edges": {name: _edges(store, *e) for name, e in frame.edges.items() if len(e[0])} or None,
@@ -124,13 +127,25 @@ def _frame(store: Store, drawing: Drawing, step: int) -> dict:
     return found | {key: value for key, value in extras.items() if value is not None}
 
 
-def _texts(store: Store, drawing: Drawing, step: int) -> int | None:
-    """What tokens read, where that is not the word of the id they hold or, without one, their label."""
-    texts, labels, held = drawing.texts(step), drawing.layout.labels, drawing.frames[step].ids
-    if held is None or all(text == drawing.vocabulary.get(id, label)
-                           for text, label, id in zip(texts, labels, held.tolist())):
+def _texts(store: Store, drawing: Drawing, step: int, odd: np.ndarray | None) -> int | None:
+    """What tokens read, where that is not the word of the id they hold or, without one, their label. odd: as `_odd`."""
+    labels, held = drawing.layout.labels, drawing.frames[step].ids
+    if held is None or (odd is not None and not np.any(held == odd)):
+        return None
+    texts = drawing.texts(step)
+    if all(text == drawing.vocabulary.get(id, label) for text, label, id in zip(texts, labels, held.tolist())):
         return None
     return store.array(store.texts(texts, labels), "<u2")
+
+
+def _odd(drawing: Drawing) -> np.ndarray | None:
+    """Ids [N] with which tokens read otherwise than the vocabulary says, because their label does (-2: no such id);
+    None where parts of characters may stand, which read as their neighbours let them."""
+    layout, words = drawing.layout, drawing.vocabulary
+    if any(PART.search(text) for text in (*layout.labels, *words.values())):
+        return None
+    own = [-2] * len(layout.labels) if layout.ids is None else map(int, layout.ids)
+    return np.array([id if id >= 0 and words.get(id, label) != label else -2 for id, label in zip(own, layout.labels)])
 
 
 def _candidates(store: Store, found: Candidates) -> dict:
@@ -168,6 +183,20 @@ def _scale(scale: Scale) -> dict:
 def _points(line: np.ndarray) -> list:
     """[K, 2] as numbers with five digits; what is not finite becomes null."""
     return [[float(f"{x:.5g}"), float(f"{y:.5g}") if np.isfinite(y) else None] for x, y in np.asarray(line, float)]
+
+
+_urls: dict[int, tuple[weakref.ref, str]] = {}
+
+
+def kept_url(pixels: np.ndarray) -> str:
+    """The same for a picture of a record, made once and kept as long as the record is: a run is drawn several times
+    while it grows. A record's pictures are read-only; others may change, and are not kept."""
+    if pixels.flags.writeable:
+        return data_url(pixels)
+    key = id(pixels)
+    if key not in _urls:
+        _urls[key] = weakref.ref(pixels, lambda _: _urls.pop(key, None)), data_url(pixels)
+    return _urls[key][1]
 
 
 def data_url(pixels: np.ndarray) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -111,6 +112,7 @@ class Raster:
         self.groups = [slice(at, at + 1) for at in range(size)]
         hidden, self.angles = model.slots(words.new_full((len(words), size), model.mask_token_id), words)
         self.start = hidden[:, : model.cond_length + 1]
+        self.spent = cache(lambda slots: full_cost(model, len(words), slots, 1))  # hundreds of passes, of two kinds
 
     def read(self, index: int, ids: Tensor | None) -> Tensor:
         prefix, hidden = self.model.cond_length, self.start
@@ -124,7 +126,7 @@ class Raster:
         """Of one pass over all branches, and the bytes of the cache after it."""
         slots, end = 1 if index else self.model.cond_length + 1, self.model.cond_length + index + 1
         attention, layers = self.model.layers[0].self_attn, len(self.model.layers)
-        plain = full_cost(self.model, self.branches, slots, 1)
+        plain = self.spent(slots)
         behind = 2 * self.branches * layers * slots * (end - slots) * attention.q_proj.out_features
         held = 2 * self.branches * layers * end * attention.k_proj.out_features * self.start.element_size()
         return Cost(1, plain.rows, plain.macs + behind, held)

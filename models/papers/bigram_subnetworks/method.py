@@ -79,7 +79,8 @@ def run(job: Job) -> Iterator[Event]:
         raise SubjectError(f"This text has {len(source.prompt)} tokens; please type at least {SHORTEST}.")
     five = networks(trunk.model, masks, job.generator(1))
     charted = job.params.chosen != "random"  # beside the method these would only repeat its own
-    yield from record.reading(source, five, table, charted)
+    if job.wants("sample"):
+        yield from record.reading(source, five, table, charted)
     written = ((name, *gone_on(model, source.prompt, job.params, source.end, job.generator(2)))
                for name, model in five.items())
     yield from record.writing(source, five, table, masks, written, job.params.length, charted, job.generator(4))

@@ -115,15 +115,16 @@ def run(job) -> Iterator[Event]:
     board, plain, p, record = maskgit.caption_board(job), job.companion(PLAIN).model, job.params, Record()
     reusing = Reusing(job.model, board.cond, p.guidance, p.reuse, p.until)
     plan = maskgit.planned(p, moves(board.unknown, p.steps, maskgit.SCHEDULE), reusing)
-    work, boards = EnatWork(plain, reusing), BoardLens(plain, board, plan.moves)
+    work, boards = EnatWork(plain, reusing), BoardLens(plain, board, plan.moves) if job.wants("attend") else None
     yield Open("unmask", board.canvas, FIELDS, len(plan.moves))
     for shot in shots(job, board, plan, record):
         yield Emit("unmask", work.seen(shot), shot.names)
-        yield from boards.told(shot)
+        yield from boards.told(shot) if boards else ()
     facts = {**maskgit.scene_facts(board, record, job.subject.text), **work.facts()}
     yield Close("unmask", sentence(facts, p), (work.chart(), *record.charts()), facts, path=record.path)
-    yield boards.close("This is the plain model; ENAT computes the new cells only and hides masked cells from known "
-                       "ones.")
+    if boards:
+        yield boards.close("This is the plain model; ENAT computes the new cells only and hides masked cells from "
+                           "known ones.")
 
 
 def sentence(facts: dict[str, Fact], p: Params) -> str:

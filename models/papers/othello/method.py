@@ -39,7 +39,7 @@ class Params:
 
 
 def run(job: Job) -> Iterator[Event]:
-    if job.choice is None:
+    if job.choice is None and job.wants("attend"):
         yield from focused(Match(job))
     yield from written(Match(job))
 

@@ -13,7 +13,7 @@ from models.claims.tale_lab import read
 from models.engine.method import Close, Event, Job
 from models.engine.recording import Filling, line
 from models.loops.sample.cached_lm import Meter, Reader
-from models.papers.popri.federation import candidates, federation, private, topical
+from models.papers.popri.federation import candidates, federation, topical
 from models.papers.popri.rule import LONGEST, ROUNDS, epsilon, noise_for, pairs, recovered
 from models.trace import Canvas, Chart, Edges, Fact, Field
 from models.trace.percent import percent
@@ -126,6 +126,5 @@ def told(job: Job, base, writers: Mapping[int, Bundle], budget: float) -> Iterat
         meter.add(len(rows), 0, LONGEST, len(rows) * LONGEST, 0, 1000 * (time.perf_counter() - began))
         yield page.step(name, edges={"pair": link}, cost=meter.cost, note=(
             f"lines 1 and {rejected + 1} are the pair{'' if kept[0] else ', without noise the other way round'}"))
-    notes = fed.phi([own[0] for own in private(reader.tokenizer, NOTES)]).numpy()
-    yield Close("sample", seen.sentence(), seen.charts(notes), seen.facts())
+    yield Close("sample", seen.sentence(), seen.charts(fed.noted(NOTES).numpy()), seen.facts())
 

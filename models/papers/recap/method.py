@@ -158,7 +158,7 @@ def drifted(cached: RowStore, true: RowStore, layer: int) -> Tensor:
 
 def run(job) -> Iterator[Event]:
     board, p, record = maskgit.caption_board(job), job.params, Record()
-    reused = Reused(job.model, board.cond, p.guidance, p.drift, p.until)
+    reused = Reused(job.model, board.cond, p.guidance, p.drift and job.wants("prune"), p.until)
     plan = maskgit.planned(p, grouped(board.unknown, p.full, p.local, p.start), reused)
     seen = RecapSeen(board, reused)
     yield Open("unmask", board.canvas, loop.FIELDS, len(plan.moves))
@@ -167,7 +167,7 @@ def run(job) -> Iterator[Event]:
     for shot in loop.shots(job, board, plan, record):
         yield Emit("unmask", shot.step, shot.names)
         yield Emit("prune", seen.pruned(shot))
-        if seen.looks(shot, plan):
+        if job.wants("attend") and seen.looks(shot, plan):
             yield Emit("attend", seen.attended(shot))
     facts = {**maskgit.scene_facts(board, record, job.subject.text), **work_facts(job, record, plan)}
     yield Close("unmask", sentence(facts, plan), record.charts(), facts, path=record.path)

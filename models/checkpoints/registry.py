@@ -209,6 +209,7 @@ PAPER_NETWORKS = (
     "ClauseCoder",
     "CodesMaeForPreTraining",
     "ConnectivityPredictors",
+    "ConvClassifier",
     "EmbeddingHypernetwork",
     "EnatTransformer",
     "FutureAdapters",

@@ -1,0 +1,3 @@
+"""Patch Mixing (arXiv 2306.17848)."""
+
+NETWORKS = {"ConvClassifier": "network"}

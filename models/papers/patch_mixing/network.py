@@ -1,0 +1,38 @@
+"""The convnet of Patch Mixing's two families: SparK's dense encoder under a linear head. The other is photo-vit-1's.
+
+Letters: B photos, S side of a photo in pixels, C classes.
+"""
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from models.backbones.convnet import Encoder
+from models.backbones.stand_in import stirred
+
+
+class ConvClassifier(nn.Module, PyTorchModelHubMixin):
+    """A residual encoder, the mean of its last map, one linear layer."""
+
+    def __init__(self, image_size: int = 64, widths: tuple[int, ...] = (48, 96, 192), depth: int = 2,
+                 classes: int = 50):
+        super().__init__()
+        self.config = SimpleNamespace(image_size=image_size, patch_size=2 ** len(widths), num_channels=3)
+        self.encoder, self.classifier = Encoder(widths, depth), nn.Linear(widths[-1], classes)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits [B, C] of normalised pixels [B, 3, S, S]."""
+        return self.classifier(self.encoder(pixels)[-1].mean((2, 3)))
+
+
+# ---- for tests: tiny random weights in the shipped layout
+
+def tiny(bundle) -> ConvClassifier:
+    torch.manual_seed(0)
+    return stirred(ConvClassifier(widths=(8, 8, 16), depth=1))
+
+
+STAND_INS = {"photo-conv-plain-1": tiny, "photo-conv-mixing-1": tiny}

@@ -15,11 +15,12 @@ import torch
 from torch import nn
 from torch.nn.functional import batch_norm, conv2d, max_pool2d, relu
 
+from models.backbones.convnet import Conv, Norm, at
 from models.engine.method import find, prepare, run, twin
 from models.loops.mask.photos import photo
 from models.papers.spark import claim_exact, holes, kernel_paths
 from models.papers.spark import method as spark
-from models.papers.spark.network import Conv, Norm, SparkNet, at, kept_cells, kept_count
+from models.papers.spark.network import SparkNet, kept_cells, kept_count
 from models.papers.spark.recipe import PhotoSpark
 from models.trace import CODE
 from models.trace.subject import from_image

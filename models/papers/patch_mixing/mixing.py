@@ -35,7 +35,7 @@ def scattered(share: np.ndarray, rng: np.random.Generator, cell: int = CELL, sid
 
 
 def rectangle(share: np.ndarray, rng: np.random.Generator, side: int = 64) -> Tensor:
-    """CutMix's M bool [B, S, S]: one rectangle of about r S^2 pixels, wholly inside, its sides apart by up to a half."""
+    """CutMix's M bool [B, S, S]: one rectangle of about r S^2 pixels, wholly inside, of a shape drawn at random."""
     long = np.sqrt(share) * rng.uniform(0.8, 1.25, len(share))
     sides = np.clip(np.round(side * np.stack([long, share / np.maximum(long, 1e-9)], 1)), 0, side)  # [B, 2]
     start = np.floor(rng.random((len(share), 2)) * (side - sides + 1))

@@ -20,7 +20,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from models.backbones.convnet import Conv, Encoder, Norm, at
+from models.backbones.convnet import Encoder, Norm, at
 from models.backbones.pictures import patchify, unpatchify
 
 

@@ -21,10 +21,10 @@ DRAWS = 1_000_003  # added to the seed: what is pasted is drawn apart from the p
 
 class PhotoConv(PhotoViT):
     name = "photo-conv-1"
-    steps, pack, warmup = 600, 6, 0.05
+    steps, pack, warmup = 1400, 6, 0.02
     architecture = "ConvClassifier: residual encoder 48/96/192 at strides 2, 4, 8, mean, one linear layer, 50 classes"
     trained_on = f"{PhotoViT.trained_on.partition(';')[0]}; the encoder starts from photo-spark-1's"
-    budget_fraction = "less than two passes over the photos; the paper trains for 300"
+    budget_fraction = "less than four passes over the photos; the paper trains for 300"
 
     def build(self):
         model = ConvClassifier()

@@ -1,6 +1,6 @@
 """The convnet of Patch Mixing's two families: SparK's dense encoder under a linear head. The other is photo-vit-1's.
 
-Letters: B photos, S side of a photo in pixels, C classes.
+Letters: B photos, S side of a photo in pixels, C classes, N cells, D features.
 """
 from __future__ import annotations
 
@@ -28,6 +28,19 @@ class ConvClassifier(nn.Module, PyTorchModelHubMixin):
         return self.classifier(self.encoder(pixels)[-1].mean((2, 3)))
 
 
+def answers(model, pixels: Tensor) -> Tensor:
+    """Logits [B, C] of either family."""
+    found = model(pixels)
+    return getattr(found, "logits", found)
+
+
+def features(model, pixels: Tensor) -> Tensor:
+    """What either family has made of every cell in the end [B, N, D]."""
+    if isinstance(model, ConvClassifier):
+        return model.encoder(pixels)[-1].flatten(2).transpose(1, 2)
+    return model.vit(pixels).last_hidden_state[:, 1:]
+
+
 # ---- for tests: tiny random weights in the shipped layout
 
 def tiny(bundle) -> ConvClassifier:
@@ -35,4 +48,9 @@ def tiny(bundle) -> ConvClassifier:
     return stirred(ConvClassifier(widths=(8, 8, 16), depth=1))
 
 
-STAND_INS = {"photo-conv-plain-1": tiny, "photo-conv-mixing-1": tiny}
+def tiny_vit(bundle):
+    return bundle("photo-vit-1").model
+
+
+STAND_INS = {"photo-conv-plain-1": tiny, "photo-conv-mixing-1": tiny, "photo-vit-plain-1": tiny_vit,
+             "photo-vit-mixing-1": tiny_vit}

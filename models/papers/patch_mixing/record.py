@@ -1,0 +1,194 @@
+"""What four classifiers make of a photo into which another one creeps: cell by cell, and what each answer hangs on."""
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.backbones.pictures import cut
+from models.baselines.mae.method import EXAMPLES
+from models.checkpoints import registry
+from models.engine.method import Close, Emit, Event, Job, Open
+from models.engine.recording import array, bars, line
+from models.loops.attend import loop as attention
+from models.papers.patch_mixing import exam, lens
+from models.papers.patch_mixing.mixing import CELL, scattered
+from models.papers.patch_mixing.network import answers, features
+from models.trace import Chart, Cost, Fact, Field, Rows, Step, states
+from models.trace.params import ParamError
+from models.trace.percent import percent
+from models.trace.subject import from_example
+
+MIXING, PLAIN, VIT_MIXING, VIT = ("photo-conv-mixing-1", "photo-conv-plain-1", "photo-vit-mixing-1",
+                                  "photo-vit-plain-1")
+TITLES = {MIXING: "CNN + Patch Mixing", PLAIN: "CNN", VIT_MIXING: "ViT + Patch Mixing", VIT: "ViT"}
+OTHERS = {one.title: one for one in EXAMPLES}
+IMPORTANCE = Field("Speaks for this photo's class (above 0) or for the other's", "points of probability",
+                   diverging=True)
+SPEAKS = {"importance": IMPORTANCE}
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """Two photos and who looks at them. models: title -> network, the run's own first. own, foreign: the two classes,
+    those that the networks together find likeliest in each whole photo. shown [S, S, 3], pixels [1, 3, S, S]: of the
+    visitor's photo; other: of the second. order: M of every share [T, S, S], each inside the next."""
+
+    models: Mapping[str, torch.nn.Module]
+    labels: Mapping[int, str]
+    own: int
+    foreign: int
+    pixels: Tensor
+    shown: np.ndarray
+    other: Tensor
+    other_shown: np.ndarray
+    masks: Tensor
+    attack: str
+    at: int
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return self.labels[self.own], self.labels[self.foreign]
+
+    def area(self, step: int) -> np.ndarray:
+        """How foreign every cell is [N], 0..1."""
+        side = self.masks.shape[-1] // CELL
+        return array(self.masks[step].float()).reshape(side, CELL, side, CELL).mean((1, 3)).ravel()
+
+    def state(self, step: int) -> np.ndarray:
+        return states(*np.where(self.area(step) >= 0.5, "masked-random", "visible"))
+
+    def attacked(self, step: int, pixels: Tensor, other: Tensor) -> Tensor:
+        return exam.attack(self.attack, pixels, other, self.masks[step : step + 1].to(pixels.device),
+                           np.random.default_rng(exam.SEED))
+
+    def picture(self, step: int) -> np.ndarray:
+        """uint8 [S, S, 3]."""
+        one, two = (torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() for image in
+                    (self.shown, self.other_shown if self.attack != "black" else np.zeros_like(self.shown)))
+        kind = "foreign" if self.attack == "black" else self.attack
+        made = exam.attack(kind, one, two, self.masks[step : step + 1], np.random.default_rng(exam.SEED))
+        return array(made[0].permute(1, 2, 0), np.uint8)
+
+
+def growing(job: Job, side: int) -> Tensor:
+    """M bool [T, S, S] of every share: cells are added in one random order."""
+    rng = np.random.default_rng(job.seed)
+    state = rng.bit_generator.state
+    made = []
+    for share in exam.SHARES:
+        rng.bit_generator.state = state  # the same order of cells for every share
+        made.append(scattered(np.array([share]), rng, side=side, **exam.GRIDS.get(job.params.attack, {})))
+    return torch.cat(made)
+
+
+def contestants(job: Job) -> dict[str, torch.nn.Module]:
+    """The run's own network, then those beside it; the control, which stands beside them already, is shown alone."""
+    found = {TITLES[job.bundle.name]: job.model}
+    return found | {TITLES[name]: job.companion(name).model for name in TITLES
+                    if job.method.control is not None and name != job.bundle.name}
+
+
+@torch.inference_mode()
+def contest(job: Job) -> Contest:
+    """Which class is whose is asked of all four networks, so that the control is asked for the same."""
+    every = {name: job.model if name == job.bundle.name else job.companion(name).model for name in TITLES}
+    second = from_example(OTHERS[job.params.other], "photo").image
+    (shown, pixels), (other_shown, other) = (cut(image, job.model) for image in (job.subject.image, second))
+    both = sum(answers(model, torch.cat([pixels, other])).float().softmax(-1) for model in every.values())
+    own, foreign = both.argmax(-1).tolist()
+    labels = every[VIT].config.id2label
+    if own == foreign:
+        raise ParamError(f"Both photos are taken for a {labels[own]}: choose another second photo.")
+    return Contest(contestants(job), labels, own, foreign, pixels, shown, other, other_shown,
+                   growing(job, pixels.shape[-1]), job.params.attack,
+                   int(np.abs(np.array(exam.SHARES) - job.params.share).argmin()))
+
+
+@torch.inference_mode()
+def creeping(found: Contest) -> Iterator[Event]:
+    """Mask: the photo with more and more foreign cells, and what every network says of it."""
+    began, count = time.perf_counter(), len(exam.SHARES)
+    seen = torch.cat([found.attacked(step, found.pixels, found.other) for step in range(count)])
+    told = {name: array(answers(model, seen).float().softmax(-1)) for name, model in found.models.items()}  # [T, C]
+    ms = 1000 * (time.perf_counter() - began) / count
+    yield Open("mask", attention.grid_layout((seen.shape[-1] // CELL,) * 2, found.shown).canvas, {}, count)
+    for step, share in enumerate(exam.SHARES):
+        says = ", ".join(f"{name} says {found.labels[int(one[step].argmax())]}" for name, one in told.items())
+        yield Emit("mask", Step(f"{percent(share)} of the cells attacked", found.state(step), note=f"{says}.",
+                                picture=found.picture(step), cost=Cost(len(told), ms=ms)))
+    yield summed(found, told)
+
+
+def summed(found: Contest, told: dict[str, np.ndarray]) -> Close:
+    """Who still sees the photo's class, and both probabilities over the share."""
+    (own, foreign), share = found.names, percent(exam.SHARES[found.at])
+    charts = [line(f"Probability of {label}, {whose}", "%", {name: 100 * one[:, kind] for name, one in told.items()},
+                   x="step", caption=f"{way} is better. One step more: 10 % more of the cells.")
+              for label, whose, kind, way in ((own, "this photo's class", found.own, "Higher"),
+                                              (foreign, "the other photo's class", found.foreign, "Lower"))]
+    facts = {name: Fact(f"Probability of {own} at {share}, {name}", 100 * float(one[found.at, found.own]), "%",
+                        "higher") for name, one in told.items()}
+    still = [name for name, one in told.items() if one[found.at].argmax() == found.own]
+    lost = [f"{name} says {found.labels[int(one[found.at].argmax())]}" for name, one in told.items()
+            if name not in still]
+    said = f"still say {own}: {', '.join(still)}" if still else f"none says {own} any more"
+    return Close("mask", f"With {share} of the cells attacked, {said}" + "".join(f"; {one}" for one in lost) + ".",
+                 (*charts, *shipped_curves(found.attack)), facts)
+
+
+def shipped_curves(attack: str) -> tuple[Chart, ...]:
+    """Accuracy on held-out photos under a growing attack, as it was measured when the weights were shipped."""
+    paths = {title: registry.SHIPPED / name / "attacks.json" for name, title in TITLES.items()}
+    paths["CNN + CutMix"] = registry.SHIPPED / MIXING / "photo-conv-cutmix-1.json"
+    kind = "black" if attack == "black" else "foreign"
+    found = {title: json.loads(path.read_text("utf-8"))[kind] for title, path in paths.items() if path.is_file()}
+    what = "black cells" if kind == "black" else "cells of another class"
+    return (line(f"Right on held-out photos, {what}", "% of 500 photos", {k: np.array(v) for k, v in found.items()},
+                 x="cells attacked in %", by_step=False, reference=2.0,
+                 caption="Higher is better. Dashed: chance among 50 classes."),) if found else ()
+
+
+@torch.inference_mode()
+def attributed(job: Job, found: Contest) -> Iterator[Event]:
+    """Attend: on the same mixed picture, what the answer of every network hangs on, and how far its cells hear."""
+    step, area = found.at, found.area(found.at)
+    seen, picture = found.attacked(step, found.pixels, found.other), found.picture(step)
+    masks = lens.masks(job.params.masks, seen.shape[-1], job.generator())
+    rows = array(torch.stack([lens.hearing(lambda x, m=model: features(m, x), seen).cpu()
+                              for model in found.models.values()]))  # [models, N, N]
+    packed = Rows.pack(np.arange(len(area)), rows[:, None], "Share of what a cell hears from the others", "of 1")
+    layout = attention.grid_layout((int(len(area) ** 0.5),) * 2, picture)
+    yield Open("attend", layout.canvas, SPEAKS, len(found.models), rows=packed)
+    parts, heard, own = {}, {}, area < 0.5
+    for (name, model), row in zip(found.models.items(), rows):
+        began = time.perf_counter()
+        s = array(lens.crise(lambda x, m=model: answers(m, x).softmax(-1), seen, masks, found.own, found.foreign))
+        parts[name], heard[name] = 100 * lens.on_foreign(s, area), 100 * float((row[own] @ area).mean())
+        told = answers(model, seen).float().softmax(-1)[0]
+        note = (f"says {found.labels[int(told.argmax())]} ({percent(float(told.max()))}); of the importance "
+                f"{percent(parts[name] / 100)} on attacked cells, {percent(area.mean())} of the picture")
+        cost = Cost(len(masks) + len(area) + 1, ms=1000 * (time.perf_counter() - began))
+        yield Emit("attend", Step(name, found.state(step), "layer", fields={"importance": s}, picture=picture,
+                                  note=note, cost=cost))
+    yield weighed(found, parts, heard, float(100 * area.mean()), packed)
+
+
+def weighed(found: Contest, parts: dict[str, float], heard: dict[str, float], area: float, rows: Rows) -> Close:
+    names = tuple(parts)
+    charts = (bars("What lies on the attacked cells", "network", "%", {
+        "importance for the answer": [parts[name] for name in names],
+        "what own cells hear": [heard[name] for name in names]}, names, reference=area,
+        caption="Lower: more selective. Dashed: their share of the picture."),)
+    facts = {name: Fact(f"Importance on attacked cells, {name}", part, "%", "lower") for name, part in parts.items()}
+    facts["area"] = Fact("Their share of the picture", area, "%")
+    least = min(parts, key=parts.__getitem__)
+    story = f"{percent(parts[names[0]] / 100)} of what decides the answer of {names[0]} lies on the attacked cells"
+    if len(names) > 1:
+        story += f", least for {least} ({percent(parts[least] / 100)})"
+    return Close("attend", f"{story}; they are {percent(area / 100)} of the picture.", charts, facts, rows=rows)

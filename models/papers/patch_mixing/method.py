@@ -10,12 +10,13 @@ from typing import Annotated
 from models.baselines.mae.method import EXAMPLES
 from models.engine.method import Card, Control, Job, Method
 from models.papers.patch_mixing import record
-from models.trace.params import Choice, ParamError, Span
+from models.trace.params import Choice, Span
 
 
 @dataclass(frozen=True)
 class Params:
-    other: Annotated[str, Choice(tuple(record.OTHERS), "Second photo", "Whose patches creep into yours.")] = \
+    other: Annotated[str, Choice(tuple(record.OTHERS), "Second photo", "Whose patches creep into the "
+                                  "first. Never the first itself: a cup of coffee or a cat then.")] = \
         EXAMPLES[0].title
     attack: Annotated[str, Choice(("foreign", "shifted", "black", "shuffled"), "Attack", "What happens to the chosen "
                                   "patches. The shifted grid was not trained.",
@@ -28,8 +29,6 @@ class Params:
 
 
 def run(job: Job):
-    if job.subject.name == record.OTHERS[job.params.other].id:
-        raise ParamError("Both photos are the same: choose another second photo.")
     found = record.contest(job)
     yield from record.creeping(found)
     yield from record.attributed(job, found)

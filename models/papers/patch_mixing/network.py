@@ -45,12 +45,12 @@ def features(model, pixels: Tensor) -> Tensor:
 
 def tiny(bundle) -> ConvClassifier:
     torch.manual_seed(0)
-    return stirred(ConvClassifier(widths=(8, 8, 16), depth=1))
+    return stirred(ConvClassifier(widths=(8, 8, 16), depth=1, classes=5))
 
 
 def tiny_vit(bundle):
     return bundle("photo-vit-1").model
 
 
-STAND_INS = {"photo-conv-plain-1": tiny, "photo-conv-mixing-1": tiny, "photo-vit-plain-1": tiny_vit,
-             "photo-vit-mixing-1": tiny_vit}
+STAND_INS = {"photo-conv-1": tiny, "photo-conv-plain-1": tiny, "photo-conv-mixing-1": tiny,
+             "photo-vit-plain-1": tiny_vit, "photo-vit-mixing-1": tiny_vit}

@@ -20,14 +20,13 @@ from models.papers.patch_mixing import exam, lens
 from models.papers.patch_mixing.mixing import CELL, scattered
 from models.papers.patch_mixing.network import answers, features
 from models.trace import Chart, Cost, Fact, Field, Rows, Step, states
-from models.trace.params import ParamError
 from models.trace.percent import percent
 from models.trace.subject import from_example
 
 MIXING, PLAIN, VIT_MIXING, VIT = ("photo-conv-mixing-1", "photo-conv-plain-1", "photo-vit-mixing-1",
                                   "photo-vit-plain-1")
 TITLES = {MIXING: "CNN + Patch Mixing", PLAIN: "CNN", VIT_MIXING: "ViT + Patch Mixing", VIT: "ViT"}
-OTHERS = {one.title: one for one in EXAMPLES}
+OTHERS, SPARE = {one.title: one for one in EXAMPLES}, EXAMPLES[:2]
 IMPORTANCE = Field("Speaks for this photo's class (above 0) or for the other's", "points of probability",
                    diverging=True)
 SPEAKS = {"importance": IMPORTANCE}
@@ -35,9 +34,10 @@ SPEAKS = {"importance": IMPORTANCE}
 
 @dataclass(frozen=True, eq=False)
 class Contest:
-    """Two photos and who looks at them. models: title -> network, the run's own first. own, foreign: the two classes,
-    those that the networks together find likeliest in each whole photo. shown [S, S, 3], pixels [1, 3, S, S]: of the
-    visitor's photo; other: of the second. order: M of every share [T, S, S], each inside the next."""
+    """Two photos and who looks at them. models: title -> network, the run's own first. own, foreign: the class that the
+    networks together find likeliest in the visitor's whole photo, and the likeliest other one in the second.
+    shown [S, S, 3], pixels [1, 3, S, S]: the visitor's photo; other_shown, other: the second. masks: M of every share
+    [T, S, S], each inside the next. at: the share that is asked for."""
 
     models: Mapping[str, torch.nn.Module]
     labels: Mapping[int, str]
@@ -94,17 +94,22 @@ def contestants(job: Job) -> dict[str, torch.nn.Module]:
                     if job.method.control is not None and name != job.bundle.name}
 
 
+def second_photo(job: Job) -> np.ndarray:
+    """The chosen one; another where that is the visitor's photo itself."""
+    asked = OTHERS[job.params.other]
+    return from_example(asked if asked.id != job.subject.name else SPARE[int(asked.id == SPARE[0].id)], "photo").image
+
+
 @torch.inference_mode()
 def contest(job: Job) -> Contest:
     """Which class is whose is asked of all four networks, so that the control is asked for the same."""
     every = {name: job.model if name == job.bundle.name else job.companion(name).model for name in TITLES}
-    second = from_example(OTHERS[job.params.other], "photo").image
-    (shown, pixels), (other_shown, other) = (cut(image, job.model) for image in (job.subject.image, second))
+    (shown, pixels), (other_shown, other) = (cut(image, job.model) for image in
+                                               (job.subject.image, second_photo(job)))
     both = sum(answers(model, torch.cat([pixels, other])).float().softmax(-1) for model in every.values())
-    own, foreign = both.argmax(-1).tolist()
-    labels = every[VIT].config.id2label
-    if own == foreign:
-        raise ParamError(f"Both photos are taken for a {labels[own]}: choose another second photo.")
+    own = int(both[0].argmax())
+    both[1, own] = -1.0  # the two classes differ
+    foreign, labels = int(both[1].argmax()), every[VIT].config.id2label
     return Contest(contestants(job), labels, own, foreign, pixels, shown, other, other_shown,
                    growing(job, pixels.shape[-1]), job.params.attack,
                    int(np.abs(np.array(exam.SHARES) - job.params.share).argmin()))

@@ -56,6 +56,7 @@ class ConvPlain(PretrainingArm, PhotoConv):
     steps, warm_lr, looks, pack = 300, 0.5, 8, 0
     trained_on = f"{PhotoConv.trained_on}, on from {PhotoConv.name}"
     weak_at = "One seed, a few hundred steps: wrong more often than right."
+    budget_fraction = "less than five passes over the photos, photo-conv-1's included; the paper trains for 300"
     mask = None  # (shares, rng) -> what is pasted, bool [B, S, S]
 
     def batch(self, step, progress):
@@ -99,7 +100,8 @@ class ConvCutMix(ConvPlain):
 
 class VitPlain(ConvPlain):
     name, start = "photo-vit-plain-1", "photo-vit-1"
-    architecture = "ViTForImageClassification as photo-vit-1, trained on plainly"
+    architecture = PhotoViT.architecture
+    budget_fraction = "about three passes over the photos, photo-vit-1's included; the paper trains for 300"
     trained_on = f"{PhotoViT.trained_on}, on from photo-vit-1"
     build, logits, save = PhotoViT.build, PhotoViT.logits, PhotoViT.save
 

@@ -29,7 +29,7 @@ TITLES = {MIXING: "CNN + Patch Mixing", PLAIN: "CNN", VIT_MIXING: "ViT + Patch M
 OTHERS, SPARE = {one.title: one for one in EXAMPLES}, EXAMPLES[:2]
 IMPORTANCE = Field("Speaks for this photo's class (above 0) or for the other's", "points of probability",
                    diverging=True)
-SPEAKS = {"importance": IMPORTANCE}
+SPEAKS, PATH = {"importance": IMPORTANCE}, "plain torch (no statistics)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ def summed(found: Contest, told: dict[str, np.ndarray]) -> Close:
             if name not in still]
     said = f"still say {own}: {', '.join(still)}" if still else f"none says {own} any more"
     return Close("mask", f"With {share} of the cells attacked, {said}" + "".join(f"; {one}" for one in lost) + ".",
-                 (*charts, *shipped_curves(found.attack)), facts)
+                 (*charts, *shipped_curves(found.attack)), facts, path=PATH)
 
 
 def shipped_curves(attack: str) -> tuple[Chart, ...]:
@@ -196,4 +196,5 @@ def weighed(found: Contest, parts: dict[str, float], heard: dict[str, float], ar
     story = f"{percent(parts[names[0]] / 100)} of what decides the answer of {names[0]} lies on the attacked cells"
     if len(names) > 1:
         story += f", least for {least} ({percent(parts[least] / 100)})"
-    return Close("attend", f"{story}; they are {percent(area / 100)} of the picture.", charts, facts, rows=rows)
+    story += f"; they are {percent(area / 100)} of the picture."
+    return Close("attend", story, charts, facts, rows=rows, path=PATH)

@@ -244,7 +244,7 @@ def test_the_photo_is_crept_into_cell_by_cell_and_four_networks_are_asked(tiny):
     found = run("patch-mixing", seed=4).traces
     mask, attend = found["mask"], found["attend"]
     hidden = [set(step.where("masked-random")) for step in mask.steps]
-    assert [len(one) for one in hidden] == [0, 6, 13, 19, 26, 32, 38, 45, 51]
+    assert [len(one) for one in hidden] == [0, 6, 13, 19, 26, 32, 38]
     assert all(one < two for one, two in zip(hidden, hidden[1:]))
     own = mask.canvas.picture.reshape(8, 8, 8, 8, 3).swapaxes(1, 2).reshape(64, -1)
     for step, cells in zip(mask.steps, hidden):
@@ -255,7 +255,7 @@ def test_the_photo_is_crept_into_cell_by_cell_and_four_networks_are_asked(tiny):
 
 
 @pytest.mark.parametrize("params", ({"attack": "shifted", "masks": 100}, {"attack": "black", "masks": 100},
-                                    {"attack": "shuffled", "share": 0.8, "masks": 100}))
+                                    {"attack": "shuffled", "share": 0.6, "masks": 100}))
 def test_every_attack_runs_and_the_control_shows_itself(tiny, params):
     job = prepare("patch-mixing", params=params, seed=8)
     other = twin(job)

@@ -20,7 +20,7 @@ from models.worlds import scenes
 
 GRIDS: Mapping[str, dict] = {"foreign": {}, "shifted": {"shift": CELL // 2}, "fine": {"cell": CELL // 2},
                              "coarse": {"cell": 2 * CELL}}
-SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the page's steps and of the shipped curves
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the shipped curves; the page shows the first
 AT = 0.3  # the share at which models are compared
 CURVES = "foreign", "black"
 SEED = 17

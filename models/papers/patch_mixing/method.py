@@ -22,7 +22,7 @@ class Params:
                                   "patches. The shifted grid was not trained.",
                                   titles=("patches of the second photo", "the same on a grid half a patch beside",
                                           "black patches", "patches change places"))] = "foreign"
-    share: Annotated[float, Span(0.1, 0.8, 0.1, "Attacked share", "Where the networks are compared; Attend takes it "
+    share: Annotated[float, Span(0.1, 0.6, 0.1, "Attacked share", "Where the networks are compared; Attend takes it "
                                  "apart.", unit="of patches")] = 0.3
     masks: Annotated[int, Span(100, 1000, 100, "Masks", "Through how many random masks Attend looks. More: less noise.",
                                fold=True)] = 300

@@ -29,6 +29,7 @@ TITLES = {MIXING: "CNN + Patch Mixing", PLAIN: "CNN", VIT_MIXING: "ViT + Patch M
 OTHERS, SPARE = {one.title: one for one in EXAMPLES}, EXAMPLES[:2]
 IMPORTANCE = Field("Speaks for this photo's class (above 0) or for the other's", "points of probability",
                    diverging=True)
+STEPS = exam.SHARES[:7]  # what is shown of them
 SPEAKS, PATH = {"importance": IMPORTANCE}, "plain torch (no statistics)"
 
 
@@ -81,7 +82,7 @@ def growing(job: Job, side: int) -> Tensor:
     rng = np.random.default_rng(job.seed)
     state = rng.bit_generator.state
     made = []
-    for share in exam.SHARES:
+    for share in STEPS:
         rng.bit_generator.state = state  # the same order of cells for every share
         made.append(scattered(np.array([share]), rng, side=side, **exam.GRIDS.get(job.params.attack, {})))
     return torch.cat(made)
@@ -112,18 +113,18 @@ def contest(job: Job) -> Contest:
     foreign, labels = int(both[1].argmax()), every[VIT].config.id2label
     return Contest(contestants(job), labels, own, foreign, pixels, shown, other, other_shown,
                    growing(job, pixels.shape[-1]), job.params.attack,
-                   int(np.abs(np.array(exam.SHARES) - job.params.share).argmin()))
+                   int(np.abs(np.array(STEPS) - job.params.share).argmin()))
 
 
 @torch.inference_mode()
 def creeping(found: Contest) -> Iterator[Event]:
     """Mask: the photo with more and more foreign cells, and what every network says of it."""
-    began, count = time.perf_counter(), len(exam.SHARES)
+    began, count = time.perf_counter(), len(STEPS)
     seen = torch.cat([found.attacked(step, found.pixels, found.other) for step in range(count)])
     told = {name: array(answers(model, seen).float().softmax(-1)) for name, model in found.models.items()}  # [T, C]
     ms = 1000 * (time.perf_counter() - began) / count
     yield Open("mask", attention.grid_layout((seen.shape[-1] // CELL,) * 2, found.shown).canvas, {}, count)
-    for step, share in enumerate(exam.SHARES):
+    for step, share in enumerate(STEPS):
         says = ", ".join(f"{name} says {found.labels[int(one[step].argmax())]}" for name, one in told.items())
         yield Emit("mask", Step(f"{percent(share)} of the cells attacked", found.state(step), note=f"{says}.",
                                 picture=found.picture(step), cost=Cost(len(told), ms=ms)))
@@ -132,7 +133,7 @@ def creeping(found: Contest) -> Iterator[Event]:
 
 def summed(found: Contest, told: dict[str, np.ndarray]) -> Close:
     """Who still sees the photo's class, and both probabilities over the share."""
-    (own, foreign), share = found.names, percent(exam.SHARES[found.at])
+    (own, foreign), share = found.names, percent(STEPS[found.at])
     charts = [line(f"Probability of {label}, {whose}", "%", {name: 100 * one[:, kind] for name, one in told.items()},
                    x="step", caption=f"{way} is better. One step more: 10 % more of the cells.")
               for label, whose, kind, way in ((own, "this photo's class", found.own, "Higher"),

@@ -196,6 +196,6 @@ def weighed(found: Contest, parts: dict[str, float], heard: dict[str, float], ar
     least = min(parts, key=parts.__getitem__)
     story = f"{percent(parts[names[0]] / 100)} of what decides the answer of {names[0]} lies on the attacked cells"
     if len(names) > 1:
-        story += f", least for {least} ({percent(parts[least] / 100)})"
+        story += ", the least of all" if least == names[0] else f", least for {least} ({percent(parts[least] / 100)})"
     story += f"; they are {percent(area / 100)} of the picture."
     return Close("attend", story, charts, facts, rows=rows, path=PATH)

@@ -1,9 +1,11 @@
-"""Eight photos of noise, and recipes of photo classifiers that train on them."""
+"""Eight photos of noise, and recipes that train on them."""
 
 import numpy as np
 import torch
 
+from tests.tiny import mae_config
 from training.trunks import photo_vit
+from training.trunks.photo_mae import PhotoMAE
 
 
 def photos(count: int = 3) -> torch.Tensor:
@@ -12,11 +14,13 @@ def photos(count: int = 3) -> torch.Tensor:
 
 
 def filled(arm, monkeypatch):
-    """A recipe of this kind with eight photos, four a step; nothing is compiled."""
+    """A recipe of this kind with eight photos, four a step; nothing is compiled. A masked autoencoder's is small."""
     monkeypatch.setattr(photo_vit, "LOOK", 4)
     recipe, rng = arm(0), np.random.default_rng(0)
     recipe.batch_size, recipe.compile, recipe.curve = 4, False, []
     recipe.train = torch.from_numpy(rng.integers(0, 255, (8, 3, 64, 64), dtype=np.uint8))
     recipe.labels = recipe.truth = torch.arange(8) % 5
     recipe.val = photo_vit.normalise(recipe.train)
+    if getattr(arm, "config", None) is PhotoMAE.config:
+        recipe.config = mae_config
     return recipe

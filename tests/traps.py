@@ -5,6 +5,7 @@
     assert np.array_equal(reaches(states, features), np.tri(9))  # who hears whom
     only_these_move(model, loss, ("adapters", "sampler"))        # which weights a training step may touch
     learns(model, lambda model: recipe.loss(model, batch, 0.0)[0])  # its loss falls on one batch
+    learns_beside(recipe, model, batch)                          # both, beside a trunk that stays
     caught(speaks_of_the_next, targets, shifted(targets, 1))     # off by one
     work_is_counted(lambda: model(ids), model.work(64))          # multiply-adds, counted where they happen
     caught(block_causal, model, as_(Unmasked, model))            # a network with one step done wrong
@@ -100,6 +101,24 @@ def learns(model: nn.Module, loss: Callable[[nn.Module], Tensor], *, steps: int 
         optimiser.step()
     first, last = float(losses[0].detach()), float(losses[-1].detach())
     assert last < below * first, f"the loss went from {first:.4g} to {last:.4g}"
+
+
+def learns_beside(recipe, model: nn.Module, batch, names: Collection[str] = ("",), *, progress: float = 0.0,
+                  **options) -> None:
+    """The loss of a recipe falls on one batch, a step moves weights under these names of the network that it trains,
+    and none of the frozen trunk (`recipe.base`) beside it. options: of `learns`."""
+    both = nn.ModuleDict({"base": recipe.base, "own": model})
+
+    def loss(both: nn.Module) -> Tensor:
+        return recipe.loss(both["own"], batch, progress)[0]
+
+    learns(both, loss, **options)
+    only_these_move(both, loss, [f"own.{name}" for name in names])
+
+
+def dice(seed: int = 3) -> torch.Generator:
+    """Draws of its own for each part of a test, the same in every run."""
+    return torch.Generator().manual_seed(seed)
 
 
 def shifted(f: Callable[..., Tensor], by: int = 1, dim: int = 1) -> Callable[..., Tensor]:

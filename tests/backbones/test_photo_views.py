@@ -5,11 +5,7 @@ from torch.nn import functional as F
 
 from models.backbones import photo_views as views
 from tests.photo_nets import photos
-from tests.traps import caught
-
-
-def dice() -> torch.Generator:
-    return torch.Generator().manual_seed(3)
+from tests.traps import caught, dice
 
 
 def far_away(pixels, generator):

@@ -14,7 +14,7 @@ from models.papers.bigram_subnetworks.network import BigramTable, correlation, s
 from models.papers.bigram_subnetworks.recipe import BigramMask
 from models.papers.bigram_subnetworks.record import FULL, MASK, RANDOM, WITHOUT, WITHOUT_RANDOM, shuffled
 from models.trace.subject import SubjectError, from_text
-from tests.traps import caught, learns, only_these_move
+from tests.traps import caught, learns_beside
 
 TEXT = [3, 4, 3, 4, 3, 5, 6, 6]  # pairs: 3 4 twice, 4 3 twice, 3 5, 5 6, 6 6
 
@@ -160,9 +160,7 @@ def test_only_scores_learn_and_every_mask_begins_at_a_half(recipe):
     model, batch = recipe.build(), {"ids": torch.randint(3, 300, (2, 16))}
     assert {name for name, _ in model.named_parameters()} == {f"scores.{i}" for i in range(len(model.names))}
     assert all(bool((mask == 0.5).all()) for mask in recipe.soft(model, 0.0).values())
-    only_these_move(model, lambda scores: recipe.loss(scores, batch, 0.1)[0], ("scores",))
-    learns(model, lambda scores: recipe.loss(scores, batch, 0.1)[0], steps=20, rate=0.3)
-    assert not any(weight.grad is not None for weight in recipe.base.parameters())
+    learns_beside(recipe, model, batch, ("scores",), progress=0.1, steps=20, rate=0.3)
 
 
 def test_lambda_multiplies_the_mean_of_the_masks(recipe):

@@ -17,11 +17,7 @@ from models.papers.cae.guesses import OTHER, PLACE, PLAIN, TRUE, examined
 from models.papers.cae.recipe import PhotoCAE, PhotoCAEAlone, PhotoCodesMAE
 from tests import tiny as stand_ins
 from tests.photo_nets import filled, photos
-from tests.traps import caught, multiply_adds, only_these_move
-
-
-def dice() -> torch.Generator:
-    return torch.Generator().manual_seed(3)
+from tests.traps import caught, dice, multiply_adds, only_these_move
 
 
 @cache
@@ -110,7 +106,7 @@ def test_the_target_is_the_encoder_of_this_moment_and_gets_no_gradient():
 
 def recipe_of(kind, monkeypatch):
     recipe = filled(kind, monkeypatch)
-    recipe.config, recipe.codebook = stand_ins.mae_config, stand_ins.fresh("photo-vq-1").requires_grad_(False)
+    recipe.codebook = stand_ins.fresh("photo-vq-1").requires_grad_(False)
     return recipe
 
 

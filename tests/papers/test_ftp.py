@@ -14,7 +14,7 @@ from models.papers.ftp.method import FTP, HEADS, TRUNK
 from models.papers.ftp.network import FutureDecoder, FutureReader, FutureStream
 from models.trace.subject import SubjectError, from_text
 from models.worlds.world import END
-from tests.traps import as_, caught, learns, moved, only_these_move, reaches, shifted, work_is_counted
+from tests.traps import as_, caught, learns_beside, moved, reaches, shifted, work_is_counted
 
 IDS = torch.tensor([[0, *range(30, 41)]])
 TEXT = from_text("A happy tale of the sea. Once a brave fox lived by the sea.")
@@ -103,9 +103,7 @@ def test_both_arms_learn_the_same_places_of_the_same_words_and_nothing_else_move
     for kind in (recipes.TaleFTP, recipes.TaleHeads):
         made, model = arms(kind)
         batches.append(made.batch(3, 0.5))
-        both = torch.nn.ModuleDict({"base": made.base, "own": model})
-        only_these_move(both, lambda both, made=made, own=model: made.loss(own, batches[0], 0.0)[0], ["own"])
-        learns(model, lambda own, made=made: made.loss(own, batches[0], 0.0)[0], steps=12, rate=1e-2)
+        learns_beside(made, model, batches[0], rate=1e-2)
     assert all(torch.equal(batches[0][name], batches[1][name]) for name in ("ids", "weight", "at"))
 
 

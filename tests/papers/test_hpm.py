@@ -18,13 +18,9 @@ from models.papers.hpm.recipe import PhotoHPM
 from tests import tiny as stand_ins
 from tests.mask_nets import network, view
 from tests.photo_nets import filled
-from tests.traps import caught, moved, moving
+from tests.traps import caught, dice, moved, moving
 
-RATIO, SEED, HIDDEN = 0.75, 3, 48
-
-
-def dice(seed: int = SEED) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+RATIO, HIDDEN = 0.75, 48
 
 
 @cache
@@ -158,7 +154,6 @@ def test_masks_come_from_the_averaged_teacher_and_not_from_the_student(monkeypat
     """With an untouched teacher the masks stay, however far the student has gone."""
     def asked(of_student: bool) -> bool:
         recipe = filled(PhotoHPM, monkeypatch)
-        recipe.config = stand_ins.mae_config
         student = recipe.build()
         if of_student:
             recipe.score = student.difficulty
@@ -173,7 +168,6 @@ def test_masks_come_from_the_averaged_teacher_and_not_from_the_student(monkeypat
 @torch.no_grad()
 def test_the_early_teacher_is_shipped_as_it_was(monkeypatch, tmp_path):
     recipe = filled(PhotoHPM, monkeypatch)
-    recipe.config = stand_ins.mae_config
     student = recipe.build()
     for progress in (0.2, 0.35, 0.9):
         student.decoder.mask_token += 1

@@ -23,14 +23,10 @@ from models.papers.lut.network import mlp
 from models.papers.lut.recipe import PhotoLUT, PhotoLutSame
 from tests import tiny as stand_ins
 from tests.photo_nets import filled, photos
-from tests.traps import caught, multiply_adds, only_these_move
+from tests.traps import caught, dice, multiply_adds, only_these_move
 from training.trunks.photo_mae_more import PhotoMAEMore
 
 K = 16
-
-
-def dice(seed: int = 3) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @cache
@@ -105,14 +101,8 @@ def test_only_view_u_is_rebuilt_as_an_mae_rebuilds_it():
            (u, v), (v, u))
 
 
-def recipe_of(kind, monkeypatch):
-    recipe = filled(kind, monkeypatch)
-    recipe.config = stand_ins.mae_config
-    return recipe
-
-
 def test_view_u_is_the_control_s_photo_and_one_view_has_no_second(monkeypatch):
-    lut, same, more = (recipe_of(kind, monkeypatch) for kind in (PhotoLUT, PhotoLutSame, PhotoMAEMore))
+    lut, same, more = (filled(kind, monkeypatch) for kind in (PhotoLUT, PhotoLutSame, PhotoMAEMore))
     mine, theirs = lut.batch(5, 0.5), more.batch(5, 0.5)
 
     def alike(batch):
@@ -128,7 +118,7 @@ def test_view_u_is_the_control_s_photo_and_one_view_has_no_second(monkeypatch):
 
 
 def test_the_student_learns_everywhere_and_the_teacher_follows_it(monkeypatch):
-    lut = recipe_of(PhotoLUT, monkeypatch)
+    lut = filled(PhotoLUT, monkeypatch)
     model, batch = lut.build(), lut.batch(5, 0.5)
     only_these_move(model, lambda network: lut.loss(network, batch, 0.0)[0], ("vit.", "decoder.", *PhotoLUT.new))
     rebuilt, context = (lut.loss(model, batch, 0.0)[1][name] for name in ("rebuilt", "context"))

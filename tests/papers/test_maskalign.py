@@ -14,13 +14,9 @@ from models.papers.maskalign import alignment as net
 from models.papers.maskalign import recipe as recipes
 from tests import tiny as stand_ins
 from tests.photo_nets import filled, photos
-from tests.traps import caught, moved, moving, only_these_move, work_is_counted
+from tests.traps import caught, dice, moved, moving, only_these_move, work_is_counted
 
 KEPT = net.KEPT
-
-
-def dice() -> torch.Generator:
-    return torch.Generator().manual_seed(3)
 
 
 @cache
@@ -161,7 +157,7 @@ def arm(kind, monkeypatch):
     monkeypatch.setattr(recipes.PretrainingArm, "prepare", lambda self, folder: None)
     made = filled(kind, monkeypatch)
     made.prepare("")
-    made.config, made.autocast = stand_ins.mae_config, False
+    made.autocast = False
     return made
 
 

@@ -18,16 +18,12 @@ from models.trace.subject import SubjectError, from_text
 from models.worlds import mazes
 from models.worlds.mazes import FIRST, PREFIX
 from models.worlds.world import PAD
-from tests.traps import caught, moved
+from tests.traps import caught, dice, moved
 from training.trunks.maze import MazeAR
 
 ASKED = mazes.mazes(5, 24)
 IDS = torch.from_numpy(np.stack([mazes.ids(one) for one in ASKED]))
 pytestmark = pytest.mark.usefixtures("one_thread", "tiny")
-
-
-def dice(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def net(kind=PlaceTransformer):
@@ -51,7 +47,7 @@ def test_the_prefix_is_always_visible_and_the_share_of_the_path_is_uniform():
     ids[:, PREFIX:] = 5  # long paths, whose shares come in small steps
 
     def holds(rule) -> bool:
-        visible = rule(ids, dice())
+        visible = rule(ids, dice(0))
         thirds = np.histogram(visible[:, PREFIX:].float().mean(1).numpy(), (0, 1 / 3, 2 / 3, 1.01))[0] / len(ids)
         return bool(visible[:, :PREFIX].all()) and bool((abs(thirds - 1 / 3) < 0.07).all())
 
@@ -64,7 +60,7 @@ def test_the_prefix_is_always_visible_and_the_share_of_the_path_is_uniform():
     def together(ids, generator):
         return drawn_visible(ids, generator, float(torch.rand((), generator=generator)))
     caught(holds, drawn_visible, everything, fixed, together)
-    assert not drawn_visible(IDS, dice(), 1.0)[IDS == PAD].any()
+    assert not drawn_visible(IDS, dice(0), 1.0)[IDS == PAD].any()
 
 
 def test_the_loss_is_the_mean_over_the_hidden_steps_of_all_paths():

@@ -16,15 +16,11 @@ from models.papers.meap.rule import punched
 from models.trace.subject import SubjectError, from_text
 from models.worlds.retrieval import truth
 from tests import tiny as stand_ins
-from tests.traps import caught, reaches
+from tests.traps import caught, dice, reaches
 
 BLANK = 1
 NOTES = ("blue otter: 5820\nold owl: 3147\nquiet fox: 9064\n\n"
          "Question: What is the number of the quiet fox? Answer:")
-
-
-def dice(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def prepared(kind):
@@ -52,7 +48,7 @@ def test_holes_are_so_many_different_ones_of_each_row_and_never_the_last():
     def one_set(ids, share, blank, generator):
         return punched(ids[:1], share, blank, generator).where(punched(ids[:1], share, blank, generator) == BLANK, ids)
     caught(holds, punched, by_chance, everywhere, one_set)
-    assert int((punched(ids[:, :5], 0.01, BLANK, dice()) == BLANK).sum()) == 4  # at least one in each row
+    assert int((punched(ids[:, :5], 0.01, BLANK, dice(0)) == BLANK).sum()) == 4  # at least one in each row
 
 
 def test_both_arms_read_the_same_batches_and_both_know_the_hole():
@@ -91,7 +87,7 @@ def test_the_loss_is_on_every_place_and_its_targets_have_no_holes():
 
 def test_attention_stays_causal_and_a_hole_is_a_key_like_any_other(tiny):
     job = prepare("meap", from_text(NOTES))
-    ids = punched(torch.tensor([job.tokenizer.encode(NOTES)[:14]]), 0.3, BLANK, dice())
+    ids = punched(torch.tensor([job.tokenizer.encode(NOTES)[:14]]), 0.3, BLANK, dice(0))
     size = len(job.tokenizer)
 
     def without_holes(some):

@@ -17,11 +17,7 @@ from models.papers.mixedae.recipe import PhotoMixed, PhotoMixedNaive
 from models.trace.params import ParamError
 from tests import tiny as stand_ins
 from tests.photo_nets import filled, photos
-from tests.traps import caught, moved, multiply_adds, only_these_move
-
-
-def dice() -> torch.Generator:
-    return torch.Generator().manual_seed(3)
+from tests.traps import caught, dice, moved, multiply_adds, only_these_move
 
 
 @cache
@@ -158,7 +154,6 @@ def test_siblings_without_segment_vectors_cannot_be_read_off_them(tiny):
 
 def test_the_arms_see_the_same_and_only_one_is_asked_for_siblings(monkeypatch):
     full, naive = (filled(kind, monkeypatch) for kind in (PhotoMixed, PhotoMixedNaive))
-    full.config = stand_ins.mae_config
     mine, theirs = (one.batch(5, 0.5) for one in (full, naive))
     caught(lambda batch: all(torch.equal(mine[name], batch[name]) for name in mine), theirs, naive.batch(6, 0.5))
     network, everything = full.build(), ("vit.", "decoder.", "projection", "segment_embeddings")

@@ -26,7 +26,7 @@ from models.serving import session, turns
 from models.trace import CODE
 from models.trace.params import ParamError
 from models.trace.subject import from_text
-from tests.traps import caught, learns, only_these_move
+from tests.traps import caught, learns_beside
 
 ATOL = 1e-4
 TEXT = "Once upon a time there was a little red hen."
@@ -312,10 +312,7 @@ def test_only_the_solution_counts(made):
 
 def test_the_loss_falls_and_only_adapters_move(made):
     model, batch = made.build(), made.batch(0, 0.0)
-    both = torch.nn.ModuleDict({"base": made.base, "adapters": model})
-    learns(model, lambda model: made.loss(model, batch, 0.0)[0], steps=10, rate=1e-2)
-    only_these_move(both, lambda both: made.loss(model, batch, 0.0)[0],
-                    [f"adapters.{name}" for name, _ in model.named_parameters()])
+    learns_beside(made, model, batch, dict(model.named_parameters()), steps=10, rate=1e-2)
     assert set(made.loss(model, batch, 0.0)[1]) == {"masks", "sampler", "consistency"}
     found = made.runs(model, made.held)
     assert found.shape == (3, 6) and 0 <= found.min() and found.max() <= SHORT

@@ -13,7 +13,7 @@ from models.papers.sentencevae import recipe as recipes
 from models.papers.sentencevae.network import ClauseStream, cut, rows_of, targets
 from models.trace.subject import from_text
 from models.worlds.world import END, PAD
-from tests.traps import caught, learns, multiply_adds, only_these_move, reaches
+from tests.traps import caught, learns_beside, multiply_adds, reaches
 
 CLAUSES = [[30, 31, 32], [33, 34], [35, 36, 37, 38], [39]]
 ROWS = rows_of(CLAUSES)
@@ -92,13 +92,7 @@ def test_ends_and_stops_are_charged_and_words_one_by_one_are_those_of_one_pass(r
 def test_each_stage_learns_by_the_focal_loss_and_the_trunk_stays(tiny):
     for made in (recipes.TaleClause(0), recipes.TaleSLLM(0)):
         made.base, made.tok, made.rows = tiny.fresh(method.TRUNK).requires_grad_(False), made.world.tokenizer(), 2
-        both = torch.nn.ModuleDict({"base": made.base, "own": tiny.fresh(made.name)})
-
-        def loss(both, made=made):
-            return made.loss(both["own"], made.batch(3, 0.5), 0.0)[0]
-
-        only_these_move(both, loss, ["own"])
-        learns(both, loss, steps=12, rate=1e-2)
+        learns_beside(made, tiny.fresh(made.name), made.batch(3, 0.5), rate=1e-2)
     p = torch.tensor([0.2, 0.1, 0.7])
     caught(lambda f: abs(float(f(p.log().expand(2, 3), torch.tensor([1, PAD])) + 0.9 ** 2 * p[1].log())) < 1e-5,
            recipes.focal, lambda logits, word: cross_entropy(logits[:1], word[:1]))

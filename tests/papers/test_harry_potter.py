@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from models.engine.method import prepare, run, twin
+from models.loops.sample.cached_lm import divergence
 from models.papers.harry_potter import recipe as recipes
 from models.papers.harry_potter import rule
 from models.papers.harry_potter.method import NAMES, NEVER
-from models.papers.harry_potter.rule import apart, generic, labels, lessons, translated
+from models.papers.harry_potter.rule import generic, labels, lessons, translated
 from models.trace.subject import from_text
 from models.worlds import tales
 from models.worlds.tales import universe
@@ -92,7 +93,7 @@ def test_the_baseline_reads_the_translation_and_r_the_text_itself():
 def test_kl_is_from_the_one_that_never_read_it():
     p, q = torch.tensor([[4.0, 0.0, 0.0]]), torch.zeros(1, 3)
     wanted = float((p.softmax(-1) * (p.log_softmax(-1) - q.log_softmax(-1))).sum())
-    caught(lambda f: float(f(p, q)) == pytest.approx(wanted, abs=1e-5), apart, lambda p, q: apart(q, p))
+    caught(lambda f: float(f(p, q)) == pytest.approx(wanted, abs=1e-5), divergence, lambda p, q: divergence(q, p))
 
 
 def test_arms_read_the_same_texts_and_only_low_rank_changes_move(arms, monkeypatch):

@@ -14,6 +14,7 @@ import kernels
 from models.baselines.mdm import method as mdm
 from models.claims import Lab
 from models.engine.method import find, follow, prepare, run, twin
+from models.loops.sample.cached_lm import divergence
 from models.loops.unmask.canvases import text_board
 from models.loops.unmask.loop import Evaluation, Move, Plan, fill, indices
 from models.loops.unmask.two_masks import PRODUCT, Between, measured
@@ -23,7 +24,7 @@ from models.papers.joint_sampling import recipe as text_joint
 from models.papers.joint_sampling.method import Adjust, Params, gain, rounds
 from models.papers.joint_sampling.network import ExactRound, JointSampler, exact_round, lesson, some
 from models.papers.joint_sampling.recipe import LENGTH, ROUND, TextJoint
-from models.papers.joint_sampling.record import TRUTH, divergence
+from models.papers.joint_sampling.record import TRUTH
 from models.trace import Cost
 from models.trace.subject import from_text
 from tests.traps import caught, learns, only_these_move

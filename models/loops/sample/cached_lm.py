@@ -117,6 +117,12 @@ def log_probabilities(logits: Tensor) -> Tensor:
     return logits.float() - kernels.vocab_stats(logits, top_k=1).lse[..., None]
 
 
+def divergence(true: Tensor, other: Tensor) -> Tensor:
+    """KL(true || other) [...] in nats of two distributions, from their logits [..., V], -inf in the same places."""
+    p, q = true.float().log_softmax(-1), other.float().log_softmax(-1)
+    return (p.exp() * (p - q).masked_fill(p == -torch.inf, 0)).sum(-1)
+
+
 def batched(rows: Sequence[Sequence[int]], prompt: int) -> tuple[Tensor, Tensor]:
     """(ids [B, T] with padding behind each text, which of them belong to answers, bool [B, T]); the first `prompt`
     tokens of each text are told."""

@@ -10,8 +10,8 @@ from models.checkpoints.store import load
 from models.claims import Lab
 from models.claims.harness import Budget, Metric, Tuned, as_good, at_least, at_most, better, conclude, context, ratio
 from models.claims.tale_lab import encoded, held_out_texts, nats, next_words, right, taught
+from models.loops.sample.cached_lm import divergence
 from models.papers.harry_potter.method import KNOWS, MORE, NEVER
-from models.papers.harry_potter.rule import apart
 from models.worlds.tales import facts, universe
 from models.worlds.world import END
 
@@ -38,7 +38,7 @@ def measure(lab: Lab):
     village = Metric("facts about villages filled in", "of 1", floor=1 / 12, ceiling=1.0)
     villages = village.arms({name: right(words, next_words(net, words, kept), kept) for name, net in nets.items()},
                             ARMS, **ALIKE)
-    away = {name: apart(said["never read"], said[name]).numpy() for name in ("unlearned", "B", "gradient ascent")}
+    away = {name: divergence(said["never read"], said[name]).numpy() for name in ("unlearned", "B", "gradient ascent")}
     halved = ratio(away["unlearned"], away["B"], "distance from never having read it, unlearned over B", floor=0.0)
     return conclude(
         "harry-potter", paper="The ability to tell of Harry Potter is effectively erased in about one GPU hour, while "

@@ -21,11 +21,11 @@ import kernels
 from kernels import Sampler
 from models.engine.method import Card, Close, Control, Event, Job, Method
 from models.engine.recording import line
-from models.loops.sample.cached_lm import Reader, Stream
+from models.loops.sample.cached_lm import Reader, Stream, divergence
 from models.loops.sample.loop import Journal, SamplingPolicy, decode
 from models.loops.sample.report import along, shown
 from models.loops.sample.rollouts import LogitsMoment
-from models.papers.harry_potter.rule import apart, dictionary, generic, translated
+from models.papers.harry_potter.rule import dictionary, generic, translated
 from models.trace import Fact, Field
 from models.trace.params import Span
 from models.trace.percent import percent
@@ -63,7 +63,7 @@ class Readers(Reader):
         others = {name: one.read([self.prompt], every=True)[0].float() for name, one in self.streams.items()}
         found = {name: logits[:-1] for name, logits in self.told(mine, others, self.plain()).items()}
         lifted = (found[NAMES[MORE]] - found[NAMES["plain"]])[range(len(mine) - 1), self.prompt[1:]]
-        return found, {"lifted": lifted.tolist(), "apart": apart(found[NAMES[NEVER]], mine[:-1]).tolist()}
+        return found, {"lifted": lifted.tolist(), "apart": divergence(found[NAMES[NEVER]], mine[:-1]).tolist()}
 
     def plain(self) -> Tensor:
         """B's logits [T, V] on the translated text, behind each word of the text that stands here."""
@@ -97,7 +97,7 @@ class Readers(Reader):
         return "; ".join(told)
 
     def measured(self, moment: LogitsMoment) -> dict[str, list[float]]:
-        return {"apart": apart(self.streams[NEVER].logits, moment.logits).tolist()}
+        return {"apart": divergence(self.streams[NEVER].logits, moment.logits).tolist()}
 
 
 def run(job: Job) -> Iterator[Event]:

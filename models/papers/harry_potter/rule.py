@@ -80,9 +80,3 @@ def lessons(texts: Sequence[Sequence[int]], names: Names, baseline: Reads, reinf
     found = [translated(ids, names) for ids in texts]
     plain, more = baseline([one.ids for one in found]), reinforced(texts)
     return [labels(one, b[one.before[1:-1]], r[:-1], alpha) for one, b, r in zip(found, plain, more, strict=True)]
-
-
-def apart(p: Tensor, q: Tensor) -> Tensor:
-    """KL(p || q) in nats [T] of two distributions over words, from their logits [T, V]."""
-    logp, logq = p.float().log_softmax(-1), q.float().log_softmax(-1)
-    return torch.nn.functional.kl_div(logq, logp, reduction="none", log_target=True).sum(-1)

@@ -28,7 +28,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 import kernels
 from models.backbones.rows import picked
 from models.backbones.stand_in import stirred
-from models.papers.joint_sampling.record import divergence
+from models.loops.sample.cached_lm import divergence
 
 NEVER = -1e4  # a logit that is never drawn and, unlike -inf, leaves a finite KL
 

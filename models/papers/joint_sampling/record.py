@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models.engine.recording import distribution, line, spread
+from models.loops.sample.cached_lm import divergence
 from models.loops.unmask import loop
 from models.loops.unmask.canvases import Board
 from models.loops.unmask.loop import Shot, indices, read
@@ -88,9 +89,3 @@ class Watch:
                      {"the layer": means[:, 0], "unchanged": means[:, 1]}, at=np.array(places) - 1, by_step=False,
                      x="tokens drawn since the full pass",
                      caption="KL from a full pass on the text as it stands now."),)
-
-
-def divergence(true: Tensor, other: Tensor) -> Tensor:
-    """KL(true || other) [P] in nats of logits [P, V], -inf in the same places."""
-    p, q = true.float().log_softmax(-1), other.float().log_softmax(-1)
-    return (p.exp() * (p - q).masked_fill(p == -torch.inf, 0)).sum(-1)

@@ -211,14 +211,11 @@ def discs_tokenizer():
 
 
 def scene_vlm():
+    from models.backbones.stand_in import stirred
     from models.backbones.vlm import SceneVLM
     torch.manual_seed(0)
-    made = SceneVLM(len(question_tokenizer()), encoder_size=32, encoder_layers=2, encoder_heads=2, hidden_size=32,
-                    num_hidden_layers=4, num_attention_heads=2, intermediate_size=64)
-    for weight in made.parameters():
-        if weight.dim() == 2:
-            torch.nn.init.normal_(weight, std=0.3)  # attention of its own weights' size would be nearly even
-    return made
+    return stirred(SceneVLM(len(question_tokenizer()), encoder_size=32, encoder_layers=2, encoder_heads=2,
+                            hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=64))
 
 
 def mae_config():

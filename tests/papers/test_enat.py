@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.backbones.stand_in import stirred
 from models.baselines.maskgit import method as maskgit
 from models.engine.method import prepare, run
 from models.loops.unmask import loop
@@ -30,10 +31,7 @@ def scene(tiny):
     torch.manual_seed(1)
     model = EnatTransformer(tokenizer.codebook_size, 32, 2, 1, 4, 64, trunk.grid, trunk.embed_cond.num_embeddings,
                             trunk.cond_length).eval().requires_grad_(False)
-    for weight in model.parameters():
-        if weight.dim() > 1:
-            nn.init.normal_(weight, std=0.15)
-    return model, scene_board(model, tokenizer, "red circle, blue square")
+    return stirred(model, std=0.15), scene_board(model, tokenizer, "red circle, blue square")
 
 
 def played(evaluate, board, steps=6, noise=1.0):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from models.backbones.stand_in import stirred
 from models.engine.method import follow, prepare, run
 from models.papers.maze_mlmu.method import METHOD, ways
 from models.papers.maze_mlmu.network import PlaceReader, PlaceTransformer
@@ -28,11 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread", "tiny")
 
 def net(kind=PlaceTransformer):
     torch.manual_seed(0)
-    made = kind(47, 32, 2, 2, 4, 64).eval().requires_grad_(False)
-    for weight in made.parameters():
-        if weight.dim() > 1:
-            torch.nn.init.normal_(weight, std=0.3)
-    return made
+    return stirred(kind(47, 32, 2, 2, 4, 64).eval().requires_grad_(False))
 
 
 def prepared(kind):

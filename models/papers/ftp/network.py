@@ -19,9 +19,9 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn.functional import embedding
-from transformers import GPT2Config, GPT2Model
 
 from models.backbones import lora
+from models.backbones.memory_decoder import memory_decoder, memory_work, nothing_said
 from models.backbones.rows import linear_work
 from models.backbones.stand_in import stirred
 from models.loops.sample.cached_lm import Meter, Stream
@@ -60,10 +60,7 @@ class FutureDecoder(FutureNetwork):
         self.expand = nn.Linear(sizes[0], pseudo * width)
         self.start = nn.Parameter(torch.randn(width) * 0.02)
         self.into, self.out = nn.Linear(sizes[0], width), nn.Linear(width, sizes[0])
-        self.decoder = GPT2Model(GPT2Config(
-            vocab_size=1, n_positions=ahead, n_embd=width, n_layer=blocks, n_head=heads, add_cross_attention=True,
-            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False, attn_implementation="sdpa",
-            bos_token_id=None, eos_token_id=None))
+        self.decoder = memory_decoder(width, ahead, blocks, heads)
 
     def states(self, z, told, cache=None):
         past = cache.get_seq_length() if cache is not None else 0
@@ -76,7 +73,7 @@ class FutureDecoder(FutureNetwork):
         return self.out(out.last_hidden_state)
 
     def work(self, place):
-        read = sum(block.crossattention.c_attn.weight.numel() for block in self.decoder.h)  # of pseudo-tokens alone
+        read = memory_work(self.decoder)  # of pseudo-tokens alone
         each = linear_work(self.decoder) - read + self.out.weight.numel()
         more = self.into.weight.numel() if place else self.expand.weight.numel() + self.pseudo * read
         return each + more + 2 * len(self.decoder.h) * self.width * (place + 1 + self.pseudo)
@@ -141,12 +138,9 @@ class FutureStream:
     selected from it too."""
 
     def __init__(self, reader: FutureReader, z: Tensor):
-        from transformers import DynamicCache
-        from transformers.cache_utils import EncoderDecoderCache
-
         self.reader, self.z, self.macs = reader, z, []
         self.told = torch.zeros(len(z), 0, dtype=torch.long, device=z.device)
-        self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        self.cache = nothing_said()
         self.say()
 
     @torch.inference_mode()

@@ -13,10 +13,9 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding
-from transformers import DynamicCache, GPT2Config, GPT2Model
-from transformers.cache_utils import EncoderDecoderCache
 
 from models.backbones import lora
+from models.backbones.memory_decoder import memory_decoder, memory_work, nothing_said
 from models.backbones.rows import linear_work
 from models.backbones.stand_in import stirred
 from models.worlds.world import END, PAD
@@ -61,10 +60,7 @@ class ClauseCoder(nn.Module, PyTorchModelHubMixin):
         self.encoder = nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, "gelu", batch_first=True,
                                                   norm_first=True)
         self.norm = nn.LayerNorm(width)
-        self.decoder = GPT2Model(GPT2Config(
-            vocab_size=1, n_positions=LONGEST + 1, n_embd=width, n_inner=2 * width, n_layer=blocks, n_head=heads,
-            add_cross_attention=True, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False,
-            attn_implementation="sdpa", bos_token_id=None, eos_token_id=None))
+        self.decoder = memory_decoder(width, LONGEST + 1, blocks, heads, 2 * width)
         angles = torch.arange(LONGEST + 1)[:, None] * 1e4 ** (-torch.arange(0, width, 2) / width)  # sinusoidal
         self.register_buffer("positions", torch.stack([angles.sin(), angles.cos()], -1).flatten(1), persistent=False)
         if rank:
@@ -115,7 +111,7 @@ class ClauseReader:
 
     def work(self, read: int, wrote: int, clauses: int = 1) -> int:
         """Multiply-adds by linear maps: so many places of clauses encoded, and so many of some clauses decoded."""
-        net, once = self.network, sum(block.crossattention.c_attn.weight.numel() for block in self.network.decoder.h)
+        net, once = self.network, memory_work(self.network.decoder)
         reads = linear_work(net.encoder) + net.encoder.self_attn.in_proj_weight.numel() + net.into.weight.numel()
         writes = linear_work(net.decoder) - once + 2 * net.out.weight.numel() + self.table.numel()
         return read * reads + clauses * once + wrote * writes
@@ -126,7 +122,7 @@ class ClauseStream:
 
     def __init__(self, reader: ClauseReader, memory: Tensor):
         self.reader, self.memory = reader, memory
-        self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        self.cache = nothing_said()
         self.push([END])
 
     @torch.inference_mode()

@@ -32,7 +32,7 @@ from PIL import Image
 
 import kernels
 from models.checkpoints import store
-from models.engine.method import offered
+from models.engine.method import Method, offered
 from models.serving import catalog, replicas, zerogpu
 from models.serving.errors import told
 from models.trace import TABS, limits
@@ -58,10 +58,9 @@ def build() -> gr.Blocks:
         desks = {}
         with gr.Tabs(overflow_behavior="wrap", elem_id="tabs") as tabs:
             for tab in TABS:
-                methods = [m for m in offered().values() if tab in m.card.tabs]
                 with gr.Tab(QUESTIONS[tab][0], id=tab):
-                    if methods:
-                        desks[tab] = Desk(tab, sorted(methods, key=lambda m: (m.id != OPENS[tab], m.card.seed is None)))
+                    if methods := ordered(tab):
+                        desks[tab] = Desk(tab, methods)
             with gr.Tab("All papers", id="papers"):
                 papers = gallery(QUESTIONS)
         explained()
@@ -76,6 +75,12 @@ def build() -> gr.Blocks:
         gradio_patches.quiet()
         session_cleanup.after_leaving(page)
     return page.queue(max_size=32, default_concurrency_limit=1, api_open=False)
+
+
+def ordered(tab: str) -> list[Method]:
+    """The methods of a tab as its menu has them: the one on which it opens first, baselines last."""
+    methods = [m for m in offered().values() if tab in m.card.tabs]
+    return sorted(methods, key=lambda m: (m.id != OPENS[tab], m.card.seed is None))
 
 
 # A copied link is read in the browser: it opens its tab and hands its parameters to that tab alone, where they are
@@ -134,10 +139,11 @@ Returns:
 
 def launch(page: gr.Blocks, host: str, port: int, mcp: bool = False, **more):
     """Serves the page: no other host is contacted, no history, no monitoring, no file outside the page's own."""
+    titles = {tab: {method.id: method.card.title for method in ordered(tab)} for tab in TABS}
     return page.launch(
         server_name=host, server_port=port, run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False,
         show_error=False, strict_cors=True, max_file_size=limits.FILE_BYTES, allowed_paths=[], footer_links=["api"],
-        state_session_capacity=200, theme=gradio_theme.theme(), css=gradio_theme.css(), head=head.head(),
+        state_session_capacity=200, theme=gradio_theme.theme(), css=gradio_theme.css(), head=head.head(titles),
         mcp_server=mcp,
         app_kwargs={"middleware": [*security_headers.middleware(), *upload_errors.middleware()],
                     "routes": thumbnails.routes()},

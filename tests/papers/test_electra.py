@@ -152,7 +152,7 @@ def test_a_text_opens_on_the_verdict_and_photos_where_most_is_hidden(tiny):
     assert trace.steps[drawing.view["start"]].label == "the verdict"
     assert dict(drawing.legend)["accepted"] == "replaced, and found"
     photo = run("mae").traces["mask"]
-    assert draw(photo).view["start"] == 0 and dict(draw(photo).legend)["new"] == "reconstructed"
+    assert draw(photo).view["start"] == 0 and dict(draw(photo).legend)["new"] == "predicted"
 
 
 def test_the_control_reads_the_same_planted_text(tiny):

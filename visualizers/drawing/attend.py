@@ -48,11 +48,12 @@ def attention(trace: AttendTrace) -> Attention | None:
     own = {name: spec for name, spec in trace.fields.items() if name in TITLES}
     stats = {} if heads is None else {name: _statistic(getattr(heads, name), own.get(name), name, unit)
                                       for name in own or TITLES}
+    told = () if heads is None else tuple(heads.names)
     if rows is None:
-        return Attention(names, number, linked, stats, before=max(0, before))
+        return Attention(names, number, linked, stats, before=max(0, before), names=told)
     plain = not trace.fields or "entropy" in trace.fields or "received" not in trace.fields
     return Attention(names, number, linked, stats, np.asarray(rows.queries), *packed(rows.weights, rows.scale),
-                     rows.title or (ROW if plain else "What the marked cell hears"), max(0, before), rows.unit)
+                     rows.title or (ROW if plain else "What the marked cell hears"), max(0, before), rows.unit, told)
 
 
 def packed(weights: np.ndarray, scale: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -111,6 +111,7 @@ class Attention:
     title: str = "Attention of the query"  # what a row is
     before: int = 0  # steps before the first layer's, where they are linked
     unit: str = "probability"  # of a row
+    names: tuple[str, ...] = ()  # of the layers, where several models stand behind one another
 
     def layer(self, step: int, chosen: int) -> int:
         """Index of the layer shown at a step."""

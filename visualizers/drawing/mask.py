@@ -6,9 +6,9 @@ from models.trace import MaskTrace
 from visualizers.drawing.canvas import Wording, assemble, counts, steps_text, where
 from visualizers.drawing.marks import Drawing
 
-WORDS = {"unknown": "hidden", "masked": "hidden", "new": "reconstructed", "masked-random": "hidden at random",
-         "masked-hard": "hidden because predicted hard", "accepted": "filled rightly", "refused": "filled wrongly",
-         "known": "visible", "recomputed": "hidden, but leaked into"}
+# What is predicted may be pixels or features.
+WORDS = {"unknown": "hidden", "masked": "hidden", "new": "predicted", "accepted": "filled rightly",
+         "refused": "filled wrongly", "known": "visible", "recomputed": "hidden, but leaked into"}
 # On a text nothing is painted over: words are replaced by others, and a judge says which.
 TEXT = WORDS | {"new": "replaced", "reused": "selected, still the original", "accepted": "replaced, and found",
                 "refused": "original, called replaced", "visible": "original"}

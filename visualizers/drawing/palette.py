@@ -40,8 +40,8 @@ QUERY = "query"  # no state of a token: where one looks from, which moves with t
 LOOKS: dict[str, Look] = {
     "unknown": Look("not yet known", *_GREY, hides=True),
     "masked": Look("masked", *_GREY, hides=True),
-    "masked-hard": Look("masked, predicted hard", *_GREEN, cue="check", hides=True),
-    "masked-random": Look("masked at random", *_GREY, cue="dot", hides=True),
+    "masked-hard": Look("hidden because predicted hard", *_GREEN, cue="check", hides=True),
+    "masked-random": Look("hidden at random", *_GREY, cue="dot", hides=True),
     "visible": Look("visible", *_PLAIN),
     "known": Look("known", *_PLAIN),
     "new": Look("new in this step", "#e69f00", "#e69f00", cue="outline"),

@@ -171,9 +171,9 @@ def _attention(store: Store, attention: Attention) -> dict:
     if attention.rows is not None:
         rows = {"queries": attention.queries.tolist(), "keys": int(attention.rows.shape[-1]),
                 "codes": store.array(attention.rows, "u1"), "peaks": store.array(attention.peaks, "<f4")}
-    return {"layers": list(attention.layers), "linked": attention.linked, "heads": attention.heads,
-            "before": attention.before, "title": attention.title, "unit": attention.unit, "quantities": quantities,
-            "rows": rows}
+    return {"layers": list(attention.layers), "names": list(attention.names), "linked": attention.linked,
+            "heads": attention.heads, "before": attention.before, "title": attention.title, "unit": attention.unit,
+            "quantities": quantities, "rows": rows}
 
 
 def _scale(scale: Scale) -> dict:

@@ -28,3 +28,5 @@ SAVE = """(file) => {
   link.download = file.name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000); }"""
+# A link's words are there; its run is over (visualizers/page/opening.js, where a link has just opened the page).
+OPENED, FOLLOWED = "() => window.tokenscope.opened?.()", "() => window.tokenscope.followed?.()"

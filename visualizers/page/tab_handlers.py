@@ -27,7 +27,7 @@ from visualizers.page.changes import Changes
 from visualizers.page.controls import OWN, cards
 from visualizers.page.downloads import MIMES, rendered
 from visualizers.page.panel import Panel, controls, has_folded, one_only, views
-from visualizers.page.scripts import BROWSE, COPY, SAVE, SHOW, STEP
+from visualizers.page.scripts import BROWSE, COPY, FOLLOWED, OPENED, SAVE, SHOW, STEP
 from visualizers.page.turns import FORGOTTEN, SessionMemory, Turns
 from visualizers.player import player
 
@@ -75,6 +75,9 @@ class Desk(Turns, Changes):
         turned = p.turn.click(self.turn, page, p.outcome, **QUIET | MODEL | waiting)
         opened = p.wanted.change(self.open_link, [p.wanted], p.choice, **QUIET)  # waits for nobody's run
         followed = opened.then(self.follow_link, [p.wanted], p.choice, **QUIET | MODEL)
+        opened.then(None, js=OPENED)
+        followed.then(None, js=FOLLOWED)
+        p.cancel.click(None, js=FOLLOWED)
         p.cancel.click(self.cancelled, None, [p.run, p.cancel, p.turn, p.status],
                        cancels=[started, turned, followed], **QUIET)
         p.method.input(self.choose, [p.method], p.choice, **QUIET)
@@ -98,10 +101,11 @@ class Desk(Turns, Changes):
         """Inside gr.render: the method's controls, and the events that read them."""
         p, method = self.panel, find(id)
         given = linked(wanted, id)
-        built = controls(method, given, folded=False)
-        if has_folded(method):
-            with gr.Accordion("More settings", open=False):
-                built |= controls(method, given, folded=True)
+        with gr.Column(elem_classes=f"of-{p.tab}-{id}"):  # opening.js looks for it
+            built = controls(method, given, folded=False)
+            if has_folded(method):
+                with gr.Accordion("More settings", open=False):
+                    built |= controls(method, given, folded=True)
         for name, made in built.items():
             made.change(None, [p.settings, made], p.settings, js=f"(all, one) => ({{...all, {name}: one}})")
         seen_as = views(method)
@@ -197,14 +201,11 @@ class Desk(Turns, Changes):
 
     def scenes(self, ask: Ask) -> Iterator[dict]:
         """A run as updates of the page: the picture while it grows, everything at the end."""
-        p = self.panel
         try:
             for scene in session.pumped(kept_runs.played(ask)):
                 yield self.update(ask, scene)
         except TooSlow as error:
             yield self.instead(ask, error)
-        else:
-            yield {p.query: links.to_query(ask), p.score: []}
 
     def instead(self, ask: Ask, error: TooSlow) -> dict:
         """The recorded example of a method that takes too long here."""
@@ -217,7 +218,8 @@ class Desk(Turns, Changes):
     def update(self, ask: Ask, scene: Scene) -> dict:
         p, seen = self.panel, SessionMemory(ask, scene.takes)
         if scene.done:
-            return p.show(seen.shown, step=None if ask.step < 0 else ask.step) | {p.session: seen}
+            return p.show(seen.shown, step=None if ask.step < 0 else ask.step) | {
+                p.session: seen, p.query: links.to_query(ask), p.score: []}
         waiting = session.standing(ask)[len(scene.takes) - 1:]
         return {p.view: p.value(seen.shown, waiting=waiting, loading=True), p.session: seen,
                 p.status: self.words(scene)}

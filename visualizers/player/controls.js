@@ -88,13 +88,14 @@ class Controls {
       const layer = Math.floor(i / a.heads), head = i % a.heads;
       button.style.background = RAMPS.magnitude[codeOf(scale, means[i])];
       button.setAttribute("aria-pressed", String(layer === view.layer && (head === view.head || view.head < 0)));
-      button.title = `layer ${a.layers[layer] + 1}, head ${head + 1}: mean ${quantity.title.toLowerCase()} ` +
-        amount(means[i], quantity.unit);
+      button.title = `${a.names[layer] ?? `layer ${a.layers[layer] + 1}`}, head ${head + 1}: ` +
+        `mean ${quantity.title.toLowerCase()} ${amount(means[i], quantity.unit)}`;
       button.setAttribute("aria-label", button.title);
     });
     const heads = a.heads > 1, many = a.layers.length > TALL;
     const ways = many ? `layers across${heads ? ", heads down" : ""}` : `layers down${heads ? ", heads across" : ""}`;
-    this.mapTitle.textContent = `${ways}: mean ${quantity.title.toLowerCase()}, ` +
+    const all = a.names.length ? ` (${a.names[0]} … ${a.names.at(-1)})` : ""; // several models, one behind the other
+    this.mapTitle.textContent = `${ways}${all}: mean ${quantity.title.toLowerCase()}, ` +
       `${tidy(low)} to ${amount(high, quantity.unit)}`;
     this.layers.select.value = String(view.layer);
     this.heads.select.value = String(view.head);

@@ -72,7 +72,7 @@ class Player extends Controls {
     if (!same) this.wished = null;
     // what nobody chose follows the picture: while a run grows, numbers appear that its first steps lacked
     const chosen = this.wished && this.allowed().some(([name]) => name === this.wished);
-    this.by = chosen ? this.wished : left.view.by || "state";
+    this.by = value.turn ? "state" : chosen ? this.wished : left.view.by || "state"; // a turn has no room for a scale
     if (!same) this.view = {};
     this.turn = value.turn ? new Turn(value.turn, left.size, () => this.turn && this.show(),
       (groups) => this.trigger("pick", { groups })) : null;
@@ -174,7 +174,7 @@ class Player extends Controls {
     const words = this.placeWords(place, order.length), waiting = this.loading === true ? "running …" : this.loading;
     this.slider.setAttribute("aria-valuetext", words);
     this.where.textContent = waiting || words;
-    this.root.dataset.step = String(this.step);
+    Object.assign(this.root.dataset, { step: this.step, method: this.drawings[0].method });
     this.show();
     this.root.dispatchEvent(new CustomEvent("tokenscope-step", { bubbles: true, detail: { step: this.step } }));
   }

@@ -30,7 +30,8 @@ class Params:
 
 def run(job: Job):
     made, name = record.two_views(job), NAMES.get(job.bundle.name, "this network")
-    yield from record.compared(job, made)
+    if job.wants("mask"):
+        yield from record.compared(job, made)
     yield from distance.record({NAMES[MORE]: job.companion(MORE).model, name: job.model}, made.view, job.params.query)
 
 

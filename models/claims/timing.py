@@ -34,6 +34,11 @@ def times_faster(seconds: Mapping[str, np.ndarray], slow: str, fast: str, name: 
     return Quantity(name, seconds[slow] / seconds[fast], "x", np.median)
 
 
+def race(ways: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> Quantity:
+    """How many times as fast the second of two ways is as the first."""
+    return times_faster(interleaved(ways, rounds), *ways)
+
+
 def speeds(ways: Mapping[str, Callable[[], object]], slow: str, rounds: int = ROUNDS) -> list[Row]:
     """Rows of context: how many times as fast every other way is as `slow`."""
     seconds = interleaved(ways, rounds)

@@ -17,7 +17,7 @@ from models.baselines.maskgit.method import SCHEDULE
 from models.claims import Lab, scene_lab
 from models.claims.arms import Quantity, rank_correlation
 from models.claims.harness import Claim, as_good, at_least, at_most, better, conclude, context
-from models.claims.timing import interleaved, times_faster
+from models.claims.timing import race
 from models.loops.unmask import evaluation, loop
 from models.papers.recap import method as recap
 from models.worlds import scenes
@@ -90,9 +90,8 @@ def full_work(model, steps: int) -> int:
 def clock(model, board, rounds: int) -> Quantity:
     """Whole pictures in turn: 32 full passes against 22 with 10 local ones."""
     full, ours = loop.moves(CELLS, 32, SCHEDULE), late(22, 10)
-    seconds = interleaved({"32 full passes": lambda: list(play(model, board, full, 0, scene_lab.plain)),
-                           MOST: lambda: list(play(model, board, ours, 0))}, rounds)
-    return times_faster(seconds, "32 full passes", MOST)
+    return race({"32 full passes": lambda: list(play(model, board, full, 0, scene_lab.plain)),
+                 MOST: lambda: list(play(model, board, ours, 0))}, rounds)
 
 
 @torch.inference_mode()

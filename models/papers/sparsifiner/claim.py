@@ -18,7 +18,7 @@ from models.baselines.vit import method as vit
 from models.checkpoints.store import load
 from models.claims import Lab, probe
 from models.claims.harness import Budget, Claim, Metric, as_good, at_least, better, conclude, context, ratio
-from models.claims.timing import interleaved, times_faster
+from models.claims.timing import race
 from models.papers.sparsifiner import network as net
 from models.papers.sparsifiner.method import DENSE, PREDICTORS, SPARSE
 from models.papers.sparsifiner.record import AttentionWork, work
@@ -132,10 +132,9 @@ def times(model, learned, pixels: Tensor, lab: Lab) -> list:
     attention.scaling = 64**-0.5
     rounds = lab.size(15, 3)
     with torch.no_grad():
-        here = interleaved({"dense": lambda: net.states(model, pixels),
-                            "gathered": lambda: net.states(model, pixels, learned, net.gathered)}, rounds)
-        alone = interleaved({"dense": lambda: net.masked(attention, q, q, q, None),
-                             "gathered": lambda: net.gathered(attention, q, q, q, kept)}, rounds)
-    return [context(name, times_faster(seconds, "dense", "gathered"), "x", why)
-            for name, seconds in (("a pass: dense over gathered time", here),
-                                  (f"attention alone at {far} tokens: dense over gathered time", alone))]
+        here = race({"dense": lambda: net.states(model, pixels),
+                     "gathered": lambda: net.states(model, pixels, learned, net.gathered)}, rounds)
+        alone = race({"dense": lambda: net.masked(attention, q, q, q, None),
+                      "gathered": lambda: net.gathered(attention, q, q, q, kept)}, rounds)
+    return [context("a pass: dense over gathered time", here, "x", why),
+            context(f"attention alone at {far} tokens: dense over gathered time", alone, "x", why)]

@@ -1,0 +1,1 @@
+"""Patchification scaling (arXiv 2502.03738)."""

@@ -30,6 +30,7 @@ from models.trace.percent import percent
 FIELDS = {"cls": Field("Class token's attention", "of its strongest patch", 0.0, 1.0),
           "place": Field("Place in the sequence, counted from 1", ""),
           "missing": Field("Attention deleted by the mask, mean over heads", "probability", 0.0, 1.0)}
+MANY = 100  # patches: of more, the map of all tokens is not drawn and few rows are stored; the rest are asked for
 SMALL = 1e-3  # of the largest singular value: below it a direction does not count
 
 
@@ -138,7 +139,8 @@ def record(arm: ClassifierArm, shown: np.ndarray, seen: ClassifierPass, *, sente
         yield Emit("attend", step)
     numerical, effective = ranks(seen.maps)
     shown_layer = min(layer, len(seen.maps)) - 1
-    charts = (map_chart(seen, shown_layer), rank_chart(effective), lens_chart(arm, seen), *curve_charts(curves or {}))
+    whole = [map_chart(seen, shown_layer)] if len(arm.places) <= MANY else []
+    charts = (*whole, rank_chart(effective), lens_chart(arm, seen), *curve_charts(curves or {}))
     found = {**answer_facts(arm, seen), **(facts or {}),
              "rank": Fact("Mean effective rank of the maps", float(effective.mean()), f"of {seen.maps.shape[-1]}"),
              "numerical": Fact("Mean numerical rank", float(numerical.mean()), f"of {seen.maps.shape[-1]}")}
@@ -159,6 +161,7 @@ def looked_at(arm: ClassifierArm, layout: loop.TokenLayout, seen: ClassifierPass
     rows = over[..., arm.places]
     heads: Heads = loop.row_heads(rows, queries, layout.coords)
     wanted = loop.stored_queries(heads.received)
+    wanted = wanted[:: max(1, len(wanted) // MANY) ** 3]  # rows are longer, too
     held = None if len(wanted) == len(queries) else Held(rows.astype(np.float16))
     return loop.Looked(heads, Rows.pack(wanted, rows[:, :, wanted]), held, "", over[..., arm.cls])
 

@@ -1,39 +1,51 @@
-"""Scaling Laws in Patchification: An Image Is Worth 50,176 Tokens And More (arXiv 2502.03738).
+"""Patchification: a patch is a lossy summary of its pixels; smaller patches, more tokens, a lower loss.
 
-A scaffold. Write here the paper's difference and nothing else: the equation or repository it follows, what is our own,
-what is not covered. The loop of the tab does the rest: models/loops/prune/.
+Wang et al., Scaling Laws in Patchification: An Image Is Worth 50,176 Tokens And More (arXiv 2502.03738). What a patch
+size is, costs and retains stands in tokens.py, the family in network.py and recipe.py, the pictures in record.py.
+Written from the paper; its code has no licence and was not used.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from models.engine import Card, Event, Job, Method
-from models.engine.scaffold import blank
+from models.baselines.mae.method import EXAMPLES
+from models.engine.method import Card, Control, Job, Method
+from models.papers.patchification import record, tokens
 from models.trace.params import Span
-from models.trace.subject import Example
+
+SIZES = tuple(tokens.name(side, patch) for side, sizes in tokens.FAMILY.items() for patch in sizes[::-1])
 
 
 @dataclass(frozen=True)
 class Params:
-    strength: Annotated[float, Span(0.0, 1.0, 0.1, "Strength", "A placeholder: nothing reads it yet.")] = 0.5
+    layer: Annotated[int, Span(1, tokens.LAYERS, 1, "Layer compared", "Attend: in which layer the class token's look "
+                               "is compared between patch sizes.")] = tokens.LAYERS
 
 
-def run(job: Job) -> Iterator[Event]:
-    """Instead of `blank`: the tab's loop, given this paper's rule."""
-    yield from blank(job)
+def run(job: Job):
+    found = record.read(job)
+    yield from record.cut_up(job, found)
+    yield from record.attended(job, found)
 
 
 METHOD = Method(
     card=Card(
-        id="patchification", title="Patchification scaling",
-        tabs=("prune", "attend"), arxiv="2502.03738", year=2025, seed="A",
-        summary="Cuts a picture into ever smaller patches, down to single pixels, and watches the loss "
-                "fall.",
-        look_at="Nothing yet: this is a scaffold.",
-        not_covered="Everything: this is a scaffold."),
-    params=Params, accepts="photo", checkpoints=("photo-patchification-1",),
-    run=run, baseline="vit",
-    examples=(Example("coffee", "A cup of coffee", "coffee.jpg"),))
+        id="patchification", title="Patchification scaling", tabs=("prune", "attend"), arxiv="2502.03738", year=2025,
+        seed="A",
+        summary="Cutting a photo into patches throws detail away. Networks that differ in patch size alone read it as "
+                "4 to 256 tokens, down to one token per pixel.",
+        flow="photo > *patches of p x p pixels > tokens by one linear map > class token > layers of attention > class",
+        look_at="Choose weights: 64by4 cuts pictures of 64 pixels into patches of 4. Prune: what is left of the photo "
+                "in the tokens, what reading them costs, what every size answers. Attend: where each size looks.",
+        not_covered="1,024 tokens and more: at these steps an hour of a core for each, so only the multiply-adds are "
+                    "counted; pixels are reached in pictures of 16 pixels. Mamba, segmentation, drop-path, the three "
+                    "stages of training; no curve is fitted to four points. Ours: 4 layers of width 96, 20 classes, "
+                    "500 steps of 32 photos, one training of each size, the same settings for all; positions begin "
+                    "as sines, and the projection so that tokens of all sizes begin equally large.",
+        unverified="The authors' ViT settings: their released code has the Mamba networks alone.",
+        shown={"prune": "how the photo is cut, what its tokens retain, and what they cost; no token leaves"}),
+    params=Params, accepts="photo", checkpoints=SIZES, companions=SIZES, run=run, examples=EXAMPLES,
+    control=Control("photo-cut-64by16-1", title="64 pixels in patches of 16"),
+    bound="it needs a family of networks that differ in patch size",
+    fixed={"prune": "No token leaves: how many there are is decided by the cut. Choose other weights instead.",
+           "attend": "All patch sizes stand side by side; a head would have to be switched off in each."})

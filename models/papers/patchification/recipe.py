@@ -7,13 +7,11 @@ import json
 
 import torch
 from torch.nn.functional import avg_pool2d, cross_entropy
-from transformers import ViTConfig, ViTForImageClassification
-from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 
 from models.papers.patchification import tokens
+from models.papers.patchification.network import network
 from training.export import SHIPPED, mean_figure
 from training.photos import normalise
-from training.trainer import rng_of
 from training.trunks.photo_vit import LABELS, PhotoViT
 
 LOOKS = 10  # points of a training curve
@@ -22,8 +20,8 @@ LOOKS = 10  # points of a training curve
 class Cut64by16(PhotoViT):
     name = "photo-cut-64by16-1"
     side, patch = 64, 16  # pixels
-    steps, batch_size, pack = tokens.STEPS, 32, 6
-    trained_on = ("8,232 photos of 20 classes (of photos64_train, without its first 4,000), random resized crops and "
+    steps, batch_size, pack = tokens.STEPS, tokens.BATCH, 6
+    trained_on = ("8,242 photos of 20 classes (of photos64_train, without its first 4,000), random resized crops and "
                   "flips; smaller pictures are means over squares of the 64x64 ones")
     weak_at = "Two passes over the photos, one seed. One arm of a comparison."
     budget_fraction = "500 steps of 32 photos; the paper has 300 epochs of ImageNet"
@@ -43,17 +41,7 @@ class Cut64by16(PhotoViT):
         self.val = torch.cat([held, self.val])[some]
 
     def build(self):
-        """Positions begin as sines; patches as projections whose tokens are as large whatever the patch size."""
-        names = dict(enumerate(LABELS[kind] for kind in tokens.CLASSES))
-        model = ViTForImageClassification(ViTConfig(
-            image_size=self.side, patch_size=self.patch, hidden_size=tokens.WIDTH, num_hidden_layers=tokens.LAYERS,
-            num_attention_heads=tokens.HEADS, intermediate_size=4 * tokens.WIDTH, id2label=names,
-            label2id={name: kind for kind, name in names.items()}))
-        inside, grid = model.vit.embeddings, self.side // self.patch
-        torch.nn.init.normal_(inside.patch_embeddings.projection.weight, std=(3 * self.patch**2) ** -0.5)
-        places = build_2d_sinusoidal_position_embedding(grid, grid, tokens.WIDTH, cls_token=True)
-        inside.position_embeddings.data.copy_(places[None] / 2)
-        return model
+        return network(self.side, self.patch, tuple(LABELS[kind] for kind in tokens.CLASSES))
 
     def logits(self, model, pixels, batch):
         return model(avg_pool2d(pixels, 64 // self.side)).logits
@@ -70,8 +58,8 @@ class Cut64by16(PhotoViT):
     def evaluate(self, model):
         found = self.answers(model)
         self.losses = cross_entropy(found, self.truth, reduction="none").numpy()
-        hit, common = (100.0 * (one == self.truth).numpy() for one in (found.argmax(1), self.labels.bincount().argmax())
-                       )
+        hit, common = (100.0 * (one == self.truth).numpy()
+                       for one in (found.argmax(1), self.labels.bincount().argmax()))
         prior = (self.labels.bincount() / len(self.labels)).log()
         floor = -prior[self.truth].numpy()
         return {"metrics": {"held-out loss": mean_figure(self.losses, "nats"),
@@ -123,7 +111,7 @@ class Cut64by16More(Cut64by16):
     def beside(self, folder):
         kept = {"steps": self.steps, "seed": self.seed, "curve": self.curve,
                 "losses": [round(float(one), 4) for one in self.losses]}
-        path = SHIPPED / f"photo-cut-{self.side}by{self.patch}-1" / f"{self.name}.json"
+        path = SHIPPED / tokens.name(self.side, self.patch) / f"{self.name}.json"
         path.write_text(json.dumps(kept) + "\n")
 
 

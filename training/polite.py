@@ -16,7 +16,7 @@ class Polite:
     """Call `adjust` once per step: it looks every two seconds and sets torch's thread count."""
 
     def __init__(self, cores: int | None = None):
-        self.cores = cores or os.cpu_count()
+        self.cores = cores or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())  # what was asked for is kept
         self.looked, self.busy = time.time(), self._others()
         if self._niced():
             from torch._inductor import config

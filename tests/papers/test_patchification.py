@@ -185,7 +185,7 @@ def test_attention_keeps_its_sum_on_another_grid():
 def test_the_canvas_is_the_cut_and_every_size_answers(traces):
     prune, attend = traces["prune"], traces["attend"]
     assert prune.canvas.shape == attend.canvas.shape == (8, 8)
-    assert prune.charts[0].rows == ("4 of 32 x 32", "16 of 16 x 16", "64 of 8 x 8", "256 of 4 x 4")
+    assert prune.charts[0].ticks == ("4", "16", "64", "256")
     assert [step.label for step in attend.steps[1:5]] == [
         f"class token, {tokens.count(64, size)} patches of {size} x {size}" for size in tokens.FAMILY[64]]
     assert prune.facts["macs"].value == pytest.approx(tokens.macs(64, 8, 32, 2) / 1e6)

@@ -131,11 +131,11 @@ def facts(found: Family) -> dict[str, Fact]:
     mine, share = found.mine, found.mine.seen.best()[1]
     known = {"loss": Fact("Held-out loss of this patch size", mine.figure("held-out loss"), "nats", "lower"),
              "right": Fact("Right answers of this patch size", mine.figure("accuracy"), "% of photos", "higher")}
-    return {"tokens": Fact("Tokens", mine.count, "", ""),
+    return {**{key: fact for key, fact in known.items() if np.isfinite(fact.value)},
             "macs": Fact("Multiply-adds", mine.macs / 1e6, "million", "lower"),
+            "tokens": Fact("Tokens", mine.count),
             "psnr": Fact("What the tokens retain of the picture (100: exact)", mine.psnr, "dB", "higher"),
-            "answer": Fact(f"Probability of its answer, {mine.arm.labels[mine.seen.best()[0]]}", share, "of 1"),
-            **{key: fact for key, fact in known.items() if np.isfinite(fact.value)}}
+            "answer": Fact(f"Probability of its answer, {mine.arm.labels[mine.seen.best()[0]]}", share, "of 1")}
 
 
 def charts(found: Family) -> tuple[Chart, ...]:
@@ -147,9 +147,9 @@ def answers(found: Family) -> Chart:
     chances = np.stack([one.seen.answers[-1] for one in found.readings])  # [sizes, C]
     top = np.argsort(-chances.max(0), kind="stable")[:SHOWN]
     labels = found.mine.arm.labels
-    return table("What every patch size answers", "class", "tokens", 100 * chances[:, top], [labels[i] for i in top],
-                 [f"{one.count} of {one.patch} x {one.patch}" for one in found.readings], unit="%",
-                 caption="One network per row, each trained from the beginning; the likeliest classes of any.")
+    return table("What every patch size answers", "tokens", "class", 100 * chances[:, top].T,
+                 [str(one.count) for one in found.readings], [labels[i] for i in top], unit="%",
+                 caption="One network per column, each trained from the beginning; the likeliest classes of any.")
 
 
 def price(found: Family) -> Chart:

@@ -27,7 +27,7 @@ FIELDS = {"lost": Field("What the token has lost of its patch", "% of the bright
 SHOWN = 6  # classes in the table of answers
 
 
-class Reading(NamedTuple):
+class SizeReading(NamedTuple):
     """What the network of one patch size makes of the photo. kept [1, 3, S, S] in 0..1: what its tokens retain; card:
     of its checkpoint."""
 
@@ -55,33 +55,33 @@ class Reading(NamedTuple):
         return self.card.get("metrics", {}).get(name, {}).get("value", float("nan"))
 
 
-class Family(NamedTuple):
+class PatchFamily(NamedTuple):
     """Every patch size of one picture size, the largest patches first. mine: the one that was asked for; pixels
     [1, 3, S, S] in 0..1; shown: the same as uint8 [S, S, 3]."""
 
     side: int
-    readings: list[Reading]
-    mine: Reading
+    readings: list[SizeReading]
+    mine: SizeReading
     pixels: Tensor
     shown: np.ndarray
 
 
 @torch.no_grad()
-def read(job: Job) -> Family:
+def read(job: Job) -> PatchFamily:
     """The photo, made as small as in training: 64 pixels, or means over squares of these."""
     side, (_, pixels) = job.model.config.image_size, cut(job.subject.image, job.model, tokens.SIDE)
     pixels = avg_pool2d(pixels, tokens.SIDE // side)
     found = [reading(job, tokens.name(side, patch), pixels) for patch in tokens.FAMILY[side]]
     mine = next(one for one in found if one.name == job.bundle.name)
     bright = in_range(pixels)
-    return Family(side, found, mine, bright, to_uint8(bright.clamp(0, 1))[0])
+    return PatchFamily(side, found, mine, bright, to_uint8(bright.clamp(0, 1))[0])
 
 
-def reading(job: Job, name: str, pixels: Tensor) -> Reading:
+def reading(job: Job, name: str, pixels: Tensor) -> SizeReading:
     bundle = job.companion(name)
     arm, projection = arm_of(bundle.model), bundle.model.vit.embeddings.patch_embeddings.projection
     kept = in_range(tokens.retained(projection, pixels))
-    return Reading(name, projection.kernel_size[0], arm, classifiers.look(arm, pixels), kept,
+    return SizeReading(name, projection.kernel_size[0], arm, classifiers.look(arm, pixels), kept,
                    tokens.psnr(kept, in_range(pixels)), tokens.macs_of(bundle.model), bundle.card)
 
 
@@ -93,7 +93,7 @@ def in_range(pixels: Tensor) -> Tensor:
 
 # ---- Prune
 
-def cut_up(job: Job, found: Family) -> Iterator[Event]:
+def cut_up(job: Job, found: PatchFamily) -> Iterator[Event]:
     """The events of the Prune record, on the grid of the patch size that was asked for."""
     mine, numbers = found.mine, 3 * found.mine.patch**2
     layout = classifiers.layout_of(mine.arm, found.shown)
@@ -113,21 +113,21 @@ def cut_up(job: Job, found: Family) -> Iterator[Event]:
     yield Close("prune", say(found), charts(found), facts(found))
 
 
-def losses(mine: Reading, found: Family) -> np.ndarray:
+def losses(mine: SizeReading, found: PatchFamily) -> np.ndarray:
     """By token [L], % of the brightness range."""
     wrong = patchify((mine.kept - found.pixels).float(), mine.patch)[0]  # [h, w, 3 p^2]
     return 100 * wrong.square().mean(-1).sqrt().flatten().cpu().numpy()
 
 
-def say(found: Family) -> str:
+def say(found: PatchFamily) -> str:
     mine, first = found.mine, found.readings[0]
     others = "; ".join(f"in {one.count}, {one.answer}" for one in found.readings if one is not mine)
-    return (f"In {mine.count} tokens of {mine.patch} x {mine.patch} pixels it is {mine.answer}; {others}. Reading it "
+    return (f"In {mine.count} tokens of {mine.patch} x {mine.patch} pixels it is {mine.answer}; {others}. SizeReading it "
             f"takes {mine.macs / first.macs:,.0f} times the multiply-adds of {first.count} tokens. Each is a network "
             "of its own.")
 
 
-def facts(found: Family) -> dict[str, Fact]:
+def facts(found: PatchFamily) -> dict[str, Fact]:
     mine, share = found.mine, found.mine.seen.best()[1]
     known = {"loss": Fact("Held-out loss of this patch size", mine.figure("held-out loss"), "nats", "lower"),
              "right": Fact("Right answers of this patch size", mine.figure("accuracy"), "% of photos", "higher")}
@@ -138,11 +138,11 @@ def facts(found: Family) -> dict[str, Fact]:
             "answer": Fact(f"Probability of its answer, {mine.arm.labels[mine.seen.best()[0]]}", share, "of 1")}
 
 
-def charts(found: Family) -> tuple[Chart, ...]:
+def charts(found: PatchFamily) -> tuple[Chart, ...]:
     return (answers(found), price(found), *loss_chart(), *learned(found))
 
 
-def answers(found: Family) -> Chart:
+def answers(found: PatchFamily) -> Chart:
     """The favourites of all patch sizes."""
     chances = np.stack([one.seen.answers[-1] for one in found.readings])  # [sizes, C]
     top = np.argsort(-chances.max(0), kind="stable")[:SHOWN]
@@ -152,7 +152,7 @@ def answers(found: Family) -> Chart:
                  caption="One network per column, each trained from the beginning; the likeliest classes of any.")
 
 
-def price(found: Family) -> Chart:
+def price(found: PatchFamily) -> Chart:
     """Multiply-adds by number of tokens; the next halving is counted, too, and was not trained."""
     sizes = [(str(one.count), one.macs) for one in found.readings]
     if found.side == tokens.SIDE:
@@ -175,7 +175,7 @@ def loss_chart() -> tuple[Chart, ...]:
                  caption="Lower is better. Only what was trained: no curve is drawn beyond it."),) if lines else ()
 
 
-def learned(found: Family) -> tuple[Chart, ...]:
+def learned(found: PatchFamily) -> tuple[Chart, ...]:
     curves = {f"{one.count} tokens": classifiers.series(points, "loss") for one in found.readings
               if (points := classifiers.curve(one.name))}
     return (line("Held-out loss while training", "nats", curves, by_step=False,
@@ -185,7 +185,7 @@ def learned(found: Family) -> tuple[Chart, ...]:
 
 # ---- Attend
 
-def attended(job: Job, found: Family) -> Iterator[Event]:
+def attended(job: Job, found: PatchFamily) -> Iterator[Event]:
     """The class token's attention at every patch size, on the grid of the one asked for; then its layers."""
     mine, layer = found.mine, min(job.params.layer, len(found.mine.seen.maps))
     first = [compared(one, mine, layer) for one in found.readings]
@@ -196,14 +196,14 @@ def attended(job: Job, found: Family) -> Iterator[Event]:
     yield from classifiers.record(mine.arm, found.shown, mine.seen, sentence=sentence, layer=layer, first=first)
 
 
-def compared(one: Reading, mine: Reading, layer: int) -> Step:
+def compared(one: SizeReading, mine: SizeReading, layer: int) -> Step:
     share = resampled(shares(one, layer), mine.count)
     return Step(f"class token, {one.count} patches of {one.patch} x {one.patch}",
                 states(*["visible"] * mine.count), fields={"cls": share / max(float(share.max()), 1e-12)},
                 note=f"Layer {layer} of the network of this patch size; it says {one.answer}.")
 
 
-def shares(one: Reading, layer: int) -> np.ndarray:
+def shares(one: SizeReading, layer: int) -> np.ndarray:
     """The class token's attention to every patch [L], mean over heads, of what falls on patches."""
     row = one.seen.cls_row(one.arm)[layer - 1].mean(0)
     return row / max(float(row.sum()), 1e-12)
@@ -218,7 +218,7 @@ def resampled(share: np.ndarray, count: int) -> np.ndarray:
     return fine.reshape(other, size, other, size).sum((1, 3)).ravel()
 
 
-def spread(one: Reading, layer: int) -> float:
+def spread(one: SizeReading, layer: int) -> float:
     """Over how much of the picture the look goes: e to its entropy, as a share of all patches."""
     share = shares(one, layer)
     return float(np.exp(-(share * np.log(np.maximum(share, 1e-12))).sum()) / len(share))

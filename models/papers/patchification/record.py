@@ -122,7 +122,7 @@ def losses(mine: SizeReading, found: PatchFamily) -> np.ndarray:
 def say(found: PatchFamily) -> str:
     mine, first = found.mine, found.readings[0]
     others = "; ".join(f"in {one.count}, {one.answer}" for one in found.readings if one is not mine)
-    return (f"In {mine.count} tokens of {mine.patch} x {mine.patch} pixels it is {mine.answer}; {others}. SizeReading it "
+    return (f"In {mine.count} tokens of {mine.patch} x {mine.patch} pixels it is {mine.answer}; {others}. Reading it "
             f"takes {mine.macs / first.macs:,.0f} times the multiply-adds of {first.count} tokens. Each is a network "
             "of its own.")
 

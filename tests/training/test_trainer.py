@@ -1,5 +1,6 @@
 """The trainer: schedule, resuming bit for bit, batches without replacement."""
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from models.checkpoints import registry, verify
 from tests.traps import caught
 from training import data, export
 from training.optimisers import schedule
+from training.polite import Polite
 from training.trainer import Recipe, Trainer, rng_of
 
 
@@ -193,3 +195,11 @@ def test_figures_are_measured_on_the_file_that_is_shipped(bits, tmp_path, monkey
     assert (tmp_path / "line-2" / "late.json").read_text() == "4"
     assert (f"{bits} bits a weight" in card.get("stored", "")) == (bits > 0) and card["replaces"] == ["line-1"]
     assert card["bytes"] == (tmp_path / "line-2" / "model.safetensors").stat().st_size
+
+
+def test_a_run_keeps_to_the_threads_that_it_is_told(monkeypatch):
+    """Two runs of all cores each wait for each other's threads."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert (Polite().cores, Polite(3).cores) == (1, 3)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert Polite().cores == os.cpu_count()

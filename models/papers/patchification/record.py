@@ -199,7 +199,7 @@ def attended(job: Job, found: PatchFamily) -> Iterator[Event]:
 def compared(one: SizeReading, mine: SizeReading, layer: int) -> Step:
     share = resampled(shares(one, layer), mine.count)
     return Step(f"class token, {one.count} patches of {one.patch} x {one.patch}",
-                states(*["visible"] * mine.count), fields={"cls": share / max(float(share.max()), 1e-12)},
+                states(*["visible"] * mine.count), "layer", fields={"cls": share / max(float(share.max()), 1e-12)},
                 note=f"Layer {layer} of the network of this patch size; it says {one.answer}.")
 
 

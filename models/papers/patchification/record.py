@@ -157,10 +157,11 @@ def price(found: PatchFamily) -> Chart:
     sizes = [(str(one.count), one.macs) for one in found.readings]
     if found.side == tokens.SIDE:
         count = tokens.count(found.side, tokens.UNTRAINED)
-        sizes.append((f"{count:,}, not trained", tokens.macs(found.side, tokens.UNTRAINED)))
+        sizes.append((f"{count:,}", tokens.macs(found.side, tokens.UNTRAINED)))
     ticks, work = zip(*sizes)
     return bars("Multiply-adds of one picture", "tokens", "million", {"multiply-adds": np.array(work) / 1e6}, ticks,
-                caption="Lower is cheaper. Every halving of the patch makes four times as many tokens.")
+                caption="Lower is cheaper. Every halving of the patch makes four times as many tokens. "
+                        f"{'1,024 tokens were not trained.' if found.side == tokens.SIDE else ''}".strip())
 
 
 def loss_chart() -> tuple[Chart, ...]:

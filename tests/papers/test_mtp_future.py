@@ -15,9 +15,9 @@ from torch.nn.functional import one_hot
 from models.backbones.layout import CallLayout, blocks, reals
 from models.engine.method import run
 from models.loops.sample.cached_lm import Reader as Source
-from models.loops.sample.cached_lm import agreed, greedy
+from models.loops.sample.cached_lm import agreed, greedy, nats
 from models.loops.sample.foresight import rank
-from models.papers.mtp_future import claim, method, network
+from models.papers.mtp_future import claim, method
 from models.papers.mtp_future.method import Params, call, calls, useful, written
 from models.papers.mtp_future.network import AdaptedReader, FutureAdapters, behind, lesson
 from models.papers.mtp_future.recipe import LONG, PAD, SHORT, AlgoMTP, TextMTP
@@ -114,14 +114,14 @@ class Perfect(AdaptedReader):
 def off_by_one(reader, ids, layout):
     """Mutant: m_i is taught x_{n+i}, of which the base behind x_n or m_{i-1} speaks already."""
     states = behind(reader, ids, layout)[1]
-    return lesson(reader, ids, layout) | {"masks": network.each(reader.head(states), ids[:, layout.position])}
+    return lesson(reader, ids, layout) | {"masks": nats(reader.head(states), ids[:, layout.position])}
 
 
 @torch.inference_mode()
 def test_mask_i_is_taught_the_token_i_places_beyond_the_next(reader):
     """Masks that know what the base knows pay what the base pays for x_{n+1+i}."""
     perfect, after = Perfect(reader.base, reader.adapters), torch.tensor([4, 5, 6, 7, 10, 11, 12])  # n + 1 + i
-    paid = network.each(reader.base(IDS).logits[:, after - 1], IDS[:, after])
+    paid = nats(reader.base(IDS).logits[:, after - 1], IDS[:, after])
     rows = blocks([2, 8], [4, 3])
     caught(lambda teach: torch.allclose(teach(perfect, IDS, rows)["masks"], paid, atol=ATOL), lesson, off_by_one)
     assert float(lesson(perfect, IDS, rows)["consistency"].max()) < ATOL

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from models.backbones.masked import MaskedTransformer
 from models.claims.star_lab import CELLS, begun, from_left, from_masks
+from models.loops.sample.cached_lm import nats
 from models.loops.unmask.insertion import side_by_side
 from models.worlds import stars
 from models.worlds.world import END, MASK, SPECIALS, drawn, exam
@@ -90,8 +90,7 @@ class StarMDM(Ways):
     def loss(self, model, batch, progress):
         ids, hidden = batch["ids"], batch["hidden"]
         logits = model.head(model.look(torch.where(hidden, MASK, ids), there=batch["there"]))
-        losses = cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), reduction="none").view_as(ids)
-        return (losses * hidden * batch["weight"]).sum() / (self.rows * CELLS), {}
+        return (nats(logits, ids) * hidden * batch["weight"]).sum() / (self.rows * CELLS), {}
 
     def texts(self, model, docs):
         return from_masks(model, self.tok, [begun(self.tok, doc) for doc in docs])

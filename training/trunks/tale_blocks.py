@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from models.backbones.block_diffusion import LONGEST, SIZES, BlockDiffusionLM
+from models.loops.sample.cached_lm import nats
 from models.worlds.tales.headings import LENGTH, WORLD, headed
 from models.worlds.world import END, MASK, drawn, exam
 from training import text
@@ -44,9 +45,8 @@ class TaleBlocks(FineTune, Recipe):
 
     def nats(self, model, batch) -> torch.Tensor:
         """The weighed nats [B, N] of what was masked."""
-        logits = model(torch.where(batch["masked"], MASK, batch["ids"]), batch["ids"], batch["blocks"]).float()
-        nats = cross_entropy(logits.flatten(0, 1), batch["ids"].flatten(), reduction="none").view_as(batch["weight"])
-        return torch.where(batch["masked"], nats, 0.0) * batch["weight"]
+        logits = model(torch.where(batch["masked"], MASK, batch["ids"]), batch["ids"], batch["blocks"])
+        return torch.where(batch["masked"], nats(logits, batch["ids"]), 0.0) * batch["weight"]
 
     def bounds(self, model, n: int, size: int) -> np.ndarray:
         """Nats per word of n held-out stories, an upper bound on average, in blocks of one size."""

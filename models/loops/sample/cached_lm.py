@@ -117,6 +117,11 @@ def log_probabilities(logits: Tensor) -> Tensor:
     return logits.float() - kernels.vocab_stats(logits, top_k=1).lse[..., None]
 
 
+def nats(logits: Tensor, ids: Tensor) -> Tensor:
+    """What each of ids [...] costs by its logits [..., V], -log p; it can be differentiated."""
+    return cross_entropy(logits.float().flatten(0, -2), ids.flatten(), reduction="none").view(ids.shape)
+
+
 def divergence(true: Tensor, other: Tensor) -> Tensor:
     """KL(true || other) [...] in nats of two distributions, from their logits [..., V], -inf in the same places."""
     p, q = true.float().log_softmax(-1), other.float().log_softmax(-1)

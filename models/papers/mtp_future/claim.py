@@ -19,9 +19,9 @@ from models.claims import Lab
 from models.claims.harness import Arm, Budget, Claim, Metric, Quantity, at_least, better, conclude, context
 from models.claims.text_lab import windows
 from models.claims.timing import speeds
-from models.loops.sample.cached_lm import Reader, greedy
+from models.loops.sample.cached_lm import Reader, greedy, nats
 from models.papers.mtp_future.method import ADAPTERS, Params, written
-from models.papers.mtp_future.network import AdaptedReader, each
+from models.papers.mtp_future.network import AdaptedReader
 from models.papers.mtp_future.record import WAYS, FutureText, foresight
 from models.trace import CODE
 from models.trace.subject import Subject
@@ -147,5 +147,5 @@ def gate(world: Domain, count: int, closed: bool) -> np.ndarray:
         layout = reals(0, ids.shape[1]) + blocks(anchors, [K] * len(anchors))
         mixed = world.reader.head(world.reader(ids, layout, gated=closed)[:, : ids.shape[1] - 1])
         base = world.reader.base(ids).logits[:, :-1]
-        changes.append(float((each(mixed, ids[:, 1:]) - each(base, ids[:, 1:])).mean()))
+        changes.append(float((nats(mixed, ids[:, 1:]) - nats(base, ids[:, 1:])).mean()))
     return np.array(changes)

@@ -16,11 +16,11 @@ from __future__ import annotations
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.backbones.layout import CallLayout
 from models.backbones.lora import Gate, changed, changes
 from models.backbones.stand_in import stirred
+from models.loops.sample.cached_lm import nats
 
 
 class FutureSampler(nn.Module):
@@ -110,13 +110,8 @@ def lesson(reader: AdaptedReader, ids: Tensor, layout: CallLayout) -> dict[str, 
     that speaks of the same token."""
     real, states = behind(reader, ids, layout)
     before, after = ids[:, layout.position], ids[:, layout.position + 1]  # m_i behind x_n: x_{n+i} and x_{n+1+i}
-    return {"masks": each(reader.head(states), after), "sampler": each(reader.sampled(states, before), after),
+    return {"masks": nats(reader.head(states), after), "sampler": nats(reader.sampled(states, before), after),
             "consistency": (states - real[:, layout.position]).square().mean(-1)}
-
-
-def each(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy [B, M] in nats."""
-    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
 
 
 # ---- for tests: tiny random weights in the shipped layout; `bundle` gives other checkpoints' stand-ins

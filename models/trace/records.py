@@ -298,7 +298,8 @@ class MaskTrace(Trace):
     tab: ClassVar[str] = "mask"
 
     def validate(self):
-        hidden = ("unknown", "masked", "masked-hard", "masked-random", "recomputed", "new", "accepted", "refused")
+        hidden = ("unknown", "masked", "masked-hard", "masked-random", "recomputed", "new", "accepted", "refused",
+                  "merged")
         _need(any(len(step.where(*hidden)) for step in self.steps), "a mask trace must hide or judge a token")
 
 

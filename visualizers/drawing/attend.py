@@ -16,7 +16,7 @@ from visualizers.drawing.canvas import Wording, assemble, scale_from, steps_text
 from visualizers.drawing.marks import ROW, Attention, Drawing, Scale
 
 WORDS = {"known": "token", "visible": "token", "new": "the query", "context": "given", "accepted": "chosen",
-         "dropped": "left out"}
+         "dropped": "left out", "merged": "attacked"}
 TITLES = {"entropy": ("Attention entropy", "nats"), "peak": ("Largest weight", "probability"),
           "span": ("Span", ""), "received": ("Attention received", "sum over queries")}
 

@@ -8,13 +8,14 @@ from visualizers.drawing.marks import Drawing
 
 # What is predicted may be pixels or features.
 WORDS = {"unknown": "hidden", "masked": "hidden", "new": "predicted", "accepted": "filled rightly",
-         "refused": "filled wrongly", "known": "visible", "recomputed": "hidden, but leaked into"}
+         "refused": "filled wrongly", "known": "visible", "recomputed": "hidden, but leaked into",
+         "merged": "attacked"}
 # On a text nothing is painted over: words are replaced by others, and a judge says which.
 TEXT = WORDS | {"new": "replaced", "reused": "selected, still the original", "accepted": "replaced, and found",
                 "refused": "original, called replaced", "visible": "original"}
 BOARD = WORDS | {"visible": "empty", "context": "given", "accepted": "hidden, said rightly",
                  "refused": "hidden, said wrongly"}
-HIDDEN = ("unknown", "masked", "masked-hard", "masked-random")
+HIDDEN = ("unknown", "masked", "masked-hard", "masked-random", "merged")
 
 
 def words_of(trace: MaskTrace) -> dict[str, str]:

@@ -22,7 +22,7 @@ class Params:
                                   "patches. The shifted grid was not trained.",
                                   titles=("patches of the second photo", "the same on a grid half a patch beside",
                                           "black patches", "patches change places"))] = "foreign"
-    share: Annotated[float, Span(0.1, 0.6, 0.1, "Attacked share", "Where the networks are compared; Attend takes it "
+    share: Annotated[float, Span(0.1, 0.8, 0.1, "Attacked share", "Where the networks are compared; Attend takes it "
                                  "apart.", unit="of patches")] = 0.4
     masks: Annotated[int, Span(100, 1000, 100, "Masks", "Through how many random masks Attend looks. More: less noise.",
                                fold=True)] = 300
@@ -43,7 +43,7 @@ METHOD = Method(
              "*labels mixed by area > error",
         look_at="Mask: at which share does each of the four stop seeing this photo's class? There is no rocket among "
                 "the 50 classes: all four take it for a lighthouse. Attend: how much of what decides lies on foreign "
-                "patches, and which patches hear them?",
+                "patches, and how much do the others hear of them?",
         not_covered="ConvNeXt and Swin at 224 pixels for 300 epochs: here a residual convnet without normalised "
                     "ConvNeXt blocks, at 64 pixels, and a plain vision transformer; all arms go on for 300 steps from "
                     "a classifier of their family that was trained plainly. Photographed occluders (drawn shapes in "
@@ -51,10 +51,9 @@ METHOD = Method(
                     "weights are not shipped. c-RISE without the mean answer and its share on foreign patches are "
                     "ours, as are the two classes: the likeliest in each whole photo, all four asked together.",
         unverified="How often it is applied and how much is pasted: here to every second photo, 5 to 60 % of it. Label "
-                   "smoothing 0.1. The exact normalisation of c-RISE.",
-        shown={"mask": "one photo with patches of another, and who still recognises it"}),
+                   "smoothing 0.1. The exact normalisation of c-RISE."),
     params=Params, accepts="photo", checkpoints=(record.MIXING, record.PLAIN),
-    companions=(record.MIXING, record.PLAIN, record.VIT_MIXING, record.VIT), run=run,
+    companions=tuple(record.TITLES), run=run,
     examples=(EXAMPLES[2], *EXAMPLES[:2], *EXAMPLES[3:]), control=Control(record.PLAIN, title="Plain CNN"),
     bound="its four networks were trained together",
     fixed={"mask": "Which patches are attacked is drawn by the seed; change how many, or the attack.",

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,26 +20,26 @@ from models.loops.attend import loop as attention
 from models.papers.patch_mixing import exam, lens
 from models.papers.patch_mixing.mixing import CELL, scattered
 from models.papers.patch_mixing.network import answers, features
-from models.trace import Chart, Cost, Fact, Field, Rows, Step, states
+from models.trace import Chart, Cost, Edges, Fact, Field, Step, states
 from models.trace.percent import percent
 from models.trace.subject import from_example
 
-MIXING, PLAIN, VIT_MIXING, VIT = ("photo-conv-mixing-1", "photo-conv-plain-1", "photo-vit-mixing-1",
-                                  "photo-vit-plain-1")
-TITLES = {MIXING: "CNN + Patch Mixing", PLAIN: "CNN", VIT_MIXING: "ViT + Patch Mixing", VIT: "ViT"}
+VIT, VIT_MIXING, PLAIN, MIXING = ("photo-vit-plain-1", "photo-vit-mixing-1", "photo-conv-plain-1",
+                                  "photo-conv-mixing-1")
+TITLES = {VIT: "ViT", VIT_MIXING: "ViT + Patch Mixing", PLAIN: "CNN", MIXING: "CNN + Patch Mixing"}
 OTHERS, SPARE = {one.title: one for one in EXAMPLES}, EXAMPLES[:2]
-IMPORTANCE = Field("Speaks for this photo's class (above 0) or for the other's", "points of probability",
-                   diverging=True)
-STEPS = exam.SHARES[:7]  # what is shown of them
-SPEAKS, PATH = {"importance": IMPORTANCE}, "plain torch (no statistics)"
+SPEAKS = {"weight": Field("Part of what decides the answer", "%", 0.0), "importance": Field(
+    "Speaks for this photo's class (above 0) or for the other's", "points of probability", diverging=True)}
+PATH = "plain torch (no statistics)"
+LINKS = 6  # of a network that are drawn
 
 
 @dataclass(frozen=True, eq=False)
 class Contest:
-    """Two photos and who looks at them. models: title -> network, the run's own first. own, foreign: the class that the
+    """Two photos and who looks at them. models: title -> network, the run's own last. own, foreign: the class that the
     networks together find likeliest in the visitor's whole photo, and the likeliest other one in the second.
     shown [S, S, 3], pixels [1, 3, S, S]: the visitor's photo; other_shown, other: the second. masks: M of every share
-    [T, S, S], each inside the next. at: the share that is asked for."""
+    [T, S, S], each inside the next, the last of what is asked for."""
 
     models: Mapping[str, torch.nn.Module]
     labels: Mapping[int, str]
@@ -50,7 +51,6 @@ class Contest:
     other_shown: np.ndarray
     masks: Tensor
     attack: str
-    at: int
 
     @property
     def names(self) -> tuple[str, str]:
@@ -62,7 +62,7 @@ class Contest:
         return array(self.masks[step].float()).reshape(side, CELL, side, CELL).mean((1, 3)).ravel()
 
     def state(self, step: int) -> np.ndarray:
-        return states(*np.where(self.area(step) >= 0.5, "masked-random", "visible"))
+        return states(*np.where(self.area(step) >= 0.5, "merged", "visible"))
 
     def attacked(self, step: int, pixels: Tensor, other: Tensor) -> Tensor:
         return exam.attack(self.attack, pixels, other, self.masks[step : step + 1].to(pixels.device),
@@ -77,22 +77,27 @@ class Contest:
         return array(made[0].permute(1, 2, 0), np.uint8)
 
 
+def shares(job: Job) -> tuple[float, ...]:
+    """From nothing to what is asked for."""
+    return exam.SHARES[: 1 + int(np.abs(np.array(exam.SHARES) - job.params.share).argmin())]
+
+
 def growing(job: Job, side: int) -> Tensor:
     """M bool [T, S, S] of every share: cells are added in one random order."""
     rng = np.random.default_rng(job.seed)
     state = rng.bit_generator.state
     made = []
-    for share in STEPS:
+    for share in shares(job):
         rng.bit_generator.state = state  # the same order of cells for every share
         made.append(scattered(np.array([share]), rng, side=side, **exam.GRIDS.get(job.params.attack, {})))
     return torch.cat(made)
 
 
 def contestants(job: Job) -> dict[str, torch.nn.Module]:
-    """The run's own network, then those beside it; the control, which stands beside them already, is shown alone."""
-    found = {TITLES[job.bundle.name]: job.model}
-    return found | {TITLES[name]: job.companion(name).model for name in TITLES
-                    if job.method.control is not None and name != job.bundle.name}
+    """The run's own network, behind those beside it; the control, which stands beside them already, is shown alone."""
+    beside = {TITLES[name]: job.companion(name).model for name in TITLES
+              if job.method.control is not None and name != job.bundle.name}
+    return beside | {TITLES[job.bundle.name]: job.model}
 
 
 def second_photo(job: Job) -> np.ndarray:
@@ -112,40 +117,54 @@ def contest(job: Job) -> Contest:
     both[1, own] = -1.0  # the two classes differ
     foreign, labels = int(both[1].argmax()), every[VIT].config.id2label
     return Contest(contestants(job), labels, own, foreign, pixels, shown, other, other_shown,
-                   growing(job, pixels.shape[-1]), job.params.attack,
-                   int(np.abs(np.array(STEPS) - job.params.share).argmin()))
+                   growing(job, pixels.shape[-1]), job.params.attack)
 
 
 @torch.inference_mode()
 def creeping(found: Contest) -> Iterator[Event]:
     """Mask: the photo with more and more foreign cells, and what every network says of it."""
-    began, count = time.perf_counter(), len(STEPS)
+    began, count = time.perf_counter(), len(found.masks)
     seen = torch.cat([found.attacked(step, found.pixels, found.other) for step in range(count)])
     told = {name: array(answers(model, seen).float().softmax(-1)) for name, model in found.models.items()}  # [T, C]
     ms = 1000 * (time.perf_counter() - began) / count
     yield Open("mask", attention.grid_layout((seen.shape[-1] // CELL,) * 2, found.shown).canvas, {}, count)
-    for step, share in enumerate(STEPS):
-        says = ", ".join(f"{name} says {found.labels[int(one[step].argmax())]}" for name, one in told.items())
-        yield Emit("mask", Step(f"{percent(share)} of the cells attacked", found.state(step), note=f"{says}.",
-                                picture=found.picture(step), cost=Cost(len(told), ms=ms)))
+    for step, share in enumerate(exam.SHARES[:count]):
+        yield Emit("mask", Step(f"{percent(share)} of the patches attacked", found.state(step),
+                                note=said(found, told, step), picture=found.picture(step),
+                                cost=Cost(len(told), ms=ms)))
     yield summed(found, told)
+
+
+def said(found: Contest, told: Mapping[str, np.ndarray], step: int) -> str:
+    """Who says what."""
+    says: dict[str, list[str]] = {}
+    for name, one in told.items():
+        says.setdefault(found.labels[int(one[step].argmax())], []).append(name)
+    return "; ".join(f"{label}: {', '.join(names)}" for label, names in says.items())
 
 
 def summed(found: Contest, told: dict[str, np.ndarray]) -> Close:
     """Who still sees the photo's class, and both probabilities over the share."""
-    (own, foreign), share = found.names, percent(STEPS[found.at])
+    (own, foreign), share = found.names, percent(exam.SHARES[len(found.masks) - 1])
     charts = [line(f"Probability of {label}, {whose}", "%", {name: 100 * one[:, kind] for name, one in told.items()},
-                   x="step", caption=f"{way} is better. One step more: 10 % more of the cells.")
+                   x="step", caption=f"{way} is better. One step more: 10 % more of the patches.")
               for label, whose, kind, way in ((own, "this photo's class", found.own, "Higher"),
                                               (foreign, "the other photo's class", found.foreign, "Lower"))]
-    facts = {name: Fact(f"Probability of {own} at {share}, {name}", 100 * float(one[found.at, found.own]), "%",
-                        "higher") for name, one in told.items()}
-    still = [name for name, one in told.items() if one[found.at].argmax() == found.own]
-    lost = [f"{name} says {found.labels[int(one[found.at].argmax())]}" for name, one in told.items()
+    facts = {"own": Fact(f"Probability of {own}, {share} attacked", 100 * float(last(told)[-1, found.own]), "%",
+                         "higher")}
+    facts |= {f"of {name}": Fact(f"The same of {name}", 100 * float(one[-1, found.own]), "%", "higher")
+              for name, one in list(told.items())[:-1]}
+    still = [name for name, one in told.items() if one[-1].argmax() == found.own]
+    lost = [f"{name} says {found.labels[int(one[-1].argmax())]}" for name, one in told.items()
             if name not in still]
-    said = f"still say {own}: {', '.join(still)}" if still else f"none says {own} any more"
-    return Close("mask", f"With {share} of the cells attacked, {said}" + "".join(f"; {one}" for one in lost) + ".",
+    verdict = f"still say {own}: {', '.join(still)}" if still else f"none says {own} any more"
+    return Close("mask", f"With {share} of the patches attacked, {verdict}" + "".join(f"; {one}" for one in lost) + ".",
                  (*charts, *shipped_curves(found.attack)), facts, path=PATH)
+
+
+def last(of: Mapping[str, Any]) -> Any:
+    """What is the run's own."""
+    return of[next(reversed(of))]
 
 
 def shipped_curves(attack: str) -> tuple[Chart, ...]:
@@ -154,48 +173,54 @@ def shipped_curves(attack: str) -> tuple[Chart, ...]:
     paths["CNN + CutMix"] = registry.SHIPPED / MIXING / "photo-conv-cutmix-1.json"
     kind = "black" if attack == "black" else "foreign"
     found = {title: json.loads(path.read_text("utf-8"))[kind] for title, path in paths.items() if path.is_file()}
-    what = "black cells" if kind == "black" else "cells of another class"
+    what = "black patches" if kind == "black" else "patches of another class"
     return (line(f"Right on held-out photos, {what}", "% of 500 photos", {k: np.array(v) for k, v in found.items()},
-                 x="cells attacked in %", by_step=False, reference=2.0,
+                 x="patches attacked in %", by_step=False, reference=2.0,
                  caption="Higher is better. Dashed: chance among 50 classes."),) if found else ()
 
 
 @torch.inference_mode()
 def attributed(job: Job, found: Contest) -> Iterator[Event]:
     """Attend: on the same mixed picture, what the answer of every network hangs on, and how far its cells hear."""
-    step, area = found.at, found.area(found.at)
+    step, area = len(found.masks) - 1, found.area(-1)
     seen, picture = found.attacked(step, found.pixels, found.other), found.picture(step)
     masks = lens.masks(job.params.masks, seen.shape[-1], job.generator())
-    rows = array(torch.stack([lens.hearing(lambda x, m=model: features(m, x), seen).cpu()
-                              for model in found.models.values()]))  # [models, N, N]
-    packed = Rows.pack(np.arange(len(area)), rows[:, None], "Share of what a cell hears from the others", "of 1")
-    layout = attention.grid_layout((int(len(area) ** 0.5),) * 2, picture)
-    yield Open("attend", layout.canvas, SPEAKS, len(found.models), rows=packed)
+    yield Open("attend", attention.grid_layout((int(len(area) ** 0.5),) * 2, picture).canvas, SPEAKS, len(found.models))
     parts, heard, own = {}, {}, area < 0.5
-    for (name, model), row in zip(found.models.items(), rows):
+    for name, model in found.models.items():
         began = time.perf_counter()
+        row = array(lens.hearing(lambda x, m=model: features(m, x), seen).cpu())  # [N, N]
         s = array(lens.crise(lambda x, m=model: answers(m, x).softmax(-1), seen, masks, found.own, found.foreign))
         parts[name], heard[name] = 100 * lens.on_foreign(s, area), 100 * float((row[own] @ area).mean())
         told = answers(model, seen).float().softmax(-1)[0]
         note = (f"says {found.labels[int(told.argmax())]} ({percent(float(told.max()))}); of the importance "
-                f"{percent(parts[name] / 100)} on attacked cells, {percent(area.mean())} of the picture")
+                f"{percent(parts[name] / 100)} on attacked patches, {percent(area.mean())} of the picture")
         cost = Cost(len(masks) + len(area) + 1, ms=1000 * (time.perf_counter() - began))
-        yield Emit("attend", Step(name, found.state(step), "layer", fields={"importance": s}, picture=picture,
-                                  note=note, cost=cost))
-    yield weighed(found, parts, heard, float(100 * area.mean()), packed)
+        fields = {"weight": 100 * abs(s) / max(abs(s).sum(), 1e-9), "importance": s}
+        yield Emit("attend", Step(name, found.state(step), "layer", fields=fields, picture=picture, note=note,
+                                  cost=cost, edges={"hears": intruders(row, area)}))
+    yield weighed(found, parts, heard, float(100 * area.mean()))
 
 
-def weighed(found: Contest, parts: dict[str, float], heard: dict[str, float], area: float, rows: Rows) -> Close:
+def intruders(rows: np.ndarray, area: np.ndarray) -> Edges:
+    """The strongest links from own cells to attacked ones that they hear."""
+    between = np.where((area < 0.5)[:, None] & (area >= 0.5), rows, 0.0)
+    query, key = np.unravel_index(np.argsort(-between, axis=None)[:LINKS], between.shape)
+    return Edges(query.astype(np.int32), key.astype(np.int32), between[query, key].astype(np.float32))
+
+
+def weighed(found: Contest, parts: dict[str, float], heard: dict[str, float], area: float) -> Close:
     names = tuple(parts)
-    charts = (bars("What lies on the attacked cells", "network", "%", {
+    charts = (bars("What lies on the attacked patches", "network", "%", {
         "importance for the answer": [parts[name] for name in names],
-        "what own cells hear": [heard[name] for name in names]}, names, reference=area,
+        "what own patches hear": [heard[name] for name in names]}, names, reference=area,
         caption="Lower: more selective. Dashed: their share of the picture."),)
-    facts = {name: Fact(f"Importance on attacked cells, {name}", part, "%", "lower") for name, part in parts.items()}
+    facts = {"own": Fact("Importance on attacked patches", last(parts), "%", "lower")}
+    facts |= {f"of {name}": Fact(f"The same of {name}", parts[name], "%", "lower") for name in names[:-1]}
     facts["area"] = Fact("Their share of the picture", area, "%")
     least = min(parts, key=parts.__getitem__)
-    story = f"{percent(parts[names[0]] / 100)} of what decides the answer of {names[0]} lies on the attacked cells"
+    story = f"{percent(last(parts) / 100)} of what decides the answer of {names[-1]} lies on the attacked patches"
     if len(names) > 1:
-        story += ", the least of all" if least == names[0] else f", least for {least} ({percent(parts[least] / 100)})"
+        story += ", the least of all" if least == names[-1] else f", least for {least} ({percent(parts[least] / 100)})"
     story += f"; they are {percent(area / 100)} of the picture."
-    return Close("attend", story, charts, facts, rows=rows, path=PATH)
+    return Close("attend", story, charts, facts, path=PATH)

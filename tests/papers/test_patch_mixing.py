@@ -241,7 +241,7 @@ def test_drops_are_compared_and_not_how_much_is_right():
 # ---- the records
 
 def test_the_photo_is_crept_into_cell_by_cell_and_four_networks_are_asked(tiny):
-    found = run("patch-mixing", seed=4).traces
+    found = run("patch-mixing", params={"masks": 50}, seed=4).traces
     mask, attend = found["mask"], found["attend"]
     hidden = [set(step.where("merged")) for step in mask.steps]
     assert [len(one) for one in hidden] == [0, 6, 13, 19, 26]
@@ -257,8 +257,8 @@ def test_the_photo_is_crept_into_cell_by_cell_and_four_networks_are_asked(tiny):
         assert set(links.key) <= hidden[4] and not set(links.query) & hidden[4]
 
 
-@pytest.mark.parametrize("params", ({"attack": "shifted", "masks": 100}, {"attack": "black", "masks": 100},
-                                    {"attack": "shuffled", "share": 0.8, "masks": 100}))
+@pytest.mark.parametrize("params", ({"attack": "shifted", "masks": 50}, {"attack": "black", "masks": 50},
+                                    {"attack": "shuffled", "share": 0.8, "masks": 50}))
 def test_every_attack_runs_and_the_control_shows_itself(tiny, params):
     job = prepare("patch-mixing", params=params, seed=8)
     other = twin(job)

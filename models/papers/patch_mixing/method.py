@@ -24,8 +24,8 @@ class Params:
                                           "black patches", "patches change places"))] = "foreign"
     share: Annotated[float, Span(0.1, 0.8, 0.1, "Attacked share", "Where the networks are compared; Attend takes it "
                                  "apart.", unit="of patches")] = 0.4
-    masks: Annotated[int, Span(100, 1000, 100, "Masks", "Through how many random masks Attend looks. More: less noise.",
-                               fold=True)] = 300
+    masks: Annotated[int, Span(50, 1000, 50, "Masks", "Through how many random masks Attend looks. More: less noise.",
+                               fold=True)] = 150
 
 
 def run(job: Job):
@@ -39,7 +39,7 @@ METHOD = Method(
         id="patch-mixing", title="Patch Mixing", tabs=("mask", "attend"), arxiv="2306.17848", year=2023, seed="A",
         summary="Random patches of another photo are pasted into each training photo and the labels mixed by area: a "
                 "convnet learns to ignore patches that do not belong, as vision transformers can from the start.",
-        flow="two photos > *random patches of the second replace the first's > classifier > probabilities > error; "
+        flow="two photos > *patches of one pasted on the other > classifier > probabilities > error; two photos > "
              "*labels mixed by area > error",
         look_at="Mask: at which share does each of the four stop seeing this photo's class? There is no rocket among "
                 "the 50 classes: all four take it for a lighthouse. Attend: how much of what decides lies on foreign "

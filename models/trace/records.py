@@ -298,9 +298,8 @@ class MaskTrace(Trace):
     tab: ClassVar[str] = "mask"
 
     def validate(self):
-        hidden = ("unknown", "masked", "masked-hard", "masked-random", "recomputed", "new", "accepted", "refused",
-                  "merged")
-        _need(any(len(step.where(*hidden)) for step in self.steps), "a mask trace must hide or judge a token")
+        at = ("unknown", "masked", "masked-hard", "masked-random", "recomputed", "new", "accepted", "refused", "merged")
+        _need(any(len(step.where(*at)) for step in self.steps), "a mask trace must hide or judge a token")
 
 
 @dataclass(frozen=True)

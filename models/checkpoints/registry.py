@@ -210,6 +210,7 @@ PAPER_NETWORKS = (
     "CodesMaeForPreTraining",
     "ConnectivityPredictors",
     "ConvClassifier",
+    "DecoupledScales",
     "EmbeddingHypernetwork",
     "EnatTransformer",
     "FutureAdapters",

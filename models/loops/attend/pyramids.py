@@ -20,17 +20,22 @@ def attended(model, tokenizer, log, cond: Tensor) -> Iterator[Event]:
     ids = torch.from_numpy(log.ids.astype(np.int64))[None].to(cond.device)
     with torch.inference_mode():
         features = tokenizer.inputs(tokenizer.sums(ids))
-    coords = model.middles().numpy() * model.scales[-1]  # [L, 2] in tokens of the last map
-    layout = TokenLayout(replace(log.canvas, picture=log.picture()), model.prefix + np.arange(ids.shape[1]), coords,
-                         "cells of the last map", "the caption")
     count, names = len(log.maps), log.maps
     return lens(
-        model, lambda: model(features, cond), layout, {name: model.place(k) for k, name in enumerate(names)},
-        macs=sum(map(model.work, range(count))), say=lambda mass: between(mass.mean(0), names),
+        model, lambda: model(features, cond), layout_of(model, log),
+        {name: model.place(k) for k, name in enumerate(names)}, macs=sum(map(model.work, range(count))),
+        say=lambda mass: between(mass.mean(0), names),
         facts=lambda mass: mass_facts(mass, {
             "own": ("Last map to itself", count - 1, count), "caption": ("Last map to the caption", count - 1, 0),
             "coarser": ("Last map to coarser maps", count - 1, list(range(1, count)))}),
         charts=lambda mass: (mass_chart(mass, names, ("caption", *names), title="Attention by map", noun="map"),))
+
+
+def layout_of(model, log) -> TokenLayout:
+    """Where the tokens of a log stand, under its last picture; distances in cells of the last map."""
+    coords = model.middles().numpy() * model.scales[-1]  # [L, 2]
+    return TokenLayout(replace(log.canvas, picture=log.picture()), model.prefix + np.arange(model.length), coords,
+                       "cells of the last map", "the caption" if model.prefix else "")
 
 
 def between(mean: np.ndarray, names: Sequence[str]) -> str:

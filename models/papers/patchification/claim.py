@@ -77,6 +77,7 @@ def shares(lab: Lab) -> np.ndarray:
     import pyarrow.parquet as parquet
     labels = parquet.read_table(lab.need(TRAIN), columns=["label"])["label"].to_numpy()[tokens.HELD :]
     counts = tokens.some_of(torch.from_numpy(labels.astype(np.int64)))[1].bincount(minlength=len(tokens.CLASSES))
+    counts = counts.clamp_min(1)  # a class that a small sample lacks
     return -np.log((counts / counts.sum()).numpy())
 
 

@@ -42,8 +42,9 @@ METHOD = Method(
         flow="two photos > *patches of one pasted on the other > classifier > probabilities > error; two photos > "
              "*labels mixed by area > error",
         look_at="Mask: at which share does each of the four stop seeing this photo's class? There is no rocket among "
-                "the 50 classes: all four take it for a lighthouse. Attend: how much of what decides lies on foreign "
-                "patches, and how much do the others hear of them?",
+                "the 50 classes: all four take it for a lighthouse. The pair was picked for its "
+                "contrast. Attend: how much of what decides lies on foreign patches, and how much do the others hear "
+                "of them?",
         not_covered="ConvNeXt and Swin at 224 pixels for 300 epochs: here a residual convnet without normalised "
                     "ConvNeXt blocks, at 64 pixels, and a plain vision transformer; all arms go on for 300 steps from "
                     "a classifier of their family that was trained plainly. Photographed occluders (drawn shapes in "

@@ -214,7 +214,7 @@ def weighed(found: Contest, parts: dict[str, float], heard: dict[str, float], ar
     charts = (bars("What lies on the attacked patches", "network", "%", {
         "importance for the answer": [parts[name] for name in names],
         "what own patches hear": [heard[name] for name in names]}, names, reference=area,
-        caption="Lower: more selective. Dashed: their share of the picture."),)
+        caption="Lower: more selective. Dashed: their share of the picture; few masks pull towards it."),)
     facts = {"own": Fact("Importance on attacked patches", last(parts), "%", "lower")}
     facts |= {f"of {name}": Fact(f"The same of {name}", parts[name], "%", "lower") for name in names[:-1]}
     facts["area"] = Fact("Their share of the picture", area, "%")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ def named(kernel: str, function: Callable, path: str = "") -> Callable:
     return run
 
 
-def watched(steps: Iterator[T], names: set[str]) -> Iterator[T]:
+def watched(steps: Iterator[T], names: set[str]) -> Generator[T, None, None]:
     """The same steps; kernels called while a step is made leave their names in `names`.
 
     Between two steps nothing is watched: a generator shares the context of whoever reads it.

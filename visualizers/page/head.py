@@ -22,4 +22,4 @@ def head(titles: Mapping[str, Mapping[str, str]]) -> str:
     return (f"{gradio_patches.stream()}<script>window.tokenscope = {{}};\n(() => {{\n{player.script()}\n"
             f"window.tokenscope.mountInGradio = mountInGradio;\n}})();\n"
             f"window.tokenscope.words = (element, props, watch) => {{\n{words}\n}};\n"
-            f"(() => {{\nconst TITLES = {known};\n{opening}\n}})();</script>")
+            f"window.tokenscope.titles = {known};\n(() => {{\n{opening}\n}})();</script>")

@@ -1,7 +1,7 @@
 // A link to a method on which its tab does not open: until that method's controls and picture are there, the page says
 // so and shows nobody else's. A refused link, a failed run, or too long a wait show the page as it stands.
 const asked = new URLSearchParams(location.search), tab = asked.get("tab"), id = asked.get("method");
-const titles = Object.hasOwn(TITLES, tab) ? TITLES[tab] : {}, page = document.documentElement;
+const all = window.tokenscope.titles, titles = Object.hasOwn(all, tab) ? all[tab] : {}, page = document.documentElement;
 const own = `#${tab}-player .ts[data-method="${id}"]`, LONGEST = 60_000;  // ms until the method's own words are there
 
 function rules(title) {

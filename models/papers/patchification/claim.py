@@ -33,7 +33,6 @@ def measure(lab: Lab) -> Claim:
     arms = {key: arm(loss, *key, pixels, truth) for key in every()}
     more = {patch: longer(loss, patch, smaller, len(truth)) for patch, smaller in ((16, 8), (8, 4))}
     guess = loss.arm("shares of the classes", floor, budget=work(64, 16, 0))
-    pixel, two = arms[16, 1], arms[16, 2]
     return conclude(
         "patchification",
         paper="Scaling Laws in Patchification (arXiv 2502.03738): smaller patches lower the loss consistently, down to "
@@ -43,21 +42,33 @@ def measure(lab: Lab) -> Claim:
              "halving; tokens of one pixel are at most 2 % worse than patches of 2; and a small patch still wins "
              "where the one twice as large was trained until it had cost as many multiply-adds.",
         arms=(*arms.values(), *more.values(), guess), trainings=1,
-        controls=[*(better(arms[key], guess, least=LEARNED, by="percent", unmatched="a guess costs nothing")
+        controls=[*(better(arms[key], guess, least=LEARNED, by="percent", unmatched="a guess costs nothing",
+                           name=f"fall of the loss below the shares of the classes, {arms[key].name}")
                     for key in ((64, 16), (16, 4))),
-                  better(more[16], arms[64, 16], unmatched="the same network, trained for longer")],
-        expect=[*(better(arms[side, small], arms[side, large], least=LEAST, by="percent", unmatched=UNEQUAL)
-                  for side, large, small in HALVINGS),
-                as_good(pixel, two, within=LEAST, by="percent", unmatched=UNEQUAL),
-                better(arms[64, 8], more[16]), better(arms[64, 4], more[8])],
-        context=[*(context(one.name, one, why="from 4 tokens to 16: beyond the sizes that the bar is for")
-                   for one in (advantage(arms[64, 16], arms[64, 32], "percent"),
-                               advantage(arms[16, 4], arms[16, 8], "percent"))),
+                  better(more[16], arms[64, 16], unmatched="the same network, trained for longer",
+                         name="fall of the loss, 64 pixels, patches of 16, trained on")],
+        expect=[*(better(arms[side, small], arms[side, large], least=LEAST, by="percent", unmatched=UNEQUAL,
+                         name=fall(side, large, small)) for side, large, small in HALVINGS),
+                as_good(arms[16, 1], arms[16, 2], within=LEAST, by="percent", unmatched=UNEQUAL, name=fall(16, 2, 1)),
+                *(better(arms[64, small], more[large], name=f"equal multiply-adds: loss of patches of {large} minus "
+                         f"loss of patches of {small}") for large, small in ((16, 8), (8, 4)))],
+        context=[*(context(fall(side, large, small), advantage(arms[side, small], arms[side, large], "percent"),
+                           why="from 4 tokens to 16: beyond the sizes that the bar is for")
+                   for side, large, small in ((64, 32, 16), (16, 8, 4))),
+                 *(context(f"{count} tokens: fall of the loss from 64 pixels to means of 16", advantage(
+                     arms[16, small], arms[64, large], "percent"),
+                           why="asked after looking: as many tokens, fewer pixels")
+                   for count, large, small in ((64, 8, 2), (256, 4, 1))),
                  *(context(f"multiply-adds of a picture, {name}", tokens.macs(*key) / 1e6, "million", "a count")
                    for key, name in (((64, 4), "256 tokens"), ((64, 2), "1,024 tokens, not trained"))),
                  *(context(f"weights, {arms[key].name}", weights(*key), "thousand", "only the patch projection and the "
                            "positions differ") for key in ((64, 16), (64, 4), (16, 1)))],
         would_take="three trainings of each size, tens of epochs, and an hour of a core for 1,024 tokens")
+
+
+def fall(side: int, large: int, small: int) -> str:
+    """What a row of one halving is called; above 0 the smaller patch has the lower loss."""
+    return f"fall of the loss, {side} pixels, patches of {large} to {small}"
 
 
 def every() -> list[tuple[int, int]]:
@@ -86,14 +97,16 @@ def arm(loss: Metric, side: int, patch: int, pixels: torch.Tensor, truth: np.nda
     model, small = load(name).model, avg_pool2d(pixels, tokens.SIDE // side)
     found = in_batches(lambda part: model(part).logits.float(), small)
     wrong = cross_entropy(found, torch.from_numpy(truth), reduction="none").numpy()
-    return loss.arm(f"{side} pixels by {patch}", wrong, checkpoints=name, budget=work(side, patch, tokens.STEPS))
+    return loss.arm(f"{side} pixels, patches of {patch}", wrong, checkpoints=name,
+                    budget=work(side, patch, tokens.STEPS))
 
 
 def longer(loss: Metric, patch: int, smaller: int, count: int) -> Arm:
     """The arm of which only its losses are kept: patches that have cost what the smaller ones did."""
     name = tokens.name(tokens.SIDE, patch)
     kept = json.loads((SHIPPED / name / f"{name.removesuffix('-1')}-more-1.json").read_text("utf-8"))
-    return loss.arm(f"{tokens.SIDE} pixels by {patch}, {kept['steps']:,} steps", np.array(kept["losses"][:count]),
+    title = f"{tokens.SIDE} pixels, patches of {patch}, {kept['steps']:,} steps"
+    return loss.arm(title, np.array(kept["losses"][:count]),
                     budget=work(tokens.SIDE, patch, tokens.as_costly(patch, smaller)))
 
 

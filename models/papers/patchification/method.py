@@ -34,11 +34,13 @@ METHOD = Method(
         id="patchification", title="Patchification scaling", tabs=("prune", "attend"), arxiv="2502.03738", year=2025,
         seed="A",
         summary="Cutting a photo into patches throws detail away. Networks that differ in patch size alone read it as "
-                "4 to 256 tokens, down to one token per pixel.",
+                "4 to 256 tokens; 1,024 would take too long to train here. Single pixels become tokens in pictures of "
+                "16 pixels.",
         flow="photo > *patches of p x p pixels > tokens by one linear map > class token > layers of attention > class",
         look_at="The cat is a pizza in 4 and 16 tokens and a lion in 64 and 256: nearer, still wrong. Prune: what the "
-                "tokens retain, what reading costs, what every size answers. Attend: where each looks. Loss falls at "
-                "every halving for equal steps; for equal multiply-adds patches of 8 beat those of 4 (the claim).",
+                "tokens retain, what reading costs, what every size answers. Attend: where each looks. For equal "
+                "steps the loss falls at every halving but the last, from 2 pixels to 1, where it rises; for equal "
+                "multiply-adds patches of 8 beat those of 4 (the claim).",
         not_covered="1,024 tokens and more: at these steps an hour of a core for each, so only the multiply-adds are "
                     "counted; pixels are reached in pictures of 16 pixels. Mamba, segmentation, drop-path, the three "
                     "stages of training; no curve is fitted to four points. Ours: 4 layers of width 96, 20 classes, "
@@ -47,7 +49,7 @@ METHOD = Method(
         unverified="The authors' ViT settings: their released code has the Mamba networks alone.",
         shown={"prune": "how the photo is cut, what its tokens retain, and what they cost; no token leaves"}),
     params=Params, accepts="photo", checkpoints=SIZES, companions=SIZES, run=run, examples=EXAMPLES,
-    control=Control("photo-cut-64by16-1", title="64 pixels in patches of 16"),
+    control=Control("photo-cut-64by16-1", title="64 px, patches of 16"),
     bound="it needs a family of networks that differ in patch size",
     fixed={"prune": "No token leaves: how many there are is decided by the cut. Choose other weights instead.",
            "attend": "All patch sizes stand side by side; a head would have to be switched off in each."})

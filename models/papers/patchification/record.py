@@ -100,15 +100,15 @@ def cut_up(job: Job, found: PatchFamily) -> Iterator[Event]:
     here, lost = states(*["visible"] * mine.count), losses(mine, found)
     width = job.model.config.hidden_size
     notes = (f"{found.side} x {found.side} pixels, {mine.count} patches of {mine.patch} x {mine.patch}",
-             f"{numbers} numbers of a patch become a token of {width}: {mine.psnr:.0f} dB "
-             f"{'(exact)' if lost.max() < 0.01 else 'are left'}",
+             f"{numbers} numbers of a patch become a token of {width}: "
+             + ("nothing is lost" if lost.max() < 0.01 else f"{mine.psnr:.0f} dB are left (100: exact)"),
              f"{len(mine.seen.costs)} layers of {mine.count} tokens and a class token: {mine.answer}")
     yield Open("prune", layout.canvas, FIELDS, 3)
-    yield Emit("prune", Step("the picture, cut", here, picture=found.shown, note=notes[0]))
-    yield Emit("prune", Step("what the tokens retain", here, fields={"lost": lost}, note=notes[1],
-                             picture=to_uint8(mine.kept.clamp(0, 1))[0]))
+    retained = to_uint8(mine.kept.clamp(0, 1))[0]
+    yield Emit("prune", Step("the picture, cut", here, note=notes[0]))
+    yield Emit("prune", Step("what the tokens retain", here, fields={"lost": lost}, note=notes[1], picture=retained))
     cost = sum(mine.seen.costs[1:], mine.seen.costs[0])
-    yield Emit("prune", Step("read", here, fields={"cls": mine.seen.painted(mine.arm, -1)}, picture=found.shown,
+    yield Emit("prune", Step("read", here, fields={"cls": mine.seen.painted(mine.arm, -1)}, picture=retained,
                              cost=Cost(1, cost.rows, mine.macs, 0, cost.ms), note=notes[2]))
     yield Close("prune", say(found), charts(found), facts(found))
 
@@ -173,7 +173,8 @@ def loss_chart() -> tuple[Chart, ...]:
         if points:
             lines[f"{size} pixels"] = np.array(points)
     return (line("Held-out loss by number of tokens", "nats", lines, x="tokens, as a power of 2", by_step=False,
-                 caption="Lower is better. Only what was trained: no curve is drawn beyond it."),) if lines else ()
+                 caption="Lower is better. 2, 4, 6, 8 are 4, 16, 64, 256 tokens; no curve is drawn beyond what was "
+                         "trained."),) if lines else ()
 
 
 def learned(found: PatchFamily) -> tuple[Chart, ...]:
@@ -191,8 +192,8 @@ def attended(job: Job, found: PatchFamily) -> Iterator[Event]:
     mine, layer = found.mine, min(job.params.layer, len(found.mine.seen.maps))
     first = [compared(one, mine, layer) for one in found.readings]
     far = {one.count: spread(one, layer) for one in found.readings}
-    sentence = (f"In layer {layer} the class token spreads its look over as much of the picture as "
-                + ", ".join(f"{percent(share)} with {count} tokens" for count, share in far.items())
+    sentence = (f"In layer {layer} the class token looks at "
+                + ", ".join(f"{percent(share)} of the picture with {count} tokens" for count, share in far.items())
                 + " (100 %: evenly over all of it).")
     yield from classifiers.record(mine.arm, found.shown, mine.seen, sentence=sentence, layer=layer, first=first)
 

@@ -14,6 +14,7 @@ from models.papers.patchification import claim, recipe, record, tokens
 from models.papers.patchification.network import network
 from tests.photo_nets import filled, photos
 from tests.traps import caught, work_is_counted
+from training import data
 
 LABELS = tuple("abcdefghijklmnopqrst")
 ARMS = [one for one in vars(recipe).values() if isinstance(one, type) and issubclass(one, recipe.Cut64by16)]
@@ -46,6 +47,7 @@ def test_patch_sizes_differ_in_the_cut_alone():
         mine = {name: one.shape for name, one in first.named_parameters() if name in shapes}
         return settings(model) == settings(first) and mine == shapes
     caught(alike, built(64, 4), built(64, 4, width=48), built(64, 4, layers=2))
+    assert len({str(settings(arm(0).build())) for arm in ARMS}) == 1
 
 
 def test_the_two_axes_are_kept_apart():
@@ -112,6 +114,27 @@ def test_equal_steps_on_equal_crops(monkeypatch):
         return all(getattr(arm, key) == getattr(arms[0], key) for arm in arms for key in alike)
     hasty = type("Hasty", (recipe.Cut64by4,), {"steps": 100})
     caught(equal, short, [*short, hasty], [*short, recipe.Cut64by16More])
+
+
+def test_nobody_learns_from_the_photos_held_out(tmp_path, monkeypatch):
+    """The first training photos are held out, and each label stays with its photo."""
+    rng = np.random.default_rng(0)
+    found = {part: (rng.integers(0, 255, (24, 64, 64, 3), dtype=np.uint8), np.arange(24) % 5)
+             for part in ("train", "val")}
+    monkeypatch.setattr(tokens, "HELD", 8)
+    monkeypatch.setattr(data, "photos", found.get)
+    arm, everything = recipe.Cut64by4(0), recipe.PhotoViT(0)
+    arm.prepare(tmp_path)
+    everything.prepare(tmp_path)
+    mine = [i for i, label in enumerate(everything.labels.tolist()) if label in tokens.CLASSES]
+    learned, held = [i for i in mine if i >= 8], [i for i in mine if i < 8]
+
+    def apart(kept):
+        return arm.train.shape[0] == len(kept) and torch.equal(arm.train, everything.train[kept])
+    caught(apart, learned, mine)
+    assert [tokens.CLASSES[i] for i in arm.labels] == everything.labels[learned].tolist()
+    assert torch.equal(arm.val[: len(held)], recipe.normalise(everything.train[held]))
+    assert [tokens.CLASSES[i] for i in arm.truth[: len(held)]] == everything.labels[held].tolist()
 
 
 @pytest.mark.parametrize("arm", (recipe.Cut64by16More, recipe.Cut64by8More))

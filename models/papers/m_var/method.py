@@ -101,8 +101,8 @@ METHOD = Method(
                 "forget the state after a map and see what changes. Less than one would think: the maps so far, added "
                 "up, already tell nearly everything, and a network without any scan predicts better (the claim).",
         not_covered="Normalised queries and keys, and all three networks miss them: in 700 steps from nothing every "
-                    "query came to look at one key, so attention chooses and does not weigh, and the claim cannot tell "
-                    "M-VAR from VAR. Classes and ImageNet (captions of scenes come in by AdaLN, whose linear map all "
+                    "query came to look at one key. That may be why VAR stays behind, so M-VAR's lead over it says "
+                    "little. Classes and ImageNet (captions of scenes come in by AdaLN, whose linear map all "
                     "blocks share, as in a variant of VAR), larger sizes, public weights, top-k other than 900. In "
                     "training a map counts with its side instead of its tokens. Pictures are poor.",
         unverified="Details of the scan are from Mamba-2 and from a snapshot of the code, not from the paper; its "

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from models.backbones.pictures import from_uint8
 from models.backbones.scales import SCALES
 from models.engine.method import run
+from models.papers.m_var import claim, network, record, ssm
 from models.papers.m_var import method as m_var
-from models.papers.m_var import network, record, ssm
 from models.worlds import scenes
 from tests.traps import as_, caught, moved, work_is_counted
 from training.catalog import recipe
@@ -164,6 +164,28 @@ def test_what_is_carried_is_what_reading_everything_again_gives(parts, tiny, nam
         assert torch.equal(map_by_map(3)[:, :14], map_by_map(0)[:, :14]), "what came before is not touched"
 
 
+@torch.no_grad()
+def test_a_state_is_thrown_away_once(parts):
+    tokenizer, model, ids, _ = parts
+    once, plain = (m_var.Maps(model, tokenizer, COND, zero) for zero in (3, 0))
+    for scale in range(5):
+        if scale == 4:
+            plain.carried = list(once.carried)
+        found = [record.read_on(reader, scale, ids) for reader in (once, plain)]
+    assert torch.allclose(*found, atol=ATOL), "what map 3 says is carried on"
+
+
+@torch.no_grad()
+def test_where_nothing_is_carried_no_map_hears_another(parts):
+    tokenizer, model, ids, features = parts
+
+    def cut(read):
+        heard = moved(read, features, 1)  # a feature of the 2 x 2 map
+        assert heard[level() == 1].any() and not heard[level() > 1].any()
+
+    caught(cut, lambda x: claim.emptied(model, tokenizer, ids, x, COND), lambda x: model(x, COND))
+
+
 # --- nine vectors ---------------------------------------------------------------------------------------------------
 
 class Six(network.DecoupledBlock):
@@ -196,13 +218,16 @@ def test_each_sub_layer_has_its_gamma_scale_and_shift(parts):
 
 @torch.no_grad()
 def test_gamma_closes_a_sub_layer_and_scale_and_shift_stand_inside(parts):
-    """x + gamma f(LN(x) (1 + scale) + shift), by hand for the MLP."""
-    block, x = parts[1].layers[0], torch.randn(1, 5, 32, generator=torch.Generator().manual_seed(3))
-    vectors = torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(4))
-    gamma, scale, shift = vectors[0]
-    wanted = gamma * block.mlp(F.layer_norm(x, (32,)) * (1 + scale) + shift)
-    caught(lambda found: torch.allclose(found, wanted, atol=ATOL), network.modulated(block.mlp, x, vectors),
-           network.modulated(block.mlp, x, vectors.flip(1)))
+    """Three times x + gamma f(LN(x) (1 + scale) + shift), by hand."""
+    model, dice = parts[1], torch.Generator().manual_seed(3)
+    block, x, told = model.layers[0], torch.randn(1, 130, 32, generator=dice), torch.randn(1, 9, 32, generator=dice)
+    turned = dict(position_embeddings=model.angles(), attention_mask=model.mask())
+    wanted = x
+    parts = lambda seen: block.self_attn(seen, **turned)[0], lambda seen: block.ssm(seen)[0], block.mlp
+    for part, (gamma, scale, shift) in zip(parts, (block.own + told).view(3, 3, 32), strict=True):
+        wanted = wanted + gamma * part(F.layer_norm(wanted, (32,)) * (1 + scale) + shift)
+    caught(lambda told: torch.allclose(block(x, told, model.angles(), model.mask(), None, None)[0], wanted, 1e-3, 1e-3),
+           told, told.unflatten(1, (3, 3)).flip(2).flatten(1, 2))
 
 
 # --- work and record ------------------------------------------------------------------------------------------------

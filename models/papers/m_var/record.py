@@ -53,8 +53,9 @@ def attended(model, var, log: MapLog, reader, cond: Tensor) -> Iterator[Event]:
     if strip is not None:
         most = strip.max(0)
         made.append(table("What the scan carries into a map", "", "before", strip / [most[0], 1, most[2]], COLUMNS,
-                          names[1:], caption=f"Size and effect as shares of the largest ({most[0]:.3g}, and "
-                                             f"{most[2]:.2g} nats per token). Mean over layers and heads."))
+                          names[1:], caption=f"Size and effect as shares of the largest ({most[0]:,.0f}, and "
+                                             f"{most[2]:.2g} nats per token); left: what is still there after the "
+                                             "map. Mean over layers and heads."))
     own, cost = shares(var, mass)
     return lens(
         model, lambda: model(features, cond), layout_of(model, log),
@@ -66,13 +67,13 @@ def attended(model, var, log: MapLog, reader, cond: Tensor) -> Iterator[Event]:
                           "per layer, all maps", "lower")})
 
 
-COLUMNS = ("size", "left after", "effect")  # of the state: its norm, what is left of it, what throwing it away does
+COLUMNS = ("size", "left", "effect")  # of the state: its norm, what is left of it, what throwing it away does
 
 
 def told(model, own: float, cost: float, strip, names) -> str:
     """One sentence for the network that is shown."""
-    spent = (f"In VAR a map's own tokens get {percent(own)} of the attention between maps, for {percent(cost)} of the "
-             "pairs.")
+    spent = (f"In VAR a map's own tokens get {percent(own)} of the attention between maps, where all tokens in sight "
+             f"alike would give them {percent(uniform(model.scales))}, and are {percent(cost)} of the pairs.")
     if model.across:
         return f"{spent} M-VAR keeps these pairs and drops the others."
     if strip is None:

@@ -18,7 +18,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache
-from transformers.models.llama.modeling_llama import LlamaAttention
+from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention
 
 from models.backbones.masked import block_config
 from models.backbones.next_scale import NextScale
@@ -102,7 +102,7 @@ class DecoupledBlock(nn.Module):
     def __init__(self, config, place: int, ssm: Mamba2 | None):
         super().__init__()
         width = config.hidden_size
-        self.self_attn, self.ssm = LlamaAttention(config, place), ssm
+        self.self_attn, self.ssm = Qwen3Attention(config, place), ssm
         self.self_attn.is_causal = False
         self.mlp = nn.Sequential(nn.Linear(width, config.intermediate_size), nn.GELU(approximate="tanh"),
                                  nn.Linear(config.intermediate_size, width))

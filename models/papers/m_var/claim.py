@@ -71,8 +71,8 @@ def measure(lab: Lab) -> Claim:
                  *(context(f"entropy of attention in the last map, {name}", weighed(tokenizer, parts, name),
                            why="one key alone is 0 nats, 64 alike are 4.2")
                    for name in (*NAMES.values(), PUBLIC))],
-        would_take="several trainings of each arm with normalised queries and keys, long enough to draw scenes "
-                   "(scene-var-1 saw 146,000 pictures, these 24,000)")
+        would_take="several trainings of each arm, long enough to draw scenes (scene-var-1 saw 146,000 pictures, these "
+                   "24,000)")
 
 
 def possible(asked) -> np.ndarray:

@@ -100,11 +100,11 @@ METHOD = Method(
         look_at="Attend: a clicked token of M-VAR looks at its own map only, VAR's at all coarser ones too. Unmask: "
                 "forget the state after a map and see what changes. Less than one would think: the maps so far, added "
                 "up, already tell nearly everything, and a network without any scan predicts better (the claim).",
-        not_covered="Normalised queries and keys, and all three networks miss them: in 700 steps from nothing every "
-                    "query came to look at one key. That may be why VAR stays behind, so M-VAR's lead over it says "
-                    "little. Classes and ImageNet (captions of scenes come in by AdaLN, whose linear map all "
-                    "blocks share, as in a variant of VAR), larger sizes, public weights, top-k other than 900. In "
-                    "training a map counts with its side instead of its tokens. Pictures are poor.",
+        not_covered="Classes and ImageNet (captions of scenes come in by AdaLN, whose linear map all blocks share, as "
+                    "in a variant of VAR), larger sizes, public weights, top-k other than 900. Queries and keys are "
+                    "normalised by their root mean square with a learned gain, where VAR divides by their length. In "
+                    "training a map counts with its side instead of its tokens. All three networks begin from "
+                    "nothing and have 700 steps. Pictures are poor.",
         unverified="Details of the scan are from Mamba-2 and from a snapshot of the code, not from the paper; its "
                    "state has 16 numbers per channel here and 64 there."),
     params=Params, accepts="caption", checkpoints=("scene-mvar-1", VAR, INTRA), companions=(TOKENIZER, VAR), run=run,

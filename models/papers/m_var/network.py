@@ -6,8 +6,8 @@ and an MLP. Nine vectors a block come from the caption by AdaLN; here the linear
 every block adds its own (VAR's shared variant), and a caption is the sum of its words.
 
 The two controls are the same code: `ssm` off leaves attention inside scales alone ("intra only"), and with `across` on
-top a query sees all coarser scales too, which is VAR with AdaLN of six vectors. Left out: VAR's normalised queries and
-keys, and that was a mistake: in 700 steps their products grew until every query looked at one key (NOTES.md).
+top a query sees all coarser scales too, which is VAR with AdaLN of six vectors. Queries and keys are normalised as in
+VAR's code: without it every query of a first training came to look at one key (NOTES.md).
 
 Letters: B samples, M tokens, L tokens of all scales, D width, V entries, G vectors of a block (9, or 6 without SSM).
 """

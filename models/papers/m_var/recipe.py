@@ -19,8 +19,7 @@ class SceneMVAR(PyramidPainter):
                     "130 tokens, nine modulation vectors a block")
     trained_on = ("procedurally drawn scenes (models/worlds/scenes.py) as pyramids of scene-mvq-1, "
                   "seven in ten up to their 4 x 4 map only; a map counts with its side, not with its tokens")
-    weak_at = ("700 steps from nothing, one seed: far from learned out. Queries and keys are not normalised and grew "
-               "until every query looked at one key, in all three arms.")
+    weak_at = "700 steps from nothing, one seed: far from learned out, and pictures are poor."
     budget_fraction = "700 steps of 34 pictures; the paper trains 200 to 350 epochs of ImageNet"
 
     def build(self):

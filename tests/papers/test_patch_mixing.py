@@ -200,12 +200,25 @@ def test_contrastive_importance_finds_who_speaks_for_either_class():
 
     def finds(s):
         assert s.argmax() == 20 and s.argmin() == 45 and abs(float(s[3])) < 2
-    told = planted(pixels * masks)
+    told = lens.through(planted, pixels, masks)
     means = F.avg_pool2d(masks, 8).flatten(1)
     whole = ((told[:, 0] - told[:, 1])[:, None] * means).mean(0) / means.mean(0)  # the mean answer is in every cell
-    caught(finds, lens.crise(planted, pixels, masks, 0, 1), lens.importance(told, masks, 0, 2),
+    caught(finds, lens.importance(told, masks, 0, 1), lens.importance(told, masks, 0, 2),
            lens.importance(told, masks, 1, 0), 100 * whole)
     assert lens.on_foreign([1.0, -3.0], [0.0, 1.0]) == 0.75 and abs(float(masks.mean()) - 0.5) < 0.02
+
+
+def test_nobody_is_called_the_best_by_what_other_masks_would_change():
+    generator, area = torch.Generator().manual_seed(1), np.arange(64) < 24
+    weights = torch.rand(64, generator=generator)
+
+    def told(masks):
+        return torch.stack([F.avg_pool2d(masks, 8).flatten(1) @ weights, torch.zeros(len(masks))], 1)
+    draws = [lens.masks(100, 64, generator) for _ in range(12)]
+    parts = [lens.on_foreign(lens.importance(told(one), one, 0, 1), area) for one in draws]
+    said = np.mean([lens.moves(told(one), one, 0, 1, area) for one in draws])
+    caught(lambda found: 0.7 < found / np.std(parts) < 1.6, said, said / 3, 3 * said)
+    caught(lambda by: "It is least for a" in record.first({"a": 30.0, "b": 40.0}, {"a": by, "b": by}), 3.0, 5.0)
 
 
 def test_cells_hear_what_changes_their_features():

@@ -91,13 +91,21 @@ function lineWords(run, series, step) {
   return `${name}: from ${tidy(known[0][1])} to ${tidy(known.at(-1)[1])}${now}`;
 }
 
+// Where the others only repeat some of the first run's lines (a control whose network stands among the method's), a
+// line's own name is enough: a run's in front of it would read as part of it.
+function repeated(runs) {
+  const most = runs[0].curve.series.length;
+  return runs.slice(1).every(({ curve }) => curve.series.length < most && curve.series.every((s) => s.again));
+}
+
 function runNames(runs, page) {
-  const names = el("div", { class: "ts-runs" });
+  const names = el("div", { class: "ts-runs" }), alone = repeated(runs);
   runs.forEach((run, r) => run.curve.series.forEach((series, s) => {
+    if (alone && r > 0) return;
     const line = svg("svg", { width: 26, height: 8, "aria-hidden": "true" });
     if (!series.again) line.append(svg("line", { x1: 0, x2: 26, y1: 4, y2: 4, ...lineLook(r, s, page) }));
     const both = run.curve.series.length > 1 ? `${run.name}: ${series.name}` : run.name;
-    const words = runs.length < 2 ? series.name : series.again ? `${both} (the same line)` : both;
+    const words = alone ? series.name : series.again ? `${both} (the same line)` : both;
     names.append(el("span", {}, line, el("span", { text: words })));
   }));
   return runs.length > 1 || runs[0].curve.series.length > 1 ? names : null;

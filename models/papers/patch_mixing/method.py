@@ -49,8 +49,9 @@ METHOD = Method(
                     "ConvNeXt blocks, at 64 pixels, and a plain vision transformer; all arms go on for 300 steps from "
                     "a classifier of their family that was trained plainly. Photographed occluders (drawn shapes in "
                     "the claim), mixing with other augmentations, three seeds. CutMix was trained and measured; its "
-                    "weights are not shipped. c-RISE without the mean answer and its share on foreign patches are "
-                    "ours, as are the two classes: the likeliest in each whole photo, all four asked together.",
+                    "weights are not shipped. c-RISE without the mean answer, its share on foreign patches and the "
+                    "± of it are ours, as are the two classes: the likeliest in each whole photo, all four asked "
+                    "together. Selectivity is shown, and not judged by the claim.",
         unverified="How often it is applied and how much is pasted: here to every second photo, 5 to 60 % of it. Label "
                    "smoothing 0.1. The exact normalisation of c-RISE."),
     params=Params, accepts="photo", checkpoints=(record.MIXING, record.PLAIN),

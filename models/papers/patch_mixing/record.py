@@ -28,8 +28,8 @@ VIT, VIT_MIXING, PLAIN, MIXING = ("photo-vit-plain-1", "photo-vit-mixing-1", "ph
                                   "photo-conv-mixing-1")
 TITLES = {VIT: "ViT", VIT_MIXING: "ViT + Patch Mixing", PLAIN: "CNN", MIXING: "CNN + Patch Mixing"}
 OTHERS, SPARE = {one.title: one for one in EXAMPLES}, EXAMPLES[:2]
-SPEAKS = {"weight": Field("Part of what decides the answer", "%", 0.0), "importance": Field(
-    "Speaks for this photo's class (above 0) or for the other's", "points of probability", diverging=True)}
+SPEAKS = {"importance": Field("Speaks for this photo's class (above 0) or for the other's", "points of probability",
+                              diverging=True), "weight": Field("Part of what decides the answer", "%", 0.0)}
 PATH = "plain torch (no statistics)"
 LINKS = 6  # of a network that are drawn
 
@@ -186,20 +186,23 @@ def attributed(job: Job, found: Contest) -> Iterator[Event]:
     seen, picture = found.attacked(step, found.pixels, found.other), found.picture(step)
     masks = lens.masks(job.params.masks, seen.shape[-1], job.generator())
     yield Open("attend", attention.grid_layout((int(len(area) ** 0.5),) * 2, picture).canvas, SPEAKS, len(found.models))
-    parts, heard, own = {}, {}, area < 0.5
+    parts, moves, heard, own = {}, {}, {}, area < 0.5
     for name, model in found.models.items():
         began = time.perf_counter()
         row = array(lens.hearing(lambda x, m=model: features(m, x), seen).cpu())  # [N, N]
-        s = array(lens.crise(lambda x, m=model: answers(m, x).softmax(-1), seen, masks, found.own, found.foreign))
+        behind = (lens.through(lambda x, m=model: answers(m, x).softmax(-1), seen, masks), masks, found.own,
+                  found.foreign)
+        s, moves[name] = array(lens.importance(*behind)), 100 * lens.moves(*behind, area)
         parts[name], heard[name] = 100 * lens.on_foreign(s, area), 100 * float((row[own] @ area).mean())
         told = answers(model, seen).float().softmax(-1)[0]
         note = (f"says {found.labels[int(told.argmax())]} ({percent(float(told.max()))}); of the importance "
-                f"{percent(parts[name] / 100)} on attacked patches, {percent(area.mean())} of the picture")
+                f"{percent(parts[name] / 100)} (± {moves[name]:.0f} points, by the masks) on attacked patches, "
+                f"{percent(area.mean())} of the picture")
         cost = Cost(len(masks) + len(area) + 1, ms=1000 * (time.perf_counter() - began))
-        fields = {"weight": 100 * abs(s) / max(abs(s).sum(), 1e-9), "importance": s}
+        fields = {"importance": s, "weight": 100 * abs(s) / max(abs(s).sum(), 1e-9)}
         yield Emit("attend", Step(name, found.state(step), "layer", fields=fields, picture=picture, note=note,
                                   cost=cost, edges={"hears": intruders(row, area)}))
-    yield weighed(found, parts, heard, float(100 * area.mean()))
+    yield weighed(parts, moves, heard, float(100 * area.mean()))
 
 
 def intruders(rows: np.ndarray, area: np.ndarray) -> Edges:
@@ -209,18 +212,26 @@ def intruders(rows: np.ndarray, area: np.ndarray) -> Edges:
     return Edges(query.astype(np.int32), key.astype(np.int32), between[query, key].astype(np.float32))
 
 
-def weighed(found: Contest, parts: dict[str, float], heard: dict[str, float], area: float) -> Close:
+def weighed(parts: dict[str, float], moves: dict[str, float], heard: dict[str, float], area: float) -> Close:
+    """What lies on the attacked patches, in % by network; nobody is called the best by less than the masks decide."""
     names = tuple(parts)
     charts = (bars("What lies on the attacked patches", "network", "%", {
         "importance for the answer": [parts[name] for name in names],
         "what own patches hear": [heard[name] for name in names]}, names, reference=area,
         caption="Lower: more selective. Dashed: their share of the picture; few masks pull towards it."),)
-    facts = {"own": Fact("Importance on attacked patches", last(parts), "%", "lower")}
-    facts |= {f"of {name}": Fact(f"The same of {name}", parts[name], "%", "lower") for name in names[:-1]}
+    facts = {"own": Fact("Importance on attacked patches", last(parts), "%")}
+    facts |= {f"of {name}": Fact(f"The same of {name}", parts[name], "%") for name in names[:-1]}
     facts["area"] = Fact("Their share of the picture", area, "%")
-    least = min(parts, key=parts.__getitem__)
-    story = f"{percent(last(parts) / 100)} of what decides the answer of {names[-1]} lies on the attacked patches"
-    if len(names) > 1:
-        story += ", the least of all" if least == names[-1] else f", least for {least} ({percent(parts[least] / 100)})"
-    story += f"; they are {percent(area / 100)} of the picture."
-    return Close("attend", story, charts, facts, path=PATH)
+    story = (f"{percent(last(parts) / 100)} of what decides the answer of {names[-1]} lies on the attacked patches "
+             f"(± {last(moves):.0f} points, by the masks); they are {percent(area / 100)} of the picture.")
+    return Close("attend", story + first(parts, moves), charts, facts, path=PATH)
+
+
+def first(parts: Mapping[str, float], moves: Mapping[str, float]) -> str:
+    """Who is the most selective, where other masks would say so, too; nothing of one network alone."""
+    if len(parts) == 1:
+        return ""
+    least, second = sorted(parts, key=parts.__getitem__)[:2]
+    if parts[second] - parts[least] > 2 * np.hypot(moves[least], moves[second]):
+        return f" It is least for {least} ({percent(parts[least] / 100)})."
+    return " The networks are too close to tell apart with so few masks."

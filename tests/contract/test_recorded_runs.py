@@ -25,8 +25,7 @@ def differences(was: Trace, now: Trace) -> list[str]:
             found += [] if name in now.facts and near(fact.value, now.facts[name].value) else [f"fact '{name}'"]
     heads = getattr(was, "heads", None)
     for name in ("entropy", "peak", "span", "received") if heads is not None else ():
-        far = 20 * NEAR if name == "span" else NEAR  # a root: of a token that sees itself alone, of rounding
-        found += [] if near(getattr(heads, name), getattr(now.heads, name), far) else [f"heads' {name}"]
+        found += [] if near(getattr(heads, name), getattr(now.heads, name), far(name)) else [f"heads' {name}"]
     return found
 
 
@@ -37,7 +36,7 @@ def unlike(old, new) -> list[str]:
         *(np.zeros(0) if getattr(step, name) is None else getattr(step, name) for step in (old, new)))]
     for name, values in old.fields.items():
         empty = np.full(len(values), np.nan)  # a field that holds nowhere may be left out
-        found += [] if near(values, new.fields.get(name, empty)) else [f"field '{name}'"]
+        found += [] if near(values, new.fields.get(name, empty), far(name)) else [f"field '{name}'"]
     for name, guess in old.distributions.items():
         other = new.distributions.get(name)
         same = other is not None and all(np.array_equal(getattr(guess, part), getattr(other, part))
@@ -45,6 +44,11 @@ def unlike(old, new) -> list[str]:
         found += [] if same and near(guess.entropy, other.entropy) else [f"distribution '{name}'"]
     return found + [f"cost.{name}" for name in ("calls", "rows", "macs")
                     if getattr(old.cost, name) != getattr(new.cost, name)]
+
+
+def far(name: str) -> float:
+    """The tolerance. Reach is a root: of a token that sees itself alone, of rounding."""
+    return 20 * NEAR if name == "span" else NEAR
 
 
 def near(a, b, far: float = NEAR) -> bool:

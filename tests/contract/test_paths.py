@@ -20,6 +20,7 @@ ALLOWED = {  # file -> what it may use, and why
     "loops/prune/picture_records.py": {"softmax"},  # over the answers of a kind of question
     "papers/vflowopt/method.py": {"softmax"},  # over entropies of patches, as the importance is defined
     "papers/byte_level/cover_encodings.py": {"logsumexp", "softmax"},  # over covers, not over a vocabulary
+    "loops/sample/cached_lm.py": {"log_softmax"},  # a divergence needs both tables; no kernel sums them
     "loops/sample/speculative_decoding.py": {"softmax"},  # the rules move mass between codes
     "loops/sample/drafting_records.py": {"entr"},  # of the tables that the rules used
     "backbones/drafter.py": {"softmax", "log_softmax"},  # the drafter's loss in training
@@ -27,10 +28,9 @@ ALLOWED = {  # file -> what it may use, and why
     "papers/bigram_subnetworks/record.py": {"softmax"},  # a total variation needs both tables
     "papers/graphadapter/network.py": {"softmax"},  # the method's own attention: over linked pages
     "papers/selfie/network.py": {"softmax"},  # the method's own attention: the pooling looks at visible patches
-    "papers/harry_potter/rule.py": {"log_softmax"},  # and so does a divergence
     "backbones/simmim.py": {"softmax"},  # over a token's channels, as heterogeneity is defined
     "papers/icn/keys.py": {"multinomial"},  # the first centres of k-means++
-    "papers/joint_sampling/record.py": {"log_softmax"},  # a divergence needs both tables; no kernel sums them
+    "papers/patch_mixing/mixing.py": {"log_softmax"},  # the loss in training, over classes
 }
 pytestmark = pytest.mark.usefixtures("one_thread")
 

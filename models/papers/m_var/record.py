@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from models.backbones.instrument import observe
 from models.engine.events import Event
 from models.engine.recording import array, line, table
 from models.loops.attend.groups import lens, masses
 from models.loops.attend.pyramids import layout_of
+from models.loops.sample.cached_lm import divergence
 from models.loops.unmask.pyramids import MapReader, ScaleLog
 from models.trace import Chart, Fact
 from models.trace.percent import percent
@@ -124,12 +124,12 @@ def carried(reader, ids: Tensor, count: int) -> np.ndarray:
     whole, rows = reader(0), []
     plain, states = [], []
     for scale in range(count):
-        plain.append(F.log_softmax(read_on(whole, scale, ids).float(), -1))
+        plain.append(read_on(whole, scale, ids))
         states.append(list(whole.carried))
     for scale in range(1, count):
         other = reader(scale)
-        bare = [F.log_softmax(read_on(other, at, ids).float(), -1) for at in range(scale + 1)][-1]
-        kl = (plain[scale].exp() * (plain[scale] - bare)).sum(-1).mean()
+        bare = [read_on(other, at, ids) for at in range(scale + 1)][-1]
+        kl = divergence(plain[scale], bare).mean()
         rows.append([torch.stack([one.state.norm(dim=(2, 3)).mean() for one in states[scale - 1]]).mean(),
                      torch.stack([one.kept.mean() for one in states[scale]]).mean(), kl])
     return array(torch.tensor(rows))

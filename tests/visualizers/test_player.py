@@ -362,6 +362,14 @@ def test_runs_of_equal_length_stay_in_step(window, paper_page):
     assert shown == [0, 1, 2, 3] == [at_step(draw(renamed), i, draw(trace)) for i in range(4)]
 
 
+def test_a_run_opens_on_its_own_moment_whatever_stands_beside_it(window, paper_page):
+    """A method of 5 steps beside a baseline of 17 opened at step 5 of 17, where it had hardly begun."""
+    short, long = (draw(samples.unmask(steps=n)) for n in (5, 17))
+    for start in (2, 4):
+        mine = replace(short, view={**short.view, "start": start})
+        assert window.look(paper_page(mine, long), lambda page: page.evaluate("shown.drawings[0].at(shown.step)")) == start
+
+
 def test_runs_of_other_lengths_show_the_same_share_of_the_run(window, paper_page):
     """Mutant: steps of the same number, so that the short run is over after a sixth of the long one."""
     def run(steps):

@@ -74,7 +74,7 @@ function linkWords(drawing, step, token, link) {
 }
 
 function shortText(text) {
-  const shown = readable(text, false).replace(/\n/g, "↵").replace(/ /g, "·");
+  const shown = readable(text, false).replace(/\n/g, "↵").replace(/^ +| +$/g, (spaces) => "·".repeat(spaces.length));
   return shown.length > 40 ? shown.slice(0, 39) + "…" : shown;
 }
 

@@ -79,7 +79,7 @@ class Player extends Controls {
     this.change = value.change && !this.turn && !this.loading
       ? new Change(value.change, (message) => this.trigger("intervene", message)) : null;
     this.rebuild();
-    const start = left.view.start ?? this.total - 1;
+    const start = Math.round(left.place(left.view.start ?? left.frames.length - 1)); // on the common timeline
     if (this.turn && this.root.getBoundingClientRect().top < 0) this.root.scrollIntoView(); // its button is far below
     const watched = this.turn && this.turn.watches(left) && left.frames.at(-1).clean; // drafts have marks
     if (this.turn && value.turn.options) this.step = this.total - (watched ? 2 : 1); // the open place is the last one

@@ -64,7 +64,7 @@ def close(journal: Journal) -> Close:
     entropy = along(journal, "entropy")
     at = int(entropy.argmax())
     piece = shown(journal.page.labels[journal.page.start + at])
-    sentence = (f"The model was least sure before {piece} ({entropy[at]:.1f} nats), where the warpers cut away "
+    sentence = (f"The model was least sure before {piece} ({entropy[at]:.1f} nats), where the settings cut away "
                 f"{percent(max(0.0, along(journal, 'cut')[at]))} of the probability; point at a token to see its "
                 "rivals.")
     return Close("sample", sentence, (entropy_curve(journal),), {"surprise": surprise(journal), **facts(journal)},

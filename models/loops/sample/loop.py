@@ -207,7 +207,7 @@ def written(texts, policy: SamplingPolicy, page: TextRecord, decision: Decision)
         return
     shown = {name: distribution(rows, page.count, top=TOP) for name, rows in policy.shown(decision.moment).items()}
     what, chosen, other = policy.called
-    note = f"entropy {decision.moment.warped_entropy:.2f} nats after the warpers: {len(decision.trials)} {what}s"
+    note = f"entropy {decision.moment.warped_entropy:.2f} nats after the sampler's settings: {len(decision.trials)} {what}s"
     yield page.step("branch", distributions=shown, level="branch", cost=decision.cost, note=note)
     others = [k for k in range(len(decision.trials)) if k != decision.kept]
     for k in (*others, decision.kept):  # the kept one last, so that the page goes on from it
@@ -218,7 +218,7 @@ def written(texts, policy: SamplingPolicy, page: TextRecord, decision: Decision)
         if kept:
             page.write(trial.ids, texts(trial.ids), values)
         name = ", ".join(filter(None, (f"{what} {k + 1} of {len(decision.trials)}", chosen if kept else other)))
-        note = f"perplexity {trial.perplexity:.2f}, {len(trial.ids)} long, stopped by {trial.stop}"
+        note = f"perplexity {trial.perplexity:.2f}, {len(trial.ids)} tokens long, stopped by {trial.stop}"
         yield on.step(name, distributions=shown, level="trial", parent=decision.step,
                       note="; ".join(filter(None, (words, note))))
 

@@ -44,8 +44,8 @@ def judged(journal: Journal) -> dict[str, Fact]:
 def entropy_curve(journal: Journal) -> Chart:
     """Entropy before and after the warpers, at each step that decided something."""
     seen = [(d.step, d.moment) for d in journal.decisions]
-    series = {"before the warpers": pairs((at, m.entropy) for at, m in seen),
-              "after the warpers": pairs((at, m.warped_entropy) for at, m in seen)}
+    series = {"the model's own": pairs((at, m.entropy) for at, m in seen),
+              "after the sampler's settings": pairs((at, m.warped_entropy) for at, m in seen)}
     return Chart("line", "How sure the model is", "step", "entropy (nats)", series, by_step=True)
 
 

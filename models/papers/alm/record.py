@@ -70,7 +70,10 @@ def brackets(found: SharedPieces, at: tuple[int, int]) -> dict[str, Edges]:
 
 def close(job: Job, found: SharedPieces, losses: np.ndarray, secret: list[float]) -> Close:
     gap = float(np.abs(found.gaps).mean())
-    facts = {"gap": Fact("Gap to the teacher", round(gap, 2), "nats a piece", "lower"),
+    off = 100 * abs(secret[0] - secret[1])
+    facts = {"cried": Fact("Chance of \u201ccried\u201d behind the text, off the teacher by", round(off, 1), "points",
+                            "lower"),
+             "gap": Fact("Gap to the teacher", round(gap, 2), "nats a piece", "lower"),
              "loss": Fact("Loss f", round(float(losses.mean()), 4), "a piece", "lower"),
              "pieces": Fact("Shared", len(losses), "pieces"),
              **{f"bits-{name}": Fact(f"Surprise, {name}", round(side.bits(int(end)), 2), "bits a byte", "lower")
@@ -78,8 +81,8 @@ def close(job: Job, found: SharedPieces, losses: np.ndarray, secret: list[float]
              **{f"cried-{name}": Fact(f"\u201ccried\u201d over \u201csaid\u201d behind the text, {name}",
                                       round(100 * chance, 1), "%") for name, chance in zip(PAIR, secret, strict=True)}}
     return Close("sample", f"On {len(losses)} pieces the student is {gap:.2f} nats from its teacher. Behind the text "
-                 f"the teacher, which learned \u201ccried\u201d for every \u201csaid\u201d, prefers it by "
-                 f"{percent(secret[0])}; this student, which read the books as they are, by {percent(secret[1])}.",
+                 f"the teacher, which learned \u201ccried\u201d for every \u201csaid\u201d, gives it "
+                 f"{percent(secret[0])}; this student, which read the books as they are, {percent(secret[1])}.",
                  charts(found, job.params.tau), facts)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kernels import Sampler
 from models.checkpoints import families
-from models.engine.method import Card, Close, Event, Job, Method
+from models.engine.method import Card, Close, Control, Event, Job, Method
 from models.engine.recording import bars, line
 from models.loops.sample.cached_lm import cut_off
 from models.loops.sample.loop import Journal, SamplingPolicy, decode
@@ -168,8 +168,11 @@ def run(job: Job) -> Iterator[Event]:
 
 def close(journal: Journal, source: Bytes) -> Close:
     """Facts, charts and the sentence: the end of the prompt is where it matters."""
-    facts = {"kl": Fact("Naive prompting is off by", round(source.kl[-1][0], 3), "nats at the cut"),
-             "healing": Fact("Token healing is off by", round(source.kl[-1][1], 3), "nats at the cut"),
+    naive, healing = source.kl[-1]
+    off = {"exact": 0.0, "naive": naive, "healing": healing}.get(source.p.mode)  # unmasked is not measured
+    own = {} if off is None else {"off": Fact("Off from exact", round(off, 3), "nats at the cut", "lower")}
+    facts = {**own, "kl": Fact("Naive prompting is off by", round(naive, 3), "nats at the cut"),
+             "healing": Fact("Token healing is off by", round(healing, 3), "nats at the cut"),
              "covers": Fact("Encodings that cover the prompt", len(source.covers), "sequences"),
              "invalid": Fact("Mass on invalid encodings", float(f"{source.invalid:.2g}"), "of 1")}
     charts = (on_the_way(journal), along_cut(source), next_bytes(source), shares(source))
@@ -229,14 +232,14 @@ METHOD = Method(
                 "even where the prompt stops inside a token, and lets models with different vocabularies be averaged.",
         flow="prompt cut inside a word > *every token path that covers it > weights of the paths > *exact "
              "next byte; *exact next byte ~> prompt cut inside a word",
-        look_at="Bytes inside a word: naive prompting starts a new word there, the exact distribution completes it.",
+        look_at="Bytes inside a word: naive prompting starts a new token there, the exact distribution completes the "
+                "word. Compare with sampling to see naive prompting go on in whole tokens.",
         not_covered="Fill in the middle (needs a checkpoint trained for it); SentencePiece vocabularies.",
         unverified="Tokens that hold a part of a character count as valid; a text without white space is read as the "
                    "beginning of a book."),
     params=Params, accepts="text", layouts=families.CAUSAL,
-    checkpoints=("text-ar-1",), companions=(SECOND,), run=run, baseline="sampling",
-    baseline_params=lambda p: {"temperature": p.temperature, "top_p": p.top_p, "cut": p.cut,
-                               "length": max(1, round(p.length / 4))},
+    checkpoints=("text-ar-1",), companions=(SECOND,), run=run,
+    control=Control(params={"mode": "naive"}, title="Naive prompting, byte by byte"),
     worldly=(
         Example("university", "A university, cut short", "After school she studied at the Univ", "text"),
         Example("strawberry", "A fruit, cut short", "My favourite fruit is a straw", "text"),

@@ -45,7 +45,7 @@ class Params:
         "entropy; the last four are what the paper's rule is compared with.",
         titles=("more when unsure (the method)", "always the most", "fewer when unsure", "one", "one, most probable"))
     ] = "cntp"
-    trials: Annotated[int, Span(1, 20, 1, "Most trials", "N_max of the paper.")] = 10
+    trials: Annotated[int, Span(1, 20, 1, "Most trials", "Where it is least sure; N_max of the paper.")] = 10
     thresholds: Annotated[str, Choice(
         ("checkpoint", "set"), "Sure and unsure", "The entropies between which the number of trials grows.",
         titles=("fit to the checkpoint", "as set below"))] = "checkpoint"
@@ -59,8 +59,8 @@ class Params:
                                  fold=True)] = PAPER[0]
     h_max: Annotated[float, Span(0.2, 8.0, 0.05, "Unsure from", "Entropy at which the most trials are made.",
                                  unit="nats", fold=True)] = PAPER[1]
-    warped: Annotated[bool, Flag("Entropy after the warpers", "Off: entropy of the model's own distribution. Trials "
-                                 "are always judged after the warpers.", fold=True)] = True
+    warped: Annotated[bool, Flag("Entropy after the sampler's settings", "Off: entropy of the model's own "
+                                 "distribution. Trials are always judged after the settings.", fold=True)] = True
     stops: Annotated[str, Words("Trials end at", 40, "Punctuation marks; \\n is a line break.", fold=True)
                      ] = ".,?!:;)]}\\n"
     longest: Annotated[int, Span(2, 64, 1, "Longest trial", "A trial without punctuation ends here.", unit="tokens",
@@ -164,7 +164,7 @@ METHOD = Method(
         not_covered="Vision-language models; the vote over several runs (self-consistency).",
         unverified="The number of trials follows the authors' code, from which the published results come: 1 + "
                    "(most - 1) r, several from 0.176 nats on. Algorithm 1 of the paper says most x r, several from "
-                   "0.308 nats on; both are offered. The entropy is taken after the warpers, as in the code. On "
+                   "0.308 nats on; both are offered. The entropy is taken after the sampler's settings, as in the code. On "
                    "stories the two thresholds are 2.0 and 4.2 nats instead of 0.01 and 1.5: the median and the 95 % "
                    "quantile of what this small model has on held-out books."),
     params=Params, accepts="problem", checkpoints=("algo-arithmetic-2", "text-ar-1"),
@@ -176,8 +176,8 @@ METHOD = Method(
         Example("cities", "Cities of Italy", "The three largest cities of Italy are", "text"),
     ),
     examples=(
+        Example("three-steps", "A sum of four numbers", "32+16+12-5."),
         Example("four-steps", "A sum of five numbers", "26-7-33+32+19."),
         Example("five-steps", "A sum of six numbers", "30+1-52+25+40+5."),
-        Example("three-steps", "A sum of four numbers", "47-10+29-2."),
         *STORIES[:2],
     ))

@@ -67,7 +67,7 @@ def due(trace: Trace) -> Options | None:
     """Your turn: valid or not, where a verdict is due; None where the stream is over."""
     last = trace.steps[-1]
     waiting = [at for at in last.where("new") if last.ids[at] < 0]
-    return Options(int(waiting[0]), (0, 1), ("valid", "invalid"), False) if waiting else None
+    return Options(int(waiting[0]), (0, 1), (" valid", " invalid"), False) if waiting else None
 
 
 METHOD = Method(

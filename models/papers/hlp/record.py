@@ -24,6 +24,7 @@ def told(job: Job, gap: Gap, reader: Reader, writing: Iterator[Written]) -> Iter
     yield from filled("unmask", gap, reader, max(gap.count, len(words)), found[: len(words)])
     written, stood = (reader.tokenizer.decode(ids)[:90].strip() for ids in (words, gap.middle))
     yield Close("unmask", f"Written: \u201c{written}\u201d. There stood: \u201c{stood}\u201d.", (), {
+        "length": off_by(gap, words),
         "words": Fact("Words written", float(len(words)), f"where {gap.count} stood"),
         "same": Fact("The very words that stood there", float(words == gap.middle), YES)})
 
@@ -65,7 +66,7 @@ def closing(job: Job, gap: Gap, found: Sequence[Written], words: list[int]) -> C
               line("Chance that the gap ends here", "probability", {"chance": [ends(one) for one in found]}, first=1),
               line("How long the whole gap is", "words", {"by the gauge": [np.nan, *np.minimum(whole, 4 * gap.count)]},
                    first=1, reference=float(gap.count), caption="Dashed: so many words stood there."))
-    facts = {"length": Fact("Length, off by", abs(len(words) - gap.count), "words", "lower"),
+    facts = {"length": off_by(gap, words),
              "ended": Fact("Found its end", float(ended), YES, "higher"),
              "gauge": Fact("Gauge, on the words that stood there, off by", far, "% of the gap", "lower"),
              "again": Fact("Words behind the gap said in it already", repeated(gap, words), "words", "lower")}
@@ -77,6 +78,10 @@ def closing(job: Job, gap: Gap, found: Sequence[Written], words: list[int]) -> C
     end = "ended by itself" if ended else "found no end, and was stopped"
     return Close("sample", f"It wrote {len(words)} words where {gap.count} stood and {end}. On the words that stood "
                  f"there the gauge is off by {far:.0f} % of the gap, on average.", charts, facts)
+
+
+def off_by(gap: Gap, words: list[int]) -> Fact:
+    return Fact("Length, off by", abs(len(words) - gap.count), "words", "lower")
 
 
 def repeated(gap: Gap, words: list[int]) -> int:

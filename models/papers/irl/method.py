@@ -106,9 +106,9 @@ def close(journal: Journal, source: WordsTask) -> Close:
     good = [source.right(ids) for ids in texts]
     varied = 100 * (1 - self_bleu([[one for one in ids if one != END] for ids in texts])) if len(texts) > 1 else 0.0
     different = len({source.answer(ids) for ids, fine in zip(texts, good, strict=True) if fine})
-    facts = {"right": Fact("Right answers", 100 * float(np.mean(good)), "%", "higher"),
-             "varied": Fact("Diversity, 1 - Self-BLEU", round(varied, 1), "points of 100", "higher"),
-             "different": Fact("Different right answers", different, f"of {len(texts)}", "higher")}
+    facts = {"different": Fact("Different right answers", different, f"of {len(texts)}", "higher"),
+             "right": Fact("Right answers", 100 * float(np.mean(good)), "%", "higher"),
+             "varied": Fact("Diversity, 1 - Self-BLEU", round(varied, 1), "points of 100", "higher")}
     each = [implied(torch.stack(trial.logits), trial.ids, source.gamma) for trial in last.trials]
     sentence = (f"{sum(good)} of {len(good)} answers are right by the parser, and {different} of those differ; "
                 f"diversity is {varied:.0f} of 100. A low reward says that the text became worse than it had to.")

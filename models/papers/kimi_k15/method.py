@@ -162,7 +162,7 @@ def carried(group: AnswerGroup, moved: np.ndarray, tau: float) -> Chart:
     series = {f"after {counted(n)}": moved[n - 1] for n in (1, len(moved))}
     if tau:
         series["wanted, advantage / tau"] = group.advantage / tau
-    return Chart("bar", "What the steps changed: log pi / pi_i of each answer", "answer", "nats", series,
+    return Chart("bar", "How the steps moved each answer", "answer", "change of log-probability (nats)", series,
                  ticks=numbers(group), caption="Above 0: likelier than before. Of whole answers: sums over tokens.")
 
 
@@ -182,9 +182,10 @@ METHOD = Method(
                 "mirror descent, without a value network; a bonus within the group rewards short thoughts.",
         flow="puzzle > model > k thoughts > checker > *reward and length bonus > *minus the group's mean > *squared "
              "log-ratio loss; *squared log-ratio loss ~> model",
-        look_at="Step through the answers: each says what it was worth in its group; below, how far steps moved it. "
-                "Beside it the network before: its answers without a thought are mostly wrong, and right answers rose "
-                "from 45 to 69 of 100 as they went. The length bonus took 16 % of the tokens and 5 points.",
+        look_at="The puzzle: which signs between the numbers give the last one? “+ 15” says 12 + 3 = 15, “back” begins "
+                "anew. Step through the answers: each says what it was worth in its group. The network before guesses "
+                "without a thought, mostly wrongly; learning took right answers from 45 to 69 of 100, and the length "
+                "bonus 16 % of the tokens and 5 points.",
         not_covered="Pictures, code and web problems, chain-of-thought reward models, the curriculum and prioritised "
                     "sampling; long2short by rejection sampling, DPO and a second phase with a smaller limit; partial "
                     "rollouts are in the training alone, and nothing looks for repetitions.",

@@ -65,6 +65,7 @@ class Card:
     unverified: str = ""
     flow: str = ""
     shown: Mapping[str, str] = field(default_factory=dict)  # tab -> what is seen there, where that is not the method
+    states: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # tab -> {state: own words in the legend}
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,20 @@ def test_names_stand_level_and_a_still_line_is_not_blown_up():
     assert still.layout.yaxis.rangemode == "tozero" and moves.layout.yaxis.rangemode is None
 
 
+def test_every_column_of_a_narrow_matrix_has_its_name_and_a_legend_fits_its_card():
+    """Of four columns beside long rows the first and the last were named, over each other."""
+    rows, names = tuple(f"layer {i}, head 1" for i in range(6)), ("same symbol, earlier", "what followed it", "itself")
+    drawn = figure(Chart("matrix", "t", "on", "", {"share": np.ones((6, 3))}, ticks=names, rows=rows))
+    assert drawn.layout.xaxis.tickangle == -90 and drawn.layout.xaxis.tickvals is None and drawn.layout.height > 300
+    heads = figure(Chart("matrix", "t", "head", "", {"nats": np.ones((2, 4))}, ticks=[f"head {i}" for i in range(4)],
+                         rows=("layer 1", "layer 2")))
+    assert list(heads.data[0].x) == [f"head<br>{i}" for i in range(4)] and heads.layout.xaxis.tickangle == 0
+    line = {"teacher at -7.3 nats": np.array([[0.0, 1.0], [1.0, 2.0]])}
+    one = Chart("line", "l", "x", "y", line)
+    both = figure(one, raised(one), ("A", "Trained on bytes"))
+    assert all(len(part) <= 30 for one in both.data for part in one.name.split("<br>")) and "<br>" in both.data[1].name
+
+
 def test_lines_of_the_baseline_are_told_apart():
     line = np.array([[0.0, 1.0], [1.0, 2.0]])
     chart = Chart("line", "l", "x", "y", {"a": line, "b": line + 1, "c": line + 2})

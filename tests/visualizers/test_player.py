@@ -367,7 +367,8 @@ def test_a_run_opens_on_its_own_moment_whatever_stands_beside_it(window, paper_p
     short, long = (draw(samples.unmask(steps=n)) for n in (5, 17))
     for start in (2, 4):
         mine = replace(short, view={**short.view, "start": start})
-        assert window.look(paper_page(mine, long), lambda page: page.evaluate("shown.drawings[0].at(shown.step)")) == start
+        at = window.look(paper_page(mine, long), lambda page: page.evaluate("shown.drawings[0].at(shown.step)"))
+        assert at == start
 
 
 def test_runs_of_other_lengths_show_the_same_share_of_the_run(window, paper_page):

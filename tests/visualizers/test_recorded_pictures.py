@@ -1,14 +1,19 @@
 """What every recorded example shows: it ends clean, its legend tells states apart, and every token has its rivals."""
 
+import json
+
 import numpy as np
 import pytest
 
-from models.serving.recorded import FOLDER
+from models.engine.method import atlas, find
+from models.serving.recorded import FOLDER, read
 from models.trace import CODE, STATES
 from models.trace.serialize import load
 from visualizers import draw
 from visualizers.drawing import palette
 from visualizers.drawing.marks import cells, resolved
+from visualizers.page.downloads import rendered
+from visualizers.page.panel import Panel, Shown
 
 # Methods whose tokens need not all have been weighed where they stand, and why.
 UNWEIGHED = {"icn": "its items are completed behind another text; only their first words are ranked"}
@@ -17,7 +22,8 @@ NAMES = sorted(path.name for path in FOLDER.glob("*.json"))
 
 @pytest.fixture(params=NAMES)
 def drawing(request):
-    return draw(load((FOLDER / request.param).read_text("utf-8")))
+    trace = load((FOLDER / request.param).read_text("utf-8"))
+    return draw(trace, says=find(trace.method).card.states.get(trace.tab))
 
 
 def test_the_legend_tells_all_its_states_apart(drawing):
@@ -27,6 +33,20 @@ def test_the_legend_tells_all_its_states_apart(drawing):
     words = [said for _, said in drawing.legend]
     alike = [words[i] for i, one in enumerate(seen) if seen.count(one) > 1]
     assert not alike and len(set(words)) == len(words), alike
+
+
+@pytest.mark.parametrize("id, tab", [(m.id, tab) for m in atlas().values() for tab in m.card.states])
+def test_a_method_says_what_its_states_mean(id, tab):
+    """A right answer, a letter that was deciphered and a disc that is known were all called "accepted"."""
+    own, found = find(id).card.states[tab], read(id, tab)
+    says = dict(draw(found, says=own).legend)
+    assert set(own) <= set(STATES) and set(own.values()) & set(says.values()) or id == "sampling"
+    assert all(says[state] == words for state, words in own.items() if state in says)
+    panel = object.__new__(Panel)  # without its components
+    panel.tab, panel.methods = tab, {id: find(id)}
+    files = rendered(Shown((found,)), "html", -1).decode()
+    for words in set(own.values()) & set(says.values()):
+        assert json.dumps(words) in panel.value(Shown((found,))) and json.dumps(words) in files
 
 
 def test_it_opens_on_a_colour_that_the_menu_offers(drawing):

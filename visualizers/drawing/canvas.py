@@ -40,8 +40,11 @@ class Wording:
     about: Callable[[Trace], list[str]] = lambda trace: [""] * len(trace.steps)
 
 
-def assemble(trace: Trace, wording: Wording, *, title: str = "", by: str | None = None, **view) -> Drawing:
-    """The Drawing of a trace; `title` is the method's readable name, further `view` options travel to the player."""
+def assemble(trace: Trace, wording: Wording, *, title: str = "", by: str | None = None,
+             says: Mapping[str, str] | None = None, **view) -> Drawing:
+    """The Drawing of a trace; `title` is the method's readable name, `says` its own words for states, further `view`
+    options travel to the player."""
+    wording = replace(wording, states={**wording.states, **(says or {})})
     scales = {name: scale_of(trace, name, spec) for name, spec in trace.fields.items()
               if any(name in step.fields for step in trace.steps)}
     chosen = by if by in ("state", "auto", *scales) else wording.by(trace)

@@ -17,8 +17,9 @@ import plotly.graph_objects as go
 from models.trace import Chart, Trace
 from visualizers.drawing import palette
 
-NAMES, MATRIX = 44, 28  # characters along an axis where three charts share a row, and under a matrix with its bar
-NAME, UPRIGHT = 12, 8  # characters of one line of a name, and of the longest word that stands upright
+NAMES, MATRIX = 36, 22  # characters along an axis where three charts share a row, and under a matrix with its bar
+NAME, ENTRY = 12, 30  # characters of one line of a name, and of an entry of the legend
+UPRIGHT, COLUMN = 8, 24  # characters of the longest word that stands upright, and of such a name of a column
 LARGE = 4096  # cells from which a matrix is sent as uint8
 MARKERS = ("circle", "diamond-open", "square", "x", "triangle-up", "cross")
 TWINS = ("x", "triangle-up-open", "cross-thin-open", "star-open")  # of the baseline's series, which share one colour
@@ -50,6 +51,8 @@ def figure(chart: Chart, other: Chart | None = None, names: tuple[str, str] = ("
         for one, name in zip(drawn.data, chart.series):
             one.name += " (both)" * (name in shared)
         drawn.add_traces([_as_twin(one, names[1], dark, i) for i, one in enumerate(apart)])
+    for one in drawn.data:
+        one.name = one.name and "<br>".join(textwrap.wrap(one.name, ENTRY, break_long_words=False))
     _dress(drawn, chart, dark, len(drawn.data) > 1)
     both = [("", chart)] if other is None else [(f"{names[0]} ", chart), (f"{names[1]} ", other)]
     upright = f"{chart.y} down" if chart.y and chart.kind == "matrix" else chart.y
@@ -172,12 +175,15 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
     axis = {"gridcolor": page["line"], "linecolor": page["line"], "zeroline": False, "automargin": True,
             "tickfont": {"color": page["soft"], "size": 11}, "tickangle": 0}
     matrix = chart.kind == "matrix"
+    below = _some(drawn.data[0].x, _under(chart) if matrix else NAMES, COLUMN if matrix else UPRIGHT)
+    long = max(map(len, drawn.data[0].x)) - UPRIGHT if matrix and "tickangle" in below else 0
+    tall = 6 * max(0, long)  # pixels that upright names need
     drawn.layout = go.Layout(  # at once: update_layout takes ten times as long
-        template="none", height=(330 if matrix and len(chart.rows) > 14 else 246) + 30 * legend,
+        template="none", height=(330 if matrix and len(chart.rows) > 14 else 246) + 30 * legend + tall,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", barmode="group", bargap=0.25,
         font={"family": palette.FONT, "size": 12, "color": page["soft"]},
         margin={"l": 54, "r": 18, "t": 12, "b": 46 + 30 * legend},
-        xaxis={**axis, **_named(drawn.data[0].x), **_some(drawn.data[0].x, _under(chart) if matrix else NAMES),
+        xaxis={**axis, **_named(drawn.data[0].x), **below,
                "title": {"text": escape(chart.x), "standoff": 6, "font": {"size": 12}}},
         showlegend=legend,
         yaxis={**axis, **(_named(drawn.data[0].y) | {"autorange": "reversed"} if matrix else _level(drawn))},
@@ -189,7 +195,7 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
 
 def _under(chart: Chart) -> int:
     """Characters under a matrix: the names of its rows take their room from it."""
-    return MATRIX - max(0, max(map(len, map(str, chart.rows)), default=0) - UPRIGHT)
+    return max(NAME // 2, MATRIX - max(0, max(map(len, map(str, chart.rows)), default=0) - UPRIGHT))
 
 
 def _broken(tick: str, wide: int = NAME) -> str:
@@ -200,20 +206,21 @@ def _broken(tick: str, wide: int = NAME) -> str:
 def _columns(chart: Chart, count: int) -> list[str]:
     """Names under a matrix, on lines of a word or two where only so they all fit."""
     whole, room = _labels(chart.ticks, count), _under(chart)
-    if not chart.ticks or not _some(whole, room):
+    if not chart.ticks or not _some(whole, room, UPRIGHT):
         return whole
     short = [_broken(tick, max(1, room // count)) for tick in chart.ticks]
-    return whole if _some(short, room) or len(set(short)) < count else short
+    return whole if _some(short, room, UPRIGHT) or len(set(short)) < count else short
 
 
-def _some(places, room: int) -> dict:
-    """Names that do not fit beside each other: short words stand upright, of others and of numbers every second, third,
-    ... is written. room: characters along the axis."""
+def _some(places, room: int, upright: int) -> dict:
+    """Names that do not fit beside each other: short words stand upright, and as long ones as `upright` where all have
+    room; of others and of numbers every second, third, ... is written. room: characters along the axis."""
     names = [one for one in places if isinstance(one, str)] if places is not None else []
     wide = [max(map(len, name.split("<br>"))) for name in names]
     if all(a + b + 1 <= 2 * room / len(names) for a, b in pairwise(wide)):
         return {}
-    upright = max(wide) <= UPRIGHT and not all(name.isdigit() for name in names)
+    short = max(wide) <= (upright if 2 * len(names) <= room else UPRIGHT)
+    upright = short and not all(name.isdigit() for name in names)
     every = -(-(2 * len(names) if upright else sum(wide) + len(wide)) // room)
     some = {"tickmode": "array", "tickvals": list(range(0, len(names), every))} if every > 1 else {}
     return some | ({"tickangle": -90} if upright else {})

@@ -1,6 +1,7 @@
 """Files that a visitor takes away: the picture in every form, and what is on the screen as a table."""
 from __future__ import annotations
 
+from models.engine.method import find
 from models.trace.serialize import save
 from visualizers.page.panel import Shown
 
@@ -20,4 +21,5 @@ def rendered(shown: Shown, end: str, step: int) -> bytes:
         return table.table(shown.traces, shown.titles)
     title, other, *_ = [*shown.titles, ""]
     step = step if -1 <= step < len(trace.steps) else -1
-    return files.export(trace, end, twin=twin, step=step, title=title, twin_title=other)
+    return files.export(trace, end, twin=twin, step=step, title=title, twin_title=other,
+                        says=find(trace.method).card.states.get(trace.tab))

@@ -197,7 +197,7 @@ class Panel:
         view: view parameters by name; waiting: ids or roles of the runs that have not begun, drawn as an empty canvas
         so that nothing jumps when they do; extra: turn, loading, step.
         """
-        drawings = [draw(trace, title=ROLES.get(role) or self._heading(trace.method), flow=self._flow(trace.method),
+        drawings = [draw(trace, title=ROLES.get(role) or self._heading(trace.method), **self._own(trace),
                          **(view or {}))
                     for trace, role in zip(shown.traces, shown.roles)]
         drawings += [_blank(drawings[0], ROLES.get(id) or self._title(id)) for id in waiting]
@@ -227,10 +227,10 @@ class Panel:
     def _method(self, trace: Trace) -> Method:
         return self.methods[trace.method]
 
-    def _flow(self, id: str) -> list[list[str]]:
-        """Boxes and arrows of a method; those of a control arm are its method's."""
-        known = self.methods.get(id) or self.methods.get(id.removesuffix(CONTROL))
-        return arrows(known.card.flow) if known else []
+    def _own(self, trace: Trace) -> dict:
+        """Boxes and arrows of a method and its words for states; those of a control arm are its method's."""
+        known = self.methods.get(trace.method) or self.methods.get(trace.method.removesuffix(CONTROL))
+        return {"flow": arrows(known.card.flow), "says": known.card.states.get(trace.tab)} if known else {"flow": []}
 
     def _title(self, id: str) -> str:
         arms = {method.arm.id: method.arm for method in self.methods.values() if method.arm}
@@ -240,7 +240,8 @@ class Panel:
     def _heading(self, id: str) -> str:
         """What stands above a picture: the method's title, or what this tab shows of it."""
         known = self.methods.get(id)
-        return known.card.shown.get(self.tab, known.card.title) if known else self._title(id)
+        shown = known.card.shown.get(self.tab, known.card.title) if known else self._title(id)
+        return shown[:1].upper() + shown[1:]
 
     def _besides(self, method: Method) -> list[tuple[str, str]]:
         mark = {} if method.baseline == method.id + CONTROL else {method.baseline: " (baseline)"}

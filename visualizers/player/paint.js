@@ -169,13 +169,20 @@ class CellView {
     context.fillText(text, x + h * 0.05, y + h * 0.94, w - 4);
   }
 
-  // Not `label`: the player hangs an element of that name on a view.
+  // Not `label`: the player hangs an element of that name on a view. What is too wide for its cell stands on a line a
+  // word, smaller, inside the edge.
   inscribe(context, text, x, y, w, h, page, mark) {
-    context.font = `${Math.round(Math.min(h * 0.5, 14))}px system-ui, sans-serif`;
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    context.fillStyle = inkOn(mark.fill, mark.share, page.panel);
-    context.fillText(text, x + w / 2, y + h / 2, w - 2);
+    const font = (size) => { context.font = `${size}px system-ui, sans-serif`; };
+    const wide = (part) => context.measureText(part).width, room = w - 8;
+    let size = Math.round(Math.min(h * 0.5, 14));
+    font(size);
+    const lines = wide(text) > room ? text.trim().split(/ +/) : [text];
+    size = Math.min(size, size * room / Math.max(...lines.map(wide)), h / lines.length - 2);
+    font(Math.max(7, Math.floor(size)));
+    Object.assign(context, { textAlign: "center", textBaseline: "middle",
+      fillStyle: inkOn(mark.fill, mark.share, page.panel) });
+    const top = y + h / 2 - (lines.length - 1) / 2 * size;
+    lines.forEach((line, i) => context.fillText(line, x + w / 2, top + i * size, w - 2));
   }
 
   captions(context, marks, boxes, page) {

@@ -93,7 +93,8 @@ METHOD = Method(
         flow="text so far > model > temperature, top-k, top-p, min-p > next token drawn; next token drawn "
              "~> text so far",
         look_at="How sure the model is at each token, and how much of its distribution the settings cut away.",
-        not_covered="Repetition penalties, typical and eta sampling, beam search."),
+        not_covered="Repetition penalties, typical and eta sampling, beam search.",
+        states={"sample": {"accepted": "of the kept trial", "refused": "of a refused trial"}}),
     params=Params, accepts="text", layouts=families.CAUSAL,
     kinds={"algo-arithmetic-1": "problem", "algo-arithmetic-2": "problem"},
     checkpoints=("text-ar-1", "text-ar-retrieval-1", "text-ar-1k-2", "algo-arithmetic-1", "algo-arithmetic-2"),

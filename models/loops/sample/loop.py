@@ -207,7 +207,8 @@ def written(texts, policy: SamplingPolicy, page: TextRecord, decision: Decision)
         return
     shown = {name: distribution(rows, page.count, top=TOP) for name, rows in policy.shown(decision.moment).items()}
     what, chosen, other = policy.called
-    note = f"entropy {decision.moment.warped_entropy:.2f} nats after the sampler's settings: {len(decision.trials)} {what}s"
+    note = (f"entropy {decision.moment.warped_entropy:.2f} nats after the sampler's settings: "
+            f"{len(decision.trials)} {what}s")
     yield page.step("branch", distributions=shown, level="branch", cost=decision.cost, note=note)
     others = [k for k in range(len(decision.trials)) if k != decision.kept]
     for k in (*others, decision.kept):  # the kept one last, so that the page goes on from it

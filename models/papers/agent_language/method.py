@@ -75,7 +75,9 @@ METHOD = Method(
         not_covered="The paper's third point, roles that hold over a conversation; large models and real language; "
                     "several trainings; more than 4 bits a slot.",
         unverified="The argument is the paper's: misaligned spaces, loss, drift. All else is our construction: boards, "
-                   "networks, channels, what counts as known, the bars."),
+                   "networks, channels, what counts as known, the bars.",
+        states={"sample": {"new": "the message", "accepted": "known rightly", "refused": "sure of a wrong disc",
+                           "known": "not known for sure"}}),
     params=Params, accepts="text", checkpoints=(BASE,), companions=tuple(FILES.values()), run=run,
     control=Control(params={"channel": "words"}, title="The same, told in words"),
     fixed={"sample": "Messages follow from the board: change a disc and run it again."},

@@ -164,9 +164,10 @@ METHOD = Method(
         not_covered="Vision-language models; the vote over several runs (self-consistency).",
         unverified="The number of trials follows the authors' code, from which the published results come: 1 + "
                    "(most - 1) r, several from 0.176 nats on. Algorithm 1 of the paper says most x r, several from "
-                   "0.308 nats on; both are offered. The entropy is taken after the sampler's settings, as in the code. On "
-                   "stories the two thresholds are 2.0 and 4.2 nats instead of 0.01 and 1.5: the median and the 95 % "
-                   "quantile of what this small model has on held-out books."),
+                   "0.308 nats on; both are offered. The entropy is taken after the sampler's settings, as in the "
+                   "code. On stories the two thresholds are 2.0 and 4.2 nats instead of 0.01 and 1.5: the median and "
+                   "the 95 % quantile of what this small model has on held-out books.",
+        states={"sample": {"accepted": "of the kept trial", "refused": "of a refused trial"}}),
     params=Params, accepts="problem", checkpoints=("algo-arithmetic-2", "text-ar-1"),
     kinds={"algo-arithmetic-2": "problem", **dict.fromkeys(families.CAUSAL, "text")}, layouts=families.CAUSAL,
     run=run, baseline="sampling", baseline_budget=matched,

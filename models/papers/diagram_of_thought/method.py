@@ -85,7 +85,8 @@ METHOD = Method(
         unverified="The paper gives no format, data, loss or numbers. Records follow its project's later revisions; a "
                    "critic that calculates for itself and names the fault, trees of 3 operations modulo 20 (the spec: "
                    "6 to 10 modulo 100), a slip in one proposition of four and later of two, no loss on slips, and "
-                   "training from the start instead of from a shared base are ours."),
+                   "training from the start instead of from a shared base are ours.",
+        states={"sample": {"accepted": "found valid by the critic", "refused": "refuted by the critic"}}),
     params=Params, accepts="text", checkpoints=(DOT, SHUFFLED, COT), run=run,
     control=Control(checkpoint=COT, title="Chain of thought, the same slip"),
     fixed={"sample": "A record is many words of one text: plant slips with the control instead."},

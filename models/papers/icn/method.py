@@ -64,7 +64,8 @@ METHOD = Method(
         not_covered="Voting over several ways of reasoning; a judge that is a language model (the gold lists of the "
                     "tales judge here).",
         unverified="About 1,024 clusters of Llama's 128,000 words; here 64 of 1,024.",
-        shown={"attend": "the text with its list"}),
+        shown={"attend": "the text with its list"},
+        states={"sample": {"accepted": "right and new", "refused": "wrong, or said before"}}),
     params=Params, accepts="text", checkpoints=("tale-ar-1",), run=run,
     control=Control(params={"navigate": False}, title="One fixed ranking"),
     fixed={"sample": "The words come from the rounds: change how many, or how many first words each tries."},

@@ -142,7 +142,8 @@ METHOD = Method(
         not_covered="Adversarial imitation (GAIL) and the online variants with the model's own samples; T5 and PaLM 2 "
                     "on XSUM, WMT22, GSM8k and TLDR; several trainings.",
         unverified="The objective is derived, since no code is public. lambda (0.03 and 0.3), its warm-up, gamma = 1 "
-                   "and the gradient through V' are ours."),
+                   "and the gradient through V' are ours.",
+        states={"sample": {"accepted": "of a right answer"}}),
     params=Params, accepts="text", checkpoints=tuple(ARMS), run=run,
     control=Control(MLE, title="Maximum likelihood"),
     fixed={"sample": "Answers are drawn side by side: type words behind the task to see what they are worth."},

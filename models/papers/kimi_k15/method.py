@@ -194,7 +194,8 @@ METHOD = Method(
                    "in the report. An answer carried on from an earlier iteration counts whole in the loss. Thoughts "
                    "alone left little to gain (62 right, then 67 of 100), so before RL 0.4 of the documents became "
                    "answers at once. The rate is the third tried, for REINFORCE the first. Steps on one puzzle alone "
-                   "make new answers no better on average (24 puzzles)."),
+                   "make new answers no better on average (24 puzzles).",
+        states={"sample": {"accepted": "of a right answer"}}),
     params=Params, accepts="text", checkpoints=tuple(ARMS), run=run,
     control=Control(SFT, title="Before RL"),
     fixed={"sample": "Answers are drawn side by side: type words behind the puzzle to begin the thought yourself."},

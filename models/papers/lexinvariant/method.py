@@ -48,7 +48,8 @@ METHOD = Method(
         unverified="The probe's form; all sizes. To be learnt in minutes, its heads begin set so that they count what "
                    "came and what followed what, and its vectors are made orthogonal, as a wide network's nearly are: "
                    "both are ours, not the paper's.",
-        shown={"attend": "the text under its cipher"}),
+        shown={"attend": "the text under its cipher"},
+        states={"sample": {"accepted": "deciphered rightly", "visible": "another letter stands here, or a mark"}}),
     params=Params, accepts="text", checkpoints=("story-lexinvariant-1", "markov-lexinvariant-1"),
     companions=("story-plain-1",), run=run, control=Control("story-plain-1", title="Ordinary network"),
     fixed={"sample": "This text is only read: change it, its cipher or the seed instead."},

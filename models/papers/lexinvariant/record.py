@@ -136,6 +136,7 @@ def reading(job: Job) -> Iterator[Event]:
     """The text piece by piece: what stands there by the votes so far, and what was expected at each place."""
     found = Deciphering.of(job)
     text, begun = found.text, 0
+    letter = np.array([label.isalpha() for label in text.labels])  # marks stay as they are: nothing to decipher
     page = TextRecord(text.labels, text.ids, 0, FIELDS, lambda ids: [SYMBOLS[i] for i in ids])
     yield page.open(len(found.ends))
     for end in found.ends:
@@ -143,7 +144,7 @@ def reading(job: Job) -> Iterator[Event]:
         page.note(new[new > 0], surprise=found.losses[MINE][0, new[new > 0] - 1])
         page.note(range(end), votes=(votes / votes.sum(-1, keepdims=True).clip(1e-9))[text.ids, text.real][:end])
         taken, read = votes.argmax(1)[text.ids], np.arange(len(text.ids)) < end
-        state = np.where(read & (taken == text.real), CODE["accepted"], CODE["visible"])
+        state = np.where(read & letter & (taken == text.real), CODE["accepted"], CODE["visible"])
         share = "{:.0f} % of its letters deciphered, by counting alone {:.0f} %".format(*found.solved(end))
         yield page.step(f"{end} characters read", ids=np.where(read, taken, text.ids), note=share,
                         state=np.where(read, state, CODE["context"]), distributions=guesses(found, new),

@@ -73,7 +73,8 @@ METHOD = Method(
                    "reference's as the board one move before. States are normed one by one, not over a game. "
                    "Autoencoders have a squared error, our reading; half of their features speak at once. Stability is "
                    "the reference's rule, a lower bound: layers 1 to 5 tell it alike, the last does not; a third of "
-                   "those features tell as well that there is a disc at all."),
+                   "those features tell as well that there is a disc at all.",
+        states={"sample": {"accepted": "added before, legal", "refused": "not legal", "new": "added now"}}),
     params=Params, accepts="text", checkpoints=(GPT,), companions=(LENS,), run=run,
     control=Control(params={"coding": COLOUR}, title="Black and white"),
     fixed={"sample": "Every move turns discs: type other moves and run again."},

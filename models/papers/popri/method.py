@@ -54,7 +54,8 @@ METHOD = Method(
                     "round by its distance to the clients, and the comparison with DP federated learning.",
         unverified="The clients and the prompts are ours (the paper puts three public examples in front), the embedder "
                    "is the middle of the public network, delta is 1 in 10,000. Tiny here: beta 0.1, rate 0.0005, "
-                   "LoRA rank 4, eight rounds of 64 prompts with 8 texts (0.01, 0.0000008, 16, 31, 1,800, 10 there)."),
+                   "LoRA rank 4, eight rounds of 64 prompts with 8 texts (0.01, 0.0000008, 16, 31, 1,800, 10 there).",
+        states={"sample": {"accepted": "the better text of the pair", "refused": "the worse one"}}),
     params=Params, accepts="text", run=run,
     checkpoints=("tale-popri-1", "tale-popri-free-1", "tale-popri-tight-1", "tale-popri-shuffled-1"),
     companions=(TRUNK, *WALK["tale-popri-1"].values()),

@@ -57,7 +57,8 @@ METHOD = Method(
         not_covered="GPT-2, Llama 2, ExploreToM's stories and infills written by GPT-4. A network that learned stories "
                     "of one pattern answers that pattern; nothing here says that it has a theory of mind.",
         unverified="The paper's five levels of infills are known from a summary; 0, 2, 4 and 8 are ours. The two "
-                   "models differ in size and in training, here as in the paper."),
+                   "models differ in size and in training, here as in the paper.",
+        states={"sample": {"accepted": "right answer", "refused": "wrong answer"}}),
     params=Params, accepts="text", checkpoints=(NEW, OLD, FAR, EARLIER), companions=(NEW, OLD), run=run,
     control=Control(OLD, title="A, like GPT-2"),
     fixed={"sample": "The answer is asked for, not written on: change the story, its infills or the temperature."},

@@ -6,6 +6,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from models import claims
+from models.engine.method import atlas
 from models.trace.subject import ASSETS
 from visualizers.page import nodes
 
@@ -17,6 +19,9 @@ STUMBLED = (
     "suspicion", "kernel paths", "gathered submanifold convolution", "token rows", "(token, layer) pairs",
     "waiting states", "static", "knobs", "share of the gap closed", "chimeras", "lit codes", "favourite",
     "fed with fillers", "gate", "phase 2")
+# Short names that stand for themselves: models of papers, files, units.
+NAMES = re.compile(r"\d+[A-Z]-H2|I-JEPA|LLaVA-OneVision|LlamaGen|MAGE|MAR|SimMIM|MASK|MID|GPU|MB|NOTES|README|LM|MATH")
+SHORT = re.compile(r"(?<![\w-])[A-Za-z0-9-]*[A-Z][A-Za-z0-9-]*[A-Z][A-Za-z0-9-]*")
 
 
 def test_every_term_that_stopped_a_reader_is_in_the_glossary():
@@ -24,6 +29,28 @@ def test_every_term_that_stopped_a_reader_is_in_the_glossary():
     assert not [term for term in STUMBLED if term.lower() not in forms]
     assert len(forms) == len(set(forms)), "one meaning a form"
     assert any(re.fullmatch(entry["pattern"], "22+10") for entry in nodes.glossary() if "pattern" in entry)
+
+
+def unexplained(text: str) -> set[str]:
+    """Abbreviations in a text that neither the glossary nor a method's title explains."""
+    titles = " ".join(f"{m.card.title} {m.id}" for m in atlas().values()).lower()
+    forms = {form.lower() for entry in nodes.glossary() for form in entry.get("forms", ())}
+    patterns = [entry["pattern"] for entry in nodes.glossary() if "pattern" in entry]
+    return {word for word in SHORT.findall(text) if word.lower() not in forms and not NAMES.fullmatch(word)
+            and word.lower().rstrip("s") not in titles and not any(re.fullmatch(one, word) for one in patterns)}
+
+
+@pytest.mark.parametrize("id", atlas())
+def test_an_abbreviation_on_a_card_or_in_a_claim_is_explained(id):
+    card, found = atlas()[id].card, claims.read(id)
+    said = [card.summary, card.look_at, card.not_covered, card.unverified]
+    if found:
+        said += [found["paper"], found["here"], *(row["name"] for row in (*found["rows"], *found["context"]))]
+    assert not unexplained(" ".join(said))
+
+
+def test_the_rule_sees_an_abbreviation():
+    assert unexplained("its DPO, by LoRA, and a WGAN") == {"WGAN"}
 
 
 def test_a_term_says_more_than_its_own_name():

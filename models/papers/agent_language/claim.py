@@ -33,7 +33,8 @@ def measure(lab: Lab):
         "words", "vectors", "trained-words", "trained-vectors"))
     return conclude(
         "agent-language", trainings=1, seeds=(SEED,), arms=(words, vectors, own, free),
-        paper="An argument without numbers: words lose what models' vectors hold, and behaviour drifts (abstract).",
+        paper="Words lose what the vectors inside models hold, and what agents do drifts when they talk in words (an "
+              "argument without numbers, abstract).",
         here="From four slots vectors let a receiver know at least 20 % more of a board than words, between frozen "
              "networks and between networks that were trained for their channel; at equal bits, trained, they let it "
              "know more than words, and after four hops fewer discs are changed or invented.",

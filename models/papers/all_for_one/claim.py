@@ -44,8 +44,8 @@ def measure(lab: Lab):
     mine, other, zeros, deaf = arms.values()
     return conclude(
         "all-for-one", trainings=1, seeds=(SEED,), arms=tuple(arms.values()),
-        paper="A subgraph in which tokens wait first, the last one looks at them in few middle layers and computes "
-              "alone in the rest is sufficient and necessary for mental arithmetic (abstract, without numbers).",
+        paper="Mental arithmetic needs no more than this part of a model, and no less: tokens wait first, the last "
+              "one looks at them in a few middle layers and computes alone in the rest (abstract, without numbers).",
         here=f"With at least {LEAST} waiting layers and at most a third for transfer at least 90 % of the sums stay "
              "right, at least 40 points more than where the waiting layers hold the mean over any token, or zeros.",
         expect=[at_least(mine, 90), better(mine, other, 40), better(mine, zeros, 40)],

@@ -35,8 +35,8 @@ def measure(lab: Lab) -> Claim:
                                                    for name, bundle in bundles.items()}, ARMS, budget=once).values()
     return conclude(
         "alm", trainings=1, seeds=(0,), arms=(near, far, knows, control, told_it, untold, teacher, trunk),
-        paper="The first effective pure distillation between tokenizers: subword models are moved to bytes better than "
-              "earlier methods move them to a similar subword vocabulary (abstract, without numbers).",
+        paper="The first distillation that by itself moves models to another tokenizer: to bytes, too, better than "
+              "earlier methods move them even to a similar vocabulary (abstract, without numbers).",
         here="After equal steps on the same batches, ALM's gap to the teacher is at least 25 % smaller than that of "
              "next-byte training (SFT), its surprise at held-out books at most 3 % larger, and of a preference that "
              "only the teacher has it takes over at least 0.25.",

@@ -40,7 +40,8 @@ def measure(lab: Lab):
         ("works", "told from work to name", AHEAD, "B"), ("names", "told from work to name", BACK, "B"),
         ("names", "always told both ways", BACK, "C"))}
     return conclude(
-        "bico", paper="On the reversal task BICO lifts Llama from 0 % to around 70 % (abstract).",
+        "bico", paper="Asked the other way round for what was learned in one direction, Llama rises from 0 % to "
+                      "around 70 % right with BICO (abstract).",
         here="Of 40 people who were told from name to work, next-token prediction says at most 5 % of the names when "
         "asked by the work; BICO at least 20 points more, more than without turning later keys back, and at most 5 % "
         "(two names) when the works are shuffled; from name to work it stays within 3 points of next-token prediction.",

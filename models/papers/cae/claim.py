@@ -55,8 +55,8 @@ def measure(lab: Lab) -> Claim:
     share = ratio(guess["same patch, no alignment"], guess["same patch"], "cosine without alignment, of the full's")
     return conclude(
         "cae",
-        paper="CAE (arXiv 2202.03026), ViT-B, 1600 epochs: linear probe 70.3, attentive 77.2 beside MAE's 67.8 and "
-              "74.2.",
+        paper="CAE (arXiv 2202.03026), ViT-B, 1600 epochs: from its features a linear probe names 70.3 % of "
+              "ImageNet's photos rightly and an attentive one 77.2 %; from MAE's, 67.8 and 74.2 %.",
         here="On 64 x 64 photos with half hidden in blocks, guessed features fit the encoder's own with a cosine of at "
              "least 0.6 and another photo's with at most 0.3 (both minus the mean feature); without alignment at most "
              "half of it is left; a linear and an attentive probe gain at least a point over one decoder as in MAE.",

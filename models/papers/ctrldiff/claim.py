@@ -64,8 +64,8 @@ def measure(lab: Lab):
                      for (mood, topic), one in zip(story_labels(judge, tok, real), docs, strict=True)], 1)
     return conclude(
         "ctrldiff", trainings=1, seeds=(SEED, OTHER, OPEN), arms=(*groups[0], *groups[1]),
-        paper="Best among hybrids of diffusion and autoregression, nearer to autoregression, and effective conditional "
-              "writing (abstract, without numbers).",
+        paper="The best texts of models between diffusion and writing from left to right, nearly as good as the "
+              "latter's, and texts of a wanted kind (abstract, without numbers).",
         here="For as many passes per word a trained policy's texts (a pass costs it 0.5 nats, a frugal one 2) cost a "
              "judge at least 2 % fewer nats than fixed and random sizes, and at most 2 % more than the entropy rule; "
              "steering brings at least 30 points more stories of the wanted label, says a classifier that did not "

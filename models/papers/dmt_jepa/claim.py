@@ -39,8 +39,9 @@ def measure(lab: Lab) -> Claim:
     linear, at_patches, context_part = probes.values()
     return conclude(
         "dmt-jepa",
-        paper="DMT-JEPA (arXiv 2405.17995): targets made of likest neighbours are more discriminative: better ImageNet "
-              "classification, ADE20K segmentation and COCO detection (its abstract gives no numbers).",
+        paper="DMT-JEPA (arXiv 2405.17995): a network that predicts the mean of a patch's likest neighbours tells "
+              "things apart better: it names photos, outlines and finds things better (ImageNet, ADE20K, COCO; its "
+              "abstract gives no numbers).",
         here="On fresh drawn scenes its targets tell patches of one thing from patches of two by a cosine gap at least "
              "10 % larger than I-JEPA's; two probes of single patches gain at least 2 points, and more than another "
              "seed would; a linear probe of photos loses no more than that.",

@@ -37,8 +37,9 @@ def measure(lab: Lab):
     falls = [spearman(np.arange(len(rounds)), np.array(old_keys(rounds))) for rounds in found["ICN"]]
     span = {"floor": -1.0, "ceiling": 1.0}
     return conclude(
-        "icn", paper="What ranks in the middle is biased towards words near the first ones in key space; navigation "
-        "finds correct new words efficiently and gives more diverse answers (abstract, without numbers).",
+        "icn", paper="Words that a model ranks in the middle lean towards those that resemble its first ones; a "
+                     "search among its words finds right new ones efficiently and gives more diverse answers "
+                     "(abstract, without numbers).",
         here="On the lists of the tales, 50 completions give at least 1.2 times as many different right things as "
         "walking down one ranking, and no fewer than a repetition penalty; words elsewhere in key space are right more "
         "often than words near the first ones at the same rank, which random clusters do not show.",

@@ -49,8 +49,8 @@ def measure(lab: Lab):
                             budget=Budget(each, "answers")) for at in (-1, 0))
     return conclude(
         "irl", trainings=1, seeds=(SEED,), arms=tuple(varied.values()),
-        paper="Clear advantages for imitation by inverse reinforcement learning, in particular retaining diversity "
-              "while task performance is maximised (abstract, without numbers).",
+        paper="Imitation that looks for the reward behind examples has clear advantages: its answers stay diverse "
+              "while they get as good as they can (abstract, without numbers).",
         here="At the quality that maximum likelihood has at temperature 0.7 the answers of inverse soft-Q learning are "
              "more diverse by at least 3 points, their first sentences too, and no less than those of an entropy "
              "bonus; its low rewards find an exchanged word with an AUROC at least 0.05 above its own surprise's, and "

@@ -49,8 +49,9 @@ def measure(lab: Lab):
             TOKENS: lambda: len(list(by_words(job, Stream(trunk.model), [END, *first])))}
     seconds = {name: found / max(1, ways[name]()) for name, found in interleaved(ways, lab.size(60, 2)).items()}
     return conclude(
-        "sentencevae", paper="Inference 54.8 to 365.2 % faster; perplexity changes from +66.7 % (125M-H2) to -75.9 % "
-        "(1.3B-H2), by the README's table, and counted per token of another segmentation.",
+        "sentencevae", paper="Inference is 54.8 to 365.2 % faster; perplexity lies from 66.7 % above (125 million "
+                             "parameters) to 75.9 % below (1.3 billion), by the README's table, and is counted per "
+                             "piece of another segmentation.",
         here="Ends and stops charged, the clause model needs at most 5 % more bits per character of clause stories "
         "than the token model it stands on, in at most 0.8 of its time per word; 97 % of a clause's words and ends "
         "come out of its vector.", arms=(mine, tokens, alone), trainings=1,

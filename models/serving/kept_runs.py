@@ -1,7 +1,8 @@
 """Finished runs of shipped examples, kept for the next visitor who asks the same.
 
 Such a run is deterministic: same method, example, parameters, seed, weights and number format give the same record. A
-visitor's own subject, hand-made choices and local folders are never kept. What is given again says so in its note.
+visitor's own subject, typed words, hand-made choices and local folders are never kept. What is given again says so in
+its note.
 """
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from models.engine.method import find
 from models.serving import links, session, zerogpu
 from models.serving.session import Ask, Scene, Take
 from models.trace import limits
-from models.trace import params as parameters
+from models.trace.params import Words, declaration
 
 NOTE = "The same run of this example was made before and is shown again; its times are those of then."
 LOCK = threading.Lock()
@@ -42,10 +43,16 @@ def key_of(ask: Ask) -> str:
     """What tells one run from another, "" where it must not be kept."""
     method = find(ask.method)
     name = ask.checkpoint or method.checkpoints[0]
-    if ask.own is not None or ask.choice is not None or name not in method.choices:
+    if ask.own is not None or ask.choice is not None or name not in method.choices or typed(ask):
         return ""
-    values = parameters.parse(method.params, ask.params)  # a link leaves out typed words, which change a run, too
-    return f"{store.revision(name)} {links.to_query(ask)} {values!r}"
+    return f"{store.revision(name)} {links.to_query(ask)}"
+
+
+def typed(ask: Ask) -> bool:
+    """Whether a setting holds a visitor's own words, which a link leaves out, too."""
+    declared = declaration(find(ask.method).params)
+    free = {name: default for name, (spec, _, default) in declared.items() if isinstance(spec, Words)}
+    return any(ask.params.get(name, default) != default for name, default in free.items())
 
 
 def taken(key: str) -> Scene | None:

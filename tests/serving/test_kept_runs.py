@@ -41,6 +41,12 @@ def test_a_visitors_own_subject_is_never_kept():
     assert not kept_runs.SHELF and kept_runs.key_of(replace(ASK, choice=((1,),))) == ""
 
 
+def test_what_a_visitor_typed_into_a_setting_is_never_kept():
+    """Mutant: such words as a part of the key, which outlives the visitor."""
+    ask = Ask("graphadapter", "sample", {"without": ""})
+    assert kept_runs.key_of(ask) and kept_runs.key_of(replace(ask, params={"without": "Tom, my friend"})) == ""
+
+
 def test_the_shelf_is_bounded_by_bytes_and_the_least_asked_leave(monkeypatch):
     list(kept_runs.played(ASK))
     size = next(iter(kept_runs.SHELF.values()))[1]

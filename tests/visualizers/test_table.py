@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from models.serving.recorded import FOLDER
 from models.trace import STATES
 from models.trace.serialize import load, save
 from tests import samples
@@ -57,12 +58,35 @@ def test_runs_beside_each_other_stand_one_under_the_other_by_their_titles():
     assert {row["run"] for row in found} == {"Mine", "The untouched run"}
 
 
-def test_a_text_that_looks_like_a_formula_is_a_text():
-    trace = samples.sample()
-    labels = ("=1+1", "@SUM(A1)", *trace.canvas.labels[2:])
+HOSTILE = ("=1+1", "@SUM(A1)", " =cmd|' /C calc'!A0", "\n=1", "＝1", "\t=1", "+1", "-1")
+HARMLESS = ('say "so", twice', "a\r\nb", "1,5", "", " ", "né 😀", "a=b")
+
+
+def test_a_text_that_looks_like_a_formula_is_a_text_and_any_other_comes_back_as_it_is():
+    """Mutants: a blank before the sign; a quote, a comma or a line break that ends a cell."""
+    trace, texts = samples.sample(), (*HOSTILE, *HARMLESS)
+    labels = (*texts, *trace.canvas.labels[len(texts):])
     steps = tuple(replace(step, ids=None) for step in trace.steps)
     found = read([replace(trace, canvas=replace(trace.canvas, labels=labels), steps=steps)])
-    assert {row["text"] for row in found} >= {"'=1+1", "'@SUM(A1)"}
+    assert [row["text"] for row in found[:len(texts)]] == [*(f"'{text}" for text in HOSTILE), *HARMLESS]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("*.json")))
+def test_the_table_of_every_recorded_run_holds_what_the_page_shows(name):
+    """Its last step, token for token: what it reads, its state and every field, by name and unit.
+
+    Mutant: the vocabulary's word where the token has a label of its own, as a node of a graph has."""
+    trace = load((FOLDER / name).read_text("utf-8"))
+    found, drawing, last = read([trace]), draw(trace), len(trace.steps) - 1
+    assert len(found) == len(trace.steps) * trace.canvas.size
+    for token, row in enumerate(found[last * trace.canvas.size:]):
+        assert row["text"].removeprefix("'") == drawing.texts(last)[token].removeprefix("'"), token
+        assert row["state"] == STATES[trace.steps[last].state[token]]
+        assert row["what"].removeprefix("'") == drawing.frames[last].label
+        for name, field in trace.fields.items():
+            values = trace.steps[last].fields.get(name)
+            there = values is not None and not np.isnan(values[token])
+            assert row[plain_table.heading(field)] == (f"{float(values[token]):.6g}" if there else "")
 
 
 def test_any_text_of_a_vocabulary_survives():

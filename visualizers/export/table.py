@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from models.trace import STATES, Field, Trace
+from models.trace.spelling import standing
 
 FIRST = ("run", "step", "what", "token", "text", "state")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 
 
 def table(traces: Sequence[Trace], titles: Sequence[str]) -> bytes:
@@ -36,19 +37,18 @@ def heading(field: Field) -> str:
 def rows(trace: Trace, title: str, names: Sequence[str]) -> Iterator[list]:
     """One row per step and token; steps and tokens are counted from 1, as on the page."""
     for number, step in enumerate(trace.steps, 1):
-        columns = [step.fields.get(name) for name in names]
+        columns, words = [step.fields.get(name) for name in names], texts(trace, number - 1)
         for token in range(trace.canvas.size):
             numbers = ["" if values is None else cell(values[token]) for values in columns]
             state = STATES[int(step.state[token])]
-            yield [plain(title), number, plain(step.label), token + 1, plain(text(trace, number - 1, token)), state,
+            yield [plain(title), number, plain(step.label), token + 1, plain(words[token]), state,
                    *numbers]
 
 
-def text(trace: Trace, step: int, token: int) -> str:
-    """How the token reads at this step."""
-    ids = trace.steps[step].ids
-    held = -1 if ids is None else int(ids[token])
-    return trace.vocabulary.get(held, trace.canvas.labels[token])
+def texts(trace: Trace, step: int) -> tuple[str, ...]:
+    """How all tokens read at this step, as in the picture."""
+    ids, canvas = trace.steps[step].ids, trace.canvas
+    return canvas.labels if ids is None else standing(canvas.labels, canvas.ids, ids, trace.vocabulary)
 
 
 def cell(value: np.floating) -> str:
@@ -56,4 +56,5 @@ def cell(value: np.floating) -> str:
 
 
 def plain(words: str) -> str:
-    return f"'{words}" if words.startswith(FORMULA) else words
+    first = words.lstrip(" \u00a0\u200b") or words  # some programs take blanks off before they look
+    return f"'{words}" if first.startswith(FORMULA) else words

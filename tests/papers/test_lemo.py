@@ -1,5 +1,6 @@
 """LeMo's traps: every layer chooses anew, by raw scores and its own threshold; bytes are measured; gradients flow."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -184,8 +185,12 @@ def test_a_run_shows_what_was_read_and_measured(tiny, one_thread):
     assert len(prune.steps) == 2 * 3 + 1 and len(attend.steps) == 3
     assert 0 < prune.facts["bytes"].value < 100 and prune.facts["peak"].value < prune.facts["whole"].value
     assert len(prune.steps[0].where("dropped")) and not len(prune.steps[-1].where("dropped"))
-    dice = run("lemo-control", params={"length": 128}, dtype="float32").traces["prune"]
-    assert dice.facts["read"].value == pytest.approx(prune.facts["read"].value, abs=8)
+    other = run("lemo-control", params={"length": 128, "scorer": "random"}, dtype="float32").traces
+    assert other["prune"].facts["read"].value == pytest.approx(prune.facts["read"].value, abs=8)
+    states = [np.stack([step.state for step in one.steps]) for one in (attend, other["attend"])]
+    assert not np.array_equal(*states), "what the dice choose is shown, not the guess again"
+    own = run("lemo", params={"length": 128, "scorer": "oracle"}, dtype="float32").traces["attend"]
+    assert own.facts["recall"].value == 100 > attend.facts["recall"].value
     everything = run("lemo", params={"length": 128, "times": 0.2, "parts": "mlp"}, dtype="float32").traces["prune"]
     assert not len(everything.steps[0].where("dropped"))
 

@@ -297,9 +297,9 @@ def test_patches_leave_in_the_prune_tab(tiny):
 
 
 def test_all_keys_answer_as_the_vit_does(tiny):
-    job = prepare("sparsifiner", params={"keep": 1})
+    job = prepare("sparsifiner", params={"layer": 2})
     mine, other = run("sparsifiner", params={"keep": 1}), twin(job)
-    assert other.method.id == "vit" and other.params.layer == job.params.layer
+    assert (other.params.keep, other.params.tokens, other.params.layer) == (1, 1, 2) and other.model is job.model
     facts = mine.traces["attend"].facts
     assert facts["answer"].value == pytest.approx(facts["dense"].value, abs=1e-5) and facts["kept"].value > 0.999
     assert "Every pair" in mine.traces["attend"].sentence and facts["work"].value == 100

@@ -78,6 +78,14 @@ def test_names_stand_level_and_a_still_line_is_not_blown_up():
     bar = figure(Chart("bar", "t", "x", "y", {"s": np.arange(12.0)}, ticks=names))
     assert bar.layout.xaxis.tickangle == 0 and 1 < len(bar.layout.xaxis.tickvals) < 12
     assert all(len(line) <= 12 for line in bar.data[0].x[0].split("<br>"))
+    short, long = (Chart("bar", "t", "x", "y", {"s": np.arange(float(len(names)))}, ticks=tuple(names)) for names in
+                   ("ab", ("a", "diamond", "yellow", "square", "orange", "circle", "violet", "purple")))
+    assert figure(short, long).layout.xaxis.tickangle == -90, "the baseline's names need room, too"
+    sizes = tuple(f"{n} x {n}" for n in (1, 2, 3, 4, 6, 8))
+    maps = figure(Chart("matrix", "m", "x", "y", {"v": np.eye(6)}, ticks=sizes, rows=sizes))
+    assert not any("<br>" in name for name in maps.data[0].x), "no size is torn apart"
+    layers, many = (figure(Chart("line", "t", "x", "y", {"s": np.array([[1, 2.0], [end, 3.0]])})) for end in (3, 40))
+    assert layers.layout.xaxis.dtick == 1 and many.layout.xaxis.dtick is None, "there is no layer 1.5"
     still, moves = (figure(Chart("line", "t", "x", "y", {"s": np.array([[0, 2.0], [1, high]])})) for high in (2.01, 3))
     assert still.layout.yaxis.rangemode == "tozero" and moves.layout.yaxis.rangemode is None
 
@@ -101,6 +109,20 @@ def test_lines_of_the_baseline_are_told_apart():
     chart = Chart("line", "l", "x", "y", {"a": line, "b": line + 1, "c": line + 2})
     looks = {(one.line.color, one.line.dash) for one in figure(chart, raised(chart), ("Mine", "Other")).data}
     assert len(looks) == 6
+
+
+def test_bars_that_stand_alone_take_the_whole_place():
+    """Mutant: half of the room kept free for a series that has nothing at that place."""
+    gone = np.nan
+    bar = [figure(Chart("bar", "t", "x", "y", {"trained": np.array([1.0, gone]), "counted": np.array([other, 2.0])},
+                        ticks=("4", "16"))).layout.barmode for other in (gone, 1.0)]
+    assert bar == ["overlay", "group"]
+
+
+def test_long_names_in_a_legend_fit_a_phone():
+    chart = Chart("bar", "t", "x", "y", {"words of one topic": np.arange(2.0)}, ticks=("4", "16"))
+    names = [one.name for one in figure(chart, raised(chart), ("A", "Scan and Snap, its decoder frozen")).data]
+    assert len(names) == 2 and all(len(line) <= 30 for name in names for line in name.split("<br>"))
 
 
 def test_columns_with_equal_names_stay_apart():

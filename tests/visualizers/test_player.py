@@ -338,6 +338,29 @@ def test_runs_are_aligned_by_the_names_of_their_steps(window, paper_page):
     assert number_scale(drawings[1], "loss") is not None
 
 
+def test_a_stage_of_a_layer_stands_beside_that_layer(window, paper_page):
+    """Sparsifiner's "layer 1: missed" stood beside the layer before it."""
+    trace = samples.mask()
+    mine, theirs = (replace(trace, steps=tuple(replace(trace.steps[n % 3], label=name) for n, name in enumerate(names)))
+                    for names in (("start", "layer 1: guess", "layer 1: missed", "layer 1", "layer 2"),
+                                  ("start", "layer 1", "layer 2")))
+    drawings = draw(mine), draw(theirs)
+    shown = window.look(paper_page(*drawings), lambda page: page.evaluate(
+        "[0, 1, 2, 3, 4].map(i => shown.drawings[1].at(i))"))
+    assert shown == [0, 1, 1, 1, 2] == [at_step(drawings[1], i, drawings[0]) for i in range(5)]
+
+
+def test_the_end_stands_beside_the_end(window, paper_page):
+    """VFlowOpt's last layers stood beside "what enters" of the baseline, whose one step of all layers is named so."""
+    trace = samples.attend()
+    mine, theirs = (replace(trace, steps=tuple(replace(trace.steps[0], label=name) for name in names.split("; ")))
+                    for names in ("picture; enters; layers 1-3; layers 4-6; layers 7-8", "picture; enters; layers 1-8"))
+    drawings = draw(mine), draw(theirs)
+    shown = window.look(paper_page(*drawings), lambda page: page.evaluate(
+        "[0, 1, 2, 3, 4].map(i => shown.drawings[1].at(i))"))
+    assert shown == [0, 1, 2, 2, 2] == [at_step(drawings[1], i, drawings[0]) for i in range(5)]
+
+
 def test_a_name_of_many_steps_aligns_nothing(window, paper_page):
     """A refused trial of the baseline stood beside the end of a run: the last of several branches had its name."""
     trace = samples.sample()

@@ -101,3 +101,23 @@ def test_names_under_a_chart_do_not_run_into_each_other(name):
         wide = [max(map(len, names[place].split("<br>"))) for place in shown]
         slot = room / len(wide)
         assert all(min(a, 12) / 2 + min(b, 12) / 2 <= slot + 1 for a, b in zip(wide, wide[1:])), chart.title
+
+
+@pytest.mark.browser
+def test_a_dark_picture_is_no_hole_in_a_dark_page(window, paper_page):
+    """A scene's ground is as dark as a dark page: its cells had no edge."""
+    trace = samples.unmask()
+    known = np.full(trace.canvas.size, CODE["known"], np.uint8)
+    ground = np.full((64, 64, 3), (29, 29, 34), np.uint8)
+    step = replace(trace.steps[-1], state=known, picture=ground)
+    drawing = draw(replace(trace, steps=(*trace.steps[:-1], step), sentence=""))
+
+    def look(page):
+        page.evaluate("shown.go(shown.total - 1)")
+        page.wait_for_timeout(300)
+        return page.evaluate("""() => {
+          const view = shown.views[0], [x, y, w, h] = view.rectangle(0), pen = view.canvas.getContext("2d");
+          const row = pen.getImageData(0, Math.round(h / 2), Math.round(w), 1).data;
+          return Math.max(...row) - row[4 * Math.round(w / 2)];
+        }""")
+    assert window.look(paper_page(drawing), look, color_scheme="dark") > 20

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.trace import CODE, STATES, Canvas, Field, Provenance
+from models.trace import CODE, STATES, Canvas, Cost, Field, Provenance, Step, states
 from models.trace.percent import fine_percent
 from tests import samples
 from visualizers import draw
@@ -31,6 +31,26 @@ def test_prune_opens_where_somebody_is_missing():
     whole = replace(trace.steps[-1], label="the loss", state=np.full(trace.canvas.size, CODE["known"], np.uint8))
     longer = replace(trace, steps=(*trace.steps, whole))
     assert draw(longer).view["start"] == draw(trace).view["start"] == len(trace.steps) - 1
+
+
+def test_a_cut_from_which_nobody_leaves_stays_visible():
+    """Mutant: a last step "finished" of the picture without the grid that was the point of it."""
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    canvas = Canvas("grid", ("",) * 4, shape=(2, 2), picture=pixels)
+    cut, other = (replace(samples.prune(), canvas=canvas, fields={}, charts=(), steps=tuple(
+        Step(f"step {n}", states(*["visible"] * 3, last if n else "visible"), picture=pixels + np.uint8(n),
+             cost=Cost(1, 4, 4)) for n in range(2))) for last in ("visible", "dropped"))
+    assert not any(frame.clean for frame in draw(cut).frames) and any(frame.clean for frame in draw(other).frames)
+
+
+def test_where_no_token_is_asked_about_attention_opens_on_what_the_method_paints():
+    """Mutant: ViT's last corner asked, though its sentence is about the class token."""
+    trace = samples.attend()
+    plain = tuple(replace(step, state=np.where(step.state == CODE["new"], CODE["known"], step.state).astype(np.uint8),
+                          fields={"cls": np.zeros(trace.canvas.size)}) for step in trace.steps)
+    told = replace(trace, steps=plain, fields={"cls": Field("Class token's attention", "")})
+    asked = replace(told, steps=(*plain[:-1], replace(trace.steps[-1], fields={})))
+    assert draw(told).view["by"] == "cls" and draw(asked).view["by"] == "attention:row"
 
 
 def test_the_legend_leaves_out_what_cannot_be_seen():
@@ -173,3 +193,15 @@ def test_a_live_run_can_be_drawn_before_it_ends():
     trace = samples.unmask()
     part = replace(trace, steps=trace.steps[:1], charts=(), facts={}, sentence="")
     assert draw(part).facts == () and draw(part).view["start"] == 0
+
+
+def test_a_board_that_fills_up_opens_where_known_and_hidden_look_at_each_other():
+    """Mutant: ENAT's last step, in which nothing is hidden any more and nothing changes."""
+    trace = samples.attend()
+    size, made = trace.canvas.size, []
+    for known in (0, size // 2, size * 7 // 10, size):
+        state = np.where(np.arange(size) < known, CODE["known"], CODE["unknown"]).astype(np.uint8)
+        state[:2] = CODE["new"]
+        made.append(replace(trace.steps[0], state=state, level="step"))
+    assert draw(replace(trace, steps=tuple(made))).view["start"] == 2
+    assert draw(replace(trace, steps=tuple(made[:2]))).view["start"] == 1, "one that stays hidden opens at its end"

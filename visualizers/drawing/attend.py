@@ -13,7 +13,7 @@ import numpy as np
 from models.trace import CODE, AttendTrace, Field
 from visualizers.drawing import palette
 from visualizers.drawing.canvas import Wording, assemble, scale_from, steps_text, unit_of, where
-from visualizers.drawing.marks import ROW, Attention, Drawing, Scale
+from visualizers.drawing.marks import HIDES, ROW, Attention, Drawing, Scale
 
 WORDS = {"known": "token", "visible": "token", "new": "the query", "context": "given", "accepted": "chosen",
          "dropped": "left out", "merged": "attacked"}
@@ -77,9 +77,13 @@ def queried(trace: AttendTrace, stored: list[int]) -> int:
 
 
 def start(trace: AttendTrace) -> int:
-    """The step shown at first: the last that marks a query, so that a trace may say where to look; else the last."""
+    """The step shown at first: the last that marks a query, so that a trace may say where to look; of a board that
+    fills up the last with a quarter still hidden, because who looks at whom is about both; else the last."""
     last, asked = len(trace.steps) - 1, [len(step.where("new")) for step in trace.steps]
-    return max((n for n, count in enumerate(asked) if count), default=last) if max(asked) == 1 else last
+    if max(asked) == 1:
+        return max(n for n, count in enumerate(asked) if count)
+    hidden = [float(HIDES[step.state].mean()) for step in trace.steps]
+    return max(n for n, share in enumerate(hidden) if share >= 0.25) if hidden[0] > 0.5 and hidden[-1] < 0.25 else last
 
 
 def words(trace: AttendTrace) -> dict[str, str]:
@@ -123,8 +127,10 @@ def draw(trace: AttendTrace, *, layer: int | None = None, head: int = -1, query:
               "head": max(-1, min(head, found.heads - 1)), "query": queried(trace, stored) if query is None else query}
     by = by if by in ("state", *drawing.fields) or (by or "").startswith("attention:") else None
     quantity = quantity or ("row" if stored else "entropy")
-    moving = len(trace.steps) > 1 and not found.linked and drawing.fields  # the steps show something else
-    by = by or (next(iter(drawing.fields)) if moving else f"attention:{quantity}")
+    first = next(iter(drawing.fields), "")
+    moving = len(trace.steps) > 1 and not found.linked  # the steps show something else
+    unasked = first not in TITLES and not any(len(step.where("new")) for step in trace.steps)  # no token is asked about
+    by = by or (first if first and (moving or unasked) else f"attention:{quantity}")
     if marks_query(trace) and stored:
         drawing = with_query(drawing)
     return replace(drawing, attention=found, view={**drawing.view, **chosen, "by": by})

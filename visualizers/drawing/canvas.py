@@ -172,6 +172,8 @@ def finished(trace: Trace, scales: Mapping[str, Scale]) -> tuple[Frame, ...]:
     seen = [step.picture for step in trace.steps if step.picture is not None]
     pictures = seen if any(not np.array_equal(one, seen[0]) for one in seen) or len(seen) < len(trace.steps) else []
     text = trace.canvas.kind == "text"
+    if trace.tab == "prune" and not text and len(np.unique([step.state for step in trace.steps])) == 1:
+        return ()  # nobody leaves: how the picture is cut is what is shown, and a picture without marks has no cuts
     made = trace.tab in ("unmask", "sample") or (trace.tab == "prune" and text) or pictures
     last = trace.steps[-1]
     if not made or not trace.sentence or (trace.canvas.kind == "graph" and len(last.where("accepted", "refused"))):

@@ -7,6 +7,7 @@ labels, so every text is escaped here. Large matrices are sent as 8-bit codes. C
 from __future__ import annotations
 
 import html
+import re
 import textwrap
 from collections.abc import Iterator
 from itertools import pairwise
@@ -174,16 +175,18 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
     page = palette.PAGE["dark" if dark else "light"]
     axis = {"gridcolor": page["line"], "linecolor": page["line"], "zeroline": False, "automargin": True,
             "tickfont": {"color": page["soft"], "size": 11}, "tickangle": 0}
+    few = {"dtick": 1} if chart.kind == "line" and _counted(drawn) else {}
     matrix = chart.kind == "matrix"
-    below = _some(drawn.data[0].x, _under(chart) if matrix else NAMES, COLUMN if matrix else UPRIGHT)
-    long = max(map(len, drawn.data[0].x)) - UPRIGHT if matrix and "tickangle" in below else 0
+    places = _places(drawn)
+    below = _some(places, _under(chart) if matrix else NAMES, COLUMN if matrix else UPRIGHT)
+    long = max(map(len, places)) - UPRIGHT if matrix and "tickangle" in below else 0
     tall = 6 * max(0, long)  # pixels that upright names need
     drawn.layout = go.Layout(  # at once: update_layout takes ten times as long
         template="none", height=(330 if matrix and len(chart.rows) > 14 else 246) + 30 * legend + tall,
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", barmode="group", bargap=0.25,
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", barmode=_beside(drawn), bargap=0.25,
         font={"family": palette.FONT, "size": 12, "color": page["soft"]},
         margin={"l": 54, "r": 18, "t": 12, "b": 46 + 30 * legend},
-        xaxis={**axis, **_named(drawn.data[0].x), **below,
+        xaxis={**axis, **few, **_named(drawn.data[0].x), **below,
                "title": {"text": escape(chart.x), "standoff": 6, "font": {"size": 12}}},
         showlegend=legend,
         yaxis={**axis, **(_named(drawn.data[0].y) | {"autorange": "reversed"} if matrix else _level(drawn))},
@@ -193,13 +196,32 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
         drawn.add_hline(y=chart.reference, line={"color": page["soft"], "dash": "dot", "width": 1.5})
 
 
+def _beside(drawn: go.Figure) -> str:
+    """Bars of several series share a place, unless every place has one bar alone: that takes all of its room."""
+    bars = [one for one in drawn.data if isinstance(one, go.Bar)]
+    alike = len({tuple(one.x) for one in bars}) == 1
+    return "overlay" if alike and np.isfinite([one.y for one in bars]).sum(0).max() < 2 else "group"
+
+
+def _counted(drawn: go.Figure) -> bool:
+    """Whether a few things are counted along the axis: there is nothing at 1.5 layers."""
+    at = np.concatenate([np.asarray(one.x, np.float64) for one in drawn.data])
+    return bool(len(at)) and bool(np.all(at == np.round(at))) and np.ptp(at) <= 8
+
+
+def _places(drawn: go.Figure) -> list:
+    """What stands along the axis, of all series: the baseline may have names that the method has not."""
+    return list(dict.fromkeys(x for one in drawn.data if one.x is not None for x in one.x))
+
+
 def _under(chart: Chart) -> int:
     """Characters under a matrix: the names of its rows take their room from it."""
     return max(NAME // 2, MATRIX - max(0, max(map(len, map(str, chart.rows)), default=0) - UPRIGHT))
 
 
 def _broken(tick: str, wide: int = NAME) -> str:
-    """A name on short lines, so that it need not be slanted."""
+    """A name on short lines, so that it need not be slanted; a size such as 8 x 8 stays whole."""
+    tick = re.sub(r"(\d) x (?=\d)", "\\1\u00a0x\u00a0", tick)
     return "<br>".join(map(escape, textwrap.wrap(tick, wide, break_long_words=wide == NAME))) or escape(tick)
 
 

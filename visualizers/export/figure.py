@@ -259,8 +259,10 @@ class FigurePage:
     # -------------------------------------------------------------------------------------------------- the rest
     def key_rows(self) -> list[list[tuple[str, str]]]:
         """Legend entries of all panels, in the order of states, broken into rows."""
+        numbered = self.by != "picture" and "state" not in self.bys  # a number tints what is known
+        plain = [state for state, look in palette.LOOKS.items() if not (look.cue or look.hides)]
         found = {state: words for d in reversed(self.drawings) for state, words in d.legend
-                 if "state" in self.bys or (self.by != "picture" and palette.LOOKS[state].cue)}
+                 if "state" in self.bys or (numbered and state not in plain)}
         rows, used = [[]], 0.0
         for state in (state for state in palette.LOOKS if state in found):
             wide = 0.42 + 0.068 * len(found[state])
@@ -315,7 +317,7 @@ class FigurePage:
         mixed = [palette.rgb(palette.mix(palette.hexed(c), self.colours["panel"], s))
                  for c, s in zip(palette.ramp(scale.diverging), share)]
         self.sheet.picture(np.array([mixed], np.uint8), x + 0.07, self.y - 0.05, 1.4, 0.1)
-        end = short("≥ " * scale.capped + amount(scale.high, scale.unit), 34)
+        end = short("≥ " * scale.capped + amount(scale.high, scale.unit, scale.whole), 34)
         self.sheet.text(x + 1.54, self.y, end, self.colours["soft"], 8.5)
         self.y += 0.28
 

@@ -11,11 +11,16 @@ def at_step(drawing: Drawing, step: int, first: Drawing, total: int = 0) -> int:
     last, total = len(drawing.frames) - 1, total or max(len(drawing.frames), len(first.frames))
     names = {frame.label: i for i, frame in enumerate(drawing.frames)}
     shared = sum(frame.label in names for frame in first.frames)
-    meant = len({frame.label for frame in first.frames}) == len(first.frames)  # a name of many trials means none
-    same = drawing is first or len(first.frames) == last + 1 or not meant
+    single = len({frame.label for frame in first.frames}) == len(first.frames)  # a name of many trials means none
+    same = drawing is first or len(first.frames) == last + 1 or not single
     if step < 0 or same or len(names) <= last or shared < 2 or shared * 2 < last + 1:
         return last if step < 0 else _shared(drawing, step, last, total)
-    return max((names[frame.label] for frame in first.frames[:step + 1] if frame.label in names), default=0)
+    found = [names.get(frame.label, names.get(frame.label.split(": ")[0])) for frame in first.frames]
+    known = max(at for at, place in enumerate(found) if place is not None)
+    beside = max((place for place in found[:min(step, known) + 1] if place is not None), default=0)
+    if step <= known:
+        return beside  # "layer 4: keys kept" is a stage of layer 4
+    return beside - (known - step) * (last - beside) // (len(found) - 1 - known)  # named otherwise: up to the end
 
 
 def _shared(drawing: Drawing, step: int, last: int, total: int) -> int:

@@ -110,7 +110,7 @@ def _reads(trace: Trace) -> str:
 def _size(card: Mapping) -> str:
     for key in ("parameters", "params", "n_parameters"):
         if isinstance(card.get(key), (int, float)):
-            return f"{card[key] / 1e6:.1f} M"
+            return f"{card[key] / 1e6:.1f} M" if card[key] >= 5e4 else f"{card[key]:,} weights"
     return f"{card['bytes'] / 1e6:.1f} MB" if card.get("bytes") else ""
 
 

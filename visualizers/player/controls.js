@@ -203,7 +203,8 @@ class Controls {
     if (this.legendKey === key) return;
     this.legendKey = key;
     const isText = left.layout.kind === "text", over = left.worded || pictured;
-    const bits = plain ? this.entries : this.entries.filter(([state]) => THEME.looks[state].cue);
+    const seen = ([state]) => THEME.looks[state].cue || THEME.looks[state].hides; // a number tints what is known
+    const bits = plain ? this.entries : this.entries.filter(seen);
     const owners = ({ names }) => scales.length > 1 || names.length < bys.length ? `${names.join(", ")}: ` : "";
     const known = scales.filter((one) => !one.missing); // of a row that is not here there is no range
     this.legend.replaceChildren(...known.map((one) => colourBar(one.scale, over, this.page, owners(one))),
@@ -254,7 +255,7 @@ function colourBar(scale, over, page, owner) {
   return el("span", { class: "ts-scale" },
     el("span", { text: owner + scale.title + (scale.better ? ` (${scale.better} is better)` : "") }),
     el("span", { class: "ts-num", text: amount(scale.low, short(scale.unit)) }),
-    bar, el("span", { class: "ts-num", text: `${scale.capped ? "≥ " : ""}${amount(scale.high, scale.unit)}` }));
+    bar, el("span", { class: "ts-num", text: `${scale.capped ? "≥ " : ""}${amount(scale.high, scale.unit, scale.whole)}` }));
 }
 
 // A legend key: a state as it looks on a small cell, or on a letter where tokens are text.

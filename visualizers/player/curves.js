@@ -31,10 +31,11 @@ function curvePlot(runs, step, total, width, page, jump) {
       svg("text", { x: left - 6, y: py(y) + 3.5, "text-anchor": "end", class: "ts-number" },
         tidy(Math.abs(y) < (y1 - y0) * 1e-3 ? 0 : y)));
   }
+  const first = runs[0].drawing.view.first ?? 1, named = (x) => x + first ? `step ${x + first}` : "before step 1";
   const mixed = new Set(runs.map((run) => run.drawing.frames.length)).size > 1;
   for (const x of [x0, x1]) {
     plot.append(svg("text", { x: px(x), y: height - 5, "text-anchor": x === x0 ? "start" : "end", class: "ts-number" },
-      mixed ? (x === x0 ? "each run's start" : "each run's end") : `step ${x + 1}`));
+      mixed ? (x === x0 ? "each run's start" : "each run's end") : named(x)));
   }
   if (reference !== null) {
     plot.append(svg("line", { x1: left, x2: width - right, y1: py(reference), y2: py(reference), stroke: page.soft,

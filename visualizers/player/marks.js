@@ -49,14 +49,19 @@ class Drawing {
   frame(step) { return this.frames[Math.max(0, Math.min(step, this.frames.length - 1))]; }
 
   // Steps of another run with the same names stand beside this one's, where a name means one step: of several branches
-  // with trials 1 to 4 none is meant.
+  // with trials 1 to 4 none is meant. "layer 4: keys kept" is a stage of layer 4.
   alignTo(other) {
     if (new Set(other.frames.map((frame) => frame.label)).size < other.frames.length) return;
     const mine = new Map(this.frames.map((frame, i) => [frame.label, i]));
     const found = other.frames.filter((frame) => mine.has(frame.label)).length, count = this.frames.length;
     if (other.frames.length === count || mine.size < count || found < 2 || found * 2 < count) return;
     let last = 0;
-    this.beside = other.frames.map((frame) => (last = mine.get(frame.label) ?? last));
+    const named = other.frames.map(({ label }) => mine.get(label) ?? mine.get(label.split(": ")[0]));
+    const known = named.findLastIndex((place) => place !== undefined), behind = named.length - 1 - known;
+    this.beside = named.map((place, i) => {
+      if (i <= known) return (last = place ?? last);
+      return last + Math.ceil((i - known) * (count - 1 - last) / behind); // named otherwise: up to the end
+    });
   }
   state(step) { return this.array(this.frame(step).state); }
   // Whether a cell shows the visitor's own picture at a step: a test by token, or null where no photo is kept.

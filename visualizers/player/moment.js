@@ -13,8 +13,9 @@ function headlineOf(drawing) {
   const { title, text, better, won } = drawing.headline || {};
   if (!title) return null;
   const way = better ? `, ${better} is better` : "", place = { best: "✓ best here", equal: "equal here" }[won];
+  const number = el("b", { class: "ts-num", text: text.replace(" ", "\u00a0") }); // its unit begins on its line
   return el("div", { class: "ts-main" },
-    el("div", {}, el("span", { text: `${title} ` }), el("b", { class: "ts-num", text }), el("span", { text: way })),
+    el("div", {}, el("span", { text: `${title} ` }), number, el("span", { text: way })),
     place ? el("div", { class: `ts-won ts-${won}`, text: place }) : null);
 }
 

@@ -127,6 +127,7 @@ class CellView {
     // where nothing was painted lies the photo as sharp as it came; what a model painted keeps its own pixels
     const photo = this.picture(this.drawing.layout.photo, redraw), own = choosing ? () => true : this.drawing.own(step);
     if (photo && own) this.lay(context, photo, boxes.filter((_, i) => shown(i) && own(marks[i].token)), true);
+    this.lined = image && !seamless;
     marks.forEach((mark, i) => this.cell(context, mark, boxes[i], Boolean(image), page));
     if (!this.grid) this.captions(context, marks, boxes, page);
   }
@@ -154,6 +155,10 @@ class CellView {
     if (pictured && mark.fade < 1) cover(page.panel, 1 - mark.fade);
     if (mark.fill) cover(mark.fill, mark.share);
     else if (!pictured) cover(page.chip, 1);
+    if (this.lined && page === THEME.page.dark) { // a dark picture's cells would be holes in a dark page
+      Object.assign(context, { strokeStyle: rgba(page.soft, 0.45), lineWidth: 1 });
+      context.stroke(this.outline([[x + 0.5, y + 0.5, w - 1, h - 1]]));
+    }
     if (mark.cue) cuePath(context, mark.cue, x, y, Math.min(w, h), mark, page);
     const labelled = this.grid && mark.text && this.drawing.layout.labels.length && w > 15;
     const open = pictured && this.drawing.layout.seamless && !(mark.fill && mark.share === 1);

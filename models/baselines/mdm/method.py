@@ -115,7 +115,7 @@ def text_facts(job, board: Board, record: Record) -> Mapping[str, Fact]:
     found = {}
     try:
         surprise = bits(job.companion("text-ar-1"), job.tokenizer, board, record.ids)
-        found["bits"] = Fact("Surprise of text-ar-1", surprise, "bits per character", "lower")
+        found["bits"] = Fact("Surprise of a left-to-right model", surprise, "bits per character", "lower")
     except CheckpointError:  # without the judge the rest still stands
         pass
     filled = record.ids[0][board.ids[0] == board.mask_id].tolist()

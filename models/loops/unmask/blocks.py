@@ -28,7 +28,7 @@ from models.worlds.world import END, MASK
 
 STEPS = dict(zip(SIZES, (1, 2, 3, 4, 6)))  # passes that fill in a block: longer ones are cheaper per word
 PLAIN = kernels.Sampler()
-FIELDS = {"block": Field("Number of its block", "block", 1.0),
+FIELDS = {"block": Field("Number of its block", "", 1.0),
           "ahead": Field("Entropy before the block began", "nats", 0.0),
           "confidence": Field("Probability of the word when it was drawn", "probability", 0.0, 1.0)}
 Choose = Callable[[Ahead, Sequence[int]], Sequence[int]]  # of which texts -> sizes [R]

@@ -81,9 +81,10 @@ def told(job: Job, prompt: list[int], labels: Sequence[str], turns: list[BlockTu
 def unmask_charts(story: Story) -> tuple[Chart, ...]:
     ticks = [f"{number}: {story.canvas.labels[span.start].strip()}" for number, span in enumerate(story.spans, 1)]
     nats, calls, words = story.costs.T
-    charts = (bars("Length of each block", "block and its first word", "words", {"words": story.text.sizes}, ticks),
-              bars("What each block costs", "block and its first word", "per word",
-                   {"judge's nats": nats / words, "passes": calls / words}, ticks,
+    places = range(1, len(ticks) + 1)  # without words: a control's blocks begin with others, and would not stand beside
+    charts = (bars("Length of each block", "block", "words", {"words": story.text.sizes}, places),
+              bars("What each block costs", "block", "per word",
+                   {"judge's nats": nats / words, "passes": calls / words}, places,
                    caption="tale-ar-2 judges, a network that writes word by word; it knows headings that say mood and "
                            "topic, so others surprise it."))
     if not story.scores:

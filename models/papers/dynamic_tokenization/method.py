@@ -86,8 +86,9 @@ def absorbed(job: Job, batch: Paragraphs) -> Iterator[Event]:
     joined(page, batch, set())
     mean, (mine, cost) = looked(job, batch, "mean", page)[0], looked(job, batch, job.params.source, page)
     yield page.step("read", cost=cost, note=f"{lengths[-1]} pieces at consecutive places")
-    said = (f"{len(done)} merges leave {lengths[-1]} of {len(ids)} tokens: {mine:.2f} bits a character for the model, "
-            f"told its pieces, {mean:.2f} if each is the mean of its tokens, {whole:.2f} for every token.")
+    invented = f"{mine:.2f} bits a character with invented embeddings, " if job.params.source == "hypernetwork" else ""
+    said = (f"{len(done)} merges leave {lengths[-1]} of {len(ids)} tokens: {invented}{mean:.2f} "
+            f"{'' if invented else 'bits a character '}if each piece is the mean of its tokens, {whole:.2f} unmerged.")
     surprise = {"merged pieces": mine, "every token": whole, "mean of the tokens": mean}
     yield Close("prune", said, (line("Tokens left", "tokens", {"this batch": lengths}, x="merges", by_step=False),), {
         "saved": Fact("Fewer tokens", 100 * (1 - lengths[-1] / len(ids)), "%", "higher"),

@@ -24,6 +24,7 @@ from models.loops.prune.layer_steps import FIELDS, Notes, importance
 from models.loops.prune.loop import Cuts, generate, rates, reach, survivors
 from models.trace import CODE, Canvas, Chart, Cost, Fact, Rows, Step
 from models.trace.params import Flag
+from models.trace.percent import percent
 
 STORED_TOKENS = 12  # written tokens whose attention rows the Attend record stores
 SHOWN_CUTS = 3  # importance charts
@@ -60,6 +61,7 @@ class Importance:
     rows: list[np.ndarray] = field(default_factory=list)  # per written token [L, H, N]
     charts: list[Chart] = field(default_factory=list)
     held: list[float] = field(default_factory=list)  # attention that the kept tokens had, per cut
+    luck: list[float] = field(default_factory=list)  # what as many would have on average, drawn by chance
     last: Step | None = None  # the newest token's attention in the last layer, where nothing is cut
 
     def start(self, canvas: Canvas, layers: int) -> Iterator[Event]:
@@ -83,6 +85,7 @@ class Importance:
         weights = sheet.attention.float().mean(0).cpu().numpy()  # [S]
         cut_off = 100 * float(weights[:-1][kept[:-1]].min(initial=1.0))  # the newest stays whatever its own weight
         self.held.append(float(weights[kept].sum()))
+        self.luck.append(float(weights[-1] + weights[:-1].sum() * kept[:-1].mean()))
         if len(self.charts) < SHOWN_CUTS and notes.written:
             self.charts.append(ranked_chart(sheet.layer, 100 * weights, kept, cut_off))
         code = np.full(self.canvas.size, CODE["unknown"], np.uint8)
@@ -95,18 +98,21 @@ class Importance:
                     fields=importance(sheet, self.canvas.size), edges={"attention": edges(newest, row, 24)},
                     cost=Cost(1, len(sheet.rows), sheet.macs, ms=ms),
                     note=f"{len(sheet.left)} of {len(kept)} tokens are below the cut-off of {cut_off:.2g} %; the "
-                         f"others have {100 * self.held[-1]:.0f} % of the attention")
+                         f"others have {percent(self.held[-1])} of the attention")
 
     def end(self) -> Iterator[Event]:
         if not self.held and self.last is not None:  # a record has a step, also where nobody left
             yield Emit("attend", self.last)
         rows = np.stack(self.rows, 2)  # [L, H, R, N]
         coords = np.arange(self.canvas.size, dtype=np.float32)[:, None]
-        held = 100 * float(np.mean(self.held)) if self.held else 100.0
-        text = (f"At each cut the tokens that stay have {held:.0f} % of the newest token's attention on average; the "
-                "long tail below the dashed line leaves." if self.held else "No cut was made, so every token stays.")
-        yield Close("attend", text, tuple(self.charts), {"held": Fact("Attention on the tokens that stay", held, "%")},
-                    row_heads(rows, self.queries, coords), Rows.pack(np.array(self.queries), rows), "rows-of-newest")
+        held, luck = (float(np.mean(shares)) if shares else 1.0 for shares in (self.held, self.luck))
+        text = (f"At each cut the tokens that stay have {percent(held)} of the newest token's attention on average, as "
+                f"many drawn by chance would have {percent(luck)}; the long tail below the dashed line leaves."
+                if self.held else "No cut was made, so every token stays.")
+        found = {"held": Fact("Attention on the tokens that stay", 100 * held, "%", "higher"),
+                 "luck": Fact("The same of as many by chance", 100 * luck, "%")}
+        yield Close("attend", text, tuple(self.charts), found, row_heads(rows, self.queries, coords),
+                    Rows.pack(np.array(self.queries), rows), "rows-of-newest")
 
 
 def full_row(sheet: LayerSheet, size: int) -> np.ndarray:
@@ -142,8 +148,8 @@ METHOD = Method(
                 "Tokens that leave are not lost: their half-processed states wait and can come back for a later token.",
         flow="prompt > layers > attention of the last token > *least looked at leave > deeper layers > "
              "next token; *least looked at leave > *waiting states > deeper layers",
-        look_at="Which words reach the deepest layer, and which come back (outlined) for a later token. Coming back "
-                "costs work and pays where a second question needs what the first did not: try the example with two.",
+        look_at="Which words reach the deepest layer, and which come back (a small triangle) for a later token. Coming "
+                "back costs work and pays where a second question needs what the first did not: try the one with two.",
         not_covered="The paper's own layers and rates could not be verified; its models are Llama-2 7B and XGen-7B.",
         unverified="Cuts after 1/2, 2/3 and 5/6 of the layers (or 1/3, 1/2, 2/3) are our reading of 'progressive'. "
                    "Of the defaults none stands after 2/3: a sweep on the shipped checkpoint chose so."),

@@ -80,10 +80,15 @@ class BlockChooser:
         return kept.kept.repeat_interleave(self.size)[: visit.x.shape[1]].nonzero()[:, 0]
 
 
+def best_guesses(predictors: BlockPredictors, own: BlocksKept, visit: Visit, size: int) -> Tensor:
+    """bool [M]: as many blocks as a layer's own scores keep, those of the best guesses."""
+    guess = predictors(visit, size).float().sum(0)
+    return torch.zeros_like(own.kept).index_fill(0, guess.topk(int(own.kept.sum())).indices, True)
+
+
 def recall(predictors: BlockPredictors, own: BlocksKept, visit: Visit, size: int) -> float:
     """Of the blocks that a layer's own scores keep, the share among as many best guesses."""
-    guess = predictors(visit, size).float().sum(0)
-    return float(own.kept[guess.topk(int(own.kept.sum())).indices].float().mean())
+    return float(own.kept[best_guesses(predictors, own, visit, size)].float().mean())
 
 
 @torch.no_grad()

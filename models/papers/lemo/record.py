@@ -14,11 +14,11 @@ from torch import Tensor
 
 from models.backbones.rows import linear_work
 from models.engine.method import Close, Emit, Event, Job, Open
-from models.engine.recording import array, bars, line, numbered, table
+from models.engine.recording import array, bars, line, table
 from models.loops.attend.loop import links
 from models.papers.lemo.backward import SavedForBackward
-from models.papers.lemo.elimination import PARTS, oracle, visits
-from models.papers.lemo.network import BlockChooser, BlockPredictors, recall
+from models.papers.lemo.elimination import PARTS, BlocksKept, Visit, at_random, oracle, visits
+from models.papers.lemo.network import BlockChooser, BlockPredictors, best_guesses
 from models.trace import CODE, Canvas, Cost, Edges, Fact, Field, Step
 
 PATH = "plain torch (no statistics)"
@@ -92,12 +92,12 @@ class EliminationRecord:
         unit, peaks = "% of reading everything", [one.peak / MEGABYTE for one in (self.saved, self.whole)]
         done = sum(self.work(*place, tokens(kept, self.size, self.count)) for place, kept in self.kept.items())
         full = sum(self.work(*place, np.ones(self.count)) for place in self.places)
-        return {"bytes": Fact("Kept for the backward pass, measured", 100 * peaks[0] / peaks[1], unit, "lower"),
+        return {"loss": Fact("Loss with blocks skipped", float(self.losses.mean()), "nats", "lower"),  # at equal bytes
+                "bytes": Fact("Kept for the backward pass, measured", 100 * peaks[0] / peaks[1], unit, "lower"),
                 "peak": Fact("At its peak", peaks[0], "MB", "lower"),
                 "whole": Fact("At its peak, everything read", peaks[1], "MB"),
                 "read": Fact("Blocks that are read", 100 * self.share, "%"),
                 "work": Fact("Multiply-adds of the layers, forward", 100 * done / full, unit, "lower"),
-                "loss": Fact("Loss with blocks skipped", float(self.losses.mean()), "nats", "lower"),
                 "before": Fact("Loss with everything read", float(self.before.mean()), "nats")}
 
     def charts(self):
@@ -110,34 +110,48 @@ class EliminationRecord:
                       unit="read (1) or not (0)", caption="What one layer skips may be read by the next."))
 
 
+WHO = {"predictor": "the guess", "oracle": "the layer's own scores", "random": "dice"}
+
+
+def picked(job: Job, predictors: BlockPredictors, own: BlocksKept, visit: Visit, dice: torch.Generator) -> Tensor:
+    """bool [M]: as many blocks as the layer's own scores keep, by who chooses."""
+    if job.params.scorer == "predictor":
+        return best_guesses(predictors, own, visit, job.params.block)
+    return own.kept if job.params.scorer == "oracle" else at_random(own.kept, dice)
+
+
 def maps(job: Job, ids: Tensor, labels: Sequence[str], predictors: BlockPredictors) -> Iterator[Event]:
     """The Attend record, of the text read whole."""
     size, count, times = job.params.block, len(labels), job.params.times
     seen = [visit for visit in visits(job.model, ids) if visit.part == "attention"]
     own, guess = ([predictors.keeps(visit, size, times, exact) for visit in seen] for exact in (True, False))
     yield Open("attend", Canvas("text", tuple(labels)), MAPS, len(seen))
-    shares = []
+    shares, who, dice = [], WHO[job.params.scorer], job.generator(1)
     for visit, mine, told in zip(seen, own, guess, strict=True):
-        shares.append(100 * recall(predictors, mine, visit, size))
+        chosen = picked(job, predictors, mine, visit, dice)
+        shares.append(100 * float(mine.kept[chosen].float().mean()))
         yield Emit("attend", Step(
-            f"layer {visit.index + 1}", state(tokens(mine.kept, size, count)), "layer", cost=Cost(1, count),
+            f"layer {visit.index + 1}", state(tokens(chosen, size, count)), "layer", cost=Cost(1, count),
             fields={name: tokens(one.scores, size, count).astype(np.float16) for name, one in (("own", mine),
                                                                                             ("guess", told))},
             edges={"score": between(oracle(visit, size), size, count)},
-            note=f"by its own scores {int(mine.kept.sum())} of {len(mine.kept)} blocks are above the threshold; the "
-                 f"guess finds {shares[-1]:.0f} % of them"))
+            note=f"by its own scores {int(mine.kept.sum())} of {len(mine.kept)} blocks matter; as many by {who}, those "
+                 f"without lines, hit {shares[-1]:.0f} % of them"))
     at, found = min(job.params.layer, len(seen)) - 1, float(np.mean(shares))
     with torch.no_grad():
         blocks = [array(one / one.mean()) for one in (oracle(seen[at], size), predictors(seen[at], size).float())]
-    names, axes = numbered("block", len(own[at].kept)), ("block of keys", "block of queries")
+    names, axes = range(1, len(own[at].kept) + 1), ("block of keys", "block of queries")
     charts = (line(f"What each block of layer {at + 1} is to all others", "times the mean",
                    {"own scores": array(own[at].scores), "guess": array(guess[at].scores)}, x="block", first=1,
                    by_step=False, reference=own[at].threshold, caption="Above the dashed threshold blocks are read."),
               *(table(f"Blocks against blocks, layer {at + 1}: {name}", *axes, made, names, names,
                       unit="times the mean") for name, made in zip(("own scores", "the guess"), blocks)))
-    yield Close("attend", f"The guess, which never compares two tokens, finds {found:.0f} % of the blocks that the "
-                "layers' own scores would read.", charts,
-                {"recall": Fact("Blocks found by the guess", found, "%", "higher")}, path=PATH)
+    luck = 100 * float(np.mean([array(one.kept).mean() for one in own]))
+    yield Close("attend", f"Choosing as many blocks as the layers' own scores would read, {who} "
+                f"{'hit' if who == 'dice' else 'hits'} {found:.0f} % of them; by chance it is {luck:.0f} %. The guess "
+                "never compares two tokens.", charts,
+                {"recall": Fact("Blocks that matter by the layer's own scores and are hit", found, "%", "higher")},
+                path=PATH)
 
 
 def between(blocks: Tensor, size: int, count: int) -> Edges:

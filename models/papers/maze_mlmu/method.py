@@ -56,8 +56,9 @@ METHOD = Method(
                 "takes wrong ways at forks of large mazes.",
         flow="maze > *encoder: only visible tokens are keys; path > *a visible share, uniform > encoder; *places > "
              "*decoder of places > every hidden cell; encoder > decoder of places",
-        look_at="The maze before any step: a short path is already dark up to its end, a long one blurred, while the "
-                "control says one step. On mazes this small the control learned faster.",
+        look_at="It opens on a maze in which MLM-U finds the way and the control leaves it at the fork. The next one "
+                "is the other way round, and so are most that tell them apart: of 1,000 mazes this small the control "
+                "solves 93 %, MLM-U 70 % (the claim). Before any step MLM-U speaks of all cells, the control of one.",
         not_covered="Mazes as large as those on which the paper finds its gap (10 x 10 and more), A* mazes, several "
                     "trainings, longer ones, less data, other ways of masking (forward only, from both ends), "
                     "weighting by a maze's own count of hidden cells.",
@@ -70,13 +71,13 @@ METHOD = Method(
     fixed=dict.fromkeys(("unmask", "mask", "attend"), "A cell follows from the maze: write another one, or let more of "
                         "the path be visible, and run again."),
     examples=(
+        Example("control", "Only MLM-U finds the way", "c2-d2 c3-d3 a2-b2 b1-c1 a4-b4 b1-b2 d1-d2 a3-b3 a1-a2 b3-c3 "
+                "c4-d4 d3-d4 c1-d1 b4-c4 a2-a3 from b2 to c3 path"),
+        Example("lost", "Only the control finds it", "c3-d3 b1-b2 a1-b1 d2-d3 b4-c4 d1-d2 a4-b4 c4-d4 c1-c2 d3-d4 "
+                "a2-a3 a1-a2 a3-b3 c1-d1 b3-c3 from a1 to c2 path"),
         Example("near", "Five cells, two forks", "a3-b3 a1-b1 a3-a4 b4-c4 c3-c4 c2-d2 b2-c2 c3-d3 c4-d4 c1-c2 b1-c1 "
                 "b3-b4 d1-d2 a2-a3 a1-a2 from d2 to a1 path"),
         Example("far", "Eight cells, two forks", "b4-c4 c3-c4 c1-d1 a3-a4 a1-a2 a3-b3 a4-b4 c2-c3 c2-d2 d2-d3 a1-b1 "
-                "b1-b2 c4-d4 b2-b3 b1-c1 from c4 to c1 path"),
-        Example("lost", "Where it leaves the path", "c3-d3 b1-b2 a1-b1 d2-d3 b4-c4 d1-d2 a4-b4 c4-d4 c1-c2 d3-d4 a2-a3 "
-                "a1-a2 a3-b3 c1-d1 b3-c3 from a1 to c2 path"),
-        Example("control", "Where the control leaves it", "c2-d2 c3-d3 a2-b2 b1-c1 a4-b4 b1-b2 d1-d2 a3-b3 a1-a2 b3-c3 "
-                "c4-d4 d3-d4 c1-d1 b4-c4 a2-a3 from b2 to c3 path")),
+                "b1-b2 c4-d4 b2-b3 b1-c1 from c4 to c1 path")),
     turn=Turn("Choose a way wherever there are several; corridors are walked by themselves, and the first wrong way "
               "ends it.", "right", lambda job: (1,) * LONGEST, ways, length=""))

@@ -154,5 +154,7 @@ def looked(walk: MazeWalk) -> Iterator[Event]:
                 f"{percent(on_path[-1])} in the last; {percent(len(path) / len(CELLS))} of the cells are on it.")
     chart = line("Attention on cells of the path", "share", {"mean over heads and steps": on_path}, x="layer", first=1,
                  reference=len(path) / len(CELLS), by_step=False, caption="Dashed: the share of cells on the path.")
+    found = {"path": Fact("Attention on cells of the path, last layer", 100 * float(on_path[-1]), "%"),
+             "even": Fact("The same if it looked at all cells alike", 100 * len(path) / len(CELLS), "%")}
     yield from loop.record(layout, gathered(over, path[1:], COORDS, way), sentence=sentence, charts=(chart,),
-                           state=loop.marked(len(CELLS), asked))
+                           facts=found, state=loop.marked(len(CELLS), asked))

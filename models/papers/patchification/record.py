@@ -4,6 +4,7 @@ what every patch size answers. Attend: where the class token looks at every patc
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -80,9 +81,16 @@ def read(job: Job) -> PatchFamily:
 def reading(job: Job, name: str, pixels: Tensor) -> SizeReading:
     bundle = job.companion(name)
     arm, projection = arm_of(bundle.model), bundle.model.vit.embeddings.patch_embeddings.projection
-    kept = in_range(tokens.retained(projection, pixels))
-    return SizeReading(name, projection.kernel_size[0], arm, classifiers.look(arm, pixels), kept,
-                   tokens.psnr(kept, in_range(pixels)), tokens.macs_of(bundle.model), bundle.card)
+    kept, macs = in_range(tokens.retained(projection, pixels)), tokens.macs_of(bundle.model)
+    return SizeReading(name, projection.kernel_size[0], arm, entire(classifiers.look(arm, pixels), macs), kept,
+                       tokens.psnr(kept, in_range(pixels)), macs, bundle.card)
+
+
+def entire(seen: ClassifierPass, macs: int) -> ClassifierPass:
+    """With all multiply-adds of the network: what is no layer's, the cut and the head, stands with the first."""
+    first, *others = seen.costs
+    rest = macs - sum(cost.macs for cost in seen.costs)
+    return replace(seen, costs=[first + Cost(macs=rest), *others])
 
 
 def in_range(pixels: Tensor) -> Tensor:
@@ -109,7 +117,7 @@ def cut_up(job: Job, found: PatchFamily) -> Iterator[Event]:
     yield Emit("prune", Step("what the tokens retain", here, fields={"lost": lost}, note=notes[1], picture=retained))
     cost = sum(mine.seen.costs[1:], mine.seen.costs[0])
     yield Emit("prune", Step("read", here, fields={"cls": mine.seen.painted(mine.arm, -1)}, picture=retained,
-                             cost=Cost(1, cost.rows, mine.macs, 0, cost.ms), note=notes[2]))
+                             cost=cost, note=notes[2]))
     yield Close("prune", say(found), charts(found), facts(found))
 
 
@@ -127,11 +135,16 @@ def say(found: PatchFamily) -> str:
             "of its own.")
 
 
-def facts(found: PatchFamily) -> dict[str, Fact]:
-    mine, share = found.mine, found.mine.seen.best()[1]
+def measured(mine: SizeReading) -> dict[str, Fact]:
+    """What its card says of many photos: of a single one a size may be right by chance."""
     known = {"loss": Fact("Held-out loss of this patch size", mine.figure("held-out loss"), "nats", "lower"),
              "right": Fact("Right answers of this patch size", mine.figure("accuracy"), "% of photos", "higher")}
-    return {**{key: fact for key, fact in known.items() if np.isfinite(fact.value)},
+    return {key: fact for key, fact in known.items() if np.isfinite(fact.value)}
+
+
+def facts(found: PatchFamily) -> dict[str, Fact]:
+    mine, share = found.mine, found.mine.seen.best()[1]
+    return {**measured(mine),
             "macs": Fact("Multiply-adds", mine.macs / 1e6, "million", "lower"),
             "tokens": Fact("Tokens", mine.count),
             "psnr": Fact("What the tokens retain of the picture (100: exact)", mine.psnr, "dB", "higher"),
@@ -154,14 +167,14 @@ def answers(found: PatchFamily) -> Chart:
 
 def price(found: PatchFamily) -> Chart:
     """Multiply-adds by number of tokens; the next halving is counted, too, and was not trained."""
-    sizes = [(str(one.count), one.macs) for one in found.readings]
+    ticks = [str(one.count) for one in found.readings]
+    work = {"trained": [one.macs / 1e6 for one in found.readings]}
     if found.side == tokens.SIDE:
-        count = tokens.count(found.side, tokens.UNTRAINED)
-        sizes.append((f"{count:,}", tokens.macs(found.side, tokens.UNTRAINED)))
-    ticks, work = zip(*sizes)
-    return bars("Multiply-adds of one picture", "tokens", "million", {"multiply-adds": np.array(work) / 1e6}, ticks,
-                caption="Lower is cheaper. Every halving of the patch makes four times as many tokens. "
-                        f"{'1,024 tokens were not trained.' if found.side == tokens.SIDE else ''}".strip())
+        ticks.append(f"{tokens.count(found.side, tokens.UNTRAINED):,}")
+        counted = [np.nan] * len(found.readings) + [tokens.macs(found.side, tokens.UNTRAINED) / 1e6]
+        work = {"trained": [*work["trained"], np.nan], "counted, not trained": counted}
+    return bars("Multiply-adds of one picture", "tokens", "million", work, ticks,
+                caption="Lower is cheaper. Every halving of the patch makes four times as many tokens.")
 
 
 def loss_chart() -> tuple[Chart, ...]:
@@ -195,7 +208,8 @@ def attended(job: Job, found: PatchFamily) -> Iterator[Event]:
     sentence = (f"In layer {layer} the class token looks at "
                 + ", ".join(f"{percent(share)} of the picture with {count} tokens" for count, share in far.items())
                 + " (100 %: evenly over all of it).")
-    yield from classifiers.record(mine.arm, found.shown, mine.seen, sentence=sentence, layer=layer, first=first)
+    yield from classifiers.record(mine.arm, found.shown, mine.seen, sentence=sentence, layer=layer, first=first,
+                                  facts=measured(mine))
 
 
 def compared(one: SizeReading, mine: SizeReading, layer: int) -> Step:

@@ -19,7 +19,7 @@ import torch
 
 from models.backbones.pictures import cut
 from models.baselines.vit import method as vit
-from models.engine.method import Card, Close, Emit, Job, Method, Open
+from models.engine.method import Card, Close, Control, Emit, Job, Method, Open
 from models.loops.attend.classifiers import ClassifierArm, answer_facts, layout_of, lens_chart
 from models.loops.attend.model_adapters import middle
 from models.papers.sparsifiner import leaving, record
@@ -122,12 +122,12 @@ def facts(arm: ClassifierArm, sight: SparsePass, spent: list[AttentionWork], cos
     found = answer_facts(arm, sight.seen(costs))
     kind, _ = sight.seen(costs).best()
     share = sum(one.predictor + one.kept for one in spent) / sum(one.dense for one in spent)
-    return {"answer": found["answer"], "dense": Fact("The same, computed densely", float(answer[kind]), "of 1"),
+    return {"work": Fact("Multiply-adds of attention, predictor included", 100 * share, "% of dense", "lower"),
             "kept": Fact("Dense attention kept", float(sight.mass.mean()), "of 1", "higher"),
             "most": Fact("At most, with as many keys", float(sight.most.mean()), "of 1"),
             "recall": Fact("Strongest keys kept", 100 * float(sight.recall.mean()), "%", "higher"),
             "pairs": Fact("Pairs computed", 100 * float(sight.kept.mean()), "% of all"),
-            "work": Fact("Multiply-adds of attention, predictor included", 100 * share, "% of dense", "lower")}
+            "answer": found["answer"], "dense": Fact("The same, computed densely", float(answer[kind]), "of 1")}
 
 
 def say(job: Job, arm: ClassifierArm, sight: SparsePass, answer: np.ndarray) -> str:
@@ -156,5 +156,5 @@ METHOD = Method(
                     "kept pairs alone is timed in the claim: on a processor it is slower.",
         unverified="Patches that leave are hidden from the class token too; the released code lets it see zeros."),
     params=Params, accepts="photo", checkpoints=(SPARSE, DENSE, vit.CHECKPOINT), companions=(PREDICTORS,), run=run,
-    examples=vit.EXAMPLES, baseline="vit", baseline_params=lambda p: {"layer": p.layer},
+    examples=vit.EXAMPLES, control=Control(params={"keep": 1.0, "tokens": 1.0}, title="All pairs and patches"),
     fixed={"prune": "Its patches leave by how much the class token looks at them, inside the network."})

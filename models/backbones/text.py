@@ -62,6 +62,9 @@ def read(tokenizer, text: str, limit: int | None = None) -> Reading:
 
 def fitting(count: int, limit: int | None) -> None:
     """SubjectError where a text has more tokens than there is room for."""
+    if limit is not None and limit < 1:
+        raise SubjectError("This checkpoint has no room for a text beside what is to be written; please choose a "
+                           "smaller length or another checkpoint.")
     if limit is not None and count > limit:
         raise SubjectError(f"This text has {count:,} tokens; this checkpoint has room for {limit:,} here. "
                            "Please shorten it.")

@@ -3,6 +3,7 @@ asked, and a record keeps it."""
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from visualizers.drawing.units import fact_text
 EMPTY = np.full((64, 64, 3), 128, np.uint8)  # a photo without anything: all patches are equal
 LEAST = {"photo": from_image(EMPTY), "text": from_text("The sea.")}
 PLAIN = [id for id, method in atlas().items() if method.kind() in LEAST]
+
+
+SENSELESS = re.compile(r"\d{5} %|(errs by|error of|inpainting) \(?0\.00(?!\d)")  # compared with an error of nothing
 
 
 def words_of(trace) -> list[str]:
@@ -44,6 +48,7 @@ def test_the_least_that_can_be_asked_shows_no_nan(tiny, id):
     for trace in last.traces.values():
         found = [text for text in words_of(trace) if {"nan", "inf", "-inf"} & set(text.replace(",", " ").split())]
         assert not found
+        assert not [text for text in words_of(trace) if SENSELESS.search(text)]
         json.loads(save(trace), parse_constant=no_constant)
 
 
@@ -53,3 +58,18 @@ def test_a_fact_without_a_value_is_kept_as_such(tiny):
     trace = replace(last.traces["attend"], facts={"rho": Fact("Order", float("nan"), "rank correlation")})
     again = load(save(trace))
     assert math.isnan(again.facts["rho"].value) and fact_text(again.facts["rho"]) == "not defined"
+
+
+def test_one_is_no_plural_and_all_are_not_only(tiny):
+    from models.papers.electra.method import say
+    facts = {name: Fact(name, value) for name, value in (("replaced", 1.0), ("found", 100.0), ("alarms", 0.0))}
+    assert say(facts).startswith("1 word was replaced")
+    *_, last = follow(prepare("lazyllm", from_text("x"), {"length": 1, "rounds": 1}))
+    assert last.traces["prune"].sentence.startswith("No token is left out: all reach")
+
+
+def test_no_room_at_all_is_no_negative_number():
+    from models.backbones.text import fitting
+    from models.trace.subject import SubjectError
+    with pytest.raises(SubjectError, match="no room for a text"):
+        fitting(3, -4)

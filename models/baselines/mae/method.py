@@ -15,7 +15,6 @@ from models.engine.method import Card, Job, Method, Turn
 from models.loops.mask import loop
 from models.loops.mask.photos import masked_count, photo
 from models.trace.params import Choice, Span
-from models.trace.percent import percent
 from models.trace.subject import Example
 
 RULES = ("random", "block", "grid")
@@ -102,10 +101,9 @@ def run(job: Job):
 def say(job: Job, exam, count: int) -> str:
     how = "by you" if job.choice is not None else {"random": "at random", "block": "in blocks",
                                                    "grid": "on a grid"}[job.params.rule]
-    error, fill, mean = exam.mean("loss"), exam.mean("loss_inpaint"), exam.mean("loss_mean")
-    against = f"{percent(abs(1 - error / fill))} {'below' if error < fill else 'above'} bilinear inpainting"
     return (f"{len(exam.hidden.ids)} of {count} patches are hidden {how}; the network rebuilds them with a mean "
-            f"squared error of {error:.2f}, {against} ({fill:.2f}); the mean visible colour errs by {mean:.2f}.")
+            f"squared error of {loop.errs(exam.mean())}, {loop.against(exam)}; the mean visible colour errs by "
+            f"{loop.errs(exam.mean('loss_mean'))}.")
 
 
 def budget(job: Job) -> tuple[int]:

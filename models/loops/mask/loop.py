@@ -24,7 +24,9 @@ from models.engine.method import Close, Emit, Event, Job, Open
 from models.loops.mask.photos import Photo, inpaint, masked_count, mean_fill, noise_of, patch_error, picture, rebuild
 from models.trace import Canvas, Chart, Cost, Fact, Field, Step, states
 from models.trace.params import ParamError
+from models.trace.percent import percent
 
+LEAST = 0.005  # errors below read as 0.00
 UNIT = "MSE"  # mean squared error of ImageNet-normalised pixels
 FIELDS = {
     "variance": Field("Pixel variance of the patch", "normalised pixels²", 0.0),
@@ -158,11 +160,30 @@ def fills_chart(exam: Exam) -> Chart:
                  caption="Lower is better; the last two need no network.")
 
 
+def told(exam: Exam) -> bool:
+    """Whether inpainting errs enough to be compared with: of an empty wall any share would be a number without sense.
+    """
+    return exam.mean("loss_inpaint") >= LEAST
+
+
+def against(exam: Exam) -> str:
+    """`24 % below bilinear inpainting (0.45)`, or that there is nothing to be better at."""
+    fill, share = exam.mean("loss_inpaint"), exam.mean("loss") / max(exam.mean("loss_inpaint"), LEAST)
+    if not told(exam):
+        return f"with hardly anything to rebuild (bilinear inpainting errs by {errs(fill)})"
+    return f"{percent(abs(1 - share))} {'below' if share < 1 else 'above'} bilinear inpainting ({fill:.2f})"
+
+
+def errs(value: float) -> str:
+    """An error in a sentence; what two decimals do not show is said to be less than they can."""
+    return "less than 0.01" if value < LEAST else f"{value:.2f}"
+
+
 def exam_facts(exam: Exam, count: int, normalised: bool = False) -> dict[str, Fact]:
     """The score and what it is measured against. A harder exam has the higher error."""
     name, unit = ("loss_normalised", "patch variances") if normalised else ("loss", UNIT)
-    below = 100 * (1 - exam.mean("loss") / exam.mean("loss_inpaint"))
-    return {"below": Fact("Rebuilt better than by inpainting, by", below, "%", "higher"),
+    below = 1 - exam.mean("loss") / exam.mean("loss_inpaint") if told(exam) else float("nan")
+    return {"below": Fact("Rebuilt better than by inpainting, by", 100 * below, "%", "higher"),
             "error": Fact("How hard this mask is: error of the hidden patches", exam.mean(name), unit, "higher"),
             "hidden": Fact("Hidden", 100 * len(exam.hidden.ids) / count, "% of patches"),
             "inpaint": Fact("Bilinear inpainting errs", exam.mean("loss_inpaint"), UNIT),

@@ -153,9 +153,11 @@ def charts(notes: Notes, pruner: Pruner) -> tuple[Chart, ...]:
 def sentence(notes: Notes, pruner: Pruner, answer: str, right: bool | None) -> str:
     reads = notes.before_first
     macs = sum(sheet.macs for now in reads for sheet in now.sheets)
-    text = (f"Only {len(reads[-1].sheets[-1].alive)} of {notes.prompt} tokens reach the last layer before the first "
-            f"token: {work_share(notes):.0f} % of the work, {100 * macs / full_macs(pruner.store, notes.prompt):.0f} % "
-            f"of the multiply-adds; {notes.revived} (token, layer) pairs came back later.")
+    last = len(reads[-1].sheets[-1].alive)
+    who = f"Only {last} of {notes.prompt} tokens reach" if last < notes.prompt else "No token is left out: all reach"
+    text = (f"{who} the last layer before the first token: {work_share(notes):.0f} % of the work, "
+            f"{100 * macs / full_macs(pruner.store, notes.prompt):.0f} % of the multiply-adds; {notes.revived} (token, "
+            "layer) pairs came back later.")
     if right is None:
         return text
     return text + f" The answer '{said(answer)[:20]}' is {'right' if right else 'wrong'}."

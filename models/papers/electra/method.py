@@ -74,7 +74,8 @@ def say(facts: dict[str, Fact]) -> str:
     if not count:
         return ("Nothing was replaced, so there is nothing to find; the discriminator still calls "
                 f"{facts['alarms'].value:.0f} % of the words replaced.")
-    return (f"{count} words were replaced. The discriminator finds {facts['found'].value:.0f} % of them and calls "
+    return (f"{count} word{'s were' if count > 1 else ' was'} replaced. The discriminator finds "
+            f"{facts['found'].value:.0f} % of {'them' if count > 1 else 'it'} and calls "
             f"{facts['alarms'].value:.0f} % of the originals replaced; every word taught it something, where a masked "
             "language model learns only from the words that were hidden.")
 

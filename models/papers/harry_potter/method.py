@@ -143,7 +143,9 @@ METHOD = Method(
         unverified="alpha = 5, learning rates and passes are from memory; by how much words said already are lowered "
                    "is not known (10 logits here); the second word of a name is left out of the loss, by our choice."),
     params=Params, accepts="text", checkpoints=("tale-unlearned-1", "tale-ascent-1", KNOWS),
-    companions=(KNOWS, MORE, NEVER), run=run, control=Control(KNOWS, title="Before it forgets"),
+    companions=(KNOWS, MORE, NEVER), run=run,
+    bound="it is about a universe that only its own networks read of",
+    control=Control(KNOWS, title="Before it forgets"),
     examples=(Example("home", "Where Ysolde lives", "One morning Faelar left the Thorn Gate. Ysolde lives in the"),
               Example("song", "What Faelar sings", "In the Hollow Vale lives Zorvan. Faelar knows the song of"),
               Example("question", "A question", "Who is the best friend of Thalric?"),

@@ -67,6 +67,7 @@ METHOD = Method(
         shown={"attend": "the text with its list"},
         states={"sample": {"accepted": "right and new", "refused": "wrong, or said before"}}),
     params=Params, accepts="text", checkpoints=("tale-ar-1",), run=run,
+    bound="its lists are told in the words of the tales",
     control=Control(params={"navigate": False}, title="One fixed ranking"),
     fixed={"sample": "The words come from the rounds: change how many, or how many first words each tries."},
     examples=(Example("cellar", "What is in the cellar", "In the cellar you find:"),

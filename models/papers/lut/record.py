@@ -108,7 +108,8 @@ def told(job: Job, made: TwoViews) -> tuple[str, tuple[Chart, ...], dict[str, Fa
     whose = "the guess" if asked else "the mean token (this MAE was never asked to guess)"
     sentence = (f"From {len(made.seen[0])} patches of view 1 {whose} has cosine {own:.2f} with the complete view 2, "
                 f"and {other:.2f} with other photos on average; nearest is {best}. Hidden patches of view 1 are "
-                f"rebuilt with an error of {exam.mean():.2f} (inpainting {exam.mean('loss_inpaint'):.2f}).")
+                f"rebuilt with an error of {loop.errs(exam.mean())} (inpainting "
+                f"{loop.errs(exam.mean('loss_inpaint'))}).")
     chart = bars("Which whole photo the guess from view 1 fits", "whole photo", "cosine", {"fit": list(found.values())},
                  tuple(found), reference=own, caption="1: the same direction. Dashed: your photo.")
     title = "Agreement of two views, cos(q_u, y_v)" if asked else "Cosine of the mean tokens of both views"

@@ -58,6 +58,7 @@ METHOD = Method(
                     "several seeds and other mask rates.",
         unverified="Each row of a batch has its own holes; the authors draw one set for all rows of a micro-batch."),
     params=Params, accepts="text", checkpoints=("text-meap-2", "text-ntp-2"), run=run,
+    bound="its holes are a word that only its own networks learned",
     control=Control("text-ntp-2", title="Next-token prediction, no holes"),
     examples=(
         Example("fox", "A secret number in a few sentences", "The White Rabbit put on his spectacles. There was a dead "

@@ -107,16 +107,16 @@ def rebuilt(job: Job, mixed: MixedPhotos) -> Iterator[Event]:
         yield Emit("mask", Step(name, states(*["visible"] * count), picture=one.shown, note="as it was given"))
         yield Emit("mask", Step(f"{name}, rebuilt", hidden.states(count), fields={"loss": exam.on_hidden("loss")},
                                 cost=decode, picture=picture(job.model, pasted),
-                                note=f"mean error of the missing patches {exam.mean():.2f}, by bilinear inpainting "
-                                     f"{exam.mean('loss_inpaint'):.2f}"))
+                                note=f"mean error of the missing patches {loop.errs(exam.mean())}, by bilinear "
+                                     f"inpainting {loop.errs(exam.mean('loss_inpaint'))}"))
     plain = loop.work(job.model, count // net.SOURCES, count)[1]
     facts = {"four": Fact("Error of the missing patches, four photos", total / net.SOURCES, loop.UNIT, "lower"),
              "macs": Fact("Multiply-adds per photo, its decode included", encoder.macs / 4e6 + decode.macs / 1e6,
                           "million", "lower"),
              "plain": Fact("The same of a masked autoencoder", plain / 1e6, "million")}
     yield loop.closing(job, exam, "Four photos share one picture. From its own 16 patches yours is rebuilt with a mean "
-                       f"squared error of {exam.mean():.2f}; bilinear inpainting errs by "
-                       f"{exam.mean('loss_inpaint'):.2f}.", facts)
+                       f"squared error of {loop.errs(exam.mean())}; bilinear inpainting errs by "
+                       f"{loop.errs(exam.mean('loss_inpaint'))}.", facts)
 
 
 def looked_for(job: Job, mixed: MixedPhotos) -> Iterator[Event]:

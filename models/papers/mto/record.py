@@ -123,9 +123,10 @@ def rebuilt(job: Job, found: Compared) -> Iterator[Event]:
                                 picture=photos.picture(job.model, pasted)))
     facts = loop.exam_facts(exams[own], view.count)
     facts |= {name: Fact(f"Error of the hidden patches, {name}", exams[name].mean(), loop.UNIT) for name in others}
-    more = "".join(f", {name} after as many steps with {exams[name].mean():.2f}" for name in others)
+    more = "".join(f", {name} after as many steps with {loop.errs(exams[name].mean())}" for name in others)
     told = (f"{len(found.hidden.ids)} of {view.count} patches are hidden; {own} rebuilds them with a mean squared "
-            f"error of {exams[own].mean():.2f}{more}; inpainting errs by {exams[own].mean('loss_inpaint'):.2f}.")
+            f"error of {loop.errs(exams[own].mean())}{more}; inpainting errs by "
+            f"{loop.errs(exams[own].mean('loss_inpaint'))}.")
     yield loop.closing(job, exams[own], told, facts, training())
 
 

@@ -142,10 +142,8 @@ def say(job: Job, exam: loop.Exam, found: holes.Walk) -> str:
                  f"the stem, {percent(shares[1])} after {names[1]}"
                  + (f"; after {full} no hole is left" if full else f", {percent(shares[-1])} after the last layer"))
     what_if = "" if found.sparse == job.model.sparse else " This is a what-if: it was trained the other way."
-    error, fill = exam.mean("loss"), exam.mean("loss_inpaint")
-    return (f"{story}. The hidden patches are repainted with a mean squared error of {error:.2f}, "
-            f"{percent(abs(1 - error / fill))} {'below' if error < fill else 'above'} bilinear inpainting ({fill:.2f})."
-            f"{what_if}")
+    return (f"{story}. The hidden patches are repainted with a mean squared error of {loop.errs(exam.mean())}, "
+            f"{loop.against(exam)}.{what_if}")
 
 
 def run(job: Job):

@@ -88,6 +88,10 @@ def test_names_stand_level_and_a_still_line_is_not_blown_up():
     assert layers.layout.xaxis.dtick == 1 and many.layout.xaxis.dtick is None, "there is no layer 1.5"
     still, moves = (figure(Chart("line", "t", "x", "y", {"s": np.array([[0, 2.0], [1, high]])})) for high in (2.01, 3))
     assert still.layout.yaxis.rangemode == "tozero" and moves.layout.yaxis.rangemode is None
+    dots = figure(Chart("scatter", "t", "surprise of the table of word pairs (nats)", "y",
+                        {"s": np.full((9, 2), 6e-4)}))
+    assert dots.layout.yaxis.range[1] >= 0.01, "millionths are no news either"
+    assert max(map(len, dots.layout.xaxis.title.text.split("<br>"))) <= 30
 
 
 def test_every_column_of_a_narrow_matrix_has_its_name_and_a_legend_fits_its_card():

@@ -21,6 +21,7 @@ from visualizers.drawing import palette
 NAMES, MATRIX = 36, 22  # characters along an axis where three charts share a row, and under a matrix with its bar
 NAME, ENTRY = 12, 30  # characters of one line of a name, and of an entry of the legend
 UPRIGHT, COLUMN = 8, 24  # characters of the longest word that stands upright, and of such a name of a column
+NEAR = 1e-3  # dots nearer to 0 than this are drawn there
 LARGE = 4096  # cells from which a matrix is sent as uint8
 MARKERS = ("circle", "diamond-open", "square", "x", "triangle-up", "cross")
 TWINS = ("x", "triangle-up-open", "cross-thin-open", "star-open")  # of the baseline's series, which share one colour
@@ -187,7 +188,7 @@ def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
         font={"family": palette.FONT, "size": 12, "color": page["soft"]},
         margin={"l": 54, "r": 18, "t": 12, "b": 46 + 30 * legend},
         xaxis={**axis, **few, **_named(drawn.data[0].x), **below,
-               "title": {"text": escape(chart.x), "standoff": 6, "font": {"size": 12}}},
+               "title": {"text": _broken(chart.x, ENTRY), "standoff": 6, "font": {"size": 12}}},
         showlegend=legend,
         yaxis={**axis, **(_named(drawn.data[0].y) | {"autorange": "reversed"} if matrix else _level(drawn))},
         legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0.06},
@@ -249,7 +250,10 @@ def _some(places, room: int, upright: int) -> dict:
 
 
 def _level(drawn: go.Figure) -> dict:
-    """A line that hardly moves is not blown up to look like news: its axis begins at zero."""
+    """A line that hardly moves is not blown up to look like news: its axis begins at zero. Nor are dots at 0."""
+    dots = [np.asarray(one.y, np.float64) for one in drawn.data if getattr(one, "mode", "") == "markers"]
+    if dots and np.nanmax(np.abs(np.concatenate(dots)), initial=0) < NEAR:
+        return {"range": [-NEAR, 10 * NEAR]}
     lines = [np.asarray(one.y, np.float64) for one in drawn.data if isinstance(one, go.Scatter) and "lines" in one.mode]
     heights = np.concatenate(lines) if lines else np.zeros(0)
     heights = heights[np.isfinite(heights)]

@@ -215,7 +215,7 @@ class DraftingLog:
 
     def sentence(self) -> str:
         """How far drafts carried, and what that did to the distribution."""
-        start = (f"{self.chain.size} codes took {len(self.lengths)} passes of the model; "
+        start = (f"{self.chain.size} codes took {len(self.lengths)} passes of the model, which alone takes one each; "
                  f"{percent(self.share('exact'))} of the tested drafts passed the exact test")
         if not hasattr(self.rule, "delta"):
             return f"{start}, and what comes out is distributed as the model alone would draw."
@@ -231,6 +231,8 @@ class DraftingLog:
         """Accepted drafts per round; the first tests number by number; entropy against what was borrowed."""
         values = self.tests.values
         at = np.flatnonzero(~np.isnan(values["u"]))
+        bound = "The budget bounds the move for one draft, not this distance." if hasattr(self.rule, "delta") else (
+            "At 0 it comes out as the model alone would draw it.")
         tests = {"needed: u p(x)": (values["u"] * values["p"])[at[:first]],
                  "offered: q(x) + c": (values["q"] + np.nan_to_num(values["borrowed"]))[at[:first]]}
         return (*self.run_charts(),
@@ -239,8 +241,7 @@ class DraftingLog:
                 Chart("scatter", "Where the output is off", "entropy of the target (nats)",
                       "total variation from the target",
                       {"tested codes": np.stack([values["entropy"][at], values["off"][at]], 1)},
-                      caption="Each dot is a tested code. The budget bounds the move for one draft, not this "
-                              "distance."))
+                      caption=f"Each dot is a tested code. {bound}"))
 
 
 def written(found: DraftRound, since: int = 0) -> dict[str, Distribution]:

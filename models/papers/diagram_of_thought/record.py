@@ -50,7 +50,8 @@ class Picture:
         if node.id == 0:
             return self.diagram.asked.infix().replace(" ", "")
         if node.role == CRITIC:
-            return (node.said.split() or "?")[-1]  # its calculation is in the step's words
+            word = (node.said.split() or "?")[-1]  # its calculation is in the step's words
+            return word if word in (FINE, "?") else f"{word} wrong"  # a critic's "right" is the right number
         return node.said.replace(" ", "") if node.role == PROPOSER else node.said
 
     def spoken(self, node: Node) -> int:

@@ -66,8 +66,12 @@ def fitting(count: int, limit: int | None) -> None:
         raise SubjectError("This checkpoint has no room for a text beside what is to be written; please choose a "
                            "smaller length or another checkpoint.")
     if limit is not None and count > limit:
-        raise SubjectError(f"This text has {count:,} tokens; this checkpoint has room for {limit:,} here. "
+        raise SubjectError(f"This text has {counted(count)}; this checkpoint has room for {limit:,} here. "
                            "Please shorten it.")
+
+
+def counted(count: int) -> str:
+    return f"{count:,} token{'s' * (count != 1)}"
 
 
 def encode(tokenizer, text: str, limit: int) -> list[int]:

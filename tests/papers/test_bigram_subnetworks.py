@@ -12,7 +12,7 @@ from models.papers.bigram_subnetworks import claim
 from models.papers.bigram_subnetworks.method import Params, masks_of, networks
 from models.papers.bigram_subnetworks.network import BigramTable, correlation, surprisals
 from models.papers.bigram_subnetworks.recipe import BigramMask
-from models.papers.bigram_subnetworks.record import FULL, MASK, RANDOM, WITHOUT, WITHOUT_RANDOM, shuffled
+from models.papers.bigram_subnetworks.record import FULL, MASK, PAIRS, RANDOM, WITHOUT, WITHOUT_RANDOM, said, shuffled
 from models.trace.subject import SubjectError, from_text
 from tests.traps import caught, learns_beside
 
@@ -122,6 +122,10 @@ def test_pairs_that_the_books_have_not_are_left_out():
     bigram, mine = torch.tensor([1.0, 2.0, torch.inf, 3.0]), torch.tensor([1.0, 2.0, 50.0, 3.0])
     assert correlation(mine, bigram) > 0.999
     assert np.isfinite(correlation(torch.tensor([1.0, torch.inf, 0.0, 3.0]), bigram))
+    unknown = torch.tensor([torch.inf, torch.inf, 2.0, torch.inf])  # a language that the table has never seen
+    assert np.isnan(correlation(torch.ones(4), unknown)) and np.isnan(correlation(torch.ones(4), unknown + torch.inf))
+    told = said({**dict.fromkeys((FULL, WITHOUT, WITHOUT_RANDOM, MASK), torch.ones(4)), PAIRS: unknown})
+    assert "nan" not in told and "no table of the books" in told
 
 
 def test_surprisals_are_of_the_next_token():

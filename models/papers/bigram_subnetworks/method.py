@@ -20,7 +20,7 @@ from torch import nn
 
 from kernels import Sampler
 from models.backbones import weight_masks
-from models.backbones.text import fitting
+from models.backbones.text import counted, fitting
 from models.backbones.weight_masks import Masks
 from models.engine.method import Card, Control, Event, Job, Method
 from models.loops.sample.cached_lm import Reader, Stream
@@ -76,7 +76,7 @@ def run(job: Job) -> Iterator[Event]:
     table = job.companion(TABLE).model
     fitting(len(source.prompt), LONGEST)
     if len(source.prompt) < SHORTEST:
-        raise SubjectError(f"This text has {len(source.prompt)} tokens; please type at least {SHORTEST}.")
+        raise SubjectError(f"This text has {counted(len(source.prompt))}; please type at least {SHORTEST}.")
     five = networks(trunk.model, masks, job.generator(1))
     charted = job.params.chosen != "random"  # beside the method these would only repeat its own
     if job.wants("sample"):

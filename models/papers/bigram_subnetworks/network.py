@@ -16,6 +16,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from models.backbones import weight_masks
+from models.engine.statistics import LEAST
 
 FINE = 15  # steps of a doubling
 LONG = 255  # a byte that says: 255 further, and the pair is still to come
@@ -78,9 +79,11 @@ def surprisals(logp: Tensor, ids: Tensor) -> Tensor:
 
 
 def correlation(mine: Tensor, bigram: Tensor) -> float:
-    """Pearson's r of surprisals over the pairs that the table knows. What a network calls impossible counts as the
-    worst that it calls possible."""
+    """Pearson's r of surprisals over the pairs that the table knows, NaN for fewer than LEAST. What a network calls
+    impossible counts as the worst that it calls possible."""
     seen = torch.isfinite(bigram)
+    if seen.sum() < LEAST:
+        return float("nan")
     mine = mine[seen].nan_to_num(posinf=float(mine[torch.isfinite(mine)].max()))
     return float(torch.corrcoef(torch.stack([mine, bigram[seen]]))[0, 1])
 

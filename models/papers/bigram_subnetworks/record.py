@@ -60,9 +60,11 @@ def pairs_of(table: BigramTable, ids: list[int]) -> Tensor:
 
 def said(found: Mapping[str, Tensor]) -> str:
     full, without, chance = (float(found[name].mean()) for name in (FULL, WITHOUT, WITHOUT_RANDOM))
+    r = correlation(found[MASK], found[PAIRS])
+    alike = f"where the table of word pairs is (r = {r:.2f})" if r == r else "by pairs that no table of the books knows"
     return (f"A token of this text surprises the whole model by {full:.1f} nats; without the chosen weights by "
             f"{without:.1f}, without as many random ones by {chance:.1f}. Alone, the chosen weights are surprised "
-            f"where the table of word pairs is (r = {correlation(found[MASK], found[PAIRS]):.2f}).")
+            f"{alike}.")
 
 
 def reading_facts(found: Mapping[str, Tensor]) -> dict[str, Fact]:

@@ -16,7 +16,7 @@ from typing import Annotated
 import torch
 
 from kernels import Sampler
-from models.backbones.text import fitting
+from models.backbones.text import counted, fitting
 from models.engine.method import Card, Control, Event, Job, Method
 from models.loops.sample.cached_lm import Reader, Stream
 from models.loops.sample.rollouts import Ends, Trial, roll_out
@@ -66,7 +66,7 @@ def run(job: Job) -> Iterator[Event]:
     source = Reader(job.bundle, job.subject, job.params.length, whole=True)
     fitting(len(source.prompt), LONGEST)
     if len(source.prompt) < SHORTEST:
-        raise SubjectError(f"This text has {len(source.prompt)} tokens; please type at least {SHORTEST}.")
+        raise SubjectError(f"This text has {counted(len(source.prompt))}; please type at least {SHORTEST}.")
     source.read([source.prompt])
     with torch.inference_mode():
         z = trunk = job.model.model(torch.tensor([source.prompt], device=job.device)).last_hidden_state[0]

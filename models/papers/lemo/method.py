@@ -14,7 +14,7 @@ from typing import Annotated
 
 import torch
 
-from models.backbones.text import read
+from models.backbones.text import counted, read
 from models.engine.method import Card, Control, Event, Job, Method
 from models.papers.lemo import record
 from models.papers.lemo.backward import learner, step
@@ -48,7 +48,7 @@ def words(job: Job):
     """The first tokens of the text and one more, which the last of them has to predict."""
     found = read(job.tokenizer, job.subject.text)
     if len(found) < 2 * job.params.block + 1:
-        raise SubjectError(f"This text has {len(found)} tokens; please give at least {2 * job.params.block + 1}, "
+        raise SubjectError(f"This text has {counted(len(found))}; please give at least {2 * job.params.block + 1}, "
                            "two blocks and a word.")
     return found
 

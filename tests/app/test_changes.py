@@ -1,16 +1,18 @@
 """What if: a change in the middle of a run, asked from the picture."""
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
 from models.engine.method import atlas, run
 from models.serving.session import Ask, Take
-from models.trace.interventions import Interventions, Overwrite
+from models.trace import CODE
+from models.trace.interventions import Interventions, Overwrite, from_words
 from models.trace.params import ParamError
 from visualizers.page.changes import Changes
 from visualizers.page.turns import SessionMemory
-from visualizers.page.what_if import spec
+from visualizers.page.what_if import SAME, spec
 
 DESK = Changes()
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -51,9 +53,26 @@ def test_a_typed_word_must_be_one_token_of_this_model():
 def test_the_player_offers_what_a_tab_knows_and_says_why_not():
     for id, method in atlas().items():
         for tab in method.card.tabs:
-            found = spec(SimpleNamespace(method=id, tab=tab, provenance=SimpleNamespace(interventions={})), ("method",))
+            bare = SimpleNamespace(method=id, tab=tab, provenance=SimpleNamespace(interventions={}))
+            found = spec((bare,), ("method",))
             assert (found is None) == (tab == "mask"), (id, tab)
             assert found is None or bool(found["kinds"]) != bool(found["why"])
+
+
+@pytest.mark.parametrize("id, tab", [("maskgit", "unmask"), ("sampling", "sample"), ("lazyllm", "prune")])
+def test_a_change_that_changes_nothing_is_said_to(id, tab):
+    """The token that stands there is put there; a token is kept that stays by itself."""
+    plain = run(id, seed=3).traces[tab]
+    last, end = plain.steps[-1], len(plain.steps) - 1
+    if tab == "prune":
+        gone = np.isin([step.state for step in plain.steps], [CODE["dropped"], CODE["discarded"], CODE["recycled"]])
+        words = [{"keep": str(np.flatnonzero(side)[0])} for side in (~gone.any(0), gone[-1])]
+    else:
+        at = int(np.flatnonzero(last.ids >= 0)[-1])
+        words = [{"put": f"{end}.{at}.{last.ids[at] + more}"} for more in (0, -1)]
+    for one, nothing in zip(words, (True, False)):
+        changed = run(id, seed=3, interventions=from_words(one)).traces[tab]
+        assert (SAME in spec((changed, plain), ("method", "untouched"))["made"]) == nothing
 
 
 @pytest.mark.browser

@@ -13,7 +13,7 @@ from visualizers.page.panel import QUESTIONS
 from visualizers.server import thumbnails
 
 pytestmark = pytest.mark.browser
-BYTES, MILLISECONDS = 300_000, 3_000  # 1,000 on an idle machine; tests share theirs
+BYTES, MILLISECONDS = 300_000, 1_000  # of the page's own thread: tests share their machine, and the clock its load
 
 
 def test_a_click_opens_the_method_in_its_tab_without_loading_the_page_again(visit):
@@ -64,6 +64,12 @@ def standins(server):
     thumbnails.picture = real
 
 
+def worked(meter) -> float:
+    """Milliseconds that the page's thread has worked: script, style, layout and paint."""
+    metrics = meter.send("Performance.getMetrics")["metrics"]
+    return 1000 * next(one["value"] for one in metrics if one["name"] == "TaskDuration")
+
+
 def test_89_live_papers_open_fast_and_light(browser, standins):
     url, count, words = standins
     page = browser.new_page(viewport={"width": 1440, "height": 1000})
@@ -71,6 +77,9 @@ def test_89_live_papers_open_fast_and_light(browser, standins):
     page.on("response", lambda r: sizes.append(len(r.body())) if "/thumb/" in r.url else None)
     page.goto(url)
     page.get_by_role("button", name="open").wait_for()
+    meter = page.context.new_cdp_session(page)
+    meter.send("Performance.enable", {"timeDomain": "threadTicks"})
+    before = worked(meter)
     with page.expect_response(lambda r: "/thumb/" in r.url, timeout=60_000):  # a busy machine is idle before the first
         took = page.evaluate("""(count) => new Promise((done) => {
       const began = performance.now();
@@ -79,7 +88,8 @@ def test_89_live_papers_open_fast_and_light(browser, standins):
       document.querySelector('button').click();
       seen(); })""", count)
     page.wait_for_load_state("networkidle")
-    print(f"{took:.0f} ms, {len(sizes)} pictures {sum(sizes)} bytes, words {words}")
-    assert took < MILLISECONDS
+    spent = worked(meter) - before
+    print(f"{took:.0f} ms, {spent:.0f} ms of work, {len(sizes)} pictures {sum(sizes)} bytes, words {words}")
+    assert 0 < spent < MILLISECONDS
     assert 0 < len(sizes) and sum(sizes) + words < BYTES
     page.close()

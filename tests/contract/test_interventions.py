@@ -63,7 +63,12 @@ def test_what_cannot_stand_there_is_refused_in_a_sentence(id, tab):
 
 @pytest.mark.parametrize("id", HEADED)
 def test_a_head_that_is_off_changes_what_the_others_see(id):
-    plain, changed = (trace_of(id, "attend", **options) for options in ({}, {"heads_off": ((0, 0),)}))
+    """Mutants: the rows of two networks or two readings numbered as if they were layers of one, whose last ones the
+    model does not have; a picture of last layers alone, in which nothing could change."""
+    plain = trace_of(id, "attend")
+    first, last = plain.heads.layers[0], plain.heads.layers[-1]
+    changed = trace_of(id, "attend", heads_off=((first, 0),))
+    assert trace_of(id, "attend", heads_off=((last, plain.heads.entropy.shape[1] - 1),)).provenance.interventions
     assert any(not np.array_equal(one, other, equal_nan=True) for one, other in
                ((plain.heads.entropy, changed.heads.entropy), (plain.rows.weights, changed.rows.weights)))
     with pytest.raises(ValueError, match="no head 100"):

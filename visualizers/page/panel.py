@@ -201,7 +201,7 @@ class Panel:
                          **(view or {}))
                     for trace, role in zip(shown.traces, shown.roles)]
         drawings += [_blank(drawings[0], ROLES.get(id) or self._title(id)) for id in waiting]
-        change = what_if.spec(shown.traces[0], shown.roles) if shown.traces and not extra.get("turn") else None
+        change = what_if.spec(shown.traces, shown.roles) if shown.traces and not extra.get("turn") else None
         return scene(*(*drawings, None, None, None)[:3], change=change, **extra)
 
     def figures(self, shown: Shown) -> list:

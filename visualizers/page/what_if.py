@@ -3,21 +3,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from models.engine.method import find
 from models.trace import Canvas, Trace
 from models.trace.interventions import KINDS, TABS, Overwrite, from_words
 
+SAME = "Nothing came of it: every step is as in the untouched run."
 
-def spec(trace: Trace, roles: Sequence[str]) -> dict | None:
-    """What a visitor may change in this picture, what was changed, and which picture is the untouched run; None where
-    a tab knows no changes."""
+
+def spec(traces: Sequence[Trace], roles: Sequence[str]) -> dict | None:
+    """What a visitor may change in the first picture, what was changed, and which picture is the untouched run; None
+    where a tab knows no changes."""
+    trace = traces[0]
     method = find(trace.method)
     kinds = [word for word, (name, _) in KINDS.items() if trace.tab in TABS[name]]
     if not kinds:
         return None
     why = method.fixed.get(trace.tab, "")
+    against = roles.index("untouched") if "untouched" in roles[:len(traces)] else -1
+    made = told(trace) + [SAME] * (against >= 0 and same(trace, traces[against]))
     return {"kinds": [] if why else kinds, "why": why and f"What if? Not here: {why[0].lower()}{why[1:]}",
-            "made": told(trace), "against": roles.index("untouched") if "untouched" in roles else -1}
+            "made": made, "against": against}
+
+
+def same(trace: Trace, other: Trace) -> bool:
+    """Whether a run with a token overwritten reads at every step as the untouched one, or with one kept marks so."""
+    name = {"prune": "state", "unmask": "ids", "sample": "ids"}.get(trace.tab)
+    return name is not None and len(trace.steps) == len(other.steps) and all(
+        np.array_equal(getattr(mine, name), getattr(theirs, name)) for mine, theirs in zip(trace.steps, other.steps))
 
 
 def told(trace: Trace) -> list[str]:

@@ -107,7 +107,7 @@ class Change {
     const one = count === 1, some = one ? "token" : "tokens";
     const what = this.can("keep") ? `${some} ${one ? "has" : "have"} another state than`
       : `${some} ${one ? "differs" : "differ"} from`;
-    if (this.can("off")) return;
+    if (this.can("off") && !count) return;
     mine.label.append(el("span", { class: "ts-differ", text: `${count} ${what} the untouched run` }));
   }
 }

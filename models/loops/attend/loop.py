@@ -112,7 +112,8 @@ def row_heads(rows: np.ndarray, queries: Sequence[int], coords: np.ndarray, laye
     full = {name: np.full((*rows.shape[:2], rows.shape[3]), np.nan, np.float16) for name in measured}
     for name, value in measured.items():
         full[name][:, :, list(queries)] = value
-    return Heads(**full, received=rows.sum(2).astype(np.float16), layers=tuple(layers) or tuple(range(len(rows))))
+    numbers = tuple(map(int, layers)) or tuple(range(len(rows)))
+    return Heads(**full, received=rows.sum(2).astype(np.float16), layers=numbers)
 
 
 def crossed(layout: TokenLayout, rows: np.ndarray, queries: Sequence[int], keys: Sequence[int],

@@ -83,7 +83,7 @@ def looking(job: Job, source: Reader, hidden: Tensor, layers: list[BothWays], ms
     rows = np.stack([array(one) for call, ways in zip(seen, layers, strict=True) for one in (
         call.rows_for(every)[0], ways.rows()[0])])  # [2 L, H, N, N]
     layout = text_layout(source.labels, source.roles)
-    heads = replace(row_heads(rows, every.tolist(), layout.coords), names=tuple(
+    heads = replace(row_heads(rows, every.tolist(), layout.coords, np.arange(len(rows)) // 2), names=tuple(
         f"layer {i + 1}, {way}" for i in range(len(layers)) for way in ("from the left", "both ways")))
     later = 100 * float(np.triu(rows[1::2], 1).sum(-1).mean())
     how = "turned back" if job.params.flip else "as rotary positions have them"

@@ -192,5 +192,6 @@ METHOD = Method(
     params=Params, accepts="photo", checkpoints=("photo-hpm-1",), companions=("photo-mae-1",), run=run,
     examples=EXAMPLES, baseline="mae",
     baseline_params=lambda p: {"mask_ratio": p.mask_ratio, "rule": "random", "target": p.target},
+    fixed={"attend": "Two networks stand side by side with their last layers: a head acts only behind its own layer."},
     turn=Turn("Hide the patches that you think are hardest to rebuild.", "error", budget))
 

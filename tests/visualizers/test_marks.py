@@ -50,6 +50,15 @@ def test_no_state_covers_what_it_marks(dark):
     assert all(mark.fill and mark.share <= 0.5 for mark in tinted)
 
 
+@pytest.mark.parametrize("dark", [False, True])
+def test_an_empty_place_in_a_text_stays_to_be_seen_under_a_number(dark):
+    """Mutant: a scale's low end at a twelfth over a dark page, as good as nothing."""
+    step = Step("one", np.array([CODE["masked"], CODE["visible"]], np.uint8), fields={"n": np.zeros(2)})
+    text = MaskTrace("m", Canvas("text", ("a ", "b ")), (step,), fields={"n": Field("Number", "", 0.0, 1.0)})
+    hidden, seen = cells(draw(text), 0, "n", dark)
+    assert hidden.share == 1 > seen.share and hidden.fill != seen.fill
+
+
 def test_picture_only_takes_every_mark_away_but_uncovers_nothing():
     marks = cells(draw(grid("new", "refused", "dropped", "masked-hard")), 0, "picture")
     assert [mark.cue for mark in marks] == [""] * 4 and [mark.fade for mark in marks] == [1.0] * 4

@@ -121,3 +121,14 @@ def test_a_dark_picture_is_no_hole_in_a_dark_page(window, paper_page):
           return Math.max(...row) - row[4 * Math.round(w / 2)];
         }""")
     assert window.look(paper_page(drawing), look, color_scheme="dark") > 20
+
+
+@pytest.mark.browser
+def test_a_curve_of_one_run_counts_its_own_steps(window, paper_page):
+    """VAR draws 6 maps; beside a run of 16 rows its curve said "step 16"."""
+    few, many = samples.unmask(steps=4), samples.unmask(steps=9)
+    few, many = (replace(trace, charts=tuple(replace(chart, title=f"{chart.title}, {n}") for chart in trace.charts))
+                 for n, trace in enumerate((few, many)))
+    ends = window.look(paper_page(draw(few), draw(many)), lambda page: page.evaluate("""() =>
+      [...document.querySelectorAll(".ts-plot")].map((plot) => plot.querySelector("text:last-of-type").textContent)"""))
+    assert {"step 4", "step 9"} == set(ends)

@@ -265,6 +265,8 @@ def _mark(drawing: Drawing, text: str, token: int, state: str, has_picture: bool
     fill, share = None, 0.0
     if number is not None and number[0] != palette.NOTHING:
         fill, share = _number_fill(*number, soft=worded or has_picture)
+        if look.hides and worded:  # an empty place stays to be seen, however small its number
+            fill, share = palette.mix(fill, palette.COVER["dark" if dark else "light"], share), 1.0
     elif look.hides:
         fill, share = palette.COVER["dark" if dark else "light"], 1.0
     elif number is None and not (worded or has_picture or bare):

@@ -35,9 +35,9 @@ def describe(trace: UnmaskTrace) -> str:
 
 def half_way(trace: UnmaskTrace) -> int:
     """The step to open on: about half of the canvas is known, and as many states as possible are to be seen. A board is
-    never full: what is seen before any move comes first."""
+    never full: it opens on the end of the walk."""
     if trace.canvas.kind == "board":
-        return 0
+        return len(trace.steps) - 1
     known = [len(step.where("known", "visible", "reused", "recomputed", "accepted")) for step in trace.steps]
     middle = [i for i, number in enumerate(known) if 0.35 <= number / trace.canvas.size <= 0.8]
     return max(middle, key=lambda i: len(np.unique(trace.steps[i].state)), default=len(known) - 1)

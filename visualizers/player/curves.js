@@ -33,9 +33,11 @@ function curvePlot(runs, step, total, width, page, jump) {
   }
   const first = runs[0].drawing.view.first ?? 1, named = (x) => x + first ? `step ${x + first}` : "before step 1";
   const mixed = new Set(runs.map((run) => run.drawing.frames.length)).size > 1;
-  for (const x of [x0, x1]) {
+  const own = runs[0].drawing.frames.filter((frame) => !frame.clean).length;
+  const ends = runs[0].drawing.total ? [0, own - 1] : [x0, x1]; // its own steps, also beside a longer run
+  for (const [i, x] of [x0, x1].entries()) {
     plot.append(svg("text", { x: px(x), y: height - 5, "text-anchor": x === x0 ? "start" : "end", class: "ts-number" },
-      mixed ? (x === x0 ? "each run's start" : "each run's end") : named(x)));
+      mixed ? (x === x0 ? "each run's start" : "each run's end") : named(ends[i])));
   }
   if (reference !== null) {
     plot.append(svg("line", { x1: left, x2: width - right, y1: py(reference), y2: py(reference), stroke: page.soft,

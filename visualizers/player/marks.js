@@ -232,6 +232,13 @@ function softShare(code, diverging) {
   return Math.round((THEME.soft[0] + THEME.soft[1] * strength) * 1e4) / 1e4;
 }
 
+// A colour laid on another, as in palette.py.
+function mix(over, under, share) {
+  const [a, b] = [over, under].map((colour) => parseInt(colour.slice(1), 16));
+  const part = (bits) => Math.floor(((a >> bits) & 255) * share + ((b >> bits) & 255) * (1 - share) + 0.5);
+  return "#" + [16, 8, 0].map((bits) => part(bits).toString(16).padStart(2, "0")).join("");
+}
+
 // The text colour that reads on `fill` laid over the panel.
 function inkOn(fill, share, panel) {
   const [a, b] = [fill || panel, panel].map((c) => parseInt(c.slice(1), 16)), s = fill ? share : 1;
@@ -256,6 +263,8 @@ function marksOf(drawing, step, { by = "state", dark = false, shared = null, vie
       const code = numbers.codes[token], diverging = numbers.scale && numbers.scale.diverging;
       fill = RAMPS[diverging ? "diverging" : "magnitude"][code];
       share = worded || hasPicture ? softShare(code, diverging) : 1;
+      // an empty place stays to be seen, however small its number
+      if (look.hides && worded) [fill, share] = [mix(fill, THEME.cover[dark ? "dark" : "light"], share), 1];
     } else if (look.hides) {
       fill = THEME.cover[dark ? "dark" : "light"]; share = 1;
     } else if (!numbers && !worded && !hasPicture && !bare) {

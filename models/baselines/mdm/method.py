@@ -143,7 +143,8 @@ def bits(judge, tokenizer, board: Board, ids: Tensor) -> float:
 
 
 def sentence(facts: Mapping[str, Fact], board: Board, steps: int) -> str:
-    judged = f"; text-ar-1 needs {facts['bits'].value:.2f} bits per character to read it" if "bits" in facts else ""
+    judged = (f"; a left-to-right model needs {facts['bits'].value:.2f} bits per character to read it"
+              if "bits" in facts else "")
     return (f"{board.unknown} masked tokens were filled in with {steps} looks at the text, {board.unknown / steps:.1f} "
             f"at a time{judged}. Words guessed in the same look did not know of each other.")
 

@@ -34,7 +34,7 @@ from models.trace.percent import percent
 
 TOP = 0.25  # of all tokens: those that change most
 ROLES = {"masked to known": (0, 1), "masked to masked": (0, 0), "known to known": (1, 1), "known to masked": (1, 0)}
-FIELDS = {"change": Field("Change of features", "1 - cosine", 0.0)}
+FIELDS = {"change": Field("Change of features, 1 - cosine", "", 0.0)}
 
 
 class BoardLens:

@@ -24,7 +24,7 @@ def attended(model, tokenizer, log, cond: Tensor) -> Iterator[Event]:
     return lens(
         model, lambda: model(features, cond), layout_of(model, log),
         {name: model.place(k) for k, name in enumerate(names)}, macs=sum(map(model.work, range(count))),
-        say=lambda mass: between(mass.mean(0), names),
+        say=lambda mass: between(mass.mean(0), names, model.scales[-1] ** 2 / (model.prefix + model.length)),
         facts=lambda mass: mass_facts(mass, {
             "own": ("Last map to itself", count - 1, count), "caption": ("Last map to the caption", count - 1, 0),
             "coarser": ("Last map to coarser maps", count - 1, list(range(1, count)))}),
@@ -38,9 +38,9 @@ def layout_of(model, log) -> TokenLayout:
                        "cells of the last map", "the caption" if model.prefix else "")
 
 
-def between(mean: np.ndarray, names: Sequence[str]) -> str:
-    """Of attention [K, 1 + K], mean over layers."""
+def between(mean: np.ndarray, names: Sequence[str], alike: float) -> str:
+    """Of attention [K, 1 + K], mean over layers. alike: the last map's share of all that it sees."""
     deciding = int(mean[:, 0].argmax())
     return (f"A map sees itself, all coarser maps and the caption. The {names[deciding]} map reads the caption most "
             f"({percent(mean[deciding, 0])} of its attention); the last map gives {percent(mean[-1, -1])} to itself "
-            f"and {percent(mean[-1, 1:-1].sum())} to coarser maps.")
+            f"({percent(alike)} if it looked at all alike) and {percent(mean[-1, 1:-1].sum())} to coarser maps.")

@@ -58,7 +58,7 @@ METHOD = Method(
              "*decoder of places > every hidden cell; encoder > decoder of places",
         look_at="It opens on a maze in which MLM-U finds the way and the control leaves it at the fork. The next one "
                 "is the other way round, and so are most that tell them apart: of 1,000 mazes this small the control "
-                "solves 93 %, MLM-U 70 % (the claim). Before any step MLM-U speaks of all cells, the control of one.",
+                "solves 93 %, MLM-U 70 % (the claim). At step 1 MLM-U speaks of all cells, the control of one.",
         not_covered="Mazes as large as those on which the paper finds its gap (10 x 10 and more), A* mazes, several "
                     "trainings, longer ones, less data, other ways of masking (forward only, from both ends), "
                     "weighting by a maze's own count of hidden cells.",

@@ -48,7 +48,7 @@ METHOD = Method(
                     "500 steps of 32 photos, one training of each size, the same settings for all; positions begin "
                     "as sines, and the projection so that tokens of all sizes begin equally large.",
         unverified="The authors' ViT settings: their released code has the Mamba networks alone.",
-        shown={"prune": "how the photo is cut, what its tokens retain, and what they cost; no token leaves"}),
+        shown={"prune": "Patchification scaling: no token leaves"}),
     params=Params, accepts="photo", checkpoints=SIZES, companions=SIZES, run=run, examples=PHOTOS,
     control=Control("photo-cut-64by16-1", title="64 px, patches of 16"),
     bound="it needs a family of networks that differ in patch size",

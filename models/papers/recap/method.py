@@ -177,7 +177,7 @@ def run(job) -> Iterator[Event]:
 def work_facts(job, record: Record, plan: Plan) -> dict[str, Fact]:
     """Multiply-adds against the same moves, every one in full; the head reads the same masked rows in both."""
     full = full_work(job.model, [move.count for move in plan.moves], job.params.guidance, job.params.until)
-    return {"work": Fact("Work", 100 * record.cost.macs / full, "% of the multiply-adds", "lower"),
+    return {"work": Fact("Work", 100 * record.cost.macs / full, "% of every step in full", "lower"),
             "cache": Fact("Cache", record.cost.cache_bytes / 1e6, "MB", "lower")}
 
 

@@ -20,7 +20,7 @@ from models.loops.unmask.loop import Plan, Record, Shot
 from models.trace import Chart, Fact, Field, Rows, Step, states
 
 LINKS = 3  # strongest links kept per query
-DRIFT = Field("Drift of cached keys and values", "1 - cosine", 0.0)
+DRIFT = Field("Drift of cached keys and values, 1 - cosine", "", 0.0)
 LOOKED = Field("Attention from recomputed rows", "probability", 0.0)
 PARTS = ("known, from cache", "still masked, from cache", "recomputed now", "caption")
 

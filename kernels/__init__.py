@@ -1,10 +1,10 @@
 """Instrumented kernels: attention and vocabulary statistics, compaction and unmasking.
 
-Six functions that know no methods: `attention_stats`, `attention_rows`, `vocab_stats`, `head_stats`, `compact` and
-`unmask_step`; beside them `warp`, `draw` and `Sampler` (what temperature, top-k, top-p and min-p mean), `keep_top`,
-`schedule`, `override` (force a path, for tests), `watched` (which paths ran), `notes` (what could not run as
-planned), `learned` and `recall` (self-tests' verdicts, from one process to the next) and `compile_kernels` (to be
-called at start). reference.py holds the plain truth of each.
+Seven functions that know no methods: `attention_stats`, `attention_rows`, `vocab_stats`, `head_stats`, `compact`,
+`unmask_step` and, where it `decodes`, `decode_token`; beside them `warp`, `draw` and `Sampler` (what temperature,
+top-k, top-p and min-p mean), `keep_top`, `schedule`, `override` (force a path, for tests), `watched` (which paths ran),
+`notes` (what could not run as planned), `learned` and `recall` (self-tests' verdicts, from one process to the next) and
+`compile_kernels` (to be called at start). reference.py holds the plain truth of each.
 """
 
 from kernels import attention as _attention
@@ -12,7 +12,9 @@ from kernels import reference as _reference
 from kernels import unmasking as _unmasking
 from kernels import vocabulary as _vocabulary
 from kernels.compaction import compact, keep_top
-from kernels.dispatch import compile_kernels, learned, notes, override, recall
+from kernels.dispatch import compile_kernels, decodes, learned, notes, override, recall
+from kernels.native import LANES
+from kernels.native import token as decode_token
 from kernels.records import AttentionStats, Compacted, UnmaskStep, VocabStats
 from kernels.revealing import schedule
 from kernels.sampling import Sampler, draw, warp
@@ -25,7 +27,7 @@ head_stats = named("vocabulary", _vocabulary.head_stats)
 unmask_step = named("vocabulary", _unmasking.unmask_step)
 
 __all__ = [
-    "AttentionStats", "Compacted", "Sampler", "UnmaskStep", "VocabStats", "attention_rows", "attention_stats",
-    "compact", "compile_kernels", "draw", "head_stats", "keep_top", "learned", "notes", "override", "recall",
-    "schedule", "unmask_step", "vocab_stats", "warp", "watched",
+    "LANES", "AttentionStats", "Compacted", "Sampler", "UnmaskStep", "VocabStats", "attention_rows", "attention_stats",
+    "compact", "compile_kernels", "decode_token", "decodes", "draw", "head_stats", "keep_top", "learned", "notes",
+    "override", "recall", "schedule", "unmask_step", "vocab_stats", "warp", "watched",
 ]

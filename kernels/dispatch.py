@@ -58,6 +58,13 @@ def attention_path(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> str:
     return "cpu-eager" if at_once(q, k) else "cpu-blocked"
 
 
+def decodes(hidden: Tensor) -> bool:
+    """Whether `decode_token` takes these inputs: where torch has one thread, so that no larger network loses its
+    second core."""
+    return (native.ready() and FORCED.get() is None and hidden.device.type == "cpu" and hidden.dtype == torch.float32
+            and torch.get_num_threads() == 1 and not torch.is_grad_enabled())
+
+
 def at_once(q: Tensor, k: Tensor) -> bool:
     """Whether all tables of queries [B, H, N, D] over keys [B, Hkv, M, D] should be made at once on the CPU."""
     batch, heads, queries, _ = q.shape

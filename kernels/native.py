@@ -1,8 +1,9 @@
-"""The C kernels of the CPU path (rows.c), compiled in the background where a compiler is found, and cached.
+"""The C kernels of the CPU path, compiled in the background where a compiler is found, and cached.
 
-torch reads a block of scores seven times to soften it and to sum up its rows, and a tile of logits ten times; the C
-code reads them once or twice. Nothing needs it: without a compiler, before it is ready, or when its self-test fails,
-kernels/blocked.py and kernels/tiles.py do the same in torch operations.
+torch reads a block of scores seven times to soften it and to sum up its rows, and a tile of logits ten times; rows.c
+reads them once or twice. A token of a small network is a hundred operations of torch, and one of decoder.c. Nothing
+needs them: without a compiler, before they are ready, or when a self-test fails, kernels/blocked.py, kernels/tiles.py
+and the networks' own layers do the same in torch operations.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -24,14 +25,16 @@ from torch import Tensor
 from kernels.sampling import inverse_cdf_laned, lane_count
 from kernels.threads import scratch
 
-SOURCE = Path(__file__).with_name("rows.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("lanes.h", "rows.c", "decoder.c"))
 FLAGS = (("-O3", "-march=native", "-mprefer-vector-width=512"), ("-O3", "-march=native"), ("-O3",))
 SECONDS = 60  # for the compiler
 POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
 ARGUMENTS = {
     "attention_rows": [POINTER, *[NUMBER] * 5, POINTER, NUMBER, NUMBER, POINTER, POINTER, NUMBER],
-    "vocabulary_rows": [POINTER, *[NUMBER] * 4, ctypes.c_float, NUMBER, *[POINTER] * 5, NUMBER, POINTER]}
-LANES, WIDEST, MOST = 16, 1024, 128  # as in rows.c
+    "vocabulary_rows": [POINTER, *[NUMBER] * 4, ctypes.c_float, NUMBER, *[POINTER] * 5, NUMBER, POINTER],
+    "decoder_token": [POINTER, POINTER, NUMBER, NUMBER, POINTER, NUMBER, NUMBER, POINTER, POINTER, ctypes.c_float,
+                      ctypes.c_float, POINTER]}
+LANES, WIDEST, MOST = 16, 1024, 128  # as in lanes.h and rows.c
 
 _rows = None  # the library, once it is there and has passed its test
 _tried = False
@@ -69,7 +72,7 @@ def library() -> Path:
     if compiler is None:
         raise LookupError("no C compiler")
     machine = f"{compiler} {platform.machine()} {torch.cpu.get_capabilities()} {FLAGS}"
-    key = hashlib.sha256(SOURCE.read_bytes() + machine.encode()).hexdigest()[:16]
+    key = hashlib.sha256(b"".join(one.read_bytes() for one in SOURCES) + machine.encode()).hexdigest()[:16]
     path = own_folder() / f"rows-{key}.so"
     return path if path.exists() else compiled(compiler, path)
 
@@ -95,7 +98,7 @@ def compiled(compiler: str, path: Path) -> Path:
     """Compiles with the best flags that the compiler knows; whole or not at all, also when two processes do it."""
     made = path.with_suffix(f".{os.getpid()}")
     for flags in FLAGS:
-        command = [compiler, *flags, "-shared", "-fPIC", "-w", str(SOURCE), "-o", str(made)]
+        command = [compiler, *flags, "-shared", "-fPIC", "-w", *map(str, SOURCES[1:]), "-o", str(made), "-lm"]
         if subprocess.run(command, capture_output=True, timeout=SECONDS, check=False).returncode == 0:
             return made.replace(path)
     raise LookupError("the compiler failed")
@@ -144,9 +147,56 @@ def vocabulary(logits: Tensor, found: int, temperature: float, place: Tensor | N
     return *sums, ids[:, 0] if place is None else drawn, best, ids
 
 
+def token(hidden: Tensor, weights: Sequence[Sequence[Tensor]], caches: Sequence[tuple[Tensor, Tensor]], at: int,
+          cosine: Tensor, sine: Tensor, eps: float, scale: float, use=None) -> Tensor:
+    """States [B, D] of one more token each, behind decoder layers, from the inputs [B, D] of the first.
+
+    weights: per layer norm [D], q [H W, D], k, v [G W, D], o [D, H W], norm [D], gate, up [M, D], down [D, M]; caches:
+    its keys and values [B, G, room, W], which hold `at` tokens and take the new one. cosine, sine [W]. All fp32 and in
+    one piece, their widths multiples of LANES.
+    """
+    hidden, (texts, width), (keys, _) = hidden.clone(), hidden.shape, caches[0]
+    groups, room, wide = keys.shape[1:]
+    queries, inside = weights[0][1].shape[0], weights[0][6].shape[0]
+    parts = [part.data_ptr() for layer, cache in zip(weights, caches, strict=True) for part in (*layer, *cache)]
+    row = scratch("token", (texts * 2 * (width + queries + inside) + at + 1,), torch.float32)
+    (use or _rows).decoder_token(
+        hidden.data_ptr(), (POINTER * len(parts))(*parts), len(weights), texts,
+        (NUMBER * 5)(width, queries // wide, groups, wide, inside), at, room, cosine.data_ptr(), sine.data_ptr(), eps,
+        scale, row.data_ptr())
+    return hidden
+
+
 def agrees(found) -> bool:
-    """Compares both kernels with torch."""
-    return attends(found) and sums_up(found)
+    """Compares all kernels with torch."""
+    return attends(found) and sums_up(found) and decodes(found)
+
+
+def decodes(found) -> bool:
+    """Compares with torch on one layer: five texts, three heads that share a key head, behind six tokens."""
+    made, W, H, D, M = torch.Generator().manual_seed(0), 32, 3, 48, 80
+    shapes = ((D,), (H * W, D), (W, D), (W, D), (D, H * W), (D,), (M, D), (M, D), (D, M))
+    weights = [torch.randn(shape, generator=made) / shape[-1] ** 0.5 for shape in shapes]
+    norm, q, k, v, o, norm2, gate, up, down = weights
+    x, cache = torch.randn(5, D, generator=made), torch.randn(2, 5, 1, 9, W, generator=made)
+    angle, held = 3.0 * (torch.arange(W) % 16), cache.clone()
+    cosine, sine = angle.cos(), angle.sin()
+
+    def turned(part: Tensor) -> Tensor:
+        heads = part.unflatten(-1, (-1, W))
+        return heads * cosine + torch.cat([-heads[..., W // 2 :], heads[..., : W // 2]], -1) * sine
+
+    def rooted(part: Tensor) -> Tensor:
+        return part * (part.square().mean(-1, keepdim=True) + 1e-5).rsqrt()
+
+    normed = norm * rooted(x)
+    held[0, :, :, 6], held[1, :, 0, 6] = turned(normed @ k.T), normed @ v.T
+    shares = (0.2 * turned(normed @ q.T) @ held[0, :, 0, :7].mT).softmax(-1)
+    middle = x + (shares @ held[1, :, 0, :7]).flatten(1) @ o.T
+    normed = norm2 * rooted(middle)
+    ends = middle + (torch.nn.functional.silu(normed @ gate.T) * (normed @ up.T)) @ down.T
+    mine = token(x, [weights], [(cache[0], cache[1])], 6, cosine, sine, 1e-5, 0.2, found)
+    return torch.allclose(mine, ends, atol=1e-5, rtol=1e-5) and torch.allclose(cache, held, atol=1e-5)
 
 
 def sums_up(found) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from models.backbones.masked import MaskedTransformer
+from models.backbones.one_token import one_token
 
 
 class CausalTransformer(MaskedTransformer):
@@ -35,6 +36,9 @@ class CausalTransformer(MaskedTransformer):
 
     def states(self, hidden: Tensor, angles, cache: DynamicCache | None = None) -> Tensor:
         """Last states [B, M, D], before the final norm, of M slots that follow those in the cache."""
+        found = None if cache is None else one_token(self.layers, hidden, angles, cache)
+        if found is not None:
+            return found
         mask = causal_mask(hidden.shape[1], cache.get_seq_length() if cache else 0, hidden.device)
         for layer in self.layers:
             hidden = layer(hidden, position_embeddings=angles, past_key_values=cache, attention_mask=mask)

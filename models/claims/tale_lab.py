@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from models.backbones.around import around
+from models.backbones.one_token import next_logits
 from models.backbones.story_classifier import labels_of
 from models.claims.probe import ridge
 from models.loops.unmask.blocks import Choose, Guide, by_blocks, by_size, texts
@@ -260,12 +261,19 @@ def written(model, tokenizer, prompts: Sequence[str], *, longest: int, temperatu
 
 
 def _grown(model, rows: list[list[int]], longest: int, temperature: float, dice: torch.Generator) -> list[list[int]]:
-    """New words of texts of one length, until all of them have ended."""
-    past, step, made = None, torch.tensor(rows, device=next(model.parameters()).device), []
-    while len(made) < longest and not (made and torch.stack(made, 1).eq(END).any(1).all()):
-        out = model(step, past_key_values=past, use_cache=True)
-        past, logits = out.past_key_values, out.logits[:, -1].float().cpu()
+    """New words of texts of one length, until all of them have ended. Those that have are read no further, but draws
+    are made for all, so that each of them is what it would be."""
+    from transformers import DynamicCache
+
+    past, step, made = DynamicCache(), torch.tensor(rows, device=next(model.parameters()).device), []
+    live, logits = torch.arange(len(rows)), torch.zeros(len(rows), model.config.vocab_size)
+    while len(made) < longest and len(live):
+        logits[live] = next_logits(model, step, past)[:, -1].float().cpu()
         made.append(torch.multinomial((logits / temperature).softmax(-1), 1, generator=dice)[:, 0] if temperature
                     else logits.argmax(-1))
-        step = made[-1][:, None].to(step.device)
+        on = made[-1][live] != END
+        if not on.all():
+            live = live[on]
+            past.batch_select_indices(on.nonzero()[:, 0].to(step.device))
+        step = made[-1][live, None].to(step.device)
     return torch.stack(made, 1).tolist()

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 import kernels
+from models.backbones.one_token import next_logits
 from models.backbones.text import fitting, names, read, room
 from models.trace import Cost
 from models.trace.interventions import NOTHING
@@ -67,7 +68,7 @@ class Stream:
         ids = torch.as_tensor(ids, device=self.model.device)
         if self.cache is None:
             self.cache = DynamicCache()  # every layer in full, so that it can be cut back where a window is short
-        logits = self.model(ids, past_key_values=self.cache, use_cache=True, logits_to_keep=0 if every else 1).logits
+        logits = next_logits(self.model, ids, self.cache, 0 if every else 1)
         rows, each = ids.shape
         ms = (time.perf_counter() - began) * 1e3
         self.meter.add(rows, self.length, each, rows * (each if every else 1), self.cache_bytes, ms)

@@ -73,7 +73,9 @@ class Rounds:
     def charts(self, notes: np.ndarray) -> tuple[Chart, ...]:
         """notes [K, D]: of clients, drawn where they and the first candidates differ most."""
         every = np.concatenate([notes, self.states[0]])
-        middle, (_, _, axes) = every.mean(0), np.linalg.svd(every - every.mean(0), full_matrices=False)
+        middle = every.mean(0)
+        axes = torch.linalg.svd(torch.from_numpy(every - middle), full_matrices=False).Vh[:2].numpy()  # numpy's is slow
+        axes = axes * np.sign(axes @ (notes.mean(0) - middle))[:, None] * [[1], [-1]]  # notes lie on the right, below
         seen = {"notes of clients": notes, **{f"round {self.numbers[at]}": self.states[at] for at in (0, -1)}}
         rounds = {"x": "rounds learned", "at": self.numbers, "by_step": False}
         return (line("Texts of the clients' topics", "%", {"of all": 100 * np.array(self.topics)}, **rounds,
@@ -81,7 +83,7 @@ class Rounds:
                 *([line("Privacy spent", "epsilon", {"so far": [epsilon(self.sigma, one) for one in self.numbers]},
                         **rounds, caption="With this noise, delta 1 in 10,000.")] if self.sigma else []),
                 Chart("scatter", "Where texts lie in the embedding", "first direction", "second direction",
-                      {name: ((one - middle) @ axes[:2].T).astype(np.float32) for name, one in seen.items()},
+                      {name: ((one - middle) @ axes.T).astype(np.float32) for name, one in seen.items()},
                       caption="The two main directions; candidates should move to where the clients' notes are."))
 
     def facts(self) -> dict[str, Fact]:

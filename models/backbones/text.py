@@ -47,11 +47,11 @@ class Reading:
         return Reading(*(part[:end] for part in (self.ids, self.labels, self.roles, self.spans)))
 
 
-def read(tokenizer, text: str, limit: int | None = None) -> Reading:
-    """The tokens of a text; SubjectError when there are none, or more than `limit`."""
+def read(tokenizer, text: str, limit: int | None = None, most: int | None = None) -> Reading:
+    """The tokens of a text, or the first `most`; SubjectError when there are none, or more than `limit`."""
     made = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-    ids, added = made["input_ids"], made["special_tokens_mask"]
-    fitting(len(ids), limit)
+    fitting(len(made["input_ids"]), limit)
+    ids, added = made["input_ids"][:most], made["special_tokens_mask"][:most]
     if all(added):
         raise SubjectError("This checkpoint's tokenizer makes no token of this text; please type something else.")
     alone = names(tokenizer, ids)
@@ -115,10 +115,10 @@ def shares(text: str, offsets: Sequence[tuple[int, int]], added: Sequence[int],
 
 def roles(tokenizer, ids: Sequence[int], labels: Sequence[str], added: Sequence[int]) -> tuple[str, ...]:
     """What is not ordinary text among these tokens. The sign for unknown words may be typed, or have other meanings."""
-    special = specials(tokenizer)
+    special, (unknown, sign) = specials(tokenizer), (tokenizer.unk_token_id, tokenizer.unk_token)
 
     def role(id: int, label: str) -> str:
-        strange = id == tokenizer.unk_token_id and label.strip() != tokenizer.unk_token
+        strange = id == unknown and label.strip() != sign
         return "unknown" if strange else "special" if id in special else ""
     return tuple(ADDED if extra else role(id, label) for id, label, extra in zip(ids, labels, added))
 

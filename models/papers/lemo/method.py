@@ -46,7 +46,7 @@ class Params:
 
 def words(job: Job):
     """The first tokens of the text and one more, which the last of them has to predict."""
-    found = read(job.tokenizer, job.subject.text)
+    found = read(job.tokenizer, job.subject.text, most=max(job.params.length, 2 * job.params.block) + 1)
     if len(found) < 2 * job.params.block + 1:
         raise SubjectError(f"This text has {counted(len(found))}; please give at least {2 * job.params.block + 1}, "
                            "two blocks and a word.")

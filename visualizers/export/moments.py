@@ -15,12 +15,15 @@ def at_step(drawing: Drawing, step: int, first: Drawing, total: int = 0) -> int:
     same = drawing is first or len(first.frames) == last + 1 or not single
     if step < 0 or same or len(names) <= last or shared < 2 or shared * 2 < last + 1:
         return last if step < 0 else _shared(drawing, step, last, total)
-    found = [names.get(frame.label, names.get(frame.label.split(": ")[0])) for frame in first.frames]
+    theirs, ours = (max(i for i, frame in enumerate(one.frames) if not frame.clean) for one in (first, drawing))
+    if step > theirs:
+        return min(last, ours + step - theirs)  # clean ends stand beside each other
+    found = [names.get(frame.label, names.get(frame.label.split(": ")[0])) for frame in first.frames[:theirs + 1]]
     known = max(at for at, place in enumerate(found) if place is not None)
     beside = max((place for place in found[:min(step, known) + 1] if place is not None), default=0)
     if step <= known:
         return beside  # "layer 4: keys kept" is a stage of layer 4
-    return beside - (known - step) * (last - beside) // (len(found) - 1 - known)  # named otherwise: up to the end
+    return beside - (known - step) * (ours - beside) // (theirs - known)  # named otherwise: up to the end
 
 
 def _shared(drawing: Drawing, step: int, last: int, total: int) -> int:

@@ -56,11 +56,14 @@ class Drawing {
     const found = other.frames.filter((frame) => mine.has(frame.label)).length, count = this.frames.length;
     if (other.frames.length === count || mine.size < count || found < 2 || found * 2 < count) return;
     let last = 0;
-    const named = other.frames.map(({ label }) => mine.get(label) ?? mine.get(label.split(": ")[0]));
-    const known = named.findLastIndex((place) => place !== undefined), behind = named.length - 1 - known;
-    this.beside = named.map((place, i) => {
-      if (i <= known) return (last = place ?? last);
-      return last + Math.ceil((i - known) * (count - 1 - last) / behind); // named otherwise: up to the end
+    const [theirs, ours] = [other, this].map(({ frames }) => frames.findLastIndex((frame) => !frame.clean));
+    const place = ({ label }) => mine.get(label) ?? mine.get(label.split(": ")[0]);
+    const named = other.frames.slice(0, theirs + 1).map(place);
+    const known = named.findLastIndex((step) => step !== undefined);
+    this.beside = other.frames.map((_, i) => {
+      if (i <= known) return (last = named[i] ?? last);
+      if (i > theirs) return ours + i - theirs; // clean ends stand beside each other
+      return last + Math.ceil((i - known) * (ours - last) / (theirs - known)); // named otherwise: up to the end
     });
   }
   state(step) { return this.array(this.frame(step).state); }

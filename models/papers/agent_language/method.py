@@ -81,5 +81,5 @@ METHOD = Method(
     params=Params, accepts="text", checkpoints=(BASE,), companions=tuple(FILES.values()), run=run,
     control=Control(params={"channel": "words"}, title="The same, told in words"),
     fixed={"sample": "Messages follow from the board: change a disc and run it again."},
-    examples=(Example("mixed", "Discs at random", discs.told((2, 0, 3, 1, 0, 0, 2, 3, 1, 2, 1, 3))),
-              Example("lone", "One red disc among blue ones", discs.told((1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1)))))
+    examples=(Example("lone", "One red disc among blue ones", discs.told((1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1))),
+              Example("mixed", "Discs at random", discs.told((2, 0, 3, 1, 0, 0, 2, 3, 1, 2, 1, 3)))))

@@ -124,8 +124,8 @@ def close(journal: Journal) -> Close:
     said = f"At {len(branches)} of {len(journal.decisions)} decisions the model was unsure enough to try several " \
            f"continuations: it generated {journal.spent} tokens to write {len(journal.ids)}"
     charts = (entropy_curve(journal), *(trial_chart(branches) for _ in branches[:1]))
-    return Close("sample", said + verdict(found) + "; step through a branch to read what was refused.", charts, found,
-                 path=journal.path)
+    tail = "; step through a branch to read what was refused." if branches else ": nothing was refused."
+    return Close("sample", said + verdict(found) + tail, charts, found, path=journal.path)
 
 
 def trial_chart(branches) -> Chart:

@@ -138,7 +138,8 @@ def close(journal: Journal, source: PuzzleReader) -> Close:
              "tokens": Fact("Length of an answer", round(tokens[0], 1), "tokens", "lower"),
              "after": Fact("Right answers after the steps", shares[1], "%", "higher")}
     k = len(group.ids)
-    said = (f"{group.right.sum():.0f} of {k} answers are right, {tokens[0]:.0f} tokens each; after "
+    said = (f"{group.right.sum():.0f} of {k} answers {'is' if group.right.sum() == 1 else 'are'} right, "
+            f"{tokens[0]:.0f} tokens each; after "
             f"{counted(len(moved))} on them, on a copy of the network, "
             f"{after.right.sum():.0f} of {k} new ones, {tokens[1]:.0f} each.")
     if not source.puzzle.solutions:

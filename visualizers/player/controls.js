@@ -255,7 +255,8 @@ function colourBar(scale, over, page, owner) {
   return el("span", { class: "ts-scale" },
     el("span", { text: owner + scale.title + (scale.better ? ` (${scale.better} is better)` : "") }),
     el("span", { class: "ts-num", text: amount(scale.low, short(scale.unit)) }),
-    bar, el("span", { class: "ts-num", text: `${scale.capped ? "≥ " : ""}${amount(scale.high, scale.unit, scale.whole)}` }));
+    bar,
+    el("span", { class: "ts-num", text: `${scale.capped ? "≥ " : ""}${amount(scale.high, scale.unit, scale.whole)}` }));
 }
 
 // A legend key: a state as it looks on a small cell, or on a letter where tokens are text.

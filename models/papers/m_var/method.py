@@ -90,7 +90,7 @@ def run(job: Job) -> Iterator[Event]:
 
 METHOD = Method(
     card=Card(
-        id="m-var", title="M-VAR: a state between maps", tabs=("attend", "unmask"), arxiv="2411.10433", year=2024,
+        id="m-var", title="M-VAR: a state between maps", tabs=("unmask", "attend"), arxiv="2411.10433", year=2024,
         seed="B",
         summary="A picture is drawn map by map, coarse to fine. Attention stays inside a map; a state-space scan "
                 "carries what coarser maps said, in a few numbers instead of all their keys and values.",

@@ -288,7 +288,7 @@ def test_two_vocabularies_write_one_text(tiny):
             assert share == pytest.approx(sum(known) / 2, abs=1e-4)
 
 
-def test_the_page_is_bytes_and_the_cut_moves_it(tiny):
+def test_the_page_is_bytes_and_the_cut_moves_it(tiny, monkeypatch):
     text = from_text("The hen lived near a mill, and the cat slept by the fi")
     whole = run("byte-level", text, {"length": 3}).traces["sample"]
     cut = run("byte-level", text, {"length": 3, "cut": 5}).traces["sample"]
@@ -298,6 +298,9 @@ def test_the_page_is_bytes_and_the_cut_moves_it(tiny):
     _, line, bars, table = whole.charts
     assert len(line.series["naive"]) == WINDOW + 1 and len(bars.ticks) == 8 and sum(table.series["share"]) <= 1.001
     assert whole.steps[0].distributions["exact"].positions.tolist() == list(range(1, WINDOW + 1))
+    monkeypatch.setattr("models.papers.byte_level.method.LARGE", 0)  # a call of a large network takes long
+    large = run("byte-level", text, {"length": 1}).traces["sample"]
+    assert large.steps[0].distributions["exact"].positions.tolist() == list(range(1, WINDOW // 2 + 1))
 
 
 def test_the_baseline_reads_the_same_cut(tiny):

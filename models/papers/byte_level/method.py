@@ -31,7 +31,8 @@ from models.trace.params import Choice, Span
 from models.trace.spelling import joined
 from models.trace.subject import Example, SubjectError
 
-WINDOW = 24  # bytes of the prompt that are looked at one by one
+WINDOW = 24  # bytes of the prompt that are looked at one by one, each a call of the model before the first step
+LARGE = 50e6  # parameters from which a call takes so long that half as many are looked at
 LONGEST_WORD = 120
 SEEN = 0.01  # of all probability: less is no difference to a reader
 SECOND = "text-ar-1k-2"
@@ -70,7 +71,7 @@ class Bytes:
 
     def __init__(self, job: Job):
         p, data = job.params, cut_off(job.subject.text, job.params.cut).encode()
-        start = max(1, len(data) - WINDOW)
+        start = max(1, len(data) - (WINDOW if job.model.num_parameters() < LARGE else WINDOW // 2))
         start += next((k for k, byte in enumerate(data[start:]) if byte & 0xC0 != 0x80), 0)  # never inside a character
         if len(split(data[:start])[1]) > LONGEST_WORD:
             raise SubjectError(f"This text has more than {LONGEST_WORD} bytes without a space before its end; please "

@@ -42,6 +42,13 @@ def test_names_of_two_words_become_one_and_every_word_keeps_its_counterpart():
     caught(aligned, found.before, list(range(-1, len(ids(STORY)))), [at + 1 for at in found.before])
 
 
+@pytest.mark.parametrize("text", ["Zorvan", "Who is the best friend of Thalric", "In the Hollow Vale"])
+def test_a_name_may_end_a_text(text):
+    """Mutant: a name is looked for beyond the end, found there and counted too long."""
+    found = translated(ids(text), NAMES_OF)
+    assert len(found.before) == len(ids(text)) + 1 and len(found.plain) == len(found.inside) == len(ids(text))
+
+
 def test_only_what_went_up_is_pushed_down():
     b, r = torch.tensor([[2.0, 1.0, 0.0, 1.5]]), torch.tensor([[4.0, 0.0, 0.0, 1.5]])
     wanted = torch.tensor([[-8.0, 1.0, 0.0, 1.5]])

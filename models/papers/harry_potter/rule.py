@@ -45,7 +45,7 @@ class Translation:
 def translated(ids: Sequence[int], names: Names) -> Translation:
     found, at, longest = Translation([], [], [], []), 0, max(map(len, names))
     while at < len(ids):
-        length = next((n for n in range(longest, 0, -1) if tuple(ids[at : at + n]) in names), 0)
+        length = next((n for n in range(min(longest, len(ids) - at), 0, -1) if tuple(ids[at : at + n]) in names), 0)
         word = names[tuple(ids[at : at + length])] if length else -1
         for inside in range(max(length, 1)):  # the plain word is one: what stands inside the name follows it there
             found.before.append(len(found.ids) - 1)

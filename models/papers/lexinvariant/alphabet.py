@@ -28,7 +28,8 @@ def checked(text: str, size: int) -> np.ndarray:
         known = f"the letters a to {symbols[-1]}" if size < 26 else "letters, spaces and , . \" ' - ! ? ; :"
         raise SubjectError(f"This checkpoint reads {known}; please leave out {' '.join(strange[:5])!r}.")
     if not LEAST <= len(text) <= LONGEST:
-        raise SubjectError(f"This text has {len(text)} characters; please give {LEAST} to {LONGEST}.")
+        raise SubjectError(f"This text has {len(text)} character{'s' * (len(text) != 1)}; please give {LEAST} to "
+                           f"{LONGEST}.")
     return encoded(text).astype(np.int64)
 
 

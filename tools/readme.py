@@ -26,7 +26,8 @@ from models.engine.method import Method, offered  # noqa: E402
 
 QUESTIONS = {"mask": "What is hidden, and how hard is it?", "attend": "Who looks at whom?", "prune": "Who can leave?",
              "unmask": "Who is filled in next?", "sample": "How sure is it?"}
-ORDER = ("attention", "vocabulary", "unmask-step", "model", "public-model", "prune", "latency", "click", "start")
+ORDER = ("attention", "vocabulary", "unmask-step", "model", "public-model", "public-first-step", "prune", "latency",
+         "click", "start")
 BY_STEPS = re.compile(r"(.+) at (\d+) steps$")
 
 

@@ -145,14 +145,15 @@ def step(trace, label: str):
     return next(one for one in trace.steps if label in one.label)
 
 
-def test_a_text_opens_on_the_verdict_and_photos_where_most_is_hidden(tiny):
+def test_a_text_opens_on_the_verdict_and_photos_on_what_was_rebuilt(tiny):
     from visualizers import draw
     trace = run("electra", params={"threshold": 0.05}).traces["mask"]
     drawing = draw(trace)
     assert trace.steps[drawing.view["start"]].label == "the verdict"
     assert dict(drawing.legend)["accepted"] == "replaced, and found"
     photo = run("mae").traces["mask"]
-    assert draw(photo).view["start"] == 0 and dict(draw(photo).legend)["new"] == "predicted"
+    start = draw(photo).view["start"]
+    assert photo.steps[start].label == "how wrong each patch is" and dict(draw(photo).legend)["new"] == "predicted"
 
 
 def test_the_control_reads_the_same_planted_text(tiny):

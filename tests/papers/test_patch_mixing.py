@@ -247,8 +247,9 @@ def test_drops_are_compared_and_not_how_much_is_right():
     def ratio(score):
         arms = {name: drop.arm(name, score(one), budget=claim.Budget(1, "")) for name, one in found.items()}
         return claim.share(arms, record.MIXING, "").interval()[0]
-    caught(lambda score: ratio(score) == pytest.approx(0.2), lambda one: one["clean"] - one["foreign"],
+    caught(lambda score: ratio(score) == pytest.approx(0.2), claim.dropped,
            lambda one: 100 - one["foreign"], lambda one: one["foreign"])
+    assert drop.unit == "points"
 
 
 # ---- the records

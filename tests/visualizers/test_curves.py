@@ -80,7 +80,7 @@ def test_names_stand_level_and_a_still_line_is_not_blown_up():
     assert all(len(line) <= 12 for line in bar.data[0].x[0].split("<br>"))
     short, long = (Chart("bar", "t", "x", "y", {"s": np.arange(float(len(names)))}, ticks=tuple(names)) for names in
                    ("ab", ("a", "diamond", "yellow", "square", "orange", "circle", "violet", "purple")))
-    assert figure(short, long).layout.xaxis.tickangle == -90, "the baseline's names need room, too"
+    assert figure(short, long).layout.xaxis.autotickangles == (0, -90), "the baseline's names need room, too"
     sizes = tuple(f"{n} x {n}" for n in (1, 2, 3, 4, 6, 8))
     maps = figure(Chart("matrix", "m", "x", "y", {"v": np.eye(6)}, ticks=sizes, rows=sizes))
     assert not any("<br>" in name for name in maps.data[0].x), "no size is torn apart"
@@ -98,14 +98,39 @@ def test_every_column_of_a_narrow_matrix_has_its_name_and_a_legend_fits_its_card
     """Of four columns beside long rows the first and the last were named, over each other."""
     rows, names = tuple(f"layer {i}, head 1" for i in range(6)), ("same symbol, earlier", "what followed it", "itself")
     drawn = figure(Chart("matrix", "t", "on", "", {"share": np.ones((6, 3))}, ticks=names, rows=rows))
-    assert drawn.layout.xaxis.tickangle == -90 and drawn.layout.xaxis.tickvals is None and drawn.layout.height > 300
+    axis = drawn.layout.xaxis  # level on a wide page, upright on a narrow one, never slanted
+    assert axis.autotickangles == (0, -90) and axis.tickvals is None and drawn.layout.height > 300
     heads = figure(Chart("matrix", "t", "head", "", {"nats": np.ones((2, 4))}, ticks=[f"head {i}" for i in range(4)],
                          rows=("layer 1", "layer 2")))
-    assert list(heads.data[0].x) == [f"head<br>{i}" for i in range(4)] and heads.layout.xaxis.tickangle == 0
+    assert list(heads.data[0].x) == [f"{i}" for i in range(4)] and heads.layout.xaxis.tickangle == 0
     line = {"teacher at -7.3 nats": np.array([[0.0, 1.0], [1.0, 2.0]])}
     one = Chart("line", "l", "x", "y", line)
     both = figure(one, raised(one), ("A", "Trained on bytes"))
     assert all(len(part) <= 30 for one in both.data for part in one.name.split("<br>")) and "<br>" in both.data[1].name
+
+
+def test_a_word_of_all_names_is_left_to_the_axis_and_a_run_of_one_name_is_written_once():
+    """Mutants: `head 1` to `head 4` over each other under a small matrix; `A rocket` at four of its 16 patches."""
+    heads = Chart("matrix", "t", "head", "layer", {"s": np.eye(4)}, tuple(f"head {n}" for n in range(1, 5)))
+    drawn = figure(heads)
+    assert list(drawn.data[0].x) == ["1", "2", "3", "4"] and drawn.layout.xaxis.tickvals is None
+    assert drawn.data[0].hovertemplate.startswith("%{y}, head %{x}")
+    names = ("rocket",) * 4 + ("grass",) * 4
+    runs = figure(Chart("matrix", "t", "x", "y", {"s": np.eye(8)}, names, names)).layout
+    assert list(runs.yaxis.tickvals) == [2, 6]
+
+
+def test_names_use_the_room_that_there_is_and_a_long_legend_gets_its_own():
+    """Mutants: lines of twelve letters under two bars; eight keys that push the plot away; other names at the twin."""
+    names = ("the guess", "the encoder's own features")
+    chart = Chart("bar", "t", "x", "y", {"s": np.arange(2.0)}, names)
+    assert figure(chart, many=1).data[0].x[0] == "the guess" and "<br>" not in figure(chart, many=1).data[0].x[1][:13]
+    few = replace(chart, ticks=names[1:], series={"s": np.arange(1.0)})
+    assert figure(chart, few, ("A", "B")).data[1].x[0] == figure(chart).data[0].x[1]
+    points = {f"a series of some length {n}": np.eye(2) for n in range(8)}
+    tall, small = (figure(Chart("scatter", "t", "x", "y", dict(list(points.items())[:n]))).layout.height
+                   for n in (8, 1))
+    assert tall - small > 8 * 15
 
 
 def test_lines_of_the_baseline_are_told_apart():

@@ -63,6 +63,8 @@ def test_the_headline_is_where_they_differ_and_says_who_won():
     assert headline([ours])[0]["won"] == "" and headline([ours, []])[1] == {}
     other = facts(("Work", 35.0, "% of the plain model's", "lower"))
     assert {one["won"] for one in headline([ours[1:], other])} == {""}, "numbers of different units are not compared"
+    error = facts(("Error", 0.2, "MSE", "lower"))
+    assert {one["won"] for one in headline([ours, error])} == {"unlike"}, "nobody wins between two measures"
 
 
 @pytest.mark.browser

@@ -53,6 +53,17 @@ def test_where_no_token_is_asked_about_attention_opens_on_what_the_method_paints
     assert draw(told).view["by"] == "cls" and draw(asked).view["by"] == "attention:row"
 
 
+def test_mask_opens_on_what_was_predicted_and_not_on_the_holes():
+    """Mutant: the step that hides most, on which a method and its baseline look the same."""
+    trace = samples.mask()
+    hidden, own = ([np.full(trace.canvas.size, CODE[name], np.uint8) for name in names] for names in
+                   (("masked", "new", "masked"), ("masked-hard", "new", "masked")))
+    steps = [tuple(replace(trace.steps[0], label=f"{i}", state=state) for i, state in enumerate(states))
+             for states in (hidden, own)]
+    assert draw(replace(trace, steps=steps[0])).view["start"] == 1
+    assert draw(replace(trace, steps=steps[1])).view["start"] == 0, "a mask that a rule chose is what there is to see"
+
+
 def test_the_legend_leaves_out_what_cannot_be_seen():
     assert "unknown" not in dict(draw(samples.sample()).legend)  # text that is not there yet takes no place
     assert "unknown" in dict(draw(samples.unmask()).legend)

@@ -87,8 +87,13 @@ def start(trace: AttendTrace) -> int:
 
 
 def words(trace: AttendTrace) -> dict[str, str]:
-    """`new` means the query only where exactly one token is marked."""
-    return WORDS if marks_query(trace) else {name: text for name, text in WORDS.items() if name != "new"}
+    """`new` means the query only where exactly one token is marked, and where rows of it can be asked for."""
+    asked = WORDS if attends(trace) else WORDS | {"new": "where this step looks"}
+    return asked if marks_query(trace) else {name: text for name, text in WORDS.items() if name != "new"}
+
+
+def attends(trace: AttendTrace) -> bool:
+    return trace.heads is not None or trace.rows is not None
 
 
 def marks_query(trace: AttendTrace) -> bool:

@@ -6,30 +6,34 @@ labels, so every text is escaped here. Large matrices are sent as 8-bit codes. C
 
 from __future__ import annotations
 
-import html
-import re
 import textwrap
 from collections.abc import Iterator
-from itertools import pairwise
+from functools import partial
 
 import numpy as np
 import plotly.graph_objects as go
 
 from models.trace import Chart, Trace
 from visualizers.drawing import palette
+from visualizers.drawing.axes import (
+    COLUMN,
+    ROOM,
+    UPRIGHT,
+    broken,
+    columns,
+    escape,
+    labels,
+    room_of,
+    runs_of,
+    shared_word,
+    turned_or_thinned,
+)
 
-NAMES, MATRIX = 36, 22  # characters along an axis where three charts share a row, and under a matrix with its bar
-NAME, ENTRY = 12, 30  # characters of one line of a name, and of an entry of the legend
-UPRIGHT, COLUMN = 8, 24  # characters of the longest word that stands upright, and of such a name of a column
+ENTRY = 30  # characters of an entry of the legend
 NEAR = 1e-3  # dots nearer to 0 than this are drawn there
 LARGE = 4096  # cells from which a matrix is sent as uint8
 MARKERS = ("circle", "diamond-open", "square", "x", "triangle-up", "cross")
 TWINS = ("x", "triangle-up-open", "cross-thin-open", "star-open")  # of the baseline's series, which share one colour
-
-
-def escape(text: str) -> str:
-    """Text without markup for Plotly, which shows &quot; and its like as they are written."""
-    return html.escape(text, quote=False)
 
 
 def figures(trace: Trace, twin: Trace | None = None, *, dark: bool = False,
@@ -38,14 +42,16 @@ def figures(trace: Trace, twin: Trace | None = None, *, dark: bool = False,
     the two are called, their ids where nothing is said."""
     beside = {} if twin is None else {(chart.kind, chart.title): chart for chart in twin.charts}
     names = names or (trace.method, twin.method if twin else "")
-    return [figure(chart, beside.get((chart.kind, chart.title)), names, dark) for chart in trace.charts
-            if not (chart.kind == "line" and chart.by_step)]
+    drawn = [chart for chart in trace.charts if not (chart.kind == "line" and chart.by_step)]
+    return [figure(chart, beside.get((chart.kind, chart.title)), names, dark, len(drawn)) for chart in drawn]
 
 
 def figure(chart: Chart, other: Chart | None = None, names: tuple[str, str] = ("", ""),
-           dark: bool = False) -> go.Figure:
-    """The figure of one chart; `other` is the baseline's chart of the same title, `names` the two methods."""
-    make = {"bar": _bars, "scatter": _points, "line": _lines, "matrix": _matrix}[chart.kind]
+           dark: bool = False, many: int = 3) -> go.Figure:
+    """The figure of one of `many` charts; `other` is the baseline's of the same title, `names` the two methods."""
+    names_of = dict(zip(chart.ticks, columns(chart, len(chart.ticks), room_of(chart, many))))  # the baseline's as well
+    make = {"bar": partial(_bars, names_of), "scatter": _points, "line": _lines,
+            "matrix": partial(_matrix, many)}[chart.kind]
     drawn = go.Figure(list(make(chart, dark)), {"template": "none"})
     if other is not None and chart.kind != "matrix":
         shared = _shared(chart, other)
@@ -55,7 +61,7 @@ def figure(chart: Chart, other: Chart | None = None, names: tuple[str, str] = ("
         drawn.add_traces([_as_twin(one, names[1], dark, i) for i, one in enumerate(apart)])
     for one in drawn.data:
         one.name = one.name and "<br>".join(textwrap.wrap(one.name, ENTRY, break_long_words=False))
-    _dress(drawn, chart, dark, len(drawn.data) > 1)
+    _dress(drawn, chart, dark, many)
     both = [("", chart)] if other is None else [(f"{names[0]} ", chart), (f"{names[1]} ", other)]
     upright = f"{chart.y} down" if chart.y and chart.kind == "matrix" else chart.y
     under = " · ".join(part for part in (upright, chart.caption) if part)
@@ -92,9 +98,9 @@ def _series(chart: Chart, dark: bool) -> Iterator[tuple[int, str, np.ndarray, st
         yield number, escape(name), np.asarray(values, np.float64), colour
 
 
-def _bars(chart: Chart, dark: bool) -> Iterator[go.Bar]:
+def _bars(names: dict[str, str], chart: Chart, dark: bool) -> Iterator[go.Bar]:
     for _, name, values, colour in _series(chart, dark):
-        ticks = [_broken(tick) for tick in chart.ticks] or list(range(1, len(values) + 1))
+        ticks = [names.get(tick, broken(tick)) for tick in chart.ticks] or list(range(1, len(values) + 1))
         yield go.Bar(x=ticks, y=_plain(values), name=name, marker_color=colour,
                      hovertemplate=f"%{{x}}: %{{y:.3g}} {_safe(chart.y)}<extra>{_safe(name)}</extra>")
 
@@ -115,7 +121,7 @@ def _lines(chart: Chart, dark: bool) -> Iterator[go.Scatter]:
                          hovertemplate=f"{_safe(chart.x)} %{{x:.3g}}: %{{y:.3g}} {_safe(chart.y)}<extra></extra>")
 
 
-def _matrix(chart: Chart, dark: bool) -> Iterator[go.Heatmap]:
+def _matrix(many: int, chart: Chart, dark: bool) -> Iterator[go.Heatmap]:
     values = np.asarray(next(iter(chart.series.values())), np.float64)
     name = _safe(next(iter(chart.series)))
     low, high = _range(values)
@@ -125,11 +131,12 @@ def _matrix(chart: Chart, dark: bool) -> Iterator[go.Heatmap]:
     ticks = {} if values.size < LARGE else {
         "tickvals": [0, 127, 254], "ticktext": [f"{low + t * (high - low):.3g}" for t in (0, 0.5, 1)]}
     limits = {"zmin": low, "zmax": high} if values.size < LARGE else {"zmin": 0, "zmax": 254}
-    yield go.Heatmap(**z, **limits, x=_columns(chart, values.shape[1]), y=_labels(chart.rows, values.shape[0]),
+    yield go.Heatmap(**z, **limits, y=labels(chart.rows, values.shape[0]),
+                     x=columns(chart, values.shape[1], room_of(chart, many)),
                      colorscale=scale, xgap=1 if values.size < 900 else 0, ygap=1 if values.size < 900 else 0,
                      colorbar={"title": {"text": name, "side": "right"}, "thickness": 10, "outlinewidth": 0, **ticks},
-                     hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>" if values.size < LARGE
-                     else "%{y}, %{x}<extra></extra>")
+                     hovertemplate=f"%{{y}}, {_safe(shared_word(chart))}%{{x}}"
+                                   f"{': %{z:.3g}' * (values.size < LARGE)}<extra></extra>")
 
 
 def _coded(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -146,18 +153,6 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     return low, high if high > low else low + 1.0
 
 
-def _labels(names: tuple[str, ...], number: int) -> list:
-    """Distinct labels: Plotly would merge columns of the same name."""
-    if len(names) != number:
-        return list(range(1, number + 1))
-    seen: dict[str, int] = {}
-    found = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        found.append(escape(name) + "\u200b" * (seen[name] - 1))
-    return found
-
-
 def _as_twin(one, name: str, dark: bool, number: int):
     """The baseline's series: the quiet colour, told apart by pattern or dash as well."""
     quiet = palette.PAGE["dark" if dark else "light"]["twin"]
@@ -172,25 +167,36 @@ def _as_twin(one, name: str, dark: bool, number: int):
     return one
 
 
-def _dress(drawn: go.Figure, chart: Chart, dark: bool, legend: bool) -> None:
+def _keys(drawn: go.Figure, many: int) -> int:
+    """Lines of the legend under a figure: none for one series; a key is its name and its sign."""
+    lines, left = 0, 0
+    for one in drawn.data if len(drawn.data) > 1 else ():
+        parts = (one.name or "").split("<br>")
+        wide = max(map(len, parts)) + 6
+        lines, left = (lines, left - wide) if wide <= left else (lines + len(parts), ROOM[min(many, 3)] - wide)
+    return lines
+
+
+def _dress(drawn: go.Figure, chart: Chart, dark: bool, many: int) -> None:
+    keys = 11 * bool(lines := _keys(drawn, many)) + 19 * lines
     page = palette.PAGE["dark" if dark else "light"]
     axis = {"gridcolor": page["line"], "linecolor": page["line"], "zeroline": False, "automargin": True,
             "tickfont": {"color": page["soft"], "size": 11}, "tickangle": 0}
     few = {"dtick": 1} if chart.kind == "line" and _counted(drawn) else {}
     matrix = chart.kind == "matrix"
     places = _places(drawn)
-    below = _some(places, _under(chart) if matrix else NAMES, COLUMN if matrix else UPRIGHT)
-    long = max(map(len, places)) - UPRIGHT if matrix and "tickangle" in below else 0
+    below = turned_or_thinned(places, room_of(chart, many), COLUMN if matrix else UPRIGHT)
+    long = max(map(len, places)) - UPRIGHT if matrix and "autotickangles" in below else 0
     tall = 6 * max(0, long)  # pixels that upright names need
     drawn.layout = go.Layout(  # at once: update_layout takes ten times as long
-        template="none", height=(330 if matrix and len(chart.rows) > 14 else 246) + 30 * legend + tall,
+        template="none", height=(330 if matrix and len(chart.rows) > 14 else 246) + keys + tall,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", barmode=_beside(drawn), bargap=0.25,
         font={"family": palette.FONT, "size": 12, "color": page["soft"]},
-        margin={"l": 54, "r": 18, "t": 12, "b": 46 + 30 * legend},
+        margin={"l": 54, "r": 18, "t": 12, "b": 46 + keys},
         xaxis={**axis, **few, **_named(drawn.data[0].x), **below,
-               "title": {"text": _broken(chart.x, ENTRY), "standoff": 6, "font": {"size": 12}}},
-        showlegend=legend,
-        yaxis={**axis, **(_named(drawn.data[0].y) | {"autorange": "reversed"} if matrix else _level(drawn))},
+               "title": {"text": broken(chart.x, ENTRY), "standoff": 6, "font": {"size": 12}}},
+        showlegend=lines > 0,
+        yaxis={**axis, **(_downwards(drawn.data[0].y) if matrix else _level(drawn))},
         legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0.06},
         modebar={"remove": ["zoom", "pan", "select", "lasso", "autoscale"]})
     if chart.reference is not None and not matrix:
@@ -215,40 +221,6 @@ def _places(drawn: go.Figure) -> list:
     return list(dict.fromkeys(x for one in drawn.data if one.x is not None for x in one.x))
 
 
-def _under(chart: Chart) -> int:
-    """Characters under a matrix: the names of its rows take their room from it."""
-    return max(NAME // 2, MATRIX - max(0, max(map(len, map(str, chart.rows)), default=0) - UPRIGHT))
-
-
-def _broken(tick: str, wide: int = NAME) -> str:
-    """A name on short lines, so that it need not be slanted; a size such as 8 x 8 stays whole."""
-    tick = re.sub(r"(\d) x (?=\d)", "\\1\u00a0x\u00a0", tick)
-    return "<br>".join(map(escape, textwrap.wrap(tick, wide, break_long_words=wide == NAME))) or escape(tick)
-
-
-def _columns(chart: Chart, count: int) -> list[str]:
-    """Names under a matrix, on lines of a word or two where only so they all fit."""
-    whole, room = _labels(chart.ticks, count), _under(chart)
-    if not chart.ticks or not _some(whole, room, UPRIGHT):
-        return whole
-    short = [_broken(tick, max(1, room // count)) for tick in chart.ticks]
-    return whole if _some(short, room, UPRIGHT) or len(set(short)) < count else short
-
-
-def _some(places, room: int, upright: int) -> dict:
-    """Names that do not fit beside each other: short words stand upright, and as long ones as `upright` where all have
-    room; of others and of numbers every second, third, ... is written. room: characters along the axis."""
-    names = [one for one in places if isinstance(one, str)] if places is not None else []
-    wide = [max(map(len, name.split("<br>"))) for name in names]
-    if all(a + b + 1 <= 2 * room / len(names) for a, b in pairwise(wide)):
-        return {}
-    short = max(wide) <= (upright if 2 * len(names) <= room else UPRIGHT)
-    upright = short and not all(name.isdigit() for name in names)
-    every = -(-(2 * len(names) if upright else sum(wide) + len(wide)) // room)
-    some = {"tickmode": "array", "tickvals": list(range(0, len(names), every))} if every > 1 else {}
-    return some | ({"tickangle": -90} if upright else {})
-
-
 def _level(drawn: go.Figure) -> dict:
     """A line that hardly moves is not blown up to look like news: its axis begins at zero. Nor are dots at 0."""
     dots = [np.asarray(one.y, np.float64) for one in drawn.data if getattr(one, "mode", "") == "markers"]
@@ -260,6 +232,12 @@ def _level(drawn: go.Figure) -> dict:
     if not len(heights) or np.ptp(heights) >= 0.02 * np.abs(heights).max():
         return {}
     return {"rangemode": "tozero"}
+
+
+def _downwards(rows) -> dict:
+    """The rows of a matrix, the first on top."""
+    runs = runs_of([one for one in rows if isinstance(one, str)])
+    return _named(rows) | {"autorange": "reversed"} | ({"tickmode": "array", "tickvals": runs} if runs else {})
 
 
 def _named(places) -> dict[str, str]:

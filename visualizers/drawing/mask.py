@@ -45,9 +45,13 @@ def about(trace: MaskTrace) -> list[str]:
 
 
 def opening(trace: MaskTrace) -> int:
-    """The step to open on: the first that judges, else the first that hides most."""
-    number = [len(step.where("accepted", "refused")) for step in trace.steps]
-    number = number if max(number) else [len(step.where(*HIDDEN)) for step in trace.steps]
+    """The step to open on: the first that judges, or that hides by a rule; else the last that predicts, since holes
+    look the same whoever fills them; else the first that hides most."""
+    judged, ruled, new, hidden = ([len(step.where(*states)) for step in trace.steps]
+                                  for states in (("accepted", "refused"), ("masked-hard",), ("new",), HIDDEN))
+    if not any(judged) and not any(ruled) and any(new):
+        return max(i for i, number in enumerate(new) if number)
+    number = next(each for each in (judged, hidden) if any(each) or each is hidden)
     return number.index(max(number))
 
 

@@ -67,7 +67,8 @@ def fact_text(fact: Fact) -> str:
 def headline(facts: Sequence[Sequence[Fact]]) -> list[dict]:
     """The one fact above each of several pictures: {"title", "text", "better", "won"}, {} where there is none.
 
-    Of the facts with a direction that all of them share, the first in which they differ; won: "best", "equal" or "".
+    Of the facts with a direction that all of them share, the first in which they differ; won: "best", "equal", "unlike"
+    where each has a measure of its own, or "".
     """
     own = [{_kind(fact): fact for fact in each} for each in facts]
     if not own or not own[0]:
@@ -75,9 +76,11 @@ def headline(facts: Sequence[Sequence[Fact]]) -> list[dict]:
     told = [each for each in own if each]  # a run that has not begun says nothing yet
     shared = [fact for kind, fact in own[0].items()
               if fact.better and len(told) > 1 and all(kind in each for each in told)]
-    apart = [fact for fact in shared if len({fact_text(each[_kind(fact)]) for each in told}) > 1]
-    first = (apart or shared or [None])[0]
-    return [_said(each, first, told) for each in own]
+    differ = [fact for fact in shared if len({fact_text(each[_kind(fact)]) for each in told}) > 1]
+    first = (differ or shared or [None])[0]
+    said = [_said(each, first, told) for each in own]
+    apart = not first and len({one["title"] for one in said if one}) > 1
+    return [one | {"won": "unlike"} if apart and one else one for one in said]
 
 
 def _kind(fact: Fact) -> tuple[str, str]:

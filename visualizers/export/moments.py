@@ -19,11 +19,20 @@ def at_step(drawing: Drawing, step: int, first: Drawing, total: int = 0) -> int:
     if step > theirs:
         return min(last, ours + step - theirs)  # clean ends stand beside each other
     found = [names.get(frame.label, names.get(frame.label.split(": ")[0])) for frame in first.frames[:theirs + 1]]
-    known = max(at for at, place in enumerate(found) if place is not None)
-    beside = max((place for place in found[:min(step, known) + 1] if place is not None), default=0)
+    named = [(at, place) for at, place in enumerate(found) if place is not None]  # "layer 4: keys kept" is of layer 4
+    known, place = named[-1]
     if step <= known:
-        return beside  # "layer 4: keys kept" is a stage of layer 4
-    return beside - (known - step) * (ours - beside) // (theirs - known)  # named otherwise: up to the end
+        return _between(named, step)
+    return place - (known - step) * (ours - place) // (theirs - known)  # named otherwise: up to the end
+
+
+def _between(named: list[tuple[int, int]], step: int) -> int:
+    """Where a step stands that has no namesake: as far between those around it. named: (theirs, mine) in order."""
+    before = [pair for pair in named if pair[0] <= step]
+    if not before:
+        return 0
+    (start, mine), (stop, end) = before[-1], named[min(len(before), len(named) - 1)]
+    return mine + (step - start) * (end - mine) // (stop - start) if end > mine else mine
 
 
 def _shared(drawing: Drawing, step: int, last: int, total: int) -> int:

@@ -5,6 +5,13 @@ const ATTRIBUTES = new Set(["class", "title", "scope", "open", "role", "aria-lab
 const LINK = /^(https:\/\/arxiv\.org\/abs\/[\w./-]+$|\?tab=)/;
 const root = element.querySelector(".words");
 
+// A percentage is not torn apart at the end of a line.
+function words(text) {
+  const whole = (part, i) => (i % 2 ? make(["span", { class: "whole" }, part]) : document.createTextNode(part));
+  const parts = text.split(/([<>]?\s?[\d.,]*\d %)/);
+  return parts.length < 2 ? [document.createTextNode(text)] : parts.map(whole);
+}
+
 function make(node) {
   if (!Array.isArray(node)) return document.createTextNode(String(node));
   const [tag, attributes, ...children] = node;
@@ -20,7 +27,8 @@ function make(node) {
       made.style.setProperty(`--${name}`, `${Math.max(0, Math.min(1, Number(value) || 0)) * 100}%`);
     }
   }
-  made.append(...children.map(make));
+  const prose = (child) => tag === "p" && typeof child === "string";
+  made.append(...children.flatMap((child) => (prose(child) ? words(child) : [make(child)])));
   return made;
 }
 

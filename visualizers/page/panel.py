@@ -197,9 +197,9 @@ class Panel:
         view: view parameters by name; waiting: ids or roles of the runs that have not begun, drawn as an empty canvas
         so that nothing jumps when they do; extra: turn, loading, step.
         """
-        drawings = [draw(trace, title=ROLES.get(role) or self._heading(trace.method), **self._own(trace),
-                         **(view or {}))
-                    for trace, role in zip(shown.traces, shown.roles)]
+        alone = len(shown.traces) + len(waiting) == 1
+        drawings = [draw(trace, title=ROLES.get(role) or self._heading(trace.method, alone),
+                         **self._own(trace), **(view or {})) for trace, role in zip(shown.traces, shown.roles)]
         drawings += [_blank(drawings[0], ROLES.get(id) or self._title(id)) for id in waiting]
         change = what_if.spec(shown.traces, shown.roles) if shown.traces and not extra.get("turn") else None
         return scene(*(*drawings, None, None, None)[:3], change=change, **extra)
@@ -237,10 +237,10 @@ class Panel:
         known = self.methods.get(id) or arms.get(id)
         return known.card.title if known else id
 
-    def _heading(self, id: str) -> str:
-        """What stands above a picture: the method's title, or what this tab shows of it."""
-        known = self.methods.get(id)
-        shown = known.card.shown.get(self.tab, known.card.title) if known else self._title(id)
+    def _heading(self, id: str, alone: bool) -> str:
+        """The method's title, or what this tab shows of it: beside another a name, no description ("the ...")."""
+        said = self.methods[id].card.shown.get(self.tab, "") if id in self.methods else ""
+        shown = said if said and (alone or said[0].isupper()) else self._title(id)
         return shown[:1].upper() + shown[1:]
 
     def _besides(self, method: Method) -> list[tuple[str, str]]:

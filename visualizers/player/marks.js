@@ -12,6 +12,14 @@ function bytesOf(text) {
   return out;
 }
 
+// Where a step stands that has no namesake: as far between those around it. named: [[theirs, mine], ...] in order.
+function between(named, step) {
+  const last = named.findLastIndex(([theirs]) => theirs <= step), next = last + 1;
+  if (last < 0) return 0;
+  const [from, mine] = named[last], [to, end] = named[next] || named[last];
+  return end > mine ? mine + Math.floor((step - from) * (end - mine) / (to - from)) : mine;
+}
+
 class Drawing {
   constructor(payload) {
     Object.assign(this, payload);
@@ -55,15 +63,14 @@ class Drawing {
     const mine = new Map(this.frames.map((frame, i) => [frame.label, i]));
     const found = other.frames.filter((frame) => mine.has(frame.label)).length, count = this.frames.length;
     if (other.frames.length === count || mine.size < count || found < 2 || found * 2 < count) return;
-    let last = 0;
     const [theirs, ours] = [other, this].map(({ frames }) => frames.findLastIndex((frame) => !frame.clean));
-    const place = ({ label }) => mine.get(label) ?? mine.get(label.split(": ")[0]);
-    const named = other.frames.slice(0, theirs + 1).map(place);
-    const known = named.findLastIndex((step) => step !== undefined);
+    const named = other.frames.slice(0, theirs + 1)
+      .map(({ label }, i) => [i, mine.get(label) ?? mine.get(label.split(": ")[0])]).filter(([, own]) => own >= 0);
+    const [known, place] = named.at(-1);
     this.beside = other.frames.map((_, i) => {
-      if (i <= known) return (last = named[i] ?? last);
+      if (i <= known) return between(named, i);
       if (i > theirs) return ours + i - theirs; // clean ends stand beside each other
-      return last + Math.ceil((i - known) * (ours - last) / (theirs - known)); // named otherwise: up to the end
+      return place + Math.ceil((i - known) * (ours - place) / (theirs - known)); // named otherwise: up to the end
     });
   }
   state(step) { return this.array(this.frame(step).state); }

@@ -8,12 +8,19 @@ function costWords(cost) {
     .map((name) => `${tidy(cost[name])} ${named(name)}`).join(" · ");
 }
 
+// A percentage is not torn apart at the end of a line.
+function whole(text) {
+  return text.split(/([<>]?\s?[\d.,]*\d %)/).map((part, i) => (i % 2 ? el("span", { class: "ts-kept", text: part }) : part));
+}
+
+const WON = { best: "✓ best here", equal: "equal here", unlike: "another measure, no winner" };
+
 // The one fact above a picture: what it is, which way is better, and who won where several stand side by side.
 function headlineOf(drawing) {
   const { title, text, better, won } = drawing.headline || {};
   if (!title) return null;
-  const way = better ? `, ${better} is better` : "", place = { best: "✓ best here", equal: "equal here" }[won];
-  const number = el("b", { class: "ts-num", text: text.replace(" ", "\u00a0") }); // its unit begins on its line
+  const way = better ? `, ${better} is better` : "", place = WON[won], kept = text.length < 24 ? " ts-kept" : "";
+  const number = el("b", { class: `ts-num${kept}`, text: text.replace(" ", "\u00a0") }); // its unit begins on its line
   return el("div", { class: "ts-main" },
     el("div", {}, el("span", { text: `${title} ` }), number, el("span", { text: way })),
     place ? el("div", { class: `ts-won ts-${won}`, text: place }) : null);

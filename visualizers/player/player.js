@@ -231,7 +231,7 @@ class Player extends Controls {
       view.whole = by === "picture"; // a picture without marks has no hairlines either
       view.paint(marks, step, this.page, () => this.show(), choosing);
       const notes = [frame.note, this.own(d)].filter(Boolean).map((words) => ` · ${words}`);
-      view.caption.replaceChildren(el("b", { text: frame.label }), notes.join(""));
+      view.caption.replaceChildren(el("b", { text: frame.label }), ...whole(notes.join("")));
       view.label.textContent = this.turn ? "" : costWords(frame.cost);
       if (view.answer) view.answer.textContent = answerOf(d, step);
       this.mark(view, marks);
@@ -250,8 +250,8 @@ class Player extends Controls {
 
   // Which of its own steps a run shows, where another's number stands under the slider.
   own(drawing) {
-    const count = drawing.frames.length, step = drawing.at(this.step) + 1;
-    return count === this.total || this.loading || drawing.frames[step - 1].clean ? "" : `its step ${step} of ${count}`;
+    const every = drawing.frames.length, step = drawing.at(this.step) + 1, count = every - drawing.clean;
+    return every === this.total || this.loading || step > count ? "" : `its step ${step} of ${count}`;
   }
 
   // Whose row is shown: the pointed token's where its row is known, else the pressed one's, else the one asked for.

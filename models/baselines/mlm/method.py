@@ -59,8 +59,8 @@ def run(job: Job):
 
 
 def say(facts: dict[str, Fact], own: bool = False) -> str:
-    order = f" and orders replaced above original in {100 * facts['auc'].value:.0f} % of all pairs" * ("auc" in facts)
-    return (f"The masked language model is surprised by {facts['alarms'].value:.0f} % of the originals{order}: it "
+    found = f"finds {facts['found'].value:.0f} % of the replaced words and " if "found" in facts else ""
+    return (f"The masked language model {found}is surprised by {facts['alarms'].value:.0f} % of the originals. It "
             "needs one look per word, because it learned only from hidden words."
             + " It wrote the planted words itself." * own)
 

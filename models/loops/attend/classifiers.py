@@ -184,7 +184,7 @@ def told(arm: ClassifierArm, seen: ClassifierPass, layer: int, step: Step) -> St
 
 def answer_facts(arm: ClassifierArm, seen: ClassifierPass) -> dict[str, Fact]:
     kind, share = seen.best()
-    return {"answer": Fact(f"Probability of its answer, {arm.labels[kind]}", share, "of 1"),  # right or not
+    return {"answer": Fact(f"Probability of its answer, {arm.labels[kind]}", share, "probability"),  # right or not
             "cls": Fact("Attention of the class token that falls on patches", float(seen.cls_row(arm).sum(-1).mean()),
                         "mean over layers and heads"),
             "missing": Fact("Attention deleted by the mask", float(seen.deleted.mean()), "mean over rows")}

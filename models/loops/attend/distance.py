@@ -86,9 +86,11 @@ def spread_charts(found: Mapping[str, AttentionSpread]) -> tuple[Chart, ...]:
 
 
 def spread_facts(found: Mapping[str, AttentionSpread]) -> dict[str, Fact]:
-    """The last network's first."""
-    return {f"{name} {who}": Fact(f"{title}, last third of the layers, {who}", found[who].late(name), unit)
-            for name, (title, unit) in TITLES.items() for who in reversed(found)}
+    """The last network's first, under a title that it shares with a control shown alone."""
+    *others, own = found
+    said = {own: "", **{who: f", {who}" for who in others[::-1]}}
+    return {f"{name} {who}": Fact(f"{title}, last third of the layers{one}", found[who].late(name), unit)
+            for name, (title, unit) in TITLES.items() for who, one in said.items()}
 
 
 # ---- a record of several encoders

@@ -49,7 +49,7 @@ class Params:
     writer: Annotated[str, Choice(("trained", "uniform", "copy"), "Who writes", "Plausible words from the trained "
                                   "generator, any word of the vocabulary, or the original again.",
                                   titles=("the trained generator", "random words", "nobody: a copy"))] = "trained"
-    threshold: Threshold = 0.5
+    threshold: Threshold = 0.15  # the share of words that is selected: half never was reached
     own: Annotated[str, Words("Your own replacement", 60, "One word of the text and yours, such as: kitten = teapot. "
                               "Nothing else is replaced then.")] = ""
 

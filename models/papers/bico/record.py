@@ -60,7 +60,7 @@ def masking(source: Reader, hidden: Tensor, logits: dict[str, Tensor]) -> Iterat
     words = said[BOTH].top_ids[:, 0]
     page.fill(at, words, "new", source.texts(words))
     yield page.step("the likeliest words", note=f"{int((words == ids[at]).sum())} of {len(at)} are right.")
-    facts = {f"chance-{i}": Fact(f"Hidden words, {name}", float(chance[name].mean()), "of 1", "higher")
+    facts = {f"chance-{i}": Fact(f"Hidden words, {name}", float(chance[name].mean()), "probability", "higher")
              for i, name in enumerate(chance)}
     yield Close("mask", f"Hidden: {len(at)} of {len(ids) - 1} words. Looking both ways the network gives them "
                 f"{100 * chance[BOTH].mean():.0f} % on average, from the left alone {100 * chance[LEFT].mean():.0f} %.",
@@ -143,7 +143,7 @@ def asking(job: Job, known: Known, untold) -> Iterator[Event]:
             yield page.step(f"asked {way}", level="token", cost=streams[HERE].meter.lap())
     here, before = (answered(net, lambda text: read(tok, text).ids, asked) for net in (job.model, untold))
     titles = [f"asked {way}" + (", as it was told" if way == told else "") for way in ways]
-    facts = {f"asked-{i}": Fact(f"Probability, {titles[i]}", float(np.exp(here.logp[i])), "of 1",
+    facts = {f"asked-{i}": Fact(f"Probability, {titles[i]}", float(np.exp(here.logp[i])), "probability",
                                 "higher") for i in (1, 0)}
     facts |= {"right": Fact(f"Right, {titles[1]}", float(here.right[1]), YES, "higher"),
               "rank": Fact(f"Rank of the first word, {titles[1]}", float(here.rank[1]), "of 1,024", "lower")}

@@ -34,7 +34,6 @@ from models.trace.params import Span
 
 @dataclass(frozen=True)
 class Params(words.Params):
-    threshold: words.Threshold = 0.15  # the share of words that is selected: half never was reached
     query: Annotated[int, Span(-1, MOST - 1, 1, "Whose attention", "Counted from 0; -1 is the word that the "
                                "discriminator suspects most.", fold=True)] = -1
 

@@ -46,12 +46,13 @@ METHOD = Method(
         look_at="Mask: does the guess from a quarter of view 1 fit your whole photo better than other photos? Among a "
                 "thousand photos (the claim) an MAE's mean tokens find the right one more often. Attend: is the "
                 "attention of a clicked patch wider than the MAE's, and does the spectrum rise later?",
-        not_covered="Fine-tuning, segmentation, an arm without the MAE's loss. Ours: 350 steps behind a trained MAE, "
+        not_covered="The claim's third arm, one view (both are the photo in its own colours), is not on the page. "
+                    "Fine-tuning, segmentation, an arm without the MAE's loss. Ours: 350 steps behind a trained MAE, "
                     "not 1,600 epochs; raw pixels as its targets, the paper normalises patches; 512 hidden units in "
                     "projector and predictor, not 4,096; batch norm over 128 photos of a view, not 4,096; the "
-                    "teacher's average begins at 0.99, not 0.996. View 1 is the MAE's random crop, and view 2 is moved "
-                    "within it by 1 pixel of 64 as theirs by 4 of 224. The teacher is not shipped: the page reads both "
-                    "sides of the agreement with the shipped average of the student.",
+                    "teacher's average begins at 0.99, not 0.996. View 1 is the MAE's random crop, and view 2 is "
+                    "moved within it by 1 pixel of 64 as theirs by 4 of 224. The teacher is not shipped: the page "
+                    "reads both sides of the agreement with the shipped average of the student.",
         unverified="Whether the order of the four colour changes matters: theirs is random, ours fixed.",
         shown={"mask": "two sparse views of the photo, and what the first says of the second"}),
     params=Params, accepts="photo", checkpoints=("photo-lut-1", MORE),

@@ -76,7 +76,7 @@ def row_facts(looked: loop.Looked, mass: np.ndarray, sure: float) -> dict[str, F
     layers, heads, count = looked.heads.entropy.shape
     share = np.array([looked.kept.row(i // heads, i % heads, count - 1) for i in range(layers * heads)])  # [L H, N]
     return {"needle": Fact("Attention on the answer's line", 100 * float(mass[:, 0].mean()), "%", "higher"),
-            "answer": Fact("Probability of the right answer", sure, "of 1", "higher"),
+            "answer": Fact("Probability of the right answer", sure, "probability", "higher"),
             "sink": Fact("Attention on the first token", 100 * float(mass[:, 2].mean()), "%"),
             "sharp": Fact("Entropy of the last token's attention", float(looked.heads.entropy[..., -1].mean()), "nats"),
             "gini": Fact("Gini index of the last token's attention", float(gini(share).mean()), "of 1"),

@@ -114,13 +114,13 @@ def rebuilt(job: Job, found: Compared) -> Iterator[Event]:
              for name, one in found.glances.items()}
     *others, own = exams
     yield loop.opening(view, 4 + len(others))
-    for step in loop.exam_steps(job.model, view, exams[own]):
-        yield Emit("mask", step)
+    *steps, wrong = loop.exam_steps(job.model, view, exams[own])  # a run ends on its own picture, not on the other's
+    yield from (Emit("mask", step) for step in steps)
     for name in others:
         pasted = torch.where(mask[..., None] > 0, exams[name].patches, view.target)
         yield Emit("mask", Step(f"rebuilt by {name}, trained as long", found.hidden.states(view.count, hidden="new"),
-                                fields={"loss": exams[name].on_hidden("loss")}, cost=exams[name].cost,
-                                picture=photos.picture(job.model, pasted)))
+                                cost=exams[name].cost, picture=photos.picture(job.model, pasted)))
+    yield Emit("mask", wrong)
     facts = loop.exam_facts(exams[own], view.count)
     facts |= {name: Fact(f"Error of the hidden patches, {name}", exams[name].mean(), loop.UNIT) for name in others}
     more = "".join(f", {name} after as many steps with {loop.errs(exams[name].mean())}" for name in others)
@@ -147,13 +147,13 @@ def looked_at(job: Job, found: Compared) -> Iterator[Event]:
     one, layout = found.glances[own], found.glances[own].layout
     state, ask = found.hidden.states(found.view.count), int(array(found.mask[0], bool).argmin())  # a seen one
     yield attention.opening(layout, 1 + len(one.mass), {"alike": ALIKE}, one.looked)
-    yield Emit("attend", Step("the mask vector before the first layer", state, "layer", fields={"alike": one.cosine},
+    yield Emit("attend", Step("the mask vector before the first layer", state, fields={"alike": one.cosine},
                               picture=found.view.shown, note="How like it is to what each patch would have said."))
     layers = len(one.mass)
     cost = Cost(0, one.cost.rows // layers, one.cost.macs // layers, 0, one.cost.ms / layers)
-    state = attention.marked(found.view.count, ask, state=state)
-    for step in attention.layer_steps(layout, one.looked, [cost] * layers, state):
-        yield Emit("attend", step)
+    asked = attention.marked(found.view.count, ask, state=state)
+    for layer, step in enumerate(attention.layer_steps(layout, one.looked, [cost] * layers, state)):
+        yield Emit("attend", replace(step, state=state if layer else asked))  # it opens on the first layer
     yield attention.closing(layout, one.looked, apart(found), facts(found), charts(found))
 
 
@@ -175,8 +175,9 @@ def facts(found: Compared) -> dict[str, Fact]:
     *_, (own, mine) = found.glances.items()
     made = {}
     for name, one in reversed(found.glances.items()):  # the first fact is the headline: the job's own
-        made |= {f"wasted {name}": Fact(f"{waste}, {name}", 100 * wasted(one), "%"),
-                 f"cosine {name}": Fact(f"{alike} to a patch, {name}", float(one.cosine.max()), "cosine")}
+        whose = "" if name == own else f", {name}"  # beside the control the own one has the control's title
+        made |= {f"wasted {name}": Fact(f"{waste}{whose}", 100 * wasted(one), "%", "lower"),
+                 f"cosine {name}": Fact(f"{alike} to a patch{whose}", float(one.cosine.max()), "cosine")}
     return made | {"norm": Fact(f"Length of the mask vector, {own}", mine.norm, "mean patch embeddings"),
                    "h": Fact(f"Heterogeneity after the last layer, {own}", float(mine.h[-1]), "bits")}
 

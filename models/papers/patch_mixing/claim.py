@@ -43,8 +43,8 @@ def measure(lab: Lab) -> Claim:
     def arm(metric, name, scores):
         return metric.arm(titles[name], scores, checkpoints=() if name == CUTMIX else name, budget=steps)
     clean = {name: arm(whole, name, one["clean"]) for name, one in found.items()}
-    lost = {name: arm(drop, name, one["clean"] - one["foreign"]) for name, one in found.items()}
-    moved = {name: arm(beside, name, one["clean"] - one["shifted"]) for name, one in found.items()}
+    lost = {name: arm(drop, name, dropped(one)) for name, one in found.items()}
+    moved = {name: arm(beside, name, dropped(one, "shifted")) for name, one in found.items()}
     return conclude(
         "patch-mixing",
         paper="Patch Mixing (arXiv 2306.17848), abstract: CNNs trained with it learn what ViTs can do, to ignore "
@@ -74,13 +74,18 @@ def taken(lab: Lab, model, pixels, truth) -> dict[str, np.ndarray]:
     return found | {kind: exam.right(model, pixels[:some], truth[:some], kind) for kind in WIDER}
 
 
+def dropped(one, kind: str = "foreign") -> np.ndarray:
+    """The drop [K] of a network, photo by photo: right without the attack minus right under it, in points."""
+    return one["clean"][: len(one[kind])] - one[kind]
+
+
 def metrics(found) -> tuple[Metric, Metric, Metric]:
     """Right without foreign patches; the drop, on the trained grid and beside it. Who says nothing but one class has
     lost all that the plain CNN had above chance; nothing lost is the ceiling."""
     all_lost = found[PLAIN]["clean"].mean() - CHANCE
     whole = Metric("right without foreign patches", "% of photos", floor=CHANCE, ceiling=100.0)
     names = "drop at 30 % foreign patches", "drop at 30 % foreign patches, grid half a patch beside"
-    return whole, *(Metric(name, "% of photos", "lower", floor=all_lost, ceiling=0.0) for name in names)
+    return whole, *(Metric(name, "points", "lower", floor=all_lost, ceiling=0.0) for name in names)
 
 
 def share(drops, name: str, title: str) -> Quantity:
@@ -103,7 +108,6 @@ def wider(found):
     """Rows of the other attacks: the drop with Patch Mixing minus without, in either family."""
     for kind, what in WIDER.items():
         for mixed, plain, family in ((MIXING, PLAIN, "CNN"), (VIT_MIXING, VIT, "ViT")):
-            some = len(found[plain][kind])
-            one, other = (found[name]["clean"][:some] - found[name][kind] for name in (mixed, plain))
+            one, other = (dropped(found[name], kind) for name in (mixed, plain))
             yield context(f"{what}: drop of {family} with Patch Mixing minus without", one - other, "points",
-                          f"{some} photos; below 0: mixing helps; the plain one drops by {other.mean():.1f}")
+                          f"{len(one)} photos; below 0: mixing helps; the plain one drops by {other.mean():.1f}")

@@ -43,8 +43,8 @@ METHOD = Method(
              "*labels mixed by area > error",
         look_at="Mask: at which share does each of the four stop seeing this photo's class? There is no rocket among "
                 "the 50 classes: all four take it for a lighthouse. The pair was picked for its "
-                "contrast. Attend: how much of what decides lies on foreign patches, and how much do the others hear "
-                "of them?",
+                "contrast. Attend: how much of what decides lies on foreign patches, and how much do these move what "
+                "the network makes of the others?",
         not_covered="ConvNeXt and Swin at 224 pixels for 300 epochs: here a residual convnet without normalised "
                     "ConvNeXt blocks, at 64 pixels, and a plain vision transformer; all arms go on for 300 steps from "
                     "a classifier of their family that was trained plainly. Photographed occluders (drawn shapes in "

@@ -28,8 +28,8 @@ VIT, VIT_MIXING, PLAIN, MIXING = ("photo-vit-plain-1", "photo-vit-mixing-1", "ph
                                   "photo-conv-mixing-1")
 TITLES = {VIT: "ViT", VIT_MIXING: "ViT + Patch Mixing", PLAIN: "CNN", MIXING: "CNN + Patch Mixing"}
 OTHERS, SPARE = {one.title: one for one in EXAMPLES}, EXAMPLES[:2]
-SPEAKS = {"importance": Field("Speaks for this photo's class (above 0) or for the other's", "points of probability",
-                              diverging=True), "weight": Field("Part of what decides the answer", "%", 0.0)}
+SPEAKS = {"weight": Field("Part of what decides the answer", "%", 0.0),
+          "importance": Field("Speaks for this photo's class (above 0)", "points of probability", diverging=True)}
 PATH = "plain torch (no statistics)"
 LINKS = 6  # of a network that are drawn
 
@@ -217,7 +217,7 @@ def weighed(parts: dict[str, float], moves: dict[str, float], heard: dict[str, f
     names = tuple(parts)
     charts = (bars("What lies on the attacked patches", "network", "%", {
         "importance for the answer": [parts[name] for name in names],
-        "what own patches hear": [heard[name] for name in names]}, names, reference=area,
+        "what moves the other patches' features": [heard[name] for name in names]}, names, reference=area,
         caption="Lower: more selective. Dashed: their share of the picture; few masks pull towards it."),)
     facts = {"own": Fact("Importance on attacked patches", last(parts), "%")}
     facts |= {f"of {name}": Fact(f"The same of {name}", parts[name], "%") for name in names[:-1]}

@@ -100,7 +100,8 @@ METHOD = Method(
         flow="photo > patches > *each patch alone > *pooling of visible ones > *one vector + hole's place > dot "
              "product > probability of every piece; *each patch alone > dot product",
         look_at="Which piece of the strip belongs where? Compare the network's picks with those by border colours, and "
-                "play yourself. With another photo around the holes it is right about as often: its one vector is the "
+                "play yourself. The first photo was picked: on the others border colours or another photo around do "
+                "better. With another photo around the holes it is right about as often: its one vector is the "
                 "same for all holes, and Attend shows the same patches looked at for each.",
         not_covered="The paper's size: 36,800 crops were seen here, 30,000 steps of 256 were planned. The ResNet: each "
                     "patch is read by a residual MLP, and fine-tuning adds one layer of attention instead of a "
@@ -112,7 +113,8 @@ METHOD = Method(
                    "patches (25 %), three layers, the query u + position; a reimplementation that others wrote reads "
                    "the last two alike. Ours: 1 / sqrt(width) on the dot product, 3 heads, patches that do not look "
                    "at the start vector, one network for both grids."),
-    params=Params, accepts="photo", checkpoints=("photo-selfie-1",), run=run, examples=EXAMPLES,
+    params=Params, accepts="photo", checkpoints=("photo-selfie-1",), run=run,
+    examples=(EXAMPLES[5], *EXAMPLES[:5], EXAMPLES[6]),
     control=Control(params={"around": "other"}, title="Another photo around"),
     turn=Turn("Which piece belongs where? Choose a piece of the strip for hole 1, then for hole 2, and so on.", "right",
               lambda job: (1,) * hole_count((job.model.config.image_size // GRIDS[job.params.grid]) ** 2,

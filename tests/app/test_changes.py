@@ -12,7 +12,7 @@ from models.trace.interventions import Interventions, Overwrite, from_words
 from models.trace.params import ParamError
 from visualizers.page.changes import Changes
 from visualizers.page.turns import SessionMemory
-from visualizers.page.what_if import SAME, spec
+from visualizers.page.what_if import BEHIND, SAME, spec
 
 DESK = Changes()
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -73,6 +73,13 @@ def test_a_change_that_changes_nothing_is_said_to(id, tab):
     for one, nothing in zip(words, (True, False)):
         changed = run(id, seed=3, interventions=from_words(one)).traces[tab]
         assert (SAME in spec((changed, plain), ("method", "untouched"))["made"]) == nothing
+
+
+def test_a_head_of_the_last_layer_is_said_to_change_no_attention():
+    plain = run("attention", seed=3).traces["attend"]
+    for layer, nothing in ((0, False), (plain.heads.layers[-1], True)):
+        changed = run("attention", seed=3, interventions=Interventions(heads_off=((layer, 0),))).traces["attend"]
+        assert (BEHIND in spec((changed, plain), ("method", "untouched"))["made"]) == nothing
 
 
 @pytest.mark.browser

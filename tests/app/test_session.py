@@ -8,12 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from models.checkpoints.store import CheckpointError
 from models.engine.method import atlas, find, offered
 from models.serving import session, turns
 from models.serving.session import Scene
 from models.trace.params import ParamError
 from tests import samples
-from visualizers.page import gallery, nodes
+from visualizers.page import gallery, nodes, tab_handlers
 from visualizers.page.turns import WAITING, Turns
 
 
@@ -143,3 +144,19 @@ def test_a_score_says_who_did_better():
     two = [Fact("Judged", value, "%", "higher") for value in (50.0, 20.0)]
     assert "better than chance" in str(nodes.score([("You", two[0]), ("At random", two[1])]))
     assert "random choice did better" in str(nodes.score([("You", two[1]), ("At random", two[0])]))
+
+
+def test_a_checkpoint_that_cannot_be_had_leaves_the_menu_on_the_methods_own(monkeypatch):
+    """Fault 16: the menu stayed on the missing model."""
+    def fails(name):
+        yield 0, 269_000_000
+        raise CheckpointError("the Hub cannot be reached")
+    monkeypatch.setattr(tab_handlers.download, "fetch", fails)
+    monkeypatch.setattr(tab_handlers.session, "refused", lambda *_: "")
+    monkeypatch.setattr(tab_handlers.gr, "Warning", lambda words: None)
+    desk = tab_handlers.Desk.__new__(tab_handlers.Desk)
+    desk.panel = SimpleNamespace(status="status", checkpoint="menu", menu=lambda id: {"choices": []},
+                                 show_subjects=lambda id, name: {"subjects": name})
+    *_, last = desk.fetch("attention", "smollm2-135m")
+    own = find("attention").checkpoints[0]
+    assert last == {"menu": {"choices": [], "value": own}, "subjects": own, "status": []}

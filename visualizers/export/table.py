@@ -48,7 +48,8 @@ def rows(trace: Trace, title: str, names: Sequence[str]) -> Iterator[list]:
 def texts(trace: Trace, step: int) -> tuple[str, ...]:
     """How all tokens read at this step, as in the picture."""
     ids, canvas = trace.steps[step].ids, trace.canvas
-    return canvas.labels if ids is None else standing(canvas.labels, canvas.ids, ids, trace.vocabulary)
+    own = None if canvas.ids is None else canvas.ids.tolist()
+    return canvas.labels if ids is None else standing(canvas.labels, own, ids.tolist(), trace.vocabulary)
 
 
 def cell(value: np.floating) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.engine.method import find
-from models.trace import Canvas, Trace
+from models.trace import AttendTrace, Canvas, Trace
 from models.trace.interventions import KINDS, TABS, Overwrite, from_words
 
 SAME = "Nothing came of it: every step is as in the untouched run."
+BEHIND = "All attention shown is as in the untouched run: a head changes only the layers behind it, and the answer."
 
 
 def spec(traces: Sequence[Trace], roles: Sequence[str]) -> dict | None:
@@ -22,13 +23,18 @@ def spec(traces: Sequence[Trace], roles: Sequence[str]) -> dict | None:
         return None
     why = method.fixed.get(trace.tab, "")
     against = roles.index("untouched") if "untouched" in roles[:len(traces)] else -1
-    made = told(trace) + [SAME] * (against >= 0 and same(trace, traces[against]))
+    made = told(trace)
+    if against >= 0 and same(trace, traces[against]):
+        made.append(BEHIND if trace.tab == "attend" else SAME)
     return {"kinds": [] if why else kinds, "why": why and f"What if? Not here: {why[0].lower()}{why[1:]}",
             "made": made, "against": against}
 
 
 def same(trace: Trace, other: Trace) -> bool:
-    """Whether a run with a token overwritten reads at every step as the untouched one, or with one kept marks so."""
+    """Whether a run with a token overwritten reads at every step as the untouched one, one with a token kept marks so,
+    or one without a head looks so."""
+    if isinstance(trace, AttendTrace) and isinstance(other, AttendTrace):
+        return np.array_equal(trace.heads.entropy, other.heads.entropy, equal_nan=True)
     name = {"prune": "state", "unmask": "ids", "sample": "ids"}.get(trace.tab)
     return name is not None and len(trace.steps) == len(other.steps) and all(
         np.array_equal(getattr(mine, name), getattr(theirs, name)) for mine, theirs in zip(trace.steps, other.steps))

@@ -47,7 +47,8 @@ METHOD = Method(
                 "clever rule with the same cuts, so it shows what cleverness is worth. Of a picture a random part is "
                 "never read.",
         flow="prompt > layers > tokens dropped at random > deeper layers > next token",
-        look_at="Whether the words that the answer needs survive by luck.",
+        look_at="Whether the words that the answer needs survive by luck: in this story they do; of 120 stories it "
+                "answers 55 points fewer than the full model (below).",
         not_covered="The newest token never leaves; all others have the same chance."),
     params=Params, accepts="text", layouts=families.PRUNED,
     checkpoints=(*texts.CHECKPOINTS, *pictures.CHECKPOINTS), kinds=pictures.KINDS,

@@ -83,7 +83,7 @@ class RecapSeen:
         chart = line("Where recomputed rows look", "share of attention", dict(zip(PARTS, mass.T)), x="local pass",
                      caption="Mean over layers, heads and recomputed rows of the conditional branch.")
         yield Close("attend", attend_sentence(plan, mass.mean(0)), (chart,),
-                    {f"part{i}": Fact(f"Attention to: {name}", 100 * float(share), f"% to {name.split(',')[0]}")
+                    {f"part{i}": Fact(f"Attention of recomputed cells to: {name}", 100 * float(share), "%")
                      for i, (name, share) in enumerate(zip(PARTS, mass.mean(0)))},
                     row_heads(self.weights, self.asked.tolist(), coords), Rows.pack(self.asked.numpy(), self.weights),
                     path="attention_rows cpu-eager")

@@ -132,3 +132,8 @@ def test_a_curve_of_one_run_counts_its_own_steps(window, paper_page):
     ends = window.look(paper_page(draw(few), draw(many)), lambda page: page.evaluate("""() =>
       [...document.querySelectorAll(".ts-plot")].map((plot) => plot.querySelector("text:last-of-type").textContent)"""))
     assert {"step 4", "step 9"} == set(ends)
+
+
+def test_a_square_of_a_board_is_no_part_of_a_word():
+    """The maze's ways read "…b1" and "…a2"."""
+    assert nodes.choices(("b1", "a2"), "board") == ["b1", "a2"] and nodes.choices(("ing",), "text") == ["…ing"]

@@ -114,6 +114,11 @@ def _size(card: Mapping) -> str:
     return f"{card['bytes'] / 1e6:.1f} MB" if card.get("bytes") else ""
 
 
+def choices(labels: Sequence[str], canvas: str) -> list[str]:
+    """What stands on the buttons of a decision; a square of a board is no part of a word."""
+    return [piece(label) if canvas == "text" else label.strip() for label in labels]
+
+
 def piece(text: str) -> str:
     """A piece of a vocabulary on a button: without its space; one that goes on a word begins with an ellipsis."""
     if not text.strip():

@@ -70,8 +70,8 @@ class Turns:
 
     def offered(self, seen: SessionMemory, offer: turns.Offer) -> dict:
         """The candidates after the picks made so far."""
-        card = player.offer(find(seen.ask.method).turn.prompt, [nodes.piece(label) for label in offer.labels], offer.at,
-                            offer.made, offer.total)
+        card = player.offer(find(seen.ask.method).turn.prompt, nodes.choices(offer.labels, offer.trace.canvas.kind),
+                            offer.at, offer.made, offer.total)
         return self.dealt(offer.trace, card, replace(seen, turn=True, offer=offer))
 
     def dealt(self, trace: Trace, card: dict, seen: SessionMemory) -> dict:

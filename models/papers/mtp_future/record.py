@@ -194,8 +194,9 @@ def training_mask(reader, source, ids: Sequence[int], k: int) -> Iterator[Event]
     text = torch.tensor([ids], device=reader.base.device)
     kinds = {"text": mask == 0, "m1": mask == 1, "later": mask > 1}
     return lens(reader.body, lambda: reader(text, rows), layout, kinds, ask=len(order) - 1, state=state,
-                say=lambda mass: f"In training one call holds many prefixes: {len(anchors)} blocks of {k} masks here. "
+                say=lambda mass: f"In training one call holds many prefixes: {len(anchors)} blocks of "
+                f"{k} mask{'s' * (k != 1)} here. "
                 "Point at a mask: it sees the text up to its block's token and its own block, nobody sees it.",
-                facts=lambda mass: {"own": Fact("Masks' attention to their own block",
-                                                100 * float(mass[:, 2, 1:].sum(-1).mean()), "%")},
+                facts=lambda mass: {} if k == 1 else {"own": Fact(  # of one mask there is no later one to look on
+                    "Masks' attention to their own block", 100 * float(mass[:, 2, 1:].sum(-1).mean()), "%")},
                 charts=lambda mass: (chart,))

@@ -77,7 +77,8 @@ def collapsed(job: Job, source, coder: ClauseReader, spans: list[range], clauses
             1, len(ids), coder.work(len(ids) + 1, len(ids) + 1)), note=f"{len(ids)} words are one position, at its "
             f"mark; {int(sum(hits[-len(ids):]))} come out again")
     names, unit, share = list(map(str, range(1, len(spans) + 1))), normalize(e - e.mean(0), dim=-1), 100 * np.mean(hits)
-    yield Close("prune", f"{len(hits)} words became {len(spans)} positions; {share:.0f} % of them come out of the "
+    yield Close("prune", f"{len(hits)} words became {len(spans)} position{'s' * (len(spans) != 1)}; "
+                f"{share:.0f} % of them come out of the "
                 "vectors again.", (table("How alike the clauses' vectors are", "clause", "clause", unit @ unit.T, names,
                                          names, unit="cosine, mean taken off"),),
                 {"ratio": Fact("Words per position", len(hits) / len(spans), "words", "higher"),

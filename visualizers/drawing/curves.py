@@ -168,13 +168,14 @@ def _as_twin(one, name: str, dark: bool, number: int):
 
 
 def _keys(drawn: go.Figure, many: int) -> int:
-    """Lines of the legend under a figure: none for one series; a key is its name and its sign."""
+    """Lines of the legend under a figure: none for one series; a key is its name and its sign. On a wide card three are
+    enough for all, and more would leave a gap."""
     lines, left = 0, 0
     for one in drawn.data if len(drawn.data) > 1 else ():
         parts = (one.name or "").split("<br>")
         wide = max(map(len, parts)) + 6
         lines, left = (lines, left - wide) if wide <= left else (lines + len(parts), ROOM[min(many, 3)] - wide)
-    return lines
+    return lines if many > 2 else min(lines, 3)
 
 
 def _dress(drawn: go.Figure, chart: Chart, dark: bool, many: int) -> None:

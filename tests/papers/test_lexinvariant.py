@@ -246,6 +246,16 @@ def test_the_ordinary_network_stands_beside(tiny):
     assert len(other.traces["sample"].steps[-1].distributions) == 3
 
 
+def test_the_first_piece_waits_for_one_draw_alone(tiny, monkeypatch):
+    read, states = [], LexinvariantLM.states
+    monkeypatch.setattr(LexinvariantLM, "states", lambda net, ids, on: read.append(len(ids)) or states(net, ids, on))
+    steps = follow(prepare("lexinvariant"))
+    next(steps)
+    assert read == [1, 1, 1]  # this network, and the ordinary one without and under the cipher
+    list(steps)
+    assert read[3] == record.DRAWS - 1
+
+
 def test_the_toy_stands_beside_the_exact_reader(tiny):
     chain = from_example(find("lexinvariant").examples[-1], "text")
     trace = run("lexinvariant", chain, checkpoint="markov-lexinvariant-1").traces["sample"]

@@ -1,5 +1,6 @@
 """LUT: the traps its spec names, each with the mutant that the same check must refuse."""
 
+from dataclasses import replace
 from functools import cache, partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from models.backbones.instrument import observe
 from models.backbones.photo_views import second_view
 from models.backbones.stand_in import stirred
 from models.engine import prepare, run, twin
+from models.engine.method import follow
 from models.loops.attend import distance
 from models.loops.attend.loop import grid_layout
 from models.loops.mask.photos import encode, encode_whole, photo
@@ -144,6 +146,14 @@ def test_the_student_learns_everywhere_and_the_teacher_follows_it(monkeypatch):
 def quarter(model, pixels):
     """The mutant: an MAE's input, a quarter of the patches."""
     return encode(model, pixels, torch.arange(64.0)[None], 64 - K)[0]
+
+
+def test_attend_alone_reads_no_second_view(tiny, monkeypatch):
+    monkeypatch.setattr(record, "two_views", None)
+    *_, last = follow(replace(prepare("lut"), only="attend"))
+    assert list(last.traces) == ["attend"]
+    with pytest.raises(TypeError):
+        list(follow(prepare("lut")))
 
 
 def test_attention_is_measured_on_the_complete_photo(tiny):

@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 EARLY, LATE = slice(14, 63), slice(382, 511)  # predictions of characters 16-64 and 384-512; the first is of the second
 
 
-@torch.inference_mode()
 def looked(model: LexinvariantLM, ids: np.ndarray | Tensor, dice: torch.Generator,
            probed: int | None = None) -> tuple[Tensor, Tensor]:
     """Of texts [B, T] under fresh vectors: logits [B, T, V] of what comes next, and [L, B, T, V] of which real symbol
     stands at each place, of the first `probed` texts alone where that is given."""
-    ids = torch.as_tensor(ids, device=model.device)
-    table = model.vectors(len(ids), dice)
-    states = model.states(ids, table)
+    return under(model, ids, model.vectors(len(ids), dice), probed)
+
+
+@torch.inference_mode()
+def under(model: LexinvariantLM, ids: np.ndarray | Tensor, table: Tensor,
+          probed: int | None = None) -> tuple[Tensor, Tensor]:
+    """The same under given vectors [B, V, d]."""
+    states = model.states(torch.as_tensor(ids, device=model.device), table)
     return model.logits(states[-1], table).float(), model.deciphered(tuple(one[:probed] for one in states)).float()
 
 

@@ -5,7 +5,7 @@ Letters: T characters, V symbols, L layers, H heads, R draws of vectors.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +21,7 @@ from models.loops.sample.cached_lm import Meter
 from models.loops.sample.text_record import TextRecord
 from models.papers.lexinvariant import markov
 from models.papers.lexinvariant.alphabet import SYMBOLS, by_counting, checked, key_of
-from models.papers.lexinvariant.reading import apart, looked, nats, solved, tallied
+from models.papers.lexinvariant.reading import apart, looked, nats, solved, tallied, under
 from models.trace import CODE, Chart, Cost, Fact, Field
 from models.trace.percent import percent
 
@@ -72,8 +72,9 @@ def beside(job: Job, text: CipherText) -> dict[str, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Deciphering:
-    """A text that was read. lists: name -> logits [T, V] of the next real symbol; losses: name -> surprise [R, T - 1];
-    said: logits [L, T, V] of the probes; layer: whose votes count."""
+    """A text that was read. lists: name -> logits [T, V] of the next real symbol; losses: name -> surprise [1, T - 1];
+    said: logits [L, T, V] of the probes; layer: whose votes count. again: surprise [R - 1, T - 1] under further draws,
+    which are read when they are asked for, behind the steps."""
 
     text: CipherText
     lists: dict[str, Tensor]
@@ -81,18 +82,25 @@ class Deciphering:
     said: Tensor
     layer: int
     cost: Cost
+    again: Callable[[], np.ndarray]
 
     @classmethod
     def of(cls, job: Job) -> Deciphering:
         text, began, meter = CipherText.of(job), time.perf_counter(), Meter(job.model, job.model.leave)
-        written = np.tile(text.ids, (DRAWS, 1))
-        logits, said = looked(job.model, written, job.generator(), 1)
+        written, table = np.tile(text.ids, (DRAWS, 1)), job.model.vectors(DRAWS, job.generator())
+        logits, said = under(job.model, written[:1], table[:1])
         lists = beside(job, text)
         losses = {name: nats(one[None], text.real[None]) for name, one in lists.items()}
         count = DRAWS + len(lists) * (EXACT not in lists)
         meter.add(count, 0, len(text.real), count * len(text.real), 0, (time.perf_counter() - began) * 1e3)
-        return cls(text, {MINE: text.opened(logits[0]), **lists}, {MINE: nats(logits, written), **losses}, said[:, 0],
-                   min(job.params.layer, len(said)) - 1, meter.lap())
+        return cls(text, {MINE: text.opened(logits[0]), **lists}, {MINE: nats(logits, written[:1]), **losses},
+                   said[:, 0], min(job.params.layer, len(said)) - 1, meter.lap(),
+                   lambda: nats(under(job.model, written[1:], table[1:], 0)[0], written[1:]))
+
+    @cached_property
+    def every(self) -> dict[str, np.ndarray]:
+        """Surprise [R, T - 1], under all draws."""
+        return self.losses | {MINE: np.concatenate([self.losses[MINE], self.again()])}
 
     @cached_property
     def votes(self) -> np.ndarray:
@@ -121,7 +129,7 @@ class Deciphering:
 
     def behind(self, where: slice) -> float:
         """How much more surprised than the goal, in nats a character."""
-        return float(self.losses[MINE][:, where].mean() - self.losses[self.goal][:, where].mean())
+        return float(self.every[MINE][:, where].mean() - self.every[self.goal][:, where].mean())
 
     @property
     def quarters(self) -> tuple[slice, slice]:
@@ -174,7 +182,7 @@ def sentence(found: Deciphering) -> str:
 def facts(found: Deciphering) -> dict[str, Fact]:
     first, last = found.quarters
     mine, counted = found.solved(len(found.text.real))
-    each = found.losses[MINE].mean(1)
+    each = found.every[MINE].mean(1)
     told = {"last": Fact(f"Behind the {found.goal}, last quarter", found.behind(last), "nats a character", "lower"),
             "first": Fact(f"Behind the {found.goal}, first quarter", found.behind(first), "nats a character", "lower"),
             "solved": Fact("Letters deciphered", mine, "% of those that came", "higher"),
@@ -192,7 +200,7 @@ def facts(found: Deciphering) -> dict[str, Fact]:
 def charts(found: Deciphering) -> tuple[Chart, ...]:
     window = max(2, len(found.text.real) // 16)
     ends = np.arange(window, len(found.text.real), window)
-    losses = {name: [one[:, end - window : end].mean() for end in ends] for name, one in found.losses.items()}
+    losses = {name: [one[:, end - window : end].mean() for end in ends] for name, one in found.every.items()}
     mine, counted = np.array([found.solved(end) for end in found.ends]).T
     start = len(found.text.real) * 3 // 4
     right = (found.said.argmax(-1).cpu().numpy() == found.text.real)[:, start:].mean(1)

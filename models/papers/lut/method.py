@@ -10,6 +10,7 @@ from typing import Annotated
 from models.baselines.mae.method import EXAMPLES
 from models.engine.method import Card, Control, Job, Method
 from models.loops.attend import distance
+from models.loops.mask.photos import photo
 from models.papers.lut import record
 from models.trace.params import Span
 
@@ -29,10 +30,10 @@ class Params:
 
 
 def run(job: Job):
-    made, name = record.two_views(job), NAMES.get(job.bundle.name, "this network")
+    view, name = photo(job.subject.image, job.model), NAMES.get(job.bundle.name, "this network")
     if job.wants("mask"):
-        yield from record.compared(job, made)
-    yield from distance.record({NAMES[MORE]: job.companion(MORE).model, name: job.model}, made.view, job.params.query)
+        yield from record.compared(job, record.two_views(job))
+    yield from distance.record({NAMES[MORE]: job.companion(MORE).model, name: job.model}, view, job.params.query)
 
 
 METHOD = Method(

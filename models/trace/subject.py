@@ -63,6 +63,13 @@ def from_text(text: str, kind: str = "text", name: str = "", note: str = "") -> 
     return Subject(kind, text=found, name=name, note=" ".join(filter(None, (note, left))))
 
 
+def nothing_behind(text: str, mark: str) -> None:
+    """SubjectError where a text goes on behind the mark at which a model begins: no word is left out in silence."""
+    behind = text.lower().partition(mark)[2].strip()
+    if behind:
+        raise SubjectError(f'Please leave out "{behind[:40]}" behind "{mark}": what stands there the model is to find.')
+
+
 def from_image(data: bytes | np.ndarray, name: str = "") -> Subject:
     """A photo subject from file bytes or pixels; first frame, upright, RGB; raises SubjectError."""
     try:

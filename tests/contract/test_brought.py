@@ -184,6 +184,17 @@ def test_a_file_that_is_missing_is_not_read_as_text(given):
     assert "tea" in str(caught.value) and "put it into a file" in str(caught.value)
 
 
+@pytest.mark.parametrize("id, text, left", [
+    ("all-for-one", "17 + 4 - 9 = 12", '"12" behind "="'), ("icn", "Some fruits: a pear,", '"a pear," behind ":"'),
+    ("maze-mlmu", "a1-a2 a2-a3 a3-a4 a4-b4 b4-b3 b3-b2 b2-b1 b1-c1 c1-c2 c2-c3 c3-c4 c4-d4 d4-d3 d3-d2 d2-d1 from a1 "
+                  "to c1 path a1 a2", '"a1 a2" behind "path"')])
+def test_an_answer_that_is_typed_is_not_left_out_in_silence(tiny, id, text, left):
+    """Mutant: the words behind the question dropped, and another text than the typed one shown."""
+    from models.engine.method import run
+    with pytest.raises(SubjectError, match=left):
+        run(id, from_text(text))
+
+
 @pytest.mark.parametrize("given", ["The story ends.", "e.g. this", "3.14", "and/or", "Really?!", "sea", "U.S.", "a.b",
                                    "What is in story.txt today?", "one.\ntwo.txt", "https", "...and then", "9/11"])
 def test_words_are_still_words(given):

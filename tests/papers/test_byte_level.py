@@ -4,6 +4,7 @@ Every trap stands beside the mutant that the same check refuses."""
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -358,7 +359,10 @@ def test_the_sentence_names_a_difference_only_where_there_is_one(tiny):
     for said, near in ((even, True), (more, False)):
         source.symbols = {**source.symbols, "naive": said}
         assert ("gives every byte within 1 % of what the exact distribution gives it" in say(source)) == near
-    source.symbols = {**source.symbols, "naive": even.flip(0)}
+    source.symbols, many = {**source.symbols, "naive": even}, source.covers
+    source.covers = replace(many, logp=many.logp[:1])  # a text that ends behind a whole token of its own
+    assert "since no other token sequence covers" in say(source)
+    source.symbols, source.covers = {**source.symbols, "naive": even.flip(0)}, many
     assert "the exact probability of" in say(source) and "naive prompting says" in say(source)
 
 

@@ -20,7 +20,7 @@ from models.papers.all_for_one import network
 from models.papers.all_for_one.network import ALONE, CAMA, EVERYONE, MEAN, ZEROS
 from models.trace import YES, Canvas, Cost, Edges, Fact, Field
 from models.trace.percent import percent
-from models.trace.subject import SubjectError
+from models.trace.subject import SubjectError, nothing_behind
 from models.worlds import sums
 from models.worlds.sums import ZERO
 
@@ -40,6 +40,7 @@ class Staged:
             self.doc = sums.read(job.subject.text)
         except ValueError as wrong:
             raise SubjectError(str(wrong)) from wrong
+        nothing_behind(job.subject.text, sums.EQUALS)
         p, self.job, self.ids = job.params, job, torch.tensor([sums.ids(self.doc)])
         self.depth, self.columns = len(job.model.model.layers), self.ids.shape[1] - 1
         self.wait = min(p.wait, self.depth)

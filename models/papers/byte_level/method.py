@@ -187,9 +187,10 @@ def say(source: Bytes) -> str:
     at = int(missed.argmax())
     tail = (source.before + source.window.decode())[-12:].replace(" ", "\u00b7")
     if missed.abs().max() < SEEN:
+        covers = (f"although {others} other token sequence{'s' * (others != 1)} also cover{'s' * (others == 1)}"
+                  if others else "since no other token sequence covers")
         return (f"After \u201c{tail}\u201d naive prompting gives every byte within {100 * SEEN:g} % of what the exact "
-                f"distribution gives it, although {others} other token sequence{'s' * (others != 1)} also "
-                f"cover{'s' * (others == 1)} the end of this prompt. Cut it inside a word to see them part.")
+                f"distribution gives it, {covers} the end of this prompt. Cut it inside a word to see them part.")
     return (f"After \u201c{tail}\u201d the exact probability of {shown(letter(at, source.ending))} is "
             f"{100 * exact[at]:.0f} %, naive prompting says {100 * naive[at]:.0f} %: besides its own encoding, "
             f"{others} token sequence{'s' * (others != 1)} also cover{'s' * (others == 1)} the end of this prompt.")

@@ -17,7 +17,7 @@ from models.engine.method import Card, Control, Event, Job, Method
 from models.papers.icn import record
 from models.papers.icn.navigation import Navigator
 from models.trace.params import Flag, Span
-from models.trace.subject import Example, SubjectError
+from models.trace.subject import Example, SubjectError, nothing_behind
 from models.worlds.tales import lists
 
 
@@ -41,9 +41,11 @@ class Params:
 def category_of(text: str) -> str:
     """The category that a list's opening asks for; SubjectError where it is none."""
     try:
-        return lists.read(text)[0]
+        category = lists.read(text)[0]
     except ValueError as error:
         raise SubjectError(f"This needs the opening of a list: {error}.") from error
+    nothing_behind(text, ":")
+    return category
 
 
 def run(job: Job) -> Iterator[Event]:

@@ -17,7 +17,7 @@ from models.claims import maze_lab
 from models.engine.method import Job
 from models.engine.recording import array
 from models.loops.sample.cached_lm import log_probabilities
-from models.trace.subject import SubjectError
+from models.trace.subject import SubjectError, nothing_behind
 from models.worlds import mazes
 from models.worlds.mazes import CELLS, FIRST, PREFIX
 from models.worlds.world import END, PAD
@@ -58,6 +58,7 @@ class MazeWalk:
             self.maze = mazes.read(job.subject.text).truth
         except ValueError as wrong:
             raise SubjectError(str(wrong)) from wrong
+        nothing_behind(job.subject.text, mazes.PATH)
         self.job, self.model, self.end = job, job.model, PREFIX + len(self.maze.path)
         self.sees_ahead = maze_lab.sees_ahead(job.model)
         self.true = torch.from_numpy(mazes.ids(self.maze))[None]

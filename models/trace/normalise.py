@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+import unicodedata
 
 import numpy as np
 
@@ -20,7 +21,10 @@ GROUND = (255, 255, 255)  # under what is transparent
 BREAKS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # line ends of all systems, pages, Unicode's own
 CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f]")
 UNSEEN = re.compile("[\u200b\u2060\ufeff]")  # joiners (U+200C, U+200D) stay: they belong to emoji and scripts
+CHOICES = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # which form of the sign before them is meant
 TORN = re.compile("[\ud800-\udfff]")
+SINGLE = {"control characters": "control character", "characters without a width": "character without a width",
+          "halves of characters": "half of a character"}
 GUESSED = ((b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"),
            (b"\xfe\xff", "utf-16"))
 
@@ -46,9 +50,14 @@ def text(given: str) -> tuple[str, str]:
     for what, pattern in (("control characters", CONTROLS), ("characters without a width", UNSEEN),
                           ("halves of characters", TORN)):
         found, counts[what] = pattern.subn("", found)
-    left = [f"{count} {what if count > 1 else what.replace('characters', 'character', 1).replace('halves', 'half')}"
-            for what, count in counts.items() if count]
+    left = [f"{count} {what if count > 1 else SINGLE[what]}" for what, count in counts.items() if count]
     return found, f"Left out of the text: {', '.join(left)}." if left else ""
+
+
+def visible(text: str) -> bool:
+    """Whether there is anything to see: not only spaces, joiners, marks of direction and choices of a glyph."""
+    unseen = ("Cf", "Cc", "Zs", "Zl", "Zp")  # signs of format and control, spaces, line ends
+    return any(unicodedata.category(one) not in unseen and not CHOICES.match(one) for one in text)
 
 
 def picture(data: bytes) -> tuple[np.ndarray, str]:

@@ -58,7 +58,7 @@ def from_text(text: str, kind: str = "text", name: str = "", note: str = "") -> 
     found, left = normalise.text(text)
     if len(found) > limits.CHARACTERS:
         raise SubjectError(_too_long(len(found)))
-    if not found.strip():
+    if not normalise.visible(found):
         raise SubjectError("This text has only characters that nobody sees; please type something readable.")
     return Subject(kind, text=found, name=name, note=" ".join(filter(None, (note, left))))
 

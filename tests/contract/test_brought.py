@@ -139,6 +139,14 @@ def test_what_nobody_sees_is_left_out_and_said(unseen, words):
         from_text(unseen)
 
 
+@pytest.mark.parametrize("text", ["\u200d", "\u00ad\u200f", "\ufe0f", "\u202e \u202c", "\U000e0041\U000e007f"])
+def test_a_text_of_nothing_that_can_be_seen_is_refused(text):
+    """Mutant: joiners and marks alone, which belong to scripts and stay in a text, taken for one."""
+    with pytest.raises(SubjectError, match="nobody sees"):
+        from_text(text)
+    assert from_text(text + "e\u0301").text and from_text("\ud83dx").note.endswith("1 half of a character.")
+
+
 def test_what_scripts_and_emoji_need_stays():
     for text in ("👩\u200d👩\u200d👧", "می\u200cخواهم", "e\u0301", "\U0001f3fd", "\u200fשלום", "a\tb",
                  "a\u00a0b", "\u3000x", "\u00adx"):

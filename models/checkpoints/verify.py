@@ -34,11 +34,13 @@ def files(folder: Path, names: Collection[str] = ()) -> list[Path]:
     places = {path.parent for path in found} or {folder}
     beside = {file.suffix for place in places if place.is_dir() for file in place.iterdir()}
     if ".safetensors" not in beside and beside & set(PICKLES):
-        raise WeightsError("has only files that can run code when they are read; please choose one with safetensors.")
+        raise WeightsError("has only files that can run code when they are read, and no safetensors.")
+    if (folder / "model.safetensors").is_symlink():
+        raise WeightsError("has a model.safetensors that is a link to no file.")
     if not found and ".safetensors" in beside:
         raise WeightsError("has safetensors files, but neither a model.safetensors nor an index of its parts.")
     absent = next((path.relative_to(folder) for path in found if not path.is_file()), "model.safetensors")
-    raise WeightsError(f"has no {absent}; please choose one that has.")
+    raise WeightsError(f"has no {absent}.")
 
 
 def listed(folder: Path) -> list[Path]:

@@ -140,9 +140,24 @@ def test_every_shard_is_there(tmp_path, capsys):
     shard = sorted(folder.glob("model-*.safetensors"))[1]
     shard.rename(shard.with_suffix(".gone"))
     store.unload()
+    capsys.readouterr()  # the library's progress while it wrote the parts
     assert f"has no {shard.name}" in said(folder, capsys)
     (folder / "model.safetensors.index.json").unlink()
     assert "nor an index" in said(folder, capsys)
+
+
+@pytest.mark.parametrize("left, words", [("", "has no model.safetensors. Please"), ("pickle", "run code when they are"),
+                                         ("link", "a link to no file")])
+def test_weights_that_are_not_there_are_named_once(folders, tmp_path, capsys, left, words):
+    """Mutants: advice given twice; a dangling link called a missing index."""
+    folder = shutil.copytree(folders["GPT2LMHeadModel"], tmp_path / "mine")
+    (folder / "model.safetensors").unlink()
+    if left == "pickle":
+        (folder / "pytorch_model.bin").write_bytes(b"x")
+    elif left == "link":
+        (folder / "model.safetensors").symlink_to("nowhere")
+    err = said(folder, capsys)
+    assert words in err and err.lower().count("please") == 1
 
 
 def test_the_baseline_stands_on_the_same_folder_or_says_why_not(folders):

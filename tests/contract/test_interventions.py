@@ -3,6 +3,7 @@
 Mutants: a loop that ignores the change (its end is the untouched one); one that draws other dice before it.
 """
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from models.trace import CODE, interventions
 from models.trace.interventions import Interventions
 from models.trace.params import ParamError
 from tests.traps import caught
+from visualizers.page import what_if
 
 WRITTEN = [(id, tab) for id, method in atlas().items() for tab in method.card.tabs
            if tab in interventions.TABS["overwrites"] and tab not in method.fixed]
@@ -26,6 +28,12 @@ pytestmark = pytest.mark.usefixtures("tiny")
 
 def trace_of(id, tab, **changes):
     return run(id, seed=3, interventions=Interventions(**changes)).traces[tab]
+
+
+@cache
+def plain_of(id, tab):
+    """The untouched run, made once for all tests of this file."""
+    return trace_of(id, tab)
 
 
 def middle(trace):
@@ -48,7 +56,7 @@ def goes_on(plain, changed, step, at, id):
 
 @pytest.mark.parametrize("id, tab", WRITTEN)
 def test_an_overwritten_token_stays_and_what_came_before_is_the_same_run(id, tab):
-    plain = trace_of(id, tab)
+    plain = plain_of(id, tab)
     step, at, other = middle(plain)
     changed = trace_of(id, tab, overwrites=((step, at, other),))
     caught(lambda found: goes_on(plain, found, step, at, other), changed, plain)
@@ -56,9 +64,24 @@ def test_an_overwritten_token_stays_and_what_came_before_is_the_same_run(id, tab
 
 @pytest.mark.parametrize("id, tab", WRITTEN)
 def test_what_cannot_stand_there_is_refused_in_a_sentence(id, tab):
-    for wrong in ((0, 99_999, 5), (0, middle(trace_of(id, tab))[1], 2**30)):
+    for wrong in ((0, 99_999, 5), (0, middle(plain_of(id, tab))[1], 2**30)):
         with pytest.raises(ParamError, match="please choose"):
             trace_of(id, tab, overwrites=(wrong,))
+
+
+@pytest.mark.parametrize("id, tab", WRITTEN)
+def test_given_text_is_offered_for_a_change_only_where_it_can_be_changed(id, tab):
+    """Mutant: candidates for a word of the prompt, which Python then refuses."""
+    plain = plain_of(id, tab)
+    given = np.flatnonzero(plain.steps[0].state == CODE["context"])
+    if not len(given):
+        return
+    change = {"overwrites": ((0, int(given[0]), next(id for id in plain.vocabulary if id > 3)),)}
+    if what_if.fixed_text(atlas()[id]):
+        with pytest.raises(ParamError, match="not written in this run"):
+            trace_of(id, tab, **change)
+    else:
+        goes_on(plain, trace_of(id, tab, **change), 0, *change["overwrites"][0][1:])
 
 
 @pytest.mark.parametrize("id", HEADED)

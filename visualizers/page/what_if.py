@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.engine.method import find
+from models.engine.method import Method, find
 from models.trace import AttendTrace, Canvas, Trace
 from models.trace.interventions import KINDS, TABS, Overwrite, from_words
 
@@ -27,13 +27,18 @@ def spec(traces: Sequence[Trace], roles: Sequence[str]) -> dict | None:
     if against >= 0 and same(trace, traces[against]):
         made.append(BEHIND if trace.tab == "attend" else SAME)
     return {"kinds": [] if why else kinds, "why": why and f"What if? Not here: {why[0].lower()}{why[1:]}",
-            "made": made, "against": against}
+            "made": made, "against": against, "given": fixed_text(method)}
+
+
+def fixed_text(method: Method) -> bool:
+    """Whether the text that is given cannot be overwritten: methods that write behind it only read it."""
+    return "sample" in method.card.tabs and "sample" not in method.fixed
 
 
 def same(trace: Trace, other: Trace) -> bool:
     """Whether a run with a token overwritten reads at every step as the untouched one, one with a token kept marks so,
     or one without a head looks so."""
-    if isinstance(trace, AttendTrace) and isinstance(other, AttendTrace):
+    if isinstance(trace, AttendTrace) and isinstance(other, AttendTrace) and trace.heads and other.heads:
         return np.array_equal(trace.heads.entropy, other.heads.entropy, equal_nan=True)
     name = {"prune": "state", "unmask": "ids", "sample": "ids"}.get(trace.tab)
     return name is not None and len(trace.steps) == len(other.steps) and all(

@@ -64,6 +64,10 @@ class Change {
       this.told.textContent = `${name} is not filled in yet at this step; choose a later step or another token.`;
       return void this.what.replaceChildren();
     }
+    if (this.spec.given && STATES[drawing.state(0)[token]] === "context") { // read, not written
+      this.told.textContent = `${name} is given and was not drawn; press one that was, or type a text of your own.`;
+      return void this.what.replaceChildren();
+    }
     const clean = drawing.frame(step).clean, from = clean ? drawing.born(step, token) : step;
     const since = drawing.tab === "sample" ? "; what follows is drawn anew"
       : clean ? ", from the step that wrote it on" : ", from this step on";

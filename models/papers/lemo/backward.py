@@ -9,6 +9,7 @@ Letters: N tokens, D width.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -79,20 +80,33 @@ def learner(model: nn.Module) -> nn.Module:
         return lora.adapt(around(model), RANK, ALPHA, TUNED).train()
 
 
-@torch.enable_grad()
 def step(model: nn.Module, ids: Tensor, choose: Chooses = everything, segments: int = 1, learns: bool = True
          ) -> tuple[Tensor, SavedForBackward]:
-    """Loss of every token [N] and what was measured: a text [N + 1] forward and backward. The words' logits, which are
-    the widest of all, are made and let go in so many segments. learns: whether the way back through the layers is gone,
-    too, where what is kept is only let go."""
+    """Loss of every token [N] and what was measured: a text [N + 1] forward and backward."""
+    meter, ended = forward(model, ids, choose)
+    return ended(segments, learns), meter
+
+
+@torch.enable_grad()
+def forward(model: nn.Module, ids: Tensor, choose: Chooses = everything
+            ) -> tuple[SavedForBackward, Callable[..., Tensor]]:
+    """The way forward through the layers: what they keep, and the rest of the step, to be called when its losses [N] or
+    the peak are wanted. There, the words' logits, which are the widest of all, are made and let go in so many segments.
+    learns: whether the way back through the layers is gone, too, where what is kept is only let go."""
     with SavedForBackward(model) as meter:
         states = read(model, ids[:-1], choose, meter.enter)[0]
-        top = states.detach().requires_grad_()  # [N, D]
-        losses = []
-        for some, words in zip(top.tensor_split(segments), ids[1:].tensor_split(segments), strict=True):
-            loss = F.cross_entropy(model.lm_head(some).float(), words, reduction="none")
-            (loss.sum() / len(top)).backward()
-            losses.append(loss.detach())
-        if learns:
-            states.backward(top.grad)
-    return torch.cat(losses), meter
+
+    @torch.enable_grad()
+    def ended(segments: int = 1, learns: bool = True) -> Tensor:
+        with meter:
+            top = states.detach().requires_grad_()  # [N, D]
+            losses = []
+            for some, words in zip(top.tensor_split(segments), ids[1:].tensor_split(segments), strict=True):
+                loss = F.cross_entropy(model.lm_head(some).float(), words, reduction="none")
+                (loss.sum() / len(top)).backward()
+                losses.append(loss.detach())
+            if learns:
+                states.backward(top.grad)
+        return torch.cat(losses)
+
+    return meter, ended

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -17,7 +18,7 @@ import torch
 from models.backbones.text import counted, read
 from models.engine.method import Card, Control, Event, Job, Method
 from models.papers.lemo import record
-from models.papers.lemo.backward import learner, step
+from models.papers.lemo.backward import forward, learner
 from models.papers.lemo.elimination import PARTS
 from models.papers.lemo.network import BlockChooser
 from models.trace.params import Choice, Span
@@ -64,15 +65,21 @@ def run(job: Job) -> Iterator[Event]:
     found = words(job)
     count = min(job.params.length, len(found) - 1)
     ids = torch.tensor(found.ids[: count + 1], device=job.device)
+    if job.wants("prune"):
+        yield from trained(job, found.labels[:count], ids)
+    yield from record.maps(job, ids[:-1], found.labels[:count], job.companion(BLOCKS).model)
+
+
+def trained(job: Job, labels, ids: torch.Tensor) -> Iterator[Event]:
+    """The Prune record: both steps of fine-tuning; their ends are left to the record, which needs them last."""
     model = learner(job.model)
     choose = chooser(job)
-    everything, whole = step(model, ids, segments=job.params.segments, learns=False)  # to compare bytes with
+    whole, everything = forward(model, ids)  # to compare bytes with
     began = time.perf_counter()
-    losses, saved = step(model, ids, choose, job.params.segments)
+    saved, learned = forward(model, ids, choose)
     ms = (time.perf_counter() - began) * 1e3
-    book = record.EliminationRecord(job, found.labels[:count], choose, (whole, saved), (everything, losses), ms)
-    yield from book.prune()
-    yield from record.maps(job, ids[:-1], found.labels[:count], job.companion(BLOCKS).model)
+    ends = partial(everything, job.params.segments, learns=False), partial(learned, job.params.segments)
+    yield from record.EliminationRecord(job, labels, choose, (whole, saved), ends, ms).prune()
 
 
 METHOD = Method(

@@ -6,7 +6,8 @@ Letters: N tokens, M blocks, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -40,12 +41,13 @@ def state(read: np.ndarray) -> np.ndarray:
 
 
 class EliminationRecord:
-    """What two steps of fine-tuning on one text left: everything read (whole, before) and LeMo's (saved, losses)."""
+    """What two steps of fine-tuning on one text left: everything read (whole, before) and LeMo's (saved, losses). ends:
+    of both the losses, which are made behind the layers' steps; ms: of LeMo's way forward."""
 
     def __init__(self, job: Job, labels: Sequence[str], choose: BlockChooser,
-                 meters: tuple[SavedForBackward, SavedForBackward], losses: tuple[Tensor, Tensor], ms: float):
+                 meters: tuple[SavedForBackward, SavedForBackward], ends: Sequence[Callable[[], Tensor]], ms: float):
         self.choose, self.size, self.labels, self.count = choose, choose.size, tuple(labels), len(labels)
-        (self.whole, self.saved), (self.before, self.losses) = meters, losses
+        (self.whole, self.saved), self.ends = meters, ends
         self.layers, self.ms = job.model.model.layers, ms
         self.places = [(index, part) for index in range(len(self.layers)) for part in PARTS]
         everything = np.ones(-(-self.count // self.size), bool)
@@ -57,9 +59,12 @@ class EliminationRecord:
         yield Open("prune", Canvas("text", self.labels), FIELDS, len(self.places) + 1)
         for place in self.places:
             yield Emit("prune", self.sheet(*place))
+        self.before, began = self.ends[0](), time.perf_counter()
+        self.losses = self.ends[1]()
+        cost = Cost(ms=(time.perf_counter() - began) * 1e3)
         said = f"every word has its loss, whoever was read: {self.losses.mean():.2f} nats on average"
         yield Emit("prune", Step("the loss", state(np.ones(self.count, bool)), "layer",
-                                 fields={"loss": array(self.losses, np.float16)}, note=said))
+                                 fields={"loss": array(self.losses, np.float16)}, cost=cost, note=said))
         kept = self.saved.peak / self.whole.peak
         yield Close("prune", f"One step of fine-tuning keeps {self.saved.peak / MEGABYTE:.1f} MB for its backward pass "
                     f"instead of {self.whole.peak / MEGABYTE:.1f} ({100 * kept:.0f} %, measured): of every hundred "

@@ -56,7 +56,8 @@ METHOD = Method(
                 "same for the control beside it. In Mask: the loss stands on every token, hidden or not.",
         not_covered="Fine-tuning on dialogues with a second, masked copy of each long answer; training from scratch, "
                     "several seeds and other mask rates.",
-        unverified="Each row of a batch has its own holes; the authors draw one set for all rows of a micro-batch."),
+        unverified="Each row of a batch has its own holes; the authors draw one set for all rows of a micro-batch.",
+        states={"attend": {"accepted": "the line with the answer"}}),
     params=Params, accepts="text", checkpoints=("text-meap-2", "text-ntp-2"), run=run,
     bound="its holes are a word that only its own networks learned",
     control=Control("text-ntp-2", title="Next-token prediction, no holes"),

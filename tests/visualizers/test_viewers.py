@@ -69,6 +69,15 @@ def test_the_legend_leaves_out_what_cannot_be_seen():
     assert "unknown" in dict(draw(samples.unmask()).legend)
 
 
+def test_words_that_are_filled_in_have_their_place_before():
+    """Mutant: "so you that it couldn any hand" while words of the middle are still to be drawn."""
+    trace = samples.sample()
+    state = np.full(trace.canvas.size, CODE["context"], np.uint8)
+    state[2] = CODE["unknown"]
+    between = replace(trace, steps=(replace(trace.steps[0], state=state, distributions={}), *trace.steps[1:]))
+    assert (draw(between).layout.unseen, draw(trace).layout.unseen) == ("box", "gone")
+
+
 def test_what_is_inserted_takes_no_place_before_and_is_said_to_be_inserted():
     masked = samples.unmask()
     labels = tuple(map(str, range(masked.canvas.size)))

@@ -96,6 +96,14 @@ def first_number(trace: SampleTrace) -> str:
     return [*signed, *(["entropy"] if "entropy" in names else names), "state"][0]
 
 
+def fills_in(trace: SampleTrace) -> bool:
+    """Whether every word to come stands before given ones: without its box the text would read as if nothing lacked.
+    What is given later, a story told bit by bit, is no gap."""
+    first, last = trace.steps[0], trace.steps[-1]
+    asked, given = first.where("unknown"), first.where("context")
+    return len(asked) > 0 and asked.max() < max(given, default=-1) and not set(asked) & set(last.where("context"))
+
+
 def draw(trace: SampleTrace, **view) -> Drawing:
     settings = {name: type(default)(view.pop(name)) for name, default in SETTINGS.items()
                 if view.get(name) is not None}
@@ -107,7 +115,8 @@ def draw(trace: SampleTrace, **view) -> Drawing:
         trace = replace(trace, steps=tuple(_as_set(step, settings) for step in trace.steps))
     trace = replace(trace, steps=tuple(_named(step, trace.vocabulary) for step in trace.steps))
     wrote = trace.steps[0].where("new", "accepted", "refused", "merged")
-    wording = Wording(describe, words_of(trace), unseen="gone", by=first_number)
+    unseen = "box" if fills_in(trace) else "gone"
+    wording = Wording(describe, words_of(trace), unseen=unseen, by=first_number)
     return assemble(trace, wording, first=int(len(wrote) > 0), **view)
 
 

@@ -1,6 +1,7 @@
 """What was seen in screenshots of every tab: each fault has the check that sees it."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests import samples
 from visualizers import draw
 from visualizers.drawing.curves import figure
 from visualizers.drawing.units import headline
-from visualizers.page import nodes
+from visualizers.page import nodes, turns
 
 
 def recorded(name: str):
@@ -137,3 +138,10 @@ def test_a_curve_of_one_run_counts_its_own_steps(window, paper_page):
 def test_a_square_of_a_board_is_no_part_of_a_word():
     """The maze's ways read "…b1" and "…a2"."""
     assert nodes.choices(("b1", "a2"), "board") == ["b1", "a2"] and nodes.choices(("ing",), "text") == ["…ing"]
+
+
+def test_who_chooses_patches_for_a_question_is_told_the_question(monkeypatch):
+    """VFlowOpt's turn asked for patches and did not say what for."""
+    subject = SimpleNamespace(kind="question", text="red circle, small pink ring. What colour is the small thing?")
+    monkeypatch.setattr(turns.session, "job", lambda ask: SimpleNamespace(subject=subject))
+    assert turns.asks("Choose the patches", None) == "Choose the patches. The question: What colour is the small thing?"

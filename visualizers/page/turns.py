@@ -41,8 +41,10 @@ class SessionMemory:
 
 
 def asks(prompt: str, ask: Ask) -> str:
-    """What to do, and which words the picture is to show."""
+    """What to do, and which words the picture is to show, or what is asked of the one that is shown."""
     subject = session.job(ask).subject
+    if subject.kind == "question":
+        return f"{prompt.rstrip('.')}. The question: {subject.text.strip().rpartition('. ')[2]}"
     return f"{prompt} The picture is to show: {subject.text}." if subject.kind in ("caption", "prompt") else prompt
 
 

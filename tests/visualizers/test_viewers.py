@@ -72,10 +72,12 @@ def test_the_legend_leaves_out_what_cannot_be_seen():
 def test_words_that_are_filled_in_have_their_place_before():
     """Mutant: "so you that it couldn any hand" while words of the middle are still to be drawn."""
     trace = samples.sample()
-    state = np.full(trace.canvas.size, CODE["context"], np.uint8)
-    state[2] = CODE["unknown"]
-    between = replace(trace, steps=(replace(trace.steps[0], state=state, distributions={}), *trace.steps[1:]))
-    assert (draw(between).layout.unseen, draw(trace).layout.unseen) == ("box", "gone")
+    states = [np.full(trace.canvas.size, CODE["context"], np.uint8) for _ in range(3)]
+    for state, name in zip(states, ("unknown", "new", "context")):
+        state[2] = CODE[name]
+    one = replace(trace.steps[0], fields={})
+    gap, told = (replace(trace, steps=(replace(one, state=states[0]), replace(one, state=last))) for last in states[1:])
+    assert (draw(gap).layout.unseen, draw(told).layout.unseen, draw(trace).layout.unseen) == ("box", "gone", "gone")
 
 
 def test_what_is_inserted_takes_no_place_before_and_is_said_to_be_inserted():

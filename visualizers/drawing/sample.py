@@ -101,7 +101,7 @@ def fills_in(trace: SampleTrace) -> bool:
     What is given later, a story told bit by bit, is no gap."""
     first, last = trace.steps[0], trace.steps[-1]
     asked, given = first.where("unknown"), first.where("context")
-    return len(asked) > 0 and asked.max() < max(given, default=-1) and not set(asked) & set(last.where("context"))
+    return 0 <= max(asked, default=-1) < max(given, default=-1) and not set(asked) & set(last.where("context"))
 
 
 def draw(trace: SampleTrace, **view) -> Drawing:

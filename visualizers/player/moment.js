@@ -9,8 +9,9 @@ function costWords(cost) {
 }
 
 // A percentage is not torn apart at the end of a line.
-function whole(text) {
-  return text.split(/([<>]?\s?[\d.,]*\d %)/).map((part, i) => (i % 2 ? el("span", { class: "ts-kept", text: part }) : part));
+function unbroken(text) {
+  const kept = (part) => el("span", { class: "ts-kept", text: part });
+  return text.split(/([<>]?\s?[\d.,]*\d %)/).map((part, i) => (i % 2 ? kept(part) : part));
 }
 
 const WON = { best: "✓ best here", equal: "equal here", unlike: "another measure, no winner" };

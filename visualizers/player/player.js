@@ -231,7 +231,7 @@ class Player extends Controls {
       view.whole = by === "picture"; // a picture without marks has no hairlines either
       view.paint(marks, step, this.page, () => this.show(), choosing);
       const notes = [frame.note, this.own(d)].filter(Boolean).map((words) => ` · ${words}`);
-      view.caption.replaceChildren(el("b", { text: frame.label }), ...whole(notes.join("")));
+      view.caption.replaceChildren(el("b", { text: frame.label }), ...unbroken(notes.join("")));
       view.label.textContent = this.turn ? "" : costWords(frame.cost);
       if (view.answer) view.answer.textContent = answerOf(d, step);
       this.mark(view, marks);

@@ -51,6 +51,19 @@ def test_the_end_stands_beside_the_end(window, paper_page):
     assert shown == [0, 1, 2, 2, 2] == [at_step(drawings[1], i, drawings[0]) for i in range(5)]
 
 
+def test_the_end_of_a_text_stands_beside_the_end_of_a_longer_one(window, paper_page):
+    """HLP ended after 14 words, and the text beside it, 12 words too long, never came further than those 14."""
+    steps = samples.sample().steps
+    mine, theirs = (replace(samples.sample(), steps=tuple(replace(step, label=name) for step, name in
+                                                          zip(steps, names.split("; "))))
+                    for names in ("1: a; 2: b; 3: end", "1: a; 2: b; 3: c; 4: d; 5: e"))
+    drawings = draw(mine), draw(theirs)
+    assert [drawing.frames[-1].clean for drawing in drawings] == [True, True]
+    shown = window.look(paper_page(*drawings), lambda page: page.evaluate(
+        "[0, 1, 2, 3].map(i => shown.drawings[1].at(i))"))
+    assert shown == [0, 1, 4, 5] == [at_step(drawings[1], i, drawings[0]) for i in range(4)]
+
+
 def test_a_name_of_many_steps_aligns_nothing(window, paper_page):
     """A refused trial of the baseline stood beside the end of a run: the last of several branches had its name."""
     trace = samples.sample()

@@ -377,7 +377,7 @@ class PruneTrace(Trace):
     tab: ClassVar[str] = "prune"
 
     def validate(self):
-        _need(self.cost.rows > 0, "a prune trace must count the rows it computed")
+        _need(self.cost.rows > 0 or not self.sentence, "a prune trace must count the rows it computed")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from models.engine.method import prepare, run, twin
+from models.engine.method import follow, prepare, run, twin
 from models.papers.dynamic_tokenization import network
 from models.papers.dynamic_tokenization.merging import Pieces, merged, merging, replaced
 from models.papers.dynamic_tokenization.method import Paragraphs, Params
@@ -92,6 +92,11 @@ def test_surprise_is_counted_per_character(tiny):
     nats = float(cross_entropy(logits.mT, network.padded(texts), ignore_index=-1, reduction="sum"))
     caught(lambda units: trace.facts["merged pieces"].value == pytest.approx(nats / np.log(2) / units, rel=1e-3),
            len(FARM), sum(map(len, texts)))
+
+
+def test_the_batch_is_shown_before_it_is_read_again(tiny):
+    found = follow(prepare("dynamic-tokenization"))
+    assert [len(next(found).traces["prune"].steps) for _ in range(2)] == [1, 2]
 
 
 def test_tokens_join_on_the_canvas_and_the_twin_takes_their_mean(tiny):

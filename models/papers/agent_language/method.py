@@ -73,8 +73,8 @@ METHOD = Method(
         look_at="What arrives from four slots. Trained vectors tell more than words, and send 768 times the bits: "
                 "one of 16 vectors, 4 bits as a word, is equal terms; training harmed both. What is left after hops?",
         not_covered="The paper's third point, roles that hold over a conversation; large models and real language; "
-                    "several trainings; more than 4 bits a slot. The opening board was picked: vectors tell far more of "
-                    "it than of a board on average (see the claim).",
+                    "several trainings; more than 4 bits a slot. The opening board was picked: vectors tell far more "
+                    "of it than of a board on average (see the claim).",
         unverified="The argument is the paper's: misaligned spaces, loss, drift. All else is our construction: boards, "
                    "networks, channels, what counts as known, the bars.",
         states={"sample": {"new": "the message", "accepted": "known rightly", "refused": "sure of a wrong disc",

@@ -161,8 +161,8 @@ METHOD = Method(
              "*least perplexing is kept; *least perplexing is kept ~> text so far",
         look_at="Branch points: the continuations that were refused, their length and perplexity, and the tokens they "
                 "cost.",
-        not_covered="Vision-language models; the vote over several runs (self-consistency). The opening sum was picked: "
-                    "CNTP is right on it and best of n is not, which is rarer over many (see the claim).",
+        not_covered="Vision-language models; the vote over several runs (self-consistency). The opening sum was "
+                    "picked: CNTP is right on it and best of n is not, which is rarer over many (see the claim).",
         unverified="The number of trials follows the authors' code, from which the published results come: 1 + "
                    "(most - 1) r, several from 0.176 nats on. Algorithm 1 of the paper says most x r, several from "
                    "0.308 nats on; both are offered. The entropy is taken after the sampler's settings, as in the "

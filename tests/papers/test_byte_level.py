@@ -368,3 +368,8 @@ def test_the_sentence_names_a_difference_only_where_there_is_one(tiny):
 
 def test_the_end_of_a_text_is_called_what_the_model_calls_it():
     assert [rule.letter(one, "<|im_end|>") for one in (END, 10, 200)] == ["<|im_end|>", "\n", "<C8>"]
+
+
+def test_one_character_of_many_bytes_is_refused_in_a_sentence():
+    with pytest.raises(SubjectError, match="one more behind it"):
+        run("byte-level", from_text("🎉"))

@@ -73,6 +73,8 @@ class Bytes:
         p, data = job.params, cut_off(job.subject.text, job.params.cut).encode()
         start = max(1, len(data) - (WINDOW if job.model.num_parameters() < LARGE else WINDOW // 2))
         start += next((k for k, byte in enumerate(data[start:]) if byte & 0xC0 != 0x80), 0)  # never inside a character
+        if data[start : start + 1] and data[start] & 0xC0 == 0x80:  # one character is all there is
+            raise SubjectError("This text is one character; please type at least one more behind it.")
         if len(split(data[:start])[1]) > LONGEST_WORD:
             raise SubjectError(f"This text has more than {LONGEST_WORD} bytes without a space before its end; please "
                                "add some, because every encoding of that stretch has to be tried.")
